@@ -1,0 +1,53 @@
+# Everything a person or CI runs. `make demo` and `make test` work from a clean clone.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+.PHONY: demo test test-slow lint format bench clean help
+
+help:
+	@echo "make demo       install, then train and report on data that the package makes itself"
+	@echo "make test       install, then run the tests"
+	@echo "make test-slow  the long tests"
+	@echo "make lint       style and types"
+	@echo "make bench      quick benchmarks; BENCH=full for all"
+
+# torch first and pinned: left to itself pip may take a build of several gigabytes.
+$(VENV)/train.stamp: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed: make PYTHON=python3.11 ..."; exit 1; }
+	@echo "Installing into $(VENV) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) install -c constraints.txt torch
+	@$(PIP) install -c constraints.txt -e '.[train]'
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/train.stamp
+	@$(PIP) install -c constraints.txt -e '.[train,dev]'
+	@touch $@
+
+demo: $(VENV)/train.stamp
+	$(BIN)/craters demo --out demo
+
+test: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest -q
+
+test-slow: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest -q -m slow
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/dev.stamp
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+BENCH ?= quick
+bench: $(VENV)/dev.stamp
+	$(BIN)/python benchmarks/bench.py $(BENCH)
+
+clean:
+	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

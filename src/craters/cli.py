@@ -1,0 +1,338 @@
+"""The terminal: verbs, printing, exit codes. Everything else is a call away."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from craters._version import __version__
+from craters.errors import CratersError, MissingExtraError
+
+if TYPE_CHECKING:
+    from craters.settings import RunConfig
+    from craters.train import TrainState
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_EXTRAS = {
+    "torch": "train",
+    "sklearn": "train",
+    "scipy": "train",
+    "matplotlib": "train",
+    "h5py": "train",
+    "safetensors": "train",
+    "jinja2": "train",
+}
+_PLAIN_EVERY = 10  # epochs between two plain lines
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"craters {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Find the image patches of a planet that hold a crater.
+
+    \b
+    Examples:
+      craters demo
+      craters run --data DATA --out RUN
+      craters synth --out DATA --seed 7
+    """
+
+
+def settle_threads() -> None:
+    """Let idle OpenMP threads sleep instead of spin; call before torch is imported.
+
+    Spinning threads that share a core with any other process slow training down many times.
+    """
+    if "torch" not in sys.modules:
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+class TerminalListener:
+    """Tells a job: a bar on a terminal, plain lines elsewhere.
+
+    Parameters
+    ----------
+    total_epochs : int
+        Of all phases, for the time left.
+    quiet : bool
+        Only warnings.
+    layers : bool
+        Print each network's layers.
+    stderr : bool
+        Print to stderr, so that stdout holds results alone.
+    """
+
+    def __init__(
+        self, total_epochs: int, *, quiet: bool = False, layers: bool = False, stderr: bool = True
+    ) -> None:
+        self.console = Console(stderr=stderr, highlight=False, soft_wrap=True)
+        self.quiet = quiet
+        self.layers = layers
+        self.total = total_epochs
+        self.done: dict[str, int] = {}
+        self.started = time.monotonic()
+        self.bar: Progress | None = None
+
+    def __enter__(self) -> TerminalListener:
+        if self.console.is_terminal and not self.quiet:
+            self.bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("epochs"),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                console=self.console,
+                transient=True,
+            )
+            self.bar.start()
+            self.bar.add_task("training", total=self.total)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def say(self, text: str) -> None:
+        """Print a plain line."""
+        if not self.quiet:
+            self.console.print(text, markup=False)
+
+    def warn(self, text: str) -> None:
+        """Print a warning, also when quiet."""
+        self.console.print("Warning:", text, style="yellow", markup=False)
+
+    def network(self, name: str, network: Any) -> None:
+        """Print the layer table of a network that is about to be trained."""
+        if self.layers:
+            from craters.report import layer_table
+
+            self.say(f"\nNetwork of phase {name}:\n{layer_table(network.layers())}\n")
+
+    def epoch(self, phase: str, state: TrainState) -> None:
+        """Move the bar, or print every tenth epoch."""
+        self.done[phase] = state.epoch
+        finished = sum(self.done.values())
+        if self.bar is not None:
+            self.bar.update(self.bar.task_ids[0], completed=finished, description=f"phase {phase}")
+        elif state.epoch and (state.epoch % _PLAIN_EVERY == 0) and not state.finished:
+            row = state.history[-1]
+            left = (time.monotonic() - self.started) / finished * (self.total - finished)
+            self.say(
+                f"phase {phase}: epoch {state.epoch}, loss {row['loss']:.4f}, validation loss "
+                f"{row['val_loss']:.4f}, about {left:.0f} s left"
+            )
+
+
+def total_epochs(config: RunConfig) -> int:
+    """Count the epochs of all phases."""
+    last_phases = 2 if config.protocol == "original" else 1
+    return config.initial_epochs + last_phases * config.final_epochs
+
+
+@contextlib.contextmanager
+def plain_errors() -> Iterator[None]:
+    """Turn errors into one line on stderr and their exit code."""
+    try:
+        yield
+    except CratersError as error:
+        typer.echo(f"craters: error: {error}", err=True)
+        raise SystemExit(error.exit_code) from error
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        missing = MissingExtraError(
+            f"{error.name} is not installed", f"Install it by: pip install 'craters[{extra}]'"
+        )
+        typer.echo(f"craters: error: {missing}", err=True)
+        raise SystemExit(missing.exit_code) from error
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        typer.echo(f"craters: error: {where}{error.strerror or error}", err=True)
+        raise SystemExit(1) from error
+    except KeyboardInterrupt as error:
+        typer.echo("craters: interrupted", err=True)
+        raise SystemExit(130) from error
+
+
+DataOption = Annotated[
+    Path | None,
+    typer.Option(help="Folder of Xtrain1, Ytrain1, Xtrain1_extra, Xtest1 (.npy or .npz)."),
+]
+OutOption = Annotated[Path | None, typer.Option(help="Run folder to make; must not exist.")]
+SeedOption = Annotated[int | None, typer.Option(help="Everything random derives from it. [0]")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print results and warnings only.")
+]
+
+
+@app.command("run")
+def run_command(
+    data: DataOption = None,
+    out: OutOption = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML with these settings; flags and CRATERS_* win.")
+    ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            help="clean: one validation set, human labels; original: split again. [clean]"
+        ),
+    ] = None,
+    initial_lr: Annotated[
+        float | None, typer.Option(help="Step size, first phase. [0.0003]")
+    ] = None,
+    final_lr: Annotated[float | None, typer.Option(help="Step size, last phase. [0.0004]")] = None,
+    initial_epochs: Annotated[int | None, typer.Option(help="Epochs, first phase. [75]")] = None,
+    final_epochs: Annotated[int | None, typer.Option(help="Epochs, last phase. [50]")] = None,
+    threshold_initial: Annotated[
+        float | None, typer.Option(help="Decision threshold, first phase. [0.5]")
+    ] = None,
+    threshold_final: Annotated[
+        float | None, typer.Option(help="Decision threshold, last phase and predictions. [0.5]")
+    ] = None,
+    pseudo_threshold: Annotated[
+        float | None,
+        typer.Option(help="Unlabeled patches below it become 'without crater'; 0: none. [0.25]"),
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Patches a step. [32]")] = None,
+    validation_share: Annotated[
+        float | None, typer.Option(help="Share of labels kept for validation. [0.2]")
+    ] = None,
+    seed: SeedOption = None,
+    threads: Annotated[int | None, typer.Option(help="Threads; 0: all usable CPUs. [0]")] = None,
+    resolution: Annotated[
+        float | None, typer.Option(help="Metres a pixel, stored with the model.")
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with an interrupted run.")] = False,
+    force: Annotated[bool, typer.Option(help="Move an earlier folder aside first.")] = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Train, pseudo-label, retrain, evaluate and predict; leave a run folder.
+
+    \b
+    Examples:
+      craters run --data DATA --out RUN
+      craters run --data DATA --out RUN --resume
+      CRATERS_SEED=3 craters run --config run.toml --json
+    """
+    flags = dict(locals())
+    with plain_errors():
+        from craters.settings import RunConfig, resolve
+
+        names = [field.name for field in dataclasses.fields(RunConfig)]
+        settings = resolve({name: flags[name] for name in names}, os.environ, config)
+        _run(settings, resume=resume, force=force, as_json=json, quiet=quiet)
+
+
+def _run(settings: RunConfig, *, resume: bool, force: bool, as_json: bool, quiet: bool) -> None:
+    settle_threads()
+    from craters import files, report
+    from craters.run import run
+
+    with TerminalListener(total_epochs(settings), quiet=quiet or as_json) as listener:
+        outcome = run(settings, resume=resume, force=force, listener=listener)
+    if as_json:
+        typer.echo(files.to_json({"run": outcome.folder, "metrics": outcome.metrics}))
+        return
+    for line in report.summary_lines(outcome.metrics):
+        typer.echo(line)
+    typer.echo(f"Report: {outcome.folder / 'report.html'}")
+
+
+@app.command()
+def synth(
+    out: Annotated[Path, typer.Option(help="Folder to write the arrays into; must not exist.")],
+    seed: Annotated[int, typer.Option(help="Equal seeds give equal bytes.")] = 0,
+    labeled: Annotated[int, typer.Option(help="Labeled patches.")] = 1500,
+    unlabeled: Annotated[int, typer.Option(help="Unlabeled patches.")] = 1500,
+    test: Annotated[int, typer.Option(help="Test patches.")] = 500,
+) -> None:
+    """Make patches of a procedural Mars, in the layout that `craters run` reads.
+
+    \b
+    Example:
+      craters synth --out DATA --seed 7
+    """
+    with plain_errors():
+        from craters.errors import ExistsError
+        from craters.synth import write_dataset
+
+        if out.exists():
+            raise ExistsError(f"{out}: exists already", "Name a new folder.")
+        paths = write_dataset(out, seed=seed, n_labeled=labeled, n_unlabeled=unlabeled, n_test=test)
+        for path in paths.values():
+            typer.echo(path)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for data and run.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(help="Everything random derives from it.")] = 0,
+    quiet: QuietOption = False,
+) -> None:
+    """Do the main job on data that the package makes itself; a few minutes.
+
+    The folder's `run` is made anew each time; an earlier one is moved aside.
+
+    \b
+    Example:
+      craters demo --out demo
+    """
+    with plain_errors():
+        from craters.settings import RunConfig
+        from craters.synth import write_dataset
+
+        data = out / f"data-{seed}"
+        if not data.exists():
+            unfinished = out / f".data-{seed}"
+            shutil.rmtree(unfinished, ignore_errors=True)
+            typer.echo("Making patches of a procedural Mars ...", err=True)
+            write_dataset(unfinished, seed=seed)
+            unfinished.rename(data)
+        settings = RunConfig(data=data, out=out / "run", seed=seed)
+        _run(settings, resume=False, force=True, as_json=False, quiet=quiet)
+
+
+def main() -> None:
+    """Enter from the shell."""
+    with plain_errors():
+        app()

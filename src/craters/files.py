@@ -1,0 +1,148 @@
+"""Files and folders that are whole or absent: write beside the target, flush, rename."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_CHUNK = 1 << 20
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's list of names to disk, so that a rename outlives a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; put it in place when the block ends well.
+
+    Parameters
+    ----------
+    path : Path
+        The file to write. Its folder is made where it is missing. An earlier file is replaced
+        only when the block ends without an error; otherwise it stays as it was.
+
+    Yields
+    ------
+    Path
+        A new, empty file in the same folder, with the same suffix, to be written to.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> target = Path(tempfile.mkdtemp()) / "note.txt"
+    >>> with atomic_path(target) as temporary:
+    ...     _ = temporary.write_text("whole")
+    >>> target.read_text()
+    'whole'
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _drop_stale(path)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    temporary.open("wb").close()
+    try:
+        yield temporary
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+        sync_folder(path.parent)
+    finally:  # an interrupt leaves no litter either
+        temporary.unlink(missing_ok=True)
+
+
+def _drop_stale(path: Path) -> None:
+    """Remove what processes that were killed while they wrote `path` left beside it."""
+    for litter in path.parent.glob(f".{glob.escape(path.stem)}.*.partial{path.suffix}"):
+        owner = litter.name.removesuffix(f".partial{path.suffix}").rpartition(".")[2]
+        if owner.isdigit() and not _is_alive(int(owner)):
+            litter.unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` to `path`, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write `content` to `path` as UTF-8, whole or not at all."""
+    write_bytes(path, content.encode())
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` as indented JSON with sorted keys, whole or not at all."""
+    write_text(path, to_json(content) + "\n")
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Write `array` as .npy without pickling, whole or not at all."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    write_bytes(path, buffer.getvalue())
+
+
+def to_json(content: Any) -> str:
+    """Turn `content` into JSON; NumPy numbers and arrays, paths and tuples included.
+
+    Raises
+    ------
+    ValueError
+        When a number is NaN or infinite: JSON has no word for either.
+
+    Examples
+    --------
+    >>> print(to_json({"n": np.int64(3)}))
+    {
+      "n": 3
+    }
+    """
+    return json.dumps(content, indent=2, sort_keys=True, allow_nan=False, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+def sha256_of(path: Path) -> str:
+    """Hash a file's bytes, a piece at a time.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while piece := stream.read(_CHUNK):
+            digest.update(piece)
+    return digest.hexdigest()

@@ -1,0 +1,295 @@
+"""Results as text, tables, JSON and one self-contained HTML page."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import dataclasses
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from craters import evaluate, figures, files, patches
+from craters.patches import CLASS_NAMES
+from craters.pseudo_label import PSEUDO, TrainingSet
+
+if TYPE_CHECKING:
+    from craters.networks import LayerRow
+    from craters.phases import JobResult, Phase
+
+WHY_PROTOCOLS_DIFFER = (
+    "They differ because protocol 'original' draws validation again after pseudo-labels were "
+    "merged: part of it is the model's own labels, and patches that chose the first network may "
+    "be trained on. The clean figures are of human labels that no phase was trained on."
+)
+
+_PHASE_WORDS = {
+    "initial": "first phase",
+    "final": "last phase",
+    "final_clean": "last phase, protocol clean",
+}
+
+
+def layer_table(rows: list[LayerRow]) -> str:
+    """Lay out a network's layers: type, output shape, parameters."""
+    lines = [f"{'Layer':<14}{'Output shape':<22}{'Parameters':>10}"]
+    for row in rows:
+        shape = f"(None, {', '.join(map(str, row.output_shape))})"
+        lines.append(f"{row.kind:<14}{shape:<22}{row.parameters:>10,}")
+    lines.append(f"{'Total':<36}{sum(row.parameters for row in rows):>10,}")
+    return "\n".join(lines)
+
+
+def summary_lines(found: dict[str, Any]) -> list[str]:
+    """Say a job's figures in plain lines; `found` is what `summary` gathers."""
+    lines = ["1 = with crater, 0 = without crater."]
+    for name, row in found["phases"].items():
+        lines += _phase_lines(name, row)
+    if found["why_protocols_differ"]:
+        lines.append(found["why_protocols_differ"])
+    pseudo = found["pseudo_labels"]
+    lines.append(
+        f"Pseudo-labels: {pseudo['added_without_crater']} of {pseudo['pool']} extra patches, all "
+        "'without crater'."
+    )
+    lines.append(f"Test set: {found['test_called_with_crater']} patches called with crater.")
+    if found["test"]:
+        lines.append("Against the test set's truth:")
+        lines.append(_figures_line(found["test"]))
+    return lines
+
+
+def _phase_lines(name: str, row: dict[str, Any]) -> list[str]:
+    pseudo = row["n_validation_pseudo"]
+    whose = f"{pseudo} of them pseudo-labeled" if pseudo else "all human-labeled"
+    return [
+        f"Validation, {_PHASE_WORDS[name]} (epoch {row['best_epoch']} kept, n = {row['n']}, "
+        f"{whose}, threshold {row['decision_threshold']:g}):",
+        _figures_line(row),
+    ]
+
+
+def _figures_line(row: dict[str, Any]) -> str:
+    (tn, fp), (fn, tp) = row["confusion_matrix"]
+    return (
+        f"  loss {row['loss']:.4f}, accuracy {row['accuracy']:.4f}, macro F1 "
+        f"{row['macro_f1']:.4f}, crater precision {row['crater_precision']:.4f}, crater recall "
+        f"{row['crater_recall']:.4f} (TN {tn}, FP {fp}, FN {fn}, TP {tp})"
+    )
+
+
+def summary(result: JobResult) -> dict[str, Any]:
+    """Gather every figure of a job as plain values, for metrics.json."""
+    truth = result.test_metrics
+    return {
+        "classes": {str(label): name for label, name in enumerate(CLASS_NAMES)},
+        "protocol": result.config.protocol,
+        "validation_rule": {"initial": result.split_rule, "final": result.final_split_rule},
+        "why_protocols_differ": WHY_PROTOCOLS_DIFFER if result.final_clean else None,
+        "phases": {phase.name: _phase_summary(phase) for phase in result.phases},
+        "pseudo_labels": {
+            "threshold": result.config.pseudo_threshold,
+            "pool": len(result.pool_probability),
+            "added_without_crater": result.n_pseudo,
+            "added_with_crater": 0,
+        },
+        "class_balance": balance(result),
+        "test": None if truth is None else dataclasses.asdict(truth),
+        "test_called_with_crater": int(result.test_predicted.sum()),
+    }
+
+
+def _phase_summary(phase: Phase) -> dict[str, Any]:
+    return dataclasses.asdict(phase.metrics) | {
+        "best_epoch": phase.state.best_epoch,
+        "epochs": phase.state.epoch,
+        "restarts": phase.state.restarts,
+        "n_train": len(phase.train),
+        "n_validation_pseudo": int((phase.validation.origin == PSEUDO).sum()),
+    }
+
+
+def balance(result: JobResult) -> dict[str, dict[str, float | int]]:
+    """Count the classes of every array, before and after pseudo-labels."""
+    rows = {name: patches.class_counts(found.labels) for name, found in result.data.sets.items()}
+    rows["training before pseudo-labels"] = patches.class_counts(result.initial.train.labels)
+    rows["training after pseudo-labels"] = patches.class_counts(result.final.train.labels)
+    rows["validation, first phase"] = patches.class_counts(result.initial.validation.labels)
+    rows["validation, last phase"] = patches.class_counts(result.final.validation.labels)
+    rows["test as predicted"] = patches.class_counts(result.test_predicted)
+    return rows
+
+
+def history_csv(result: JobResult) -> str:
+    """Write every epoch of every phase as a table."""
+    rows = [
+        {"phase": phase.name, "kept": int(row["epoch"] == phase.state.best_epoch), **row}
+        for phase in result.phases
+        for row in phase.state.history
+    ]
+    return _csv(list(rows[0]), [list(row.values()) for row in rows])
+
+
+def origins_csv(result: JobResult) -> str:
+    """Write where every label of the last phase came from, and in which part it stands."""
+    everything: TrainingSet = result.labeled
+    parts = {
+        "initial": _membership(result.initial),
+        "final": _membership(result.final),
+    }
+    rows = []
+    for position, name in enumerate(everything.ids):
+        probability = everything.probability[position]
+        rows.append(
+            [
+                name,
+                int(everything.labels[position]),
+                everything.origin[position],
+                int(everything.round[position]),
+                "" if np.isnan(probability) else f"{probability:.9g}",
+                parts["initial"].get(name, ""),
+                parts["final"].get(name, ""),
+            ]
+        )
+    header = ["id", "label", "origin", "round", "probability", "initial_part", "final_part"]
+    return _csv(header, rows)
+
+
+def _membership(phase: Phase) -> dict[str, str]:
+    parts = dict.fromkeys(phase.train.ids, "train")
+    return parts | dict.fromkeys(phase.validation.ids, "validation")
+
+
+def predictions_csv(result: JobResult) -> str:
+    """Write id, probability of "with crater" and label of each test patch."""
+    columns = (result.data.test.ids, result.test_probability, result.test_predicted)
+    rows = [[name, f"{p:.9g}", int(label)] for name, p, label in zip(*columns, strict=True)]
+    return _csv(["id", "probability", "label"], rows)
+
+
+def _csv(header: list[str], rows: list[list[Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def write_figures(result: JobResult, folder: Path, names: dict[str, str]) -> dict[str, Path]:
+    """Draw the figures of a job.
+
+    Parameters
+    ----------
+    result : JobResult
+    folder : Path
+    names : dict
+        File name for each of `learning_curve`, `precision_recall`, `confusion_matrix` and, where
+        wanted, `mistakes`.
+
+    Returns
+    -------
+    dict of Path
+        The files by the same keys; `mistakes` is left out where nothing is wrong.
+    """
+    drawn = {
+        "learning_curve": lambda: figures.learning_curve(result.phases),
+        "precision_recall": lambda: figures.precision_recall(result.phases),
+        "confusion_matrix": lambda: figures.confusion_matrix(result.final.metrics),
+        "mistakes": lambda: mistakes(result.final),
+    }
+    written = {}
+    for key, name in names.items():
+        figure = drawn[key]()
+        if figure is not None:
+            figures.save_figure(folder / name, figure)
+            written[key] = folder / name
+    return written
+
+
+def mistakes(phase: Phase) -> Any:
+    """Draw the twelve most confident mistakes on human labels; None where there are none."""
+    human = np.flatnonzero(phase.validation.origin != PSEUDO)
+    labels, probability = phase.validation.labels[human], phase.probability[human]
+    rows = evaluate.confident_mistakes(labels, probability, phase.metrics.decision_threshold)
+    if len(rows) == 0:
+        return None
+    captions = [
+        f"{phase.validation.ids[human[row]]}\nlabel {labels[row]}, p = {probability[row]:.3f}"
+        for row in rows
+    ]
+    return figures.contact_sheet(phase.validation.images[human[rows]], captions)
+
+
+def html_report(result: JobResult, pictures: dict[str, Path], facts: dict[str, str]) -> str:
+    """Render the run as one page that needs no other file.
+
+    Parameters
+    ----------
+    result : JobResult
+    pictures : dict of Path
+        Figures by key, as `write_figures` returns them; they are embedded.
+    facts : dict of str
+        What was run and where, for the last table.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("craters"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    embedded = {
+        key: "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+        for key, path in pictures.items()
+    }
+    found = summary(result)
+    return environment.get_template("report.html").render(
+        summary=found,
+        result=result,
+        balance=balance(result),
+        phase_words=_PHASE_WORDS,
+        pictures=embedded,
+        facts=facts,
+        layers=result.final.network.layers(),
+        settings=dataclasses.asdict(result.config),
+        css=(Path(__file__).parent / "templates" / "report.css").read_text(encoding="utf-8"),
+    )
+
+
+def write_original_files(result: JobResult, folder: Path) -> list[Path]:
+    """Write the files of the original script: MODELS, PLOTS and DATA/y_pred_final.npy.
+
+    Parameters
+    ----------
+    result : JobResult
+    folder : Path
+        The folder that holds DATA. Each file replaces its own earlier version, atomically.
+
+    Returns
+    -------
+    list of Path
+    """
+    from craters.interop import write_keras_h5
+
+    resolution = result.config.resolution
+    models = {
+        folder / "MODELS" / "model_initial.h5": result.initial.network,
+        folder / "MODELS" / "model_final.h5": result.final.network,
+    }
+    for path, network in models.items():
+        write_keras_h5(path, network, resolution)
+    names = {
+        "learning_curve": "learning_curve.png",
+        "precision_recall": "Precision-Recall_Curve.png",
+        "confusion_matrix": "confusion_matrix.png",
+    }
+    plots = write_figures(result, folder / "PLOTS", names)
+    metrics = folder / "PLOTS" / "metrics.json"
+    files.write_json(metrics, summary(result))
+    predictions = folder / "DATA" / "y_pred_final.npy"
+    files.write_array(predictions, result.test_predicted)
+    return [*models, *plots.values(), metrics, predictions]

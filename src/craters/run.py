@@ -1,0 +1,330 @@
+"""The main job in a run folder: new, whole or absent, resumable after a kill."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime as dt
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from craters import checkpoint, files, phases, report
+from craters._version import __version__
+from craters.errors import DataError, ExistsError
+from craters.interop import write_keras_h5
+from craters.phases import JobResult, Listener, Silence
+from craters.settings import RunConfig, usable_threads
+from craters.train import TrainState
+
+_FIGURES = {
+    "learning_curve": "learning_curve.png",
+    "precision_recall": "precision_recall.png",
+    "confusion_matrix": "confusion_matrix.png",
+    "mistakes": "mistakes.png",
+}
+_PACKAGES = ("torch", "numpy", "scikit-learn", "scipy", "matplotlib", "h5py", "safetensors")
+_WITHOUT_WEIGHT = ("out", "data")  # settings that do not change what is computed
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOutcome:
+    """A finished run: its folder, and its figures as in metrics.json."""
+
+    folder: Path
+    metrics: dict[str, Any]
+
+
+class FolderStore:
+    """Keeps training states as files of the unfinished run's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def load(self, phase: str) -> TrainState | None:
+        """Read what an interrupted training left, if anything."""
+        path = self._path(phase)
+        return checkpoint.load_state(path) if path.is_file() else None
+
+    def save(self, phase: str, state: TrainState) -> None:
+        """Write the state after an epoch."""
+        checkpoint.save_state(self._path(phase), state)
+
+    def _path(self, phase: str) -> Path:
+        return self.folder / f"{phase}.safetensors"
+
+
+def run(
+    config: RunConfig,
+    *,
+    resume: bool = False,
+    force: bool = False,
+    listener: Listener | None = None,
+) -> RunOutcome:
+    """Do the main job and leave a run folder.
+
+    Everything is written into a hidden folder beside `config.out` and renamed when it is whole. A
+    run that was killed leaves that folder, and `resume` goes on from its last finished epoch.
+
+    Parameters
+    ----------
+    config : RunConfig
+    resume : bool
+        Go on with an interrupted run of the same settings, inputs and version. A finished one is
+        left as it is.
+    force : bool
+        Move an earlier folder aside (`NAME.1`, `NAME.2`, ...); never delete it.
+    listener : Listener, optional
+        Told what happens.
+
+    Returns
+    -------
+    RunOutcome
+
+    Raises
+    ------
+    ExistsError
+        When the folder exists, or what is to be resumed does not match.
+    DataError, ConfigError, DeadNetworkError
+    """
+    listener, clock = listener or Silence(), time.monotonic()
+    _refuse_existing(config.out, resume, force)
+    data = phases.read_job_data(config.data)
+    inputs = {path.name: files.sha256_of(path) for path in phases.input_files(config.data)}
+    fingerprint = _fingerprint(config, inputs)
+    if resume and config.out.exists():
+        return _finished(config.out, fingerprint, listener)
+    work = _work_folder(config.out)
+    with _locked(work):
+        started = _open_work(work, config.out, fingerprint, resume, listener)
+        result = phases.run_phases(data, config, store=FolderStore(work), listener=listener)
+        whole = work / "whole"
+        shutil.rmtree(whole, ignore_errors=True)
+        metrics = _write_all(result, whole, inputs, fingerprint)
+        files.write_json(whole / "times.json", _times(started, clock))
+        _put_in_place(whole, config.out, force)
+        shutil.rmtree(work)
+    return RunOutcome(config.out, metrics)
+
+
+def _work_folder(out: Path) -> Path:
+    return out.with_name(f".{out.name}.unfinished")
+
+
+def _refuse_existing(out: Path, resume: bool, force: bool) -> None:
+    if out.name in ("", ".", ".."):
+        raise ExistsError(f"--out {out}: expected the name of a new folder")
+    if out.exists() and not (resume or force):
+        raise ExistsError(
+            f"{out}: exists already", "Name a new folder, or move it aside by --force."
+        )
+    if _work_folder(out).exists() and not (resume or force):
+        raise ExistsError(
+            f"{out}: an unfinished run of this name is there",
+            "Go on with it by --resume, or start anew by --force.",
+        )
+
+
+def _fingerprint(config: RunConfig, inputs: dict[str, str]) -> str:
+    """Hash what the results depend on: settings, threads, inputs, version."""
+    settings = {
+        name: value
+        for name, value in dataclasses.asdict(config).items()
+        if name not in _WITHOUT_WEIGHT
+    }
+    settings["threads"] = usable_threads(config)
+    content = files.to_json({"settings": settings, "inputs": inputs, "version": __version__})
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _finished(out: Path, fingerprint: str, listener: Listener) -> RunOutcome:
+    """Accept a finished run of the same fingerprint, refuse any other."""
+    manifest = out / "manifest.json"
+    found = json.loads(manifest.read_text())["fingerprint"] if manifest.is_file() else None
+    if found != fingerprint:
+        raise ExistsError(
+            f"{out}: is a finished run of other settings, inputs or version",
+            "Name a new folder, or move it aside by --force.",
+        )
+    shutil.rmtree(_work_folder(out), ignore_errors=True)  # killed between its last two steps
+    listener.say(f"{out} is finished already; nothing was done.")
+    return RunOutcome(out, json.loads((out / "metrics.json").read_text()))
+
+
+@contextlib.contextmanager
+def _locked(work: Path) -> Iterator[None]:
+    """Keep a second process out of the same unfinished run."""
+    work.parent.mkdir(parents=True, exist_ok=True)
+    lock = work.with_name(f"{work.name}.lock")
+    with lock.open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ExistsError(
+                f"{work}: another process is working on this run", "Wait for it, or stop it."
+            ) from error
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def _open_work(
+    work: Path, out: Path, fingerprint: str, resume: bool, listener: Listener
+) -> dict[str, Any]:
+    """Make the unfinished run's folder, or take up the one that is there."""
+    note = work / "started.json"
+    if note.is_file() and resume:
+        started = json.loads(note.read_text())
+        if started["fingerprint"] != fingerprint:
+            raise ExistsError(
+                f"{out}: the unfinished run has other settings, inputs or version",
+                "Repeat its settings, or start anew by --force.",
+            )
+        listener.say("Going on with the unfinished run.")
+        started["resumed"] += 1
+    else:
+        if work.exists():
+            _move_aside(work)
+        if resume:
+            listener.say("There is nothing to go on with; starting from the beginning.")
+        work.mkdir(parents=True)
+        now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+        started = {"fingerprint": fingerprint, "first_start": now, "resumed": 0}
+    files.write_json(note, started)
+    return started
+
+
+def _move_aside(folder: Path) -> Path:
+    number = 1
+    while (aside := folder.with_name(f"{folder.name}.{number}")).exists():
+        number += 1
+    return folder.rename(aside)
+
+
+def _put_in_place(whole: Path, out: Path, force: bool) -> None:
+    if out.exists():
+        if not force:
+            raise ExistsError(f"{out}: appeared while the run was at work", "Use --force.")
+        _move_aside(out)
+    whole.rename(out)
+    files.sync_folder(out.parent)
+
+
+def _write_all(
+    result: JobResult, folder: Path, inputs: dict[str, str], fingerprint: str
+) -> dict[str, Any]:
+    """Write every file of the run folder; the manifest, which lists the others, last."""
+    config = result.config
+    folder.mkdir()
+    metrics = report.summary(result)
+    settings = dataclasses.asdict(config) | {"threads": usable_threads(config)}
+    files.write_json(folder / "config.json", settings)
+    files.write_json(folder / "metrics.json", metrics)
+    files.write_text(folder / "history.csv", report.history_csv(result))
+    files.write_text(folder / "origins.csv", report.origins_csv(result))
+    files.write_array(folder / "predictions.npy", result.test_predicted)
+    files.write_array(folder / "probabilities.npy", result.test_probability)
+    files.write_text(folder / "predictions.csv", report.predictions_csv(result))
+    _write_models(result, folder / "models")
+    pictures = report.write_figures(result, folder / "figures", _FIGURES)
+    hardware = describe_hardware()
+    facts = {
+        "data": str(config.data.resolve()),
+        "craters": __version__,
+        "versions": ", ".join(f"{name} {found}" for name, found in package_versions().items()),
+        "hardware": f"{hardware['processor']}, {hardware['usable_cpus']} usable CPUs",
+        "threads": str(usable_threads(config)),
+    }
+    files.write_text(folder / "report.html", report.html_report(result, pictures, facts))
+    manifest = {
+        "fingerprint": fingerprint,
+        "craters": __version__,
+        "versions": package_versions(),
+        "hardware": hardware,
+        "seed": config.seed,
+        "inputs": inputs,
+        "outputs": _hash_folder(folder),
+    }
+    files.write_json(folder / "manifest.json", manifest)
+    return metrics
+
+
+def _write_models(result: JobResult, folder: Path) -> None:
+    for phase in result.phases:
+        write_keras_h5(folder / f"model_{phase.name}.h5", phase.network, result.config.resolution)
+    description = {
+        "network": "original",
+        "input": {"side": result.data.train.side, "scaling": "divide by 255"},
+        "resolution_m_per_px": result.config.resolution,
+        "classes": report.summary(result)["classes"],
+        "decision_threshold": {
+            "initial": result.config.threshold_initial,
+            "final": result.config.threshold_final,
+        },
+    }
+    files.write_json(folder / "model.json", description)
+
+
+def _times(started: dict[str, Any], clock: float) -> dict[str, Any]:
+    now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+    return {
+        "first_start": started["first_start"],
+        "end": now,
+        "times_resumed": started["resumed"],
+        "seconds_since_last_start": round(time.monotonic() - clock, 3),
+    }
+
+
+def _hash_folder(folder: Path) -> dict[str, str]:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): files.sha256_of(path) for path in paths}
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of the packages that results depend on."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def describe_hardware() -> dict[str, Any]:
+    """Return processor, CPUs and memory of this machine."""
+    processor = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        processor = named[0] if named else processor
+    affinity = getattr(os, "sched_getaffinity", None)
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return {
+        "processor": processor,
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "usable_cpus": len(affinity(0)) if affinity else os.cpu_count() or 1,
+        "memory_gib": round(pages / 2**30, 1),
+    }
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """Read the metrics of a finished run.
+
+    Raises
+    ------
+    DataError
+        When the folder is no run.
+    """
+    path = folder / "metrics.json"
+    if not path.is_file():
+        raise DataError(f"{folder}: holds no metrics.json, expected a finished run folder")
+    return json.loads(path.read_text())

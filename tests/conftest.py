@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("KERAS_BACKEND", "torch")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def simple_patches(n: int, seed: int, crater_share: float = 0.6, side: int = 48):
+    """Noise, with a dark-left bright-right disc in the patches of class 1."""
+    random = np.random.default_rng(seed)
+    images = random.normal(120, 12, (n, side, side))
+    labels = (np.arange(n) < round(n * crater_share)).astype(np.int32)
+    random.shuffle(labels)
+    rows, columns = np.mgrid[:side, :side]
+    for image, label in zip(images, labels, strict=True):
+        if label:
+            radius = random.uniform(0.15, 0.3) * side
+            row, column = random.uniform(0.35, 0.65, 2) * side
+            inside = (rows - row) ** 2 + (columns - column) ** 2 < radius**2
+            image[inside] += 70 * (columns[inside] - column) / radius
+    return np.clip(images, 0, 255).astype(np.uint8), labels
+
+
+def write_job(folder: Path, *, n: int = 120, side: int = 48, groups: bool = False) -> Path:
+    """Write a small job in the original layout."""
+    folder.mkdir(parents=True)
+    images, labels = simple_patches(n, 1, side=side)
+    np.save(folder / "Xtrain1.npy", images.reshape(n, -1))
+    np.save(folder / "Ytrain1.npy", labels)
+    np.save(folder / "Xtrain1_extra.npy", simple_patches(n // 2, 2, 0.2, side)[0].reshape(n // 2, -1))
+    np.save(folder / "Xtest1.npy", simple_patches(n // 4, 3, side=side)[0].reshape(n // 4, -1))
+    if groups:
+        np.save(folder / "groups_train.npy", np.array([f"image_{row // 4}" for row in range(n)]))
+    return folder
+
+
+@pytest.fixture
+def job_folder(tmp_path: Path) -> Path:
+    return write_job(tmp_path / "DATA")
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("CRATERS_")]:
+        if name != "CRATERS_DATA":
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def themis48() -> Path:
+    """The real THEMIS patches, or a skip with the reason."""
+    root = Path(os.environ.get("CRATERS_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not (root / "themis48" / "Xtrain1.npy").is_file():
+        pytest.skip(f"no real data: {root.name}/themis48/Xtrain1.npy not found; set $CRATERS_DATA")
+    return root / "themis48"

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from craters import files
+
+
+def test_an_error_inside_leaves_the_earlier_file_and_no_litter(tmp_path: Path) -> None:
+    target = tmp_path / "a.json"
+    files.write_text(target, "old")
+
+    def fail() -> None:
+        with files.atomic_path(target) as temporary:
+            temporary.write_text("half")
+            raise ValueError
+
+    with pytest.raises(ValueError):
+        fail()
+    assert target.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_written_files_have_the_rights_of_plain_ones(tmp_path: Path) -> None:
+    files.write_text(tmp_path / "a.txt", "x")
+    (tmp_path / "b.txt").write_text("x")
+    assert (tmp_path / "a.txt").stat().st_mode == (tmp_path / "b.txt").stat().st_mode
+
+
+def test_arrays_and_json_come_back(tmp_path: Path) -> None:
+    array = np.arange(6, dtype=np.int32)
+    files.write_array(tmp_path / "a.npy", array)
+    back = np.load(tmp_path / "a.npy", allow_pickle=False)
+    assert back.dtype == np.int32
+    assert np.array_equal(back, array)
+    content = {"a": np.float32(0.5), "b": array, "c": Path("x"), "d": (1, None)}
+    assert files.to_json(content) == (
+        '{\n  "a": 0.5,\n  "b": [\n    0,\n    1,\n    2,\n    3,\n    4,\n    5\n  ],\n'
+        '  "c": "x",\n  "d": [\n    1,\n    null\n  ]\n}'
+    )
+
+
+def test_json_refuses_what_it_has_no_word_for() -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        files.to_json({"a": float("nan")})
+    with pytest.raises(TypeError, match="set cannot be written"):
+        files.to_json({"a": {1}})
+
+
+def test_sha256_of_known_text(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("abc")
+    assert files.sha256_of(tmp_path / "a") == (
+        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    )
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from craters import files
+target = Path(sys.argv[1])
+print("ready", flush=True)
+number = 0
+while True:
+    files.write_text(target, str(number % 10) * 200_000)
+    number += 1
+"""
+
+
+def test_a_killed_writer_leaves_a_whole_file_and_its_litter_is_cleared(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    files.write_text(target, "start")
+    random = np.random.default_rng(0)
+    for _ in range(5):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(target)], stdout=subprocess.PIPE
+        )
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        time.sleep(random.uniform(0.005, 0.05))
+        writer.send_signal(signal.SIGKILL)
+        writer.wait()
+        writer.stdout.close()
+        content = target.read_text()
+        assert content == "start" or (len(content) == 200_000 and len(set(content)) == 1)
+    files.write_text(target, "end")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
