@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+JOBS ?= 2
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .PHONY: demo test test-slow lint format bench clean help
@@ -31,10 +32,10 @@ demo: $(VENV)/train.stamp
 	$(BIN)/craters demo --out demo
 
 test: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n $(JOBS)
 
 test-slow: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest -q -m slow -n $(JOBS)
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

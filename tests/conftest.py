@@ -24,7 +24,7 @@ def simple_patches(n: int, seed: int, crater_share: float = 0.6, side: int = 48)
             radius = random.uniform(0.15, 0.3) * side
             row, column = random.uniform(0.35, 0.65, 2) * side
             inside = (rows - row) ** 2 + (columns - column) ** 2 < radius**2
-            image[inside] += 70 * (columns[inside] - column) / radius
+            image[inside] += 60 + 70 * (columns[inside] - column) / radius
     return np.clip(images, 0, 255).astype(np.uint8), labels
 
 
@@ -34,7 +34,9 @@ def write_job(folder: Path, *, n: int = 120, side: int = 48, groups: bool = Fals
     images, labels = simple_patches(n, 1, side=side)
     np.save(folder / "Xtrain1.npy", images.reshape(n, -1))
     np.save(folder / "Ytrain1.npy", labels)
-    np.save(folder / "Xtrain1_extra.npy", simple_patches(n // 2, 2, 0.2, side)[0].reshape(n // 2, -1))
+    np.save(
+        folder / "Xtrain1_extra.npy", simple_patches(n // 2, 2, 0.2, side)[0].reshape(n // 2, -1)
+    )
     np.save(folder / "Xtest1.npy", simple_patches(n // 4, 3, side=side)[0].reshape(n // 4, -1))
     if groups:
         np.save(folder / "groups_train.npy", np.array([f"image_{row // 4}" for row in range(n)]))

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -20,12 +19,12 @@ def test_an_error_inside_leaves_the_earlier_file_and_no_litter(tmp_path: Path) -
     def fail() -> None:
         with files.atomic_path(target) as temporary:
             temporary.write_text("half")
-            raise ValueError
+            raise ValueError("planted")
 
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="planted"):
         fail()
     assert target.read_text() == "old"
-    assert os.listdir(tmp_path) == ["a.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
 
 def test_written_files_have_the_rights_of_plain_ones(tmp_path: Path) -> None:

@@ -23,9 +23,7 @@ from craters.patches import (
 SQUARES = np.random.default_rng(0).integers(0, 256, (5, 48, 48)).astype(np.uint8)
 
 
-@pytest.mark.parametrize(
-    "shape", [(5, 2304), (5, 48, 48), (5, 48, 48, 1), (5, 1, 48, 48)], ids=str
-)
+@pytest.mark.parametrize("shape", [(5, 2304), (5, 48, 48), (5, 48, 48, 1), (5, 1, 48, 48)], ids=str)
 def test_every_layout_holds_the_same_pixels(shape: tuple[int, ...]) -> None:
     assert np.array_equal(make_patch_set(SQUARES.reshape(shape)).images, SQUARES)
 

@@ -58,9 +58,7 @@ def test_equal_seeds_give_equal_weights_and_others_do_not() -> None:
     other, _ = fit(build_original(48), *parts, dataclasses.replace(CONFIG, seed=6))
     assert_same(weights_of(first), weights_of(second))
     assert state.history == again.history
-    assert not np.array_equal(
-        weights_of(first)["conv1.weight"], weights_of(other)["conv1.weight"]
-    )
+    assert not np.array_equal(weights_of(first)["conv1.weight"], weights_of(other)["conv1.weight"])
 
 
 def test_the_epoch_of_lowest_validation_loss_is_kept() -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from craters.errors import CratersError, DataError
     from craters.figures import plot_image_48x48
     from craters.patches import PatchSet, make_patch_set, normalize, read_patches
-    from craters.run import run
+    from craters.run import run_job
     from craters.settings import RunConfig
     from craters.synth import make_patches, make_scene, write_dataset
 
@@ -30,7 +30,7 @@ _HOMES = {
     "normalize": "patches",
     "plot_image_48x48": "figures",
     "read_patches": "patches",
-    "run": "run",
+    "run_job": "run",
     "write_dataset": "synth",
 }
 
@@ -46,7 +46,7 @@ __all__ = [
     "normalize",
     "plot_image_48x48",
     "read_patches",
-    "run",
+    "run_job",
     "write_dataset",
 ]
 

@@ -266,10 +266,10 @@ def run_command(
 def _run(settings: RunConfig, *, resume: bool, force: bool, as_json: bool, quiet: bool) -> None:
     settle_threads()
     from craters import files, report
-    from craters.run import run
+    from craters.run import run_job
 
     with TerminalListener(total_epochs(settings), quiet=quiet or as_json) as listener:
-        outcome = run(settings, resume=resume, force=force, listener=listener)
+        outcome = run_job(settings, resume=resume, force=force, listener=listener)
     if as_json:
         typer.echo(files.to_json({"run": outcome.folder, "metrics": outcome.metrics}))
         return

@@ -222,6 +222,18 @@ def read_job_data(folder: Path) -> JobData:
     return JobData(train, pool, test)
 
 
+def draw_split(data: JobData, config: RunConfig) -> splits.Split:
+    """Draw the validation set of human labels, or say why there can be none.
+
+    Raises
+    ------
+    DataError
+        When a class or a source image is too rare to split.
+    """
+    patches.check_two_classes(data.train, round(1 / config.validation_share))
+    return splits.validation_split(data.train, config.validation_share, _seed32(config, _SPLIT))
+
+
 def run_phases(
     data: JobData,
     config: RunConfig,
@@ -258,10 +270,9 @@ def run_phases(
 def _run_phases(
     data: JobData, config: RunConfig, store: StateStore, listener: Listener
 ) -> JobResult:
-    patches.check_two_classes(data.train, round(1 / config.validation_share))
+    split = draw_split(data, config)
     _tell_data(data, listener)
     human = pseudo_label.human_only(data.train)
-    split = splits.validation_split(data.train, config.validation_share, _seed32(config, _SPLIT))
     fit_on = pseudo_label.take(human, split.train)
     choose_by = pseudo_label.take(human, split.validation)
     listener.say(f"Validation: {len(choose_by)} human-labeled patches, {split.rule}.")

@@ -62,7 +62,7 @@ class FolderStore:
         return self.folder / f"{phase}.safetensors"
 
 
-def run(
+def run_job(
     config: RunConfig,
     *,
     resume: bool = False,
@@ -98,6 +98,7 @@ def run(
     listener, clock = listener or Silence(), time.monotonic()
     _refuse_existing(config.out, resume, force)
     data = phases.read_job_data(config.data)
+    phases.draw_split(data, config)  # refuses what cannot be split before anything is written
     inputs = {path.name: files.sha256_of(path) for path in phases.input_files(config.data)}
     fingerprint = _fingerprint(config, inputs)
     if resume and config.out.exists():

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ PATIENCE_WITH_CONSTANT = 10  # epochs from the start with constant output: dead,
 MOST_RESTARTS = 5
 
 _PREDICT_BATCH = 1024
-_KERAS_ADAM_EPSILON = 1e-7
+_KERAS_EPSILON = 1e-7
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +108,30 @@ class TrainState:
 
 Build = Callable[[int], Network]
 OnEpoch = Callable[[TrainState], None]
+
+
+class KerasAdam(torch.optim.Adam):
+    """Adam (Kingma & Ba 2015) with the epsilon of Keras.
+
+    Keras adds epsilon to the root of the second moment before its bias is corrected ("epsilon
+    hat" in the paper's section 2), torch after it. In the first steps, and where gradients are
+    small, that is another optimizer; epsilon set anew for every step makes them one.
+
+    Parameters
+    ----------
+    parameters : iterable of Tensor
+    learning_rate : float
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], learning_rate: float) -> None:
+        super().__init__(parameters, learning_rate, eps=_KERAS_EPSILON, fused=True)
+
+    def step(self, closure: Any = None) -> Any:
+        """Take one step."""
+        for group in self.param_groups:
+            past = self.state.get(group["params"][0], {}).get("step", 0)
+            group["eps"] = _KERAS_EPSILON / math.sqrt(1 - group["betas"][1] ** (int(past) + 1))
+        return super().step(closure)
 
 
 def derive_seed(seed: int, *purpose: int) -> int:
@@ -204,9 +229,7 @@ def _take_up(
 ) -> tuple[Network, torch.optim.Adam]:
     """Make the attempt's network and optimizer, as they stood after the last epoch."""
     network = build(derive_seed(config.seed, state.attempt, 0))
-    optimizer = torch.optim.Adam(
-        network.parameters(), config.learning_rate, eps=_KERAS_ADAM_EPSILON, fused=True
-    )
+    optimizer = KerasAdam(network.parameters(), config.learning_rate)
     if state.epoch:
         network.load_state_dict(state.weights)
         _load_optimizer(optimizer, network, state.optimizer)
@@ -369,8 +392,11 @@ def _load_optimizer(
     optimizer: torch.optim.Adam, network: nn.Module, tensors: dict[str, Tensor]
 ) -> None:
     for name, parameter in network.named_parameters():
-        stored = {key.rpartition("/")[2]: value for key, value in tensors.items()
-                  if key.rpartition("/")[0] == name}
+        stored = {
+            key.rpartition("/")[2]: value
+            for key, value in tensors.items()
+            if key.rpartition("/")[0] == name
+        }
         # The fused kernel walks memory: Adam's averages must lie as their parameter does.
         optimizer.state[parameter] = {
             key: value.clone() if value.ndim == 0 else torch.empty_like(parameter).copy_(value)

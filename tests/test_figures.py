@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+import craters
+from craters import figures
+from craters.errors import DataError
+from craters.evaluate import measure
+
+from .conftest import simple_patches
+
+IMAGES = simple_patches(7, 0)[0]
+
+
+def test_a_row_is_shown_flat_or_square_and_saved(tmp_path: Path) -> None:
+    for data in (IMAGES, IMAGES.reshape(7, -1), IMAGES[..., None]):
+        axes = craters.plot_image_48x48(data, 3, tmp_path / "patch.png")
+        assert np.array_equal(axes.images[0].get_array(), IMAGES[3])
+        assert axes.images[0].get_clim() == (0, 255)
+    assert imread(tmp_path / "patch.png").ndim == 3
+
+
+def test_brightness_of_floats_is_recognised() -> None:
+    assert craters.plot_image_48x48(IMAGES / 255, 0).images[0].get_clim() == (0, 1)
+
+
+@pytest.mark.parametrize("row", [-1, 7])
+def test_rows_that_are_not_there(row: int) -> None:
+    with pytest.raises(DataError, match=f"n is {row}, expected 0 to 6"):
+        craters.plot_image_48x48(IMAGES, row)
+
+
+def test_nothing_is_shown_without_a_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matplotlib, "get_backend", lambda: "agg")
+    assert not figures._has_screen()
+    monkeypatch.setattr(matplotlib, "get_backend", lambda: "tkagg")
+    assert figures._has_screen()
+
+
+def test_the_confusion_matrix_shows_counts_and_names() -> None:
+    labels = np.repeat([0, 1], [5, 9])
+    called = np.array([0.9, 0.1, 0.1, 0.1, 0.1] + [0.9] * 7 + [0.1] * 2)
+    figure = figures.confusion_matrix(measure(labels, called))
+    axes = figure.axes[0]
+    texts = [text.get_text() for text in axes.texts]
+    assert [texts[i] for i in (0, 2, 4, 6)] == ["4", "1", "2", "7"]
+    ticks = [tick.get_text() for tick in axes.get_xticklabels()]
+    assert ticks == ["without crater (0)", "with crater (1)"]
+
+
+def test_equal_figures_have_equal_bytes(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        figures.save_figure(
+            tmp_path / name, figures.contact_sheet(IMAGES, [f"p {row}" for row in range(7)])
+        )
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()

@@ -1,0 +1,279 @@
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from craters import files
+from craters.errors import DataError, ExistsError
+from craters.phases import Silence
+from craters.run import read_run, run_job
+from craters.settings import RunConfig
+
+from .conftest import write_job
+
+SAME_EVERY_TIME = ("metrics.json", "history.csv", "origins.csv", "predictions.npy",
+                   "predictions.csv", "probabilities.npy", "models/model_initial.h5",
+                   "models/model_final.h5", "models/model.json", "config.json",
+                   "figures/learning_curve.png", "figures/confusion_matrix.png",
+                   "report.html", "manifest.json")  # fmt: skip
+
+
+def config_for(data: Path, out: Path, **changes) -> RunConfig:
+    plain = RunConfig(
+        data, out, initial_epochs=10, final_epochs=4, threads=1, resolution=100.0, batch_size=8,
+        initial_lr=0.006, final_lr=0.003, pseudo_threshold=0.53,
+    )  # fmt: skip
+    return dataclasses.replace(plain, **changes)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    root = tmp_path_factory.mktemp("run")
+    data = write_job(root / "DATA", groups=True)
+    run_job(config_for(data, root / "RUN"))
+    return data, root / "RUN"
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_nothing_unfinished_is_left(finished: tuple[Path, Path]) -> None:
+    assert sorted(path.name for path in finished[1].parent.iterdir()) == ["DATA", "RUN"]
+
+
+def test_the_manifest_holds_what_is_there(finished: tuple[Path, Path]) -> None:
+    data, out = finished
+    manifest = json.loads((out / "manifest.json").read_text())
+    written = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    assert set(manifest["outputs"]) == written - {"manifest.json", "times.json"}
+    for name, digest in manifest["outputs"].items():
+        assert files.sha256_of(out / name) == digest
+    assert set(manifest["inputs"]) == {path.name for path in data.iterdir()}
+    for name, digest in manifest["inputs"].items():
+        assert files.sha256_of(data / name) == digest
+    assert manifest["versions"]["torch"].startswith("2.")
+    assert manifest["hardware"]["usable_cpus"] >= 1
+
+
+def test_tables_agree_with_each_other(finished: tuple[Path, Path]) -> None:
+    _, out = finished
+    metrics = read_run(out)
+    history = rows_of(out / "history.csv")
+    assert [row["phase"] for row in history] == ["initial"] * 10 + ["final"] * 4
+    for phase in ("initial", "final"):
+        mine = [row for row in history if row["phase"] == phase]
+        kept = [row for row in mine if row["kept"] == "1"]
+        assert len(kept) == 1
+        assert float(kept[0]["val_loss"]) == min(float(row["val_loss"]) for row in mine)
+        assert int(kept[0]["epoch"]) == metrics["phases"][phase]["best_epoch"]
+        assert float(kept[0]["val_loss"]) == pytest.approx(metrics["phases"][phase]["loss"], 1e-5)
+    origins = rows_of(out / "origins.csv")
+    pseudo = [row for row in origins if row["origin"] == "pseudo"]
+    assert len(pseudo) == metrics["pseudo_labels"]["added_without_crater"] > 0
+    assert all(float(row["probability"]) < 0.53 and row["label"] == "0" for row in pseudo)
+    assert {row["final_part"] for row in pseudo} == {"train"}
+    human = [row for row in origins if row["origin"] == "human"]
+    assert all(row["initial_part"] == row["final_part"] != "" for row in human)
+    assert len(human) == 120
+    predictions = rows_of(out / "predictions.csv")
+    called = np.load(out / "predictions.npy", allow_pickle=False)
+    probability = np.load(out / "probabilities.npy", allow_pickle=False)
+    assert called.dtype == np.int32
+    assert [int(row["label"]) for row in predictions] == called.tolist()
+    assert np.array_equal(np.float32([row["probability"] for row in predictions]), probability)
+    assert np.array_equal(called, probability >= 0.5)
+    assert metrics["class_balance"]["labeled"]["crater_share"] == pytest.approx(0.6)
+    assert json.loads((out / "models" / "model.json").read_text())["resolution_m_per_px"] == 100
+
+
+class Outside(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.sources: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, _tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.sources += [value or "" for key, value in attrs if key in ("src", "href")]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_report_is_self_contained_and_true(finished: tuple[Path, Path]) -> None:
+    _, out = finished
+    page = Outside()
+    page.feed((out / "report.html").read_text())
+    assert len(page.sources) >= 3
+    assert all(source.startswith("data:image/png;base64,") for source in page.sources)
+    assert not re.search(r"url\(|@import|<script", (out / "report.html").read_text())
+    metrics = read_run(out)["phases"]["final"]
+    assert f"{metrics['macro_f1']:.4f}" in page.text
+    assert "All of its labels were given by people." in page.text
+
+
+def assert_equal_runs(first: Path, second: Path) -> None:
+    for name in SAME_EVERY_TIME:
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
+
+
+def test_equal_seeds_give_equal_bytes_and_others_do_not(
+    finished: tuple[Path, Path], tmp_path: Path
+) -> None:
+    data, out = finished
+    run_job(config_for(data, tmp_path / "again"))
+    for name in SAME_EVERY_TIME:
+        if name in ("config.json", "report.html", "manifest.json"):  # they name the folder
+            continue
+        assert (out / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
+    run_job(config_for(data, tmp_path / "other", seed=1))
+    for name in ("models/model_initial.h5", "models/model_final.h5", "metrics.json"):
+        assert (out / name).read_bytes() != (tmp_path / "other" / name).read_bytes(), name
+
+
+class StopAt(Silence):
+    def __init__(self, phase: str, epoch: int) -> None:
+        self.at = (phase, epoch)
+
+    def epoch(self, phase: str, state) -> None:
+        if (phase, state.epoch) == self.at:
+            raise KeyboardInterrupt
+
+
+class Counter(Silence):
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, int]] = []
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def epoch(self, phase: str, state) -> None:
+        if not state.finished:
+            self.seen.append((phase, state.epoch))
+
+
+def test_an_interrupted_run_goes_on_and_ends_the_same(
+    finished: tuple[Path, Path], tmp_path: Path
+) -> None:
+    data, _ = finished
+    config = config_for(data, tmp_path / "RUN")
+    for phase, epoch in (("initial", 2), ("final", 3)):
+        with pytest.raises(KeyboardInterrupt):
+            run_job(config, resume=phase == "final", listener=StopAt(phase, epoch))
+        assert not config.out.exists()
+    with pytest.raises(ExistsError, match="an unfinished run of this name is there. Go on"):
+        run_job(config)
+    with pytest.raises(ExistsError, match="has other settings, inputs or version"):
+        run_job(dataclasses.replace(config, seed=9), resume=True)
+    counter = Counter()
+    run_job(config, resume=True, listener=counter)
+    assert counter.seen == [("final", 4)]
+    (tmp_path / "whole").mkdir()
+    run_job(config_for(data, tmp_path / "whole" / "RUN"))
+    for name in SAME_EVERY_TIME:
+        if name not in ("config.json", "report.html", "manifest.json"):
+            theirs = tmp_path / "whole" / "RUN" / name
+            assert (config.out / name).read_bytes() == theirs.read_bytes(), name
+    times = json.loads((config.out / "times.json").read_text())
+    assert times["times_resumed"] == 2
+
+
+def test_existing_folders_are_kept(finished: tuple[Path, Path], tmp_path: Path) -> None:
+    data, _ = finished
+    out = tmp_path / "RUN"
+    out.mkdir()
+    (out / "precious").write_text("x")
+    config = config_for(data, out, initial_epochs=1, final_epochs=1)
+    with pytest.raises(ExistsError, match="exists already"):
+        run_job(config)
+    with pytest.raises(ExistsError, match="is a finished run of other settings"):
+        run_job(config, resume=True)
+    run_job(config, force=True)
+    assert (tmp_path / "RUN.1" / "precious").read_text() == "x"
+    counter = Counter()
+    again = run_job(config, resume=True, listener=counter)
+    assert counter.seen == []
+    assert "finished already" in counter.said[-1]
+    assert again.metrics == read_run(out)
+
+
+def test_bad_data_leaves_nothing_behind(job_folder: Path, tmp_path: Path) -> None:
+    (job_folder / "Ytrain1.npy").unlink()
+    with pytest.raises(DataError, match="Ytrain1.npy: no such file"):
+        run_job(config_for(job_folder, tmp_path / "RUN"))
+    assert [path.name for path in tmp_path.iterdir()] == ["DATA"]
+    np.save(job_folder / "Ytrain1.npy", np.ones(120, int))
+    with pytest.raises(DataError, match="expected both classes"):
+        run_job(config_for(job_folder, tmp_path / "RUN"))
+    assert [path.name for path in tmp_path.iterdir()] == ["DATA"]
+    with pytest.raises(DataError, match="holds no metrics.json"):
+        read_run(tmp_path / "DATA")
+
+
+def start(data: Path, out: Path, *more: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "craters", "run", "--data", str(data), "--out", str(out),
+               "--initial-epochs", "12", "--final-epochs", "8", "--threads", "1", "--resume",
+               "--quiet", *more]  # fmt: skip
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def kill_and_resume(data: Path, root: Path, kills: int, seed: int) -> list[int]:
+    """Kill a run at random moments after its first epoch; return the epochs it had by then."""
+    out, random = root / "killed", np.random.default_rng(seed)
+    work = root / ".killed.unfinished"
+    reached = []
+    for _ in range(kills):
+        process = start(data, out)
+        deadline = time.monotonic() + 120
+        before = set(work.glob("*.safetensors"))
+        while process.poll() is None and time.monotonic() < deadline:
+            if set(work.glob("*.safetensors")) - before or before:
+                break
+            time.sleep(0.005)
+        time.sleep(float(random.uniform(0, 2.5)))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        reached.append(len(list(work.glob("*.safetensors"))))
+        if out.exists():
+            break
+    process = start(data, out)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    return reached
+
+
+def check_kills(tmp_path: Path, kills: int) -> None:
+    data = write_job(tmp_path / "DATA", n=400)
+    process = start(data, tmp_path / "whole")
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    reached = kill_and_resume(data, tmp_path, kills, seed=1)
+    assert reached[0] >= 1, "the first kill came before the first epoch"
+    for name in SAME_EVERY_TIME:
+        if name not in ("config.json", "report.html", "manifest.json"):
+            whole, killed = tmp_path / "whole" / name, tmp_path / "killed" / name
+            assert whole.read_bytes() == killed.read_bytes(), name
+    leftover = {path.name for path in tmp_path.glob(".*")}
+    assert leftover <= {".killed.unfinished.lock"}
+
+
+def test_a_killed_run_goes_on(tmp_path: Path) -> None:
+    check_kills(tmp_path, kills=1)
+
+
+@pytest.mark.slow
+def test_ten_kills(tmp_path: Path) -> None:
+    check_kills(tmp_path, kills=10)
