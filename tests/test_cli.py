@@ -34,7 +34,9 @@ def test_run_mirrors_the_settings() -> None:
 
 
 def test_shown_defaults_are_the_real_ones() -> None:
-    text = " ".join(CliRunner().invoke(cli.app, ["run", "--help"], terminal_width=300).output.split())
+    text = " ".join(
+        CliRunner().invoke(cli.app, ["run", "--help"], terminal_width=300).output.split()
+    )
     for field in dataclasses.fields(RunConfig):
         if field.default not in (dataclasses.MISSING, None):
             option = text.partition(f"--{field.name.replace('_', '-')} ")[2].partition(" --")[0]

@@ -187,7 +187,7 @@ def plain_errors() -> Iterator[None]:
         typer.echo(f"craters: error: {where}{error.strerror or error}", err=True)
         raise SystemExit(1) from error
     except KeyboardInterrupt as error:
-        typer.echo("craters: interrupted", err=True)
+        typer.echo("craters: interrupted; what is unfinished goes on by --resume", err=True)
         raise SystemExit(130) from error
 
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 WHY_PROTOCOLS_DIFFER = (
     "They differ because protocol 'original' draws validation again after pseudo-labels were "
     "merged: part of it is the model's own labels, and patches that chose the first network may "
-    "be trained on. The clean figures are of human labels that no phase was trained on."
+    "be trained on. The clean figures are of human labels that no phase was trained on; they only "
+    "chose the epoch."
 )
 
 _PHASE_WORDS = {

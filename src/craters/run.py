@@ -239,11 +239,10 @@ def _write_all(
     pictures = report.write_figures(result, folder / "figures", _FIGURES)
     hardware = describe_hardware()
     facts = {
-        "data": str(config.data.resolve()),
         "craters": __version__,
         "versions": ", ".join(f"{name} {found}" for name, found in package_versions().items()),
         "hardware": f"{hardware['processor']}, {hardware['usable_cpus']} usable CPUs",
-        "threads": str(usable_threads(config)),
+        "torch threads": str(usable_threads(config)),
     }
     files.write_text(folder / "report.html", report.html_report(result, pictures, facts))
     manifest = {
