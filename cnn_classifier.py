@@ -61,9 +61,10 @@ def main(arguments: list[str] | None = None) -> None:
         config = parse(arguments)
         cli.settle_threads()
         from craters import phases, report
+        from craters.job_data import read_job_data
 
-        data = phases.read_job_data(config.data)
-        with cli.TerminalListener(cli.total_epochs(config), layers=True, stderr=False) as listener:
+        data = read_job_data(config.data)
+        with cli.TerminalListener(layers=True, stderr=False) as listener:
             result = phases.run_phases(data, config, listener=listener)
         written = report.write_original_files(result, Path())
         print("\n".join(report.summary_lines(report.summary(result))))

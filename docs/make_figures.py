@@ -1,4 +1,4 @@
-"""Make the pictures that the documentation shows. Run: python docs/make_figures.py"""
+"""Make the pictures that the documentation shows: python docs/make_figures.py."""
 
 from pathlib import Path
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 import typing
@@ -43,7 +44,7 @@ def test_shown_defaults_are_the_real_ones() -> None:
             assert f"[{field.default}]" in option, field.name
 
 
-@pytest.mark.parametrize("arguments", [[], ["run"], ["synth"], ["demo"]])
+@pytest.mark.parametrize("arguments", [[], ["run"], ["synth"], ["demo"], ["predict"], ["info"]])
 def test_every_command_has_help_with_an_example(arguments: list[str]) -> None:
     result = CliRunner().invoke(cli.app, [*arguments, "-h"])
     assert result.exit_code == 0
@@ -190,7 +191,8 @@ def test_the_terminal_bar_and_the_layer_table(monkeypatch: pytest.MonkeyPatch, c
 
     row = {"loss": 0.5, "val_loss": 0.6}
     state = TrainState(epoch=10, history=[row] * 10)
-    with cli.TerminalListener(20, layers=True, stderr=False) as listener:
+    with cli.TerminalListener(layers=True, stderr=False) as listener:
+        listener.plan(20)
         listener.network("initial", OriginalNet(48))
         listener.epoch("initial", state)
         listener.warn("look out")
@@ -201,7 +203,8 @@ def test_the_terminal_bar_and_the_layer_table(monkeypatch: pytest.MonkeyPatch, c
     assert "Warning: look out" in text
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
-    with cli.TerminalListener(20) as listener:
+    with cli.TerminalListener() as listener:
+        listener.plan(20)
         listener.console.is_terminal or pytest.fail("not a terminal")
         assert listener.bar is not None
         listener.epoch("initial", state)
@@ -213,3 +216,113 @@ def test_a_group_file_is_honoured(tmp_path: Path) -> None:
     result = craters("run", "--data", data, "--out", tmp_path / "RUN", *FAST)
     assert result.returncode == 0, result.stderr
     assert "whole groups" in result.stderr
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder in a run folder."""
+    from craters.classifier import ModelDescription, write_model
+    from craters.interop import network_to_onnx, network_weights
+    from craters.networks import OriginalNet, initialize
+
+    network = OriginalNet(28)
+    initialize(network, 1)
+    return write_model(
+        tmp_path_factory.mktemp("RUN") / "model",
+        onnx=network_to_onnx(network, 28),
+        weights=network_weights(network),
+        description=ModelDescription("original", {}, 28),
+    )
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> np.ndarray:
+    images = np.random.default_rng(0).integers(0, 256, (5, 28, 28)).astype(np.uint8)
+    np.save(tmp_path / "x.npy", images.reshape(5, -1))
+    np.savez(tmp_path / "x.npz", images)
+    return images
+
+
+def test_predict_is_what_classifier_is(model: Path, tmp_path: Path, pictures: np.ndarray) -> None:
+    from craters.classifier import Classifier
+    from craters.networks import OriginalNet, initialize
+    from craters.train import predict_logits, sigmoid
+
+    image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+    for row, pixels in enumerate(pictures):
+        image.fromarray(pixels).save(tmp_path / f"{row}.png")
+    classifier = Classifier.load(model)
+    probability = classifier.predict_proba(pictures)
+    network = OriginalNet(28)
+    initialize(network, 1)
+    assert np.abs(probability - sigmoid(predict_logits(network, pictures))).max() < 1e-5
+    pngs = [tmp_path / f"{row}.png" for row in range(5)]
+    labels = (probability >= 0.5).astype(int).tolist()
+    for paths in ([tmp_path / "x.npy"], [tmp_path / "x.npz"], pngs):
+        result = CliRunner().invoke(cli.app, ["predict", str(model.parent), *map(str, paths)])
+        assert result.exit_code == 0, result.stderr
+        rows = [line.split(",") for line in result.stdout.splitlines()]
+        assert rows[0] == ["id", "probability", "label"]
+        assert [np.float32(row[1]) for row in rows[1:]] == probability.tolist()
+        assert [int(row[2]) for row in rows[1:]] == labels
+        assert f"{sum(labels)} of 5 patches called 'with crater'" in result.stderr
+    assert [row[0] for row in rows[1:]] == [str(path) for path in pngs]
+
+
+def test_predict_writes_files_and_json(model: Path, tmp_path: Path, pictures: np.ndarray) -> None:
+    arguments = ["predict", str(model), str(tmp_path / "x.npy"), "--quiet"]
+    plain = CliRunner().invoke(cli.app, arguments)
+    for name in ("y.csv", "y.npy"):
+        result = CliRunner().invoke(cli.app, [*arguments, "--out", str(tmp_path / name)])
+        assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
+    assert (tmp_path / "y.csv").read_text() == plain.stdout
+    labels = np.load(tmp_path / "y.npy", allow_pickle=False)
+    assert labels.dtype == np.int32
+    found = json.loads(CliRunner().invoke(cli.app, [*arguments, "--json"]).stdout)
+    assert [row["label"] for row in found["predictions"]] == labels.tolist()
+    assert found["model"] == str(model)
+    assert found["decision_threshold"] == 0.5
+
+
+def test_predict_and_info_need_no_heavy_import(model: Path, pictures, tmp_path: Path) -> None:
+    for arguments in (["predict", str(model), str(tmp_path / "x.npy")], ["info", str(model)]):
+        code = (
+            "import sys; from craters import cli\n"
+            f"cli.app({arguments!r}, standalone_mode=False)\n"
+            "heavy = {'torch', 'scipy', 'sklearn', 'matplotlib', 'PIL'} & set(sys.modules)\n"
+            "sys.exit(str(heavy) if heavy else 0)"
+        )
+        subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["predict", "none", "x.npy"], 5, "none: no such model folder"),
+        (["predict", "broken", "x.npy"], 5, "model.onnx: is not as it was written"),
+        (["predict", "MODEL", "none.npy"], 3, "none.npy: no such file"),
+        (["predict", "MODEL", "x.npy", "--out", "y.txt"], 2, "y.txt: expected the name of a .csv"),
+        (["predict", "MODEL", "x.npy", "--out", "there.csv"], 6, "there.csv: exists already"),
+        (["predict", "MODEL", "x.npy", "--threads", "-1"], 2, "--threads"),
+        (["info", "none"], 5, "none: no such model folder"),
+    ],
+)
+def test_predict_says_what_is_wrong(
+    model: Path, tmp_path: Path, pictures, monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str], code: int, message: str,
+) -> None:  # fmt: skip
+    shutil.copytree(model, tmp_path / "broken")
+    (tmp_path / "broken" / "model.onnx").write_bytes(b"x")
+    (tmp_path / "there.csv").write_text("mine")
+    monkeypatch.chdir(tmp_path)
+    result = craters(*[str(model) if word == "MODEL" else word for word in arguments])
+    assert (result.returncode, result.stdout) == (code, "")
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert (tmp_path / "there.csv").read_text() == "mine"
+
+
+def test_info_describes_the_model(model: Path) -> None:
+    result = CliRunner().invoke(cli.app, ["info", str(model)])
+    assert result.exit_code == 0
+    assert "patches:            28 x 28 px, 8-bit gray, divide by 255" in result.stdout

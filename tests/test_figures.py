@@ -59,3 +59,32 @@ def test_equal_figures_have_equal_bytes(tmp_path: Path) -> None:
             tmp_path / name, figures.contact_sheet(IMAGES, [f"p {row}" for row in range(7)])
         )
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_the_reliability_diagram_shows_the_points_and_the_floor() -> None:
+    labels = np.repeat([0, 1, 0, 1], [40, 10, 10, 40])
+    figure = figures.reliability_diagram(labels, np.repeat([0.3, 0.8], 50))
+    axes, below = figure.axes
+    points = axes.containers[0].lines[0]
+    assert points.get_xdata() == pytest.approx([0.3, 0.8])
+    assert points.get_ydata() == pytest.approx([0.2, 0.8])
+    title = axes.get_title().splitlines()
+    assert title[0] == "Reliability, n = 100: calibration error 5.0 %"
+    assert "a perfectly calibrated network: " in title[1]
+    heights = [[bar.get_height() for bar in part] for part in below.containers]
+    assert [sum(of_class) for of_class in heights] == [50, 50]
+    assert max(heights[0]) == 40
+
+
+def test_the_roc_marks_the_threshold_and_names_the_area() -> None:
+    labels = np.array([0, 0, 1, 1])
+    curves = {
+        "good": (labels, np.array([0.1, 0.2, 0.8, 0.9])),
+        "fair": (labels, np.array([0.1, 0.6, 0.5, 0.9])),
+    }
+    figure = figures.roc(curves, decision_threshold=0.55)
+    axes = figure.axes[0]
+    texts = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert texts == ["good (area 1.000)", "fair (area 0.750)", "chance (area 0.5)"]
+    dots = [line.get_xydata().ravel().tolist() for line in axes.lines if len(line.get_xdata()) == 1]
+    assert dots == [[0.0, 1.0], [0.5, 0.5]]

@@ -16,9 +16,11 @@ from .conftest import REPOSITORY
 SOURCE = REPOSITORY / "src" / "craters"
 # A module imports only from those before it.
 ORDER = [
-    "_version", "errors", "files", "patches", "terrain", "synth", "splits", "networks", "train",
-    "checkpoint", "pseudo_label", "evaluate", "settings", "phases", "figures", "interop", "report",
-    "run", "cli", "__main__", "__init__",
+    "_version", "errors", "files", "patches", "terrain", "synth", "splits", "model_description",
+    "model_folder", "onnx_graph", "classifier", "predictions", "augment", "networks", "recipes",
+    "train", "checkpoint", "pseudo_label", "evaluate", "calibration", "conformal", "intervals",
+    "settings", "job_data", "assess", "phases", "figures", "interop", "report", "run", "cli",
+    "__main__", "__init__",
 ]  # fmt: skip
 MODULES = sorted(path.stem for path in SOURCE.glob("*.py"))
 
@@ -74,9 +76,9 @@ def test_training_and_networks_know_nothing_of_torch_free_modules_and_back() -> 
 
 def test_public_names() -> None:
     assert craters.__all__ == [
-        "CratersError", "DataError", "PatchSet", "RunConfig", "__version__", "make_patch_set",
-        "make_patches", "make_scene", "normalize", "plot_image_48x48", "read_patches", "run_job",
-        "write_dataset",
+        "Classifier", "CratersError", "DataError", "PatchSet", "RunConfig", "__version__",
+        "make_patch_set", "make_patches", "make_scene", "normalize", "plot_image_48x48",
+        "read_patches", "run_job", "write_dataset",
     ]  # fmt: skip
     for name in craters.__all__:
         assert getattr(craters, name) is not None
@@ -108,7 +110,7 @@ def test_everything_is_pinned() -> None:
         assert name[0].lower() in names, f"{item} is not pinned"
 
 
-@pytest.mark.parametrize("path", sorted(REPOSITORY.glob("docs/*.md")) + [REPOSITORY / "README.md"],
+@pytest.mark.parametrize("path", [*sorted(REPOSITORY.glob("docs/*.md")), REPOSITORY / "README.md"],
                          ids=lambda path: path.name)  # fmt: skip
 def test_links_in_the_docs_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from craters.errors import ConfigError
-from craters.interop import write_keras_h5
-from craters.networks import Network, OriginalNet, initialize
+from craters.classifier import Classifier, ModelDescription
+from craters.errors import ConfigError, ModelError
+from craters.interop import network_to_onnx, network_weights, write_keras_h5
+from craters.networks import EnsembleNet, Network, OriginalNet, initialize, make_network
 from craters.patches import normalize
-from craters.train import KerasAdam, predict_logits, sigmoid, torch_threads, train_step
+from craters.recipes import KerasAdam
+from craters.train import predict_logits, sigmoid, torch_threads, train_step
 
 from .conftest import simple_patches
 
@@ -88,3 +90,92 @@ def test_first_fifty_losses_are_those_of_keras(tmp_path: Path) -> None:
             theirs.append(float(model.train_on_batch(batch, labels[rows].astype(np.float32))))
     assert np.abs(np.subtract(ours, theirs)).max() < 1e-5
     assert ours[0] - ours[-1] > 0.02
+
+
+def exported(network: Network) -> tuple[bytes, Classifier]:
+    graph = network_to_onnx(network, network.side)
+    description = ModelDescription(network.name, {}, network.side, stride=network.stride)
+    return graph, Classifier(description, graph, threads=1)
+
+
+def moved(network: Network, seed: int) -> Network:
+    """Give every weight and running average a value of its own."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+        for name, average in network.named_buffers():
+            if average.dtype == torch.float32:
+                average.add_(0.2 * torch.rand(average.shape, generator=generator), alpha=1.0)
+                assert "running" in name
+    return network.eval()
+
+
+MADE = [
+    ("original", 48, ("identity",)),
+    ("original", 28, ("identity",)),
+    ("compact", 48, ("identity", "up-down")),
+    pytest.param("dense", 48, ("identity",), marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("name", "side", "symmetry"), MADE)
+def test_onnx_says_what_torch_says(name: str, side: int, symmetry: tuple[str, ...]) -> None:
+    network = moved(make_network(name, side, symmetry), 5)
+    _, classifier = exported(network)
+    images = np.random.default_rng(0).integers(0, 256, (64, side, side)).astype(np.uint8)
+    for count in (1, 7, 64):
+        ours = predict_logits(network, images[:count])
+        assert np.abs(ours - classifier.logits(images[:count])).max() < 1e-5
+    assert np.ptp(ours) > 1e-3
+    if network.stride is not None:
+        picture = np.random.default_rng(1).integers(0, 256, (1, 75, 90)).astype(np.uint8)
+        with torch.inference_mode():
+            maps = network.forward_map(torch.from_numpy(normalize(picture))).numpy()
+        assert np.abs(maps - classifier.logit_maps(picture)).max() < 1e-5
+
+
+def test_an_ensemble_is_one_graph() -> None:
+    members = [trained_like(seed, 28) for seed in (1, 2)]
+    network = EnsembleNet(list(members))
+    _, classifier = exported(network)
+    images = np.random.default_rng(0).integers(0, 256, (20, 28, 28)).astype(np.uint8)
+    mean = np.mean([predict_logits(member, images) for member in members], 0)
+    assert np.abs(mean - classifier.logits(images)).max() < 1e-5
+
+
+def test_equal_networks_give_equal_graphs_without_paths(capfd, recwarn) -> None:
+    network = trained_like(3, 28)
+    network.train()
+    graph, other = network_to_onnx(network, 28), network_to_onnx(trained_like(3, 28), 28)
+    assert graph == other
+    assert network.training
+    assert b".py" not in graph
+    assert str(Path.home()).encode() not in graph
+    assert capfd.readouterr() == ("", "")
+    assert not recwarn.list
+
+
+def test_a_graph_that_differs_is_not_handed_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    from craters import interop
+
+    whole = interop._without_traces
+
+    def spoil(model) -> bytes:
+        tensor = next(item for item in model.graph.initializer if item.name.endswith("2.bias"))
+        tensor.raw_data = np.full(len(tensor.raw_data) // 4, 0.5, np.float32).tobytes()
+        return whole(model)
+
+    monkeypatch.setattr(interop, "_without_traces", spoil)
+    with pytest.raises(ModelError, match="differs from the network by .* in a batch of 1"):
+        network_to_onnx(trained_like(3, 28), 28)
+
+
+def test_weights_go_out_and_in() -> None:
+    network, other = trained_like(3, 28), trained_like(4, 28)
+    weights = network_weights(network)
+    other.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
+    images = np.random.default_rng(0).integers(0, 256, (9, 28, 28)).astype(np.uint8)
+    assert np.array_equal(predict_logits(network, images), predict_logits(other, images))
+    weights["dense2.bias"] += 1
+    assert np.array_equal(predict_logits(network, images), predict_logits(other, images))

@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from craters.errors import ConfigError
-from craters.networks import Network, OriginalNet, SeededDropout, initialize, reseed_dropout
+from craters.networks import (
+    EnsembleNet,
+    Network,
+    OriginalNet,
+    SeededDropout,
+    initialize,
+    make_network,
+    reseed_dropout,
+)
 
 EXPECTED_LAYERS = [
     ("Conv2D", (46, 46, 16), 160),
@@ -97,3 +105,70 @@ def test_dropout_is_unbiased_and_moves_with_its_own_seed_only() -> None:
 def test_a_network_without_a_list_of_layers_says_so() -> None:
     with pytest.raises(TypeError, match="Network lists no layers"):
         Network().layers()
+
+
+def settled(network: Network, seed: int = 0) -> Network:
+    """Give BatchNorm statistics that are not those of the start."""
+    initialize(network, seed)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        network.train()(torch.rand(32, network.side, network.side, generator=generator))
+    return network.eval()
+
+
+@settings(max_examples=8, deadline=None)
+@given(height=st.integers(48, 90), width=st.integers(48, 90), seed=st.integers(0, 9))
+def test_dense_gives_over_an_image_what_windows_give(height: int, width: int, seed: int) -> None:
+    network = settled(make_network("dense", 48), seed)
+    image = torch.rand(2, height, width, generator=torch.Generator().manual_seed(seed))
+    stride = network.stride or 0
+    with torch.no_grad():
+        over_image = network.forward_map(image)
+        rows, columns = (height - 48) // stride + 1, (width - 48) // stride + 1
+        assert over_image.shape == (2, rows, columns)
+        for row in range(rows):
+            for column in range(columns):
+                top, left = row * stride, column * stride
+                window = image[:, top : top + 48, left : left + 48]
+                difference = network(window) - over_image[:, row, column]
+                assert float(difference.abs().max()) < 1e-5
+
+
+def test_sizes_of_the_networks() -> None:
+    for name, count in (("compact", 261002), ("dense", 278432)):
+        network = make_network(name, 48)
+        assert sum(parameter.numel() for parameter in network.parameters()) == count
+        assert sum(row.parameters for row in network.layers()) == count
+
+
+def test_symmetry_is_averaged_in_evaluation_only() -> None:
+    network = settled(make_network("compact", 48, ("identity", "up-down")))
+    plain = settled(make_network("compact", 48))
+    images = torch.rand(4, 48, 48, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = (plain(images) + plain(images.flip(1))) / 2
+        assert torch.allclose(network(images), expected, atol=1e-5)
+        assert torch.allclose(network(images), network(images.flip(1)), atol=1e-5)
+
+
+def test_unknown_names_and_impossible_sizes() -> None:
+    with pytest.raises(ConfigError, match="network is 'huge', expected original, compact or dense"):
+        make_network("huge", 48)
+    with pytest.raises(ConfigError, match="12 x 12 pixels are too small for the network 'compact'"):
+        make_network("compact", 12)
+    with pytest.raises(ConfigError, match="the network 'dense' takes multiples of 4"):
+        make_network("dense", 50)
+    with pytest.raises(TypeError, match="CompactNet is not dense-exact"):
+        make_network("compact", 48).forward_map(torch.zeros(1, 60, 60))
+
+
+def test_an_ensemble_is_the_mean_of_its_members() -> None:
+    members = [settled(make_network("dense", 48), seed) for seed in (1, 2)]
+    joined = EnsembleNet(members).eval()
+    image = torch.rand(1, 60, 56, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = (members[0].forward_map(image) + members[1].forward_map(image)) / 2
+        assert torch.allclose(joined.forward_map(image), expected)
+        window = image[:, :48, :48]
+        assert torch.allclose(joined(window), (members[0](window) + members[1](window)) / 2)
+    assert len(joined.layers()) == 2 * len(members[0].layers())

@@ -8,7 +8,9 @@ import pytest
 
 from craters import phases
 from craters.errors import DataError
-from craters.phases import Silence, read_job_data, run_phases
+from craters.job_data import read_job_data
+from craters.phases import Silence, run_phases
+from craters.recipes import TrainConfig, derive_seed, modern_recipe
 from craters.settings import RunConfig
 
 from .conftest import simple_patches, write_job
@@ -83,13 +85,13 @@ def test_without_pseudo_labels_the_last_phase_is_a_plain_retraining(job_folder: 
     assert result.n_pseudo == 0
     assert np.array_equal(result.final.train.images, result.initial.train.images)
     assert np.array_equal(result.final.train.labels, result.initial.train.labels)
-    settings = phases.TrainConfig(3, 0.003, 8, phases.derive_seed(0, phases._FINAL))
+    settings = TrainConfig(3, 0.003, 8, derive_seed(0, phases.FINAL))
     parts = [
         phases.Examples(part.images, part.labels)
         for part in (result.initial.train, result.initial.validation)
     ]
     with phases.torch_threads(1):
-        network, state = phases.fit(phases.build_original(48), *parts, settings)
+        network, state = phases.fit(phases.build_network("original", 48), *parts, settings)
     assert state.history == result.final.state.history
     for name, tensor in network.state_dict().items():
         assert np.array_equal(tensor.numpy(), result.final.network.state_dict()[name].numpy())
@@ -148,3 +150,70 @@ def test_other_sizes_and_npz_work(tmp_path: Path) -> None:
     result = run_phases(read_job_data(folder), config_for(folder))
     assert result.final.network.side == 28
     assert len(result.test_predicted) == 30
+
+
+def test_supervised_compact_measures_without_validation_and_refits_on_everything(
+    job_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(phases, "modern_recipe", short_recipe)
+    config = config_for(job_folder, method="supervised", network="compact", symmetry="up-down")
+    data = read_job_data(job_folder)
+    result = run_phases(data, config)
+    assert [phase.name for phase in result.phases] == ["supervised"]
+    assert result.initial is result.final
+    assert result.final_clean is None
+    assert result.n_pseudo == 0
+    assert result.network is not result.final.network
+    assert result.network.symmetry == ("identity", "up-down")
+    assert result.temperature != 1
+    logits = phases.predict_logits(result.network, data.test.images) / result.temperature
+    assert np.array_equal(result.test_probability, phases.sigmoid(logits))
+    assert np.array_equal(result.test_predicted, logits >= 0)
+    again = run_phases(data, config)
+    assert np.array_equal(result.test_probability, again.test_probability)
+    assert result.final.metrics == again.final.metrics
+
+
+def short_recipe(n: int, side: int, **settings) -> TrainConfig:
+    return dataclasses.replace(modern_recipe(n, side, **settings), epochs=6)
+
+
+def test_members_are_different_networks_whose_logits_are_averaged(
+    job_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(phases, "modern_recipe", short_recipe)
+    config = config_for(job_folder, method="supervised", network="compact", members=2)
+    data = read_job_data(job_folder)
+    network = run_phases(data, config).network
+    first, second = (phases.predict_logits(member, data.test.images) for member in network.members)
+    assert np.abs(first - second).max() > 1e-3
+    joined = phases.predict_logits(network, data.test.images)
+    assert np.abs(joined - (first + second) / 2).max() < 1e-5
+
+
+def test_the_original_recipe_is_not_refitted(job_folder: Path) -> None:
+    config = config_for(job_folder, method="supervised")
+    result = run_phases(read_job_data(job_folder), config)
+    assert result.network is result.final.network
+
+
+def test_epochs_are_planned(job_folder: Path) -> None:
+    planned: list[int] = []
+
+    class Planner(Notes):
+        def plan(self, epochs: int) -> None:
+            planned.append(epochs)
+
+    for protocol in ("clean", "original"):
+        config = config_for(
+            job_folder, protocol=protocol, initial_epochs=2, final_epochs=1, members=2
+        )
+        run_phases(read_job_data(job_folder), config, listener=Planner())
+    assert planned == [6, 8]
+
+
+def test_a_one_sided_network_is_told(job_folder: Path) -> None:
+    notes = Notes()
+    config = config_for(job_folder, initial_epochs=1, final_epochs=1, initial_lr=1e-6)
+    run_phases(read_job_data(job_folder), config, listener=notes)
+    assert any("of the validation patches 'with crater'; it has learned" in w for w in notes.warned)

@@ -14,9 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from craters import files
+from craters import files, phases
+from craters.classifier import Classifier
 from craters.errors import DataError, ExistsError
 from craters.phases import Silence
+from craters.recipes import TrainConfig, modern_recipe
 from craters.run import read_run, run_job
 from craters.settings import RunConfig
 
@@ -24,7 +26,7 @@ from .conftest import write_job
 
 SAME_EVERY_TIME = ("metrics.json", "history.csv", "origins.csv", "predictions.npy",
                    "predictions.csv", "probabilities.npy", "models/model_initial.h5",
-                   "models/model_final.h5", "models/model.json", "config.json",
+                   "models/model_final.h5", "model/model.onnx", "config.json",
                    "figures/learning_curve.png", "figures/confusion_matrix.png",
                    "report.html", "manifest.json")  # fmt: skip
 
@@ -96,7 +98,18 @@ def test_tables_agree_with_each_other(finished: tuple[Path, Path]) -> None:
     assert np.array_equal(np.float32([row["probability"] for row in predictions]), probability)
     assert np.array_equal(called, probability >= 0.5)
     assert metrics["class_balance"]["labeled"]["crater_share"] == pytest.approx(0.6)
-    assert json.loads((out / "models" / "model.json").read_text())["resolution_m_per_px"] == 100
+    described = json.loads((out / "model" / "model.json").read_text())
+    assert described["resolution"] == 100
+    assert described["temperature"] == 1
+
+
+def test_the_model_folder_says_what_the_run_said(finished: tuple[Path, Path]) -> None:
+    data, out = finished
+    model = Classifier.load(out / "model")
+    images = np.load(data / "Xtest1.npy").reshape(-1, 48, 48)
+    probability = np.load(out / "probabilities.npy")
+    assert np.abs(model.predict_proba(images) - probability).max() < 1e-5
+    assert np.array_equal(model.predict(images), np.load(out / "predictions.npy"))
 
 
 class Outside(HTMLParser):
@@ -277,3 +290,30 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_ten_kills(tmp_path: Path) -> None:
     check_kills(tmp_path, kills=10)
+
+
+def test_a_supervised_compact_run_leaves_a_calibrated_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short(n: int, side: int, **more) -> TrainConfig:
+        return dataclasses.replace(modern_recipe(n, side, **more), epochs=6)
+
+    monkeypatch.setattr(phases, "modern_recipe", short)
+    data = write_job(tmp_path / "DATA")
+    np.save(data / "Ytest1.npy", np.load(data / "Ytrain1.npy")[:30])
+    config = config_for(data, tmp_path / "RUN", method="supervised", network="compact")
+    metrics = run_job(config).metrics
+    model = Classifier.load(tmp_path / "RUN" / "model")
+    assert model.description.temperature == metrics["calibration"]["temperature"] != 1
+    assert model.description.network == "compact"
+    assert "trained once more" in model.description.metrics["remark"]
+    images = np.load(data / "Xtest1.npy").reshape(-1, 48, 48)
+    probability = np.load(tmp_path / "RUN" / "probabilities.npy")
+    assert np.abs(model.predict_proba(images) - probability).max() < 1e-5
+    sets = model.prediction_sets(probability, risk=0.1)
+    assert len(sets) == 30
+    assert metrics["pseudo_labels"] is None
+    assert metrics["test"]["n"] == 30
+    text = (tmp_path / "RUN" / "report.html").read_text()
+    assert "trained once more, on all human labels" in text
+    assert "Probability calibration: logits are divided by" in text

@@ -45,7 +45,7 @@ def test_paths_in_a_file_start_from_its_folder(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("sede = 1", "unknown setting 'sede'. Did you mean 'seed'?"),
-        ("zzz = 1", "unknown setting 'zzz'. Known: data, out, protocol"),
+        ("zzz = 1", "unknown setting 'zzz'. Known: data, out, method"),
         ('seed = "1"', "seed is '1', expected a whole number"),
         ("seed = true", "seed is True, expected a whole number"),
         ("seed = 1.5", "seed is 1.5, expected a whole number"),
@@ -76,7 +76,9 @@ def test_bad_environment_is_told() -> None:
         ("initial_lr", 0), ("final_lr", 2), ("initial_epochs", 0), ("final_epochs", -1),
         ("threshold_initial", 1.1), ("threshold_final", -0.1), ("pseudo_threshold", 2),
         ("batch_size", 0), ("validation_share", 0.6), ("validation_share", 0), ("seed", -1),
-        ("threads", -1), ("resolution", 0), ("protocol", "dirty"), ("final_lr", float("nan")),
+        ("threads", -1), ("resolution", 0), ("protocol", "dirty"),
+        ("method", "x"), ("network", "x"),
+        ("members", 0), ("symmetry", "x"), ("final_lr", float("nan")),
     ],
 )  # fmt: skip
 def test_limits_name_the_setting(name: str, value: float) -> None:

@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 
 from craters.errors import DataError
 from craters.patches import make_patch_set
-from craters.splits import bind_copies, repeats_between, row_split, validation_split
+from craters.splits import (
+    bind_copies,
+    regions_of,
+    repeats_between,
+    row_split,
+    validation_split,
+    whole_folds,
+)
 
 
 def random_set(n: int, seed: int, n_groups: int = 0):
@@ -98,3 +105,31 @@ def test_row_split_is_stratified_and_seeded() -> None:
     assert len(split.validation) == 40
     assert np.array_equal(row_split(labels, 0.2, 7).validation, split.validation)
     assert not np.array_equal(row_split(labels, 0.2, 8).validation, split.validation)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, 12), min_size=30, max_size=80), st.integers(2, 4))
+def test_whole_folds_hold_every_row_out_once_and_keep_units(units: list[int], folds: int) -> None:
+    column = np.array(units)
+    if len(set(units)) < folds:
+        with pytest.raises(DataError, match="expected at least"):
+            whole_folds(column, folds)
+        return
+    found = whole_folds(column, folds)
+    held_out = np.concatenate([split.validation for split in found])
+    assert sorted(held_out) == list(range(len(units)))
+    for split in found:
+        assert not set(column[split.train]) & set(column[split.validation])
+        assert len(split.train) + len(split.validation) == len(units)
+
+
+def test_whole_folds_are_balanced_by_hand() -> None:
+    units = np.repeat(["a", "b", "c", "d"], [5, 4, 3, 2])
+    rules = [split.rule.partition(": ")[2] for split in whole_folds(units, 2)]
+    assert rules == ["a, d", "b, c"]
+
+
+def test_regions_are_named() -> None:
+    assert regions_of(np.array(["elysium_20_33"])).tolist() == ["elysium"]
+    with pytest.raises(DataError, match="group 'scene7' names no region"):
+        regions_of(np.array(["elysium_1_2", "scene7"]))

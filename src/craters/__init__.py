@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from craters._version import __version__
 
 if TYPE_CHECKING:
+    from craters.classifier import Classifier
     from craters.errors import CratersError, DataError
     from craters.figures import plot_image_48x48
     from craters.patches import PatchSet, make_patch_set, normalize, read_patches
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from craters.synth import make_patches, make_scene, write_dataset
 
 _HOMES = {
+    "Classifier": "classifier",
     "CratersError": "errors",
     "DataError": "errors",
     "PatchSet": "patches",
@@ -35,6 +37,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Classifier",
     "CratersError",
     "DataError",
     "PatchSet",

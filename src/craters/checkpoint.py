@@ -14,7 +14,7 @@ from craters import files
 from craters.errors import DataError
 from craters.train import TrainState
 
-_TENSORS = ("weights", "optimizer", "best_weights")
+_TENSORS = ("weights", "optimizer", "average", "best_weights")
 
 
 def save_state(path: Path, state: TrainState) -> None:

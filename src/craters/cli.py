@@ -44,7 +44,9 @@ _EXTRAS = {
     "scipy": "train",
     "matplotlib": "train",
     "h5py": "train",
-    "safetensors": "train",
+    "onnx": "train",
+    "onnxscript": "train",
+    "PIL": "train",
     "jinja2": "train",
 }
 _PLAIN_EVERY = 10  # epochs between two plain lines
@@ -69,6 +71,7 @@ def _main(
     Examples:
       craters demo
       craters run --data DATA --out RUN
+      craters predict RUN/model patches.npy
       craters synth --out DATA --seed 7
     """
 
@@ -87,8 +90,6 @@ class TerminalListener:
 
     Parameters
     ----------
-    total_epochs : int
-        Of all phases, for the time left.
     quiet : bool
         Only warnings.
     layers : bool
@@ -97,13 +98,11 @@ class TerminalListener:
         Print to stderr, so that stdout holds results alone.
     """
 
-    def __init__(
-        self, total_epochs: int, *, quiet: bool = False, layers: bool = False, stderr: bool = True
-    ) -> None:
+    def __init__(self, *, quiet: bool = False, layers: bool = False, stderr: bool = True) -> None:
         self.console = Console(stderr=stderr, highlight=False, soft_wrap=True)
         self.quiet = quiet
         self.layers = layers
-        self.total = total_epochs
+        self.total = 0
         self.done: dict[str, int] = {}
         self.started = time.monotonic()
         self.bar: Progress | None = None
@@ -121,12 +120,18 @@ class TerminalListener:
                 transient=True,
             )
             self.bar.start()
-            self.bar.add_task("training", total=self.total)
+            self.bar.add_task("training", total=None)
         return self
 
     def __exit__(self, *_: object) -> None:
         if self.bar is not None:
             self.bar.stop()
+
+    def plan(self, epochs: int) -> None:
+        """Learn how many epochs all trainings have together, for the time left."""
+        self.total, self.started = epochs, time.monotonic()
+        if self.bar is not None:
+            self.bar.update(self.bar.task_ids[0], total=epochs)
 
     def say(self, text: str) -> None:
         """Print a plain line."""
@@ -152,17 +157,11 @@ class TerminalListener:
             self.bar.update(self.bar.task_ids[0], completed=finished, description=f"phase {phase}")
         elif state.epoch and (state.epoch % _PLAIN_EVERY == 0) and not state.finished:
             row = state.history[-1]
-            left = (time.monotonic() - self.started) / finished * (self.total - finished)
+            left = (time.monotonic() - self.started) / finished * max(self.total - finished, 0)
             self.say(
                 f"phase {phase}: epoch {state.epoch}, loss {row['loss']:.4f}, validation loss "
                 f"{row['val_loss']:.4f}, about {left:.0f} s left"
             )
-
-
-def total_epochs(config: RunConfig) -> int:
-    """Count the epochs of all phases."""
-    last_phases = 2 if config.protocol == "original" else 1
-    return config.initial_epochs + last_phases * config.final_epochs
 
 
 @contextlib.contextmanager
@@ -209,6 +208,20 @@ def run_command(
     out: OutOption = None,
     config: Annotated[
         Path | None, typer.Option(help="TOML with these settings; flags and CRATERS_* win.")
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(help="original: pseudo-labels; supervised: human labels only. [original]"),
+    ] = None,
+    network: Annotated[
+        str | None, typer.Option(help="original, or compact (more accurate). [original]")
+    ] = None,
+    members: Annotated[int | None, typer.Option(help="Networks of an ensemble. [1]")] = None,
+    symmetry: Annotated[
+        str | None,
+        typer.Option(
+            help="Flips for compact: auto, none, up-down, left-right, flips, dihedral. [auto]"
+        ),
     ] = None,
     protocol: Annotated[
         str | None,
@@ -268,7 +281,7 @@ def _run(settings: RunConfig, *, resume: bool, force: bool, as_json: bool, quiet
     from craters import files, report
     from craters.run import run_job
 
-    with TerminalListener(total_epochs(settings), quiet=quiet or as_json) as listener:
+    with TerminalListener(quiet=quiet or as_json) as listener:
         outcome = run_job(settings, resume=resume, force=force, listener=listener)
     if as_json:
         typer.echo(files.to_json({"run": outcome.folder, "metrics": outcome.metrics}))
@@ -330,6 +343,112 @@ def demo(
             unfinished.rename(data)
         settings = RunConfig(data=data, out=out / "run", seed=seed)
         _run(settings, resume=False, force=True, as_json=False, quiet=quiet)
+
+
+ModelArgument = Annotated[
+    Path, typer.Argument(help="Model folder, or a run folder that holds one as `model`.")
+]
+
+
+@app.command()
+def predict(
+    model: ModelArgument,
+    paths: Annotated[
+        list[Path],
+        typer.Argument(help="One array of patches (.npy or .npz), or images of one patch each."),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="New file: .csv for everything, .npy for the labels. [CSV to stdout]"),
+    ] = None,
+    threads: Annotated[int, typer.Option(min=0, help="Threads; 0: all usable CPUs.")] = 0,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Predict patches by a model folder; needs no torch.
+
+    Columns: id, probability of class 1, label, and set where the model is calibrated for it.
+
+    \b
+    Examples:
+      craters predict RUN/model Xtest1.npy > predictions.csv
+      craters predict RUN patch_1.png patch_2.png --json
+    """
+    with plain_errors():
+        from craters import files
+        from craters.classifier import Classifier
+        from craters.predictions import predict_table, read_inputs
+
+        _check_new_table(out)
+        classifier = Classifier.load(model, threads=threads)
+        found = read_inputs(paths, classifier.description.side)
+        table = predict_table(classifier, found)
+        if not quiet:
+            for note in found.notes:
+                typer.echo(f"Note: {note}.", err=True)
+            typer.echo(table.summary(), err=True)
+        if out is not None and out.suffix == ".npy":
+            files.write_array(out, table.labels)
+        elif out is not None:
+            files.write_text(out, table.to_csv())
+        if json:
+            typer.echo(files.to_json({"model": model, **table.to_dict()}))
+        elif out is None:
+            typer.echo(table.to_csv(), nl=False)
+
+
+def _check_new_table(out: Path | None) -> None:
+    """Refuse another kind of file, or one that is there, before anything is computed."""
+    from craters.errors import ConfigError, ExistsError
+
+    if out is not None and out.suffix not in (".csv", ".npy"):
+        raise ConfigError(f"--out {out}: expected the name of a .csv or .npy file")
+    if out is not None and out.exists():
+        raise ExistsError(f"{out}: exists already", "Name a new file.")
+
+
+@app.command("evaluate")
+def evaluate_command(
+    model: ModelArgument,
+    data: Annotated[Path, typer.Option(help="Folder of Xtest1 and Ytest1 (or Xtrain1, Ytrain1).")],
+    which: Annotated[str, typer.Option("--set", help="test or train.")] = "test",
+    prior: Annotated[
+        float, typer.Option(help="Share of craters for which precision is worked out.")
+    ] = 0.03,
+    risk: Annotated[
+        float, typer.Option(help="Of prediction sets: how often the true class may be missing.")
+    ] = 0.1,
+    json: JsonOption = False,
+) -> None:
+    """Measure a model folder on labeled arrays, with intervals.
+
+    \b
+    Example:
+      craters evaluate RUN --data DATA
+    """
+    with plain_errors():
+        from craters import files
+        from craters.assess import assess
+        from craters.classifier import Classifier
+
+        found = assess(Classifier.load(model), data, which=which, prior=prior, risk=risk)
+        for text in found.warnings:
+            typer.echo(f"Warning: {text}", err=True)
+        typer.echo(files.to_json(found.figures) if json else "\n".join(found.lines))
+
+
+@app.command()
+def info(model: ModelArgument) -> None:
+    """Check a model folder, and say what the model takes and what its answers mean.
+
+    \b
+    Example:
+      craters info RUN/model
+    """
+    with plain_errors():
+        from craters.classifier import Classifier
+
+        typer.echo(Classifier.load(model).describe())
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from craters import evaluate, files
+from craters import calibration, evaluate, files
 from craters.errors import DataError
 from craters.patches import CLASS_NAMES, as_squares
 
@@ -47,7 +47,12 @@ def learning_curve(phases: list[Phase]) -> Figure:
     """Draw loss and accuracy by epoch, a column a phase, with the kept epoch marked."""
     figure, grid = _new(4.6 * len(phases), 6.2, 2, len(phases))
     grid = grid.reshape(2, len(phases))
-    titles = {"initial": "first phase", "final": "last phase", "final_clean": "last phase, clean"}
+    titles = {
+        "supervised": "supervised",
+        "initial": "first phase",
+        "final": "last phase",
+        "final_clean": "last phase, clean",
+    }
     for column, phase in enumerate(phases):
         epochs = [row["epoch"] for row in phase.state.history]
         for axes, measure, word in zip(
@@ -85,7 +90,12 @@ def precision_recall(phases: list[Phase]) -> Figure:
     """Draw the precision-recall curve of each phase, its threshold marked."""
     figure, (axes,) = _new(5.6, 4.8)
     colors = (GRAY, BLUE, ORANGE)
-    names = {"initial": "first network", "final": "last network", "final_clean": "last, clean"}
+    names = {
+        "supervised": "network",
+        "initial": "first network",
+        "final": "last network",
+        "final_clean": "last, clean",
+    }
     for phase, color in zip(phases, colors, strict=False):
         labels = phase.validation.labels
         precision, recall, _ = evaluate.precision_recall_points(labels, phase.probability)
@@ -116,6 +126,120 @@ def precision_recall(phases: list[Phase]) -> Figure:
     _tidy(axes)
     axes.legend(frameon=False, loc="lower left", fontsize=9)
     return figure
+
+
+def roc(
+    curves: dict[str, tuple[np.ndarray, np.ndarray]], decision_threshold: float = 0.5
+) -> Figure:
+    """Draw the receiver operating characteristic of each named prediction, its threshold marked.
+
+    Parameters
+    ----------
+    curves : dict of (labels, probability)
+        By the name in the legend; arrays of shape (N,), with both classes. The last is the one
+        that matters: it is drawn last and in orange where there are three.
+    decision_threshold : float
+        Where the dots are.
+
+    Examples
+    --------
+    >>> labels = np.array([0, 0, 1, 1])
+    >>> figure = roc({"network": (labels, np.array([0.1, 0.6, 0.5, 0.9]))})
+    >>> figure.axes[0].get_legend().get_texts()[0].get_text()
+    'network (area 0.750)'
+    """
+    figure, (axes,) = _new(5.0, 5.0)
+    for position, (name, (labels, probability)) in enumerate(curves.items()):
+        color = (GRAY, BLUE, ORANGE)[position % 3] if len(curves) > 1 else BLUE
+        dashes = ("-", "--", "-.", ":")[position // 3 % 4]
+        false_rate, recall = evaluate.roc_points(labels, probability)
+        found = evaluate.measure(labels, probability, decision_threshold)
+        text = f"{name} (area {found.roc_auc:.3f})"
+        axes.plot(false_rate, recall, dashes, color=color, linewidth=1.7, label=text)
+        dot = (1 - found.other_recall, found.crater_recall)
+        axes.plot(*dot, "o", color=color, markersize=7, markeredgecolor="white", zorder=3)
+    axes.plot([0, 1], [0, 1], ":", color=GRAY, linewidth=1.2, label="chance (area 0.5)")
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_aspect("equal")
+    axes.set_xlabel("share of patches without crater called craters")
+    axes.set_ylabel("recall of craters")
+    axes.set_title(
+        f"Receiver operating characteristic (dots: threshold {decision_threshold:g})", fontsize=10
+    )
+    _tidy(axes)
+    axes.legend(frameon=False, loc="lower right", fontsize=9)
+    return figure
+
+
+def reliability_diagram(labels: np.ndarray, probability: np.ndarray, bins: int = 15) -> Figure:
+    """Draw observed share against probability in bins of equal mass, and where the patches lie.
+
+    Parameters
+    ----------
+    labels : ndarray, shape (N,)
+        0 or 1.
+    probability : ndarray, shape (N,)
+        Of "with crater".
+    bins : int
+        At most.
+
+    Examples
+    --------
+    >>> labels, probability = np.array([0, 1, 1, 1]), np.array([0.5, 0.5, 0.9, 0.9])
+    >>> figure = reliability_diagram(labels, probability, bins=2)
+    >>> figure.axes[0].get_title().splitlines()[0]
+    'Reliability, n = 4: calibration error 5.0 %'
+    """
+    points = calibration.reliability_points(labels, probability, bins)
+    error = calibration.expected_calibration_error(labels, probability, bins)
+    mean, quantile = calibration.calibration_floor(probability, bins)
+    figure, (axes, below) = _new(5.4, 6.2, 2, 1)
+    axes.get_gridspec().set_height_ratios([3.6, 1])
+    axes.plot([0, 1], [0, 1], ":", color=GRAY, linewidth=1.2, label="perfect calibration")
+    reach = [points.observed - points.low, points.high - points.observed]
+    axes.errorbar(
+        points.predicted,
+        points.observed,
+        yerr=np.maximum(reach, 0),
+        fmt="o",
+        color=BLUE,
+        ecolor="#9db8d3",
+        elinewidth=1.4,
+        markersize=5.5,
+        label="bins of equal mass, 95 % intervals",
+    )
+    axes.set_ylim(-0.03, 1.03)
+    axes.set_ylabel("share that holds a crater")
+    axes.set_title(
+        f"Reliability, n = {len(probability):,}: calibration error {100 * error:.1f} %\n"
+        f"(a perfectly calibrated network: {100 * mean:.1f} %, "
+        f"19 times of 20 below {100 * quantile:.1f} %)",
+        fontsize=10,
+    )
+    axes.legend(loc="upper left", fontsize=9, framealpha=0.85, edgecolor="none")
+    _stack_by_class(below, np.asarray(labels), np.asarray(probability))
+    for part in (axes, below):
+        part.set_xlim(-0.03, 1.03)
+        _tidy(part)
+    return figure
+
+
+def _stack_by_class(axes: Axes, labels: np.ndarray, probability: np.ndarray) -> None:
+    """Draw how many patches of each class have which probability."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.hist(
+        [probability[labels == label] for label in (0, 1)],
+        bins=np.linspace(0, 1, 26).tolist(),
+        stacked=True,
+        color=["#b9b9b9", ORANGE],
+        label=list(CLASS_NAMES),
+    )
+    axes.set_xlabel('probability of "with crater"')
+    axes.set_ylabel("patches")
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
+    axes.legend(frameon=False, fontsize=9, loc="lower center", bbox_to_anchor=(0.5, 0.98), ncols=2)
 
 
 def confusion_matrix(metrics: evaluate.Metrics) -> Figure:

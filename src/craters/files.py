@@ -68,18 +68,27 @@ def _drop_stale(path: Path) -> None:
     """Remove what processes that were killed while they wrote `path` left beside it."""
     for litter in path.parent.glob(f".{glob.escape(path.stem)}.*.partial{path.suffix}"):
         owner = litter.name.removesuffix(f".partial{path.suffix}").rpartition(".")[2]
-        if owner.isdigit() and not _is_alive(int(owner)):
+        if owner.isdigit() and not is_alive(int(owner)):
             litter.unlink(missing_ok=True)
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Tell whether a process of this machine is running."""
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True
     return True
+
+
+def move_aside(path: Path) -> Path:
+    """Rename a file or folder to NAME.1, NAME.2, ...; the first that is free."""
+    number = 1
+    while (aside := path.with_name(f"{path.name}.{number}")).exists():
+        number += 1
+    return path.rename(aside)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -3,46 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from craters import evaluate, patches, pseudo_label, splits
-from craters.errors import DataError
-from craters.networks import Network
+from craters.augment import SymmetryReport, choose_symmetry
+from craters.calibration import LEAST_PATCHES, fit_temperature
+from craters.job_data import JobData
+from craters.networks import EnsembleNet, Network
 from craters.patches import PatchSet
 from craters.pseudo_label import TrainingSet
+from craters.recipes import TrainConfig, derive_seed, modern_recipe
 from craters.settings import RunConfig, usable_threads
 from craters.train import (
     Examples,
-    TrainConfig,
     TrainState,
-    build_original,
-    derive_seed,
+    build_network,
     fit,
     predict_logits,
     sigmoid,
     torch_threads,
 )
 
+ONE_SIDED = 0.02  # share of the rarer answer below which a network is called one-sided
 WORTH_A_WARNING = 0.05  # change of the crater share that is told as a shift
 
-_SPLIT, _INITIAL, _FINAL, _RESPLIT = range(4)  # purposes that seeds are derived for
-
-
-@dataclasses.dataclass(frozen=True)
-class JobData:
-    """The four arrays of a job; `test.labels` are -1 where its truth is unknown."""
-
-    train: PatchSet
-    pool: PatchSet
-    test: PatchSet
-
-    @property
-    def sets(self) -> dict[str, PatchSet]:
-        """The sets by the names that tables use."""
-        return {"labeled": self.train, "extra": self.pool, "test": self.test}
+_SPLIT, INITIAL, FINAL, _RESPLIT, _REFIT = range(5)  # purposes that seeds are derived for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,12 +39,12 @@ class Phase:
     Parameters
     ----------
     name : str
-        "initial", "final", or "final_clean" beside the original protocol's.
+        "initial", "final", "final_clean" beside the original protocol's, or "supervised".
     network : Network
     state : TrainState
         History, kept epoch and restarts.
     train, validation : TrainingSet
-    probability : ndarray, shape (n,), float32
+    logits, probability : ndarray, shape (n,), float32
         Of "with crater", on the validation patches.
     metrics : evaluate.Metrics
         On the validation patches.
@@ -68,6 +55,7 @@ class Phase:
     state: TrainState
     train: TrainingSet
     validation: TrainingSet
+    logits: np.ndarray
     probability: np.ndarray
     metrics: evaluate.Metrics
 
@@ -81,14 +69,21 @@ class JobResult:
     config : RunConfig
     data : JobData
     split_rule, final_split_rule : str
-        How validation was drawn for the two phases.
-    initial, final : Phase
-    final_clean : Phase or None
-        Under the original protocol, the last phase as the clean protocol does it.
+        How validation was drawn for the first and the last phase.
+    phases : list of Phase
+        In the order of training: "initial", "final" and, under the original protocol,
+        "final_clean"; or "supervised" alone.
+    network : Network
+        Predicts the test set and is kept as the model. For the method "supervised" it was trained
+        on all human labels, so no figure here is its own.
+    temperature : float
+        Fitted on the validation patches of `final`; 1 for the original network, which is left as
+        its script left it. Test probabilities are after it, validation figures before.
+    symmetry : SymmetryReport
     labeled : TrainingSet
         Every label that the last phase may have used: human, then pseudo.
     pool_probability, test_probability : ndarray, float32
-        Of "with crater": the pool by the first network, the test set by the last.
+        Of "with crater": the pool by the first phase's network, the test set by `network`.
     test_predicted : ndarray, int32
     test_metrics : evaluate.Metrics or None
         Where the truth of the test set is at hand.
@@ -98,9 +93,10 @@ class JobResult:
     data: JobData
     split_rule: str
     final_split_rule: str
-    initial: Phase
-    final: Phase
-    final_clean: Phase | None
+    phases: list[Phase]
+    network: Network
+    temperature: float
+    symmetry: SymmetryReport
     labeled: TrainingSet
     pool_probability: np.ndarray
     test_probability: np.ndarray
@@ -108,9 +104,19 @@ class JobResult:
     test_metrics: evaluate.Metrics | None
 
     @property
-    def phases(self) -> list[Phase]:
-        """The phases in the order of training."""
-        return [self.initial, self.final, *([self.final_clean] if self.final_clean else [])]
+    def initial(self) -> Phase:
+        """The first phase."""
+        return self.phases[0]
+
+    @property
+    def final(self) -> Phase:
+        """The phase whose validation figures are the headline."""
+        return self.phases[min(1, len(self.phases) - 1)]
+
+    @property
+    def final_clean(self) -> Phase | None:
+        """Under the original protocol, the last phase as the clean protocol does it."""
+        return self.phases[2] if len(self.phases) > 2 else None
 
     @property
     def n_pseudo(self) -> int:
@@ -120,6 +126,9 @@ class JobResult:
 
 class Listener(Protocol):
     """What a job tells while it works."""
+
+    def plan(self, epochs: int) -> None:
+        """Take the number of epochs of all trainings together."""
 
     def say(self, text: str) -> None:
         """Take a plain line."""
@@ -136,6 +145,9 @@ class Listener(Protocol):
 
 class Silence:
     """A listener that keeps everything to itself."""
+
+    def plan(self, epochs: int) -> None:
+        """Drop the number of epochs."""
 
     def say(self, text: str) -> None:
         """Drop a plain line."""
@@ -169,57 +181,6 @@ class NoStore:
 
     def save(self, phase: str, state: TrainState) -> None:
         """Forget the state."""
-
-
-def find_array(folder: Path, stem: str) -> Path:
-    """Name the array `stem` in a folder: .npy, or .npz where only that is there."""
-    packed = folder / f"{stem}.npz"
-    plain = folder / f"{stem}.npy"
-    return packed if packed.is_file() and not plain.is_file() else plain
-
-
-def input_files(folder: Path) -> list[Path]:
-    """List the files that a job reads from `folder`, those that are there."""
-    stems = ["Xtrain1", "Ytrain1", "groups_train", "Xtrain1_extra", "groups_extra"]
-    stems += ["Xtest1", "Ytest1", "groups_test"]
-    return [path for stem in stems if (path := find_array(folder, stem)).is_file()]
-
-
-def read_job_data(folder: Path) -> JobData:
-    """Read and check every array of a job before anything is trained or written.
-
-    Parameters
-    ----------
-    folder : Path
-        Holds Xtrain1, Ytrain1, Xtrain1_extra and Xtest1; groups_train, groups_extra, groups_test
-        and Ytest1 (the truth of the test set) may be absent.
-
-    Raises
-    ------
-    DataError
-        One clear line: file, found, expected, what to do.
-    """
-    if not folder.is_dir():
-        raise DataError(
-            f"{folder}: no such folder, expected one with Xtrain1.npy, Ytrain1.npy, "
-            "Xtrain1_extra.npy and Xtest1.npy"
-        )
-
-    def at(stem: str) -> Path:
-        return find_array(folder, stem)
-
-    train = patches.read_patches(at("Xtrain1"), at("Ytrain1"), at("groups_train"))
-    pool = patches.read_patches(at("Xtrain1_extra"), None, at("groups_extra"))
-    truth = at("Ytest1") if at("Ytest1").is_file() else None
-    test = patches.read_patches(at("Xtest1"), truth, at("groups_test"))
-    for other in (pool, test):
-        if other.side != train.side:
-            raise DataError(
-                f"{other.source}: found patches of {other.side} x {other.side} pixels, expected "
-                f"{train.side} x {train.side} as in {train.source}",
-                "Cut all patches to one size.",
-            )
-    return JobData(train, pool, test)
 
 
 def draw_split(data: JobData, config: RunConfig) -> splits.Split:
@@ -273,12 +234,16 @@ def _run_phases(
     split = draw_split(data, config)
     _tell_data(data, listener)
     human = pseudo_label.human_only(data.train)
+    job = _Job(config, store, listener, _symmetry(data.train, config, listener))
     fit_on = pseudo_label.take(human, split.train)
     choose_by = pseudo_label.take(human, split.validation)
+    listener.plan(job.planned_epochs(fit_on, human))
     listener.say(f"Validation: {len(choose_by)} human-labeled patches, {split.rule}.")
-    initial = _phase("initial", fit_on, choose_by, config, store, listener)
-
-    pool_probability = sigmoid(predict_logits(initial.network, data.pool.images))
+    first = job.phase("initial" if config.method == "original" else "supervised", fit_on, choose_by)
+    if config.method == "supervised":
+        network = first.network if config.network == "original" else job.refit(human)
+        return _conclude(job, data, split, [first], network, human, split.rule)
+    pool_probability = sigmoid(predict_logits(first.network, data.pool.images))
     rows = pseudo_label.confident_without_crater(pool_probability, config.pseudo_threshold)
     merged, labeled = (
         pseudo_label.add_pseudo_labels(
@@ -287,23 +252,40 @@ def _run_phases(
         for start in (fit_on, human)
     )
     _tell_balance(fit_on, merged, listener)
+    if config.protocol == "clean":
+        last = [job.phase("final", merged, choose_by)]
+        return _conclude(job, data, split, [first, *last], last[0].network, labeled, split.rule)
+    last = [_original_phase(job, labeled), job.phase("final_clean", merged, choose_by)]
+    rule = _resplit(labeled, config).rule
+    return _conclude(job, data, split, [first, *last], last[0].network, labeled, rule)
 
-    original = _original_phase(config, labeled, store, listener)
-    clean_name = "final_clean" if original else "final"
-    clean = _phase(clean_name, merged, choose_by, config, store, listener)
-    final = original or clean
-    test_probability = sigmoid(predict_logits(final.network, data.test.images))
+
+def _conclude(
+    job: _Job,
+    data: JobData,
+    split: splits.Split,
+    phases: list[Phase],
+    network: Network,
+    labeled: TrainingSet,
+    final_rule: str,
+) -> JobResult:
+    """Predict the pool and the test set, and gather everything."""
+    config = job.config
+    measured = phases[min(1, len(phases) - 1)]
+    temperature = _temperature(measured, config)
+    test_probability = sigmoid(predict_logits(network, data.test.images) / temperature)
     has_truth = bool((data.test.labels >= 0).all())
     return JobResult(
         config=config,
         data=data,
         split_rule=split.rule,
-        final_split_rule=_resplit(labeled, config).rule if original else split.rule,
-        initial=initial,
-        final=final,
-        final_clean=clean if original else None,
+        final_split_rule=final_rule,
+        phases=phases,
+        network=network,
+        temperature=temperature,
+        symmetry=job.symmetry,
         labeled=labeled,
-        pool_probability=pool_probability,
+        pool_probability=sigmoid(predict_logits(phases[0].network, data.pool.images)),
         test_probability=test_probability,
         test_predicted=evaluate.decide(test_probability, config.threshold_final),
         test_metrics=(
@@ -314,22 +296,35 @@ def _run_phases(
     )
 
 
-def _original_phase(
-    config: RunConfig, labeled: TrainingSet, store: StateStore, listener: Listener
-) -> Phase | None:
-    """Under the original protocol, train the last phase on a new split of everything."""
-    if config.protocol == "clean":
-        return None
-    split = _resplit(labeled, config)
+def _temperature(measured: Phase, config: RunConfig) -> float:
+    """Fit the temperature where the recipe leaves the network under-confident."""
+    labels = measured.validation.labels
+    if config.network == "original" or len(labels) < LEAST_PATCHES or len(np.unique(labels)) < 2:
+        return 1.0
+    return fit_temperature(labels, measured.logits)
+
+
+def _symmetry(train: PatchSet, config: RunConfig, listener: Listener) -> SymmetryReport:
+    """Choose the transforms of `compact`; the original network is trained without any."""
+    if config.network == "original":
+        return SymmetryReport(("identity",), {}, "no random transforms")
+    report = choose_symmetry(config.symmetry, train.images, train.labels)
+    listener.say(f"{report.sentence[0].upper()}{report.sentence[1:]}.")
+    return report
+
+
+def _original_phase(job: _Job, labeled: TrainingSet) -> Phase:
+    """Train the last phase on a new split of everything, as the original did."""
+    split = _resplit(labeled, job.config)
     train = pseudo_label.take(labeled, split.train)
     validation = pseudo_label.take(labeled, split.validation)
     n_pseudo = int((validation.origin == pseudo_label.PSEUDO).sum())
-    listener.warn(
+    job.listener.warn(
         f"protocol original: validation is drawn again after merging; {n_pseudo} of its "
         f"{len(validation)} labels are the model's own, and patches that chose the first network "
         "are trained on: its figures flatter."
     )
-    return _phase("final", train, validation, config, store, listener)
+    return job.phase("final", train, validation)
 
 
 def _resplit(labeled: TrainingSet, config: RunConfig) -> splits.Split:
@@ -337,46 +332,118 @@ def _resplit(labeled: TrainingSet, config: RunConfig) -> splits.Split:
     return splits.row_split(labeled.labels, config.validation_share, seed)
 
 
-def _phase(
-    name: str,
-    train: TrainingSet,
-    validation: TrainingSet,
-    config: RunConfig,
-    store: StateStore,
-    listener: Listener,
-) -> Phase:
-    """Train one network, from where an interrupted training stopped, and measure it."""
-    first = name == "initial"
-    settings = TrainConfig(
-        epochs=config.initial_epochs if first else config.final_epochs,
-        learning_rate=config.initial_lr if first else config.final_lr,
-        batch_size=config.batch_size,
-        seed=derive_seed(config.seed, _INITIAL if first else _FINAL),
-    )
-    build = build_original(train.images.shape[1])
-    listener.network(name, build(0))
-    told = 0
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """What every training of a job shares."""
 
-    def on_epoch(state: TrainState) -> None:
-        nonlocal told
-        store.save(name, state)
-        for sentence in state.restarts[told:]:
-            listener.warn(f"phase {name}: {sentence}; another one is started from another seed.")
-        told = len(state.restarts)
-        listener.epoch(name, state)
+    config: RunConfig
+    store: StateStore
+    listener: Listener
+    symmetry: SymmetryReport
 
-    network, state = fit(
-        build,
-        Examples(train.images, train.labels),
-        Examples(validation.images, validation.labels),
-        settings,
-        state=store.load(name),
-        on_epoch=on_epoch,
-    )
-    probability = sigmoid(predict_logits(network, validation.images))
-    threshold = config.threshold_initial if first else config.threshold_final
-    metrics = evaluate.measure(validation.labels, probability, threshold)
-    return Phase(name, network, state, train, validation, probability, metrics)
+    def planned_epochs(self, fit_on: TrainingSet, human: TrainingSet) -> int:
+        """Count the epochs of all trainings, as far as they are known before the first."""
+        config = self.config
+        parts = [("initial", fit_on)]
+        if config.method == "original":
+            parts += [("final", fit_on)] * (2 if config.protocol == "original" else 1)
+        elif config.network != "original":
+            parts.append(("refit", human))
+        return config.members * sum(self._settings(*part, 0, 0).epochs for part in parts)
+
+    def phase(self, name: str, train: TrainingSet, validation: TrainingSet) -> Phase:
+        """Train the networks of one phase and measure them on its validation patches."""
+        config, early = self.config, name in ("initial", "supervised")
+        network, state = self._fit(name, train, validation, INITIAL if early else FINAL)
+        logits = predict_logits(network, validation.images)
+        probability = sigmoid(logits)
+        threshold = config.threshold_initial if name == "initial" else config.threshold_final
+        metrics = evaluate.measure(validation.labels, probability, threshold)
+        self._warn_if_one_sided(name, evaluate.decide(probability, threshold))
+        return Phase(name, network, state, train, validation, logits, probability, metrics)
+
+    def _warn_if_one_sided(self, name: str, called: np.ndarray) -> None:
+        """Tell of a network that is alive and yet says nearly the same of every patch."""
+        share = float(called.mean())
+        if min(share, 1 - share) < ONE_SIDED:
+            word = "without crater" if share < 0.5 else "with crater"
+            self.listener.warn(
+                f"phase {name}: the network calls {max(share, 1 - share):.0%} of the validation "
+                f"patches {word!r}; it has learned little. Try another --seed."
+            )
+
+    def refit(self, human: TrainingSet) -> Network:
+        """Train once more on all human labels: the network that predicts and is kept.
+
+        The original recipe chooses its epoch by validation, so there the measured network stays.
+        """
+        return self._fit("refit", human, None, _REFIT)[0]
+
+    def _fit(
+        self, name: str, train: TrainingSet, validation: TrainingSet | None, purpose: int
+    ) -> tuple[Network, TrainState]:
+        """Train the members of an ensemble one after another."""
+        fitted = [
+            self._fit_member(name, number, train, validation, purpose)
+            for number in range(self.config.members)
+        ]
+        networks = [network for network, _ in fitted]
+        joined = networks[0] if len(networks) == 1 else EnsembleNet(networks).eval()
+        return joined, fitted[0][1]
+
+    def _fit_member(
+        self,
+        name: str,
+        number: int,
+        train: TrainingSet,
+        validation: TrainingSet | None,
+        purpose: int,
+    ) -> tuple[Network, TrainState]:
+        """Train one network, from where an interrupted training stopped."""
+        side = train.images.shape[1]
+        build = build_network(self.config.network, side, self.symmetry.allowed)
+        key = name if number == 0 else f"{name}-{number + 1}"
+        settings = self._settings(name, train, purpose, number)
+        self.listener.network(key, build(0))
+        return fit(
+            build,
+            Examples(train.images, train.labels),
+            None if validation is None else Examples(validation.images, validation.labels),
+            settings,
+            state=self.store.load(key),
+            on_epoch=_Teller(key, self.store, self.listener),
+        )
+
+    def _settings(self, name: str, train: TrainingSet, purpose: int, number: int) -> TrainConfig:
+        config = self.config
+        seed = derive_seed(config.seed, purpose, *([number] if number else []))
+        if config.network == "original":
+            early = name in ("initial", "supervised")
+            return TrainConfig(
+                epochs=config.initial_epochs if early else config.final_epochs,
+                learning_rate=config.initial_lr if early else config.final_lr,
+                batch_size=config.batch_size,
+                seed=seed,
+            )
+        side = train.images.shape[1]
+        return modern_recipe(len(train), side, seed=seed, symmetry=self.symmetry.allowed)
+
+
+class _Teller:
+    """Keeps the state after every epoch and tells of it."""
+
+    def __init__(self, key: str, store: StateStore, listener: Listener) -> None:
+        self.key, self.store, self.listener = key, store, listener
+        self.told = 0
+
+    def __call__(self, state: TrainState) -> None:
+        self.store.save(self.key, state)
+        for sentence in state.restarts[self.told :]:
+            self.listener.warn(
+                f"phase {self.key}: {sentence}; another one is started from another seed."
+            )
+        self.told = len(state.restarts)
+        self.listener.epoch(self.key, state)
 
 
 def _seed32(config: RunConfig, purpose: int) -> int:

@@ -26,10 +26,16 @@ WHY_PROTOCOLS_DIFFER = (
     "chose the epoch."
 )
 
+REFIT = (
+    "The network that predicts was trained once more, on all human labels; the figures are of the "
+    "one that was trained without the validation patches."
+)
+
 _PHASE_WORDS = {
     "initial": "first phase",
     "final": "last phase",
     "final_clean": "last phase, protocol clean",
+    "supervised": "supervised",
 }
 
 
@@ -51,10 +57,13 @@ def summary_lines(found: dict[str, Any]) -> list[str]:
     if found["why_protocols_differ"]:
         lines.append(found["why_protocols_differ"])
     pseudo = found["pseudo_labels"]
-    lines.append(
-        f"Pseudo-labels: {pseudo['added_without_crater']} of {pseudo['pool']} extra patches, all "
-        "'without crater'."
-    )
+    if pseudo:
+        lines.append(
+            f"Pseudo-labels: {pseudo['added_without_crater']} of {pseudo['pool']} extra patches, "
+            "all 'without crater'."
+        )
+    if found["refit"]:
+        lines.append(REFIT)
     lines.append(f"Test set: {found['test_called_with_crater']} patches called with crater.")
     if found["test"]:
         lines.append("Against the test set's truth:")
@@ -90,15 +99,46 @@ def summary(result: JobResult) -> dict[str, Any]:
         "validation_rule": {"initial": result.split_rule, "final": result.final_split_rule},
         "why_protocols_differ": WHY_PROTOCOLS_DIFFER if result.final_clean else None,
         "phases": {phase.name: _phase_summary(phase) for phase in result.phases},
-        "pseudo_labels": {
-            "threshold": result.config.pseudo_threshold,
-            "pool": len(result.pool_probability),
-            "added_without_crater": result.n_pseudo,
-            "added_with_crater": 0,
-        },
+        "calibration": _calibration(result),
+        "method": result.config.method,
+        "network": result.config.network,
+        "refit": is_refitted(result),
+        "members": result.config.members,
+        "symmetry": dataclasses.asdict(result.symmetry),
+        "pseudo_labels": _pseudo_summary(result),
         "class_balance": balance(result),
         "test": None if truth is None else dataclasses.asdict(truth),
         "test_called_with_crater": int(result.test_predicted.sum()),
+    }
+
+
+def _calibration(result: JobResult) -> dict[str, Any] | None:
+    """Say how far probabilities are from frequencies, before and after the temperature."""
+    from craters import calibration
+
+    if result.temperature == 1.0:
+        return None
+    labels, before = result.final.validation.labels, result.final.probability
+    after = calibration.apply_temperature(result.final.logits, result.temperature)
+    floor, high = calibration.calibration_floor(after)
+    return {
+        "temperature": result.temperature,
+        "ece_before": calibration.expected_calibration_error(labels, before),
+        "ece_after": calibration.expected_calibration_error(labels, after),
+        "ece_of_a_perfect_model": {"mean": floor, "p95": high},
+        "remark": "the temperature was fitted on the same patches",
+    }
+
+
+def _pseudo_summary(result: JobResult) -> dict[str, Any] | None:
+    """Count the pseudo-labels, for methods that give any."""
+    if result.config.method == "supervised":
+        return None
+    return {
+        "threshold": result.config.pseudo_threshold,
+        "pool": len(result.pool_probability),
+        "added_without_crater": result.n_pseudo,
+        "added_with_crater": 0,
     }
 
 
@@ -168,6 +208,11 @@ def predictions_csv(result: JobResult) -> str:
     columns = (result.data.test.ids, result.test_probability, result.test_predicted)
     rows = [[name, f"{p:.9g}", int(label)] for name, p, label in zip(*columns, strict=True)]
     return _csv(["id", "probability", "label"], rows)
+
+
+def is_refitted(result: JobResult) -> bool:
+    """Tell whether the network that predicts is another one than the measured one."""
+    return result.network is not result.final.network
 
 
 def _csv(header: list[str], rows: list[list[Any]]) -> str:
@@ -255,7 +300,8 @@ def html_report(result: JobResult, pictures: dict[str, Path], facts: dict[str, s
         phase_words=_PHASE_WORDS,
         pictures=embedded,
         facts=facts,
-        layers=result.final.network.layers(),
+        layers=result.network.layers(),
+        refit=REFIT if is_refitted(result) else "",
         settings=dataclasses.asdict(result.config),
         css=(Path(__file__).parent / "templates" / "report.css").read_text(encoding="utf-8"),
     )

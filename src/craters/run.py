@@ -17,10 +17,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from craters import checkpoint, files, phases, report
+from craters import checkpoint, files, job_data, phases, report
 from craters._version import __version__
+from craters.calibration import apply_temperature
+from craters.classifier import write_model
+from craters.conformal import fit_conformal
 from craters.errors import DataError, ExistsError
-from craters.interop import write_keras_h5
+from craters.interop import network_to_onnx, network_weights, write_keras_h5
+from craters.model_description import ModelDescription
+from craters.networks import OriginalNet
+from craters.patches import CLASS_NAMES
 from craters.phases import JobResult, Listener, Silence
 from craters.settings import RunConfig, usable_threads
 from craters.train import TrainState
@@ -97,9 +103,9 @@ def run_job(
     """
     listener, clock = listener or Silence(), time.monotonic()
     _refuse_existing(config.out, resume, force)
-    data = phases.read_job_data(config.data)
+    data = job_data.read_job_data(config.data)
     phases.draw_split(data, config)  # refuses what cannot be split before anything is written
-    inputs = {path.name: files.sha256_of(path) for path in phases.input_files(config.data)}
+    inputs = {path.name: files.sha256_of(path) for path in job_data.input_files(config.data)}
     fingerprint = _fingerprint(config, inputs)
     if resume and config.out.exists():
         return _finished(config.out, fingerprint, listener)
@@ -194,7 +200,7 @@ def _open_work(
         started["resumed"] += 1
     else:
         if work.exists():
-            _move_aside(work)
+            files.move_aside(work)
         if resume:
             listener.say("There is nothing to go on with; starting from the beginning.")
         work.mkdir(parents=True)
@@ -204,18 +210,11 @@ def _open_work(
     return started
 
 
-def _move_aside(folder: Path) -> Path:
-    number = 1
-    while (aside := folder.with_name(f"{folder.name}.{number}")).exists():
-        number += 1
-    return folder.rename(aside)
-
-
 def _put_in_place(whole: Path, out: Path, force: bool) -> None:
     if out.exists():
         if not force:
             raise ExistsError(f"{out}: appeared while the run was at work", "Use --force.")
-        _move_aside(out)
+        files.move_aside(out)
     whole.rename(out)
     files.sync_folder(out.parent)
 
@@ -235,7 +234,7 @@ def _write_all(
     files.write_array(folder / "predictions.npy", result.test_predicted)
     files.write_array(folder / "probabilities.npy", result.test_probability)
     files.write_text(folder / "predictions.csv", report.predictions_csv(result))
-    _write_models(result, folder / "models")
+    _write_models(result, folder, inputs)
     pictures = report.write_figures(result, folder / "figures", _FIGURES)
     hardware = describe_hardware()
     facts = {
@@ -258,20 +257,48 @@ def _write_all(
     return metrics
 
 
-def _write_models(result: JobResult, folder: Path) -> None:
+def _write_models(result: JobResult, folder: Path, inputs: dict[str, str]) -> None:
+    """Write the model folder of the network that predicts, and Keras files where they exist."""
     for phase in result.phases:
-        write_keras_h5(folder / f"model_{phase.name}.h5", phase.network, result.config.resolution)
-    description = {
-        "network": "original",
-        "input": {"side": result.data.train.side, "scaling": "divide by 255"},
-        "resolution_m_per_px": result.config.resolution,
-        "classes": report.summary(result)["classes"],
-        "decision_threshold": {
-            "initial": result.config.threshold_initial,
-            "final": result.config.threshold_final,
-        },
-    }
-    files.write_json(folder / "model.json", description)
+        if isinstance(phase.network, OriginalNet):
+            write_keras_h5(
+                folder / "models" / f"model_{phase.name}.h5",
+                phase.network,
+                result.config.resolution,
+            )
+    network, side = result.network, result.data.train.side
+    description = ModelDescription(
+        network=network.name,
+        network_settings={"members": result.config.members},
+        side=side,
+        stride=network.stride,
+        resolution=result.config.resolution,
+        decision_threshold=result.config.threshold_final,
+        temperature=result.temperature,
+        conformal=_conformal(result),
+        data=inputs,
+        metrics=report.summary(result)["phases"][result.final.name]
+        | ({"remark": report.REFIT} if report.is_refitted(result) else {}),
+        versions=package_versions() | {"craters": __version__},
+        symmetry=network.symmetry,
+    )
+    write_model(
+        folder / "model",
+        onnx=network_to_onnx(network, side),
+        weights=network_weights(network),
+        description=description,
+    )
+
+
+def _conformal(result: JobResult) -> dict[str, list[float]] | None:
+    """Score the validation patches for prediction sets, where probabilities are calibrated."""
+    if result.temperature == 1.0:
+        return None
+    labels = result.final.validation.labels
+    probability = apply_temperature(result.final.logits, result.temperature)
+    scores = fit_conformal(labels, probability)
+    rows = (scores.without_crater, scores.with_crater)
+    return {name: list(row) for name, row in zip(CLASS_NAMES, rows, strict=True)}
 
 
 def _times(started: dict[str, Any], clock: float) -> dict[str, Any]:

@@ -12,9 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from craters.augment import SymmetryChoice
 from craters.errors import ConfigError
 
 Protocol = Literal["clean", "original"]
+Method = Literal["original", "supervised"]
+NetworkName = Literal["original", "compact"]
 
 ENV_PREFIX = "CRATERS_"
 
@@ -29,6 +32,17 @@ class RunConfig:
         Folder of Xtrain1, Ytrain1, Xtrain1_extra and Xtest1 (.npy or .npz).
     out : Path
         The run folder, which must not exist yet.
+    method : {"original", "supervised"}
+        "original": train, add pseudo-labels "without crater", train again. "supervised": train
+        on the human labels, then once more on all of them, validation included.
+    network : {"original", "compact"}
+        The original script's network and recipe, or the small residual network and its own
+        recipe (which has its own epochs and rates).
+    members : int
+        Networks of an ensemble, whose logits are averaged.
+    symmetry : str
+        Random flips and rotations for `compact`: "auto" measures which keep the light; "none",
+        "up-down", "left-right", "flips", "dihedral".
     protocol : {"clean", "original"}
         "clean": validation is drawn once, from human labels, for both phases. "original": the
         last phase splits again after pseudo-labels were merged, as the original script did.
@@ -53,6 +67,10 @@ class RunConfig:
 
     data: Path
     out: Path
+    method: Method = "original"
+    network: NetworkName = "original"
+    members: int = 1
+    symmetry: SymmetryChoice = "auto"
     protocol: Protocol = "clean"
     initial_lr: float = 0.0003
     final_lr: float = 0.0004
@@ -68,8 +86,17 @@ class RunConfig:
     resolution: float | None = None
 
     def __post_init__(self) -> None:
-        if self.protocol not in typing.get_args(Protocol):
-            raise ConfigError(f"protocol is {self.protocol!r}, expected 'clean' or 'original'")
+        for name, choices in (
+            ("protocol", Protocol),
+            ("method", Method),
+            ("network", NetworkName),
+            ("symmetry", SymmetryChoice),
+        ):
+            expected = " or ".join(map(repr, typing.get_args(choices)))
+            self._check(name, getattr(self, name) in typing.get_args(choices), expected)
+        self._check("members", 1 <= self.members <= 20, "1 to 20")
+        if self.method == "supervised" and self.protocol == "original":
+            raise ConfigError("protocol 'original' is of the method 'original' only")
         for name in ("initial_lr", "final_lr"):
             self._check(name, 0 < getattr(self, name) <= 1, "above 0 and at most 1")
         for name in ("initial_epochs", "final_epochs", "batch_size"):
@@ -84,7 +111,7 @@ class RunConfig:
 
     def _check(self, name: str, is_good: bool, expected: str) -> None:
         if not is_good:
-            raise ConfigError(f"{name} is {getattr(self, name)}, expected {expected}")
+            raise ConfigError(f"{name} is {getattr(self, name)!r}, expected {expected}")
 
 
 def usable_threads(config: RunConfig) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 
 import numpy as np
 
@@ -178,3 +179,71 @@ def row_split(labels: np.ndarray, share: float, seed: int) -> Split:
     train, validation = train_test_split(rows, test_size=share, stratify=labels, random_state=seed)
     rule = f"stratified by row, share {share:g}, seed {seed}; groups and label origin ignored"
     return Split(np.sort(train), np.sort(validation), rule)
+
+
+def regions_of(groups: np.ndarray) -> np.ndarray:
+    """Name the region of each group: what stands before the two numbers of REGION_i_j.
+
+    Parameters
+    ----------
+    groups : ndarray of str, shape (N,)
+
+    Raises
+    ------
+    DataError
+        When a group has another form.
+
+    Examples
+    --------
+    >>> regions_of(np.array(["elysium_20_33", "terra_nova_1_2"])).tolist()
+    ['elysium', 'terra_nova']
+    """
+    found = [re.fullmatch(r"(.+)_\d+_\d+", str(group)) for group in groups]
+    wrong = [str(group) for group, match in zip(groups, found, strict=True) if match is None]
+    if wrong:
+        raise DataError(
+            f"group {wrong[0]!r} names no region, expected REGION_i_j", "Split by group instead."
+        )
+    return np.array([match[1] for match in found if match is not None])
+
+
+def whole_folds(units: np.ndarray, folds: int = 5) -> list[Split]:
+    """Deal whole regions or groups into folds of nearly equal size, each held out once.
+
+    The largest unit goes first, always into the emptiest fold, so there is nothing to seed.
+
+    Parameters
+    ----------
+    units : ndarray, shape (N,)
+        Region or group of each row.
+    folds : int
+        At least 2.
+
+    Returns
+    -------
+    list of Split
+        `validation` is the held-out fold.
+
+    Raises
+    ------
+    DataError
+        When there are fewer units than folds.
+    """
+    names, counts = np.unique(units, return_counts=True)
+    if len(names) < folds:
+        raise DataError(f"found {len(names)} regions or groups, expected at least {folds}")
+    homes: list[list[str]] = [[] for _ in range(folds)]
+    sizes = np.zeros(folds, int)
+    for place in np.lexsort((names, -counts)):
+        emptiest = int(np.argmin(sizes))
+        homes[emptiest].append(names[place])
+        sizes[emptiest] += counts[place]
+    held_out = [np.isin(units, home) for home in homes]
+    return [
+        Split(
+            np.flatnonzero(~inside),
+            np.flatnonzero(inside),
+            f"fold {number + 1} of {folds}, held out whole: {', '.join(map(str, home))}",
+        )
+        for number, (inside, home) in enumerate(zip(held_out, homes, strict=True))
+    ]

@@ -4,57 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from craters.augment import pad_for_shifts, shift_and_flip
 from craters.errors import ConfigError, DeadNetworkError
-from craters.networks import Network, OriginalNet, initialize, reseed_dropout
+from craters.networks import Network, initialize, make_network, reseed_dropout
 from craters.patches import normalize
+from craters.recipes import KerasAdam, TrainConfig, derive_seed, has_bfloat16, one_cycle
 
 CONSTANT_SPREAD = 1e-6  # validation probabilities closer together than this say nothing
 PATIENCE_WITH_CONSTANT = 10  # epochs from the start with constant output: dead, not slow
 MOST_RESTARTS = 5
 
 _PREDICT_BATCH = 1024
-_KERAS_EPSILON = 1e-7
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainConfig:
-    """Settings of one training; limits are checked at the door.
-
-    Parameters
-    ----------
-    epochs : int
-        Passes over the training patches, at least 1.
-    learning_rate : float
-        Step size of Adam (Kingma & Ba 2015), above 0.
-    batch_size : int
-        Patches a step; the last batch of an epoch may be smaller.
-    seed : int
-        Weights, order and dropout derive from it.
-    """
-
-    epochs: int
-    learning_rate: float
-    batch_size: int = 32
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise ConfigError(f"epochs is {self.epochs}, expected 1 or more")
-        if not 0 < self.learning_rate < math.inf:
-            raise ConfigError(f"learning_rate is {self.learning_rate}, expected more than 0")
-        if self.batch_size < 1:
-            raise ConfigError(f"batch_size is {self.batch_size}, expected 1 or more")
-        if self.seed < 0:
-            raise ConfigError(f"seed is {self.seed}, expected 0 or more")
+_WATCHED = 128
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,8 +46,9 @@ class TrainState:
         0 for the first network, one more for every restart.
     epoch : int
         Finished epochs of this attempt.
-    weights, optimizer, best_weights : dict of Tensor
-        The network now, Adam's memory, and the network of the lowest validation loss.
+    weights, optimizer, average, best_weights : dict of Tensor
+        The network now, Adam's memory, the moving average of the weights (empty without one), and
+        the network to be kept.
     best_epoch : int
         Epoch of `best_weights`, from 1; 0 before the first.
     history : list of dict
@@ -94,6 +63,7 @@ class TrainState:
     epoch: int = 0
     weights: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     optimizer: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    average: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     best_weights: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     best_epoch: int = 0
     history: list[dict[str, float]] = dataclasses.field(default_factory=list)
@@ -110,41 +80,6 @@ Build = Callable[[int], Network]
 OnEpoch = Callable[[TrainState], None]
 
 
-class KerasAdam(torch.optim.Adam):
-    """Adam (Kingma & Ba 2015) with the epsilon of Keras.
-
-    Keras adds epsilon to the root of the second moment before its bias is corrected ("epsilon
-    hat" in the paper's section 2), torch after it. In the first steps, and where gradients are
-    small, that is another optimizer; epsilon set anew for every step makes them one.
-
-    Parameters
-    ----------
-    parameters : iterable of Tensor
-    learning_rate : float
-    """
-
-    def __init__(self, parameters: Iterable[Tensor], learning_rate: float) -> None:
-        super().__init__(parameters, learning_rate, eps=_KERAS_EPSILON, fused=True)
-
-    def step(self, closure: Any = None) -> Any:
-        """Take one step."""
-        for group in self.param_groups:
-            past = self.state.get(group["params"][0], {}).get("step", 0)
-            group["eps"] = _KERAS_EPSILON / math.sqrt(1 - group["betas"][1] ** (int(past) + 1))
-        return super().step(closure)
-
-
-def derive_seed(seed: int, *purpose: int) -> int:
-    """Derive a seed for one purpose; purposes do not disturb each other.
-
-    Examples
-    --------
-    >>> derive_seed(7, 0, 1) == derive_seed(7, 0, 1), derive_seed(7, 0, 1) == derive_seed(7, 0, 2)
-    (True, False)
-    """
-    return int(np.random.SeedSequence([seed, *purpose]).generate_state(1, np.uint64)[0] >> 2)
-
-
 @contextlib.contextmanager
 def torch_threads(count: int) -> Iterator[None]:
     """Let torch use `count` threads inside the block, and the earlier number after it."""
@@ -159,13 +94,13 @@ def torch_threads(count: int) -> Iterator[None]:
 def fit(
     build: Build,
     train: Examples,
-    validation: Examples,
+    validation: Examples | None,
     config: TrainConfig,
     *,
     state: TrainState | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> tuple[Network, TrainState]:
-    """Train until the last epoch and keep the network of the lowest validation loss.
+    """Train until the last epoch and keep the network of the lowest validation loss, or the last.
 
     A network whose validation probabilities are constant is given up and another one is started
     from another seed, at most five times. Equal arguments give equal weights, bit for bit, at an
@@ -176,7 +111,9 @@ def fit(
     build : callable
         Makes a network from a seed; its weights are set here unless `seed` is unused by it.
     train, validation : Examples
-        What to fit on, and what to choose the epoch by.
+        What to fit on, and what to choose the epoch by. Without validation the history's
+        validation columns are of the first 128 training patches, which only serve to notice a
+        dead network, and the last epoch must be kept.
     config : TrainConfig
     state : TrainState, optional
         Where an earlier call stopped.
@@ -194,11 +131,13 @@ def fit(
     DeadNetworkError
         When the first network and five others all end constant.
     """
+    if validation is None and (config.keep == "best" or config.patience):
+        raise ConfigError("without validation patches the last epoch has to be kept")
     state = state or TrainState()
     call = on_epoch or _ignore
     while not state.finished:
-        network, optimizer = _take_up(build, config, state)
-        reason = _run_attempt(network, optimizer, (train, validation), config, state, call)
+        attempt = _take_up(build, len(train), config, state)
+        reason = _run_attempt(attempt, train, validation, state, call)
         if reason is None:
             state.finished = True
         else:
@@ -213,43 +152,103 @@ def _ignore(state: TrainState) -> None:
     """Stand in for a listener."""
 
 
-def build_original(side: int) -> Build:
-    """Return a maker of the original network with Keras's default start."""
+def build_network(name: str, side: int, symmetry: tuple[str, ...] = ("identity",)) -> Build:
+    """Return a maker of networks of one kind, each with the start that its seed gives."""
 
     def build(seed: int) -> Network:
-        network = OriginalNet(side)
+        network = make_network(name, side, symmetry)
         initialize(network, seed)
         return network
 
     return build
 
 
-def _take_up(
-    build: Build, config: TrainConfig, state: TrainState
-) -> tuple[Network, torch.optim.Adam]:
+@dataclasses.dataclass
+class _Attempt:
+    """What is alive while one network is trained."""
+
+    network: Network
+    optimizer: torch.optim.Optimizer
+    average: Network | None
+    config: TrainConfig
+    steps: int  # of an epoch
+
+    def __post_init__(self) -> None:
+        self.means = _floating(self.average) if self.average is not None else []
+        self.values = _floating(self.network)
+
+    @property
+    def judged(self) -> Network:
+        """The network that is validated and kept."""
+        return self.average or self.network
+
+    def before_step(self, step: int) -> None:
+        """Set rate and momentum of one step, counted from 0."""
+        if self.config.warmup:
+            rate, beta = one_cycle(step, self.steps * self.config.epochs, self.config.warmup)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate * self.config.learning_rate
+                group["betas"] = (beta, group["betas"][1])
+
+    def after_step(self, step: int) -> None:
+        """Move the average towards the weights; slowly only when there is something to average."""
+        if self.average is not None:
+            weight = 1 - min(self.config.ema_decay, (1 + step) / (10 + step))
+            with torch.no_grad():
+                torch._foreach_lerp_(self.means, self.values, weight)
+
+
+def _floating(network: Network) -> list[Tensor]:
+    """List the tensors that an average is taken of: weights and BatchNorm's statistics."""
+    tensors = network.state_dict(keep_vars=True).values()
+    return [tensor for tensor in tensors if tensor.is_floating_point()]
+
+
+def _take_up(build: Build, n: int, config: TrainConfig, state: TrainState) -> _Attempt:
     """Make the attempt's network and optimizer, as they stood after the last epoch."""
-    network = build(derive_seed(config.seed, state.attempt, 0))
-    optimizer = KerasAdam(network.parameters(), config.learning_rate)
+    seed = derive_seed(config.seed, state.attempt, 0)
+    network, average = build(seed), build(seed) if config.ema_decay else None
+    optimizer: torch.optim.Optimizer
+    if config.optimizer == "adam":
+        optimizer = KerasAdam(network.parameters(), config.learning_rate)
+    else:
+        kernels = [p for p in network.parameters() if p.ndim > 1]
+        others = [p for p in network.parameters() if p.ndim <= 1]
+        groups = [
+            {"params": kernels, "weight_decay": config.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, config.learning_rate, fused=True)
     if state.epoch:
         network.load_state_dict(state.weights)
         _load_optimizer(optimizer, network, state.optimizer)
-    return network, optimizer
+        if average is not None:
+            average.load_state_dict(state.average)
+    return _Attempt(network, optimizer, average, config, _steps(n, config))
+
+
+def _steps(n: int, config: TrainConfig) -> int:
+    """Count the steps of an epoch; with one-cycle the incomplete last batch is left out."""
+    if config.warmup and n >= config.batch_size:
+        return n // config.batch_size
+    return -(-n // config.batch_size)
 
 
 def _run_attempt(
-    network: nn.Module,
-    optimizer: torch.optim.Adam,
-    examples: tuple[Examples, Examples],
-    config: TrainConfig,
+    attempt: _Attempt,
+    train: Examples,
+    validation: Examples | None,
     state: TrainState,
     call: OnEpoch,
 ) -> str | None:
     """Train to the end; return why the network was given up, or None."""
-    train, validation = examples
-    while state.epoch < config.epochs:
-        row = _train_epoch(network, optimizer, train, config, state)
-        row |= _validate(network, validation)
-        _record(network, optimizer, row, state)
+    config = attempt.config
+    padded = pad_for_shifts(train.images, config.shift)
+    few = Examples(train.images[:_WATCHED], train.labels[:_WATCHED])
+    while state.epoch < config.epochs and not _out_of_patience(config, state):
+        row = _train_epoch(attempt, padded, train, state)
+        row |= _validate(attempt.judged, validation or few)
+        _record(attempt, row, state)
         spreads = [past["val_spread"] for past in state.history]
         if len(spreads) == PATIENCE_WITH_CONSTANT and max(spreads) < CONSTANT_SPREAD:
             return f"constant output in each of its first {PATIENCE_WITH_CONSTANT} epochs"
@@ -259,33 +258,60 @@ def _run_attempt(
     return None
 
 
+def _out_of_patience(config: TrainConfig, state: TrainState) -> bool:
+    if not config.patience or not state.history:
+        return False
+    losses = [row["val_loss"] for row in state.history]
+    return len(losses) - 1 - int(np.argmin(losses)) >= config.patience
+
+
 def _train_epoch(
-    network: nn.Module,
-    optimizer: torch.optim.Adam,
-    train: Examples,
-    config: TrainConfig,
-    state: TrainState,
+    attempt: _Attempt, padded: np.ndarray, train: Examples, state: TrainState
 ) -> dict[str, float]:
     """Make one pass over the training patches; return the running loss and accuracy."""
+    config = attempt.config
     seed = derive_seed(config.seed, state.attempt, 1, state.epoch)
-    order = np.random.default_rng(seed).permutation(len(train))
-    reseed_dropout(network, seed)
-    network.train()
-    loss_sum = hits = 0.0
-    for start in range(0, len(order), config.batch_size):
-        rows = order[start : start + config.batch_size]
-        loss, correct = train_step(network, optimizer, train.images[rows], train.labels[rows])
-        loss_sum += loss * len(rows)
-        hits += correct
-    return {
-        "epoch": state.epoch + 1,
-        "loss": loss_sum / len(train),
-        "accuracy": hits / len(train),
-    }
+    random = np.random.default_rng(seed)
+    order = _draw_order(train.labels, config, random)
+    reseed_dropout(attempt.network, seed)
+    attempt.network.train()
+    loss_sum = hits = seen = 0.0
+    for number in range(attempt.steps):
+        rows = order[number * config.batch_size : (number + 1) * config.batch_size]
+        images = train.images[rows]
+        if config.shift or len(config.symmetry) > 1:
+            images = shift_and_flip(padded, rows, images.shape[1], config.symmetry, random)
+        step = state.epoch * attempt.steps + number
+        attempt.before_step(step)
+        loss, correct = train_step(
+            attempt.network, attempt.optimizer, images, train.labels[rows],
+            label_smoothing=config.label_smoothing, mixed_precision=config.mixed_precision,
+        )  # fmt: skip
+        attempt.after_step(step)
+        loss_sum, hits, seen = loss_sum + loss * len(rows), hits + correct, seen + len(rows)
+    return {"epoch": state.epoch + 1, "loss": loss_sum / seen, "accuracy": hits / seen}
+
+
+def _draw_order(labels: np.ndarray, config: TrainConfig, random: np.random.Generator) -> np.ndarray:
+    """Shuffle all rows, or draw as many with both classes equally often."""
+    if not config.balanced:
+        return random.permutation(len(labels))
+    parts = []
+    for label, count in ((0, len(labels) // 2), (1, len(labels) - len(labels) // 2)):
+        rows = np.flatnonzero(labels == label)
+        repeats = [random.permutation(rows) for _ in range(-(-count // len(rows)))]
+        parts.append(np.concatenate(repeats)[:count])
+    return random.permutation(np.concatenate(parts))
 
 
 def train_step(
-    network: nn.Module, optimizer: torch.optim.Optimizer, images: np.ndarray, labels: np.ndarray
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    label_smoothing: float = 0.0,
+    mixed_precision: bool = False,
 ) -> tuple[float, int]:
     """Take one step of the optimizer on the binary cross-entropy of one batch.
 
@@ -297,8 +323,11 @@ def train_step(
         Patches on the right side of 0.5, before the step.
     """
     targets = torch.from_numpy(labels.astype(np.float32))
-    logits = network(torch.from_numpy(normalize(images)))
-    loss = functional.binary_cross_entropy_with_logits(logits, targets)
+    batch = torch.from_numpy(normalize(images))
+    with torch.autocast("cpu", torch.bfloat16, enabled=mixed_precision and has_bfloat16()):
+        logits = network(batch)
+    goals = targets * (1 - label_smoothing) + label_smoothing / 2
+    loss = functional.binary_cross_entropy_with_logits(logits.float(), goals)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -347,17 +376,18 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
     return torch.sigmoid(torch.from_numpy(np.asarray(logits, np.float32))).numpy()
 
 
-def _record(
-    network: nn.Module, optimizer: torch.optim.Adam, row: dict[str, float], state: TrainState
-) -> None:
+def _record(attempt: _Attempt, row: dict[str, float], state: TrainState) -> None:
     """Put a finished epoch into the state."""
     state.epoch += 1
     state.history.append(row)
-    state.weights = _copy(network.state_dict())
-    state.optimizer = _dump_optimizer(optimizer, network)
-    if not state.best_epoch or row["val_loss"] < state.best_row["val_loss"]:
+    state.weights = _copy(attempt.network.state_dict())
+    state.optimizer = _dump_optimizer(attempt.optimizer, attempt.network)
+    state.average = _copy(attempt.average.state_dict()) if attempt.average is not None else {}
+    is_first = not state.best_epoch
+    is_last = attempt.config.keep == "last"
+    if is_first or is_last or row["val_loss"] < state.best_row["val_loss"]:
         state.best_epoch = state.epoch
-        state.best_weights = state.weights
+        state.best_weights = state.average or state.weights
 
 
 def _restart(state: TrainState, reason: str) -> None:
@@ -371,7 +401,7 @@ def _restart(state: TrainState, reason: str) -> None:
         )
     state.attempt += 1
     state.epoch = state.best_epoch = 0
-    state.weights, state.optimizer, state.best_weights = {}, {}, {}
+    state.weights, state.optimizer, state.average, state.best_weights = {}, {}, {}, {}
     state.history = []
 
 
@@ -379,7 +409,7 @@ def _copy(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in tensors.items()}
 
 
-def _dump_optimizer(optimizer: torch.optim.Adam, network: nn.Module) -> dict[str, Tensor]:
+def _dump_optimizer(optimizer: torch.optim.Optimizer, network: nn.Module) -> dict[str, Tensor]:
     """Flatten Adam's memory into named tensors."""
     return {
         f"{name}/{key}": value.detach().clone()
@@ -389,7 +419,7 @@ def _dump_optimizer(optimizer: torch.optim.Adam, network: nn.Module) -> dict[str
 
 
 def _load_optimizer(
-    optimizer: torch.optim.Adam, network: nn.Module, tensors: dict[str, Tensor]
+    optimizer: torch.optim.Optimizer, network: nn.Module, tensors: dict[str, Tensor]
 ) -> None:
     for name, parameter in network.named_parameters():
         stored = {

@@ -1,0 +1,59 @@
+"""Run the benchmarks, keep what they find, and write docs/benchmarks.md.
+
+Finished rows are kept in benchmarks/results/NAME.jsonl and are not measured again while settings,
+versions, data and hardware are the same; so an interrupted call goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import cold_predict
+import harness
+import keras_parity
+import original_job_time
+import region_cv
+import tables
+
+BENCHMARKS = {
+    module.NAME: module for module in (cold_predict, keras_parity, original_job_time, region_cv)
+}
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("mode", nargs="?", choices=["quick", "full"], default="quick")
+    parser.add_argument("--only", choices=list(BENCHMARKS), help="one benchmark")
+    parser.add_argument("--data", type=Path, help="folder of the themis48 arrays")
+    parser.add_argument("--seeds", type=int, default=10, help="paired seeds of comparisons [10]")
+    parser.add_argument("--again", action="store_true", help="measure anew what is stored")
+    parser.add_argument(
+        "--independent", action="store_true", help="keras_parity: starts drawn independently"
+    )
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run what was asked for."""
+    asked = parse(arguments)
+    try:
+        data = harness.find_data(asked.data)
+        bench = harness.Bench(
+            data, asked.mode == "full", asked.seeds, asked.again, not asked.independent
+        )
+        for name in [asked.only] if asked.only else BENCHMARKS:
+            result = BENCHMARKS[name].run(bench, lambda text, name=name: print(f"{name}: {text}"))
+            if result is not None:
+                for line in result["findings"]:
+                    print(f"{name}: {line}")
+                harness.write_result(result.pop("result_name", name), result)
+    except harness.BenchError as error:
+        sys.exit(f"bench: error: {error}")
+    print(f"Written: {tables.write().relative_to(harness.ROOT)}")
+
+
+if __name__ == "__main__":
+    main()

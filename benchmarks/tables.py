@@ -1,0 +1,133 @@
+"""Write docs/benchmarks.md from benchmarks/results/*.json; nothing is measured here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+PAGE = ROOT / "docs" / "benchmarks.md"
+README = ROOT / "README.md"
+
+_MARKS = ("<!-- results -->", "<!-- /results -->")
+
+_HEAD = """\
+# Benchmarks
+
+This page is written by `benchmarks/tables.py` from the files in `benchmarks/results`; do not edit
+it. `make bench` runs what is quick, `make bench BENCH=full` everything.
+
+Each cell is the mean ± standard deviation, with the 95 % interval of the mean (Student's t) in
+brackets; n counts seeds or rounds. A single round has no spread and shows its value alone.
+"""
+
+
+def page(results: list[dict[str, Any]]) -> str:
+    """Lay out every result as Markdown."""
+    return "\n".join([_HEAD, *(section(result) for result in results)])
+
+
+def section(result: dict[str, Any]) -> str:
+    """Lay out one benchmark: what it is, what it found, its tables, how to repeat it."""
+    parts = [f"## {result['title']}", " ".join(result["about"])]
+    if result["findings"]:
+        parts.append("\n".join(f"- {line}" for line in result["findings"]))
+    for title, names in result["tables"].items():
+        parts.append(f"{title}:\n\n{table(result, names)}")
+    if result["comparisons"]:
+        parts.append(comparisons(result))
+    parts.append(facts(result))
+    return "\n\n".join(parts) + "\n"
+
+
+def table(result: dict[str, Any], names: list[str]) -> str:
+    """Lay out one row a contender, the baseline last."""
+    titles = [result["titles"][name][0] for name in names]
+    lines = [row(["", "n", *titles]), row(["---"] * (len(names) + 2))]
+    for contender in sorted(result["contenders"], key=lambda one: one["baseline"]):
+        label = contender["label"] + (" (baseline)" if contender["baseline"] else "")
+        cells = [cell(contender["measures"][name], result["titles"][name][1], "") for name in names]
+        lines.append(row([label, str(len(contender["rounds"])), *cells]))
+    return "\n".join(lines)
+
+
+def comparisons(result: dict[str, Any]) -> str:
+    """Lay out the paired differences."""
+    lines = [row(["Difference", "of", "n", "", "margin"]), row(["---"] * 5)]
+    for one in result["comparisons"]:
+        title, digits = result["titles"][one["measure"]]
+        found = cell(one, digits, "+")
+        lines.append(row([one["label"], title, str(one["n"]), found, f"±{one['margin']:g}"]))
+    return "\n".join(lines)
+
+
+def cell(found: dict[str, Any], digits: int, sign: str) -> str:
+    """Write mean ± standard deviation (interval)."""
+    mean, *spread = (found[name] for name in ("mean", "sd", "low", "high"))
+    if spread[0] is None:
+        return f"{mean:{sign}.{digits}f}"
+    sd, low, high = spread
+    interval = f"{low:{sign}.{digits}f} to {high:{sign}.{digits}f}"
+    return f"{mean:{sign}.{digits}f} ± {sd:.{digits}f} ({interval})"
+
+
+def facts(result: dict[str, Any]) -> str:
+    """Say how to repeat it, and on what it was measured."""
+    machine = result["hardware"]
+    found = ", ".join(f"{name} {version}" for name, version in sorted(result["versions"].items()))
+    return "\n".join(
+        [
+            f"Command: `{result['command']}`  ",
+            f"Hardware: {machine['processor']}, {machine['cpus']} CPUs  ",
+            f"Versions: {found}",
+        ]
+    )
+
+
+def row(cells: list[str]) -> str:
+    """Write a row of a Markdown table."""
+    return f"| {' | '.join(cells)} |"
+
+
+def write() -> Path:
+    """Write the page; equal results give equal bytes."""
+    found = [
+        json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))
+    ]
+    PAGE.parent.mkdir(parents=True, exist_ok=True)
+    PAGE.write_text(page(found), encoding="utf-8")
+    text = README.read_text(encoding="utf-8")
+    before, after = text.partition(_MARKS[0])[0], text.partition(_MARKS[1])[2]
+    block = readme_block({result["name"]: result for result in found})
+    README.write_text(f"{before}{_MARKS[0]}\n{block}{_MARKS[1]}{after}", encoding="utf-8")
+    return PAGE
+
+
+def readme_block(results: dict[str, dict[str, Any]]) -> str:
+    """Lay out what the README opens with: unseen regions, from `region_cv`."""
+    found = results.get("region_cv")
+    if found is None:
+        return ""
+    lines = [
+        "| network | macro F1 on unseen regions of Mars | ROC AUC | n |",
+        "| --- | --- | --- | --- |",
+    ]
+    for one in sorted(found["contenders"], key=lambda contender: contender["baseline"]):
+        label = "original script's (baseline)" if one["baseline"] else f"`{one['label']}`"
+        scores = [one["measures"][name] for name in ("macro_f1", "roc_auc")]
+        cells = [f"{score['mean']:.3f} ± {score['sd']:.3f}" for score in scores]
+        lines.append(row([label, *cells, f"{scores[0]['n']} seeds x 5 folds"]))
+    machine = found["hardware"]
+    lines += [
+        "",
+        "1,217 labeled THEMIS patches, whole regions held out, human labels only; mean ± standard "
+        f"deviation over seeds; {machine['processor']}, torch {found['versions']['torch']}. "
+        "[How it was measured](docs/benchmarks.md).",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(write().relative_to(ROOT))

@@ -1,0 +1,163 @@
+"""Batch transforms that keep the light's direction, and how that is measured."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import numpy as np
+
+from craters.errors import ConfigError
+
+# The eight symmetries of a square: transpose first, then flip rows, then flip columns.
+SYMMETRIES: dict[str, tuple[bool, bool, bool]] = {
+    "identity": (False, False, False),
+    "up-down": (False, True, False),
+    "left-right": (False, False, True),
+    "rotate-180": (False, True, True),
+    "transpose": (True, False, False),
+    "rotate-90": (True, True, False),
+    "rotate-270": (True, False, True),
+    "anti-transpose": (True, True, True),
+}
+SymmetryChoice = Literal["auto", "none", "up-down", "left-right", "flips", "dihedral"]
+
+LEAST_CORRELATION = 0.5
+_FEWEST_CRATERS = 20  # fewer make a mean crater that says nothing
+
+
+@dataclasses.dataclass(frozen=True)
+class SymmetryReport:
+    """Which transforms keep the light, and how that was found.
+
+    Parameters
+    ----------
+    allowed : tuple of str
+        Names of `SYMMETRIES`; "identity" is always among them.
+    correlation : dict of float
+        Of the mean crater with its transform, by name; empty where nothing was measured.
+    sentence : str
+        For the report.
+    """
+
+    allowed: tuple[str, ...]
+    correlation: dict[str, float]
+    sentence: str
+
+
+def transform(images: np.ndarray, name: str) -> np.ndarray:
+    """Apply one symmetry of the square to (N, S, S) images; a view.
+
+    Examples
+    --------
+    >>> transform(np.array([[[1, 2], [3, 4]]]), "up-down").tolist()
+    [[[3, 4], [1, 2]]]
+    """
+    transpose, rows, columns = SYMMETRIES[name]
+    if transpose:
+        images = images.swapaxes(1, 2)
+    return images[:, :: -1 if rows else 1, :: -1 if columns else 1]
+
+
+def measure_symmetry(images: np.ndarray, labels: np.ndarray) -> SymmetryReport:
+    """Find the transforms under which the mean crater looks alike.
+
+    Craters lit from one side are dark there and bright on the other. A transform that turns the
+    light around turns the mean crater into its negative; training on it teaches that light comes
+    from anywhere.
+
+    Parameters
+    ----------
+    images : ndarray, shape (N, S, S), uint8
+    labels : ndarray, shape (N,)
+        0 or 1.
+
+    Returns
+    -------
+    SymmetryReport
+        Transforms whose correlation is above 0.5; only the identity below 20 craters.
+    """
+    craters, others = images[labels == 1], images[labels == 0]
+    if min(len(craters), len(others)) < _FEWEST_CRATERS:
+        return SymmetryReport(
+            ("identity",), {}, f"symmetry not measured: fewer than {_FEWEST_CRATERS} of a class"
+        )
+    mean = craters.mean(axis=0) - others.mean(axis=0)
+    mean = mean - mean.mean()
+    energy = float((mean**2).sum())
+    correlation = {
+        name: float((mean * transform(mean[None], name)[0]).sum() / energy) if energy else 0.0
+        for name in SYMMETRIES
+    }
+    allowed = tuple(
+        name for name, r in correlation.items() if name == "identity" or r > LEAST_CORRELATION
+    )
+    figures = ", ".join(f"{name} {r:+.2f}" for name, r in correlation.items())
+    return SymmetryReport(
+        allowed,
+        correlation,
+        f"symmetry auto: {' and '.join(allowed)} keep the light (correlation of the mean crater "
+        f"with its transforms: {figures})",
+    )
+
+
+def choose_symmetry(
+    choice: SymmetryChoice, images: np.ndarray, labels: np.ndarray
+) -> SymmetryReport:
+    """Turn the setting into transforms, measuring them where it says "auto"."""
+    fixed: dict[str, tuple[str, ...]] = {
+        "none": ("identity",),
+        "up-down": ("identity", "up-down"),
+        "left-right": ("identity", "left-right"),
+        "flips": ("identity", "up-down", "left-right", "rotate-180"),
+        "dihedral": tuple(SYMMETRIES),
+    }
+    if choice == "auto":
+        return measure_symmetry(images, labels)
+    if choice not in fixed:
+        raise ConfigError(f"symmetry is {choice!r}, expected auto, {', '.join(fixed)}")
+    return SymmetryReport(fixed[choice], {}, f"symmetry {choice}: {' and '.join(fixed[choice])}")
+
+
+def pad_for_shifts(images: np.ndarray, shift: int) -> np.ndarray:
+    """Reflect `shift` pixels around each patch, so that shifted crops are whole."""
+    if shift == 0:
+        return images
+    return np.pad(images, ((0, 0), (shift, shift), (shift, shift)), mode="reflect")
+
+
+def shift_and_flip(
+    padded: np.ndarray,
+    rows: np.ndarray,
+    side: int,
+    symmetry: tuple[str, ...],
+    random: np.random.Generator,
+) -> np.ndarray:
+    """Crop each patch at a random offset and apply a random allowed transform.
+
+    Parameters
+    ----------
+    padded : ndarray, shape (N, S + 2 * shift, S + 2 * shift), uint8
+        As `pad_for_shifts` returns it.
+    rows : ndarray of int, shape (B,)
+        Which patches.
+    side : int
+        S, in pixels.
+    symmetry : tuple of str
+        Allowed transforms.
+    random : numpy Generator
+
+    Returns
+    -------
+    ndarray, shape (B, S, S), uint8
+    """
+    offsets = random.integers(0, padded.shape[1] - side + 1, (len(rows), 2))
+    batch = np.empty((len(rows), side, side), padded.dtype)
+    for place, (row, (down, right)) in enumerate(zip(rows, offsets, strict=True)):
+        batch[place] = padded[row, down : down + side, right : right + side]
+    which = random.integers(0, len(symmetry), len(rows))
+    for number, name in enumerate(symmetry):
+        if name != "identity":
+            chosen = which == number
+            batch[chosen] = transform(batch[chosen], name)
+    return batch
