@@ -77,12 +77,13 @@ def _main(
 
 
 def settle_threads() -> None:
-    """Let idle OpenMP threads sleep instead of spin; call before torch is imported.
+    """Let idle OpenMP threads spin for a moment only; call before torch is imported.
 
-    Spinning threads that share a core with any other process slow training down many times.
+    By default they spin for very long, which slows training down many times as soon as any other
+    process shares a core. Ten thousand turns, some microseconds, keep nearly all of the speed.
     """
     if "torch" not in sys.modules:
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 class TerminalListener:
