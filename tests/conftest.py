@@ -5,9 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
+# No test draws unseeded numbers; on a busy machine an example may take long.
+settings.register_profile("craters", derandomize=True, deadline=None)
+settings.load_profile("craters")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

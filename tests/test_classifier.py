@@ -502,7 +502,7 @@ def test_a_damaged_graph_is_refused_without_a_word_of_its_reader(graph: bytes, c
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=200))
 def test_no_bytes_upset_the_walk_through_a_graph(content: bytes) -> None:
-    with pytest.raises(ModelError, match="is refused"):
+    with pytest.raises(ModelError, match="model.onnx: "):
         onnx_graph.open_graph(content)
 
 
