@@ -34,10 +34,7 @@ _MODULES = ("cli", "classifier", "predictions", "model_folder", "model_descripti
 def run(bench: Bench, say: Callable[[str], None]) -> Row | None:
     """Measure the missing rounds, both contenders in turn; a quick call leaves what is stored."""
     if not bench.full:
-        stored = harness.read_result(NAME)
-        for line in stored["findings"] if stored else ["nothing is stored; needs `full`"]:
-            say(line)
-        return None
+        return harness.tell_stored(NAME, say)
     python = tensorflow_python(say)
     made_by = tensorflow_versions(python)
     commands = _commands(bench, python)

@@ -17,7 +17,7 @@ import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -282,3 +282,10 @@ def read_result(name: str) -> Row | None:
     """Read what an earlier run of a benchmark found, if anything."""
     path = RESULTS / f"{name}.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def tell_stored(name: str, say: Callable[[str], None]) -> None:
+    """Say what an earlier full run of a benchmark found; a quick call measures nothing new."""
+    stored = read_result(name)
+    for line in stored["findings"] if stored else ["nothing is stored; needs `full`"]:
+        say(line)

@@ -57,10 +57,7 @@ _TITLES = {
 def run(bench: Bench, say: Callable[[str], None]) -> Row | None:
     """Run the missing seeds and compare; a quick call leaves what is stored as it is."""
     if not bench.full:
-        stored = harness.read_result(NAME)
-        for line in stored["findings"] if stored else ["nothing is stored; needs `full`"]:
-            say(line)
-        return None
+        return harness.tell_stored(NAME, say)
     python = tensorflow_python(say)
     made_by = tensorflow_versions(python)
     ours, theirs = {}, {}

@@ -27,10 +27,7 @@ _TITLES = {
 def run(bench: Bench, say: Callable[[str], None]) -> Row | None:
     """Run the missing seeds; a quick call shows what is stored."""
     if not bench.full:
-        stored = harness.read_result(NAME)
-        for line in stored["findings"] if stored else ["nothing is stored; needs `full`"]:
-            say(line)
-        return None
+        return harness.tell_stored(NAME, say)
     store, rows = RowStore(NAME), {name: {} for name in NETWORKS}
     for seed in range(SEEDS):
         for name in NETWORKS:
