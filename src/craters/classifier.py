@@ -11,13 +11,13 @@ A folder is written whole or not at all, and refused when anything in it is not 
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
 
 from craters import model_folder
-from craters.errors import ConfigError, DataError, ExistsError, ModelError
+from craters.conformal import ConformalScores, prediction_sets
+from craters.errors import DataError, ExistsError, ModelError
 from craters.model_description import DAMAGED, ModelDescription, facts, model_card
 from craters.onnx_graph import graph_errors, open_graph
 from craters.patches import normalize
@@ -261,24 +261,13 @@ class Classifier:
         """
         if self.description.conformal is None:
             raise ModelError(f"{self._source}: the model was not calibrated for prediction sets")
-        if not 0 < risk < 1:
-            raise ConfigError(f"risk is {risk:g}, expected a share above 0 and below 1")
-        strange = 1 - np.asarray(probability, np.float64)  # one minus the probability of class 1
-        codes = np.zeros(len(strange), np.int8)
-        for label, name in enumerate(self.description.class_names):
-            limit = _limit(self.description.conformal[name], risk)
-            codes += np.int8(1 + label) * ((strange if label else 1 - strange) <= limit)
-        return codes
+        calibrated = self.description.conformal
+        scores = (tuple(calibrated[name]) for name in self.description.class_names)
+        return prediction_sets(probability, ConformalScores(*scores), risk)
 
     def describe(self) -> str:
         """Say in plain lines what the model is."""
         return "\n".join(f"{name + ':':20}{text}" for name, text in facts(self.description))
-
-
-def _limit(scores: list[float], risk: float) -> float:
-    """Return the highest score a with (1 + how many reach a) / (n + 1) >= risk."""
-    reaching = math.ceil(risk * (len(scores) + 1) - 1e-9) - 1
-    return scores[len(scores) - reaching] if reaching > 0 else 1.0
 
 
 def read_weights(folder: Path) -> dict[str, np.ndarray]:

@@ -155,10 +155,14 @@ def _phase_summary(phase: Phase) -> dict[str, Any]:
 def balance(result: JobResult) -> dict[str, dict[str, float | int]]:
     """Count the classes of every array, before and after pseudo-labels."""
     rows = {name: patches.class_counts(found.labels) for name, found in result.data.sets.items()}
-    rows["training before pseudo-labels"] = patches.class_counts(result.initial.train.labels)
-    rows["training after pseudo-labels"] = patches.class_counts(result.final.train.labels)
-    rows["validation, first phase"] = patches.class_counts(result.initial.validation.labels)
-    rows["validation, last phase"] = patches.class_counts(result.final.validation.labels)
+    if len(result.phases) == 1:
+        rows["training"] = patches.class_counts(result.final.train.labels)
+        rows["validation"] = patches.class_counts(result.final.validation.labels)
+    else:
+        rows["training before pseudo-labels"] = patches.class_counts(result.initial.train.labels)
+        rows["training after pseudo-labels"] = patches.class_counts(result.final.train.labels)
+        rows["validation, first phase"] = patches.class_counts(result.initial.validation.labels)
+        rows["validation, last phase"] = patches.class_counts(result.final.validation.labels)
     rows["test as predicted"] = patches.class_counts(result.test_predicted)
     return rows
 
