@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 try:
-    from craters import cli
+    from craters import terminal
     from craters.figures import plot_image_48x48
     from craters.settings import RunConfig
 except ImportError as error:
@@ -57,14 +57,14 @@ def parse(arguments: list[str] | None = None) -> RunConfig:
 
 def main(arguments: list[str] | None = None) -> None:
     """Do the original job in the working folder."""
-    with cli.plain_errors():
+    with terminal.plain_errors():
         config = parse(arguments)
-        cli.settle_threads()
+        terminal.settle_threads()
         from craters import phases, report
         from craters.job_data import read_job_data
 
         data = read_job_data(config.data)
-        with cli.TerminalListener(layers=True, stderr=False) as listener:
+        with terminal.TerminalListener(layers=True, stderr=False) as listener:
             result = phases.run_phases(data, config, listener=listener)
         written = report.write_original_files(result, Path())
         print("\n".join(report.summary_lines(report.summary(result))))

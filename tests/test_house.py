@@ -16,11 +16,11 @@ from .conftest import REPOSITORY
 SOURCE = REPOSITORY / "src" / "craters"
 # A module imports only from those before it.
 ORDER = [
-    "_version", "errors", "files", "patches", "terrain", "synth", "splits", "evaluate",
-    "conformal", "model_description", "model_folder", "onnx_graph", "classifier", "predictions",
-    "augment", "networks", "recipes", "train", "checkpoint", "pseudo_label", "calibration",
-    "intervals", "settings", "job_data", "assess", "phases", "figures", "interop", "report",
-    "run", "cli", "__main__", "__init__",
+    "_version", "errors", "files", "patches", "terrain", "synth", "splits", "evaluate", "conformal",
+    "model_description", "model_folder", "onnx_graph", "classifier", "predictions", "augment",
+    "networks", "recipes", "train", "parallel", "checkpoint", "pseudo_label", "calibration",
+    "intervals", "settings", "job_data", "assess", "phases", "figures", "interop", "report", "run",
+    "terminal", "cli", "__main__", "__init__",
 ]  # fmt: skip
 MODULES = sorted(path.stem for path in SOURCE.glob("*.py"))
 

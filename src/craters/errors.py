@@ -82,3 +82,7 @@ class ExistsError(CratersError):
 
 class DeadNetworkError(CratersError):
     """Every attempt at training ended in a network whose output is constant."""
+
+
+class WorkerError(CratersError):
+    """A process that computed for this one ended before its work was done."""
