@@ -13,12 +13,14 @@ from pathlib import Path
 import cold_predict
 import harness
 import keras_parity
+import nanedi
 import original_job_time
 import region_cv
 import tables
 
 BENCHMARKS = {
-    module.NAME: module for module in (cold_predict, keras_parity, original_job_time, region_cv)
+    module.NAME: module
+    for module in (cold_predict, keras_parity, nanedi, original_job_time, region_cv)
 }
 
 
