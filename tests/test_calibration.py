@@ -17,6 +17,7 @@ from craters.calibration import (
     choose_threshold,
     expected_calibration_error,
     fit_temperature,
+    parse_aim,
     reliability_points,
 )
 from craters.errors import ConfigError, DataError
@@ -281,3 +282,22 @@ def test_aims_that_cannot_be_reached_or_read() -> None:
             choose_threshold(LABELS, PROBABILITY, aim)
     with pytest.raises(DataError, match="all 2 labels are 1, expected both classes"):
         choose_threshold(np.array([1, 1]), np.array([0.2, 0.7]), "macro_f1")
+
+
+@pytest.mark.parametrize(
+    ("aim", "parts"),
+    [
+        ("macro_f1", ("macro_f1", 0.0)),
+        ("recall>=0.95", ("recall", 0.95)),
+        (" precision >= 1 ", ("precision", 1.0)),
+        ("recall>=.5", ("recall", 0.5)),
+    ],
+)
+def test_aims_are_taken_apart(aim: str, parts: tuple[str, float]) -> None:
+    assert parse_aim(aim) == parts
+
+
+@pytest.mark.parametrize("aim", ["", "macro f1", "recall>0.9", "recall>=0", "precision>=90"])
+def test_other_forms_of_aims_are_refused(aim: str) -> None:
+    with pytest.raises(ConfigError, match='expected "macro_f1", "recall>=0.95" or'):
+        parse_aim(aim)

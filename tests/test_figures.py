@@ -88,3 +88,8 @@ def test_the_roc_marks_the_threshold_and_names_the_area() -> None:
     assert texts == ["good (area 1.000)", "fair (area 0.750)", "chance (area 0.5)"]
     dots = [line.get_xydata().ravel().tolist() for line in axes.lines if len(line.get_xdata()) == 1]
     assert dots == [[0.0, 1.0], [0.5, 0.5]]
+    figure = figures.roc(curves, {"good": 0.55, "fair": 0.15})
+    axes = figure.axes[0]
+    dots = [line.get_xydata().ravel().tolist() for line in axes.lines if len(line.get_xdata()) == 1]
+    assert dots == [[0.0, 1.0], [0.5, 1.0]]
+    assert axes.get_title().endswith("(dots: threshold 0.55, 0.15)")

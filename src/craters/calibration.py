@@ -330,7 +330,7 @@ def choose_threshold(labels: np.ndarray, probability: np.ndarray, aim: str) -> f
     >>> round(choose_threshold(labels, probability, "macro_f1"), 6)
     0.65
     """
-    kept, least = _parse_aim(aim)
+    kept, least = parse_aim(aim)
     column, values = check_predictions(labels, probability, both_classes=True)
     tried = _thresholds(values)
     figures = _figures_at(tried, column, values)
@@ -349,8 +349,30 @@ def choose_threshold(labels: np.ndarray, probability: np.ndarray, aim: str) -> f
     return float(tried[_first_best(tried, worth, figures[kept])])
 
 
-def _parse_aim(aim: str) -> tuple[str, float]:
-    """Return the figure to keep or raise, and the least share asked of it."""
+def parse_aim(aim: str) -> tuple[str, float]:
+    """Take an aim apart, or say which forms it may have.
+
+    Parameters
+    ----------
+    aim : str
+        As `choose_threshold` takes it.
+
+    Returns
+    -------
+    figure : {"macro_f1", "recall", "precision"}
+        What is raised or kept.
+    least : float
+        The least share asked of it; 0 for "macro_f1".
+
+    Raises
+    ------
+    ConfigError
+
+    Examples
+    --------
+    >>> parse_aim("recall >= 0.95")
+    ('recall', 0.95)
+    """
     if aim == "macro_f1":
         return aim, 0.0
     match = _AIM.fullmatch(aim.strip())

@@ -129,7 +129,8 @@ def precision_recall(phases: list[Phase]) -> Figure:
 
 
 def roc(
-    curves: dict[str, tuple[np.ndarray, np.ndarray]], decision_threshold: float = 0.5
+    curves: dict[str, tuple[np.ndarray, np.ndarray]],
+    decision_threshold: float | dict[str, float] = 0.5,
 ) -> Figure:
     """Draw the receiver operating characteristic of each named prediction, its threshold marked.
 
@@ -138,8 +139,8 @@ def roc(
     curves : dict of (labels, probability)
         By the name in the legend; arrays of shape (N,), with both classes. The last is the one
         that matters: it is drawn last and in orange where there are three.
-    decision_threshold : float
-        Where the dots are.
+    decision_threshold : float or dict of float
+        Where the dots are: one for all, or one by name.
 
     Examples
     --------
@@ -149,11 +150,16 @@ def roc(
     'network (area 0.750)'
     """
     figure, (axes,) = _new(5.0, 5.0)
+    thresholds = (
+        decision_threshold
+        if isinstance(decision_threshold, dict)
+        else dict.fromkeys(curves, decision_threshold)
+    )
     for position, (name, (labels, probability)) in enumerate(curves.items()):
         color = (GRAY, BLUE, ORANGE)[position % 3] if len(curves) > 1 else BLUE
         dashes = ("-", "--", "-.", ":")[position // 3 % 4]
         false_rate, recall = evaluate.roc_points(labels, probability)
-        found = evaluate.measure(labels, probability, decision_threshold)
+        found = evaluate.measure(labels, probability, thresholds[name])
         text = f"{name} (area {found.roc_auc:.3f})"
         axes.plot(false_rate, recall, dashes, color=color, linewidth=1.7, label=text)
         dot = (1 - found.other_recall, found.crater_recall)
@@ -164,9 +170,8 @@ def roc(
     axes.set_aspect("equal")
     axes.set_xlabel("share of patches without crater called craters")
     axes.set_ylabel("recall of craters")
-    axes.set_title(
-        f"Receiver operating characteristic (dots: threshold {decision_threshold:g})", fontsize=10
-    )
+    where = ", ".join(f"{threshold:.3g}" for threshold in dict.fromkeys(thresholds.values()))
+    axes.set_title(f"Receiver operating characteristic (dots: threshold {where})", fontsize=10)
     _tidy(axes)
     axes.legend(frameon=False, loc="lower right", fontsize=9)
     return figure
@@ -275,7 +280,7 @@ def confusion_matrix(metrics: evaluate.Metrics) -> Figure:
     axes.set_xlabel("predicted")
     axes.set_ylabel("true (human label)")
     axes.set_title(
-        f"Validation, n = {metrics.n:,}, threshold {metrics.decision_threshold:g}", fontsize=11
+        f"Validation, n = {metrics.n:,}, threshold {metrics.decision_threshold:.3g}", fontsize=11
     )
     return figure
 

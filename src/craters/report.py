@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from craters import evaluate, figures, files, patches
+from craters import calibration, evaluate, figures, files, patches, scores
 from craters.patches import CLASS_NAMES
 from craters.pseudo_label import PSEUDO, TrainingSet
 
@@ -64,10 +64,15 @@ def summary_lines(found: dict[str, Any]) -> list[str]:
         )
     if found["refit"]:
         lines.append(REFIT)
+    if found["threshold_chosen_for"]:
+        lines.append(
+            f"The decision threshold {found['decision_threshold']:.4g} was chosen for "
+            f"{found['threshold_chosen_for']}. {found['threshold_remark']}"
+        )
     lines.append(f"Test set: {found['test_called_with_crater']} patches called with crater.")
     if found["test"]:
         lines.append("Against the test set's truth:")
-        lines.append(_figures_line(found["test"]))
+        lines += [_figures_line(found["test"]), *_interval_lines(found["test"])]
     return lines
 
 
@@ -76,9 +81,28 @@ def _phase_lines(name: str, row: dict[str, Any]) -> list[str]:
     whose = f"{pseudo} of them pseudo-labeled" if pseudo else "all human-labeled"
     return [
         f"Validation, {_PHASE_WORDS[name]} (epoch {row['best_epoch']} kept, n = {row['n']}, "
-        f"{whose}, threshold {row['decision_threshold']:g}):",
+        f"{whose}, threshold {row['decision_threshold']:.4g}):",
         _figures_line(row),
+        *_interval_lines(row),
     ]
+
+
+def _interval_lines(row: dict[str, Any]) -> list[str]:
+    """Say the interval of macro F1 and how it was made, where the row was scored."""
+    if "intervals" not in row:
+        return []
+    if row["no_interval"]:
+        return [f"  {row['no_interval']}"]
+    low, high = row["intervals"]["macro_f1"]
+    return [f"  macro F1 {row['macro_f1']:.4f} [{low:.4f}, {high:.4f}]: {_by(row)}"]
+
+
+def _by(row: dict[str, Any]) -> str:
+    """Name the method of a row's intervals, and what is doubtful about it."""
+    by = row["intervals_by"]
+    count = f" (n = {by['n_groups']})" if by["n_groups"] else ""
+    doubt = f"; {by['remark']}" if by["remark"] else ""
+    return f"{100 * by['level']:g} %, {by['method']}{count}{doubt}"
 
 
 def _figures_line(row: dict[str, Any]) -> str:
@@ -92,13 +116,19 @@ def _figures_line(row: dict[str, Any]) -> str:
 
 def summary(result: JobResult) -> dict[str, Any]:
     """Gather every figure of a job as plain values, for metrics.json."""
-    truth = result.test_metrics
+    aim = result.config.aim
     return {
         "classes": {str(label): name for label, name in enumerate(CLASS_NAMES)},
         "protocol": result.config.protocol,
         "validation_rule": {"initial": result.split_rule, "final": result.final_split_rule},
         "why_protocols_differ": WHY_PROTOCOLS_DIFFER if result.final_clean else None,
-        "phases": {phase.name: _phase_summary(phase) for phase in result.phases},
+        "decision_threshold": result.decision_threshold,
+        "threshold_chosen_for": aim,
+        "threshold_remark": scores.FLATTERS if aim else None,
+        "phases": {
+            phase.name: _phase_summary(phase) | _phase_scores(phase, result)
+            for phase in result.phases
+        },
         "calibration": _calibration(result),
         "method": result.config.method,
         "network": result.config.network,
@@ -107,18 +137,48 @@ def summary(result: JobResult) -> dict[str, Any]:
         "symmetry": dataclasses.asdict(result.symmetry),
         "pseudo_labels": _pseudo_summary(result),
         "class_balance": balance(result),
-        "test": None if truth is None else dataclasses.asdict(truth),
+        "test": _test_summary(result),
         "test_called_with_crater": int(result.test_predicted.sum()),
+        "prediction_sets": scores.set_shares(
+            conformal_scores(result), result.test_probability, result.data.test.labels
+        ),
     }
+
+
+def _phase_scores(phase: Phase, result: JobResult) -> dict[str, Any]:
+    """Score a last phase; the first of two is only a step on the way."""
+    if phase is result.initial and phase is not result.final:
+        return {}
+    validation = phase.validation
+    n_pseudo = int((validation.origin == PSEUDO).sum())
+    groups = None if n_pseudo else scores.groups_of(validation.ids, result.data.train)
+    threshold = phase.metrics.decision_threshold
+    return scores.score(validation.labels, phase.probability, threshold, groups, n_pseudo=n_pseudo)
+
+
+def _test_summary(result: JobResult) -> dict[str, Any] | None:
+    """Gather the figures of the test set, where its truth is known."""
+    truth, test = result.test_metrics, result.data.test
+    if truth is None:
+        return None
+    found = scores.score(
+        test.labels, result.test_probability, result.decision_threshold, test.groups
+    )
+    return dataclasses.asdict(truth) | found
+
+
+def conformal_scores(result: JobResult) -> dict[str, list[float]] | None:
+    """Score the validation patches for prediction sets, where probabilities are calibrated."""
+    measured = result.final
+    return scores.conformal_scores(measured.validation.labels, measured.logits, result.temperature)
 
 
 def _calibration(result: JobResult) -> dict[str, Any] | None:
     """Say how far probabilities are from frequencies, before and after the temperature."""
-    from craters import calibration
-
     if result.temperature == 1.0:
         return None
-    labels, before = result.final.validation.labels, result.final.probability
+    labels = result.final.validation.labels
+    before = calibration.apply_temperature(result.final.logits, 1.0)
     after = calibration.apply_temperature(result.final.logits, result.temperature)
     floor, high = calibration.calibration_floor(after)
     return {
@@ -236,7 +296,7 @@ def write_figures(result: JobResult, folder: Path, names: dict[str, str]) -> dic
     folder : Path
     names : dict
         File name for each of `learning_curve`, `precision_recall`, `confusion_matrix` and, where
-        wanted, `mistakes`.
+        wanted, `roc`, `reliability` and `mistakes`.
 
     Returns
     -------
@@ -247,6 +307,10 @@ def write_figures(result: JobResult, folder: Path, names: dict[str, str]) -> dic
         "learning_curve": lambda: figures.learning_curve(result.phases),
         "precision_recall": lambda: figures.precision_recall(result.phases),
         "confusion_matrix": lambda: figures.confusion_matrix(result.final.metrics),
+        "roc": lambda: _roc(result.phases),
+        "reliability": lambda: figures.reliability_diagram(
+            result.final.validation.labels, result.final.probability
+        ),
         "mistakes": lambda: mistakes(result.final),
     }
     written = {}
@@ -256,6 +320,17 @@ def write_figures(result: JobResult, folder: Path, names: dict[str, str]) -> dic
             figures.save_figure(folder / name, figure)
             written[key] = folder / name
     return written
+
+
+def _roc(phases: list[Phase]) -> Any:
+    """Draw the curve of each phase, its own threshold marked."""
+    return figures.roc(
+        {
+            _PHASE_WORDS[phase.name]: (phase.validation.labels, phase.probability)
+            for phase in phases
+        },
+        {_PHASE_WORDS[phase.name]: phase.metrics.decision_threshold for phase in phases},
+    )
 
 
 def mistakes(phase: Phase) -> Any:
@@ -272,12 +347,16 @@ def mistakes(phase: Phase) -> Any:
     return figures.contact_sheet(phase.validation.images[human[rows]], captions)
 
 
-def html_report(result: JobResult, pictures: dict[str, Path], facts: dict[str, str]) -> str:
+def html_report(
+    result: JobResult, found: dict[str, Any], pictures: dict[str, Path], facts: dict[str, str]
+) -> str:
     """Render the run as one page that needs no other file.
 
     Parameters
     ----------
     result : JobResult
+    found : dict
+        As `summary` gathers it.
     pictures : dict of Path
         Figures by key, as `write_figures` returns them; they are embedded.
     facts : dict of str
@@ -296,10 +375,17 @@ def html_report(result: JobResult, pictures: dict[str, Path], facts: dict[str, s
         key: "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
         for key, path in pictures.items()
     }
-    found = summary(result)
+    scored = {"validation": found["phases"][result.final.name]}
+    if found["test"]:
+        scored["test set"] = found["test"]
     return environment.get_template("report.html").render(
         summary=found,
         result=result,
+        scored=scored,
+        scored_rows=list(zip(*map(scores.figure_rows, scored.values()), strict=True)),
+        methods={
+            name: row["no_interval"] or f"intervals are {_by(row)}" for name, row in scored.items()
+        },
         balance=balance(result),
         phase_words=_PHASE_WORDS,
         pictures=embedded,
