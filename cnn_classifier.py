@@ -52,7 +52,7 @@ def parse(arguments: list[str] | None = None) -> RunConfig:
         help="clean: one validation set of human labels; original: split again after merging",
     )
     values = vars(parser.parse_args(arguments))
-    return RunConfig(data=Path("DATA"), out=Path(), **values)
+    return RunConfig(data=Path("DATA"), out=Path(), method="original", network="original", **values)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -33,8 +33,8 @@ WORK = FOLDER / "work"
 _ONE_THREAD = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 _PACKAGES = ("torch", "numpy", "scikit-learn")
 _COMPUTING = (  # modules that decide about a trained network
-    "augment", "job_data", "networks", "patches", "phases", "pseudo_label", "recipes", "splits",
-    "train",
+    "augment", "distill", "fitting", "job_data", "networks", "patches", "phases", "pseudo_label",
+    "recipes", "splits", "train",
 )  # fmt: skip
 
 Row = dict[str, Any]
@@ -151,10 +151,14 @@ def code_hash(paths: Iterable[Path]) -> str:
     return hashlib.sha256(content).hexdigest()[:12]
 
 
+def package_modules() -> list[Path]:
+    """List the package's modules."""
+    return sorted(Path(craters.__file__).parent.glob("*.py"))
+
+
 def training_modules() -> list[Path]:
     """List the modules of the package that its training depends on."""
-    folder = Path(craters.__file__).parent
-    return [folder / f"{name}.py" for name in _COMPUTING]
+    return [path for path in package_modules() if path.stem in _COMPUTING]
 
 
 def row_key(

@@ -47,6 +47,8 @@ def table(result: dict[str, Any], names: list[str]) -> str:
     titles = [result["titles"][name][0] for name in names]
     lines = [row(["", "n", *titles]), row(["---"] * (len(names) + 2))]
     for contender in sorted(result["contenders"], key=lambda one: one["baseline"]):
+        if not all(name in contender["measures"] for name in names):
+            continue  # a table of what only some have
         label = contender["label"] + (" (baseline)" if contender["baseline"] else "")
         cells = [cell(contender["measures"][name], result["titles"][name][1], "") for name in names]
         lines.append(row([label, str(len(contender["rounds"])), *cells]))

@@ -18,7 +18,8 @@ from craters.settings import RunConfig
 
 from .conftest import write_job
 
-FAST = ["--initial-epochs", "2", "--final-epochs", "2", "--threads", "1"]
+FAST = ["--method", "original", "--network", "original", "--initial-epochs", "2",
+        "--final-epochs", "2", "--threads", "1"]  # fmt: skip
 
 
 def craters(*arguments: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -87,7 +88,13 @@ def test_the_command_does_what_the_function_does(job_folder: Path, tmp_path: Pat
     from craters import run_job
 
     settings = RunConfig(
-        job_folder, tmp_path / "function", initial_epochs=2, final_epochs=2, threads=1
+        job_folder,
+        tmp_path / "function",
+        method="original",
+        network="original",
+        initial_epochs=2,
+        final_epochs=2,
+        threads=1,
     )
     run_job(settings)
     result = craters("run", "--data", job_folder, "--out", tmp_path / "command", *FAST)
@@ -104,6 +111,12 @@ def test_the_command_does_what_the_function_does(job_folder: Path, tmp_path: Pat
         (["--data", "DATA", "--out", "RUN", "--seed", "-1"], 2, "seed is -1"),
         (["--data", "DATA", "--out", "RUN", "--protocol", "x"], 2, "protocol is 'x'"),
         (["--data", "DATA", "--out", "RUN", "--config", "none.toml"], 2, "none.toml: cannot be"),
+        (["--data", "DATA", "--out", "RUN", "--aim", "x"], 2, "aim is 'x', expected"),
+        (
+            ["--data", "DATA", "--out", "RUN", "--aim", "macro_f1", "--threshold-final", "0.4"],
+            2,
+            "found aim 'macro_f1' and threshold_final 0.4, expected one",
+        ),
         (["--data", "none", "--out", "RUN"], 3, "none: no such folder"),
         (["--data", "DATA", "--out", "DATA"], 6, "DATA: exists already"),
         (["--data", "DATA", "--out", "RUN", "--nonsense"], 2, "No such option"),

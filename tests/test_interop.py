@@ -12,7 +12,7 @@ from craters.interop import network_to_onnx, network_weights, write_keras_h5
 from craters.networks import EnsembleNet, Network, OriginalNet, initialize, make_network
 from craters.patches import normalize
 from craters.recipes import KerasAdam
-from craters.train import predict_logits, sigmoid, torch_threads, train_step
+from craters.train import Supervised, descend, predict_logits, sigmoid, torch_threads
 
 from .conftest import simple_patches
 
@@ -81,11 +81,13 @@ def test_first_fifty_losses_are_those_of_keras(tmp_path: Path) -> None:
     images, labels = simple_patches(400, 3)
     order = np.random.default_rng(0).permutation(np.tile(np.arange(400), 4))
     network.train()
-    ours, theirs = [], []
+    step_loss, ours, theirs = Supervised(), [], []
     with torch_threads(1):
         for step in range(50):
             rows = order[step * 32 : (step + 1) * 32]
-            ours.append(train_step(network, optimizer, images[rows], labels[rows])[0])
+            loss, _ = step_loss(network, images[rows], labels[rows], np.random.default_rng(0))
+            descend(optimizer, loss)
+            ours.append(float(loss.detach()))
             batch = normalize(images[rows])[..., None]
             theirs.append(float(model.train_on_batch(batch, labels[rows].astype(np.float32))))
     assert np.abs(np.subtract(ours, theirs)).max() < 1e-5

@@ -78,6 +78,16 @@ def test_errors_come_through_as_they_are() -> None:
     assert found.value.exit_code == 3
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_errors_of_the_listener_come_through_and_stop_the_work(threads: int) -> None:
+    def hear(key: str, new: tuple[int, int]) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        list(run_tasks(squares(4), threads=threads, on_news=hear))
+    assert len(list(run_tasks(squares(4), threads=threads))) == 4
+
+
 def test_a_process_that_vanishes_is_told() -> None:
     with pytest.raises(WorkerError, match="ended before its work was done"):
         list(run_tasks([Task("a", vanish, {}), Task("b", vanish, {})], threads=2))

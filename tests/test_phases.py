@@ -6,12 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from craters import phases
+from craters import fitting, phases
+from craters.calibration import choose_threshold, fit_temperature
 from craters.errors import DataError
+from craters.evaluate import measure
+from craters.fitting import Silence
 from craters.job_data import read_job_data
-from craters.phases import Silence, run_phases
+from craters.phases import run_phases
 from craters.recipes import TrainConfig, derive_seed, modern_recipe
 from craters.settings import RunConfig
+from craters.train import Examples, build_network, fit
 
 from .conftest import simple_patches, write_job
 
@@ -20,6 +24,7 @@ def config_for(folder: Path, **changes) -> RunConfig:
     plain = RunConfig(
         folder, folder / "none", initial_epochs=10, final_epochs=4, initial_lr=0.006,
         final_lr=0.003, pseudo_threshold=0.53, batch_size=8, threads=1,
+        method="original", network="original",
     )  # fmt: skip
     return dataclasses.replace(plain, **changes)
 
@@ -77,6 +82,38 @@ def test_metrics_are_those_of_the_probabilities(clean_result) -> None:
     assert result.test_metrics is None
 
 
+@pytest.fixture(scope="module")
+def brief_result(tmp_path_factory: pytest.TempPathFactory):
+    """A network that ranks well, and calls too few patches craters at 0.5."""
+    folder = write_job(tmp_path_factory.mktemp("brief") / "DATA", groups=True)
+    return run_phases(read_job_data(folder), config_for(folder, initial_epochs=4, final_epochs=2))
+
+
+@pytest.mark.parametrize("aim", ["macro_f1", "recall>=0.95", "precision>=0.9"])
+def test_an_aim_chooses_the_threshold_on_validation_and_changes_no_network(
+    brief_result, aim: str
+) -> None:
+    plain, notes = brief_result, Notes()
+    config = dataclasses.replace(plain.config, aim=aim)
+    result = run_phases(plain.data, config, listener=notes)
+    labels = result.final.validation.labels
+    assert np.array_equal(result.final.logits, plain.final.logits)
+    chosen = choose_threshold(labels, plain.final.probability, aim)
+    assert result.decision_threshold == chosen != 0.5 == plain.decision_threshold
+    assert result.final.metrics == measure(labels, plain.final.probability, chosen)
+    assert result.initial.metrics == plain.initial.metrics
+    assert np.array_equal(result.test_predicted, result.test_probability >= chosen)
+    assert f"Decision threshold {chosen:.4g}, chosen for {aim}." in notes.said
+
+
+def test_a_given_threshold_holds_for_the_last_phase_and_predictions(brief_result) -> None:
+    plain = brief_result
+    result = run_phases(plain.data, dataclasses.replace(plain.config, threshold_final=0.6))
+    assert result.decision_threshold == result.final.metrics.decision_threshold == 0.6
+    assert result.initial.metrics.decision_threshold == 0.5
+    assert np.array_equal(result.test_predicted, result.test_probability >= 0.6)
+
+
 def test_without_pseudo_labels_the_last_phase_is_a_plain_retraining(job_folder: Path) -> None:
     config = config_for(
         job_folder, pseudo_threshold=0.0, initial_epochs=3, final_epochs=3, initial_lr=0.003
@@ -87,11 +124,11 @@ def test_without_pseudo_labels_the_last_phase_is_a_plain_retraining(job_folder: 
     assert np.array_equal(result.final.train.labels, result.initial.train.labels)
     settings = TrainConfig(3, 0.003, 8, derive_seed(0, phases.FINAL))
     parts = [
-        phases.Examples(part.images, part.labels)
+        Examples(part.images, part.labels)
         for part in (result.initial.train, result.initial.validation)
     ]
     with phases.torch_threads(1):
-        network, state = phases.fit(phases.build_network("original", 48), *parts, settings)
+        network, state = fit(build_network("original", 48), *parts, settings)
     assert state.history == result.final.state.history
     for name, tensor in network.state_dict().items():
         assert np.array_equal(tensor.numpy(), result.final.network.state_dict()[name].numpy())
@@ -155,7 +192,7 @@ def test_other_sizes_and_npz_work(tmp_path: Path) -> None:
 def test_supervised_compact_measures_without_validation_and_refits_on_everything(
     job_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(phases, "modern_recipe", short_recipe)
+    monkeypatch.setattr(fitting, "modern_recipe", short_recipe)
     config = config_for(job_folder, method="supervised", network="compact", symmetry="up-down")
     data = read_job_data(job_folder)
     result = run_phases(data, config)
@@ -169,6 +206,11 @@ def test_supervised_compact_measures_without_validation_and_refits_on_everything
     logits = phases.predict_logits(result.network, data.test.images) / result.temperature
     assert np.array_equal(result.test_probability, phases.sigmoid(logits))
     assert np.array_equal(result.test_predicted, logits >= 0)
+    labels = result.final.validation.labels
+    assert result.temperature == fit_temperature(labels, result.final.logits)
+    calibrated = phases.sigmoid(result.final.logits / result.temperature)
+    assert np.array_equal(result.final.probability, calibrated)
+    assert result.final.metrics == measure(labels, calibrated, 0.5)
     again = run_phases(data, config)
     assert np.array_equal(result.test_probability, again.test_probability)
     assert result.final.metrics == again.final.metrics
@@ -181,7 +223,7 @@ def short_recipe(n: int, side: int, **settings) -> TrainConfig:
 def test_members_are_different_networks_whose_logits_are_averaged(
     job_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(phases, "modern_recipe", short_recipe)
+    monkeypatch.setattr(fitting, "modern_recipe", short_recipe)
     config = config_for(job_folder, method="supervised", network="compact", members=2)
     data = read_job_data(job_folder)
     network = run_phases(data, config).network

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import csv
 import dataclasses
 import json
@@ -14,27 +15,34 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from craters import files, phases
+from craters import files, fitting, phases, scores
+from craters.calibration import choose_threshold
 from craters.classifier import Classifier
 from craters.errors import DataError, ExistsError
-from craters.phases import Silence
+from craters.evaluate import at_prior
+from craters.intervals import bootstrap_interval
+from craters.job_data import read_job_data
+from craters.phases import JobResult, Silence, run_phases
 from craters.recipes import TrainConfig, modern_recipe
+from craters.report import summary_lines
 from craters.run import read_run, run_job
 from craters.settings import RunConfig
 
-from .conftest import write_job
+from .conftest import simple_patches, write_job
 
 SAME_EVERY_TIME = ("metrics.json", "history.csv", "origins.csv", "predictions.npy",
                    "predictions.csv", "probabilities.npy", "models/model_initial.h5",
                    "models/model_final.h5", "model/model.onnx", "config.json",
                    "figures/learning_curve.png", "figures/confusion_matrix.png",
+                   "figures/roc.png", "figures/reliability.png",
                    "report.html", "manifest.json")  # fmt: skip
 
 
 def config_for(data: Path, out: Path, **changes) -> RunConfig:
     plain = RunConfig(
         data, out, initial_epochs=10, final_epochs=4, threads=1, resolution=100.0, batch_size=8,
-        initial_lr=0.006, final_lr=0.003, pseudo_threshold=0.53,
+        initial_lr=0.006, final_lr=0.003, pseudo_threshold=0.53, method="original",
+        network="original",
     )  # fmt: skip
     return dataclasses.replace(plain, **changes)
 
@@ -129,7 +137,9 @@ def test_the_report_is_self_contained_and_true(finished: tuple[Path, Path]) -> N
     _, out = finished
     page = Outside()
     page.feed((out / "report.html").read_text())
-    assert len(page.sources) >= 3
+    drawn = [base64.b64decode(source.partition(",")[2]) for source in page.sources]
+    for name in ("learning_curve", "precision_recall", "confusion_matrix", "roc", "reliability"):
+        assert drawn.count((out / "figures" / f"{name}.png").read_bytes()) == 1, name
     assert all(source.startswith("data:image/png;base64,") for source in page.sources)
     assert not re.search(r"url\(|@import|<script", (out / "report.html").read_text())
     metrics = read_run(out)["phases"]["final"]
@@ -239,6 +249,7 @@ def test_bad_data_leaves_nothing_behind(job_folder: Path, tmp_path: Path) -> Non
 def start(data: Path, out: Path, *more: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "craters", "run", "--data", str(data), "--out", str(out),
                "--initial-epochs", "12", "--final-epochs", "8", "--threads", "1", "--resume",
+               "--method", "original", "--network", "original",
                "--quiet", *more]  # fmt: skip
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -298,7 +309,7 @@ def test_a_supervised_compact_run_leaves_a_calibrated_model(
     def short(n: int, side: int, **more) -> TrainConfig:
         return dataclasses.replace(modern_recipe(n, side, **more), epochs=6)
 
-    monkeypatch.setattr(phases, "modern_recipe", short)
+    monkeypatch.setattr(fitting, "modern_recipe", short)
     data = write_job(tmp_path / "DATA")
     np.save(data / "Ytest1.npy", np.load(data / "Ytrain1.npy")[:30])
     config = config_for(data, tmp_path / "RUN", method="supervised", network="compact")
@@ -314,6 +325,128 @@ def test_a_supervised_compact_run_leaves_a_calibrated_model(
     assert len(sets) == 30
     assert metrics["pseudo_labels"] is None
     assert metrics["test"]["n"] == 30
+    row, found = metrics["phases"]["supervised"], metrics["calibration"]
+    assert row["calibration"]["ece"] == pytest.approx(found["ece_after"], abs=1e-6)
+    assert row["calibration"]["ece_of_a_perfect_model"] == pytest.approx(
+        found["ece_of_a_perfect_model"], abs=1e-6
+    )
+    assert row["intervals_by"]["remark"].startswith("source images are unknown")
+    shares = metrics["prediction_sets"]
+    assert shares["unsure"] == pytest.approx((sets == 3).mean())
+    assert shares["against_truth"]["n"] == 30
     text = (tmp_path / "RUN" / "report.html").read_text()
+    assert f"{100 * shares['unsure']:.1f} % of the test patches are <b>unsure</b>" in text
     assert "trained once more, on all human labels" in text
     assert "Probability calibration: logits are divided by" in text
+
+
+AIM = "recall>=0.95"
+
+
+@pytest.fixture(scope="module")
+def aimed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, JobResult]:
+    """A run with an aim, source images and truth; and the same job in memory."""
+    root = tmp_path_factory.mktemp("aimed")
+    data = write_job(root / "DATA", groups=True)
+    np.save(data / "Ytest1.npy", simple_patches(30, 3)[1])
+    np.save(data / "groups_test.npy", np.arange(30) // 3)
+    config = config_for(data, root / "RUN", initial_epochs=4, final_epochs=2, aim=AIM)
+    run_job(config)
+    return root / "RUN", run_phases(read_job_data(data), config)
+
+
+def test_a_threshold_by_aim_is_everywhere_the_same(aimed: tuple[Path, JobResult]) -> None:
+    out, result = aimed
+    last = result.final
+    chosen = choose_threshold(last.validation.labels, last.probability, AIM)
+    assert chosen != 0.5
+    metrics = read_run(out)
+    assert metrics["decision_threshold"] == chosen
+    assert metrics["threshold_chosen_for"] == AIM
+    assert metrics["threshold_remark"] == scores.FLATTERS
+    assert metrics["phases"]["final"]["decision_threshold"] == chosen
+    assert metrics["phases"]["final"]["crater_recall"] >= 0.95
+    assert metrics["phases"]["initial"]["decision_threshold"] == 0.5
+    assert metrics["test"]["decision_threshold"] == chosen
+    model = json.loads((out / "model" / "model.json").read_text())
+    assert model["decision_threshold"] == chosen
+    assert model["metrics"]["threshold_chosen_for"] == AIM
+    rows = rows_of(out / "predictions.csv")
+    assert [int(row["label"]) for row in rows] == [
+        int(float(row["probability"]) >= chosen) for row in rows
+    ]
+    page = Outside()
+    page.feed((out / "report.html").read_text())
+    sentence = f"The decision threshold {chosen:.4f} was chosen for {AIM}. {scores.FLATTERS}"
+    assert sentence in page.text
+    assert any(f"{chosen:.4g} was chosen for {AIM}" in line for line in summary_lines(metrics))
+
+
+def test_intervals_of_the_last_phase_and_the_test_set_are_by_source_image(
+    aimed: tuple[Path, JobResult],
+) -> None:
+    out, result = aimed
+    metrics, data = read_run(out), result.data
+    groups = dict(zip(data.train.ids, data.train.groups, strict=True))
+    last = result.final
+    sets = {
+        "final": (last.validation.labels, last.probability,
+                  np.array([groups[name] for name in last.validation.ids])),
+        "test": (data.test.labels, result.test_probability, data.test.groups),
+    }  # fmt: skip
+    for name, (labels, probability, units) in sets.items():
+        row = metrics["test"] if name == "test" else metrics["phases"][name]
+        assert sorted(row["intervals"]) == sorted(scores.STATISTICS)
+        for statistic, (low, high) in row["intervals"].items():
+            by_hand = bootstrap_interval(
+                labels, probability, statistic, units, decision_threshold=result.decision_threshold
+            )
+            assert (low, high) == (by_hand.low, by_hand.high), statistic
+        by = row["intervals_by"]
+        assert by["method"] == "percentile bootstrap over groups"
+        assert by["n_groups"] == len(np.unique(units))
+    assert "intervals" not in metrics["phases"]["initial"]
+    rare = at_prior(result.test_metrics, 0.03)
+    assert metrics["test"]["at_prior"]["precision"] == rare.precision
+    row = metrics["phases"]["final"]
+    low, high = row["intervals"]["macro_f1"]
+    expected = (
+        f"  macro F1 {row['macro_f1']:.4f} [{low:.4f}, {high:.4f}]: 95 %, percentile bootstrap "
+        f"over groups (n = {row['intervals_by']['n_groups']})"
+    )
+    assert any(line.startswith(expected) for line in summary_lines(metrics))
+
+
+def test_pseudo_labels_in_validation_give_no_interval(job_folder: Path, tmp_path: Path) -> None:
+    metrics = run_job(config_for(job_folder, tmp_path / "RUN", protocol="original")).metrics
+    row = metrics["phases"]["final"]
+    reason = f"no interval: {row['n_validation_pseudo']} of the {row['n']} labels are pseudo-labels"
+    assert row["no_interval"] == reason
+    assert metrics["phases"]["final_clean"]["no_interval"] is None
+    assert reason in (tmp_path / "RUN" / "report.html").read_text()
+    assert f"  {reason}" in summary_lines(metrics)
+
+
+def test_an_aim_out_of_reach_leaves_no_run_and_loses_no_training(
+    job_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_for(
+        job_folder, tmp_path / "RUN", method="supervised", initial_epochs=2, aim="precision>=0.9"
+    )
+    with monkeypatch.context() as patched:  # a network that says the same of every patch
+        patched.setattr(phases, "predict_logits", lambda _, images: np.zeros(len(images), "f4"))
+        reason = "no decision threshold reaches precision>=0.9: the best precision is 0.583"
+        with pytest.raises(DataError, match=f"{reason}, .* and --resume"):
+            run_job(config)
+    assert not config.out.exists()
+    with pytest.raises(ExistsError, match="has other settings, inputs or version"):
+        run_job(dataclasses.replace(config, seed=9), resume=True)
+    counter = Counter()
+    other = dataclasses.replace(config, aim="macro_f1")
+    metrics = run_job(other, resume=True, listener=counter).metrics
+    assert counter.seen == []
+    assert metrics["threshold_chosen_for"] == "macro_f1"
+    plain = run_job(dataclasses.replace(other, out=tmp_path / "plain")).metrics
+    assert plain == metrics
+    with pytest.raises(ExistsError, match="is a finished run of other settings"):
+        run_job(config, resume=True)

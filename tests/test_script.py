@@ -91,9 +91,9 @@ def test_defaults_are_the_originals(monkeypatch: pytest.MonkeyPatch) -> None:
     from cnn_classifier import parse
 
     assert parse([]) == RunConfig(
-        Path("DATA"), Path(), initial_lr=0.0003, final_lr=0.0004, initial_epochs=75,
-        final_epochs=50, threshold_initial=0.5, threshold_final=0.5, pseudo_threshold=0.25,
-        seed=0, protocol="clean",
+        Path("DATA"), Path(), method="original", network="original",
+        initial_lr=0.0003, final_lr=0.0004, initial_epochs=75, final_epochs=50,
+        threshold_initial=0.5, threshold_final=0.5, pseudo_threshold=0.25, seed=0, protocol="clean",
     )  # fmt: skip
     given = parse(["--initial_lr", "0.1", "--final_epochs", "7", "--protocol", "original"])
     assert (given.initial_lr, given.final_epochs, given.protocol) == (0.1, 7, "original")

@@ -79,11 +79,24 @@ def test_bad_environment_is_told() -> None:
         ("threads", -1), ("resolution", 0), ("protocol", "dirty"),
         ("method", "x"), ("network", "x"),
         ("members", 0), ("symmetry", "x"), ("final_lr", float("nan")),
+        ("aim", "x"), ("aim", ""), ("aim", "recall>=1.5"),
     ],
 )  # fmt: skip
 def test_limits_name_the_setting(name: str, value: float) -> None:
     with pytest.raises(ConfigError, match=f"{name} is .*, expected "):
         dataclasses.replace(RunConfig(Path("a"), Path("b")), **{name: value})
+
+
+def test_an_aim_takes_the_place_of_a_threshold(tmp_path: Path) -> None:
+    assert resolve(GIVEN, {}).aim is None
+    file = write(tmp_path / "run.toml", 'aim = "macro_f1"\n')
+    assert resolve(GIVEN, {}, file).aim == "macro_f1"
+    environ = {"CRATERS_AIM": "recall >= 0.9"}
+    assert resolve(GIVEN, environ, file).aim == "recall >= 0.9"
+    with pytest.raises(ConfigError, match="found aim 'macro_f1' and threshold_final 0.4, expected"):
+        resolve({**GIVEN, "threshold_final": 0.4}, {}, file)
+    with pytest.raises(ConfigError, match="aim is of the protocol 'clean' only"):
+        resolve({**GIVEN, "protocol": "original"}, {}, file)
 
 
 def test_threads_follow_the_processors_that_may_be_used() -> None:

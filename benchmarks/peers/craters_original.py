@@ -56,7 +56,9 @@ def schedule(seed: int, epochs: int, count: int) -> tuple[np.ndarray, np.ndarray
 
 def main(data: Path, seed: int, out: Path) -> None:
     """Do the job with its defaults, on one thread."""
-    config = RunConfig(data=data, out=out, protocol="clean", seed=seed, threads=1)
+    config = RunConfig(
+        data=data, out=out, method="original", network="original", seed=seed, threads=1
+    )
     result = phases.run_phases(read_job_data(data), config)
     drawn = {}
     for number, purpose in enumerate((phases.INITIAL, phases.FINAL)):

@@ -67,17 +67,16 @@ def run_command(
     ] = None,
     method: Annotated[
         str | None,
-        typer.Option(help="original: pseudo-labels; supervised: human labels only. [original]"),
+        typer.Option(help="supervised: human labels; original: pseudo-labels too. [supervised]"),
     ] = None,
     network: Annotated[
-        str | None, typer.Option(help="original, or compact (more accurate). [original]")
+        str | None,
+        typer.Option(help="compact; dense: scans images exactly; original. [compact]"),
     ] = None,
     members: Annotated[int | None, typer.Option(help="Networks of an ensemble. [1]")] = None,
     symmetry: Annotated[
         str | None,
-        typer.Option(
-            help="Flips for compact: auto, none, up-down, left-right, flips, dihedral. [auto]"
-        ),
+        typer.Option(help="Random flips: auto, none, up-down, left-right, flips, dihedral. [auto]"),
     ] = None,
     protocol: Annotated[
         str | None,
@@ -97,6 +96,12 @@ def run_command(
     threshold_final: Annotated[
         float | None, typer.Option(help="Decision threshold, last phase and predictions. [0.5]")
     ] = None,
+    aim: Annotated[
+        str | None,
+        typer.Option(
+            help="Choose that threshold on validation: macro_f1, 'recall>=0.95', 'precision>=0.9'."
+        ),
+    ] = None,
     pseudo_threshold: Annotated[
         float | None,
         typer.Option(help="Unlabeled patches below it become 'without crater'; 0: none. [0.25]"),
@@ -115,12 +120,13 @@ def run_command(
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Train, pseudo-label, retrain, evaluate and predict; leave a run folder.
+    """Train, evaluate and predict; leave a run folder.
 
     \b
     Examples:
       craters run --data DATA --out RUN
       craters run --data DATA --out RUN --resume
+      craters run --data DATA --out RUN --method original --network original
       CRATERS_SEED=3 craters run --config run.toml --json
     """
     flags = dict(locals())
@@ -199,7 +205,9 @@ def demo(
             typer.echo("Making patches of a procedural Mars ...", err=True)
             write_dataset(unfinished, seed=seed)
             unfinished.rename(data)
-        settings = RunConfig(data=data, out=out / "run", seed=seed)
+        settings = RunConfig(
+            data=data, out=out / "run", method="original", network="original", seed=seed
+        )
         _run(settings, resume=False, force=True, as_json=False, quiet=quiet)
 
 
@@ -307,6 +315,105 @@ def info(model: ModelArgument) -> None:
         from craters.classifier import Classifier
 
         typer.echo(Classifier.load(model).describe())
+
+
+@app.command("compare")
+def compare_command(
+    data: Annotated[Path, typer.Option(help="Folder of Xtrain1, Ytrain1, Xtrain1_extra.")],
+    out: Annotated[Path, typer.Option(help="Folder of the comparison; made where it is missing.")],
+    methods: Annotated[
+        str, typer.Option(help="As for run, with commas between.")
+    ] = "supervised,original",
+    networks: Annotated[
+        str, typer.Option(help="As for run, with commas between.")
+    ] = "compact,original",
+    budgets: Annotated[
+        str, typer.Option(help="Labels that may be used, with commas between; all: every one.")
+    ] = "50,100,250,all",
+    seeds: Annotated[int, typer.Option(help="Seeds 0, 1, ... of draws and trainings.")] = 3,
+    hold_out: Annotated[
+        str, typer.Option(help="auto, region, group or random: what is held out whole.")
+    ] = "auto",
+    folds: Annotated[int, typer.Option(help="Each is held out once.")] = 5,
+    pool: Annotated[
+        str, typer.Option(help="Unlabeled: extra, rest (what the budget left out), or both.")
+    ] = "extra",
+    baseline: Annotated[
+        str, typer.Option(help="METHOD/NETWORK to compare to. [the first one]", show_default=False)
+    ] = "",
+    threads: Annotated[int, typer.Option(help="Cells side by side; 0: all usable CPUs.")] = 0,
+    resume: Annotated[bool, typer.Option(help="Go on; seeds or contenders may be added.")] = False,
+    force: Annotated[bool, typer.Option(help="Move an earlier folder aside first.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Only tell what would be computed.")] = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Compare methods and networks at equal label budgets, on held-out folds, paired by seed.
+
+    The expected duration is told first. Tables and a figure are left in the folder.
+
+    \b
+    Examples:
+      craters compare --data DATA --out CMP --budgets 50,all --seeds 5
+      craters compare --data DATA --out CMP --budgets 50,all --seeds 10 --resume
+    """
+    flags = dict(locals())
+    with plain_errors():
+        settle_threads()
+        from craters import files
+        from craters.compare import compare, plan
+        from craters.compare_settings import read_options
+
+        settings = read_options(flags)
+        if dry_run:
+            typer.echo("\n".join(plan(settings, resume=resume)))
+            return
+        listener = TerminalListener(quiet=quiet or json)
+        found = compare(settings, resume=resume, force=force, listener=listener)
+        typer.echo(files.to_json(found.summary) if json else "\n".join(found.lines))
+        if not json:
+            typer.echo(f"Tables and figure: {found.folder}")
+        found.refuse_failed()
+
+
+@app.command("benchmark")
+def benchmark_command(
+    protocol: Annotated[str, typer.Argument(help="The benchmark's protocol; today: nanedi.")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(help="A region each: .npz with X (uint8), y (0 or 1) and fold."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to make; must not exist.")],
+    network: Annotated[str, typer.Option(help="compact or original.")] = "compact",
+    members: Annotated[int, typer.Option(help="Networks a fold, logits averaged.")] = 1,
+    seeds: Annotated[int, typer.Option(help="Repetitions, with --seed and those after it.")] = 1,
+    seed: SeedOption = None,
+    threads: Annotated[int, typer.Option(help="Trainings at once; 0: all usable CPUs.")] = 0,
+    resume: Annotated[bool, typer.Option(help="Go on with an interrupted run.")] = False,
+    force: Annotated[bool, typer.Option(help="Move an earlier folder aside first.")] = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Repeat a published benchmark: fixed folds, with and without copies, beside quoted figures.
+
+    \b
+    Examples:
+      craters benchmark nanedi west.npz center.npz --out NANEDI --seeds 3
+      craters benchmark nanedi west.npz center.npz --out NANEDI --seeds 3 --resume
+    """
+    with plain_errors():
+        settle_threads()
+        from craters import files, kfold_report
+        from craters.kfold_run import KFoldConfig, check_protocol, run_kfold
+
+        check_protocol(protocol)
+        settings = KFoldConfig(tuple(paths), out, network, members, seeds, seed or 0, threads)
+        say = TerminalListener(quiet=quiet or json).say
+        found = run_kfold(settings, resume=resume, force=force, say=say)
+        if json:
+            typer.echo(files.to_json({"benchmark": found.folder, "summary": found.summary}))
+        else:
+            typer.echo(kfold_report.table(found.summary), nl=False)
 
 
 def main() -> None:

@@ -11,18 +11,11 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from craters.errors import WorkerError
 
 Tell = Callable[[Any], None]
-
-
-class Call(Protocol):
-    """What a task calls: a function of a module, with the task's arguments and `tell`."""
-
-    def __call__(self, *, tell: Tell, **arguments: Any) -> Any:
-        """Compute; `tell` sends small news to the process that waits."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +34,7 @@ class Task:
     """
 
     key: str
-    call: Call
+    call: Callable[..., Any]
     arguments: Mapping[str, Any]
 
 
@@ -86,7 +79,7 @@ def run_tasks(
     ------
     WorkerError
         When a process ends before its task, as one that runs out of memory does. Errors of the
-        task itself come through as they are.
+        task itself and of `on_news` come through as they are.
     """
     hear = on_news or _ignore
     workers, each = plan_workers(len(tasks), threads)
@@ -113,6 +106,8 @@ def _run_in_processes(
         try:
             yield from pool(jobs)
         except TerminatedWorkerError as error:
+            if board.failure is not None:
+                raise board.failure from None
             raise WorkerError(
                 "a training process ended before its work was done",
                 "It may have run out of memory: use fewer --threads, and --resume.",
@@ -163,6 +158,7 @@ class _Switchboard:
         self.listener = Listener(self.address, authkey=self.secret)
         self.one_at_a_time = threading.Lock()
         self.is_open = True
+        self.failure: BaseException | None = None  # of `hear`, which ends the worker that told
 
     def __enter__(self) -> _Switchboard:
         self.thread = threading.Thread(target=self._accept, daemon=True)
@@ -186,8 +182,17 @@ class _Switchboard:
         with line, contextlib.suppress(EOFError, OSError):
             while (news := line.recv()) is not None:
                 with self.one_at_a_time:
-                    self.hear(*news)
+                    self._pass_on(*news)
             line.send(None)
+
+    def _pass_on(self, key: str, news: Any) -> None:
+        if self.failure is None:
+            try:
+                self.hear(key, news)
+            except BaseException as error:  # noqa: BLE001 (raised again where results are awaited)
+                self.failure = error
+        if self.failure is not None:
+            raise ConnectionAbortedError
 
 
 def _ignore(key: str, news: Any) -> None:

@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Protocol
 
 import numpy as np
 
-from craters import evaluate, patches, pseudo_label, splits
+from craters import evaluate, patches, pseudo_label, scores, splits
 from craters.augment import SymmetryReport, choose_symmetry
 from craters.calibration import LEAST_PATCHES, fit_temperature
+from craters.fitting import Listener, NoStore, Part, Silence, StateStore, Trainer
 from craters.job_data import JobData
-from craters.networks import EnsembleNet, Network
+from craters.networks import Network
 from craters.patches import PatchSet
 from craters.pseudo_label import TrainingSet
-from craters.recipes import TrainConfig, derive_seed, modern_recipe
+from craters.recipes import derive_seed
 from craters.settings import RunConfig, usable_threads
-from craters.train import (
-    Examples,
-    TrainState,
-    build_network,
-    fit,
-    predict_logits,
-    sigmoid,
-    torch_threads,
-)
+from craters.train import TrainState, predict_logits, sigmoid, torch_threads
 
 ONE_SIDED = 0.02  # share of the rarer answer below which a network is called one-sided
 WORTH_A_WARNING = 0.05  # change of the crater share that is told as a shift
@@ -45,9 +37,10 @@ class Phase:
         History, kept epoch and restarts.
     train, validation : TrainingSet
     logits, probability : ndarray, shape (n,), float32
-        Of "with crater", on the validation patches.
+        Of "with crater", on the validation patches; probability of a last phase is after its
+        temperature, as predictions are.
     metrics : evaluate.Metrics
-        On the validation patches.
+        On the validation patches, by `probability`.
     """
 
     name: str
@@ -78,7 +71,9 @@ class JobResult:
         on all human labels, so no figure here is its own.
     temperature : float
         Fitted on the validation patches of `final`; 1 for the original network, which is left as
-        its script left it. Test probabilities are after it, validation figures before.
+        its script left it.
+    decision_threshold : float
+        Of the last phase and of predictions: given, or chosen on validation for `config.aim`.
     symmetry : SymmetryReport
     labeled : TrainingSet
         Every label that the last phase may have used: human, then pseudo.
@@ -96,6 +91,7 @@ class JobResult:
     phases: list[Phase]
     network: Network
     temperature: float
+    decision_threshold: float
     symmetry: SymmetryReport
     labeled: TrainingSet
     pool_probability: np.ndarray
@@ -122,65 +118,6 @@ class JobResult:
     def n_pseudo(self) -> int:
         """Pseudo-labels that were added."""
         return int((self.labeled.origin == pseudo_label.PSEUDO).sum())
-
-
-class Listener(Protocol):
-    """What a job tells while it works."""
-
-    def plan(self, epochs: int) -> None:
-        """Take the number of epochs of all trainings together."""
-
-    def say(self, text: str) -> None:
-        """Take a plain line."""
-
-    def warn(self, text: str) -> None:
-        """Take a warning."""
-
-    def network(self, name: str, network: Network) -> None:
-        """Take a network that is about to be trained."""
-
-    def epoch(self, phase: str, state: TrainState) -> None:
-        """Take the state after an epoch."""
-
-
-class Silence:
-    """A listener that keeps everything to itself."""
-
-    def plan(self, epochs: int) -> None:
-        """Drop the number of epochs."""
-
-    def say(self, text: str) -> None:
-        """Drop a plain line."""
-
-    def warn(self, text: str) -> None:
-        """Drop a warning."""
-
-    def network(self, name: str, network: Network) -> None:
-        """Drop a network."""
-
-    def epoch(self, phase: str, state: TrainState) -> None:
-        """Drop a state."""
-
-
-class StateStore(Protocol):
-    """Where training states are kept between epochs."""
-
-    def load(self, phase: str) -> TrainState | None:
-        """Return what an interrupted training left, if anything."""
-
-    def save(self, phase: str, state: TrainState) -> None:
-        """Keep the state after an epoch."""
-
-
-class NoStore:
-    """Keeps nothing: the job cannot be resumed."""
-
-    def load(self, phase: str) -> TrainState | None:  # noqa: ARG002
-        """Return nothing."""
-        return None
-
-    def save(self, phase: str, state: TrainState) -> None:
-        """Forget the state."""
 
 
 def draw_split(data: JobData, config: RunConfig) -> splits.Split:
@@ -234,30 +171,96 @@ def _run_phases(
     split = draw_split(data, config)
     _tell_data(data, listener)
     human = pseudo_label.human_only(data.train)
-    job = _Job(config, store, listener, _symmetry(data.train, config, listener))
+    symmetry = _symmetry(data.train, config, listener)
+    trainer = Trainer(config, symmetry.allowed, data.pool.images, store, listener)
+    job = _Job(config, listener, symmetry, trainer)
     fit_on = pseudo_label.take(human, split.train)
     choose_by = pseudo_label.take(human, split.validation)
-    listener.plan(job.planned_epochs(fit_on, human))
     listener.say(f"Validation: {len(choose_by)} human-labeled patches, {split.rule}.")
-    first = job.phase("initial" if config.method == "original" else "supervised", fit_on, choose_by)
     if config.method == "supervised":
-        network = first.network if config.network == "original" else job.refit(human)
+        first, network = _supervised(job, fit_on, choose_by, human)
         return _conclude(job, data, split, [first], network, human, split.rule)
-    pool_probability = sigmoid(predict_logits(first.network, data.pool.images))
-    rows = pseudo_label.confident_without_crater(pool_probability, config.pseudo_threshold)
-    merged, labeled = (
-        pseudo_label.add_pseudo_labels(
-            start, data.pool, rows, np.zeros(len(rows)), pool_probability[rows]
-        )
-        for start in (fit_on, human)
+    early = Part("initial", fit_on, choose_by, INITIAL, is_early=True)
+    late = Part("final", fit_on, choose_by, FINAL)
+    listener.plan(
+        trainer.planned_epochs(early, *[late] * (2 if config.protocol == "original" else 1))
     )
+    first = job.measure(early, *trainer.train(early)[0])
+    merged, labeled = _add_pseudo_labels(data.pool, first.network, config, fit_on, human)
     _tell_balance(fit_on, merged, listener)
-    if config.protocol == "clean":
-        last = [job.phase("final", merged, choose_by)]
-        return _conclude(job, data, split, [first, *last], last[0].network, labeled, split.rule)
-    last = [_original_phase(job, labeled), job.phase("final_clean", merged, choose_by)]
-    rule = _resplit(labeled, config).rule
+    clean = Part("final", merged, choose_by, FINAL)
+    parts, rule = [clean], split.rule
+    if config.protocol == "original":
+        flattering, rule = _original_part(labeled, config, listener)
+        parts = [flattering, dataclasses.replace(clean, name="final_clean")]
+    last = [
+        job.measure(part, *found) for part, found in zip(parts, trainer.train(*parts), strict=True)
+    ]
     return _conclude(job, data, split, [first, *last], last[0].network, labeled, rule)
+
+
+def _supervised(
+    job: _Job, fit_on: TrainingSet, choose_by: TrainingSet, human: TrainingSet
+) -> tuple[Phase, Network]:
+    """Train on the human labels; return what is measured, and the network that is kept.
+
+    That is another one, trained on all human labels, validation included. The original recipe
+    chooses its epoch by validation, so there the measured network stays.
+    """
+    part = Part("supervised", fit_on, choose_by, INITIAL, is_early=True)
+    parts = [part]
+    if job.config.network != "original":
+        parts.append(Part("refit", human, None, _REFIT))
+    job.listener.plan(job.trainer.planned_epochs(*parts))
+    found = job.trainer.train(*parts)  # side by side: neither waits for the other
+    return job.measure(part, *found[0]), found[-1][0]
+
+
+def _add_pseudo_labels(
+    pool: PatchSet, network: Network, config: RunConfig, *starts: TrainingSet
+) -> tuple[TrainingSet, ...]:
+    """Add what the network confidently calls "without crater" to some training sets."""
+    probability = sigmoid(predict_logits(network, pool.images))
+    rows = pseudo_label.confident_without_crater(probability, config.pseudo_threshold)
+    labels = np.zeros(len(rows))
+    return tuple(
+        pseudo_label.add_pseudo_labels(start, pool, rows, labels, probability[rows])
+        for start in starts
+    )
+
+
+def kept_network(labeled: PatchSet, pool: PatchSet, config: RunConfig) -> Network:
+    """Train the network that a run would keep, without what only serves to measure it.
+
+    Parameters
+    ----------
+    labeled : PatchSet
+        Human labels; all that the method may use to fit, stop and choose.
+    pool : PatchSet
+        Unlabeled patches.
+    config : RunConfig
+        `data` and `out` are not touched.
+
+    Returns
+    -------
+    Network
+        In evaluation mode.
+
+    Raises
+    ------
+    DataError, DeadNetworkError
+    """
+    config = dataclasses.replace(config, aim=None)  # a threshold is no part of the network
+    with torch_threads(usable_threads(config)):
+        if config.method != "supervised" or config.network == "original":
+            nothing = labeled.take(np.arange(1))  # a test set that nobody asks about
+            data = JobData(labeled, pool, nothing)
+            return _run_phases(data, config, NoStore(), Silence()).network
+        patches.check_two_classes(labeled, 1)
+        human = pseudo_label.human_only(labeled)
+        symmetry = _symmetry(labeled, config, Silence())
+        trainer = Trainer(config, symmetry.allowed, pool.images)
+        return trainer.train(Part("refit", human, None, _REFIT))[0][0]
 
 
 def _conclude(
@@ -269,10 +272,20 @@ def _conclude(
     labeled: TrainingSet,
     final_rule: str,
 ) -> JobResult:
-    """Predict the pool and the test set, and gather everything."""
+    """Settle the threshold, predict the pool and the test set, and gather everything."""
     config = job.config
-    measured = phases[min(1, len(phases) - 1)]
+    place = min(1, len(phases) - 1)
+    measured = phases[place]
     temperature = _temperature(measured, config)
+    threshold = scores.decision_threshold(
+        measured.validation.labels,
+        sigmoid(measured.logits / temperature),
+        config.aim,
+        config.threshold_final,
+    )
+    if config.aim is not None:
+        job.listener.say(f"Decision threshold {threshold:.4g}, chosen for {config.aim}.")
+    last = [_as_predicted(phase, config, threshold) for phase in phases[place:]]
     test_probability = sigmoid(predict_logits(network, data.test.images) / temperature)
     has_truth = bool((data.test.labels >= 0).all())
     return JobResult(
@@ -280,20 +293,26 @@ def _conclude(
         data=data,
         split_rule=split.rule,
         final_split_rule=final_rule,
-        phases=phases,
+        phases=[*phases[:place], *last],
         network=network,
         temperature=temperature,
+        decision_threshold=threshold,
         symmetry=job.symmetry,
         labeled=labeled,
         pool_probability=sigmoid(predict_logits(phases[0].network, data.pool.images)),
         test_probability=test_probability,
-        test_predicted=evaluate.decide(test_probability, config.threshold_final),
+        test_predicted=evaluate.decide(test_probability, threshold),
         test_metrics=(
-            evaluate.measure(data.test.labels, test_probability, config.threshold_final)
-            if has_truth
-            else None
+            evaluate.measure(data.test.labels, test_probability, threshold) if has_truth else None
         ),
     )
+
+
+def _as_predicted(phase: Phase, config: RunConfig, threshold: float) -> Phase:
+    """Measure a last phase as predictions are made: after the temperature, at their threshold."""
+    probability = sigmoid(phase.logits / _temperature(phase, config))
+    metrics = evaluate.measure(phase.validation.labels, probability, threshold)
+    return dataclasses.replace(phase, probability=probability, metrics=metrics)
 
 
 def _temperature(measured: Phase, config: RunConfig) -> float:
@@ -313,23 +332,18 @@ def _symmetry(train: PatchSet, config: RunConfig, listener: Listener) -> Symmetr
     return report
 
 
-def _original_phase(job: _Job, labeled: TrainingSet) -> Phase:
-    """Train the last phase on a new split of everything, as the original did."""
-    split = _resplit(labeled, job.config)
+def _original_part(labeled: TrainingSet, config: RunConfig, listener: Listener) -> tuple[Part, str]:
+    """Split everything anew for the last phase, as the original did; say by which rule."""
+    split = splits.row_split(labeled.labels, config.validation_share, _seed32(config, _RESPLIT))
     train = pseudo_label.take(labeled, split.train)
     validation = pseudo_label.take(labeled, split.validation)
     n_pseudo = int((validation.origin == pseudo_label.PSEUDO).sum())
-    job.listener.warn(
+    listener.warn(
         f"protocol original: validation is drawn again after merging; {n_pseudo} of its "
         f"{len(validation)} labels are the model's own, and patches that chose the first network "
         "are trained on: its figures flatter."
     )
-    return job.phase("final", train, validation)
-
-
-def _resplit(labeled: TrainingSet, config: RunConfig) -> splits.Split:
-    seed = _seed32(config, _RESPLIT)
-    return splits.row_split(labeled.labels, config.validation_share, seed)
+    return Part("final", train, validation, FINAL), split.rule
 
 
 @dataclasses.dataclass(frozen=True)
@@ -337,30 +351,22 @@ class _Job:
     """What every training of a job shares."""
 
     config: RunConfig
-    store: StateStore
     listener: Listener
     symmetry: SymmetryReport
+    trainer: Trainer
 
-    def planned_epochs(self, fit_on: TrainingSet, human: TrainingSet) -> int:
-        """Count the epochs of all trainings, as far as they are known before the first."""
-        config = self.config
-        parts = [("initial", fit_on)]
-        if config.method == "original":
-            parts += [("final", fit_on)] * (2 if config.protocol == "original" else 1)
-        elif config.network != "original":
-            parts.append(("refit", human))
-        return config.members * sum(self._settings(*part, 0, 0).epochs for part in parts)
-
-    def phase(self, name: str, train: TrainingSet, validation: TrainingSet) -> Phase:
-        """Train the networks of one phase and measure them on its validation patches."""
-        config, early = self.config, name in ("initial", "supervised")
-        network, state = self._fit(name, train, validation, INITIAL if early else FINAL)
+    def measure(self, part: Part, network: Network, state: TrainState) -> Phase:
+        """Measure the network of one phase on its validation patches."""
+        assert part.validation is not None
+        config, validation = self.config, part.validation
         logits = predict_logits(network, validation.images)
         probability = sigmoid(logits)
-        threshold = config.threshold_initial if name == "initial" else config.threshold_final
+        threshold = config.threshold_initial if part.name == "initial" else config.threshold_final
         metrics = evaluate.measure(validation.labels, probability, threshold)
-        self._warn_if_one_sided(name, evaluate.decide(probability, threshold))
-        return Phase(name, network, state, train, validation, logits, probability, metrics)
+        self._warn_if_one_sided(part.name, evaluate.decide(probability, threshold))
+        return Phase(
+            part.name, network, state, part.train, validation, logits, probability, metrics
+        )
 
     def _warn_if_one_sided(self, name: str, called: np.ndarray) -> None:
         """Tell of a network that is alive and yet says nearly the same of every patch."""
@@ -371,79 +377,6 @@ class _Job:
                 f"phase {name}: the network calls {max(share, 1 - share):.0%} of the validation "
                 f"patches {word!r}; it has learned little. Try another --seed."
             )
-
-    def refit(self, human: TrainingSet) -> Network:
-        """Train once more on all human labels: the network that predicts and is kept.
-
-        The original recipe chooses its epoch by validation, so there the measured network stays.
-        """
-        return self._fit("refit", human, None, _REFIT)[0]
-
-    def _fit(
-        self, name: str, train: TrainingSet, validation: TrainingSet | None, purpose: int
-    ) -> tuple[Network, TrainState]:
-        """Train the members of an ensemble one after another."""
-        fitted = [
-            self._fit_member(name, number, train, validation, purpose)
-            for number in range(self.config.members)
-        ]
-        networks = [network for network, _ in fitted]
-        joined = networks[0] if len(networks) == 1 else EnsembleNet(networks).eval()
-        return joined, fitted[0][1]
-
-    def _fit_member(
-        self,
-        name: str,
-        number: int,
-        train: TrainingSet,
-        validation: TrainingSet | None,
-        purpose: int,
-    ) -> tuple[Network, TrainState]:
-        """Train one network, from where an interrupted training stopped."""
-        side = train.images.shape[1]
-        build = build_network(self.config.network, side, self.symmetry.allowed)
-        key = name if number == 0 else f"{name}-{number + 1}"
-        settings = self._settings(name, train, purpose, number)
-        self.listener.network(key, build(0))
-        return fit(
-            build,
-            Examples(train.images, train.labels),
-            None if validation is None else Examples(validation.images, validation.labels),
-            settings,
-            state=self.store.load(key),
-            on_epoch=_Teller(key, self.store, self.listener),
-        )
-
-    def _settings(self, name: str, train: TrainingSet, purpose: int, number: int) -> TrainConfig:
-        config = self.config
-        seed = derive_seed(config.seed, purpose, *([number] if number else []))
-        if config.network == "original":
-            early = name in ("initial", "supervised")
-            return TrainConfig(
-                epochs=config.initial_epochs if early else config.final_epochs,
-                learning_rate=config.initial_lr if early else config.final_lr,
-                batch_size=config.batch_size,
-                seed=seed,
-            )
-        side = train.images.shape[1]
-        return modern_recipe(len(train), side, seed=seed, symmetry=self.symmetry.allowed)
-
-
-class _Teller:
-    """Keeps the state after every epoch and tells of it."""
-
-    def __init__(self, key: str, store: StateStore, listener: Listener) -> None:
-        self.key, self.store, self.listener = key, store, listener
-        self.told = 0
-
-    def __call__(self, state: TrainState) -> None:
-        self.store.save(self.key, state)
-        for sentence in state.restarts[self.told :]:
-            self.listener.warn(
-                f"phase {self.key}: {sentence}; another one is started from another seed."
-            )
-        self.told = len(state.restarts)
-        self.listener.epoch(self.key, state)
 
 
 def _seed32(config: RunConfig, purpose: int) -> int:

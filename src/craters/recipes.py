@@ -126,6 +126,42 @@ def modern_recipe(
     )
 
 
+def distillation_recipe(
+    n: int, side: int, *, seed: int = 0, symmetry: tuple[str, ...] = ("identity",)
+) -> TrainConfig:
+    """Return the recipe by which `dense` learns from teachers, for `n` labeled patches.
+
+    About 1,500 steps of up to 40 labeled patches, beside which the objective lays as many of the
+    pool. Targets are soft already, so labels are not smoothed.
+
+    Parameters
+    ----------
+    n : int
+        Labeled patches.
+    side : int
+        Patch size in pixels; shifts reach a sixth of it.
+    seed : int
+    symmetry : tuple of str
+        Transforms that keep the light.
+    """
+    batch = max(2, min(40, n))
+    steps = max(1, n // batch)
+    return TrainConfig(
+        epochs=-(-1500 // steps),
+        learning_rate=4e-3,
+        batch_size=batch,
+        seed=seed,
+        optimizer="adamw",
+        weight_decay=0.05,
+        warmup=0.15,
+        ema_decay=0.995,
+        shift=side // 6,
+        symmetry=symmetry,
+        keep="last",
+        mixed_precision=True,
+    )
+
+
 class KerasAdam(torch.optim.Adam):
     """Adam (Kingma & Ba 2015) with the epsilon of Keras.
 

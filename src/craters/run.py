@@ -19,15 +19,13 @@ from typing import Any
 
 from craters import checkpoint, files, job_data, phases, report
 from craters._version import __version__
-from craters.calibration import apply_temperature
 from craters.classifier import write_model
-from craters.conformal import fit_conformal
 from craters.errors import DataError, ExistsError
+from craters.fitting import Listener, Silence
 from craters.interop import network_to_onnx, network_weights, write_keras_h5
 from craters.model_description import ModelDescription
 from craters.networks import OriginalNet
-from craters.patches import CLASS_NAMES
-from craters.phases import JobResult, Listener, Silence
+from craters.phases import JobResult
 from craters.settings import RunConfig, usable_threads
 from craters.train import TrainState
 
@@ -35,10 +33,13 @@ _FIGURES = {
     "learning_curve": "learning_curve.png",
     "precision_recall": "precision_recall.png",
     "confusion_matrix": "confusion_matrix.png",
+    "roc": "roc.png",
+    "reliability": "reliability.png",
     "mistakes": "mistakes.png",
 }
 _PACKAGES = ("torch", "numpy", "scikit-learn", "scipy", "matplotlib", "h5py", "safetensors")
 _WITHOUT_WEIGHT = ("out", "data")  # settings that do not change what is computed
+_AFTER_TRAINING = ("aim", "threshold_initial", "threshold_final")  # nor what is trained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,8 +85,8 @@ def run_job(
     ----------
     config : RunConfig
     resume : bool
-        Go on with an interrupted run of the same settings, inputs and version. A finished one is
-        left as it is.
+        Go on with an interrupted run of the same settings, inputs and version; only the aim and
+        the decision thresholds may be others. A finished one is left as it is.
     force : bool
         Move an earlier folder aside (`NAME.1`, `NAME.2`, ...); never delete it.
     listener : Listener, optional
@@ -111,7 +112,8 @@ def run_job(
         return _finished(config.out, fingerprint, listener)
     work = _work_folder(config.out)
     with _locked(work):
-        started = _open_work(work, config.out, fingerprint, resume, listener)
+        training = _fingerprint(config, inputs, but=_AFTER_TRAINING)
+        started = _open_work(work, config.out, training, resume, listener)
         result = phases.run_phases(data, config, store=FolderStore(work), listener=listener)
         whole = work / "whole"
         shutil.rmtree(whole, ignore_errors=True)
@@ -140,12 +142,12 @@ def _refuse_existing(out: Path, resume: bool, force: bool) -> None:
         )
 
 
-def _fingerprint(config: RunConfig, inputs: dict[str, str]) -> str:
+def _fingerprint(config: RunConfig, inputs: dict[str, str], but: tuple[str, ...] = ()) -> str:
     """Hash what the results depend on: settings, threads, inputs, version."""
     settings = {
         name: value
         for name, value in dataclasses.asdict(config).items()
-        if name not in _WITHOUT_WEIGHT
+        if name not in _WITHOUT_WEIGHT + but
     }
     settings["threads"] = usable_threads(config)
     content = files.to_json({"settings": settings, "inputs": inputs, "version": __version__})
@@ -234,7 +236,7 @@ def _write_all(
     files.write_array(folder / "predictions.npy", result.test_predicted)
     files.write_array(folder / "probabilities.npy", result.test_probability)
     files.write_text(folder / "predictions.csv", report.predictions_csv(result))
-    _write_models(result, folder, inputs)
+    _write_models(result, metrics, folder, inputs)
     pictures = report.write_figures(result, folder / "figures", _FIGURES)
     hardware = describe_hardware()
     facts = {
@@ -243,7 +245,7 @@ def _write_all(
         "hardware": f"{hardware['processor']}, {hardware['usable_cpus']} usable CPUs",
         "torch threads": str(usable_threads(config)),
     }
-    files.write_text(folder / "report.html", report.html_report(result, pictures, facts))
+    files.write_text(folder / "report.html", report.html_report(result, metrics, pictures, facts))
     manifest = {
         "fingerprint": fingerprint,
         "craters": __version__,
@@ -257,7 +259,9 @@ def _write_all(
     return metrics
 
 
-def _write_models(result: JobResult, folder: Path, inputs: dict[str, str]) -> None:
+def _write_models(
+    result: JobResult, metrics: dict[str, Any], folder: Path, inputs: dict[str, str]
+) -> None:
     """Write the model folder of the network that predicts, and Keras files where they exist."""
     for phase in result.phases:
         if isinstance(phase.network, OriginalNet):
@@ -273,12 +277,11 @@ def _write_models(result: JobResult, folder: Path, inputs: dict[str, str]) -> No
         side=side,
         stride=network.stride,
         resolution=result.config.resolution,
-        decision_threshold=result.config.threshold_final,
+        decision_threshold=result.decision_threshold,
         temperature=result.temperature,
-        conformal=_conformal(result),
+        conformal=report.conformal_scores(result),
         data=inputs,
-        metrics=report.summary(result)["phases"][result.final.name]
-        | ({"remark": report.REFIT} if report.is_refitted(result) else {}),
+        metrics=metrics["phases"][result.final.name] | _remarks(result, metrics),
         versions=package_versions() | {"craters": __version__},
         symmetry=network.symmetry,
     )
@@ -290,15 +293,12 @@ def _write_models(result: JobResult, folder: Path, inputs: dict[str, str]) -> No
     )
 
 
-def _conformal(result: JobResult) -> dict[str, list[float]] | None:
-    """Score the validation patches for prediction sets, where probabilities are calibrated."""
-    if result.temperature == 1.0:
-        return None
-    labels = result.final.validation.labels
-    probability = apply_temperature(result.final.logits, result.temperature)
-    scores = fit_conformal(labels, probability)
-    rows = (scores.without_crater, scores.with_crater)
-    return {name: list(row) for name, row in zip(CLASS_NAMES, rows, strict=True)}
+def _remarks(result: JobResult, metrics: dict[str, Any]) -> dict[str, str]:
+    """Say beside the model's figures what makes them another network's, or flatter."""
+    found = {"remark": report.REFIT} if report.is_refitted(result) else {}
+    if metrics["threshold_chosen_for"]:
+        found |= {name: metrics[name] for name in ("threshold_chosen_for", "threshold_remark")}
+    return found
 
 
 def _times(started: dict[str, Any], clock: float) -> dict[str, Any]:

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from craters.augment import SymmetryChoice
+from craters.calibration import parse_aim
 from craters.errors import ConfigError
 
 Protocol = Literal["clean", "original"]
 Method = Literal["original", "supervised"]
-NetworkName = Literal["original", "compact"]
+NetworkName = Literal["original", "compact", "dense"]
 
 ENV_PREFIX = "CRATERS_"
 
@@ -32,17 +33,18 @@ class RunConfig:
         Folder of Xtrain1, Ytrain1, Xtrain1_extra and Xtest1 (.npy or .npz).
     out : Path
         The run folder, which must not exist yet.
-    method : {"original", "supervised"}
-        "original": train, add pseudo-labels "without crater", train again. "supervised": train
-        on the human labels, then once more on all of them, validation included.
-    network : {"original", "compact"}
-        The original script's network and recipe, or the small residual network and its own
-        recipe (which has its own epochs and rates).
+    method : {"supervised", "original"}
+        "supervised": train on the human labels, and once more on all of them, validation
+        included. "original": train, add pseudo-labels "without crater", train again.
+    network : {"compact", "dense", "original"}
+        The small residual network; the one that scans whole images exactly, taught by three
+        `compact` networks on labels and unlabeled patches; or the original script's network with
+        its recipe, whose epochs, rates and batch size are settings here.
     members : int
         Networks of an ensemble, whose logits are averaged.
     symmetry : str
-        Random flips and rotations for `compact`: "auto" measures which keep the light; "none",
-        "up-down", "left-right", "flips", "dihedral".
+        Random flips and rotations, for all but `original`: "auto" measures which keep the light;
+        "none", "up-down", "left-right", "flips", "dihedral".
     protocol : {"clean", "original"}
         "clean": validation is drawn once, from human labels, for both phases. "original": the
         last phase splits again after pseudo-labels were merged, as the original script did.
@@ -52,6 +54,10 @@ class RunConfig:
     threshold_initial, threshold_final : float
         Decision thresholds of the phases: a patch is "with crater" where its probability
         reaches it.
+    aim : str or None
+        "macro_f1", "recall>=0.95" or "precision>=0.9": what the decision threshold of the last
+        phase and of predictions is chosen for, on validation. It takes the place of
+        `threshold_final`.
     pseudo_threshold : float
         Unlabeled patches below it become "without crater"; 0 takes none.
     batch_size : int
@@ -67,8 +73,8 @@ class RunConfig:
 
     data: Path
     out: Path
-    method: Method = "original"
-    network: NetworkName = "original"
+    method: Method = "supervised"
+    network: NetworkName = "compact"
     members: int = 1
     symmetry: SymmetryChoice = "auto"
     protocol: Protocol = "clean"
@@ -78,6 +84,7 @@ class RunConfig:
     final_epochs: int = 50
     threshold_initial: float = 0.5
     threshold_final: float = 0.5
+    aim: str | None = None
     pseudo_threshold: float = 0.25
     batch_size: int = 32
     validation_share: float = 0.2
@@ -108,6 +115,21 @@ class RunConfig:
             self._check(name, getattr(self, name) >= 0, "0 or more")
         if self.resolution is not None:
             self._check("resolution", 0 < self.resolution < float("inf"), "above 0 (m/px)")
+        if self.aim is not None:
+            self._check_aim(self.aim)
+
+    def _check_aim(self, aim: str) -> None:
+        parse_aim(aim)
+        if self.threshold_final != type(self).threshold_final:
+            raise ConfigError(
+                f"found aim {aim!r} and threshold_final {self.threshold_final:g}, expected one",
+                "The aim chooses the threshold; leave one of them out.",
+            )
+        if self.protocol == "original":
+            raise ConfigError(
+                "aim is of the protocol 'clean' only",
+                "Under 'original', the model's own labels would choose the threshold.",
+            )
 
     def _check(self, name: str, is_good: bool, expected: str) -> None:
         if not is_good:

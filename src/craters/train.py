@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -80,6 +81,65 @@ Build = Callable[[int], Network]
 OnEpoch = Callable[[TrainState], None]
 
 
+class Objective(Protocol):
+    """What a step lowers."""
+
+    def __call__(
+        self,
+        network: nn.Module,
+        images: np.ndarray,
+        labels: np.ndarray,
+        random: np.random.Generator,
+    ) -> tuple[Tensor, int]:
+        """Return the loss of one batch, and how many of its patches were answered rightly.
+
+        Parameters
+        ----------
+        network : nn.Module
+            In training mode.
+        images : ndarray, shape (B, S, S), uint8
+            Labeled patches, shifted and flipped.
+        labels : ndarray, shape (B,)
+        random : numpy Generator
+            Everything random of the step is drawn from it.
+        """
+
+
+@dataclasses.dataclass(frozen=True)
+class Supervised:
+    """The objective of labels alone: binary cross-entropy.
+
+    Parameters
+    ----------
+    label_smoothing : float
+    mixed_precision : bool
+    """
+
+    label_smoothing: float = 0.0
+    mixed_precision: bool = False
+
+    def __call__(
+        self,
+        network: nn.Module,
+        images: np.ndarray,
+        labels: np.ndarray,
+        random: np.random.Generator,  # noqa: ARG002
+    ) -> tuple[Tensor, int]:
+        """Compare with the labels."""
+        targets = torch.from_numpy(labels.astype(np.float32))
+        batch = torch.from_numpy(normalize(images))
+        with in_mixed_precision(self.mixed_precision):
+            logits = network(batch)
+        goals = targets * (1 - self.label_smoothing) + self.label_smoothing / 2
+        loss = functional.binary_cross_entropy_with_logits(logits.float(), goals)
+        return loss, int(((logits.detach() > 0) == (targets > 0.5)).sum())
+
+
+def in_mixed_precision(wanted: bool) -> torch.autocast:
+    """Compute in bfloat16 inside the block where it is wanted and the processor has it."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=wanted and has_bfloat16())
+
+
 @contextlib.contextmanager
 def torch_threads(count: int) -> Iterator[None]:
     """Let torch use `count` threads inside the block, and the earlier number after it."""
@@ -97,6 +157,7 @@ def fit(
     validation: Examples | None,
     config: TrainConfig,
     *,
+    objective: Objective | None = None,
     state: TrainState | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> tuple[Network, TrainState]:
@@ -115,6 +176,9 @@ def fit(
         validation columns are of the first 128 training patches, which only serve to notice a
         dead network, and the last epoch must be kept.
     config : TrainConfig
+    objective : Objective, optional
+        What a step lowers; by default the cross-entropy with the labels, smoothed as `config`
+        says.
     state : TrainState, optional
         Where an earlier call stopped.
     on_epoch : callable, optional
@@ -135,8 +199,10 @@ def fit(
         raise ConfigError("without validation patches the last epoch has to be kept")
     state = state or TrainState()
     call = on_epoch or _ignore
+    if objective is None:
+        objective = Supervised(config.label_smoothing, config.mixed_precision)
     while not state.finished:
-        attempt = _take_up(build, len(train), config, state)
+        attempt = _take_up(build, len(train), config, state, objective)
         reason = _run_attempt(attempt, train, validation, state, call)
         if reason is None:
             state.finished = True
@@ -171,6 +237,7 @@ class _Attempt:
     optimizer: torch.optim.Optimizer
     average: Network | None
     config: TrainConfig
+    objective: Objective
     steps: int  # of an epoch
 
     def __post_init__(self) -> None:
@@ -204,7 +271,9 @@ def _floating(network: Network) -> list[Tensor]:
     return [tensor for tensor in tensors if tensor.is_floating_point()]
 
 
-def _take_up(build: Build, n: int, config: TrainConfig, state: TrainState) -> _Attempt:
+def _take_up(
+    build: Build, n: int, config: TrainConfig, state: TrainState, objective: Objective
+) -> _Attempt:
     """Make the attempt's network and optimizer, as they stood after the last epoch."""
     seed = derive_seed(config.seed, state.attempt, 0)
     network, average = build(seed), build(seed) if config.ema_decay else None
@@ -224,7 +293,7 @@ def _take_up(build: Build, n: int, config: TrainConfig, state: TrainState) -> _A
         _load_optimizer(optimizer, network, state.optimizer)
         if average is not None:
             average.load_state_dict(state.average)
-    return _Attempt(network, optimizer, average, config, _steps(n, config))
+    return _Attempt(network, optimizer, average, config, objective, _steps(n, config))
 
 
 def _steps(n: int, config: TrainConfig) -> int:
@@ -283,12 +352,11 @@ def _train_epoch(
             images = shift_and_flip(padded, rows, images.shape[1], config.symmetry, random)
         step = state.epoch * attempt.steps + number
         attempt.before_step(step)
-        loss, correct = train_step(
-            attempt.network, attempt.optimizer, images, train.labels[rows],
-            label_smoothing=config.label_smoothing, mixed_precision=config.mixed_precision,
-        )  # fmt: skip
+        loss, correct = attempt.objective(attempt.network, images, train.labels[rows], random)
+        descend(attempt.optimizer, loss)
         attempt.after_step(step)
-        loss_sum, hits, seen = loss_sum + loss * len(rows), hits + correct, seen + len(rows)
+        loss_sum += float(loss.detach()) * len(rows)
+        hits, seen = hits + correct, seen + len(rows)
     return {"epoch": state.epoch + 1, "loss": loss_sum / seen, "accuracy": hits / seen}
 
 
@@ -304,35 +372,11 @@ def _draw_order(labels: np.ndarray, config: TrainConfig, random: np.random.Gener
     return random.permutation(np.concatenate(parts))
 
 
-def train_step(
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    images: np.ndarray,
-    labels: np.ndarray,
-    *,
-    label_smoothing: float = 0.0,
-    mixed_precision: bool = False,
-) -> tuple[float, int]:
-    """Take one step of the optimizer on the binary cross-entropy of one batch.
-
-    Returns
-    -------
-    loss : float
-        Mean over the batch, before the step.
-    correct : int
-        Patches on the right side of 0.5, before the step.
-    """
-    targets = torch.from_numpy(labels.astype(np.float32))
-    batch = torch.from_numpy(normalize(images))
-    with torch.autocast("cpu", torch.bfloat16, enabled=mixed_precision and has_bfloat16()):
-        logits = network(batch)
-    goals = targets * (1 - label_smoothing) + label_smoothing / 2
-    loss = functional.binary_cross_entropy_with_logits(logits.float(), goals)
+def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    """Take one step of the optimizer down a loss."""
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-    correct = ((logits.detach() > 0) == (targets > 0.5)).sum()
-    return float(loss.detach()), int(correct)
 
 
 def _validate(network: nn.Module, validation: Examples) -> dict[str, float]:

@@ -1,0 +1,328 @@
+"""Trainings of a job: which networks a phase needs, trained side by side, kept epoch by epoch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from craters.distill import TEACHERS, Distillation
+from craters.networks import EnsembleNet, Network
+from craters.parallel import Task, Tell, run_tasks
+from craters.pseudo_label import TrainingSet
+from craters.recipes import TrainConfig, derive_seed, distillation_recipe, modern_recipe
+from craters.settings import RunConfig, usable_threads
+from craters.train import Examples, TrainState, build_network, fit
+
+_TEACHING = 100  # offset of the purposes that teachers' seeds are derived for
+
+Weights = dict[str, torch.Tensor]
+
+
+class Listener(Protocol):
+    """What a job tells while it works."""
+
+    def plan(self, epochs: int) -> None:
+        """Take the number of epochs of all trainings together."""
+
+    def say(self, text: str) -> None:
+        """Take a plain line."""
+
+    def warn(self, text: str) -> None:
+        """Take a warning."""
+
+    def network(self, name: str, network: Network) -> None:
+        """Take a network that is about to be trained."""
+
+    def epoch(self, phase: str, state: TrainState) -> None:
+        """Take the state after an epoch."""
+
+
+class Silence:
+    """A listener that keeps everything to itself."""
+
+    def plan(self, epochs: int) -> None:
+        """Drop the number of epochs."""
+
+    def say(self, text: str) -> None:
+        """Drop a plain line."""
+
+    def warn(self, text: str) -> None:
+        """Drop a warning."""
+
+    def network(self, name: str, network: Network) -> None:
+        """Drop a network."""
+
+    def epoch(self, phase: str, state: TrainState) -> None:
+        """Drop a state."""
+
+
+class StateStore(Protocol):
+    """Where training states are kept between epochs."""
+
+    def load(self, phase: str) -> TrainState | None:
+        """Return what an interrupted training left, if anything."""
+
+    def save(self, phase: str, state: TrainState) -> None:
+        """Keep the state after an epoch."""
+
+
+class NoStore:
+    """Keeps nothing: the job cannot be resumed."""
+
+    def load(self, phase: str) -> TrainState | None:  # noqa: ARG002
+        """Return nothing."""
+        return None
+
+    def save(self, phase: str, state: TrainState) -> None:
+        """Forget the state."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitting:
+    """One network's training, ready to be sent to another process.
+
+    Parameters
+    ----------
+    key : str
+        Names its state in the store.
+    network : str
+    side : int
+    symmetry : tuple of str
+    train : Examples
+    validation : Examples or None
+    config : TrainConfig
+    teachers : tuple of dict
+        Weights of `compact` networks that teach it; empty where labels do.
+    pool : ndarray, shape (N, S, S), uint8
+        What teachers are asked about beside the labeled patches.
+    """
+
+    key: str
+    network: str
+    side: int
+    symmetry: tuple[str, ...]
+    train: Examples
+    validation: Examples | None
+    config: TrainConfig
+    teachers: tuple[Weights, ...] = ()
+    pool: np.ndarray | None = None
+
+
+def fit_all(
+    fittings: Sequence[Fitting], *, threads: int, store: StateStore, listener: Listener
+) -> dict[str, tuple[Network, TrainState]]:
+    """Train networks side by side, each from where an interrupted training stopped.
+
+    Returns
+    -------
+    dict
+        For each key, the network in evaluation mode and its training's last state.
+    """
+    teller = _Teller(store, listener)
+    tasks = []
+    for fitting in fittings:
+        build = build_network(fitting.network, fitting.side, fitting.symmetry)
+        listener.network(fitting.key, build(0))
+        state = store.load(fitting.key)
+        tasks.append(Task(fitting.key, _fit, {"fitting": fitting, "state": state}))
+    states = dict(run_tasks(tasks, threads=threads, on_news=teller))
+    found = {}
+    for fitting in fittings:
+        network = build_network(fitting.network, fitting.side, fitting.symmetry)(0)
+        network.load_state_dict(states[fitting.key].best_weights)
+        found[fitting.key] = network.eval(), states[fitting.key]
+    return found
+
+
+def _fit(*, tell: Tell, fitting: Fitting, state: TrainState | None) -> TrainState:
+    """Train one network, wherever this process is."""
+    build = build_network(fitting.network, fitting.side, fitting.symmetry)
+    objective = None
+    if fitting.teachers:
+        pool = fitting.train.images[:0] if fitting.pool is None else fitting.pool
+        objective = Distillation(_teacher(fitting), pool, fitting.config)
+    return fit(
+        build,
+        fitting.train,
+        fitting.validation,
+        fitting.config,
+        objective=objective,
+        state=state,
+        on_epoch=tell,
+    )[1]
+
+
+def _teacher(fitting: Fitting) -> Network:
+    """Build the teachers from their weights."""
+    networks = []
+    for weights in fitting.teachers:
+        network = build_network("compact", fitting.side, fitting.symmetry)(0)
+        network.load_state_dict(weights)
+        networks.append(network)
+    return EnsembleNet(networks).eval()
+
+
+class _Teller:
+    """Keeps the state after every epoch and tells of it."""
+
+    def __init__(self, store: StateStore, listener: Listener) -> None:
+        self.store, self.listener = store, listener
+        self.told: dict[str, int] = {}
+
+    def __call__(self, key: str, state: TrainState) -> None:
+        self.store.save(key, state)
+        for sentence in state.restarts[self.told.get(key, 0) :]:
+            self.listener.warn(
+                f"phase {key}: {sentence}; another one is started from another seed."
+            )
+        self.told[key] = len(state.restarts)
+        self.listener.epoch(key, state)
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """What one phase of a job trains on.
+
+    Parameters
+    ----------
+    name : str
+        Of the phase.
+    train : TrainingSet
+    validation : TrainingSet or None
+        None trains by a recipe that chooses nothing.
+    purpose : int
+        The phase's number, from which seeds are derived.
+    is_early : bool
+        Whether the original recipe's first-phase epochs and step size hold.
+    """
+
+    name: str
+    train: TrainingSet
+    validation: TrainingSet | None
+    purpose: int
+    is_early: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Trainer:
+    """Trains the networks of phases as a job's settings say.
+
+    Parameters
+    ----------
+    config : RunConfig
+    symmetry : tuple of str
+        Transforms that keep the light.
+    pool : ndarray, shape (N, S, S), uint8
+        Unlabeled patches, for distillation.
+    store : StateStore
+    listener : Listener
+    """
+
+    config: RunConfig
+    symmetry: tuple[str, ...]
+    pool: np.ndarray
+    store: StateStore = dataclasses.field(default_factory=NoStore)
+    listener: Listener = dataclasses.field(default_factory=Silence)
+
+    def train(self, *parts: Part) -> list[tuple[Network, TrainState]]:
+        """Train all networks of some phases that do not wait for each other.
+
+        Returns
+        -------
+        list of (Network, TrainState)
+            For each part, its network (an ensemble, where more than one is asked for) and the
+            state of its first member.
+        """
+        teachers = self._teachers(parts)
+        fittings = [
+            self._fitting(part, number, teachers.get(part.name, ()))
+            for number in range(self.config.members)
+            for part in parts
+        ]
+        found = self._fit_all(fittings)
+        result = []
+        for part in parts:
+            keys = [_key(part.name, number) for number in range(self.config.members)]
+            networks = [found[key][0] for key in keys]
+            joined = networks[0] if len(networks) == 1 else EnsembleNet(networks).eval()
+            result.append((joined, found[keys[0]][1]))
+        return result
+
+    def planned_epochs(self, *parts: Part) -> int:
+        """Count the epochs of all trainings of some parts."""
+        count = 0
+        for part in parts:
+            count += self.config.members * self._recipe(part, 0).epochs
+            if self.config.network == "dense":
+                count += TEACHERS * self._teacher_fitting(part, 0).config.epochs
+        return count
+
+    def _fit_all(self, fittings: list[Fitting]) -> dict[str, tuple[Network, TrainState]]:
+        threads = usable_threads(self.config)
+        return fit_all(fittings, threads=threads, store=self.store, listener=self.listener)
+
+    def _teachers(self, parts: Sequence[Part]) -> dict[str, tuple[Weights, ...]]:
+        """Train the teachers of each part, on its own labels alone."""
+        if self.config.network != "dense":
+            return {}
+        fittings = [
+            self._teacher_fitting(part, number) for number in range(TEACHERS) for part in parts
+        ]
+        found = self._fit_all(fittings)
+        return {
+            part.name: tuple(
+                found[_key(f"{part.name}-teacher", number)][1].best_weights
+                for number in range(TEACHERS)
+            )
+            for part in parts
+        }
+
+    def _teacher_fitting(self, part: Part, number: int) -> Fitting:
+        seed = derive_seed(self.config.seed, _TEACHING + part.purpose, number)
+        images = part.train.images
+        recipe = modern_recipe(len(images), images.shape[1], seed=seed, symmetry=self.symmetry)
+        return dataclasses.replace(
+            self._fitting(part, number, ()),
+            key=_key(f"{part.name}-teacher", number),
+            network="compact",
+            config=recipe,
+        )
+
+    def _fitting(self, part: Part, number: int, teachers: tuple[Weights, ...]) -> Fitting:
+        return Fitting(
+            key=_key(part.name, number),
+            network=self.config.network,
+            side=part.train.images.shape[1],
+            symmetry=self.symmetry,
+            train=Examples(part.train.images, part.train.labels),
+            validation=(
+                Examples(part.validation.images, part.validation.labels)
+                if part.validation is not None
+                else None
+            ),
+            config=self._recipe(part, number),
+            teachers=teachers,
+            pool=self.pool if teachers else None,
+        )
+
+    def _recipe(self, part: Part, number: int) -> TrainConfig:
+        config = self.config
+        seed = derive_seed(config.seed, part.purpose, *([number] if number else []))
+        if config.network == "original":
+            return TrainConfig(
+                epochs=config.initial_epochs if part.is_early else config.final_epochs,
+                learning_rate=config.initial_lr if part.is_early else config.final_lr,
+                batch_size=config.batch_size,
+                seed=seed,
+            )
+        make = distillation_recipe if config.network == "dense" else modern_recipe
+        side = part.train.images.shape[1]
+        return make(len(part.train), side, seed=seed, symmetry=self.symmetry)
+
+
+def _key(name: str, number: int) -> str:
+    return name if number == 0 else f"{name}-{number + 1}"

@@ -1,0 +1,118 @@
+"""Trainings of a job: seeds, teachers, ensembles, and equal results side by side."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from craters import fitting, recipes
+from craters.distill import TEACHERS
+from craters.fitting import NoStore, Part, Silence, Trainer
+from craters.networks import EnsembleNet
+from craters.patches import make_patch_set
+from craters.pseudo_label import human_only
+from craters.settings import RunConfig
+from craters.train import TrainState, predict_logits
+
+from .conftest import simple_patches
+
+SYMMETRY = ("identity", "up-down")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two epochs of each recipe; settings travel to other processes by value."""
+    for name in ("modern_recipe", "distillation_recipe"):
+        recipe = getattr(recipes, name)
+        monkeypatch.setattr(
+            fitting, name,
+            lambda *args, recipe=recipe, **options: dataclasses.replace(
+                recipe(*args, **options), epochs=2, batch_size=16
+            ),
+        )  # fmt: skip
+
+
+class Keeper(NoStore):
+    def __init__(self) -> None:
+        self.states: dict[str, TrainState] = {}
+        self.asked: list[str] = []
+
+    def load(self, phase: str) -> TrainState | None:
+        self.asked.append(phase)
+        return None
+
+    def save(self, phase: str, state: TrainState) -> None:
+        self.states[phase] = dataclasses.replace(state, history=[*state.history])
+
+
+class Counter(Silence):
+    def __init__(self) -> None:
+        self.epochs: dict[str, int] = {}
+
+    def epoch(self, phase: str, state: TrainState) -> None:
+        self.epochs[phase] = state.epoch
+
+
+def parts() -> tuple[Part, Part]:
+    images, labels = simple_patches(60, 2)
+    everything = human_only(make_patch_set(images, labels))
+    few = human_only(make_patch_set(images[:40], labels[:40]))
+    rest = human_only(make_patch_set(images[40:], labels[40:]))
+    return Part("supervised", few, rest, 1, is_early=True), Part("refit", everything, None, 4)
+
+
+def trainer(network: str, threads: int, members: int = 1, **more) -> Trainer:
+    config = RunConfig(
+        Path(), Path("out"), network=network, members=members, threads=threads, initial_epochs=2
+    )
+    return Trainer(config, SYMMETRY, simple_patches(30, 3)[0], **more)
+
+
+@pytest.mark.parametrize(("network", "members"), [("compact", 1), ("compact", 2), ("dense", 1)])
+def test_side_by_side_equals_one_after_another_bit_for_bit(network: str, members: int) -> None:
+    images = simple_patches(8, 9)[0]
+    found = {}
+    for threads in (1, 2):
+        keeper, counter = Keeper(), Counter()
+        made = trainer(network, threads, members, store=keeper, listener=counter)
+        pairs = made.train(*parts())
+        planned = made.planned_epochs(*parts())
+        found[threads] = [predict_logits(network, images) for network, _ in pairs], keeper
+        assert sum(counter.epochs.values()) == planned
+    for one, two in zip(found[1][0], found[2][0], strict=True):
+        assert np.array_equal(one, two)
+    assert found[1][1].asked == found[2][1].asked
+    for key, state in found[1][1].states.items():
+        other = found[2][1].states[key]
+        assert state.history == other.history
+        assert all(torch.equal(state.weights[name], other.weights[name]) for name in state.weights)
+
+
+def test_a_dense_network_has_teachers_of_its_own_labels() -> None:
+    keeper = Keeper()
+    trainer("dense", 1, store=keeper).train(*parts())
+    expected = [
+        f"{name}-teacher{suffix}"
+        for suffix in ("", "-2", "-3")[:TEACHERS]
+        for name in ("supervised", "refit")
+    ]
+    assert keeper.asked == [*expected, "supervised", "refit"]
+    first = [keeper.states[name].weights["last.weight"] for name in expected]
+    assert len({tuple(tensor.ravel().tolist()) for tensor in first}) == len(expected)
+
+
+def test_members_differ_and_are_averaged() -> None:
+    keeper = Keeper()
+    part = parts()[1]
+    ((network, state),) = trainer("compact", 1, members=2, store=keeper).train(part)
+    assert isinstance(network, EnsembleNet)
+    assert keeper.asked == ["refit", "refit-2"]
+    images = part.train.images[:5]
+    logits = [predict_logits(member, images) for member in network.members]
+    assert not np.array_equal(*logits)
+    assert np.allclose(predict_logits(network, images), np.mean(logits, 0), atol=1e-6)
+    assert state.history == keeper.states["refit"].history
