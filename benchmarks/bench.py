@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import cold_predict
+import designs
 import harness
 import keras_parity
 import nanedi
@@ -20,7 +21,7 @@ import tables
 
 BENCHMARKS = {
     module.NAME: module
-    for module in (cold_predict, keras_parity, nanedi, original_job_time, region_cv)
+    for module in (cold_predict, designs, keras_parity, nanedi, original_job_time, region_cv)
 }
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-import craters
 import harness
 from craters import files
 from harness import Bench, Row, RowStore
@@ -21,7 +20,10 @@ KINDS = ("official", "without copies")
 ONE, JOINED = "1 network a fold", f"{SEEDS} members a fold"
 
 _TITLES = {"west": ["West, crater F1 in %", 2], "center": ["Center, crater F1 in %", 2]}
-_MODULES = ("kfold", "kfold_run", "kfold_score")
+_MODULES = (
+    "augment", "kfold", "kfold_run", "kfold_score", "networks", "patches", "recipes", "splits",
+    "train",
+)  # fmt: skip
 
 
 def run(bench: Bench, say: Callable[[str], None]) -> Row | None:
@@ -44,8 +46,7 @@ def run(bench: Bench, say: Callable[[str], None]) -> Row | None:
 
 
 def _code() -> list[Path]:
-    folder = Path(craters.__file__).parent
-    return [*harness.training_modules(), *(folder / f"{name}.py" for name in _MODULES)]
+    return [path for path in harness.package_modules() if path.stem in _MODULES]
 
 
 def _key(bench: Bench, contender: str, number: int, paths: list[Path]) -> Row:

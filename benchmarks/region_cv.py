@@ -87,15 +87,15 @@ def measured(
 
 def _key(bench: Bench, kind: str, seed: int, fold: int) -> Row:
     settings = {"folds": FOLDS, "fold": fold}
-    return harness.row_key(bench, kind, seed, settings, harness.versions(), _code())
+    return harness.row_key(bench, kind, seed, settings, harness.versions(), code())
 
 
-def _code() -> list[Path]:
+def code() -> list[Path]:
     return [path for path in harness.package_modules() if path.stem in _MODULES]
 
 
 def _work(bench: Bench) -> Path:
-    return harness.WORK / NAME / f"{harness.data_hash(bench.data)}-{harness.code_hash(_code())}"
+    return harness.WORK / NAME / f"{harness.data_hash(bench.data)}-{harness.code_hash(code())}"
 
 
 def _is_whole(bench: Bench, kind: str, seed: int, fold: int) -> bool:
@@ -121,7 +121,7 @@ def train_cell(*, tell, data: Path, cell: tuple[str, int, int], work: Path) -> R
     from craters.train import predict_logits, sigmoid
 
     kind, seed, fold = cell
-    found = patches.read_patches(*(data / f"{name}.npy" for name in _ARRAYS))
+    found = patches.read_patches(*(data / f"{name}.npy" for name in ARRAYS))
     regions = splits.regions_of(found.groups)
     split = splits.whole_folds(regions, FOLDS)[fold]
     part, held_out = found.take(split.train), found.take(split.validation)
@@ -149,7 +149,7 @@ def train_cell(*, tell, data: Path, cell: tuple[str, int, int], work: Path) -> R
     }
 
 
-_ARRAYS = ("Xtrain1", "Ytrain1", "groups_train")
+ARRAYS = ("Xtrain1", "Ytrain1", "groups_train")
 
 
 def train(kind: str, part, seed: int):

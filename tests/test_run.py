@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from craters import files, fitting, phases, scores
+from craters import files, fitting, phases, recipes, scores
 from craters.calibration import choose_threshold
 from craters.classifier import Classifier
 from craters.errors import DataError, ExistsError
@@ -246,21 +246,24 @@ def test_bad_data_leaves_nothing_behind(job_folder: Path, tmp_path: Path) -> Non
         read_run(tmp_path / "DATA")
 
 
-def start(data: Path, out: Path, *more: str) -> subprocess.Popen:
+ORIGINAL = ["--initial-epochs", "12", "--final-epochs", "8", "--threads", "1", "--method",
+            "original", "--network", "original"]  # fmt: skip
+COMPACT = ["--threads", "2", "--members", "2"]  # four trainings, two at a time
+
+
+def start(data: Path, out: Path, options: list[str]) -> subprocess.Popen:
     command = [sys.executable, "-m", "craters", "run", "--data", str(data), "--out", str(out),
-               "--initial-epochs", "12", "--final-epochs", "8", "--threads", "1", "--resume",
-               "--method", "original", "--network", "original",
-               "--quiet", *more]  # fmt: skip
+               "--resume", "--quiet", *options]  # fmt: skip
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def kill_and_resume(data: Path, root: Path, kills: int, seed: int) -> list[int]:
+def kill_and_resume(data: Path, root: Path, kills: int, options: list[str]) -> list[int]:
     """Kill a run at random moments after its first epoch; return the epochs it had by then."""
-    out, random = root / "killed", np.random.default_rng(seed)
+    out, random = root / "killed", np.random.default_rng(1)
     work = root / ".killed.unfinished"
     reached = []
     for _ in range(kills):
-        process = start(data, out)
+        process = start(data, out, options)
         deadline = time.monotonic() + 120
         before = set(work.glob("*.safetensors"))
         while process.poll() is None and time.monotonic() < deadline:
@@ -273,34 +276,66 @@ def kill_and_resume(data: Path, root: Path, kills: int, seed: int) -> list[int]:
         reached.append(len(list(work.glob("*.safetensors"))))
         if out.exists():
             break
-    process = start(data, out)
+    process = start(data, out, options)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     return reached
 
 
-def check_kills(tmp_path: Path, kills: int) -> None:
-    data = write_job(tmp_path / "DATA", n=400)
-    process = start(data, tmp_path / "whole")
+def check_kills(tmp_path: Path, kills: int, options: list[str], n: int = 400) -> None:
+    data = write_job(tmp_path / "DATA", n=n)
+    process = start(data, tmp_path / "whole", options)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
-    reached = kill_and_resume(data, tmp_path, kills, seed=1)
+    reached = kill_and_resume(data, tmp_path, kills, options)
     assert reached[0] >= 1, "the first kill came before the first epoch"
     for name in SAME_EVERY_TIME:
         if name not in ("config.json", "report.html", "manifest.json"):
             whole, killed = tmp_path / "whole" / name, tmp_path / "killed" / name
+            if options is COMPACT and name.endswith(".h5"):
+                assert not whole.exists()  # it has no Keras form
+                assert not killed.exists()
+                continue
             assert whole.read_bytes() == killed.read_bytes(), name
     leftover = {path.name for path in tmp_path.glob(".*")}
     assert leftover <= {".killed.unfinished.lock"}
 
 
 def test_a_killed_run_goes_on(tmp_path: Path) -> None:
-    check_kills(tmp_path, kills=1)
+    check_kills(tmp_path, 1, ORIGINAL)
 
 
 @pytest.mark.slow
 def test_ten_kills(tmp_path: Path) -> None:
-    check_kills(tmp_path, kills=10)
+    check_kills(tmp_path, 10, ORIGINAL)
+
+
+@pytest.mark.slow
+def test_kills_of_trainings_side_by_side(tmp_path: Path) -> None:
+    check_kills(tmp_path, 4, COMPACT, n=120)
+
+
+@pytest.mark.slow
+def test_a_dense_run_leaves_a_model_that_scans(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("modern_recipe", "distillation_recipe"):
+        recipe = getattr(recipes, name)
+        monkeypatch.setattr(
+            fitting, name,
+            lambda *args, recipe=recipe, **more: dataclasses.replace(
+                recipe(*args, **more), epochs=3
+            ),
+        )  # fmt: skip
+    data = write_job(tmp_path / "DATA")
+    config = config_for(data, tmp_path / "RUN", method="supervised", network="dense")
+    metrics = run_job(config).metrics
+    assert metrics["network"] == "dense"
+    model = Classifier.load(tmp_path / "RUN" / "model")
+    assert model.description.stride == 4
+    images = np.load(data / "Xtest1.npy").reshape(-1, 48, 48)
+    probability = np.load(tmp_path / "RUN" / "probabilities.npy")
+    assert np.abs(model.predict_proba(images) - probability).max() < 1e-5
 
 
 def test_a_supervised_compact_run_leaves_a_calibrated_model(

@@ -34,6 +34,18 @@ def test_flag_beats_environment_beats_file_beats_default(tmp_path: Path) -> None
     assert config.initial_lr == 0.0003
 
 
+def test_the_environment_names_no_data() -> None:
+    """$CRATERS_DATA has one meaning: where tests and benchmarks find real images."""
+    with pytest.raises(ConfigError, match="--data is missing"):
+        resolve({"out": "RUN"}, {"CRATERS_DATA": "elsewhere"})
+    assert resolve({"data": "DATA"}, {"CRATERS_OUT": "RUN"}).out == Path("RUN")
+
+
+def test_the_accurate_network_is_the_default() -> None:
+    config = resolve(GIVEN, {})
+    assert (config.network, config.method) == ("compact", "supervised")
+
+
 def test_paths_in_a_file_start_from_its_folder(tmp_path: Path) -> None:
     file = write(tmp_path / "run.toml", 'data = "in"\nout = "/elsewhere/out"\n')
     config = resolve({}, {}, file)
@@ -96,7 +108,7 @@ def test_an_aim_takes_the_place_of_a_threshold(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="found aim 'macro_f1' and threshold_final 0.4, expected"):
         resolve({**GIVEN, "threshold_final": 0.4}, {}, file)
     with pytest.raises(ConfigError, match="aim is of the protocol 'clean' only"):
-        resolve({**GIVEN, "protocol": "original"}, {}, file)
+        resolve({**GIVEN, "method": "original", "protocol": "original"}, {}, file)
 
 
 def test_threads_follow_the_processors_that_may_be_used() -> None:

@@ -21,6 +21,7 @@ Method = Literal["original", "supervised"]
 NetworkName = Literal["original", "compact", "dense"]
 
 ENV_PREFIX = "CRATERS_"
+_NOT_FROM_OUTSIDE = ("data",)  # $CRATERS_DATA is where tests and benchmarks find real images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,8 +158,8 @@ def resolve(
     flags : mapping
         Values from the command line; None means "not given".
     environ : mapping
-        Environment variables; `CRATERS_SEED` stands for `seed`, and so on. `CRATERS_DATA` is
-        read as `data`.
+        Environment variables; `CRATERS_SEED` stands for `seed`, and so on, except for `data`:
+        `CRATERS_DATA` is where tests and benchmarks look for real images.
     file : Path, optional
         TOML with the same names. Paths in it are relative to its own folder.
 
@@ -179,7 +180,7 @@ def resolve(
         values |= _read_file(file, types_of)
     for name, kind in types_of.items():
         variable = ENV_PREFIX + name.upper()
-        if environ.get(variable):
+        if environ.get(variable) and name not in _NOT_FROM_OUTSIDE:
             values[name] = _parse(environ[variable], kind, variable)
     for name, value in flags.items():
         if value is not None:

@@ -1,0 +1,121 @@
+"""What was tried on `compact`: one change at a time, on the held-out regions of `region_cv`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+import harness
+import region_cv
+from harness import Bench, Row, RowStore
+
+NAME = "designs"
+TITLE = "What was tried on `compact`"
+SEEDS = 1
+
+_MEASURES = ("macro_f1", "roc_auc", "parameters", "seconds")
+_TITLES = {
+    "macro_f1": ["macro F1, mean of 5 folds", 4],
+    "roc_auc": ["ROC AUC", 4],
+    "parameters": ["parameters", 0],
+    "seconds": ["CPU seconds of training a fold", 1],
+}
+
+
+DESIGNS = {
+    "mean": "mean of the map alone",
+    "dihedral": "all eight flips and rotations",
+    "unshifted": "no random shifts",
+    "unflipped": "no flips",
+    "mixed": "contrast jitter, half of the batch mixed in pairs",
+    "own-scale": "each patch scaled by itself",
+    "mean-max": "mean and maximum of the map",
+    "narrow": "two thirds of the width",
+    "plain-weights": "no average of the weights",
+    "hard-labels": "no label smoothing",
+}
+
+
+def run(bench: Bench, say: Callable[[str], None]) -> Row | None:
+    """Do the missing trainings; a quick call shows what is stored."""
+    if not bench.full:
+        return harness.tell_stored(NAME, say)
+    from craters.parallel import Task, run_tasks
+    from design_cells import train_cell
+
+    store, rows, waiting = RowStore(NAME), {}, {}
+    for name in DESIGNS:
+        for seed in range(SEEDS):
+            for fold in range(region_cv.FOLDS):
+                row = None if bench.again else store.find(_key(bench, name, seed, fold))
+                if row is None:
+                    waiting[f"{name}/{seed}/{fold}"] = (name, seed, fold)
+                else:
+                    rows[name, seed, fold] = row
+    tasks = [
+        Task(key, train_cell, {"data": bench.data, "cell": cell}) for key, cell in waiting.items()
+    ]
+    for key, row in run_tasks(tasks, threads=len(harness.usable_cpus())):
+        cell = waiting[key]
+        store.add(_key(bench, *cell), row)
+        rows[cell] = row
+        say(f"{key}: macro F1 {row['macro_f1']:.4f}, {row['seconds']:.0f} s")
+        harness.write_result(NAME, _result(rows))
+    return _result(rows)
+
+
+def _key(bench: Bench, name: str, seed: int, fold: int) -> Row:
+    settings = {"folds": region_cv.FOLDS, "fold": fold}
+    code = [*region_cv.code(), Path(__file__).with_name("design_cells.py")]
+    return harness.row_key(bench, name, seed, settings, harness.versions(), code)
+
+
+def _result(rows: dict[tuple[str, int, int], Row]) -> Row:
+    """Lay the designs that are whole beside `compact` of the same seeds."""
+    reference = harness.read_result(region_cv.NAME)
+    contenders = []
+    for name, what in DESIGNS.items():
+        by_seed = {
+            seed: [rows.get((name, seed, fold)) for fold in range(region_cv.FOLDS)]
+            for seed in range(SEEDS)
+        }
+        whole = {
+            seed: {key: float(np.mean([fold[key] for fold in folds])) for key in _MEASURES}
+            for seed, folds in by_seed.items()
+            if all(folds)
+        }
+        if whole:
+            contenders.append(harness.contender(what, whole, _MEASURES, baseline=False))
+    if reference is not None:
+        contenders.append(_reference(reference))
+    return {
+        "title": TITLE,
+        "about": [
+            "One change at a time to network, recipe or random transforms, trained and measured "
+            "as `compact` in the table of unseen regions, which is the baseline here. With one "
+            "seed, differences under a point are within its noise.",
+        ],
+        "command": f".venv/bin/python benchmarks/bench.py full --only {NAME}",
+        "settings": {"seeds": SEEDS, "folds": region_cv.FOLDS},
+        "hardware": harness.hardware(),
+        "versions": harness.versions(),
+        "titles": _TITLES,
+        "tables": {"On held-out regions": _MEASURES},
+        "contenders": contenders,
+        "comparisons": [],
+        "findings": [],
+    }
+
+
+def _reference(found: Row) -> Row:
+    """Take `compact` over from the table of unseen regions."""
+    from craters.networks import CompactNet
+
+    row = next(one for one in found["contenders"] if one["label"] == "compact")
+    count = sum(parameter.numel() for parameter in CompactNet().parameters())
+    measures = {name: row["measures"][name] for name in _MEASURES if name != "parameters"}
+    measures["parameters"] = harness.summarize([count])
+    return {"label": "compact as it is", "baseline": True, "rounds": row["rounds"],
+            "measures": measures}  # fmt: skip
