@@ -238,6 +238,7 @@ def _result(rows: dict[tuple[str, int, int], Row]) -> Row:
     labels = {"compact": "compact", "dense": "dense", "dense-labels": "dense, labels alone",
               "original": "original"}  # fmt: skip
     by_seed = {kind: _by_seed(rows, kind) for kind in labels}
+    labels = {kind: text for kind, text in labels.items() if by_seed[kind]}
     calibrated = {seed: calibrate(rows, seed) for seed in range(SEEDS)}
     for seed, row in calibrated.items():
         by_seed["compact"][seed] |= row

@@ -19,10 +19,10 @@ ORDER = [
     "_version", "errors", "files", "patches", "terrain", "synth", "splits", "evaluate", "conformal",
     "model_description", "model_folder", "onnx_graph", "classifier", "predictions", "augment",
     "networks", "recipes", "train", "parallel", "checkpoint", "pseudo_label", "calibration",
-    "intervals", "settings", "job_data", "assess", "scores", "distill", "fitting", "phases",
-    "figures", "interop", "report", "run", "compare_settings", "compare_report", "compare_cells",
-    "compare", "kfold", "kfold_score", "kfold_report", "kfold_run", "terminal", "cli", "__main__",
-    "__init__",
+    "intervals", "class_share", "settings", "job_data", "assess", "scores", "distill",
+    "consistency", "fitting", "phases", "figures", "interop", "report", "run", "compare_settings",
+    "compare_report", "compare_cells", "compare", "kfold", "kfold_score", "kfold_report",
+    "kfold_run", "terminal", "cli", "__main__", "__init__",
 ]  # fmt: skip
 MODULES = sorted(path.stem for path in SOURCE.glob("*.py"))
 

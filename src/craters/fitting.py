@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -17,6 +18,7 @@ from craters.recipes import TrainConfig, derive_seed, distillation_recipe, moder
 from craters.settings import RunConfig, usable_threads
 from craters.train import Examples, TrainState, build_network, fit
 
+_BETWEEN_NEWS = 1.0  # seconds; few labels make many short epochs, and a state has megabytes
 _TEACHING = 100  # offset of the purposes that teachers' seeds are derived for
 
 Weights = dict[str, torch.Tensor]
@@ -152,8 +154,21 @@ def _fit(*, tell: Tell, fitting: Fitting, state: TrainState | None) -> TrainStat
         fitting.config,
         objective=objective,
         state=state,
-        on_epoch=tell,
+        on_epoch=_Seldom(tell),
     )[1]
+
+
+class _Seldom:
+    """Tells of the first epoch, of the last, of every restart, and of some between."""
+
+    def __init__(self, tell: Tell) -> None:
+        self.tell, self.next, self.attempt = tell, 0.0, 0
+
+    def __call__(self, state: TrainState) -> None:
+        now = time.monotonic()
+        if now >= self.next or state.finished or state.attempt > self.attempt:
+            self.tell(state)
+            self.next, self.attempt = now + _BETWEEN_NEWS, state.attempt
 
 
 def _teacher(fitting: Fitting) -> Network:

@@ -36,6 +36,9 @@ _EXTRAS = {
     "onnxscript": "train",
     "PIL": "train",
     "jinja2": "train",
+    "rasterio": "geo",
+    "pyproj": "geo",
+    "pyogrio": "geo",
 }
 _PLAIN_EVERY = 10  # epochs between two plain lines
 
@@ -69,6 +72,7 @@ class TerminalListener:
         self.layers = layers
         self.total = 0
         self.done: dict[str, int] = {}
+        self.told: dict[str, int] = {}
         self.started = time.monotonic()
         self.bar: Progress | None = None
 
@@ -115,12 +119,13 @@ class TerminalListener:
             self.say(f"\nNetwork of phase {name}:\n{layer_table(network.layers())}\n")
 
     def epoch(self, phase: str, state: TrainState) -> None:
-        """Move the bar, or print every tenth epoch."""
+        """Move the bar, or print about every tenth epoch."""
         self.done[phase] = state.epoch
         finished = sum(self.done.values())
         if self.bar is not None:
             self.bar.update(self.bar.task_ids[0], completed=finished, description=f"phase {phase}")
-        elif state.epoch and (state.epoch % _PLAIN_EVERY == 0) and not state.finished:
+        elif state.epoch // _PLAIN_EVERY > self.told.get(phase, 0) and not state.finished:
+            self.told[phase] = state.epoch // _PLAIN_EVERY
             row = state.history[-1]
             left = (time.monotonic() - self.started) / finished * max(self.total - finished, 0)
             self.say(
