@@ -14,7 +14,7 @@ from harness import Bench, Row, RowStore
 
 NAME = "nanedi"
 TITLE = "Nanedi, official folds: `compact` beside quoted figures"
-SEEDS = 3
+SEEDS = 2
 REGIONS = ("west", "center")
 KINDS = ("official", "without copies")
 ONE, JOINED = "1 network a fold", f"{SEEDS} members a fold"

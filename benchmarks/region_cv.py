@@ -304,8 +304,8 @@ def _findings(rows: dict[tuple[str, int, int], Row], gain: Row, cost: Row, above
         f"macro F1 over the original network (95 % interval over {gain['n']} seeds "
         f"{100 * gain['low']:+.1f} to {100 * gain['high']:+.1f}). Seeds share folds: the interval "
         "says how far training chance moves it, not how far other regions would.",
-        f"Exactness costs `dense` {-100 * cost['mean']:+.1f} points of macro F1 against one "
-        f"`compact` (n = {cost['n']} seed{'s' if cost['n'] > 1 else ''} x {FOLDS} folds).",
+        f"`dense` lies {100 * cost['mean']:+.1f} points of macro F1 from one `compact` of the same "
+        f"seed (n = {cost['n']} seed{'s' if cost['n'] > 1 else ''} x {FOLDS} folds).",
         f"ECE of `compact` after its temperature lies {100 * above['mean']:+.1f} points from its "
         f"floor (n = {above['n']} seeds).",
         "Folds of `compact`, mean of the seeds: " + ", ".join(f"{fold:.3f}" for fold in folds)

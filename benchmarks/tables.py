@@ -107,6 +107,12 @@ def write() -> Path:
     return PAGE
 
 
+def _short(score: dict[str, Any]) -> str:
+    """Write mean ± standard deviation; a single seed has none."""
+    spread = "" if score["sd"] is None else f" ± {score['sd']:.3f}"
+    return f"{score['mean']:.3f}{spread}"
+
+
 def readme_block(results: dict[str, dict[str, Any]]) -> str:
     """Lay out what the README opens with: unseen regions, from `region_cv`."""
     found = results.get("region_cv")
@@ -117,10 +123,13 @@ def readme_block(results: dict[str, dict[str, Any]]) -> str:
         "| --- | --- | --- | --- |",
     ]
     for one in sorted(found["contenders"], key=lambda contender: contender["baseline"]):
-        label = "original script's (baseline)" if one["baseline"] else f"`{one['label']}`"
+        label = f"`{one['label']}`".replace(", labels alone`", "` from labels alone")
+        if one["baseline"]:
+            label = "original script's (baseline)"
         scores = [one["measures"][name] for name in ("macro_f1", "roc_auc")]
-        cells = [f"{score['mean']:.3f} ± {score['sd']:.3f}" for score in scores]
-        lines.append(row([label, *cells, f"{scores[0]['n']} seeds x 5 folds"]))
+        cells = [_short(score) for score in scores]
+        seeds = f"{scores[0]['n']} seed{'s' if scores[0]['n'] > 1 else ''}"
+        lines.append(row([label, *cells, f"{seeds} x 5 folds"]))
     machine = found["hardware"]
     lines += [
         "",

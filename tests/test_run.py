@@ -38,6 +38,11 @@ SAME_EVERY_TIME = ("metrics.json", "history.csv", "origins.csv", "predictions.np
                    "report.html", "manifest.json")  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def _every_epoch_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fitting, "_BETWEEN_NEWS", 0.0)
+
+
 def config_for(data: Path, out: Path, **changes) -> RunConfig:
     plain = RunConfig(
         data, out, initial_epochs=10, final_epochs=4, threads=1, resolution=100.0, batch_size=8,
