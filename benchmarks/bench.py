@@ -10,6 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
+import audit
 import cold_predict
 import designs
 import harness
@@ -21,7 +22,7 @@ import tables
 
 BENCHMARKS = {
     module.NAME: module
-    for module in (cold_predict, designs, keras_parity, nanedi, original_job_time, region_cv)
+    for module in (audit, cold_predict, designs, keras_parity, nanedi, original_job_time, region_cv)
 }
 
 
