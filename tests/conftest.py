@@ -67,3 +67,12 @@ def themis48() -> Path:
     if not (root / "themis48" / "Xtrain1.npy").is_file():
         pytest.skip(f"no real data: {root.name}/themis48/Xtrain1.npy not found; set $CRATERS_DATA")
     return root / "themis48"
+
+
+@pytest.fixture
+def themis_tiles() -> Path:
+    """The real THEMIS images with their catalogue, or a skip with the reason."""
+    root = Path(os.environ.get("CRATERS_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not (root / "themis_tiles" / "robbins.csv").is_file():
+        pytest.skip(f"no real data: {root.name}/themis_tiles not found; set $CRATERS_DATA")
+    return root / "themis_tiles"

@@ -1,0 +1,159 @@
+"""Places on a sphere or in a plane of pixels, and the distances between them.
+
+Longitudes are degrees east, from -180 to 180; latitudes are planetocentric degrees. A place is a
+row (lon, lat) on a sphere and (x, y) in a plane.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import numpy as np
+
+from craters.errors import ConfigError
+
+_UNITS = {"": 1.0, "m": 1.0, "km": 1000.0}
+
+
+@dataclasses.dataclass(frozen=True)
+class Sphere:
+    """A body's sphere, with lengths in metres.
+
+    Parameters
+    ----------
+    radius : float
+        Metres.
+
+    Examples
+    --------
+    >>> mars = Sphere(3396190.0)
+    >>> round(float(mars.distance(np.array([[179.5, 0]]), np.array([[-179.5, 0]]))[0]))
+    59275
+    """
+
+    radius: float
+    unit: str = "m"
+    period: float = 360.0
+
+    def embed(self, places: np.ndarray) -> np.ndarray:
+        """Return points in space, (N, 3) in metres; nearer ones are nearer on the sphere, too."""
+        lon, lat = np.radians(np.asarray(places, float)).T
+        flat = np.cos(lat)
+        return self.radius * np.column_stack([flat * np.cos(lon), flat * np.sin(lon), np.sin(lat)])
+
+    def chord(self, distance: np.ndarray | float) -> np.ndarray:
+        """Return the straight line through the body below an arc of `distance`."""
+        angle = np.minimum(np.asarray(distance, float) / self.radius, np.pi)
+        return 2 * self.radius * np.sin(angle / 2)
+
+    def distance(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """Return great-circle distances, row by row, by the haversine (good when small)."""
+        lon_1, lat_1 = np.radians(first).T
+        lon_2, lat_2 = np.radians(second).T
+        half = np.sin((lat_2 - lat_1) / 2) ** 2
+        half = half + np.cos(lat_1) * np.cos(lat_2) * np.sin((lon_2 - lon_1) / 2) ** 2
+        return 2 * self.radius * np.arcsin(np.sqrt(np.clip(half, 0, 1)))
+
+    def offsets(self, origin: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """Return metres east and north of `origin`: an azimuthal equidistant view."""
+        lon_1, lat_1 = np.radians(origin).T
+        lon_2, lat_2 = np.radians(places).T
+        east = np.cos(lat_2) * np.sin(lon_2 - lon_1)
+        # As cos * sin - sin * cos with the near-equal terms taken together: exact when close.
+        turn = 2 * np.sin((lon_2 - lon_1) / 2) ** 2
+        north = np.sin(lat_2 - lat_1) + np.sin(lat_1) * np.cos(lat_2) * turn
+        reach = np.hypot(east, north)
+        scale = self.distance(origin, places) / np.where(reach > 0, reach, 1)
+        return np.column_stack([east * scale, north * scale])
+
+    def travel(self, origin: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+        """Return the places that many metres east and north of `origin`, along great circles."""
+        lon, lat = np.radians(origin).T
+        reach = np.hypot(*offsets.T)
+        angle = reach / self.radius
+        east, north = (offsets / np.where(reach > 0, reach, 1)[:, None]).T
+        height = np.sin(lat) * np.cos(angle) + north * np.cos(lat) * np.sin(angle)
+        across = east * np.sin(angle)
+        ahead = np.cos(lat) * np.cos(angle) - north * np.sin(lat) * np.sin(angle)
+        there = np.arctan2(height, np.hypot(across, ahead))
+        return np.degrees(np.column_stack([lon + np.arctan2(across, ahead), there]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Plane:
+    """The pixels of an image without coordinates, with lengths in pixels."""
+
+    unit: str = "px"
+    period: float = 0.0
+
+    def embed(self, places: np.ndarray) -> np.ndarray:
+        """Return the places themselves."""
+        return np.asarray(places, float)
+
+    def chord(self, distance: np.ndarray | float) -> np.ndarray:
+        """Return the distance itself."""
+        return np.asarray(distance, float)
+
+    def distance(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """Return straight distances, row by row."""
+        return np.hypot(*(np.asarray(second, float) - first).T)
+
+    def offsets(self, origin: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """Return differences, row by row."""
+        return np.asarray(places, float) - origin
+
+    def travel(self, origin: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+        """Return sums, row by row."""
+        return np.asarray(origin, float) + offsets
+
+
+Space = Sphere | Plane
+
+
+def wrap_lon(lon: np.ndarray | float) -> np.ndarray:
+    """Bring longitudes to above -180, up to 180.
+
+    Examples
+    --------
+    >>> wrap_lon(np.array([190.0, -180.0, 180.0, 540.0])).tolist()
+    [-170.0, 180.0, 180.0, 180.0]
+    """
+    degrees = np.asarray(lon, np.float64)
+    inside = (degrees > -180) & (degrees <= 180)  # untouched, to the last bit
+    return np.where(inside, degrees, 180 - (180 - degrees) % 360)
+
+
+def read_length(text: str, option: str, *, unit: str, pixel: float | None) -> float:
+    """Read a length as typed: 24px, 2400m, 2.4km, or a plain number in `unit`.
+
+    Parameters
+    ----------
+    text : str
+    option : str
+        For messages.
+    unit : str
+        "m" or "px": what the catalogue is in, and what is returned.
+    pixel : float or None
+        Metres a pixel, where known.
+
+    Examples
+    --------
+    >>> read_length("24px", "--border", unit="m", pixel=100.0)
+    2400.0
+    >>> read_length("2.4 km", "--border", unit="m", pixel=None)
+    2400.0
+    """
+    found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*(px|km|m|)\s*", text)
+    if found is None:
+        raise ConfigError(f"{option} is {text!r}, expected a length, e.g. 24px, 2400m or 2.4km")
+    value, given = float(found[1]), found[2]
+    if unit == "px":
+        if given in ("m", "km"):
+            raise ConfigError(f"{option} is {text}, but the catalogue is in pixels", "Use 24px.")
+        return value
+    if given != "px":
+        return value * _UNITS[given]
+    if pixel is None:
+        raise ConfigError(f"{option} is {text}, but metres a pixel are not known", "Use 2400m.")
+    return value * pixel
