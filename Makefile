@@ -25,7 +25,7 @@ $(VENV)/train.stamp: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/train.stamp
-	@$(PIP) install -c constraints.txt -e '.[train,dev]'
+	@$(PIP) install -c constraints.txt -e '.[train,geo,dev]'
 	@touch $@
 
 demo: $(VENV)/train.stamp

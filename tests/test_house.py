@@ -22,7 +22,13 @@ ORDER = [
     "intervals", "class_share", "settings", "job_data", "assess", "scores", "distill",
     "consistency", "fitting", "phases", "figures", "interop", "report", "run", "compare_settings",
     "compare_report", "compare_cells", "compare", "kfold", "kfold_score", "kfold_report",
-    "kfold_run", "terminal", "cli", "__main__", "__init__",
+    "kfold_run", "audit_copies", "audit_pixels", "audit_labels", "audit_shift", "audit_findings",
+    "audit_fix", "audit_report", "audit", "planet", "gaps", "raster",
+    "geo_files", "detections", "scan_grid", "scan_store", "scan_predict", "scan_work",
+    "scan_output", "scan_report", "scan_plan", "scan_result", "scan", "places", "vectors",
+    "footprints", "catalogue", "match", "match_curves", "match_figure", "match_report", "match_run",
+    "cut_rules", "cut_parts", "cut", "cut_write", "terminal", "cli_catalogue", "cli_checks",
+    "cli_maps", "cli", "__main__", "__init__",
 ]  # fmt: skip
 MODULES = sorted(path.stem for path in SOURCE.glob("*.py"))
 

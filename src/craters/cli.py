@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from craters import cli_catalogue, cli_checks, cli_maps
 from craters._version import __version__
 from craters.terminal import (
     DataOption,
@@ -414,6 +415,11 @@ def benchmark_command(
             typer.echo(files.to_json({"benchmark": found.folder, "summary": found.summary}))
         else:
             typer.echo(kfold_report.table(found.summary), nl=False)
+
+
+cli_maps.register(app)
+cli_checks.register(app)
+cli_catalogue.register(app)
 
 
 def main() -> None:

@@ -9,16 +9,17 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from craters import files
 from craters.classifier import INPUT, OUTPUT
 from craters.errors import ConfigError, ModelError
-from craters.networks import Network, OriginalNet
+from craters.networks import EnsembleNet, Network, OriginalNet
 from craters.onnx_graph import open_graph
 
 # Name, Keras class, settings, and the torch module that holds the weights.
@@ -161,6 +162,57 @@ def network_weights(network: nn.Module) -> dict[str, np.ndarray]:
         name: np.array(tensor.detach().cpu().numpy(), order="C")
         for name, tensor in network.state_dict().items()
     }
+
+
+class _WholeOriginal(Network):
+    """The original network over whole images: its dense layer is a convolution there.
+
+    Its convolutions are valid and its pools do not overlap, so windows at multiples of 3 * 2
+    pixels share their maps.
+    """
+
+    stride = 6
+
+    def __init__(self, network: OriginalNet) -> None:
+        super().__init__()
+        self.network, self.name, self.side = network, network.name, network.side
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map (N, S, S) brightness 0..1 to (N,) logits."""
+        return self.network(images)
+
+    def forward_map(self, images: Tensor) -> Tensor:
+        """Map (N, H, W) to (N, (H - S) // 6 + 1, (W - S) // 6 + 1)."""
+        net, grid = self.network, self.network.grid
+        rows = (images.shape[1] - self.side) // 6 + 1
+        columns = (images.shape[2] - self.side) // 6 + 1
+        maps = images.unsqueeze(-1).permute(0, 3, 1, 2)
+        maps = functional.relu(functional.max_pool2d(net.conv1(maps), 3))
+        maps = functional.relu(functional.max_pool2d(net.conv2(maps), 2))
+        kernel = net.dense1.weight.reshape(-1, grid, grid, 32).permute(0, 3, 1, 2)
+        units = functional.relu(functional.conv2d(maps, kernel, net.dense1.bias))
+        logits = functional.conv2d(units, net.dense2.weight[:, :, None, None], net.dense2.bias)
+        return logits[:, 0, :rows, :columns]
+
+
+def over_images(network: Network) -> Network:
+    """Return a network in the form that maps whole images, where its layers allow one.
+
+    The original network, and ensembles of it, gain a `stride` and a `forward_map`; others are
+    returned as they are. Weights are shared, not copied.
+
+    Examples
+    --------
+    >>> over_images(OriginalNet(48)).stride
+    6
+    """
+    if isinstance(network, OriginalNet):
+        return _WholeOriginal(network).train(network.training)
+    if isinstance(network, EnsembleNet):
+        members = [cast("Network", member) for member in network.members]
+        if all(isinstance(member, OriginalNet) for member in members):
+            return EnsembleNet([over_images(member) for member in members]).train(network.training)
+    return network
 
 
 class _Ends(nn.Module):

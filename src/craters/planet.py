@@ -1,0 +1,248 @@
+"""Coordinates on a body: its reference system, longitude and latitude, areas on its sphere.
+
+Inside, longitudes count east from -180 to 180 degrees and latitudes are planetocentric, whatever
+the image says. Nothing here knows rasters or networks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from craters.errors import GeoError
+
+# Code of the body in IAU_2015 (times 100), and its radius in metres.
+BODIES = {
+    "mercury": (199, 2_440_530.0),
+    "venus": (299, 6_051_800.0),
+    "earth": (399, 6_378_137.0),
+    "moon": (301, 1_737_400.0),
+    "mars": (499, 3_396_190.0),
+    "ceres": (2_000_001, 487_300.0),
+    "ganymede": (503, 2_632_345.0),
+    "callisto": (504, 2_409_300.0),
+    "europa": (502, 1_562_600.0),
+}
+EARTH = "earth"
+_ALIKE = 0.01  # share by which radii of one body may differ from source to source
+_PIECE, _PIECES = 0.001, 4096  # of a polygon's edges, for areas: radians, and at most so many
+_HINT = "Name it by --crs IAU_2015:49910 or --body mars; a picture without a place: --no-crs."
+
+
+@dataclasses.dataclass(frozen=True)
+class Planet:
+    """A reference system of a body, or none (pixels only).
+
+    Parameters
+    ----------
+    wkt : str
+        As WKT; empty where there is none.
+
+    Examples
+    --------
+    >>> mars = Planet.named("IAU_2015:49910")
+    >>> [round(float(value), 6) for value in mars.to_lonlat(0.0, 59274.697523)]
+    [0.0, 1.0]
+    >>> mars.body
+    'mars'
+    """
+
+    wkt: str
+
+    @classmethod
+    def named(cls, text: str) -> Planet:
+        """Read a system from what users write: IAU_2015:49910, EPSG:..., PROJ or WKT.
+
+        Raises
+        ------
+        GeoError
+            When PROJ does not know it.
+        """
+        from pyproj import CRS
+        from pyproj.exceptions import CRSError
+
+        try:
+            return cls(CRS.from_user_input(text).to_wkt())
+        except CRSError as error:
+            raise GeoError(
+                f"the coordinate system {text!r} is unknown", "Write it as IAU_2015:49910, or WKT."
+            ) from error
+
+    @cached_property
+    def crs(self) -> Any:
+        """The system as pyproj holds it."""
+        from pyproj import CRS
+
+        return CRS.from_wkt(self.wkt)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there is a system at all."""
+        return bool(self.wkt)
+
+    @property
+    def radius(self) -> float:
+        """Equatorial radius in metres."""
+        return float(self.crs.ellipsoid.semi_major_metre)
+
+    @property
+    def body(self) -> str:
+        """Name of the body by its radius; "unknown" where none fits."""
+        if not self.is_known:
+            return "unknown"
+        apart = {name: abs(self.radius / radius - 1) for name, (_, radius) in BODIES.items()}
+        nearest = min(apart, key=lambda name: apart[name])
+        return nearest if apart[nearest] <= _ALIKE else "unknown"
+
+    @cached_property
+    def _inverse(self) -> Any:
+        from pyproj import CRS, Transformer
+
+        shape = self.crs.ellipsoid
+        plain = CRS.from_proj4(
+            f"+proj=longlat +a={shape.semi_major_metre} +b={shape.semi_minor_metre} +no_defs"
+        )
+        return Transformer.from_crs(self.crs, plain, always_xy=True)
+
+    @property
+    def _flatness(self) -> float:
+        """(b / a)^2 where latitudes are planetographic; 1 where they are planetocentric."""
+        shape = self.crs.ellipsoid
+        centric = "ocentric" in self.crs.geodetic_crs.name.lower()
+        return 1.0 if centric else (shape.semi_minor_metre / shape.semi_major_metre) ** 2
+
+    def to_lonlat(self, x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Turn map coordinates into longitude and latitude.
+
+        Parameters
+        ----------
+        x, y : array_like of float
+            In the system's units, east first.
+
+        Returns
+        -------
+        lon, lat : ndarray
+            Degrees; east from -180 (not included) to 180, planetocentric.
+            NaN where a place is off the map.
+        """
+        x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+        if not self.is_known:
+            return np.full(x.shape, np.nan), np.full(x.shape, np.nan)
+        lon, lat = (x, y) if self.crs.is_geographic else self._inverse.transform(x, y)
+        lon, lat = np.asarray(lon, np.float64), np.asarray(lat, np.float64)
+        off = ~(np.isfinite(lon) & np.isfinite(lat)) | (np.abs(lat) > 90 + 1e-9)
+        lon, lat = np.where(off, np.nan, lon), np.where(off, np.nan, lat)
+        lat = np.degrees(np.arctan(self._flatness * np.tan(np.radians(lat))))
+        return 180 - (180 - lon) % 360, lat
+
+    def to_xy(self, lon: Any, lat: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Turn longitude and latitude, as `to_lonlat` gives them, into map coordinates."""
+        lon, lat = np.asarray(lon, np.float64), np.asarray(lat, np.float64)
+        lat = np.degrees(np.arctan(np.tan(np.radians(lat)) / self._flatness))
+        if self.crs.is_geographic:
+            return lon, lat
+        x, y = self._inverse.transform(lon, lat, direction="INVERSE")
+        return np.asarray(x, np.float64), np.asarray(y, np.float64)
+
+    @property
+    def metres(self) -> float:
+        """Metres of one unit of the system: of a degree along a meridian, or of a map unit."""
+        if self.crs.is_geographic:
+            return float(np.pi * self.radius / 180)
+        return float(self.crs.axis_info[0].unit_conversion_factor)
+
+    def area(self, x: np.ndarray, y: np.ndarray) -> float:
+        """Measure a ring on the body's ellipsoid; its edges are straight on the map.
+
+        Parameters
+        ----------
+        x, y : ndarray, shape (N,)
+            Corners in map coordinates, the first not repeated.
+
+        Returns
+        -------
+        float
+            Square metres; positive where corners go round anticlockwise as seen from above.
+        """
+        from pyproj import Geod
+
+        shape = self.crs.ellipsoid
+        geod = Geod(a=shape.semi_major_metre, b=shape.semi_minor_metre)
+        corners = np.column_stack([x, y]).astype(np.float64)
+        edges = np.roll(corners, -1, axis=0) - corners
+        pieces = np.ceil(np.hypot(*edges.T) * self.metres / (_PIECE * self.radius))
+        pieces = np.clip(pieces, 1, _PIECES).astype(np.int64)
+        which = np.repeat(np.arange(len(corners)), pieces)
+        within = np.arange(len(which)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+        fine_x, fine_y = (corners[which] + edges[which] * (within / pieces[which])[:, None]).T
+        lon, lat = self.to_lonlat(fine_x, fine_y)
+        on_map = np.isfinite(lon)
+        return float(geod.polygon_area_perimeter(lon[on_map], lat[on_map])[0])
+
+
+NO_PLANET = Planet("")
+
+
+def settle_planet(
+    found: Planet, *, crs: str = "", body: str = "", no_crs: bool = False, source: str = "image"
+) -> Planet:
+    """Decide which system an image is in; never guess.
+
+    Parameters
+    ----------
+    found : Planet
+        What the image says; `NO_PLANET` where it says nothing.
+    crs : str
+        What the user says it is; wins over the image.
+    body : str
+        Name of the body expected, or that of an image in metres without a system: then
+        equirectangular around longitude 0.
+    no_crs : bool
+        Work in pixels where there is no system.
+    source : str
+        What messages call the image.
+
+    Raises
+    ------
+    GeoError
+        When there is none, it is Earth's unasked, of another body, or counts to the west.
+    """
+    if body and body not in BODIES:
+        raise GeoError(f"--body {body} is unknown", f"Known: {', '.join(BODIES)}; else use --crs.")
+    planet = Planet.named(crs) if crs else found
+    if not planet.is_known and body:
+        planet = Planet.named(f"IAU_2015:{BODIES[body][0]}10")
+    if not planet.is_known:
+        if no_crs:
+            return planet
+        raise GeoError(f"{source}: has no coordinate system", _HINT)
+    _refuse_other_kinds(planet, source)
+    if body and planet.body != body:
+        raise GeoError(
+            f"{source}: its coordinate system is of {planet.body} (radius {planet.radius:.0f} m), "
+            f"not of {body}",
+            "Name the right one by --crs.",
+        )
+    if planet.body == EARTH and body != EARTH:
+        raise GeoError(
+            f"{source}: its coordinate system is of the Earth ({planet.crs.name})",
+            "Planetary images are often labeled so by mistake: name the right one by --crs, or "
+            "say --body earth.",
+        )
+    return planet
+
+
+def _refuse_other_kinds(planet: Planet, source: str) -> None:
+    crs = planet.crs
+    if not (crs.is_geographic or crs.is_projected):
+        raise GeoError(f"{source}: {crs.name} is neither projected nor geographic", _HINT)
+    axes = [*crs.axis_info, *crs.geodetic_crs.axis_info]
+    if any(axis.direction == "west" for axis in axes):
+        raise GeoError(
+            f"{source}: longitudes of {crs.name} count to the west, which programs read in "
+            "different ways",
+            "Warp it to a system that counts east, such as IAU_2015:49910, or name that by --crs.",
+        )

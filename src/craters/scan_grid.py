@@ -1,0 +1,199 @@
+"""Windows over an image, in tiles and blocks: plain geometry, knows no files and no networks.
+
+Windows stand at rows and columns that are multiples of the stride, from 0 on. The last ones reach
+over the lower and right edges where the sizes ask for it, so that every pixel is in a window; what
+is outside of the image is filled like a gap, and is not counted as missing.
+
+Tiles are what a predictor is given at once. Their place and size depend on window and stride only,
+so a window's value is the same to the last bit however tiles are gathered into blocks. Blocks, of
+whole tiles, are what is read, recorded and repeated after a failure.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+
+from craters.errors import ConfigError
+
+TILE = 768  # pixels a side, about: less repeats more at its rims, more takes more memory
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """The windows of an image.
+
+    Parameters
+    ----------
+    height, width : int
+        Of the image, in pixels.
+    side, stride : int
+        Of the windows, in pixels.
+
+    Examples
+    --------
+    >>> grid = Grid(100, 200, 48, 6)
+    >>> grid.rows, grid.columns
+    (10, 27)
+    """
+
+    height: int
+    width: int
+    side: int
+    stride: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.stride <= self.side:
+            raise ConfigError(
+                f"stride is {self.stride}, expected 1 to {self.side} pixels",
+                "A longer one would leave pixels between windows unseen.",
+            )
+
+    @property
+    def rows(self) -> int:
+        """Rows of windows."""
+        return 1 + max(0, -(-(self.height - self.side) // self.stride))
+
+    @property
+    def columns(self) -> int:
+        """Columns of windows."""
+        return 1 + max(0, -(-(self.width - self.side) // self.stride))
+
+    @property
+    def tile(self) -> int:
+        """Windows a side of a tile."""
+        return max(1, (TILE - self.side) // self.stride + 1)
+
+    def pixels(self, windows: int) -> int:
+        """Pixels that so many windows in a row cover."""
+        return (windows - 1) * self.stride + self.side
+
+    def centre(self, row: float, column: float) -> tuple[float, float]:
+        """Row and column of a window's centre in pixels; 0, 0 is the centre of the first pixel."""
+        middle = (self.side - 1) / 2
+        return row * self.stride + middle, column * self.stride + middle
+
+    def inside_counts(self, first: int, count: int, axis: int) -> np.ndarray:
+        """Count how many of a window's pixel rows (axis 0) or columns (1) are in the image."""
+        starts = (first + np.arange(count)) * self.stride
+        length = (self.height, self.width)[axis]
+        return np.minimum(self.side, length - starts)
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """A rectangle of windows.
+
+    Parameters
+    ----------
+    index : int
+        Its place in the list of blocks.
+    row, column : int
+        Of its first window.
+    rows, columns : int
+        Of windows.
+    """
+
+    index: int
+    row: int
+    column: int
+    rows: int
+    columns: int
+
+    @property
+    def size(self) -> int:
+        """Number of windows."""
+        return self.rows * self.columns
+
+
+@dataclasses.dataclass(frozen=True)
+class Blocks:
+    """How a grid is cut into blocks, numbered along rows.
+
+    Parameters
+    ----------
+    grid : Grid
+    tile_rows, tile_columns : int
+        Of a block, in tiles.
+
+    Examples
+    --------
+    >>> blocks = Blocks(Grid(1000, 2000, 48, 6), 1, 2)
+    >>> len(blocks), blocks[3]
+    (4, Block(index=3, row=121, column=242, rows=39, columns=85))
+    """
+
+    grid: Grid
+    tile_rows: int
+    tile_columns: int
+
+    @property
+    def height(self) -> int:
+        """Windows of a whole block, down."""
+        return self.tile_rows * self.grid.tile
+
+    @property
+    def width(self) -> int:
+        """Windows of a whole block, across."""
+        return self.tile_columns * self.grid.tile
+
+    @property
+    def down(self) -> int:
+        """Blocks one below the other."""
+        return -(-self.grid.rows // self.height)
+
+    @property
+    def across(self) -> int:
+        """Blocks side by side."""
+        return -(-self.grid.columns // self.width)
+
+    def __len__(self) -> int:
+        return self.down * self.across
+
+    def __getitem__(self, index: int) -> Block:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        place = divmod(index, self.across)
+        row, column = place[0] * self.height, place[1] * self.width
+        rows = min(self.height, self.grid.rows - row)
+        columns = min(self.width, self.grid.columns - column)
+        return Block(index, row, column, rows, columns)
+
+    def __iter__(self) -> Iterator[Block]:
+        return (self[index] for index in range(len(self)))
+
+
+def plan_blocks(grid: Grid, *, memory: int, pixel_bytes: int, in_strips: bool) -> Blocks:
+    """Choose the largest useful blocks that stay within a budget.
+
+    Parameters
+    ----------
+    grid : Grid
+    memory : int
+        Bytes for one block.
+    pixel_bytes : int
+        What one pixel of a block takes while it is worked on.
+    in_strips : bool
+        Whether the file stores whole rows together; then blocks are as wide as memory allows.
+
+    Raises
+    ------
+    ConfigError
+        When not even one tile fits.
+    """
+    side = grid.pixels(grid.tile)
+    room = int(memory / pixel_bytes / side**2)
+    if room < 1:
+        need = -(-side * side * pixel_bytes >> 20)
+        raise ConfigError(
+            f"a block of {side} x {side} pixels takes {need} MB, and there is less for it",
+            "Give more --memory, or fewer --workers.",
+        )
+    down, across = (-(-n // grid.tile) for n in (grid.rows, grid.columns))
+    if in_strips:
+        columns = min(across, room)
+        return Blocks(grid, max(1, min(down, room // columns, 8)), columns)
+    rows = min(down, max(1, int(room**0.5)), 8)
+    return Blocks(grid, rows, max(1, min(across, room // rows, 8)))

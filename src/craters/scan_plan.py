@@ -1,0 +1,208 @@
+"""Everything about a scan that is settled before its first block: settings, model, images, cost."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+
+from craters import files, geo_files
+from craters._version import __version__
+from craters.classifier import Classifier
+from craters.detections import MergeRule, merge_rule
+from craters.errors import ConfigError, GeoError
+from craters.raster import Image, Reader, ReadOptions, describe_image, find_images
+from craters.scan_grid import Blocks, Grid, plan_blocks
+from craters.scan_predict import choose_stride, make_predictor, scan_block
+
+_BASE, _ENGINE = 220 << 20, 130 << 20  # bytes that the program takes, and each worker's engine
+_PER_PIXEL = 26  # bytes while a pixel is worked on, beside the stored value
+
+
+@dataclasses.dataclass(frozen=True)
+class ScanConfig:
+    """What is scanned, by which model, how.
+
+    Parameters
+    ----------
+    images : tuple of Path
+        Files, or folders of them.
+    model : Path
+        Model folder, or a run folder that holds one.
+    out : Path
+        Folder to make.
+    stride : int or None
+        Pixels between windows; None: the network's own, or half a window.
+    threshold : float or None
+        From which probability on a window is a candidate; None: the model's.
+    merge : float or None
+        Least distance of two detections in pixels; None: half a window.
+    max_gap : float
+        Share of a window that may be missing, 0..1.
+    dtype : str
+        Of the maps: float32, uint16 or uint8.
+    read : ReadOptions
+    workers : int
+        Threads that read and predict.
+    threads : int
+        Processors for all of them together; 0: all that may be used.
+    memory : float
+        Megabytes that the whole scan should stay within.
+    """
+
+    images: tuple[Path, ...]
+    model: Path
+    out: Path
+    stride: int | None = None
+    threshold: float | None = None
+    merge: float | None = None
+    max_gap: float = 0.2
+    dtype: str = "float32"
+    read: ReadOptions = dataclasses.field(default_factory=ReadOptions)
+    workers: int = 1
+    threads: int = 0
+    memory: float = 1000.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_gap <= 1:
+            raise ConfigError(f"max_gap is {self.max_gap:g}, expected a share, 0 to 1")
+        if not 1 <= self.workers <= 256:
+            raise ConfigError(f"workers is {self.workers}, expected 1 to 256")
+        if self.out.name in ("", ".", ".."):
+            raise ConfigError(f"--out {self.out}: expected the name of a new folder")
+        geo_files.storage_error(self.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Everything that is settled before the first block."""
+
+    config: ScanConfig
+    classifiers: list[Classifier]
+    images: list[Image]
+    grids: list[Grid]
+    stride: int
+    rule: MergeRule
+    fingerprint: str
+
+    @property
+    def classifier(self) -> Classifier:
+        """The model."""
+        return self.classifiers[0]
+
+    def blocks(self, number: int) -> Blocks:
+        """Cut an image so that all workers together stay within the memory."""
+        image, workers = self.images[number], self.config.workers
+        free = self.config.memory * 1e6 - _BASE - workers * _ENGINE
+        return plan_blocks(
+            self.grids[number],
+            memory=int(free / workers),
+            pixel_bytes=_PER_PIXEL + 2 * np.dtype(image.dtype).itemsize,
+            in_strips=image.in_strips,
+        )
+
+
+def plan_scan(config: ScanConfig) -> Plan:
+    """Read the model and look at every image.
+
+    Raises
+    ------
+    CratersError
+        Whatever can be found wrong before anything is computed.
+    """
+    cpus = config.threads or len(os.sched_getaffinity(0))
+    each = max(1, cpus // config.workers)
+    classifiers = [Classifier.load(config.model, threads=each) for _ in range(config.workers)]
+    first = classifiers[0]
+    description = first.description
+    stride = choose_stride(first, config.stride)
+    images = [
+        describe_image(path, name, config.read, description.resolution)
+        for path, name in find_images(list(config.images))
+    ]
+    _refuse_mixed(images)
+    threshold = description.decision_threshold if config.threshold is None else config.threshold
+    rule = merge_rule(description.side, stride, threshold, config.merge)
+    grids = [Grid(image.height, image.width, description.side, stride) for image in images]
+    computed = {
+        "version": __version__,
+        "model": first.sha256,
+        "images": [dataclasses.asdict(image) | {"path": ""} for image in images],
+        "stride": stride,
+        "max_gap": config.max_gap,
+        "rule": dataclasses.asdict(rule),
+        "dtype": config.dtype,
+    }
+    fingerprint = hashlib.sha256(files.to_json(computed).encode()).hexdigest()
+    return Plan(config, classifiers, images, grids, stride, rule, fingerprint)
+
+
+def _refuse_mixed(images: list[Image]) -> None:
+    """One catalogue has one coordinate system."""
+    first = images[0].planet
+    for image in images[1:]:
+        other = image.planet
+        same = other.wkt == first.wkt or (
+            first.is_known
+            and other.is_known
+            and first.crs.equals(other.crs, ignore_axis_order=True)
+        )
+        if not same:
+            raise GeoError(
+                f"{image.path} and {images[0].path} have different coordinate systems",
+                "Scan them one system at a time.",
+            )
+
+
+def estimate(plan: Plan) -> list[str]:
+    """Say what a scan would take: windows, time, memory, disk."""
+    lines, windows, pixels = [], 0, 0
+    for number, (image, grid) in enumerate(zip(plan.images, plan.grids, strict=True)):
+        windows += grid.rows * grid.columns
+        pixels += image.height * image.width
+        if number < 10:
+            lines.append(
+                f"{image.name}: {image.width} x {image.height} px"
+                + (" after resampling" if image.resampled else "")
+                + f", {grid.columns} x {grid.rows} windows in {len(plan.blocks(number))} blocks"
+            )
+    if len(plan.images) > 10:
+        lines.append(f"... and {len(plan.images) - 10} more images")
+    seconds = _measure_speed(plan) * windows
+    workers = min(plan.config.workers, len(os.sched_getaffinity(0)))
+    lines += [
+        f"{windows:,} windows of {plan.classifier.description.side} px every {plan.stride} px, "
+        f"{pixels / 1e6:,.1f} Mpx",
+        f"time: about {_span(seconds / workers)} with {plan.config.workers} worker(s), if no "
+        "pixel is missing",
+        f"memory: up to {plan.config.memory:,.0f} MB (--memory)",
+        f"disk: up to {windows * 4 * 2.5 / 1e6:,.1f} MB while it runs, in the folder of --out",
+    ]
+    return lines
+
+
+def _measure_speed(plan: Plan) -> float:
+    """Scan one tile in the middle of the first image; return seconds a window."""
+    grid = plan.grids[0]
+    blocks = Blocks(grid, 1, 1)
+    block = blocks[len(blocks) // 2]
+    predictor = make_predictor(plan.classifier, plan.stride)
+    reader = Reader(plan.images[0])
+    try:
+        if plan.classifier.description.stride:
+            scan_block(reader, grid, block, predictor, 1.0)  # the first of a shape is slow
+        start = time.monotonic()
+        scan_block(reader, grid, block, predictor, 1.0)
+        return (time.monotonic() - start) / block.size
+    finally:
+        reader.close()
+
+
+def _span(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

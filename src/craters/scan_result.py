@@ -1,0 +1,202 @@
+"""From the logits of all windows to the folder that a scan leaves."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import itertools
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from craters import files, geo_files, scan_output, scan_report
+from craters._version import __version__
+from craters.geo_files import Layer
+from craters.scan_output import Scanned
+from craters.scan_plan import Plan
+from craters.scan_store import Ledger
+from craters.scan_work import Job, Teller
+
+
+@dataclasses.dataclass(frozen=True)
+class ScanOutcome:
+    """A finished scan: its folder, its figures as in summary.json, and blocks that failed."""
+
+    folder: Path
+    summary: dict[str, Any]
+    failed: list[dict[str, Any]]
+
+
+def write_all(
+    plan: Plan, folder: Path, jobs: list[Job], ledger: Ledger, teller: Teller
+) -> ScanOutcome:
+    """Write every file of the result; summary.json, which says that all is there, last."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    scanned = [
+        Scanned(job.image, job.blocks.grid, job.store, ledger.done(job.number),
+                ledger.failed(job.number), plan.classifier)
+        for job in jobs
+    ]  # fmt: skip
+    rows, tables, histogram = [], [], np.zeros(scan_output.BINS, np.int64)
+    prints: list[Layer] = []
+    for item in scanned:
+        row, table, counts, outline = _one_image(plan, item, folder, single=len(jobs) == 1)
+        rows.append(row)
+        tables.append(table)
+        prints.append(outline)
+        histogram += counts.histogram
+    failed = [
+        {"image": item.image.name, "block": block, "reason": reason}
+        for item in scanned
+        for block, reason in item.failed.items()
+    ]
+    summary = _summary(plan, rows, failed, histogram)
+    for text in summary["warnings"]:
+        teller.warn(text)
+    _write_tables(plan, folder, scanned, tables, prints, summary)
+    facts = {
+        "model": f"{plan.config.model} ({plan.classifier.sha256[:16]})",
+        "network": plan.classifier.description.network,
+        "window, stride": f"{plan.classifier.description.side} px, {plan.stride} px",
+        "threshold": f"{plan.rule.threshold:g}",
+        "coordinate system": plan.images[0].planet.crs.name
+        if plan.images[0].planet.is_known
+        else "none: pixels",
+        "scaling of the first image": f"{plan.images[0].scale_rule}",
+        "craters": __version__,
+    }
+    looks = list(zip(plan.images, tables, strict=True))
+    page = scan_report.html_report(summary, looks, histogram, facts)
+    files.write_text(folder / "report.html", page)
+    if failed:
+        files.write_text(folder / "failed.csv", _failed_csv(failed))
+    files.write_json(folder / "summary.json", summary)
+    return ScanOutcome(plan.config.out, summary, failed)
+
+
+def _failed_csv(failed: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ("image", "block", "reason"), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(failed)
+    return text.getvalue()
+
+
+def _one_image(
+    plan: Plan, item: Scanned, folder: Path, *, single: bool
+) -> tuple[dict[str, Any], dict[str, np.ndarray], scan_output.Counts, Layer]:
+    """Write the map of one image; gather its figures, detections and footprint."""
+    image = item.image
+    home = folder if single else folder / image.name
+    path = home / "probability.tif"
+    counts = scan_output.write_probability(item, path, plan.config.dtype, plan.rule.threshold)
+    table = scan_output.catalogue(item, plan.rule)
+    outline, area = scan_output.footprint(item)
+    row = {
+        "name": image.name,
+        "path": image.path,
+        "map": str(path.relative_to(folder)),
+        "native": image.native,
+        "height": image.height,
+        "width": image.width,
+        "resampled": image.resampled,
+        "resolution": image.resolution,
+        "scale": image.scale,
+        "scale_rule": image.scale_rule,
+        "windows": counts.windows,
+        "windows_with_value": counts.valued,
+        "candidates": counts.candidates,
+        "detections": len(table["row"]),
+        "mean_probability": counts.total / counts.valued if counts.valued else None,
+        "area_km2": None if area is None else area / 1e6,
+        "failed_blocks": len(item.failed),
+        "brightness": scan_report.look_at(image),
+    }
+    return row, table, counts, outline
+
+
+def _summary(
+    plan: Plan, rows: list[dict[str, Any]], failed: list[dict[str, Any]], histogram: np.ndarray
+) -> dict[str, Any]:
+    description = plan.classifier.description
+    sums = {
+        name: sum(row[name] for row in rows)
+        for name in ("windows", "windows_with_value", "candidates", "detections")
+    }
+    warnings = []
+    for image, row in zip(plan.images, rows, strict=True):
+        called = row["candidates"] / max(row["windows_with_value"], 1)
+        warnings += scan_report.unlike_training(image, row["brightness"], description, called)
+    if failed:
+        warnings.append(
+            f"{len(failed)} block(s) could not be scanned and have no values; see failed.csv. Try "
+            "them again by --resume."
+        )
+    rates = scan_report.measured_rates(description)
+    called = sums["candidates"] / max(sums["windows_with_value"], 1)
+    expected: dict[str, Any] = dict(scan_report.expected_precision(called, rates))
+    expected["recall"], expected["false_alarms"] = rates or (None, None)
+    expected["other_threshold"] = plan.rule.threshold != description.decision_threshold
+    areas = [row["area_km2"] for row in rows]
+    return {
+        "craters": __version__,
+        "fingerprint": plan.fingerprint,
+        "model": str(plan.config.model),
+        "model_sha256": plan.classifier.sha256,
+        "network": description.network,
+        "window": description.side,
+        "stride": plan.stride,
+        "threshold": plan.rule.threshold,
+        "merge_px": plan.rule.distance * plan.stride,
+        "max_gap": plan.config.max_gap,
+        "gap_px": plan.config.read.gap,
+        "dtype": plan.config.dtype,
+        "dtype_error": geo_files.storage_error(plan.config.dtype),
+        "edges": "windows reach over the lower and right edges by less than a stride",
+        "crs": plan.images[0].planet.wkt or None,
+        "body": plan.images[0].planet.body,
+        **sums,
+        "area_km2": None if None in areas else sum(areas),
+        "failed_blocks": len(failed),
+        "expected": expected,
+        "histogram": histogram,
+        "warnings": warnings,
+        "images": rows,
+    }
+
+
+def _write_tables(
+    plan: Plan,
+    folder: Path,
+    scanned: list[Scanned],
+    tables: list[dict[str, np.ndarray]],
+    prints: list[Layer],
+    summary: dict[str, Any],
+) -> None:
+    """Write the catalogue: GeoPackage, CSV and styles beside."""
+    table = scan_output.join(tables)
+    points = Layer("detections", "Point", geo_files.points(table["x"], table["y"]), table)
+    windows = itertools.chain.from_iterable(
+        scan_output.window_parts(item, plan.rule.threshold) for item in scanned
+    )
+    plain = {name: value for name, value in summary.items() if name not in ("images", "histogram")}
+    texts = {
+        name: value if isinstance(value, str) else files.to_json(value)
+        for name, value in plain.items()
+    }
+    run = Layer("run", "none", [], {
+        "name": np.array(list(texts), object), "value": np.array(list(texts.values()), object),
+    })  # fmt: skip
+    geo_files.write_layers(
+        folder / "detections.gpkg",
+        [iter([points]), windows, iter(prints), iter([run])],
+        plan.images[0].planet,
+        scan_output.STYLES,
+    )
+    files.write_text(folder / "detections.csv", scan_output.to_csv(table))
+    for name, qml in scan_output.STYLES.items():
+        files.write_text(folder / f"{name}.qml", qml)
