@@ -22,7 +22,7 @@ from craters._version import __version__
 from craters.classifier import write_model
 from craters.errors import DataError, ExistsError
 from craters.fitting import Listener, Silence
-from craters.interop import network_to_onnx, network_weights, write_keras_h5
+from craters.interop import network_to_onnx, network_weights, over_images, write_keras_h5
 from craters.model_description import ModelDescription
 from craters.networks import OriginalNet
 from craters.phases import JobResult
@@ -271,11 +271,12 @@ def _write_models(
                 result.config.resolution,
             )
     network, side = result.network, result.data.train.side
+    whole = over_images(network)  # so that scanning need not cut windows out
     description = ModelDescription(
         network=network.name,
         network_settings={"members": result.config.members},
         side=side,
-        stride=network.stride,
+        stride=whole.stride,
         resolution=result.config.resolution,
         decision_threshold=result.decision_threshold,
         temperature=result.temperature,
@@ -287,7 +288,7 @@ def _write_models(
     )
     write_model(
         folder / "model",
-        onnx=network_to_onnx(network, side),
+        onnx=network_to_onnx(whole, side),
         weights=network_weights(network),
         description=description,
     )
