@@ -105,9 +105,11 @@ def _run_in_processes(
         jobs = (joblib.delayed(_work)(task, each, board.address, board.secret) for task in tasks)
         try:
             yield from pool(jobs)
-        except TerminatedWorkerError as error:
-            if board.failure is not None:
+        except Exception as error:
+            if board.failure is not None:  # the worker's own is only that nobody listened any more
                 raise board.failure from None
+            if not isinstance(error, TerminatedWorkerError):
+                raise
             raise WorkerError(
                 "a training process ended before its work was done",
                 "It may have run out of memory: use fewer --threads, and --resume.",
