@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from craters import files
+from craters.errors import ExistsError
 
 
 def test_an_error_inside_leaves_the_earlier_file_and_no_litter(tmp_path: Path) -> None:
@@ -91,3 +92,14 @@ def test_a_killed_writer_leaves_a_whole_file_and_its_litter_is_cleared(tmp_path:
         assert content == "start" or (len(content) == 200_000 and len(set(content)) == 1)
     files.write_text(target, "end")
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_second_process_is_kept_out_and_let_in_afterwards(tmp_path: Path) -> None:
+    work = tmp_path / "new" / ".RUN.unfinished"
+    with files.locked(work, "run"):
+        refused = pytest.raises(ExistsError, match="another process is working on this run")
+        with refused, files.locked(work, "run"):
+            pass
+    with files.locked(work, "run"):
+        pass
+    assert list(work.parent.iterdir()) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import glob
 import hashlib
 import io
@@ -14,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from craters.errors import ExistsError
+
 _CHUNK = 1 << 20
 
 
@@ -24,6 +27,37 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def locked(work: Path, what: str) -> Iterator[None]:
+    """Keep a second process out of the same unfinished work.
+
+    Parameters
+    ----------
+    work : Path
+        Its folder, which need not exist yet; the lock lies beside it.
+    what : str
+        "run", "scan", ...: for the message.
+
+    Raises
+    ------
+    ExistsError
+        When another process holds it.
+    """
+    work.parent.mkdir(parents=True, exist_ok=True)
+    lock = work.with_name(f"{work.name}.lock")
+    with lock.open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ExistsError(
+                f"{work}: another process is working on this {what}", "Wait for it, or stop it."
+            ) from error
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime as dt
-import fcntl
 import hashlib
 import json
 import os
 import platform
 import shutil
 import time
-from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -111,7 +109,7 @@ def run_job(
     if resume and config.out.exists():
         return _finished(config.out, fingerprint, listener)
     work = _work_folder(config.out)
-    with _locked(work):
+    with files.locked(work, "run"):
         training = _fingerprint(config, inputs, but=_AFTER_TRAINING)
         started = _open_work(work, config.out, training, resume, listener)
         result = phases.run_phases(data, config, store=FolderStore(work), listener=listener)
@@ -166,24 +164,6 @@ def _finished(out: Path, fingerprint: str, listener: Listener) -> RunOutcome:
     shutil.rmtree(_work_folder(out), ignore_errors=True)  # killed between its last two steps
     listener.say(f"{out} is finished already; nothing was done.")
     return RunOutcome(out, json.loads((out / "metrics.json").read_text()))
-
-
-@contextlib.contextmanager
-def _locked(work: Path) -> Iterator[None]:
-    """Keep a second process out of the same unfinished run."""
-    work.parent.mkdir(parents=True, exist_ok=True)
-    lock = work.with_name(f"{work.name}.lock")
-    with lock.open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ExistsError(
-                f"{work}: another process is working on this run", "Wait for it, or stop it."
-            ) from error
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
 
 
 def _open_work(

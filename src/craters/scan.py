@@ -17,7 +17,7 @@ from craters.scan_plan import Plan, ScanConfig, plan_scan
 from craters.scan_predict import make_predictor
 from craters.scan_result import ScanOutcome, write_all
 from craters.scan_store import Ledger, Store
-from craters.scan_work import Job, Quiet, Teller, locked, refuse_lost, run_blocks
+from craters.scan_work import Job, Quiet, Teller, refuse_lost, run_blocks
 
 
 def scan_images(
@@ -58,7 +58,7 @@ def scan_images(
         return found
     for line in _notes(plan):
         teller.say(line)
-    with locked(work):
+    with files.locked(work, "scan"):
         _open_work(work, plan, resume=resume, teller=teller)
         ledger = Ledger(work)
         try:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import fcntl
 import threading
-from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from craters.errors import CratersError, DataError, ExistsError
+from craters.errors import CratersError, DataError
 from craters.raster import Image, Reader, bounded_gdal
 from craters.scan_grid import Block, Blocks
 from craters.scan_predict import Predictor, scan_block
@@ -171,24 +167,6 @@ class _Crew:
                 self._readers.remove(self._own.reader)
             self._own.reader.close()
             self._own.reader = None
-
-
-@contextlib.contextmanager
-def locked(work: Path) -> Iterator[None]:
-    """Keep a second process out of the same unfinished scan."""
-    work.parent.mkdir(parents=True, exist_ok=True)
-    lock = work.with_name(f"{work.name}.lock")
-    with lock.open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ExistsError(
-                f"{work}: another process is working on this scan", "Wait for it, or stop it."
-            ) from error
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
 
 
 def refuse_lost(jobs: list[Job], ledger: Ledger) -> None:
