@@ -54,10 +54,10 @@ def test_the_loss_is_that_of_the_paper_with_the_labels_class_weights() -> None:
     objective = FixMatch(pool, recipe(), pool_share=0.25, labeled_share=0.5)
     network = Brightness()
     loss, correct = objective(network, images, labels, np.random.default_rng(1))
-    (seen,) = network.seen
-    assert seen.shape == (8 + 24 + 24, 48, 48)
-    logits = network.scale * (seen.mean((1, 2)) - 0.5)
-    ours, theirs, changed = logits.split([8, 24, 24])
+    weak, seen = network.seen
+    assert (weak.shape, seen.shape) == ((16, 48, 48), (8 + 16, 48, 48))
+    theirs = network.scale * (weak.mean((1, 2)) - 0.5)
+    ours, changed = (network.scale * (seen.mean((1, 2)) - 0.5)).split([8, 16])
     smooth = torch.from_numpy(labels.astype(np.float32)) * 0.9 + 0.05
     expected = functional.binary_cross_entropy_with_logits(ours, smooth)
     aligned = align(torch.sigmoid(theirs), 0.25)

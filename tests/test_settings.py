@@ -43,7 +43,16 @@ def test_the_environment_names_no_data() -> None:
 
 def test_the_accurate_network_is_the_default() -> None:
     config = resolve(GIVEN, {})
-    assert (config.network, config.method) == ("compact", "supervised")
+    assert (config.network, config.method) == ("compact", "auto")
+
+
+def test_methods_that_learn_from_the_pool_need_a_network_that_can() -> None:
+    for method in ("auto", "fixmatch", "self-training", "distillation"):
+        with pytest.raises(ConfigError, match=f"'{method}' goes with.*--method supervised"):
+            resolve({**GIVEN, "method": method, "network": "original"}, {})
+    with pytest.raises(ConfigError, match="by distillation already"):
+        resolve({**GIVEN, "method": "distillation", "network": "dense"}, {})
+    assert resolve({**GIVEN, "method": "fixmatch", "network": "dense"}, {}).network == "dense"
 
 
 def test_paths_in_a_file_start_from_its_folder(tmp_path: Path) -> None:

@@ -151,6 +151,32 @@ def estimate_class_share(
     )  # fmt: skip
 
 
+def calibration_line(labels: np.ndarray, logits: np.ndarray) -> tuple[float, float]:
+    """Fit slope and offset that make logits log odds (Platt 1999).
+
+    Parameters
+    ----------
+    labels, logits : ndarray, shape (N,)
+        Of patches that the network was not trained on; at least five of each class.
+
+    Returns
+    -------
+    slope, offset : float
+
+    Raises
+    ------
+    DataError
+
+    Examples
+    --------
+    >>> slope, offset = calibration_line(np.repeat([0, 1], 50), np.tile([-1.0, 1.0, 1, 1, 1], 20))
+    >>> abs(slope) < 0.05, abs(offset) < 0.05
+    (True, True)
+    """
+    column, values = _check_labeled(labels, logits)
+    return _platt(column, values, np.ones(len(column)))[:2]
+
+
 def _check_labeled(labels: np.ndarray, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     values = _check_finite(logits, "logits")
     column = check_labels(np.asarray(labels), len(values), "labels").astype(np.int64)

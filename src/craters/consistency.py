@@ -48,7 +48,7 @@ class FixMatch:
     pool_share: float
     labeled_share: float
     confidence_threshold: float = 0.95
-    unlabeled_ratio: int = 3
+    unlabeled_ratio: int = 2
     unlabeled_weight: float = 1.0
 
     def __call__(
@@ -61,17 +61,19 @@ class FixMatch:
         """Compare with the labels, and strongly with weakly changed patches."""
         count = len(images)
         weak, strong = self._draw(self.unlabeled_ratio * count, random)
-        batch = np.concatenate([normalize(images), weak, strong])
+        batch = np.concatenate([normalize(images), strong])
         with in_mixed_precision(self.config.mixed_precision):
+            with torch.no_grad():  # BatchNorm by this batch, as below: no lagging averages
+                theirs = network(torch.from_numpy(weak)).float()
             # One pass, so that BatchNorm sees labeled and unlabeled patches together.
             logits = network(torch.from_numpy(batch)).float()
-        ours, theirs, changed = logits.split([count, len(weak), len(strong)])
+        ours, changed = logits.split([count, len(strong)])
         targets = torch.from_numpy(labels.astype(np.float32))
         smooth = self.config.label_smoothing
         loss = functional.binary_cross_entropy_with_logits(
             ours, targets * (1 - smooth) + smooth / 2
         )
-        goals, weights = self._judge(torch.sigmoid(theirs.detach()))
+        goals, weights = self._judge(torch.sigmoid(theirs))
         unlabeled = functional.binary_cross_entropy_with_logits(changed, goals, weights)
         correct = ((ours.detach() > 0) == (targets > 0.5)).sum()
         return loss + self.unlabeled_weight * unlabeled, int(correct)

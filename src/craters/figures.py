@@ -28,7 +28,10 @@ def save_figure(path: Path, figure: Figure) -> None:
         figure.savefig(temporary, dpi=_DPI, metadata={"Software": None})
 
 
-def _new(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, np.ndarray]:
+def new_figure(
+    width: float, height: float, rows: int = 1, columns: int = 1
+) -> tuple[Figure, np.ndarray]:
+    """Make a figure of the house, in inches, and its axes as an array."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -45,10 +48,9 @@ def _tidy(axes: Axes) -> None:
 
 def learning_curve(phases: list[Phase]) -> Figure:
     """Draw loss and accuracy by epoch, a column a phase, with the kept epoch marked."""
-    figure, grid = _new(4.6 * len(phases), 6.2, 2, len(phases))
+    figure, grid = new_figure(4.6 * len(phases), 6.2, 2, len(phases))
     grid = grid.reshape(2, len(phases))
     titles = {
-        "supervised": "supervised",
         "initial": "first phase",
         "final": "last phase",
         "final_clean": "last phase, clean",
@@ -71,7 +73,8 @@ def learning_curve(phases: list[Phase]) -> Figure:
             axes.set_xlabel("epoch")
             axes.set_ylabel(word)
             _tidy(axes)
-        grid[0, column].set_title(titles[phase.name])
+        title = titles.get(phase.name, phase.name)
+        grid[0, column].set_title(f"{title}, first fold" if phase.is_cross_fitted else title)
         grid[0, column].legend(frameon=False)
     for row, limits in ((0, None), (1, (None, 1.0))):
         _share_limits(grid[row], limits)
@@ -88,10 +91,9 @@ def _share_limits(row: np.ndarray, limits: tuple[float | None, float] | None) ->
 
 def precision_recall(phases: list[Phase]) -> Figure:
     """Draw the precision-recall curve of each phase, its threshold marked."""
-    figure, (axes,) = _new(5.6, 4.8)
+    figure, (axes,) = new_figure(5.6, 4.8)
     colors = (GRAY, BLUE, ORANGE)
     names = {
-        "supervised": "network",
         "initial": "first network",
         "final": "last network",
         "final_clean": "last, clean",
@@ -106,7 +108,7 @@ def precision_recall(phases: list[Phase]) -> Figure:
             where="post",
             color=color,
             linewidth=1.7,
-            label=f"{names[phase.name]} (average precision {average:.3f})",
+            label=f"{names.get(phase.name, phase.name)} (average precision {average:.3f})",
         )
         axes.plot(
             phase.metrics.crater_recall,
@@ -149,7 +151,7 @@ def roc(
     >>> figure.axes[0].get_legend().get_texts()[0].get_text()
     'network (area 0.750)'
     """
-    figure, (axes,) = _new(5.0, 5.0)
+    figure, (axes,) = new_figure(5.0, 5.0)
     thresholds = (
         decision_threshold
         if isinstance(decision_threshold, dict)
@@ -199,7 +201,7 @@ def reliability_diagram(labels: np.ndarray, probability: np.ndarray, bins: int =
     points = calibration.reliability_points(labels, probability, bins)
     error = calibration.expected_calibration_error(labels, probability, bins)
     mean, quantile = calibration.calibration_floor(probability, bins)
-    figure, (axes, below) = _new(5.4, 6.2, 2, 1)
+    figure, (axes, below) = new_figure(5.4, 6.2, 2, 1)
     axes.get_gridspec().set_height_ratios([3.6, 1])
     axes.plot([0, 1], [0, 1], ":", color=GRAY, linewidth=1.2, label="perfect calibration")
     reach = [points.observed - points.low, points.high - points.observed]
@@ -249,7 +251,7 @@ def _stack_by_class(axes: Axes, labels: np.ndarray, probability: np.ndarray) -> 
 
 def confusion_matrix(metrics: evaluate.Metrics) -> Figure:
     """Draw counts and shares: rows true, columns predicted."""
-    figure, (axes,) = _new(5.2, 4.5)
+    figure, (axes,) = new_figure(5.2, 4.5)
     counts = np.asarray(metrics.confusion_matrix)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -288,7 +290,7 @@ def confusion_matrix(metrics: evaluate.Metrics) -> Figure:
 def contact_sheet(images: np.ndarray, captions: list[str], columns: int = 6) -> Figure:
     """Draw patches in a grid with a line under each; brightness 0..255 for all."""
     rows = max(1, -(-len(images) // columns))
-    figure, grid = _new(1.55 * columns, 1.9 * rows, rows, columns)
+    figure, grid = new_figure(1.55 * columns, 1.9 * rows, rows, columns)
     for axes in grid.ravel():
         axes.set_axis_off()
     for axes, image, caption in zip(grid.ravel(), images, captions, strict=False):
@@ -340,7 +342,7 @@ def plot_image_48x48(data: np.ndarray, n: int, path: str | Path | None = None) -
 
 
 def _in_memory() -> tuple[Figure, Axes]:
-    figure, (axes,) = _new(3.2, 3.4)
+    figure, (axes,) = new_figure(3.2, 3.4)
     return figure, axes
 
 

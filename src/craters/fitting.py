@@ -5,18 +5,19 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
 
+from craters.consistency import FixMatch
 from craters.distill import TEACHERS, Distillation
 from craters.networks import EnsembleNet, Network
 from craters.parallel import Task, Tell, run_tasks
 from craters.pseudo_label import TrainingSet
 from craters.recipes import TrainConfig, derive_seed, distillation_recipe, modern_recipe
 from craters.settings import RunConfig, usable_threads
-from craters.train import Examples, TrainState, build_network, fit
+from craters.train import Examples, Objective, TrainState, build_network, fit
 
 _BETWEEN_NEWS = 1.0  # seconds; few labels make many short epochs, and a state has megabytes
 _TEACHING = 100  # offset of the purposes that teachers' seeds are derived for
@@ -84,6 +85,26 @@ class NoStore:
 
 
 @dataclasses.dataclass(frozen=True)
+class Unlabeled:
+    """How a training learns from unlabeled patches.
+
+    Parameters
+    ----------
+    kind : {"fixmatch", "distillation"}
+        By agreement between changed pictures of a patch (`consistency.FixMatch`), or from the
+        answers of three networks that learned the labels (`distill.Distillation`).
+    pool : ndarray, shape (N, S, S), uint8
+    pool_share, labeled_share : float
+        Of craters, for "fixmatch"; above 0 and below 1.
+    """
+
+    kind: Literal["fixmatch", "distillation"]
+    pool: np.ndarray
+    pool_share: float = 0.5
+    labeled_share: float = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
 class Fitting:
     """One network's training, ready to be sent to another process.
 
@@ -101,6 +122,8 @@ class Fitting:
         Weights of `compact` networks that teach it; empty where labels do.
     pool : ndarray, shape (N, S, S), uint8
         What teachers are asked about beside the labeled patches.
+    agreement : Unlabeled or None
+        Of kind "fixmatch", where there is such an objective.
     """
 
     key: str
@@ -112,6 +135,7 @@ class Fitting:
     config: TrainConfig
     teachers: tuple[Weights, ...] = ()
     pool: np.ndarray | None = None
+    agreement: Unlabeled | None = None
 
 
 def fit_all(
@@ -142,20 +166,25 @@ def fit_all(
 
 def _fit(*, tell: Tell, fitting: Fitting, state: TrainState | None) -> TrainState:
     """Train one network, wherever this process is."""
-    build = build_network(fitting.network, fitting.side, fitting.symmetry)
-    objective = None
-    if fitting.teachers:
-        pool = fitting.train.images[:0] if fitting.pool is None else fitting.pool
-        objective = Distillation(_teacher(fitting), pool, fitting.config)
     return fit(
-        build,
+        build_network(fitting.network, fitting.side, fitting.symmetry),
         fitting.train,
         fitting.validation,
         fitting.config,
-        objective=objective,
+        objective=_objective(fitting),
         state=state,
         on_epoch=_Seldom(tell),
     )[1]
+
+
+def _objective(fitting: Fitting) -> Objective | None:
+    """Choose what a step lowers; None stands for the cross-entropy with the labels."""
+    if fitting.teachers:
+        pool = fitting.train.images[:0] if fitting.pool is None else fitting.pool
+        return Distillation(_teacher(fitting), pool, fitting.config)
+    if (found := fitting.agreement) is not None:
+        return FixMatch(found.pool, fitting.config, found.pool_share, found.labeled_share)
+    return None
 
 
 class _Seldom:
@@ -213,6 +242,8 @@ class Part:
         The phase's number, from which seeds are derived.
     is_early : bool
         Whether the original recipe's first-phase epochs and step size hold.
+    unlabeled : Unlabeled or None
+        How the pool is learned from; the teachers of a `dense` network learn so, too.
     """
 
     name: str
@@ -220,6 +251,7 @@ class Part:
     validation: TrainingSet | None
     purpose: int
     is_early: bool = False
+    unlabeled: Unlabeled | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,7 +264,7 @@ class Trainer:
     symmetry : tuple of str
         Transforms that keep the light.
     pool : ndarray, shape (N, S, S), uint8
-        Unlabeled patches, for distillation.
+        Unlabeled patches that `dense` networks are taught on.
     store : StateStore
     listener : Listener
     """
@@ -272,7 +304,7 @@ class Trainer:
         count = 0
         for part in parts:
             count += self.config.members * self._recipe(part, 0).epochs
-            if self.config.network == "dense":
+            if self._is_taught(part):
                 count += TEACHERS * self._teacher_fitting(part, 0).config.epochs
         return count
 
@@ -281,8 +313,9 @@ class Trainer:
         return fit_all(fittings, threads=threads, store=self.store, listener=self.listener)
 
     def _teachers(self, parts: Sequence[Part]) -> dict[str, tuple[Weights, ...]]:
-        """Train the teachers of each part, on its own labels alone."""
-        if self.config.network != "dense":
+        """Train the teachers of each part, on what that part may use."""
+        parts = [part for part in parts if self._is_taught(part)]
+        if not parts:
             return {}
         fittings = [
             self._teacher_fitting(part, number) for number in range(TEACHERS) for part in parts
@@ -295,6 +328,11 @@ class Trainer:
             )
             for part in parts
         }
+
+    def _is_taught(self, part: Part) -> bool:
+        """Tell whether other networks' answers are learned instead of labels."""
+        by_method = part.unlabeled is not None and part.unlabeled.kind == "distillation"
+        return by_method or self.config.network == "dense"
 
     def _teacher_fitting(self, part: Part, number: int) -> Fitting:
         seed = derive_seed(self.config.seed, _TEACHING + part.purpose, number)
@@ -321,8 +359,12 @@ class Trainer:
             ),
             config=self._recipe(part, number),
             teachers=teachers,
-            pool=self.pool if teachers else None,
+            pool=self._taught_on(part) if teachers else None,
+            agreement=None if teachers else _agreement(part),
         )
+
+    def _taught_on(self, part: Part) -> np.ndarray:
+        return self.pool if part.unlabeled is None else part.unlabeled.pool
 
     def _recipe(self, part: Part, number: int) -> TrainConfig:
         config = self.config
@@ -334,9 +376,14 @@ class Trainer:
                 batch_size=config.batch_size,
                 seed=seed,
             )
-        make = distillation_recipe if config.network == "dense" else modern_recipe
+        make = distillation_recipe if self._is_taught(part) else modern_recipe
         side = part.train.images.shape[1]
         return make(len(part.train), side, seed=seed, symmetry=self.symmetry)
+
+
+def _agreement(part: Part) -> Unlabeled | None:
+    found = part.unlabeled
+    return found if found is not None and found.kind == "fixmatch" else None
 
 
 def _key(name: str, number: int) -> str:

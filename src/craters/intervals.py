@@ -145,6 +145,72 @@ def bootstrap_interval(
     )
 
 
+def paired_bootstrap(
+    labels: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    statistic: str = "macro_f1",
+    groups: np.ndarray | None = None,
+    *,
+    draws: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, Interval]:
+    """Compare two predictions of the same patches: each draw holds the same patches for both.
+
+    Parameters
+    ----------
+    labels : ndarray, shape (N,)
+        0 or 1, both present.
+    first, second : ndarray, shape (N,)
+        Probabilities of "with crater"; decisions are taken at 0.5.
+    statistic : str
+        One of `STATISTICS`.
+    groups : ndarray, shape (N,), optional
+        Source image of each patch: whole groups are drawn.
+    draws : int
+    level : float
+    seed : int
+
+    Returns
+    -------
+    difference : float
+        First minus second.
+    interval : Interval
+        Of the difference. It tells of other patches, not of other trainings.
+
+    Raises
+    ------
+    DataError, ConfigError
+        As `bootstrap_interval`.
+
+    Examples
+    --------
+    >>> labels = np.repeat([0, 1], 50)
+    >>> right, wrong = labels * 0.8 + 0.1, np.where(np.arange(100) % 4, labels, 1 - labels)
+    >>> difference, interval = paired_bootstrap(labels, right, wrong, "accuracy")
+    >>> round(difference, 2), interval.low > 0.1
+    (0.26, True)
+    """
+    _check_request(statistic, draws, level)
+    column, ours = check_predictions(labels, first, both_classes=True)
+    theirs = check_predictions(labels, second, both_classes=True)[1]
+    units = None if groups is None else _number_groups(groups, column)
+    figures = [weighted_statistic(statistic, column, values, 0.5) for values in (ours, theirs)]
+
+    def gain(weights: np.ndarray) -> float:
+        return figures[0](weights) - figures[1](weights)
+
+    drawn = _draw_weights(column, units, draws, np.random.default_rng(seed))
+    found = np.array([gain(weights) for weights in drawn if _has_both(column, weights)])
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    what = "patches, within classes" if units is None else "groups"
+    count = None if units is None else int(units.max()) + 1
+    method = f"paired percentile bootstrap over {what}"
+    interval = Interval(float(low), float(high), level, method, count, draws - len(found))
+    return gain(np.ones(len(column), np.int64)), interval
+
+
 def _check_request(statistic: str, draws: int, level: float) -> None:
     if statistic not in STATISTICS:
         raise ConfigError(f"statistic is {statistic!r}, expected one of {', '.join(STATISTICS)}")

@@ -3,121 +3,47 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
-from craters import evaluate, patches, pseudo_label, scores, splits
+from craters import crossfit, evaluate, patches, pseudo_label, scores, semi_supervised, splits
 from craters.augment import SymmetryReport, choose_symmetry
 from craters.calibration import LEAST_PATCHES, fit_temperature
 from craters.fitting import Listener, NoStore, Part, Silence, StateStore, Trainer
 from craters.job_data import JobData
+from craters.job_result import JobResult, Phase
 from craters.networks import Network
 from craters.patches import PatchSet
 from craters.pseudo_label import TrainingSet
 from craters.recipes import derive_seed
+from craters.semi_supervised import CrossFit, Learned
 from craters.settings import RunConfig, usable_threads
 from craters.train import TrainState, predict_logits, sigmoid, torch_threads
+from craters.verdict import SUPERVISED
 
 ONE_SIDED = 0.02  # share of the rarer answer below which a network is called one-sided
 WORTH_A_WARNING = 0.05  # change of the crater share that is told as a shift
 
-_SPLIT, INITIAL, FINAL, _RESPLIT, _REFIT = range(5)  # purposes that seeds are derived for
+COMPARING = ("auto", *semi_supervised.METHODS)  # methods that are compared with supervised
+
+_SPLIT, INITIAL, FINAL, _RESPLIT, _REFIT, _MEASURED = range(
+    6
+)  # purposes that seeds are derived for
 
 
-@dataclasses.dataclass(frozen=True)
-class Phase:
-    """One trained network with what it was chosen by.
+def check_data(data: JobData, config: RunConfig) -> None:
+    """Refuse data that cannot be split as the settings ask for, before anything is trained.
 
-    Parameters
-    ----------
-    name : str
-        "initial", "final", "final_clean" beside the original protocol's, or "supervised".
-    network : Network
-    state : TrainState
-        History, kept epoch and restarts.
-    train, validation : TrainingSet
-    logits, probability : ndarray, shape (n,), float32
-        Of "with crater", on the validation patches; probability of a last phase is after its
-        temperature, as predictions are.
-    metrics : evaluate.Metrics
-        On the validation patches, by `probability`.
+    Raises
+    ------
+    DataError
+        When a class or a source image is too rare.
     """
-
-    name: str
-    network: Network
-    state: TrainState
-    train: TrainingSet
-    validation: TrainingSet
-    logits: np.ndarray
-    probability: np.ndarray
-    metrics: evaluate.Metrics
-
-
-@dataclasses.dataclass(frozen=True)
-class JobResult:
-    """Everything that a job found; nothing of it is written yet.
-
-    Parameters
-    ----------
-    config : RunConfig
-    data : JobData
-    split_rule, final_split_rule : str
-        How validation was drawn for the first and the last phase.
-    phases : list of Phase
-        In the order of training: "initial", "final" and, under the original protocol,
-        "final_clean"; or "supervised" alone.
-    network : Network
-        Predicts the test set and is kept as the model. For the method "supervised" it was trained
-        on all human labels, so no figure here is its own.
-    temperature : float
-        Fitted on the validation patches of `final`; 1 for the original network, which is left as
-        its script left it.
-    decision_threshold : float
-        Of the last phase and of predictions: given, or chosen on validation for `config.aim`.
-    symmetry : SymmetryReport
-    labeled : TrainingSet
-        Every label that the last phase may have used: human, then pseudo.
-    pool_probability, test_probability : ndarray, float32
-        Of "with crater": the pool by the first phase's network, the test set by `network`.
-    test_predicted : ndarray, int32
-    test_metrics : evaluate.Metrics or None
-        Where the truth of the test set is at hand.
-    """
-
-    config: RunConfig
-    data: JobData
-    split_rule: str
-    final_split_rule: str
-    phases: list[Phase]
-    network: Network
-    temperature: float
-    decision_threshold: float
-    symmetry: SymmetryReport
-    labeled: TrainingSet
-    pool_probability: np.ndarray
-    test_probability: np.ndarray
-    test_predicted: np.ndarray
-    test_metrics: evaluate.Metrics | None
-
-    @property
-    def initial(self) -> Phase:
-        """The first phase."""
-        return self.phases[0]
-
-    @property
-    def final(self) -> Phase:
-        """The phase whose validation figures are the headline."""
-        return self.phases[min(1, len(self.phases) - 1)]
-
-    @property
-    def final_clean(self) -> Phase | None:
-        """Under the original protocol, the last phase as the clean protocol does it."""
-        return self.phases[2] if len(self.phases) > 2 else None
-
-    @property
-    def n_pseudo(self) -> int:
-        """Pseudo-labels that were added."""
-        return int((self.labeled.origin == pseudo_label.PSEUDO).sum())
+    if config.method in COMPARING:
+        crossfit.draw_folds(data.train, data.pool, 0)
+    else:
+        draw_split(data, config)
 
 
 def draw_split(data: JobData, config: RunConfig) -> splits.Split:
@@ -168,18 +94,20 @@ def run_phases(
 def _run_phases(
     data: JobData, config: RunConfig, store: StateStore, listener: Listener
 ) -> JobResult:
-    split = draw_split(data, config)
     _tell_data(data, listener)
     human = pseudo_label.human_only(data.train)
     symmetry = _symmetry(data.train, config, listener)
     trainer = Trainer(config, symmetry.allowed, data.pool.images, store, listener)
     job = _Job(config, listener, symmetry, trainer)
+    if config.method in COMPARING:
+        return _compared(job, data)
+    split = draw_split(data, config)
     fit_on = pseudo_label.take(human, split.train)
     choose_by = pseudo_label.take(human, split.validation)
     listener.say(f"Validation: {len(choose_by)} human-labeled patches, {split.rule}.")
     if config.method == "supervised":
         first, network = _supervised(job, fit_on, choose_by, human)
-        return _conclude(job, data, split, [first], network, human, split.rule)
+        return _conclude(job, data, split.rule, [first], network, human, split.rule)
     early = Part("initial", fit_on, choose_by, INITIAL, is_early=True)
     late = Part("final", fit_on, choose_by, FINAL)
     listener.plan(
@@ -196,7 +124,7 @@ def _run_phases(
     last = [
         job.measure(part, *found) for part, found in zip(parts, trainer.train(*parts), strict=True)
     ]
-    return _conclude(job, data, split, [first, *last], last[0].network, labeled, rule)
+    return _conclude(job, data, split.rule, [first, *last], last[0].network, labeled, rule)
 
 
 def _supervised(
@@ -216,6 +144,54 @@ def _supervised(
     return job.measure(part, *found[0]), found[-1][0]
 
 
+def _compared(job: _Job, data: JobData) -> JobResult:
+    """Learn from the pool by a method, or by the one that `auto` chooses; measure it in folds.
+
+    One `compact` network a fold judges the methods. Where another network is to be kept, it is
+    measured on the first of these folds.
+    """
+    config, listener, trainer = job.config, job.listener, job.trainer
+    found = semi_supervised.learn(config.method, data.train, data.pool, _judging(trainer))
+    _tell_learned(found, listener)
+    kept = Part("refit", found.labeled, None, _REFIT, unlabeled=found.unlabeled)
+    phases = [job.cross_fitted(found.supervised, data.train)]
+    if found.method != SUPERVISED:
+        phases.append(job.cross_fitted(found.measured, data.train))
+    rule = found.folds.rule
+    if trainer.config == _judging(trainer).config:
+        network = trainer.train(kept)[0][0]
+    else:
+        part = dataclasses.replace(found.measured.parts[0], name="measured", purpose=_MEASURED)
+        (measured, state), (network, _) = trainer.train(part, kept)
+        phases = [phases[0], job.measure(part, measured, state)]
+        rule = f"the first of {rule}"
+    first = found.folds.rule
+    return _conclude(job, data, first, phases, network, found.labeled, rule, found)
+
+
+def _judging(trainer: Trainer) -> Trainer:
+    """Train one `compact` network where the settings ask for more."""
+    config = dataclasses.replace(trainer.config, network="compact", members=1)
+    return dataclasses.replace(trainer, config=config)
+
+
+def _tell_learned(found: Learned, listener: Listener) -> None:
+    """Say what the pool holds, what was tried, and what came of it."""
+    if found.share is not None:
+        listener.say(found.share.sentence)
+    for verdict in found.verdicts.values():
+        listener.say(verdict.sentence)
+    if found.choice is not None:
+        listener.say(f"Method auto: {found.choice.reason}")
+    for one in found.rounds:
+        listener.say(
+            f"Round {one.number}: {one.with_crater} pseudo-labels with and "
+            f"{one.without_crater} without crater."
+        )
+    if found.method == "self-training" and not found.rounds[-1].with_crater:
+        listener.warn("no patch of one class is sure enough: no pseudo-label was given.")
+
+
 def _add_pseudo_labels(
     pool: PatchSet, network: Network, config: RunConfig, *starts: TrainingSet
 ) -> tuple[TrainingSet, ...]:
@@ -229,7 +205,13 @@ def _add_pseudo_labels(
     )
 
 
-def kept_network(labeled: PatchSet, pool: PatchSet, config: RunConfig) -> Network:
+def kept_network(
+    labeled: PatchSet,
+    pool: PatchSet,
+    config: RunConfig,
+    *,
+    on_share: Callable[[float], None] | None = None,
+) -> Network:
     """Train the network that a run would keep, without what only serves to measure it.
 
     Parameters
@@ -240,6 +222,8 @@ def kept_network(labeled: PatchSet, pool: PatchSet, config: RunConfig) -> Networ
         Unlabeled patches.
     config : RunConfig
         `data` and `out` are not touched.
+    on_share : callable, optional
+        Told the estimated share of craters in the pool, where the method estimates it.
 
     Returns
     -------
@@ -252,6 +236,8 @@ def kept_network(labeled: PatchSet, pool: PatchSet, config: RunConfig) -> Networ
     """
     config = dataclasses.replace(config, aim=None)  # a threshold is no part of the network
     with torch_threads(usable_threads(config)):
+        if config.method in COMPARING:
+            return _compared_network(labeled, pool, config, on_share)
         if config.method != "supervised" or config.network == "original":
             nothing = labeled.take(np.arange(1))  # a test set that nobody asks about
             data = JobData(labeled, pool, nothing)
@@ -263,14 +249,31 @@ def kept_network(labeled: PatchSet, pool: PatchSet, config: RunConfig) -> Networ
         return trainer.train(Part("refit", human, None, _REFIT))[0][0]
 
 
+def _compared_network(
+    labeled: PatchSet,
+    pool: PatchSet,
+    config: RunConfig,
+    on_share: Callable[[float], None] | None,
+) -> Network:
+    """Train what `_compared` would keep, without a verdict where nothing hangs on it."""
+    symmetry = _symmetry(labeled, config, Silence())
+    trainer = Trainer(config, symmetry.allowed, pool.images)
+    found = semi_supervised.learn(config.method, labeled, pool, _judging(trainer), judge=False)
+    if on_share is not None and found.share is not None:
+        on_share(found.share.share)
+    kept = Part("refit", found.labeled, None, _REFIT, unlabeled=found.unlabeled)
+    return trainer.train(kept)[0][0]
+
+
 def _conclude(
     job: _Job,
     data: JobData,
-    split: splits.Split,
+    split_rule: str,
     phases: list[Phase],
     network: Network,
     labeled: TrainingSet,
     final_rule: str,
+    learned: Learned | None = None,
 ) -> JobResult:
     """Settle the threshold, predict the pool and the test set, and gather everything."""
     config = job.config
@@ -291,7 +294,7 @@ def _conclude(
     return JobResult(
         config=config,
         data=data,
-        split_rule=split.rule,
+        split_rule=split_rule,
         final_split_rule=final_rule,
         phases=[*phases[:place], *last],
         network=network,
@@ -305,6 +308,7 @@ def _conclude(
         test_metrics=(
             evaluate.measure(data.test.labels, test_probability, threshold) if has_truth else None
         ),
+        learned=learned,
     )
 
 
@@ -367,6 +371,19 @@ class _Job:
         return Phase(
             part.name, network, state, part.train, validation, logits, probability, metrics
         )
+
+    def cross_fitted(self, found: CrossFit, labeled: PatchSet) -> Phase:
+        """Measure a method on all human labels, each predicted without its fold."""
+        network, state = found.first
+        human = pseudo_label.human_only(labeled)
+        probability = sigmoid(found.logits)
+        metrics = evaluate.measure(human.labels, probability, self.config.threshold_final)
+        name = found.method
+        self._warn_if_one_sided(name, evaluate.decide(probability, self.config.threshold_final))
+        return Phase(
+            name, network, state, found.parts[0].train, human, found.logits, probability, metrics,
+            is_cross_fitted=True,
+        )  # fmt: skip
 
     def _warn_if_one_sided(self, name: str, called: np.ndarray) -> None:
         """Tell of a network that is alive and yet says nearly the same of every patch."""

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from craters import calibration, evaluate, figures, files, patches, scores
+from craters import calibration, evaluate, figures, files, patches, report_unlabeled, scores
 from craters.patches import CLASS_NAMES
 from craters.pseudo_label import PSEUDO, TrainingSet
 
 if TYPE_CHECKING:
+    from craters.job_result import JobResult, Phase
     from craters.networks import LayerRow
-    from craters.phases import JobResult, Phase
 
 WHY_PROTOCOLS_DIFFER = (
     "They differ because protocol 'original' draws validation again after pseudo-labels were "
@@ -35,7 +35,7 @@ _PHASE_WORDS = {
     "initial": "first phase",
     "final": "last phase",
     "final_clean": "last phase, protocol clean",
-    "supervised": "supervised",
+    "measured": "kept kind of network",
 }
 
 
@@ -56,12 +56,7 @@ def summary_lines(found: dict[str, Any]) -> list[str]:
         lines += _phase_lines(name, row)
     if found["why_protocols_differ"]:
         lines.append(found["why_protocols_differ"])
-    pseudo = found["pseudo_labels"]
-    if pseudo:
-        lines.append(
-            f"Pseudo-labels: {pseudo['added_without_crater']} of {pseudo['pool']} extra patches, "
-            "all 'without crater'."
-        )
+    lines += report_unlabeled.lines(found)
     if found["refit"]:
         lines.append(REFIT)
     if found["threshold_chosen_for"]:
@@ -80,11 +75,15 @@ def _phase_lines(name: str, row: dict[str, Any]) -> list[str]:
     pseudo = row["n_validation_pseudo"]
     whose = f"{pseudo} of them pseudo-labeled" if pseudo else "all human-labeled"
     return [
-        f"Validation, {_PHASE_WORDS[name]} (epoch {row['best_epoch']} kept, n = {row['n']}, "
+        f"Validation, {_phase_word(name)} (epoch {row['best_epoch']} kept, n = {row['n']}, "
         f"{whose}, threshold {row['decision_threshold']:.4g}):",
         _figures_line(row),
         *_interval_lines(row),
     ]
+
+
+def _phase_word(name: str) -> str:
+    return _PHASE_WORDS.get(name, name)
 
 
 def _interval_lines(row: dict[str, Any]) -> list[str]:
@@ -135,8 +134,9 @@ def summary(result: JobResult) -> dict[str, Any]:
         "refit": is_refitted(result),
         "members": result.config.members,
         "symmetry": dataclasses.asdict(result.symmetry),
-        "pseudo_labels": _pseudo_summary(result),
+        "pseudo_labels": report_unlabeled.pseudo_labels(result),
         "class_balance": balance(result),
+        **report_unlabeled.summary(result),
         "test": _test_summary(result),
         "test_called_with_crater": int(result.test_predicted.sum()),
         "prediction_sets": scores.set_shares(
@@ -190,18 +190,6 @@ def _calibration(result: JobResult) -> dict[str, Any] | None:
     }
 
 
-def _pseudo_summary(result: JobResult) -> dict[str, Any] | None:
-    """Count the pseudo-labels, for methods that give any."""
-    if result.config.method == "supervised":
-        return None
-    return {
-        "threshold": result.config.pseudo_threshold,
-        "pool": len(result.pool_probability),
-        "added_without_crater": result.n_pseudo,
-        "added_with_crater": 0,
-    }
-
-
 def _phase_summary(phase: Phase) -> dict[str, Any]:
     return dataclasses.asdict(phase.metrics) | {
         "best_epoch": phase.state.best_epoch,
@@ -215,7 +203,13 @@ def _phase_summary(phase: Phase) -> dict[str, Any]:
 def balance(result: JobResult) -> dict[str, dict[str, float | int]]:
     """Count the classes of every array, before and after pseudo-labels."""
     rows = {name: patches.class_counts(found.labels) for name, found in result.data.sets.items()}
-    if len(result.phases) == 1:
+    if result.learned is not None:
+        rows["labels, held out in folds"] = patches.class_counts(result.final.validation.labels)
+        for one in result.learned.rounds:
+            counts = np.repeat([0, 1], [one.without_crater, one.with_crater])
+            rows[f"pseudo-labels of round {one.number}"] = patches.class_counts(counts)
+        rows["training, kept network"] = patches.class_counts(result.labeled.labels)
+    elif len(result.phases) == 1:
         rows["training"] = patches.class_counts(result.final.train.labels)
         rows["validation"] = patches.class_counts(result.final.validation.labels)
     else:
@@ -241,8 +235,8 @@ def origins_csv(result: JobResult) -> str:
     """Write where every label of the last phase came from, and in which part it stands."""
     everything: TrainingSet = result.labeled
     parts = {
-        "initial": _membership(result.initial),
-        "final": _membership(result.final),
+        "initial": report_unlabeled.membership(result.initial),
+        "final": report_unlabeled.membership(result.final),
     }
     rows = []
     for position, name in enumerate(everything.ids):
@@ -260,11 +254,6 @@ def origins_csv(result: JobResult) -> str:
         )
     header = ["id", "label", "origin", "round", "probability", "initial_part", "final_part"]
     return _csv(header, rows)
-
-
-def _membership(phase: Phase) -> dict[str, str]:
-    parts = dict.fromkeys(phase.train.ids, "train")
-    return parts | dict.fromkeys(phase.validation.ids, "validation")
 
 
 def predictions_csv(result: JobResult) -> str:
@@ -296,12 +285,13 @@ def write_figures(result: JobResult, folder: Path, names: dict[str, str]) -> dic
     folder : Path
     names : dict
         File name for each of `learning_curve`, `precision_recall`, `confusion_matrix` and, where
-        wanted, `roc`, `reliability` and `mistakes`.
+        wanted, `roc`, `reliability`, `mistakes`, `pool` and `borderline`.
 
     Returns
     -------
     dict of Path
-        The files by the same keys; `mistakes` is left out where nothing is wrong.
+        The files by the same keys; `mistakes`, `pool` and `borderline` are left out where there
+        is nothing to show.
     """
     drawn = {
         "learning_curve": lambda: figures.learning_curve(result.phases),
@@ -312,6 +302,8 @@ def write_figures(result: JobResult, folder: Path, names: dict[str, str]) -> dic
             result.final.validation.labels, result.final.probability
         ),
         "mistakes": lambda: mistakes(result.final),
+        "pool": lambda: report_unlabeled.draw_pool(result),
+        "borderline": lambda: report_unlabeled.draw_borderline(result),
     }
     written = {}
     for key, name in names.items():
@@ -325,11 +317,8 @@ def write_figures(result: JobResult, folder: Path, names: dict[str, str]) -> dic
 def _roc(phases: list[Phase]) -> Any:
     """Draw the curve of each phase, its own threshold marked."""
     return figures.roc(
-        {
-            _PHASE_WORDS[phase.name]: (phase.validation.labels, phase.probability)
-            for phase in phases
-        },
-        {_PHASE_WORDS[phase.name]: phase.metrics.decision_threshold for phase in phases},
+        {_phase_word(phase.name): (phase.validation.labels, phase.probability) for phase in phases},
+        {_phase_word(phase.name): phase.metrics.decision_threshold for phase in phases},
     )
 
 
@@ -387,7 +376,7 @@ def html_report(
             name: row["no_interval"] or f"intervals are {_by(row)}" for name, row in scored.items()
         },
         balance=balance(result),
-        phase_words=_PHASE_WORDS,
+        phase_words={name: _phase_word(name) for name in found["phases"]},
         pictures=embedded,
         facts=facts,
         layers=result.network.layers(),

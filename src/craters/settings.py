@@ -17,7 +17,7 @@ from craters.calibration import parse_aim
 from craters.errors import ConfigError
 
 Protocol = Literal["clean", "original"]
-Method = Literal["original", "supervised"]
+Method = Literal["auto", "supervised", "original", "self-training", "fixmatch", "distillation"]
 NetworkName = Literal["original", "compact", "dense"]
 
 ENV_PREFIX = "CRATERS_"
@@ -34,9 +34,12 @@ class RunConfig:
         Folder of Xtrain1, Ytrain1, Xtrain1_extra and Xtest1 (.npy or .npz).
     out : Path
         The run folder, which must not exist yet.
-    method : {"supervised", "original"}
+    method : {"auto", "supervised", "original", "self-training", "fixmatch", "distillation"}
         "supervised": train on the human labels, and once more on all of them, validation
-        included. "original": train, add pseudo-labels "without crater", train again.
+        included. "original": train, add pseudo-labels "without crater", train again. The others
+        learn from the unlabeled patches as `semi_supervised` says, and are compared with
+        "supervised" in folds of the labels; "auto" tries those that suit the number of labels and
+        keeps "supervised" where no gain is likely.
     network : {"compact", "dense", "original"}
         The small residual network; the one that scans whole images exactly, taught by three
         `compact` networks on labels and unlabeled patches; or the original script's network with
@@ -74,7 +77,7 @@ class RunConfig:
 
     data: Path
     out: Path
-    method: Method = "supervised"
+    method: Method = "auto"
     network: NetworkName = "compact"
     members: int = 1
     symmetry: SymmetryChoice = "auto"
@@ -103,8 +106,18 @@ class RunConfig:
             expected = " or ".join(map(repr, typing.get_args(choices)))
             self._check(name, getattr(self, name) in typing.get_args(choices), expected)
         self._check("members", 1 <= self.members <= 20, "1 to 20")
-        if self.method == "supervised" and self.protocol == "original":
+        if self.method != "original" and self.protocol == "original":
             raise ConfigError("protocol 'original' is of the method 'original' only")
+        if self.network == "original" and self.method not in ("original", "supervised"):
+            raise ConfigError(
+                f"method {self.method!r} goes with the networks 'compact' and 'dense' only",
+                "With --network original, name --method supervised or original.",
+            )
+        if self.method == "distillation" and self.network == "dense":
+            raise ConfigError(
+                "network 'dense' learns by distillation already",
+                "Name --method supervised, or fixmatch for its teachers.",
+            )
         for name in ("initial_lr", "final_lr"):
             self._check(name, 0 < getattr(self, name) <= 1, "above 0 and at most 1")
         for name in ("initial_epochs", "final_epochs", "batch_size"):

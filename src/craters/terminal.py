@@ -11,19 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from craters.errors import CratersError, MissingExtraError
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from craters.train import TrainState
 
 _EXTRAS = {
@@ -36,6 +29,8 @@ _EXTRAS = {
     "onnxscript": "train",
     "PIL": "train",
     "jinja2": "train",
+    "starlette": "review",
+    "uvicorn": "review",
     "rasterio": "geo",
     "pyproj": "geo",
     "pyogrio": "geo",
@@ -67,6 +62,8 @@ class TerminalListener:
     """
 
     def __init__(self, *, quiet: bool = False, layers: bool = False, stderr: bool = True) -> None:
+        from rich.console import Console  # late: not every command tells of progress
+
         self.console = Console(stderr=stderr, highlight=False, soft_wrap=True)
         self.quiet = quiet
         self.layers = layers
@@ -78,6 +75,15 @@ class TerminalListener:
 
     def __enter__(self) -> TerminalListener:
         if self.console.is_terminal and not self.quiet:
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                Progress,
+                TextColumn,
+                TimeElapsedColumn,
+                TimeRemainingColumn,
+            )
+
             self.bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -98,7 +104,9 @@ class TerminalListener:
 
     def plan(self, epochs: int) -> None:
         """Learn how many epochs all trainings have together, for the time left."""
-        self.total, self.started = epochs, time.monotonic()
+        if not self.total:
+            self.started = time.monotonic()
+        self.total = epochs
         if self.bar is not None:
             self.bar.update(self.bar.task_ids[0], total=epochs)
 

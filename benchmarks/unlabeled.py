@@ -1,0 +1,160 @@
+"""What unlabeled patches are worth: methods against `supervised`, over label budgets and pools."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+import harness
+from craters import files
+from harness import Bench, Row, RowStore
+
+NAME = "unlabeled"
+TITLE = "What unlabeled patches are worth"
+DRAWS = 10
+
+_TITLES = {"macro_f1": ["macro F1, held-out places", 4], "share_error": ["error of the share", 3]}
+_MODULES = (
+    "augment", "class_share", "consistency", "crossfit", "distill", "fitting", "networks",
+    "patches", "phases", "pseudo_label", "recipes", "semi_supervised", "splits", "train",
+)  # fmt: skip
+
+# Data, labels, methods beside `supervised`; in the order of the work.
+ROWS: tuple[tuple[str, int, tuple[str, ...]], ...] = (
+    ("nanedi west", 50, ("fixmatch",)),
+    ("nanedi center", 50, ("fixmatch",)),
+    ("themis48", 50, ("fixmatch",)),
+    ("nanedi west", 100, ("fixmatch",)),
+    ("nanedi center", 100, ("fixmatch",)),
+    ("themis48", 100, ("fixmatch",)),
+    ("themis48", 250, ("fixmatch", "distillation")),
+)
+
+
+def run(bench: Bench, say: Callable[[str], None]) -> Row | None:
+    """Do the missing trainings; a quick call shows what is stored."""
+    if not bench.full:
+        return harness.tell_stored(NAME, say)
+    from craters.parallel import Task, run_tasks
+    from unlabeled_cells import train_cell
+
+    store, rows, waiting = RowStore(NAME), {}, {}
+    for cell in cells(min(DRAWS, bench.seeds)):
+        row = None if bench.again else store.find(_key(bench, cell))
+        if row is None:
+            waiting["/".join(map(str, cell))] = cell
+        else:
+            rows[cell] = row
+    tasks = [
+        Task(key, train_cell, {"data": bench.data, "cell": cell}) for key, cell in waiting.items()
+    ]
+    for key, row in run_tasks(tasks, threads=len(harness.usable_cpus())):
+        cell = waiting[key]
+        store.add(_key(bench, cell), row)
+        rows[cell] = row
+        say(f"{key}: macro F1 {row['macro_f1']:.4f}, {row['seconds']:.0f} s")
+        harness.write_result(NAME, _result(rows))
+    return _result(rows)
+
+
+def cells(draws: int) -> list[tuple[str, int, str, int]]:
+    """List data, labels, method and draw of every training, draw by draw in each row."""
+    return [
+        (data, labels, method, draw)
+        for data, labels, methods in ROWS
+        for draw in range(draws)
+        for method in ("supervised", *methods)
+    ]
+
+
+def _key(bench: Bench, cell: tuple[str, int, str, int]) -> Row:
+    data, labels, method, draw = cell
+    code = [path for path in harness.package_modules() if path.stem in _MODULES]
+    code.append(Path(__file__).with_name("unlabeled_cells.py"))
+    settings: Row = {"data": data, "labels": labels}
+    if data.startswith("nanedi"):
+        settings["sha256"] = files.sha256_of(region_file(bench.data, data))
+    return harness.row_key(bench, method, draw, settings, harness.versions(), code)
+
+
+def region_file(data: Path, name: str) -> Path:
+    """Find the file of a region of Nanedi, beside the folder of the themis48 arrays."""
+    return data.parent / "nanedi28" / f"{name.split()[1]}.npz"
+
+
+def _result(rows: dict[tuple[str, int, str, int], Row]) -> Row:
+    """Lay each method beside `supervised` of the same draws."""
+    contenders, findings = [], []
+    for data, labels, methods in ROWS:
+        name = f"{data}, {labels} labels"
+        for method in ("supervised", *methods):
+            found = _of(rows, data, labels, method)
+            if found:
+                label = f"{name}: {method}"
+                base = method == "supervised"
+                contenders.append(harness.contender(label, found, ("macro_f1",), baseline=base))
+        for method in methods:
+            told = _difference(
+                _of(rows, data, labels, method), _of(rows, data, labels, "supervised")
+            )
+            if told is not None:
+                findings.append(f"{name}: {method} {told}")
+        findings += _shares(rows, data, labels)
+    return {
+        "title": TITLE,
+        "about": [
+            "Each draw takes so many labels from all but one held-out fold (Nanedi: the official "
+            "folds, exact and near copies of the held-out fold left out; themis48: folds of whole "
+            "regions), in the class shares of the labeled set, and measures the kept network on "
+            "the held-out fold. Whatever a method does with labels counts against the budget. The "
+            "pool is the rest of the training folds (Nanedi) or Xtrain1_extra without the held-out "
+            "regions (themis48), in which about one patch in ten holds a crater. Differences are "
+            "paired by draw; the interval is the t interval over draws.",
+        ],
+        "command": f".venv/bin/python benchmarks/bench.py full --only {NAME}",
+        "settings": {"draws": DRAWS, "network": "compact"},
+        "hardware": harness.hardware(),
+        "versions": harness.versions(),
+        "titles": _TITLES,
+        "tables": {"Macro F1 on the held-out fold": ("macro_f1",)},
+        "contenders": contenders,
+        "comparisons": [],
+        "findings": findings,
+    }
+
+
+def _of(rows: dict, data: str, labels: int, method: str) -> dict[int, Row]:
+    return {cell[3]: row for cell, row in rows.items() if cell[:3] == (data, labels, method)}
+
+
+def _difference(ours: dict[int, Row], theirs: dict[int, Row]) -> str | None:
+    """Say the paired difference over the draws that both have."""
+    from craters.intervals import paired_difference
+
+    both = sorted(set(ours) & set(theirs))
+    if len(both) < 2:
+        return None
+    found = paired_difference(
+        [ours[draw]["macro_f1"] for draw in both], [theirs[draw]["macro_f1"] for draw in both]
+    )
+    mean, low, high = (100 * value for value in (found.mean, found.low, found.high))
+    return f"{mean:+.1f} points to supervised (95 % {low:+.1f} to {high:+.1f}, n = {len(both)})"
+
+
+def _shares(rows: dict, data: str, labels: int) -> list[str]:
+    """Say how far the estimated share of craters in the pool was from the truth."""
+    found = [
+        row["share"] - row["true_share"]
+        for cell, row in rows.items()
+        if cell[:2] == (data, labels) and row.get("true_share") is not None and "share" in row
+    ]
+    if not found:
+        return []
+    errors = 100 * np.array(found)
+    return [
+        f"{data}, {labels} labels: the pool's share of craters was estimated "
+        f"{errors.mean():+.1f} points off on average, {np.abs(errors).mean():.1f} in absolute "
+        f"terms (n = {len(errors)})"
+    ]

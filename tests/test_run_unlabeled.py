@@ -1,0 +1,196 @@
+"""Runs whose methods learn from the unlabeled patches: folders, verdicts, origins, resuming."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from craters import fitting, phases, verdict
+from craters.checkpoint import load_state
+from craters.classifier import Classifier
+from craters.errors import DataError
+from craters.evaluate import measure
+from craters.job_data import read_job_data
+from craters.patches import UNLABELED
+from craters.phases import kept_network, run_phases
+from craters.run import run_job
+from craters.settings import RunConfig
+from craters.train import predict_logits
+
+from .conftest import write_job
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("modern_recipe", "distillation_recipe"):
+        recipe = getattr(fitting, name)
+        monkeypatch.setattr(
+            fitting, name,
+            lambda *args, recipe=recipe, **more: dataclasses.replace(
+                recipe(*args, **more), epochs=6
+            ),
+        )  # fmt: skip
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    folder = write_job(tmp_path / "DATA", side=28, n=120, groups=True)
+    np.save(folder / "groups_extra.npy", np.array([f"other_{row // 4}" for row in range(60)]))
+    return folder
+
+
+def config_for(data: Path, method: str, **changes) -> RunConfig:
+    plain = RunConfig(data, data.parent / "RUN", method=method, network="compact", threads=1)
+    return dataclasses.replace(plain, **changes)
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_a_fixmatch_run_is_measured_on_every_label_and_says_whether_it_helped(data: Path) -> None:
+    result = run_phases(read_job_data(data), config_for(data, "fixmatch"))
+    assert [phase.name for phase in result.phases] == ["supervised", "fixmatch"]
+    assert all(phase.is_cross_fitted for phase in result.phases)
+    assert len(result.final.validation) == 120
+    assert result.network is not result.final.network
+    outcome = run_job(config_for(data, "fixmatch"))
+    told = outcome.metrics["verdict"]
+    labels = result.final.validation.labels
+    scored = [measure(labels, phases.sigmoid(phase.logits)).macro_f1 for phase in result.phases]
+    assert told["reference_value"] == pytest.approx(scored[0])
+    assert told["value"] == pytest.approx(scored[1])
+    assert told["difference"] == pytest.approx(scored[1] - scored[0])
+    assert told["low"] <= told["difference"] <= told["high"]
+    assert (told["n_labels"], told["n_folds"], told["n_seeds"]) == (120, 3, 1)
+    share = outcome.metrics["class_share"]
+    assert share["low"] <= share["share"] <= share["high"]
+    assert share["n_pool"] > 0
+    assert outcome.metrics["pseudo_labels"] is None
+    assert outcome.metrics["validation_rule"]["final"].startswith("3 folds of whole source images")
+    page = (outcome.folder / "report.html").read_text()
+    assert told["sentence"] in page
+    assert share["sentence"] in page
+    assert "pool.png" in {path.name for path in (outcome.folder / "figures").iterdir()}
+    model = Classifier.load(outcome.folder / "model")
+    images = np.load(data / "Xtest1.npy").reshape(-1, 28, 28)
+    probability = np.load(outcome.folder / "probabilities.npy")
+    assert np.abs(model.predict_proba(images) - probability).max() < 1e-5
+    assert np.allclose(probability, result.test_probability)
+
+
+def test_a_self_training_run_tells_the_origin_of_every_label(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("craters.pseudo_label.CONFIDENCE", 0.6)
+    outcome = run_job(config_for(data, "self-training"))
+    pseudo = outcome.metrics["pseudo_labels"]
+    assert [row["number"] for row in pseudo["rounds"]] == [1, 2]
+    assert pseudo["added_with_crater"] == pseudo["rounds"][-1]["with_crater"] > 0
+    rows = rows_of(outcome.folder / "origins.csv")
+    human = [row for row in rows if row["origin"] == "human"]
+    given = [row for row in rows if row["origin"] == "pseudo"]
+    truth = np.load(data / "Ytrain1.npy")
+    assert [int(row["label"]) for row in human] == truth.tolist()
+    assert {row["final_part"] for row in human} == {"held out once"}
+    assert {row["final_part"] for row in given} == {""}
+    assert len(given) == pseudo["added_with_crater"] + pseudo["added_without_crater"]
+    for row in given:
+        probability = float(row["probability"])
+        assert (row["label"] == "1") == (probability > 0.5)
+        assert max(probability, 1 - probability) >= 0.6 - 1e-6
+    shares = outcome.metrics["class_balance"]
+    assert shares["pseudo-labels of round 2"]["with_crater"] == pseudo["added_with_crater"]
+    assert (outcome.folder / "figures" / "borderline.png").is_file()
+
+
+def test_auto_that_abstains_keeps_the_network_of_supervised(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verdict, "SURE_ENOUGH", 1.1)
+    outcome = run_job(config_for(data, "auto"))
+    assert outcome.metrics["auto"]["method"] == "supervised"
+    (name,) = outcome.metrics["tried"]
+    assert name in verdict.candidates(120)
+    assert (
+        f"Method auto took <b>supervised</b>. {name} gained"
+        in (outcome.folder / "report.html").read_text()
+    )
+    plain = run_job(config_for(data, "supervised", out=data.parent / "PLAIN"))
+    kept = [path / "model" / "model.safetensors" for path in (outcome.folder, plain.folder)]
+    assert kept[0].read_bytes() == kept[1].read_bytes()
+
+
+def test_a_comparison_trains_the_network_that_a_run_keeps(data: Path) -> None:
+    job = read_job_data(data)
+    hidden = dataclasses.replace(job.pool, labels=np.full(60, UNLABELED, np.int8))
+    for method in ("fixmatch", "self-training", "distillation"):
+        config = config_for(data, method)
+        alone = kept_network(job.train, hidden, config)
+        whole = run_phases(job, config).network
+        images = job.test.images
+        assert np.array_equal(predict_logits(alone, images), predict_logits(whole, images))
+
+
+def test_another_network_is_measured_on_the_first_fold(data: Path) -> None:
+    result = run_phases(read_job_data(data), config_for(data, "distillation", members=2))
+    assert [phase.name for phase in result.phases] == ["supervised", "measured"]
+    assert len(result.final.network.members) == len(result.network.members) == 2
+    assert not set(result.final.train.ids) & set(result.final.validation.ids)
+    assert result.final_split_rule.startswith("the first of 3 folds")
+    assert len(result.final.validation) < 60
+
+
+def test_a_killed_run_goes_on_to_the_same_end(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run_job(config_for(data, "fixmatch", out=data.parent / "WHOLE"))
+    save = phases.Trainer.train
+
+    def dying(self, *parts):
+        if parts[0].name == "refit":
+            raise KeyboardInterrupt
+        return save(self, *parts)
+
+    monkeypatch.setattr(phases.Trainer, "train", dying)
+    config = config_for(data, "fixmatch")
+    with pytest.raises(KeyboardInterrupt):
+        run_job(config)
+    left = sorted(path.stem for path in (data.parent / ".RUN.unfinished").glob("*.safetensors"))
+    assert left == sorted(
+        f"{method}-fold{n}" for method in ("supervised", "fixmatch") for n in (1, 2, 3)
+    )
+    state = load_state(data.parent / ".RUN.unfinished" / "fixmatch-fold1.safetensors")
+    assert state.finished
+    monkeypatch.setattr(phases.Trainer, "train", save)
+    again = run_job(config, resume=True)
+    for name in ("probabilities.npy", "metrics.json", "origins.csv"):
+        assert (again.folder / name).read_bytes() == (whole.folder / name).read_bytes()
+
+
+def test_too_few_labels_are_refused_before_anything_is_written(data: Path) -> None:
+    labels = np.zeros(120, np.int32)
+    labels[:2] = 1
+    np.save(data / "Ytrain1.npy", labels)
+    with pytest.raises(DataError, match="--method supervised"):
+        run_job(config_for(data, "auto"))
+    assert not list(data.parent.glob(".RUN*"))
+
+
+def test_the_original_method_has_a_verdict_too(data: Path) -> None:
+    config = config_for(
+        data, "original", network="original", initial_epochs=4, final_epochs=3, initial_lr=0.006
+    )
+    outcome = run_job(config)
+    told, rows = outcome.metrics["verdict"], outcome.metrics["phases"]
+    assert told["method"] == "original"
+    assert told["reference"] == "the first phase"
+    assert told["difference"] == pytest.approx(
+        rows["final"]["macro_f1"] - rows["initial"]["macro_f1"]
+    )
+    text = json.dumps(outcome.metrics)
+    assert told["sentence"] in text
