@@ -1,4 +1,4 @@
-"""The audit: planted label flips on themis48, the copies of Nanedi, 100,000 patches."""
+"""The audit: flipped labels, copies and what it finds on real arrays, 100,000 patches."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ REGIONS = ("west", "center")
 _TRAINING = (
     "audit_labels", "augment", "kfold", "networks", "patches", "recipes", "splits", "train",
 )  # fmt: skip
-_SEARCH = ("audit_copies", "splits")
+_MANY = (
+    "audit", "audit_copies", "audit_findings", "audit_pixels", "audit_report", "audit_shift",
+    "patches", "splits",
+)  # fmt: skip
 _TITLES = {
     "found": [f"share of the flipped in the top {LOOKED_AT:.0%}", 3],
     "top_5": ["share of the flipped in the top 5 %", 3],
@@ -44,7 +47,7 @@ def run(bench: Bench, say: Callable[[str], None]) -> Row | None:
     if not bench.full:
         return harness.tell_stored(NAME, say)
     flips = {draw: score(bench, draw, rows) for draw, rows in _trained(bench, say).items()}
-    return _result(flips, _copies(bench, say), _timed(bench, say))
+    return _result(flips, _copies(bench, say), _timed(bench, say), _examined(bench, say))
 
 
 # Flipped labels
@@ -161,7 +164,7 @@ def _copies(bench: Bench, say: Callable[[str], None]) -> dict[int, Row]:
     """Hold the search against a comparison of all pairs of West and Center, pixel by pixel."""
     from craters.audit_copies import search_copies
 
-    paths = [bench.data.parent / "nanedi28" / f"{region}.npz" for region in REGIONS]
+    paths = nanedi_paths(bench)
     if not all(path.is_file() for path in paths):
         say(f"left out: {paths[0].parent} does not hold {' and '.join(p.name for p in paths)}")
         return {}
@@ -221,42 +224,45 @@ def plant(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return equal, near
 
 
-def search_many(path: Path, out: Path) -> None:
-    """Search stored patches for copies; a process of its own, whose memory is measured."""
-    from craters.audit_copies import search_copies
+def audit_many(folder: Path, out: Path) -> None:
+    """Audit stored arrays without trainings; a process of its own, whose memory is measured."""
+    from craters.audit import AuditConfig, run_audit
 
-    images = np.load(path)
     clock = time.perf_counter()
-    found = search_copies(images, threads=len(harness.usable_cpus()))
+    found = run_audit(AuditConfig(folder, repeats=0, threads=len(harness.usable_cpus())))
     seconds = time.perf_counter() - clock
-    np.savez(out, repeated=found.is_repeated, near=found.is_near, seconds=seconds)
+    copies = found.findings.copies
+    np.savez(out, repeated=copies.is_repeated, near=copies.is_near, seconds=seconds)
 
 
 def _timed(bench: Bench, say: Callable[[str], None], count: int = PATCHES) -> dict[int, Row]:
-    """Search so many patches, in rounds; planted copies have to be found."""
+    """Audit so many patches, in rounds; planted copies have to be found."""
     store, rows = RowStore(NAME), {}
     for number in range(ROUNDS):
         settings = {"patches": count, "cpus": len(harness.usable_cpus())}
-        key = harness.row_key(bench, "search", number, settings, harness.versions(), _code(_SEARCH))
+        key = harness.row_key(bench, "many", number, settings, harness.versions(), _code(_MANY))
         row = None if bench.again else store.find(key)
         if row is None:
-            row = measure_search(count)
+            row = measure_audit(count)
             store.add(key, row)
         say(f"{count:,} patches: {row['wall_s']:.0f} s, {row['peak_mib']:.0f} MiB")
         rows[number] = row
     return rows
 
 
-def measure_search(count: int) -> Row:
-    """Measure one search in a process of its own."""
+def measure_audit(count: int) -> Row:
+    """Measure one audit in a process of its own: a tenth of the patches is labeled, at random."""
     work = harness.WORK / NAME
-    work.mkdir(parents=True, exist_ok=True)
-    path, out = work / f"patches-{count}.npy", work / f"found-{count}.npz"
+    folder, out = work / f"many-{count}", work / f"found-{count}.npz"
+    folder.mkdir(parents=True, exist_ok=True)
     images = synthetic(count)
     equal, near = plant(images)
-    np.save(path, images)
+    labeled = count // 10
+    np.save(folder / "Xtrain1.npy", images[:labeled].reshape(labeled, -1))
+    np.save(folder / "Ytrain1.npy", np.arange(labeled) % 2)
+    np.save(folder / "Xtrain1_extra.npy", images[labeled:].reshape(count - labeled, -1))
     del images
-    command = [sys.executable, __file__, str(path), str(out)]
+    command = [sys.executable, __file__, str(folder), str(out)]
     usage = harness.measure_process(command, work / "log.txt", cpus=harness.usable_cpus())
     found = np.load(out)
     return {
@@ -268,10 +274,77 @@ def measure_search(count: int) -> Row:
     }
 
 
-def _result(flips: dict[int, Row], copies: dict[int, Row], timed: dict[int, Row]) -> Row:
+# Real arrays
+
+
+def _examined(bench: Bench, say: Callable[[str], None]) -> dict[str, Row]:
+    """Audit the real arrays as `craters audit` does; finished trainings lie in work/audit."""
+    from craters.audit import AuditConfig, run_audit
+
+    folders = {"themis48": bench.data}
+    paths = nanedi_paths(bench)
+    if all(path.is_file() for path in paths):
+        folders["Nanedi, West and Center"] = _write_nanedi(paths)
+    found = {}
+    for name, folder in folders.items():
+        out = harness.WORK / NAME / name.partition(",")[0].lower()
+        settings = AuditConfig(folder, out, threads=len(harness.usable_cpus()))
+        found[name] = run_audit(settings, resume=True, say=say).summary
+    return found
+
+
+def nanedi_paths(bench: Bench) -> list[Path]:
+    """Name the files of Nanedi, which may be absent."""
+    return [bench.data.parent / "nanedi28" / f"{region}.npz" for region in REGIONS]
+
+
+def _write_nanedi(paths: list[Path]) -> Path:
+    """Write the regions of Nanedi as one labeled set in the layout of a job."""
+    folder = harness.WORK / NAME / "nanedi-data"
+    folder.mkdir(parents=True, exist_ok=True)
+    regions = [np.load(path) for path in paths]
+    images = [region["X"].reshape(len(region["X"]), -1) for region in regions]
+    np.save(folder / "Xtrain1.npy", np.concatenate(images))
+    np.save(folder / "Ytrain1.npy", np.concatenate([region["y"] for region in regions]))
+    return folder
+
+
+def _say_examined(name: str, found: Row) -> str:
+    """Say what an audit found, in one line."""
+    labels, labeled = found["labels"], found["arrays"]["labeled"]["n"]
+    flawed = {
+        flaw: sum(counts[flaw] for counts in found["flawed"].values())
+        for flaw in found["flawed"]["labeled"]
+    }
+    parts = [
+        f"{labels['suspected']} of {labeled:,} labels are suspected, about "
+        f"{labels['estimated_errors']:.0f} expected to be wrong (accuracy out of fold "
+        f"{labels['accuracy_out_of_fold']:.3f})"
+    ]
+    parts += [
+        f"{one['equal']:,} {one['of']} patches equal and {one['near']:,} more nearly equal to "
+        + ("another" if one["of"] == one["in"] else f"a patch of {one['in']}")
+        for one in found["copies"]
+    ]
+    parts.append(f"pairs of copies with different labels: {len(found['conflicts'])}")
+    parts.append(", ".join(f"{n} {flaw}" for flaw, n in flawed.items() if n) or "no flawed patch")
+    parts += [
+        f"{one['first']} and {one['second']} can be told apart with area {one['area']:.2f} "
+        f"({one['interval']['low']:.2f} to {one['interval']['high']:.2f})"
+        for one in found["shifts"]
+    ]
+    return f"{name}: {'; '.join(parts)}."
+
+
+# What it all says
+
+
+def _result(
+    flips: dict[int, Row], copies: dict[int, Row], timed: dict[int, Row], examined: dict[str, Row]
+) -> Row:
     contenders = [
         harness.contender("5 % of themis48's labels flipped", flips, _FLIPS, False),
-        harness.contender(f"search of {PATCHES:,} patches", timed, (*_TIMES, *_COPIES), False),
+        harness.contender(f"audit of {PATCHES:,} patches", timed, (*_TIMES, *_COPIES), False),
     ]
     if copies:
         contenders.append(harness.contender("Nanedi, West and Center", copies, _COPIES, False))
@@ -282,8 +355,9 @@ def _result(flips: dict[int, Row], copies: dict[int, Row], timed: dict[int, Row]
             f"patch is predicted by one `compact` of {FOLDS}, trained on the flipped labels of "
             "other source images, and labels are ranked by the probability that they get.",
             "Copies of Nanedi are held against a comparison of all pairs.",
-            f"{PATCHES:,} patches are mixed from the procedural Mars; a twentieth are equal "
-            "copies, a twentieth near ones; near copies moved by one pixel are looked for, too.",
+            f"{PATCHES:,} patches are mixed from the procedural Mars, a tenth of them labeled; a "
+            "twentieth are equal copies, a twentieth near ones; near copies moved by one pixel are "
+            "looked for, too. No network is trained (`--repeats 0`); their time adds to it.",
         ],
         "command": f".venv/bin/python benchmarks/bench.py full --only {NAME}",
         "settings": {"draws": DRAWS, "folds": FOLDS, "flipped": FLIPPED, "patches": PATCHES},
@@ -293,7 +367,10 @@ def _result(flips: dict[int, Row], copies: dict[int, Row], timed: dict[int, Row]
         "tables": {"Flipped labels": _FLIPS, "Copies": _COPIES, "Time and memory": _TIMES},
         "contenders": contenders,
         "comparisons": [],
-        "findings": _findings(flips, copies, timed),
+        "findings": [
+            *_findings(flips, copies, timed),
+            *(_say_examined(name, found) for name, found in examined.items()),
+        ],
     }
 
 
@@ -304,7 +381,7 @@ def _findings(flips: dict[int, Row], copies: dict[int, Row], timed: dict[int, Ro
     lines = [
         f"Of the flipped labels, {mean:.1%} are in the audit's top {LOOKED_AT:.0%} ({DRAWS} draws: "
         f"{shares}).",
-        f"The search of {PATCHES:,} patches takes {slowest['wall_s']:.0f} s and "
+        f"The audit of {PATCHES:,} patches, without trainings, takes {slowest['wall_s']:.0f} s and "
         f"{slowest['peak_mib']:.0f} MiB at most, of {len(timed)} rounds; of the planted copies it "
         f"finds {slowest['equal']:.1%} of the equal and {slowest['near']:.1%} of the near ones.",
     ]
@@ -319,6 +396,6 @@ def _findings(flips: dict[int, Row], copies: dict[int, Row], timed: dict[int, Ro
 
 if __name__ == "__main__":
     if len(sys.argv) == 2:  # a trial: python benchmarks/audit.py COUNT
-        print(json.dumps(measure_search(int(sys.argv[1])), indent=2))
+        print(json.dumps(measure_audit(int(sys.argv[1])), indent=2))
     else:
-        search_many(Path(sys.argv[1]), Path(sys.argv[2]))
+        audit_many(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -35,7 +35,7 @@ SAME_EVERY_TIME = ("metrics.json", "history.csv", "origins.csv", "predictions.np
                    "models/model_final.h5", "model/model.onnx", "config.json",
                    "figures/learning_curve.png", "figures/confusion_matrix.png",
                    "figures/roc.png", "figures/reliability.png",
-                   "report.html", "manifest.json")  # fmt: skip
+                   "report.html", "manifest.json", "checks.json")  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +73,8 @@ def test_the_manifest_holds_what_is_there(finished: tuple[Path, Path]) -> None:
     data, out = finished
     manifest = json.loads((out / "manifest.json").read_text())
     written = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
-    assert set(manifest["outputs"]) == written - {"manifest.json", "times.json"}
+    unlisted = {"manifest.json", "times.json", "evaluations.jsonl"}
+    assert set(manifest["outputs"]) == written - unlisted
     for name, digest in manifest["outputs"].items():
         assert files.sha256_of(out / name) == digest
     assert set(manifest["inputs"]) == {path.name for path in data.iterdir()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,10 +16,18 @@ from craters.terminal import (
     settle_threads,
 )
 
+if TYPE_CHECKING:
+    from craters.checks import Check
+
+StrictOption = Annotated[
+    bool, typer.Option("--strict", help="End with code 7 where a severe check fired.")
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
     app.command("audit")(audit_command)
+    app.command("check")(check_command)
 
 
 def audit_command(
@@ -73,3 +81,49 @@ def audit_command(
         for folder, what in ((out, "Tables and sheets"), (fix, "Cleaned copies, left_out.csv")):
             if folder is not None:
                 typer.echo(f"{what}: {folder}")
+
+
+def check_command(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Where the run's arrays are now. [where it read them]")
+    ] = None,
+    strict: StrictOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Check a finished run again for what makes its figures doubtful.
+
+    Arrays are looked at only where they are still the ones that the run was made from. What each
+    check means stands in docs/checks.md.
+
+    \b
+    Examples:
+      craters check RUN
+      craters check RUN --data DATA --strict --json
+    """  # noqa: D301
+    with plain_errors():
+        from craters import checks, files
+
+        made = checks.run_checks(run, data_folder=data)
+        if json:
+            typer.echo(files.to_json({"run": run, "checks": checks.as_json(made)}))
+        else:
+            typer.echo("\n".join(checks.lines(made, everything=True)))
+        if strict:
+            refuse_severe(made)
+
+
+def refuse_severe(made: list[Check]) -> None:
+    """End with a code of its own where a severe check fired.
+
+    Raises
+    ------
+    CheckError
+    """
+    from craters.errors import CheckError
+
+    severe = [check.id for check in made if check.is_severe]
+    if severe:
+        raise CheckError(
+            f"--strict: severe checks fired: {', '.join(severe)}", "docs/checks.md says what to do."
+        )

@@ -6,6 +6,7 @@ CratersError            exit code 1
 ├── GeoError            4   coordinates or their system cannot be used
 ├── ModelError          5   a model is refused
 ├── ExistsError         6   something would be overwritten, or does not match
+├── CheckError          7   a severe check fired, and --strict was given
 ├── DeadNetworkError    1   training ended without a usable network
 └── MissingExtraError   2   an optional part of the package is not installed
 """
@@ -78,6 +79,12 @@ class ExistsError(CratersError):
     """Something would be overwritten, or what is there does not match."""
 
     exit_code = 6
+
+
+class CheckError(CratersError):
+    """A severe honesty check fired where that was not to be."""
+
+    exit_code = 7
 
 
 class DeadNetworkError(CratersError):

@@ -15,15 +15,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from craters import checkpoint, files, job_data, phases, report
+from craters import checkpoint, checks, files, job_data, ledger, phases, report
 from craters._version import __version__
+from craters.checks import Check
 from craters.classifier import write_model
 from craters.errors import DataError, ExistsError
 from craters.fitting import Listener, Silence
 from craters.interop import network_to_onnx, network_weights, over_images, write_keras_h5
+from craters.job_result import JobResult
 from craters.model_description import ModelDescription
 from craters.networks import OriginalNet
-from craters.phases import JobResult
 from craters.settings import RunConfig, usable_threads
 from craters.train import TrainState
 
@@ -34,6 +35,8 @@ _FIGURES = {
     "roc": "roc.png",
     "reliability": "reliability.png",
     "mistakes": "mistakes.png",
+    "pool": "pool.png",
+    "borderline": "borderline.png",
 }
 _PACKAGES = ("torch", "numpy", "scikit-learn", "scipy", "matplotlib", "h5py", "safetensors")
 _WITHOUT_WEIGHT = ("out", "data")  # settings that do not change what is computed
@@ -42,10 +45,11 @@ _AFTER_TRAINING = ("aim", "threshold_initial", "threshold_final")  # nor what is
 
 @dataclasses.dataclass(frozen=True)
 class RunOutcome:
-    """A finished run: its folder, and its figures as in metrics.json."""
+    """A finished run: its folder, its figures as in metrics.json, and the honesty checks."""
 
     folder: Path
     metrics: dict[str, Any]
+    checks: list[Check]
 
 
 class FolderStore:
@@ -103,7 +107,8 @@ def run_job(
     listener, clock = listener or Silence(), time.monotonic()
     _refuse_existing(config.out, resume, force)
     data = job_data.read_job_data(config.data)
-    phases.draw_split(data, config)  # refuses what cannot be split before anything is written
+    phases.check_data(data, config)  # before anything is written
+    looks = ledger.read_ledger(config.out)  # of a run that this one takes the place of
     inputs = {path.name: files.sha256_of(path) for path in job_data.input_files(config.data)}
     fingerprint = _fingerprint(config, inputs)
     if resume and config.out.exists():
@@ -115,11 +120,11 @@ def run_job(
         result = phases.run_phases(data, config, store=FolderStore(work), listener=listener)
         whole = work / "whole"
         shutil.rmtree(whole, ignore_errors=True)
-        metrics = _write_all(result, whole, inputs, fingerprint)
+        metrics, made = _write_all(result, whole, inputs, fingerprint, looks)
         files.write_json(whole / "times.json", _times(started, clock))
         _put_in_place(whole, config.out, force)
         shutil.rmtree(work)
-    return RunOutcome(config.out, metrics)
+    return RunOutcome(config.out, metrics, made)
 
 
 def _work_folder(out: Path) -> Path:
@@ -163,7 +168,7 @@ def _finished(out: Path, fingerprint: str, listener: Listener) -> RunOutcome:
         )
     shutil.rmtree(_work_folder(out), ignore_errors=True)  # killed between its last two steps
     listener.say(f"{out} is finished already; nothing was done.")
-    return RunOutcome(out, json.loads((out / "metrics.json").read_text()))
+    return RunOutcome(out, json.loads((out / "metrics.json").read_text()), checks.run_checks(out))
 
 
 def _open_work(
@@ -202,8 +207,12 @@ def _put_in_place(whole: Path, out: Path, force: bool) -> None:
 
 
 def _write_all(
-    result: JobResult, folder: Path, inputs: dict[str, str], fingerprint: str
-) -> dict[str, Any]:
+    result: JobResult,
+    folder: Path,
+    inputs: dict[str, str],
+    fingerprint: str,
+    looks: list[ledger.Evaluation],
+) -> tuple[dict[str, Any], list[Check]]:
     """Write every file of the run folder; the manifest, which lists the others, last."""
     config = result.config
     folder.mkdir()
@@ -218,6 +227,9 @@ def _write_all(
     files.write_text(folder / "predictions.csv", report.predictions_csv(result))
     _write_models(result, metrics, folder, inputs)
     pictures = report.write_figures(result, folder / "figures", _FIGURES)
+    _write_ledger(result, folder, looks)
+    made = checks.check_new_run(folder, result.data)
+    files.write_json(folder / checks.NAME, checks.as_json(made))
     hardware = describe_hardware()
     facts = {
         "craters": __version__,
@@ -225,7 +237,8 @@ def _write_all(
         "hardware": f"{hardware['processor']}, {hardware['usable_cpus']} usable CPUs",
         "torch threads": str(usable_threads(config)),
     }
-    files.write_text(folder / "report.html", report.html_report(result, metrics, pictures, facts))
+    told = metrics | {"checks_html": checks.to_html(made)}
+    files.write_text(folder / "report.html", report.html_report(result, told, pictures, facts))
     manifest = {
         "fingerprint": fingerprint,
         "craters": __version__,
@@ -236,7 +249,21 @@ def _write_all(
         "outputs": _hash_folder(folder),
     }
     files.write_json(folder / "manifest.json", manifest)
-    return metrics
+    return metrics, made
+
+
+def _write_ledger(result: JobResult, folder: Path, looks: list[ledger.Evaluation]) -> None:
+    """Enter the measurement of the test set beside those of the runs before at this place.
+
+    The same run made again looks at nothing new.
+    """
+    if result.test_metrics is None:
+        ledger.write_ledger(folder, looks)
+        return
+    n = len(result.data.test)
+    mine = ledger.make_entry("craters run", folder / "model", result.config.data, "test", n)
+    before = [entry for entry in looks if not ledger.is_same_look(entry, mine)]
+    ledger.write_ledger(folder, [*before, mine])
 
 
 def _write_models(
@@ -293,7 +320,9 @@ def _times(started: dict[str, Any], clock: float) -> dict[str, Any]:
 
 
 def _hash_folder(folder: Path) -> dict[str, str]:
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    paths = sorted(
+        path for path in folder.rglob("*") if path.is_file() and path.name != ledger.NAME
+    )
     return {str(path.relative_to(folder)): files.sha256_of(path) for path in paths}
 
 
