@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -127,3 +129,45 @@ def plain_scan(
             logits = network(kind, side)(torch.from_numpy(normalize(windows))).double().numpy()
         found[row] = np.where(np.array(share) <= max_gap, sigmoid(logits / temperature), np.nan)
     return found
+
+
+def gappy(height: int, width: int, seed: int) -> np.ndarray:
+    """Make an image with large gaps, thin gaps and specks of zeros."""
+    random = np.random.default_rng(seed)
+    pixels = noise(height, width, seed)
+    for _ in range(random.integers(0, 4)):
+        row, col = random.integers(0, height), random.integers(0, width)
+        pixels[row : row + random.integers(1, 40), col : col + random.integers(1, 40)] = 0
+    pixels[random.random(pixels.shape) < 0.01] = 0
+    return pixels
+
+
+def read_map(folder: Path) -> np.ndarray:
+    import rasterio
+
+    with rasterio.open(folder / "probability.tif") as dataset:
+        return dataset.read(1)
+
+
+def config(model: Path, image: Path, out: Path, **changes: object) -> Any:
+    from craters.scan_plan import ScanConfig
+
+    return ScanConfig((image,), model, out, **changes)  # type: ignore[arg-type]
+
+
+def same_results(one: Path, other: Path) -> None:
+    """Compare every file that two scans left."""
+    names = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
+    assert names == sorted(path.relative_to(other) for path in other.rglob("*") if path.is_file())
+    for name in names:
+        if name.suffix == ".gpkg":
+            assert rows_of(one / name) == rows_of(other / name)
+        else:
+            assert (one / name).read_bytes() == (other / name).read_bytes(), name
+
+
+def rows_of(path: Path) -> dict[str, list]:
+    with sqlite3.connect(path) as base:
+        listed = {row[0] for row in base.execute("SELECT table_name FROM gpkg_contents")}
+        tables = sorted(listed & {"detections", "windows", "footprint", "run"})
+        return {name: base.execute(f"SELECT * FROM {name}").fetchall() for name in tables}

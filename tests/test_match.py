@@ -4,7 +4,9 @@ import csv
 import itertools
 import json
 import math
+import sqlite3
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pyogrio
@@ -530,6 +532,12 @@ def test_layers_open_in_a_gis(tmp_path: Path) -> None:
             assert np.frombuffer(blob[5:21], "<f8").tolist() == [lon, lat]
     assert sizes == {"hits": 2, "false_detections": 2, "missed_craters": 2, "found_craters": 2,
                      "ignored_detections": 2, "ignored_craters": 2}  # fmt: skip
+    with sqlite3.connect(path) as base:
+        styles = dict(base.execute("SELECT f_table_name, styleQML FROM layer_styles"))
+    assert styles.keys() == sizes.keys()
+    assert len(set(styles.values())) == len(styles)  # each is told from the others
+    for text in styles.values():
+        ElementTree.fromstring(text.partition("\n")[2])
 
 
 def test_equal_inputs_give_equal_tables(tmp_path: Path) -> None:

@@ -21,14 +21,23 @@ from craters.errors import ConfigError, CratersError, DataError, ExistsError, Ge
 from craters.scan_grid import Blocks, Grid, plan_blocks
 
 from . import maps
-from .maps import SIDE, noise, plain_scan, write_raster
+from .maps import (
+    SIDE,
+    config,
+    gappy,
+    noise,
+    plain_scan,
+    read_map,
+    same_results,
+    write_raster,
+)
 
 rasterio = pytest.importorskip("rasterio", reason="rasterio is not installed")
 pytest.importorskip("onnx", reason="onnx is not installed")
 
 from craters.raster import Reader, ReadOptions, describe_image  # noqa: E402
 from craters.scan import scan_images  # noqa: E402
-from craters.scan_plan import ScanConfig, estimate, plan_scan  # noqa: E402
+from craters.scan_plan import estimate, plan_scan  # noqa: E402
 from craters.scan_predict import choose_stride, make_predictor, scan_block  # noqa: E402
 
 
@@ -40,43 +49,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scan_grid, "TILE", 56)
-
-
-def gappy(height: int, width: int, seed: int) -> np.ndarray:
-    """Make an image with large gaps, thin gaps and specks of zeros."""
-    random = np.random.default_rng(seed)
-    pixels = noise(height, width, seed)
-    for _ in range(random.integers(0, 4)):
-        row, col = random.integers(0, height), random.integers(0, width)
-        pixels[row : row + random.integers(1, 40), col : col + random.integers(1, 40)] = 0
-    pixels[random.random(pixels.shape) < 0.01] = 0
-    return pixels
-
-
-def read_map(folder: Path) -> np.ndarray:
-    with rasterio.open(folder / "probability.tif") as dataset:
-        return dataset.read(1)
-
-
-def config(model: Path, image: Path, out: Path, **changes: object) -> ScanConfig:
-    return ScanConfig((image,), model, out, **changes)  # type: ignore[arg-type]
-
-
-def same_results(one: Path, other: Path) -> None:
-    """Compare every file that two scans left."""
-    names = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
-    assert names == sorted(path.relative_to(other) for path in other.rglob("*") if path.is_file())
-    for name in names:
-        if name.suffix == ".gpkg":
-            assert rows_of(one / name) == rows_of(other / name)
-        else:
-            assert (one / name).read_bytes() == (other / name).read_bytes(), name
-
-
-def rows_of(path: Path) -> dict[str, list]:
-    with sqlite3.connect(path) as base:
-        tables = ("detections", "windows", "footprint", "run")
-        return {name: base.execute(f"SELECT * FROM {name}").fetchall() for name in tables}
 
 
 # --- geometry ----------------------------------------------------------------------------------
@@ -352,6 +324,11 @@ def test_the_report_warns_in_plain_words(tmp_path: Path) -> None:
     called = found["candidates"] / found["windows_with_value"]
     prior = min(max((called - 0.05) / 0.85, 0), 1)
     assert found["expected"]["prior"] == pytest.approx(prior)
+    # The estimate is of the model's own threshold, whatever the scan's is.
+    low = scan_images(config(model, image, tmp_path / "low", threshold=0.0)).summary
+    assert low["candidates"] == low["windows_with_value"] > low["called_by_model"]
+    assert low["expected"]["prior"] == found["expected"]["prior"]
+    assert not any("are called with crater" in text for text in low["warnings"])
 
 
 # --- what is refused ---------------------------------------------------------------------------

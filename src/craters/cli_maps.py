@@ -12,6 +12,21 @@ from craters.terminal import JsonOption, QuietOption, TerminalListener, plain_er
 
 _PARTIAL = 7  # exit code: some blocks failed
 
+_DaskOption = Annotated[
+    str,
+    typer.Option(
+        help="Let a Dask cluster work: its scheduler's address, or local: --workers processes."
+    ),
+]
+_DeviceOption = Annotated[
+    str, typer.Option(help="cpu: ONNX Runtime; cuda, cuda:1: torch on a GPU; torch: on the CPU.")
+]
+_PrecisionOption = Annotated[str, typer.Option(help="Of torch: bfloat16, or float32.")]
+_WindowsOption = Annotated[bool, typer.Option(help="Write the outlines of all candidates.")]
+_ParquetOption = Annotated[
+    bool, typer.Option("--parquet", help="Write detections.parquet (GeoParquet) too.")
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
@@ -77,6 +92,11 @@ def scan_command(
     workers: Annotated[int, typer.Option(help="Blocks worked on at once.")] = 1,
     threads: Annotated[int, typer.Option(help="CPUs for all workers; 0: all usable.")] = 0,
     memory: Annotated[float, typer.Option(help="Megabytes to stay within.")] = 1000.0,
+    dask: _DaskOption = "",
+    device: _DeviceOption = "cpu",
+    precision: _PrecisionOption = "bfloat16",
+    windows: _WindowsOption = True,
+    parquet: _ParquetOption = False,
     resume: Annotated[bool, typer.Option(help="Go on with an interrupted scan.")] = False,
     force: Annotated[bool, typer.Option(help="Move an earlier folder aside first.")] = False,
     dry_run: Annotated[
@@ -95,6 +115,7 @@ def scan_command(
       craters scan mosaic.tif --model RUN --out SCAN
       craters scan tiles/ --model RUN --out SCAN --workers 2 --dry-run
       craters scan mosaic.tif --model RUN --out SCAN --resume
+      craters scan mosaic.tif --model RUN --out SCAN --dask tcp://HOST:8786
     """  # noqa: D301
     with plain_errors():
         from craters.raster import ReadOptions
@@ -104,7 +125,7 @@ def scan_command(
         read = ReadOptions(crs, body, no_crs, _read_scale(scale), resolution, gap, band)
         config = ScanConfig(
             tuple(images), model, out, stride, threshold, merge, max_gap, dtype, read, workers,
-            threads, memory,
+            threads, memory, dask, device, precision, windows, parquet,
         )  # fmt: skip
         if dry_run:
             typer.echo("\n".join(estimate(plan_scan(config))))

@@ -222,3 +222,41 @@ def _embed_styles(path: Path, styles: dict[str, str]) -> None:
             "VALUES ('layer_styles', 'attributes', 'layer_styles')"
         )
     base.close()
+
+
+_STYLE = (
+    '<!DOCTYPE qgis PUBLIC "http://mrcc.com/qgis.dtd" "SYSTEM">\n<qgis version="3.28" '
+    'styleCategories="Symbology"><renderer-v2 type="singleSymbol"><symbols><symbol type="{kind}" '
+    'name="0" alpha="1"><layer class="{symbol}" enabled="1"><Option type="Map">{options}</Option>'
+    "</layer></symbol></symbols></renderer-v2></qgis>\n"
+)
+
+
+def point_style(color: str, *, shape: str = "circle", size: float = 4) -> str:
+    """Make a QGIS style (QML): points as empty marks.
+
+    Parameters
+    ----------
+    color : str
+        "R,G,B,A", each 0 to 255.
+    shape : str
+        As QGIS names markers: circle, cross2, diamond, ...
+    size : float
+        Millimetres on the screen.
+    """
+    options = {"name": shape, "color": "0,0,0,0", "outline_color": color, "outline_width": "0.5",
+               "size": f"{size:g}"}  # fmt: skip
+    return _style("marker", "SimpleMarker", options)
+
+
+def outline_style(color: str, width: float) -> str:
+    """Make a QGIS style (QML): polygons as outlines, `width` millimetres wide."""
+    options = {"style": "no", "outline_color": color, "outline_width": f"{width:g}"}
+    return _style("fill", "SimpleFill", options)
+
+
+def _style(kind: str, symbol: str, options: Mapping[str, str]) -> str:
+    listed = "".join(
+        f'<Option name="{name}" type="QString" value="{value}"/>' for name, value in options.items()
+    )
+    return _STYLE.format(kind=kind, symbol=symbol, options=listed)

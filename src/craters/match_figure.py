@@ -45,7 +45,7 @@ def draw(
     panels[0].set_xlabel(f"crater diameter, {unit} (ticks: bin edges)")
     _draw_curves(panels[1], panels[2], curve, rated)
     for axes in panels:
-        axes.set_ylim(0, 1.03)
+        axes.set_ylim(-0.12 if axes is panels[0] else 0, 1.03)  # room for counts below 0
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color="#e4e4e4", linewidth=0.7)
         axes.set_axisbelow(True)
@@ -70,7 +70,7 @@ def _draw_sizes(axes: Axes, by_size: dict[str, list[Bin]], rate: float, scale: f
     for one in by_size["all"]:
         at = math.sqrt(one.low * one.high) / scale
         axes.annotate(
-            f"n = {one.n}", (at, 0.02), xycoords=("data", "axes fraction"), ha="center",
+            f"n = {one.n}", (at, -0.07), xycoords="data", ha="center", va="center",
             fontsize=8, color=GRAY,
         )  # fmt: skip
     edges = [one.low for one in by_size["all"]] + [one.high for one in by_size["all"][-1:]]
@@ -78,7 +78,9 @@ def _draw_sizes(axes: Axes, by_size: dict[str, list[Bin]], rate: float, scale: f
         axes.set_xscale("log")
         axes.set_xticks(np.array(edges) / scale, [f"{e / scale:.3g}" for e in edges])
         axes.minorticks_off()
-        axes.legend(frameon=False, fontsize=9, loc="lower right", bbox_to_anchor=(1, 0.06))
+        axes.legend(
+            frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1), ncols=2
+        )  # above: points may be anywhere
     axes.set_ylabel("recall, with 95 % Wilson interval")
 
 

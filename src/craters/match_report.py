@@ -38,6 +38,16 @@ from craters.planet import Planet
 _GRID = (0.0, *(round(0.05 * step, 2) for step in range(1, 20)), 0.99)  # thresholds of a table
 _FEW_IMAGES = 20
 
+_GREEN, _RED, _BLUE, _GRAY = "27,120,55,255", "200,40,30,255", "40,90,160,255", "120,120,120,200"
+STYLES = {  # of the layers of match.gpkg, for QGIS
+    "hits": geo_files.point_style(_GREEN),
+    "false_detections": geo_files.point_style(_RED, shape="cross2"),
+    "missed_craters": geo_files.point_style(_BLUE, shape="diamond", size=5),
+    "found_craters": geo_files.point_style(_GREEN, shape="diamond", size=5),
+    "ignored_detections": geo_files.point_style(_GRAY, size=3),
+    "ignored_craters": geo_files.point_style(_GRAY, shape="diamond", size=3),
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Found:
@@ -112,7 +122,7 @@ def write_all(
         files.write_text(folder / "curve.csv", _csv(_curve_columns(curve)))
         if found.planet.is_known:
             parts = [iter([layer]) for layer in layers(found)]
-            geo_files.write_layers(folder / "match.gpkg", parts, found.planet, {})
+            geo_files.write_layers(folder / "match.gpkg", parts, found.planet, STYLES)
         figure = draw(curve, by_size, content["at_rate"], found.scale, found.unit)
         save_figure(folder / "match.png", figure)
         files.write_json(folder / "summary.json", content)
@@ -375,4 +385,4 @@ def _words(point: dict[str, Any]) -> str:
     text += f", {point['false_per_image']:.2f} false an image"
     if point["threshold"] is None:
         return f"{text}; no detection is left"
-    return f"{text}, threshold {point['threshold']:.3g}"
+    return f"{text}, threshold {point['threshold']:.5g}"

@@ -439,6 +439,8 @@ class Reader:
         ]
         target = np.s_[rows[0] - top : rows[1] - top, cols[0] - left : cols[1] - left]
         gap[target] = find_gaps(missing, image.gap)[inside]
+        if gap[target].all():
+            return pixels, gap
         pixels[target] = _filled(values[inside], missing[inside], gap[target], image.scale)
         return pixels, gap
 

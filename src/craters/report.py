@@ -31,6 +31,11 @@ REFIT = (
     "one that was trained without the validation patches."
 )
 
+REFIT_AFTER_FOLDS = (
+    "The network that predicts was trained once more, on all human labels; the figures are of "
+    "networks that were trained without the fold that they answer for."
+)
+
 _PHASE_WORDS = {
     "initial": "first phase",
     "final": "last phase",
@@ -58,7 +63,7 @@ def summary_lines(found: dict[str, Any]) -> list[str]:
         lines.append(found["why_protocols_differ"])
     lines += report_unlabeled.lines(found)
     if found["refit"]:
-        lines.append(REFIT)
+        lines.append(found["refit_remark"])
     if found["threshold_chosen_for"]:
         lines.append(
             f"The decision threshold {found['decision_threshold']:.4g} was chosen for "
@@ -132,6 +137,7 @@ def summary(result: JobResult) -> dict[str, Any]:
         "method": result.config.method,
         "network": result.config.network,
         "refit": is_refitted(result),
+        "refit_remark": refit_words(result),
         "members": result.config.members,
         "symmetry": dataclasses.asdict(result.symmetry),
         "pseudo_labels": report_unlabeled.pseudo_labels(result),
@@ -263,6 +269,13 @@ def predictions_csv(result: JobResult) -> str:
     return _csv(["id", "probability", "label"], rows)
 
 
+def refit_words(result: JobResult) -> str:
+    """Say whose the figures are; nothing, where they are of the network that predicts."""
+    if not is_refitted(result):
+        return ""
+    return REFIT_AFTER_FOLDS if result.final.is_cross_fitted else REFIT
+
+
 def is_refitted(result: JobResult) -> bool:
     """Tell whether the network that predicts is another one than the measured one."""
     return result.network is not result.final.network
@@ -380,7 +393,7 @@ def html_report(
         pictures=embedded,
         facts=facts,
         layers=result.network.layers(),
-        refit=REFIT if is_refitted(result) else "",
+        refit=found["refit_remark"],
         settings=dataclasses.asdict(result.config),
         css=(Path(__file__).parent / "templates" / "report.css").read_text(encoding="utf-8"),
     )

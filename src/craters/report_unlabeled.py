@@ -134,7 +134,10 @@ def draw_pool(result: JobResult) -> Figure | None:
     )
     share = result.learned.share if result.learned is not None else None
     if share is not None:
-        axes.set_title(share.sentence, fontsize=8)
+        text = f"about {share.share:.1%} craters, {share.level:.0%} interval"
+        axes.set_title(f"Pool: {text} {share.low:.1%} to {share.high:.1%}", fontsize=10)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(bottom=0.8)
     calibrated = ", calibrated at the pool's class share" if share is not None else ""
     axes.set_xlabel(f'probability of "with crater"{calibrated}')
     axes.set_ylabel("unlabeled patches")

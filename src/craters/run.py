@@ -289,7 +289,7 @@ def _write_models(
         temperature=result.temperature,
         conformal=report.conformal_scores(result),
         data=inputs,
-        metrics=metrics["phases"][result.final.name] | _remarks(result, metrics),
+        metrics=metrics["phases"][result.final.name] | _remarks(metrics),
         versions=package_versions() | {"craters": __version__},
         symmetry=network.symmetry,
     )
@@ -301,9 +301,9 @@ def _write_models(
     )
 
 
-def _remarks(result: JobResult, metrics: dict[str, Any]) -> dict[str, str]:
+def _remarks(metrics: dict[str, Any]) -> dict[str, str]:
     """Say beside the model's figures what makes them another network's, or flatter."""
-    found = {"remark": report.REFIT} if report.is_refitted(result) else {}
+    found = {"remark": metrics["refit_remark"]} if metrics["refit"] else {}
     if metrics["threshold_chosen_for"]:
         found |= {name: metrics[name] for name in ("threshold_chosen_for", "threshold_remark")}
     return found

@@ -14,10 +14,9 @@ from craters import files
 from craters.errors import ConfigError, ExistsError
 from craters.scan_grid import Blocks
 from craters.scan_plan import Plan, ScanConfig, plan_scan
-from craters.scan_predict import make_predictor
 from craters.scan_result import ScanOutcome, write_all
 from craters.scan_store import Ledger, Store
-from craters.scan_work import Job, Quiet, Teller, refuse_lost, run_blocks
+from craters.scan_work import Crew, Job, Quiet, Teller, ThreadCrew, refuse_lost, run_blocks
 
 
 def scan_images(
@@ -157,10 +156,19 @@ def _scan(plan: Plan, work: Path, ledger: Ledger, teller: Teller) -> ScanOutcome
         blocks = Blocks(plan.grids[number], *layout)
         jobs.append(Job(number, image, blocks, Store(work / f"logits-{number}.f32", blocks)))
     try:
-        predictors = [make_predictor(item, plan.stride) for item in plan.classifiers]
-        run_blocks(jobs, ledger, predictors, max_gap=plan.config.max_gap, teller=teller)
+        run_blocks(jobs, ledger, _crew(plan), teller)
         refuse_lost(jobs, ledger)
         return write_all(plan, work / "whole", jobs, ledger, teller)
     finally:
         for job in jobs:
             job.store.close()
+
+
+def _crew(plan: Plan) -> Crew:
+    """Choose who does the blocks; whoever it is, they do the same."""
+    config = plan.config
+    if not config.dask:
+        return ThreadCrew(plan.engine, config.workers, config.max_gap)
+    from craters.scan_dask import DaskCrew
+
+    return DaskCrew(config.dask, plan.engine, config.workers, config.max_gap)

@@ -29,30 +29,10 @@ _BAND = 256  # rows of windows at once: those of a tile of the map
 _CELLS = 1 << 22  # of a footprint, at most
 _WIDE = 0.5  # radians: larger footprints are cut, so that no piece goes half round the body
 
-_RED = "166,61,18,255"
 STYLES = {
-    "detections": (
-        '<!DOCTYPE qgis PUBLIC "http://mrcc.com/qgis.dtd" "SYSTEM">\n<qgis version="3.28" '
-        'styleCategories="Symbology"><renderer-v2 type="singleSymbol"><symbols><symbol type='
-        '"marker" name="0" alpha="1"><layer class="SimpleMarker" enabled="1"><Option type="Map">'
-        '<Option name="name" type="QString" value="circle"/><Option name="color" type="QString" '
-        f'value="0,0,0,0"/><Option name="outline_color" type="QString" value="{_RED}"/><Option '
-        'name="outline_width" type="QString" value="0.5"/><Option name="size" type="QString" '
-        'value="4"/></Option></layer></symbol></symbols></renderer-v2></qgis>\n'
-    )
-} | {
-    name: (
-        '<!DOCTYPE qgis PUBLIC "http://mrcc.com/qgis.dtd" "SYSTEM">\n<qgis version="3.28" '
-        'styleCategories="Symbology"><renderer-v2 type="singleSymbol"><symbols><symbol type="fill"'
-        ' name="0" alpha="1"><layer class="SimpleFill" enabled="1"><Option type="Map"><Option '
-        'name="style" type="QString" value="no"/><Option name="outline_color" type="QString" '
-        f'value="{color}"/><Option name="outline_width" type="QString" value="{width}"/></Option>'
-        "</layer></symbol></symbols></renderer-v2></qgis>\n"
-    )
-    for name, color, width in (
-        ("windows", "230,140,20,120", "0.2"),
-        ("footprint", "40,90,160,255", "0.4"),
-    )
+    "detections": geo_files.point_style("166,61,18,255"),
+    "windows": geo_files.outline_style("230,140,20,120", 0.2),
+    "footprint": geo_files.outline_style("40,90,160,255", 0.4),
 }
 MAP_STYLE = (
     '<!DOCTYPE qgis PUBLIC "http://mrcc.com/qgis.dtd" "SYSTEM">\n<qgis version="3.28" '
@@ -121,27 +101,34 @@ class Scanned:
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
-    """Windows of an image by what came out: all, with a value, candidates; and a histogram."""
+    """Windows of an image by what came out; and a histogram.
+
+    Candidates reach the scan's threshold; `called` reach the model's own, at which its recall and
+    false alarms are known.
+    """
 
     windows: int
     valued: int
     candidates: int
+    called: int
     histogram: np.ndarray
     total: float
 
 
 def write_probability(scanned: Scanned, path: Path, dtype: str, threshold: float) -> Counts:
     """Write the map of one image, and count what is in it."""
-    histogram, valued, candidates, total = np.zeros(BINS, np.int64), 0, 0, 0.0
+    histogram, valued, candidates, called, total = np.zeros(BINS, np.int64), 0, 0, 0, 0.0
+    own = np.float32(scanned.classifier.description.decision_threshold)
 
     def bands() -> Iterator[np.ndarray]:
-        nonlocal valued, candidates, total
+        nonlocal valued, candidates, called, total
         for first, last in scanned.bands():
             band = scanned.probability(first, last)
             seen = band[np.isfinite(band)]
             valued += len(seen)
             total += float(seen.sum(dtype=np.float64))
             candidates += int((seen >= np.float32(threshold)).sum())
+            called += int((seen >= own).sum())
             histogram[:] += np.histogram(seen, BINS, (0, 1))[0]
             yield band
 
@@ -161,7 +148,7 @@ def write_probability(scanned: Scanned, path: Path, dtype: str, threshold: float
         },
     )
     files.write_text(path.with_suffix(".qml"), MAP_STYLE)
-    return Counts(grid.rows * grid.columns, valued, candidates, histogram, total)
+    return Counts(grid.rows * grid.columns, valued, candidates, called, histogram, total)
 
 
 def catalogue(scanned: Scanned, rule: MergeRule) -> dict[str, np.ndarray]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import re
 import time
 from pathlib import Path
 
@@ -17,9 +18,10 @@ from craters.detections import MergeRule, merge_rule
 from craters.errors import ConfigError, GeoError
 from craters.raster import Image, Reader, ReadOptions, describe_image, find_images
 from craters.scan_grid import Blocks, Grid, plan_blocks
-from craters.scan_predict import choose_stride, make_predictor, scan_block
+from craters.scan_predict import DEVICES, PRECISIONS, Engine, choose_stride, scan_block
+from craters.scan_work import LOCAL
 
-_BASE, _ENGINE = 220 << 20, 130 << 20  # bytes that the program takes, and each worker's engine
+_BASE, _ENGINE = 220 << 20, 130 << 20  # bytes that a process takes, and each worker's engine
 _PER_PIXEL = 26  # bytes while a pixel is worked on, beside the stored value
 
 
@@ -47,11 +49,23 @@ class ScanConfig:
         Of the maps: float32, uint16 or uint8.
     read : ReadOptions
     workers : int
-        Threads that read and predict.
+        Threads that read and predict; processes, where `dask` is "local".
     threads : int
-        Processors for all of them together; 0: all that may be used.
+        Processors for all of them together; 0: all that may be used. With the address of a
+        cluster: processors for each of its threads, 0: one.
     memory : float
-        Megabytes that the whole scan should stay within.
+        Megabytes that the whole scan should stay within; with the address of a cluster, this
+        process and each thread of the cluster's workers.
+    dask : str
+        Address of a Dask scheduler, or "local"; empty: threads of this process.
+    device : str
+        What evaluates the network; see `scan_predict.Engine`.
+    precision : str
+        Of torch, where `device` is not "cpu".
+    windows : bool
+        Whether the outlines of all candidates are written.
+    parquet : bool
+        Whether detections are written as GeoParquet too.
     """
 
     images: tuple[Path, ...]
@@ -66,6 +80,11 @@ class ScanConfig:
     workers: int = 1
     threads: int = 0
     memory: float = 1000.0
+    dask: str = ""
+    device: str = "cpu"
+    precision: str = "bfloat16"
+    windows: bool = True
+    parquet: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_gap <= 1:
@@ -74,6 +93,12 @@ class ScanConfig:
             raise ConfigError(f"workers is {self.workers}, expected 1 to 256")
         if self.out.name in ("", ".", ".."):
             raise ConfigError(f"--out {self.out}: expected the name of a new folder")
+        if not re.fullmatch(r"cpu|torch|cuda(:\d+)?", self.device):
+            raise ConfigError(f"device is {self.device!r}, expected {DEVICES}")
+        if self.precision not in PRECISIONS:
+            raise ConfigError(
+                f"precision is {self.precision!r}, expected {' or '.join(PRECISIONS)}"
+            )
         geo_files.storage_error(self.dtype)
 
 
@@ -82,7 +107,8 @@ class Plan:
     """Everything that is settled before the first block."""
 
     config: ScanConfig
-    classifiers: list[Classifier]
+    classifier: Classifier
+    engine: Engine
     images: list[Image]
     grids: list[Grid]
     stride: int
@@ -90,14 +116,16 @@ class Plan:
     fingerprint: str
 
     @property
-    def classifier(self) -> Classifier:
-        """The model."""
-        return self.classifiers[0]
+    def on_cluster(self) -> bool:
+        """Whether blocks are done by a Dask cluster that somebody else started."""
+        return self.config.dask not in ("", LOCAL)
 
     def blocks(self, number: int) -> Blocks:
         """Cut an image so that all workers together stay within the memory."""
-        image, workers = self.images[number], self.config.workers
-        free = self.config.memory * 1e6 - _BASE - workers * _ENGINE
+        image, config = self.images[number], self.config
+        workers = 1 if self.on_cluster else config.workers
+        processes = 1 + workers if config.dask == LOCAL else 1
+        free = config.memory * 1e6 - processes * _BASE - workers * _ENGINE
         return plan_blocks(
             self.grids[number],
             memory=int(free / workers),
@@ -114,12 +142,14 @@ def plan_scan(config: ScanConfig) -> Plan:
     CratersError
         Whatever can be found wrong before anything is computed.
     """
-    cpus = config.threads or len(os.sched_getaffinity(0))
-    each = max(1, cpus // config.workers)
-    classifiers = [Classifier.load(config.model, threads=each) for _ in range(config.workers)]
-    first = classifiers[0]
+    _check_extras(config)
+    first = Classifier.load(config.model, threads=config.threads)
     description = first.description
     stride = choose_stride(first, config.stride)
+    engine = Engine(
+        os.path.abspath(config.model), first.sha256, stride, _threads_each(config),  # noqa: PTH100
+        config.device, config.precision,
+    )  # fmt: skip
     images = [
         describe_image(path, name, config.read, description.resolution)
         for path, name in find_images(list(config.images))
@@ -136,9 +166,34 @@ def plan_scan(config: ScanConfig) -> Plan:
         "max_gap": config.max_gap,
         "rule": dataclasses.asdict(rule),
         "dtype": config.dtype,
+        "arithmetic": engine.arithmetic,
+        "written": [config.windows, config.parquet],
     }
     fingerprint = hashlib.sha256(files.to_json(computed).encode()).hexdigest()
-    return Plan(config, classifiers, images, grids, stride, rule, fingerprint)
+    return Plan(config, first, engine, images, grids, stride, rule, fingerprint)
+
+
+def _threads_each(config: ScanConfig) -> int:
+    """Share the processors out to the predictors."""
+    if config.dask not in ("", LOCAL):
+        return max(1, config.threads)
+    return max(1, (config.threads or len(os.sched_getaffinity(0))) // config.workers)
+
+
+def _check_extras(config: ScanConfig) -> None:
+    """Refuse what needs a package or a device that is not there, before anything is done."""
+    if config.dask:
+        from craters.scan_dask import require_dask
+
+        require_dask()
+    if config.device != "cpu" and config.dask in ("", LOCAL):
+        from craters.scan_torch import check_device
+
+        check_device(config.device)
+    if config.parquet:
+        from craters.geo_parquet import require_parquet
+
+        require_parquet()
 
 
 def _refuse_mixed(images: list[Image]) -> None:
@@ -190,7 +245,7 @@ def _measure_speed(plan: Plan) -> float:
     grid = plan.grids[0]
     blocks = Blocks(grid, 1, 1)
     block = blocks[len(blocks) // 2]
-    predictor = make_predictor(plan.classifier, plan.stride)
+    predictor = plan.engine()
     reader = Reader(plan.images[0])
     try:
         if plan.classifier.description.stride:

@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from craters.classifier import Classifier
-from craters.errors import ConfigError
+from craters.classifier import Classifier, ModelDescription
+from craters.errors import ConfigError, ModelError
 from craters.gaps import box_sums
 from craters.raster import Reader
 from craters.scan_grid import Block, Grid
 
+DEVICES = "cpu, torch, cuda or cuda:NUMBER"
+PRECISIONS = ("float32", "bfloat16")
+
 _BATCH = 1024  # windows cut out at once
+
+
+class Network(Protocol):
+    """A trained network that is ready: a `Classifier`, or the same weights on a device."""
+
+    @property
+    def description(self) -> ModelDescription:
+        """What it takes."""
+        ...
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """Predict patches; see `Classifier.logits`."""
+        ...
+
+    def logit_maps(self, images: np.ndarray) -> np.ndarray:
+        """Predict every window of images; see `Classifier.logit_maps`."""
+        ...
 
 
 class Predictor(Protocol):
@@ -41,13 +63,13 @@ class DensePredictor:
 
     Parameters
     ----------
-    classifier : Classifier
+    classifier : Network
         With a stride of its own.
     stride : int
         Of the windows: a multiple of the network's.
     """
 
-    def __init__(self, classifier: Classifier, stride: int) -> None:
+    def __init__(self, classifier: Network, stride: int) -> None:
         self.classifier = classifier
         self.step = stride // (classifier.description.stride or stride)
 
@@ -62,12 +84,12 @@ class WindowPredictor:
 
     Parameters
     ----------
-    classifier : Classifier
+    classifier : Network
     stride : int
         Of the windows.
     """
 
-    def __init__(self, classifier: Classifier, stride: int) -> None:
+    def __init__(self, classifier: Network, stride: int) -> None:
         self.classifier, self.stride = classifier, stride
 
     def __call__(self, pixels: np.ndarray, wanted: np.ndarray) -> np.ndarray:
@@ -104,11 +126,62 @@ def choose_stride(classifier: Classifier, asked: int | None) -> int:
     return asked
 
 
-def make_predictor(classifier: Classifier, stride: int) -> Predictor:
+def make_predictor(classifier: Network, stride: int) -> Predictor:
     """Make the predictor that suits the network."""
     if classifier.description.stride:
         return DensePredictor(classifier, stride)
     return WindowPredictor(classifier, stride)
+
+
+@dataclasses.dataclass(frozen=True)
+class Engine:
+    """How a worker comes by its predictor; plain values, so that any process can be sent them.
+
+    Parameters
+    ----------
+    model : str
+        Model folder, or a run folder that holds one.
+    sha256 : str
+        Of the model that is meant.
+    stride : int
+        Of the windows.
+    threads : int
+        Processors for one predictor.
+    device : str
+        "cpu": ONNX Runtime; "torch": torch on the processor; "cuda", "cuda:1": torch on a GPU.
+    precision : str
+        Of torch's convolutions: one of `PRECISIONS`.
+    """
+
+    model: str
+    sha256: str
+    stride: int
+    threads: int
+    device: str = "cpu"
+    precision: str = "bfloat16"
+
+    @property
+    def arithmetic(self) -> str:
+        """What decides about the last digits: who computes, how precisely."""
+        return "onnx" if self.device == "cpu" else f"torch {self.precision}"
+
+    def __call__(self) -> Predictor:
+        """Load the model and make a predictor.
+
+        Raises
+        ------
+        ModelError
+            When another model is in the folder by now.
+        """
+        classifier = Classifier.load(Path(self.model), threads=self.threads)
+        if classifier.sha256 != self.sha256:
+            raise ModelError(f"{self.model}: is another model than at the start of the scan")
+        if self.device == "cpu":
+            return make_predictor(classifier, self.stride)
+        from craters.scan_torch import TorchNetwork
+
+        network = TorchNetwork(Path(self.model), self.device, self.precision, threads=self.threads)
+        return make_predictor(network, self.stride)
 
 
 def scan_block(
@@ -138,7 +211,9 @@ def scan_block(
         grid.pixels(block.columns),
     )
     wanted = np.ones((block.rows, block.columns), bool)
-    if gap.any():
+    if gap.all():
+        wanted[:] = max_gap >= 1
+    elif gap.any():
         inside = np.outer(
             grid.inside_counts(block.row, block.rows, 0),
             grid.inside_counts(block.column, block.columns, 1),

@@ -15,8 +15,11 @@ from craters.model_description import ModelDescription
 from craters.raster import MEAN, SPREAD, Image, gdal_errors, small_copy
 
 _SIDE = 900  # of the quick-look map, in pixels at most
-_LOOKS = 4  # images that are shown
 _TEMPLATE = Path(__file__).parent / "templates"
+LOOKS = 4  # images that are shown
+
+# An image, its detections, and its small copy: pixels and what is missing.
+Look = tuple[Image, dict[str, np.ndarray], tuple[np.ndarray, np.ndarray] | None]
 
 
 def measured_rates(description: ModelDescription) -> tuple[float, float] | None:
@@ -62,12 +65,19 @@ def expected_precision(called: float, rates: tuple[float, float] | None) -> dict
     return {"prior": prior, "precision": prior * recall / share if share else None}
 
 
-def look_at(image: Image) -> dict[str, float | None]:
-    """Measure an image's brightness, as the network sees it, on a small copy; None: unknown."""
+def look_at(image: Image) -> tuple[np.ndarray, np.ndarray] | None:
+    """Make a small copy of an image, once for all uses; None where the file is damaged."""
     try:
-        pixels, missing = small_copy(image, 512)
-    except DataError:  # a damaged file: its blocks are listed as failed
+        return small_copy(image, _SIDE)
+    except DataError:  # its blocks are listed as failed
+        return None
+
+
+def brightness(small: tuple[np.ndarray, np.ndarray] | None) -> dict[str, float | None]:
+    """Measure the brightness that the network sees, on a small copy; None: unknown."""
+    if small is None:
         return {"mean": None, "deviation": None, "missing": None}
+    pixels, missing = small
     seen = pixels[~missing].astype(np.float64)
     if not len(seen):
         return {"mean": None, "deviation": None, "missing": 1.0}
@@ -115,7 +125,8 @@ def unlike_training(
 
 def html_report(
     summary: dict[str, Any],
-    looks: list[tuple[Image, dict[str, np.ndarray]]],
+    looks: list[Look],
+    count: int,
     histogram: np.ndarray,
     facts: dict[str, str],
 ) -> str:
@@ -125,8 +136,10 @@ def html_report(
     ----------
     summary : dict
         As in summary.json.
-    looks : list of tuple
+    looks : list of Look
         Images with their detections, for quick-look maps.
+    count : int
+        Of all images.
     histogram : ndarray of int
         Windows by probability, 0 to 1 in equal bins.
     facts : dict of str
@@ -135,9 +148,9 @@ def html_report(
     text = (_TEMPLATE / "scan.html").read_text()
     notes = "".join(f'<p class="note">{html.escape(note)}</p>' for note in summary["warnings"])
     rows = "".join(_image_row(row) for row in summary["images"])
-    maps = "".join(_figure(image, table) for image, table in looks[:_LOOKS])
-    if len(looks) > _LOOKS:
-        maps += f"<p class='soft'>The first {_LOOKS} of {len(looks)} images are shown.</p>"
+    maps = "".join(_figure(*look) for look in looks)
+    if count > len(looks):
+        maps += f"<p class='soft'>The first {len(looks)} of {count} images are shown.</p>"
     listed = "".join(
         f"<tr><td>{html.escape(name)}</td><td>{html.escape(value)}</td></tr>"
         for name, value in facts.items()
@@ -169,7 +182,7 @@ def precision_sentence(expected: dict[str, Any]) -> str:
         "the imagery is like the training imagery; check a sample by eye."
     )
     if expected["other_threshold"]:
-        text += " Those figures are of the model's own threshold, not of the one used here."
+        text += " Called means at the model's own threshold, which is not the one used here."
     return text
 
 
@@ -199,11 +212,12 @@ def _image_row(row: dict[str, Any]) -> str:
     return "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
 
 
-def _figure(image: Image, table: dict[str, np.ndarray]) -> str:
-    try:
-        pixels, missing = small_copy(image, _SIDE)
-    except DataError:
+def _figure(
+    image: Image, table: dict[str, np.ndarray], small: tuple[np.ndarray, np.ndarray] | None
+) -> str:
+    if small is None:
         return f"<p class='soft'>{html.escape(image.name)}: damaged, so no picture of it.</p>"
+    pixels, missing = small
     height, width = pixels.shape
     scale = height / image.height
     marks = "".join(
@@ -235,7 +249,7 @@ def _png(pixels: np.ndarray, missing: np.ndarray) -> str:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with MemoryFile() as memory:
             with memory.open(
-                driver="PNG", height=height, width=width, count=2, dtype="uint8"
+                driver="PNG", height=height, width=width, count=2, dtype="uint8", zlevel=1
             ) as dataset:
                 dataset.write(np.stack([pixels, np.where(missing, 0, 255).astype(np.uint8)]))
             content = memory.read()

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from craters import files, geo_files, scan_output, scan_report
+from craters import files, geo_files, geo_parquet, scan_output, scan_report
 from craters._version import __version__
 from craters.geo_files import Layer
 from craters.scan_output import Scanned
@@ -43,8 +43,13 @@ def write_all(
     ]  # fmt: skip
     rows, tables, histogram = [], [], np.zeros(scan_output.BINS, np.int64)
     prints: list[Layer] = []
+    looks: list[scan_report.Look] = []
     for item in scanned:
         row, table, counts, outline = _one_image(plan, item, folder, single=len(jobs) == 1)
+        small = scan_report.look_at(item.image)
+        row["brightness"] = scan_report.brightness(small)
+        if len(looks) < scan_report.LOOKS:
+            looks.append((item.image, table, small))
         rows.append(row)
         tables.append(table)
         prints.append(outline)
@@ -69,8 +74,7 @@ def write_all(
         "scaling of the first image": f"{plan.images[0].scale_rule}",
         "craters": __version__,
     }
-    looks = list(zip(plan.images, tables, strict=True))
-    page = scan_report.html_report(summary, looks, histogram, facts)
+    page = scan_report.html_report(summary, looks, len(jobs), histogram, facts)
     files.write_text(folder / "report.html", page)
     if failed:
         files.write_text(folder / "failed.csv", _failed_csv(failed))
@@ -110,11 +114,11 @@ def _one_image(
         "windows": counts.windows,
         "windows_with_value": counts.valued,
         "candidates": counts.candidates,
+        "called_by_model": counts.called,
         "detections": len(table["row"]),
         "mean_probability": counts.total / counts.valued if counts.valued else None,
         "area_km2": None if area is None else area / 1e6,
         "failed_blocks": len(item.failed),
-        "brightness": scan_report.look_at(image),
     }
     return row, table, counts, outline
 
@@ -125,11 +129,11 @@ def _summary(
     description = plan.classifier.description
     sums = {
         name: sum(row[name] for row in rows)
-        for name in ("windows", "windows_with_value", "candidates", "detections")
+        for name in ("windows", "windows_with_value", "candidates", "called_by_model", "detections")
     }
     warnings = []
     for image, row in zip(plan.images, rows, strict=True):
-        called = row["candidates"] / max(row["windows_with_value"], 1)
+        called = row["called_by_model"] / max(row["windows_with_value"], 1)
         warnings += scan_report.unlike_training(image, row["brightness"], description, called)
     if failed:
         warnings.append(
@@ -137,7 +141,7 @@ def _summary(
             "them again by --resume."
         )
     rates = scan_report.measured_rates(description)
-    called = sums["candidates"] / max(sums["windows_with_value"], 1)
+    called = sums["called_by_model"] / max(sums["windows_with_value"], 1)
     expected: dict[str, Any] = dict(scan_report.expected_precision(called, rates))
     expected["recall"], expected["false_alarms"] = rates or (None, None)
     expected["other_threshold"] = plan.rule.threshold != description.decision_threshold
@@ -156,6 +160,7 @@ def _summary(
         "gap_px": plan.config.read.gap,
         "dtype": plan.config.dtype,
         "dtype_error": geo_files.storage_error(plan.config.dtype),
+        "arithmetic": plan.engine.arithmetic,
         "edges": "windows reach over the lower and right edges by less than a stride",
         "crs": plan.images[0].planet.wkt or None,
         "body": plan.images[0].planet.body,
@@ -178,6 +183,7 @@ def _write_tables(
     summary: dict[str, Any],
 ) -> None:
     """Write the catalogue: GeoPackage, CSV and styles beside."""
+    config, planet = plan.config, plan.images[0].planet
     table = scan_output.join(tables)
     points = Layer("detections", "Point", geo_files.points(table["x"], table["y"]), table)
     windows = itertools.chain.from_iterable(
@@ -191,12 +197,14 @@ def _write_tables(
     run = Layer("run", "none", [], {
         "name": np.array(list(texts), object), "value": np.array(list(texts.values()), object),
     })  # fmt: skip
-    geo_files.write_layers(
-        folder / "detections.gpkg",
-        [iter([points]), windows, iter(prints), iter([run])],
-        plan.images[0].planet,
-        scan_output.STYLES,
-    )
+    layers = {"detections": iter([points]), "windows": windows, "footprint": iter(prints),
+              "run": iter([run])}  # fmt: skip
+    if not config.windows:
+        del layers["windows"]
+    styles = {name: qml for name, qml in scan_output.STYLES.items() if name in layers}
+    geo_files.write_layers(folder / "detections.gpkg", list(layers.values()), planet, styles)
     files.write_text(folder / "detections.csv", scan_output.to_csv(table))
-    for name, qml in scan_output.STYLES.items():
+    if config.parquet:
+        geo_parquet.write_points(folder / "detections.parquet", points.shapes, table, planet)
+    for name, qml in styles.items():
         files.write_text(folder / f"{name}.qml", qml)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from collections.abc import Callable, Collection
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from craters.errors import CratersError, DataError
+from craters.errors import CratersError, DataError, WorkerError
 from craters.raster import Image, Reader, bounded_gdal
 from craters.scan_grid import Block, Blocks
 from craters.scan_predict import Predictor, scan_block
 from craters.scan_store import Ledger, Store
 
+LOCAL = "local"  # stands for a Dask cluster of processes of this machine
+AHEAD = 2  # blocks that are given out for each worker: one at work, one waiting
+
 _TRIES = 2
-_AHEAD = 2  # blocks that wait for each worker
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,31 +58,49 @@ class Quiet:
         """Drop progress."""
 
 
-def run_blocks(
-    jobs: list[Job],
-    ledger: Ledger,
-    predictors: list[Predictor],
-    *,
-    max_gap: float,
-    teller: Teller,
-) -> None:
-    """Do every block that the ledger does not list as done; results do not depend on the workers.
+class Crew(Protocol):
+    """Takes blocks and gives their logits back, in any order; on leaving it drops what waits."""
+
+    def __enter__(self) -> Crew:
+        """Get ready."""
+        ...
+
+    def __exit__(self, *error: object) -> None:
+        """Drop blocks that wait, and let everything go."""
+
+    def ahead(self) -> int:
+        """Say how many blocks it may hold at once."""
+        ...
+
+    def submit(self, image: Image, blocks: Blocks, block: Block) -> Any:
+        """Take a block."""
+        ...
+
+    def ended(self, waiting: Collection[Any]) -> Collection[Any]:
+        """Wait until at least one of the submitted blocks has ended; return those that have."""
+        ...
+
+    def result(self, ticket: Any) -> np.ndarray:
+        """Give the logits of a block that has ended, or raise what it failed with."""
+        ...
+
+
+def run_blocks(jobs: list[Job], ledger: Ledger, crew: Crew, teller: Teller) -> None:
+    """Do every block that the ledger does not list as done; results do not depend on the crew.
 
     Parameters
     ----------
     jobs : list of Job
     ledger : Ledger
-    predictors : list of Predictor
-        One a worker; each worker is a thread.
-    max_gap : float
+    crew : Crew
     teller : Teller
         Told how many blocks have ended.
 
     Raises
     ------
     CratersError
-        When what was computed cannot be kept, as on a full disk. A block that cannot be read or
-        predicted raises nothing: the ledger lists it as failed.
+        When what was computed cannot be kept, as on a full disk, or no worker is left. A block
+        that cannot be read or predicted raises nothing: the ledger lists it as failed.
     """
     done = {job.number: ledger.done(job.number) for job in jobs}
     total = sum(len(job.blocks) for job in jobs)
@@ -87,60 +108,65 @@ def run_blocks(
     todo = (
         (job, block) for job in jobs for block in job.blocks if block.index not in done[job.number]
     )
-    crew = _Crew(predictors, max_gap)
-    with crew, ThreadPoolExecutor(len(predictors)) as pool:
-        waiting: dict[Future[np.ndarray], tuple[Job, Block]] = {}
-        try:
-            for job, block in todo:
-                waiting[pool.submit(crew.work, job.image, job.blocks, block)] = job, block
-                if len(waiting) >= _AHEAD * len(predictors):
-                    ended += _collect(waiting, ledger)
-                    teller.blocks(ended, total)
-            while waiting:
-                ended += _collect(waiting, ledger)
+    if ended == total:
+        return
+    with crew:
+        waiting: dict[Any, tuple[Job, Block]] = {}
+        for job, block in todo:
+            waiting[crew.submit(job.image, job.blocks, block)] = job, block
+            if len(waiting) >= crew.ahead():
+                ended += _collect(waiting, ledger, crew)
                 teller.blocks(ended, total)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+        while waiting:
+            ended += _collect(waiting, ledger, crew)
+            teller.blocks(ended, total)
 
 
-def _collect(waiting: dict[Future[np.ndarray], tuple[Job, Block]], ledger: Ledger) -> int:
+def _collect(waiting: dict[Any, tuple[Job, Block]], ledger: Ledger, crew: Crew) -> int:
     """Keep the results of the blocks that have ended; wait for one at least."""
-    ended = wait(waiting, return_when=FIRST_COMPLETED).done
-    for future in ended:
-        job, block = waiting.pop(future)
-        error = future.exception()
-        if isinstance(error, (CratersError, OSError, MemoryError)):
+    ended = list(crew.ended(waiting))
+    for ticket in ended:
+        job, block = waiting.pop(ticket)
+        try:
+            logits = crew.result(ticket)
+        except WorkerError:
+            raise
+        except (CratersError, OSError, MemoryError) as error:
             ledger.note(job.number, block.index, "failed", str(error))
             continue
-        job.store.write(block, future.result())
+        job.store.write(block, logits)
         ledger.note(job.number, block.index, "done")
     return len(ended)
 
 
-class _Crew:
-    """What each worker has of its own: a predictor, and a handle of the image it is at."""
+class Worker:
+    """Does blocks; each thread that calls it has a predictor and a handle of the image of its own.
 
-    def __init__(self, predictors: list[Predictor], max_gap: float) -> None:
-        self._free = list(predictors)
-        self._max_gap = max_gap
+    Parameters
+    ----------
+    make : callable
+        Makes a predictor.
+    max_gap : float
+        Share of a window that may be missing.
+    """
+
+    def __init__(self, make: Callable[[], Predictor], max_gap: float) -> None:
+        self._make, self._max_gap = make, max_gap
         self._own = threading.local()
         self._lock = threading.Lock()
         self._readers: list[Reader] = []
 
-    def __enter__(self) -> _Crew:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for reader in self._readers:
-            reader.close()
+    def close(self) -> None:
+        """Let all images go; no thread may be at work any more."""
+        with self._lock:
+            while self._readers:
+                self._readers.pop().close()
 
     def work(self, image: Image, blocks: Blocks, block: Block) -> np.ndarray:
-        """Do one block in the worker's thread; a second time when it fails."""
+        """Do one block in the calling thread; a second time when it fails."""
         if not hasattr(self._own, "predictor"):
-            with self._lock:
-                self._own.predictor = self._free.pop()
             self._own.reader = None
+            self._own.predictor = self._make()
         for attempt in range(_TRIES):
             try:
                 with bounded_gdal():
@@ -167,6 +193,45 @@ class _Crew:
                 self._readers.remove(self._own.reader)
             self._own.reader.close()
             self._own.reader = None
+
+
+class ThreadCrew:
+    """Workers that are threads of this process.
+
+    Parameters
+    ----------
+    make : callable
+        Makes a predictor; called once a thread.
+    workers : int
+    max_gap : float
+    """
+
+    def __init__(self, make: Callable[[], Predictor], workers: int, max_gap: float) -> None:
+        self._worker, self._count = Worker(make, max_gap), workers
+
+    def __enter__(self) -> ThreadCrew:
+        self._pool = ThreadPoolExecutor(self._count)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+        self._worker.close()
+
+    def ahead(self) -> int:
+        """See `Crew`."""
+        return AHEAD * self._count
+
+    def submit(self, image: Image, blocks: Blocks, block: Block) -> Future[np.ndarray]:
+        """See `Crew`."""
+        return self._pool.submit(self._worker.work, image, blocks, block)
+
+    def ended(self, waiting: Collection[Future[np.ndarray]]) -> Collection[Future[np.ndarray]]:
+        """See `Crew`."""
+        return wait(waiting, return_when=FIRST_COMPLETED).done
+
+    def result(self, ticket: Future[np.ndarray]) -> np.ndarray:
+        """See `Crew`."""
+        return ticket.result()
 
 
 def refuse_lost(jobs: list[Job], ledger: Ledger) -> None:
