@@ -26,6 +26,7 @@ __all__ = [
     "Classifier",
     "ModelDescription",
     "read_description",
+    "read_graph",
     "read_weights",
     "write_model",
 ]
@@ -288,6 +289,11 @@ def read_description(folder: Path) -> ModelDescription:
     """Read the description of a checked model folder; see `read_weights`."""
     folder = model_folder.find_model(folder)
     return _read_description(model_folder.read_parts(folder)[0], folder)
+
+
+def read_graph(folder: Path) -> bytes:
+    """Read the ONNX file of a checked model folder; see `read_weights`."""
+    return model_folder.read_parts(model_folder.find_model(folder))[0][model_folder.GRAPH]
 
 
 def _parse_weights(content: bytes, path: Path) -> dict[str, np.ndarray]:

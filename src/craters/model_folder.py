@@ -8,6 +8,7 @@ import os
 import re
 import reprlib
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -58,8 +59,11 @@ def read_parts(folder: Path) -> tuple[dict[str, bytes], str]:
 
 
 def _check_names(folder: Path) -> None:
-    with os.scandir(folder) as entries:
-        found = {entry.name: entry.is_file(follow_symlinks=False) for entry in entries}
+    try:
+        with os.scandir(folder) as entries:
+            found = {entry.name: entry.is_file(follow_symlinks=False) for entry in entries}
+    except FileNotFoundError as error:  # since it was seen
+        raise ModelError(f"{folder}: no such model folder") from error
     for name in (*PARTS, SUMS):
         if name not in found:
             hint = "Is it a model folder?" if not {SUMS, DESCRIPTION} & set(found) else DAMAGED
@@ -72,7 +76,15 @@ def _check_names(folder: Path) -> None:
 
 
 def _read(path: Path) -> bytes:
-    with path.open("rb") as stream:
+    """Read a plain file; what became a link, a pipe or nothing since it was listed is refused."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        found = "is missing" if isinstance(error, FileNotFoundError) else "is a link or no file"
+        raise ModelError(f"{path}: {found}", DAMAGED) from error
+    with open(descriptor, "rb") as stream:  # noqa: PTH123 - a descriptor, not a path
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ModelError(f"{path}: is a link or no file", DAMAGED)
         content = stream.read(_LARGEST + 1)
     if len(content) > _LARGEST:
         raise ModelError(f"{path}: has more than {_LARGEST >> 20} MiB, expected a small network")

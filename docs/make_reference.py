@@ -1,0 +1,94 @@
+"""Write docs/cli.md and the list of modules in docs/contributing.md anew, from the code.
+
+python docs/make_reference.py
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+from pathlib import Path
+
+DOCS = Path(__file__).resolve().parent
+ROOT = DOCS.parent
+WIDTH = 96  # columns of help texts
+
+HEAD = """\
+# Command line
+
+Made from the commands' own help by `python docs/make_reference.py`. Results go to stdout, progress
+and warnings to stderr. In [Python](api.md) the same verbs are functions.
+
+**Settings** of `craters run` come from flags, `CRATERS_*` variables (`CRATERS_SEED=3`), or a TOML
+file (`--config`), in that order.
+
+**Exit codes**: 0 done, 1 unexpected, 2 usage or setting, 3 input data, 4 coordinates, 5 model refused,
+6 would overwrite, 7 partly failed, or a severe check under `--strict`, 130 interrupted.
+
+**Completion**: `craters --install-completion` teaches bash, zsh, fish or PowerShell the commands and
+options; open a new shell afterwards. `craters --show-completion` prints the script instead.
+"""
+
+
+def help_texts() -> dict[str, str]:
+    """Collect the help of the program and of every command, as a terminal of `WIDTH` shows it."""
+    os.environ |= {"COLUMNS": str(WIDTH), "TERMINAL_WIDTH": str(WIDTH), "NO_COLOR": "1"}
+    import typer
+    from typer.testing import CliRunner
+
+    from craters.cli import app
+
+    runner, found = CliRunner(), {}
+    waiting: list[tuple[list[str], object]] = [([], typer.main.get_command(app))]
+    while waiting:
+        words, command = waiting.pop(0)
+        result = runner.invoke(app, [*words, "--help"], prog_name="craters")
+        assert result.exit_code == 0, (words, result.output)
+        lines = [line.rstrip() for line in result.output.strip().splitlines()]
+        found[" ".join(["craters", *words])] = "\n".join(lines)
+        inner = getattr(command, "commands", {})
+        waiting += [([*words, name], each) for name, each in inner.items()]
+    return found
+
+
+def cli_page() -> str:
+    """Write the page of the command line."""
+    parts = [HEAD]
+    for name, text in help_texts().items():
+        parts.append(f"## {name}\n\n```text\n{text}\n```\n")
+    return "\n".join(parts)
+
+
+def module_lines() -> str:
+    """List the modules in import order with the first line of what each is for."""
+    house = ast.parse((ROOT / "tests" / "test_house.py").read_text())
+    order = next(
+        ast.literal_eval(node.value)
+        for node in house.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "ORDER"
+    )
+    lines = ["| Module | What it is for |", "|---|---|"]
+    for name in order:
+        text = ast.get_docstring(ast.parse((ROOT / f"src/craters/{name}.py").read_text())) or ""
+        first = re.split(r"\n\s*\n", text)[0].replace("\n", " ").replace("|", "\\|")
+        lines.append(f"| `{name}` | {first} |")
+    return "\n".join(lines)
+
+
+def contributing_page(text: str) -> str:
+    """Replace the list of modules."""
+    start, end = "<!-- modules -->\n", "\n<!-- /modules -->"
+    before, rest = text.split(start)
+    return before + start + module_lines() + end + rest.split(end)[1]
+
+
+def pages() -> dict[Path, str]:
+    """Give what each page should hold."""
+    page = DOCS / "contributing.md"
+    return {DOCS / "cli.md": cli_page(), page: contributing_page(page.read_text())}
+
+
+if __name__ == "__main__":
+    for path, content in pages().items():
+        path.write_text(content)

@@ -1,0 +1,284 @@
+"""What the documentation says is what the package does."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+import craters
+from craters import write_dataset
+
+from .conftest import REPOSITORY
+
+DOCS = REPOSITORY / "docs"
+PAGES = [REPOSITORY / "README.md", *sorted(DOCS.glob("*.md"))]
+NOTEBOOKS = sorted((DOCS / "notebooks").glob("*.ipynb"))
+
+
+def load(name: str):
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@cache
+def help_texts() -> dict[str, str]:
+    before = dict(os.environ)
+    try:
+        return load("make_reference").help_texts()
+    finally:  # the script settles how wide and how plain a terminal is
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def test_the_reference_is_current(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = load("make_reference")
+    monkeypatch.setattr(script, "help_texts", help_texts)
+    for path, content in script.pages().items():
+        assert path.read_text() == content, "run: python docs/make_reference.py"
+
+
+def commands_of(text: str) -> list[str]:
+    """List the craters commands in a page's consoles, without prompt and remark."""
+    found = []
+    for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            match = re.match(r"\$ (?:\.venv/bin/)?((?:[A-Z_]+=\S+ )?craters .*)", line)
+            if match:
+                found.append(re.sub(r"\s+#.*", "", match[1]))
+    return found
+
+
+def options_of(words: list[str]) -> set[str]:
+    return {word.partition("=")[0] for word in words if word.startswith("--")}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_commands_in_the_docs_exist_with_their_options(page: Path) -> None:
+    known = help_texts()
+    for line in commands_of(page.read_text()):
+        words = [word for word in shlex.split(line) if not re.match(r"[A-Z_]+=", word)]
+        name = " ".join(words[:2])
+        if words[1].startswith("-"):
+            name = "craters"
+        elif len(words) > 2 and f"{name} {words[2]}" in known:
+            name = f"{name} {words[2]}"
+        assert name in known, line
+        for option in options_of(words):
+            assert re.search(rf"{re.escape(option)}\b", known[name]), line
+
+
+def test_every_command_has_help_and_an_example() -> None:
+    for name, text in help_texts().items():
+        if "Commands:" not in text:
+            assert re.search(r"Examples?:\n\s+(\w+=\S+ )?craters ", text), name
+
+
+def test_every_page_and_notebook_is_in_the_site() -> None:
+    config = yaml.safe_load((REPOSITORY / "mkdocs.yml").read_text())
+
+    def pages(items) -> list[str]:
+        found = []
+        for item in items:
+            values = item.values() if isinstance(item, dict) else [item]
+            for value in values:
+                found += pages(value) if isinstance(value, list) else [value]
+        return found
+
+    assert sorted(pages(config["nav"])) == sorted(path.name for path in DOCS.glob("*.md"))
+    text = (DOCS / "quickstart.md").read_text()
+    assert NOTEBOOKS
+    for path in NOTEBOOKS:
+        assert f"](notebooks/{path.name})" in text
+
+
+def test_every_public_name_is_in_the_python_page() -> None:
+    text = (DOCS / "api.md").read_text()
+    for name in craters.__all__:
+        if name != "__version__":
+            home = craters._HOMES[name]
+            assert f"::: craters.{home}.{name}\n" in text
+
+
+def test_the_pages_that_are_told_of_the_extras_are_those_of_the_project() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    text = (DOCS / "quickstart.md").read_text()
+    for extra in set(project["optional-dependencies"]) - {"dev", "docs"}:
+        assert f"`{extra}`" in text, extra
+
+
+PYTHON_BLOCKS = [
+    pytest.param(block, id=f"{page.name}-{number}")
+    for page in PAGES
+    for number, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder to run documented commands in: small arrays, an image, a catalogue."""
+    write_dataset(tmp_path / "DATA", seed=3, n_labeled=80, n_unlabeled=20, n_test=20)
+    return tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", PYTHON_BLOCKS)
+def test_python_in_the_docs_runs(block: str, folder: Path) -> None:
+    """Only trainings are shortened, to the original network's two epochs."""
+    short = 'seed=3, method="supervised", network="original", initial_epochs=2)'
+    block = re.sub(r"(?<=RunConfig\()(.*)seed=3\)", rf"\1{short}", block)
+    code = f"if __name__ == '__main__':\n{re.sub('^', '    ', block, flags=re.MULTILINE)}"
+    (folder / "block.py").write_text(code)
+    found = subprocess.run(
+        [sys.executable, "block.py"], cwd=folder, capture_output=True, text=True, timeout=900
+    )
+    assert found.returncode == 0, found.stderr
+
+
+def shortened(words: list[str]) -> list[str]:
+    """Let a documented training be one of moments, and leave everything else as it stands."""
+    if words[1] == "run":
+        method = "original" if "original" in words else "supervised"
+        kept = [word for word in words if word not in ("original", "--method", "--network")]
+        kept += ["--method", method, "--network", "original", "--threads", "1"]
+        return [*kept, "--initial-epochs", "2", "--final-epochs", "2"]
+    return words
+
+
+@pytest.mark.slow
+def test_the_quickstart_runs_as_it_stands(tmp_path: Path) -> None:
+    """A new user's way: make arrays, check, train, predict, evaluate, scan, open the result."""
+    pytest.importorskip("rasterio", reason="rasterio is not installed")
+    from craters import make_scene
+
+    from .geo_scenes import write_tif
+
+    scene = make_scene(160, 200, seed=5, missing=0.0)
+    write_tif(tmp_path / "IMAGE.tif", scene.image, (1185000.0, 15000.0))
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    lines = commands_of((DOCS / "quickstart.md").read_text())
+    assert [line.split()[1] for line in lines] == [
+        "doctor", "synth", "audit", "run", "info", "predict", "evaluate", "scan", "scan",
+    ]  # fmt: skip
+    for line in lines:
+        words = shlex.split(line)
+        if words[1] == "synth":
+            words += ["--labeled", "120", "--unlabeled", "40", "--test", "40"]
+        words = shortened(words)
+        if words[1] == "evaluate":
+            np.save(tmp_path / "DATA" / "Ytest1.npy", np.arange(40) % 2)
+        found = subprocess.run(
+            words, cwd=tmp_path, capture_output=True, text=True, env=environment, timeout=900
+        )
+        assert found.returncode == 0, (words, found.stderr)
+    for name in ("RUN/report.html", "predictions.csv", "SCAN/report.html", "SCAN/detections.gpkg"):
+        assert (tmp_path / name).stat().st_size > 200, name
+
+
+# What the README leaves to the reader's own files and time, made short.
+SHORT = {
+    "compare": ["--networks", "original", "--methods", "supervised", "--budgets", "40", "--seeds",
+                "1", "--folds", "2"],
+}  # fmt: skip
+NOT_RUN = {
+    "benchmark": "trains ten folds of two regions; tests/test_kfold.py runs it on few patches"
+}
+
+
+@pytest.mark.slow
+def test_the_readmes_commands_run(folder: Path) -> None:
+    pytest.importorskip("rasterio", reason="rasterio is not installed")
+    from craters import make_scene
+
+    from .geo_scenes import catalogue_rows, write_csv, write_tif
+
+    corner = (1185000.0, 15000.0)
+    scene = make_scene(160, 200, seed=5, missing=0.0, density=6)
+    write_tif(folder / "IMAGE.tif", scene.image, corner)
+    write_csv(folder / "robbins.csv", catalogue_rows(scene, corner))
+    shutil.copy(folder / "DATA" / "Xtest1.npy", folder / "more_patches.npy")
+    (folder / "LABELED").mkdir()
+    for stem in ("X", "Y"):
+        shutil.copy(folder / "DATA" / f"{stem}train1.npy", folder / "LABELED" / f"{stem}test1.npy")
+    write_keras(folder / "MODEL.keras")
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    text = (REPOSITORY / "README.md").read_text()
+    done = []
+    for line in commands_of(text) + re.findall(r"`(craters (?:import|export) [^`]+)`", text):
+        words = shlex.split(line)
+        if words[1] in NOT_RUN:
+            continue
+        if words[1] in SHORT:
+            words = words[: words.index("--methods")] + SHORT[words[1]]
+        found = subprocess.run(
+            shortened(words), cwd=folder, capture_output=True, text=True, env=environment,
+            timeout=900,
+        )  # fmt: skip
+        assert found.returncode == 0, (words, found.stderr)
+        done.append(words[1])
+    assert {"run", "predict", "evaluate", "scan", "match", "audit", "import", "export"} <= {*done}
+    assert (folder / "RUN" / "report.html").is_file()
+
+
+def write_keras(path: Path) -> None:
+    from craters.interop import write_keras_zip
+    from craters.networks import OriginalNet, initialize
+
+    network = OriginalNet(48)
+    initialize(network, 1)
+    write_keras_zip(path, network.eval())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_run(path: Path, tmp_path: Path) -> None:
+    nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed")
+    nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed")
+    notebook = nbformat.read(path, 4)
+    assert not any(cell.get("outputs") for cell in notebook.cells), "committed with outputs"
+    client = nbclient.NotebookClient(
+        notebook, timeout=900, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
+    )
+    client.execute()
+    printed = [
+        output for cell in notebook.cells for output in cell.get("outputs", [])
+        if output.output_type in ("stream", "execute_result", "display_data")
+    ]  # fmt: skip
+    assert len(printed) >= 4
+    assert not any(output.get("name") == "stderr" for output in printed), printed
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_a_warning_and_loads_nothing_from_elsewhere(
+    tmp_path: Path,
+) -> None:
+    if shutil.which("mkdocs", path=str(Path(sys.executable).parent)) is None:
+        pytest.skip("mkdocs is not installed (extra docs)")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", str(tmp_path)]
+    found = subprocess.run(
+        command, cwd=REPOSITORY, capture_output=True, text=True, timeout=900,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+    )  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    for page in tmp_path.rglob("*.html"):
+        text = page.read_text()
+        loaded = re.findall(r"<(?:script|img|iframe|source)[^>]+src=\"?(https?:)?//", text)
+        styles = re.findall(r"<link[^>]+rel=\"?(?:stylesheet|preconnect|icon)[^>]+", text)
+        assert not loaded, page
+        assert not any("//" in style for style in styles), page
+    assert "CraterClassifier" in (tmp_path / "api.html").read_text()

@@ -1,0 +1,155 @@
+"""What is handed out: archives that install by themselves, a quick start, a workflow."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tomllib
+import venv
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+import craters
+
+from .conftest import REPOSITORY
+
+HEAVY = {"torch", "scipy", "sklearn", "matplotlib", "rasterio", "pyproj", "pyogrio", "starlette",
+         "dask", "onnxruntime", "h5py", "pandas", "rich"}  # fmt: skip
+
+
+def test_help_and_import_are_light() -> None:
+    code = (
+        "import sys, craters\n"
+        "from craters import cli\n"
+        "try:\n"
+        "    cli.app(['--help'])\n"
+        "except SystemExit:\n"
+        "    print(sorted(sys.modules), file=sys.stderr)\n"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "Find the image patches" in found.stdout
+    loaded = {name.strip("' ").partition(".")[0] for name in found.stderr.strip("[]\n").split(",")}
+    assert "typer" in loaded
+    assert not loaded & (HEAVY | {"numpy"})
+
+
+def test_the_workflow_runs_what_ci_runs_on_every_python() -> None:
+    workflow = yaml.safe_load((REPOSITORY / ".github" / "workflows" / "ci.yml").read_text())
+    test = workflow["jobs"]["test"]
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    told = [item.rpartition(" ")[2] for item in project["classifiers"] if "Python :: 3." in item]
+    assert test["strategy"]["matrix"]["python"] == told == ["3.11", "3.12", "3.13"]
+    assert test["steps"][-1] == {"run": ".ci/run"}
+    assert os.access(REPOSITORY / ".ci" / "run", os.X_OK)
+    for job in workflow["jobs"].values():
+        for step in job["steps"]:
+            assert "uses" not in step or re.search(r"@[0-9a-f]{40}$", step["uses"])
+    assert workflow["permissions"] == {"contents": "read"}
+
+
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """An sdist, and the wheel that is built from it."""
+    pytest.importorskip("build", reason="build is not installed")
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--outdir", str(folder), str(REPOSITORY)]
+    subprocess.run(command, check=True, capture_output=True, timeout=900)
+    return {path.name.rpartition(".")[2]: path for path in folder.iterdir()}
+
+
+@pytest.mark.slow
+def test_the_archives_hold_what_they_should(archives: dict[str, Path]) -> None:
+    assert archives["whl"].name == f"craters-{craters.__version__}-py3-none-any.whl"
+    names = set(zipfile.ZipFile(archives["whl"]).namelist())
+    source = REPOSITORY / "src"
+    wanted = {
+        str(path.relative_to(source))
+        for path in (source / "craters").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert wanted <= names
+    assert all(name.startswith(("craters/", "craters-")) for name in names)
+    with tarfile.open(archives["gz"]) as archive:
+        packed = {name.partition("/")[2] for name in archive.getnames()}
+    for name in ("README.md", "LICENSE", "constraints.txt", "mkdocs.yml", "tests/test_release.py",
+                 "docs/quickstart.md", "cnn_classifier.py"):  # fmt: skip
+        assert name in packed, name
+
+
+@pytest.fixture(scope="module")
+def core(archives: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The programs of a new environment that holds the wheel and its core requirements alone."""
+    folder = tmp_path_factory.mktemp("core")
+    venv.create(folder, with_pip=True)
+    command = [
+        folder / "bin" / "python", "-m", "pip", "install", "--quiet", "-c",
+        REPOSITORY / "constraints.txt", archives["whl"],
+    ]  # fmt: skip
+    subprocess.run(command, check=True, capture_output=True, timeout=900)
+    return folder / "bin"
+
+
+def call(core: Path, *words: str, folder: Path) -> subprocess.CompletedProcess:
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(folder)}
+    return subprocess.run(
+        [core / "craters", *words], cwd=folder, env=environment, capture_output=True, text=True,
+        timeout=300,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_core_alone_helps_predicts_and_says_what_is_missing(core: Path, tmp_path: Path) -> None:
+    from craters.classifier import Classifier
+
+    from .maps import SIDE, write_classifier
+
+    model = write_classifier(tmp_path / "MODEL")
+    images = np.random.default_rng(0).integers(0, 256, (12, SIDE, SIDE)).astype(np.uint8)
+    np.save(tmp_path / "x.npy", images)
+    listed = subprocess.run(
+        [core / "python", "-m", "pip", "list", "--format", "json"], capture_output=True, check=True
+    )
+    installed = {item["name"].lower() for item in json.loads(listed.stdout)}
+    assert not installed & {"torch", "scipy", "scikit-learn", "rasterio", "h5py", "starlette"}
+
+    assert f"craters {craters.__version__}" in call(core, "--version", folder=tmp_path).stdout
+    assert "predict" in call(core, "--help", folder=tmp_path).stdout
+    found = call(core, "predict", "MODEL", "x.npy", "--out", "y.csv", folder=tmp_path)
+    assert found.returncode == 0, found.stderr
+    rows = (tmp_path / "y.csv").read_text().splitlines()[1:]
+    ours = [float(row.split(",")[1]) for row in rows]
+    assert np.abs(ours - Classifier.load(model).predict_proba(images)).max() < 1e-6
+    assert call(core, "info", "MODEL", folder=tmp_path).returncode == 0
+    assert call(core, "synth", "--out", "D", "--labeled", "10", "--unlabeled", "5", "--test", "5",
+                folder=tmp_path).returncode == 0  # fmt: skip
+    doctor = call(core, "doctor", folder=tmp_path)
+    assert doctor.returncode == 0
+    assert "train (training, measuring, reports, Keras files): missing torch" in doctor.stdout
+    assert "Get it by: pip install 'craters[train]'" in doctor.stdout
+    lacking = call(core, "run", "--data", "D", "--out", "R", folder=tmp_path)
+    assert lacking.returncode == 2
+    assert "pip install 'craters[train]'" in lacking.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+def test_the_shell_completes_commands(core: Path, tmp_path: Path) -> None:
+    script = (
+        'eval "$(craters --show-completion bash)"\n'
+        "COMP_WORDS=(craters do); COMP_CWORD=1; _craters_completion craters do craters\n"
+        'echo "${COMPREPLY[@]}"\n'
+    )
+    found = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=300,
+        env={"PATH": f"{core}:/usr/bin:/bin", "HOME": str(tmp_path)},
+    )  # fmt: skip
+    assert "doctor" in found.stdout.split(), found
