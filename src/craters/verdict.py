@@ -19,12 +19,12 @@ LEVEL = 0.95
 SURE_ENOUGH = 0.9  # least probability of a gain for which `auto` leaves `supervised`
 
 # What a method gains over `supervised` in macro F1, before anything is tried: mean and standard
-# deviation by the most labels that the row is for. From the table of budgets in docs/unlabeled.md;
-# the spread is over draws, pools and data sets, and wider than any one of them.
+# deviation, by the most labels that the row is for. docs/unlabeled.md says where they come from;
+# the spread is over draws, pools and data sets, and wider than any one of them shows.
 PRIORS: tuple[tuple[float, dict[str, tuple[float, float]]], ...] = (
     (150, {"fixmatch": (0.03, 0.02)}),
     (500, {"fixmatch": (0.01, 0.015)}),
-    (math.inf, {"distillation": (0.001, 0.005)}),
+    (math.inf, {"self-training": (0.001, 0.005)}),
 )
 
 
