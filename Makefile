@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test test-slow lint format bench clean help
+.PHONY: demo test test-slow lint format docs bench clean help
 
 help:
 	@echo "make demo       install, then train and report on data that the package makes itself"
 	@echo "make test       install, then run the tests"
 	@echo "make test-slow  the long tests"
 	@echo "make lint       style and types"
+	@echo "make docs       the documentation as a site, in site/; warnings are errors"
 	@echo "make bench      quick benchmarks; BENCH=full for all"
 
 # torch first and pinned: left to itself pip may take a build of several gigabytes.
@@ -25,7 +26,7 @@ $(VENV)/train.stamp: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/train.stamp
-	@$(PIP) install -c constraints.txt -e '.[train,geo,dev]'
+	@$(PIP) install -c constraints.txt -e '.[train,geo,review,dask,parquet,dev]'
 	@touch $@
 
 demo: $(VENV)/train.stamp
@@ -34,7 +35,7 @@ demo: $(VENV)/train.stamp
 test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -q -n $(JOBS)
 
-test-slow: $(VENV)/dev.stamp
+test-slow: $(VENV)/docs.stamp
 	$(BIN)/python -m pytest -q -m slow -n $(JOBS)
 
 lint: $(VENV)/dev.stamp
@@ -46,9 +47,18 @@ format: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+$(VENV)/docs.stamp: $(VENV)/dev.stamp
+	@$(PIP) install -c constraints.txt -e '.[train,geo,review,dask,parquet,dev,docs]'
+	@touch $@
+
+docs: $(VENV)/docs.stamp
+	$(BIN)/python docs/make_reference.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "Written: site/index.html"
+
 BENCH ?= quick
 bench: $(VENV)/dev.stamp
 	$(BIN)/python benchmarks/bench.py $(BENCH)
 
 clean:
-	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -14,16 +14,22 @@ import audit
 import cold_predict
 import designs
 import harness
+import installed
 import keras_parity
 import nanedi
 import original_job_time
 import region_cv
+import review
+import scan
 import tables
+import tiles
+import unlabeled
 
-BENCHMARKS = {
-    module.NAME: module
-    for module in (audit, cold_predict, designs, keras_parity, nanedi, original_job_time, region_cv)
-}
+_MODULES = (
+    audit, cold_predict, designs, installed, keras_parity, nanedi, original_job_time, region_cv,
+    review, scan, tiles, unlabeled,
+)  # fmt: skip
+BENCHMARKS = {module.NAME: module for module in _MODULES}
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:

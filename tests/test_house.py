@@ -19,16 +19,22 @@ ORDER = [
     "_version", "errors", "files", "patches", "terrain", "synth", "splits", "evaluate", "conformal",
     "model_description", "model_folder", "onnx_graph", "classifier", "predictions", "augment",
     "networks", "recipes", "train", "parallel", "checkpoint", "pseudo_label", "calibration",
-    "intervals", "class_share", "settings", "job_data", "assess", "scores", "distill",
-    "consistency", "fitting", "phases", "figures", "interop", "report", "run", "compare_settings",
-    "compare_report", "compare_cells", "compare", "kfold", "kfold_score", "kfold_report",
-    "kfold_run", "audit_copies", "audit_pixels", "audit_labels", "audit_shift", "audit_findings",
-    "audit_fix", "audit_report", "audit", "planet", "gaps", "raster",
-    "geo_files", "detections", "scan_grid", "scan_store", "scan_predict", "scan_work",
+    "intervals", "class_share", "settings", "job_data", "labels", "labels_tally", "labels_merge",
+    "labels_exchange", "assess", "scores", "distill", "consistency", "fitting", "crossfit",
+    "verdict", "semi_supervised", "job_result", "phases", "figures", "report_unlabeled", "interop",
+    "keras_layers", "keras_files", "keras_network", "exchange", "run_info", "doctor", "kfold",
+    "audit_copies", "ledger", "checks_evidence", "checks_rules", "checks", "estimator", "report",
+    "run", "compare_settings", "compare_report", "compare_cells", "compare", "kfold_score",
+    "kfold_report", "kfold_run", "audit_pixels", "audit_labels", "audit_shift", "audit_findings",
+    "audit_fix", "audit_report", "audit", "planet", "gaps", "raster", "geo_files", "geo_parquet",
+    "detections", "scan_grid", "scan_store", "scan_torch", "scan_predict", "scan_work", "scan_dask",
     "scan_output", "scan_report", "scan_plan", "scan_result", "scan", "places", "vectors",
     "footprints", "catalogue", "match", "match_curves", "match_figure", "match_report", "match_run",
-    "cut_rules", "cut_parts", "cut", "cut_write", "terminal", "cli_catalogue", "cli_checks",
-    "cli_maps", "cli", "__main__", "__init__",
+    "cut_rules", "cut_parts", "cut", "cut_write", "terminal", "cli_models", "cli_catalogue",
+    "cli_checks", "cli_maps", "review_png", "review_source", "review_scan", "review_target",
+    "review_model", "review_queue", "review_scores", "review_loop", "review_desk",
+    "review_progress", "review_map", "review_pages", "review_guard", "review_app", "review_server",
+    "cli_review", "cli", "__main__", "__init__",
 ]  # fmt: skip
 MODULES = sorted(path.stem for path in SOURCE.glob("*.py"))
 
@@ -84,8 +90,9 @@ def test_training_and_networks_know_nothing_of_torch_free_modules_and_back() -> 
 
 def test_public_names() -> None:
     assert craters.__all__ == [
-        "Classifier", "CratersError", "DataError", "PatchSet", "RunConfig", "__version__",
-        "make_patch_set", "make_patches", "make_scene", "normalize", "plot_image_48x48",
+        "Classifier", "CraterClassifier", "CratersError", "DataError", "PatchSet", "RunConfig",
+        "__version__", "make_patch_set", "make_patches", "make_scene", "normalize",
+        "plot_image_48x48",
         "read_patches", "run_job", "write_dataset",
     ]  # fmt: skip
     for name in craters.__all__:

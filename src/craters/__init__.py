@@ -14,6 +14,7 @@ from craters._version import __version__
 if TYPE_CHECKING:
     from craters.classifier import Classifier
     from craters.errors import CratersError, DataError
+    from craters.estimator import CraterClassifier
     from craters.figures import plot_image_48x48
     from craters.patches import PatchSet, make_patch_set, normalize, read_patches
     from craters.run import run_job
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Classifier": "classifier",
+    "CraterClassifier": "estimator",
     "CratersError": "errors",
     "DataError": "errors",
     "PatchSet": "patches",
@@ -38,6 +40,7 @@ _HOMES = {
 
 __all__ = [
     "Classifier",
+    "CraterClassifier",
     "CratersError",
     "DataError",
     "PatchSet",

@@ -272,6 +272,8 @@ def _find_data(folder: Path, inputs: dict[str, str]) -> tuple[JobData | None, st
     """Read the arrays of a run if they are the same as then, or say why not."""
     if not folder.is_dir():
         return None, f"the data folder {folder} is not there; name it by --data"
+    if "labels" in inputs:
+        return None, "labels of a label store were merged into the arrays, which are not on record"
     found = {path.name: path for path in job_data.input_files(folder)}
     for name in sorted(inputs.keys() | found.keys()):
         if name not in found:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from craters import cli_catalogue, cli_checks, cli_maps
+from craters import cli_catalogue, cli_checks, cli_maps, cli_models, cli_review
 from craters._version import __version__
+from craters.cli_checks import StrictOption
+from craters.cli_models import ModelArgument
 from craters.terminal import (
     DataOption,
     JsonOption,
@@ -24,6 +26,7 @@ from craters.terminal import (
 )
 
 if TYPE_CHECKING:
+    from craters.checks import Check
     from craters.settings import RunConfig
 
 app = typer.Typer(
@@ -68,7 +71,10 @@ def run_command(
     ] = None,
     method: Annotated[
         str | None,
-        typer.Option(help="supervised: human labels; original: pseudo-labels too. [supervised]"),
+        typer.Option(
+            help="auto: what suits the labels; supervised, original, self-training, fixmatch, "
+            "distillation. [auto]"
+        ),
     ] = None,
     network: Annotated[
         str | None,
@@ -116,8 +122,13 @@ def run_command(
     resolution: Annotated[
         float | None, typer.Option(help="Metres a pixel, stored with the model.")
     ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="Label store of craters review; its consensus is trained on."),
+    ] = None,
     resume: Annotated[bool, typer.Option(help="Go on with an interrupted run.")] = False,
     force: Annotated[bool, typer.Option(help="Move an earlier folder aside first.")] = False,
+    strict: StrictOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -136,22 +147,28 @@ def run_command(
 
         names = [field.name for field in dataclasses.fields(RunConfig)]
         settings = resolve({name: flags[name] for name in names}, os.environ, config)
-        _run(settings, resume=resume, force=force, as_json=json, quiet=quiet)
+        made = _run(settings, resume=resume, force=force, as_json=json, quiet=quiet)
+        if strict:
+            cli_checks.refuse_severe(made)
 
 
-def _run(settings: RunConfig, *, resume: bool, force: bool, as_json: bool, quiet: bool) -> None:
+def _run(
+    settings: RunConfig, *, resume: bool, force: bool, as_json: bool, quiet: bool
+) -> list[Check]:
     settle_threads()
-    from craters import files, report
+    from craters import checks, files, report
     from craters.run import run_job
 
     with TerminalListener(quiet=quiet or as_json) as listener:
         outcome = run_job(settings, resume=resume, force=force, listener=listener)
     if as_json:
-        typer.echo(files.to_json({"run": outcome.folder, "metrics": outcome.metrics}))
-        return
-    for line in report.summary_lines(outcome.metrics):
+        told = {"run": outcome.folder, "metrics": outcome.metrics}
+        typer.echo(files.to_json(told | {"checks": checks.as_json(outcome.checks)}))
+        return outcome.checks
+    for line in [*report.summary_lines(outcome.metrics), *checks.lines(outcome.checks)]:
         typer.echo(line)
     typer.echo(f"Report: {outcome.folder / 'report.html'}")
+    return outcome.checks
 
 
 @app.command()
@@ -210,11 +227,6 @@ def demo(
             data=data, out=out / "run", method="original", network="original", seed=seed
         )
         _run(settings, resume=False, force=True, as_json=False, quiet=quiet)
-
-
-ModelArgument = Annotated[
-    Path, typer.Argument(help="Model folder, or a run folder that holds one as `model`.")
-]
 
 
 @app.command()
@@ -294,28 +306,15 @@ def evaluate_command(
       craters evaluate RUN --data DATA
     """
     with plain_errors():
-        from craters import files
+        from craters import files, ledger
         from craters.assess import assess
         from craters.classifier import Classifier
 
         found = assess(Classifier.load(model), data, which=which, prior=prior, risk=risk)
-        for text in found.warnings:
+        missed = ledger.note_evaluation(model, data, which, found.figures["metrics"]["n"])
+        for text in [*found.warnings, *([missed] if missed else [])]:
             typer.echo(f"Warning: {text}", err=True)
         typer.echo(files.to_json(found.figures) if json else "\n".join(found.lines))
-
-
-@app.command()
-def info(model: ModelArgument) -> None:
-    """Check a model folder, and say what the model takes and what its answers mean.
-
-    \b
-    Example:
-      craters info RUN/model
-    """
-    with plain_errors():
-        from craters.classifier import Classifier
-
-        typer.echo(Classifier.load(model).describe())
 
 
 @app.command("compare")
@@ -417,7 +416,9 @@ def benchmark_command(
             typer.echo(kfold_report.table(found.summary), nl=False)
 
 
+cli_models.register(app)
 cli_maps.register(app)
+cli_review.register(app)
 cli_checks.register(app)
 cli_catalogue.register(app)
 

@@ -22,6 +22,7 @@ from craters.classifier import write_model
 from craters.errors import DataError, ExistsError
 from craters.fitting import Listener, Silence
 from craters.interop import network_to_onnx, network_weights, over_images, write_keras_h5
+from craters.job_data import JobData
 from craters.job_result import JobResult
 from craters.model_description import ModelDescription
 from craters.networks import OriginalNet
@@ -39,7 +40,7 @@ _FIGURES = {
     "borderline": "borderline.png",
 }
 _PACKAGES = ("torch", "numpy", "scikit-learn", "scipy", "matplotlib", "h5py", "safetensors")
-_WITHOUT_WEIGHT = ("out", "data")  # settings that do not change what is computed
+_WITHOUT_WEIGHT = ("out", "data", "labels")  # settings that do not change what is computed
 _AFTER_TRAINING = ("aim", "threshold_initial", "threshold_final")  # nor what is trained
 
 
@@ -106,10 +107,11 @@ def run_job(
     """
     listener, clock = listener or Silence(), time.monotonic()
     _refuse_existing(config.out, resume, force)
-    data = job_data.read_job_data(config.data)
+    data, more = _add_labels(job_data.read_job_data(config.data), config, listener)
     phases.check_data(data, config)  # before anything is written
     looks = ledger.read_ledger(config.out)  # of a run that this one takes the place of
     inputs = {path.name: files.sha256_of(path) for path in job_data.input_files(config.data)}
+    inputs |= more
     fingerprint = _fingerprint(config, inputs)
     if resume and config.out.exists():
         return _finished(config.out, fingerprint, listener)
@@ -125,6 +127,22 @@ def run_job(
         _put_in_place(whole, config.out, force)
         shutil.rmtree(work)
     return RunOutcome(config.out, metrics, made)
+
+
+def _add_labels(
+    data: JobData, config: RunConfig, listener: Listener
+) -> tuple[JobData, dict[str, str]]:
+    """Take in the consensus of a label store; return the job and the store's fingerprint."""
+    if config.labels is None:
+        return data, {}
+    from craters.labels import LabelStore
+    from craters.labels_merge import merge_labels
+
+    with LabelStore(config.labels, must_exist=True) as store:
+        merged, told = merge_labels(store, data)
+        fingerprint = store.fingerprint()
+    listener.say(f"{told.sentence()}.")
+    return merged, {"labels": fingerprint}
 
 
 def _work_folder(out: Path) -> Path:

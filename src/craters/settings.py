@@ -73,6 +73,9 @@ class RunConfig:
         Threads of torch; 0 stands for the processors that the process may use.
     resolution : float or None
         Metres a pixel, stored with the model.
+    labels : Path or None
+        Label store of `craters review`: its consensus takes the place of the labels in `data`, and
+        gives unlabeled patches theirs.
     """
 
     data: Path
@@ -95,6 +98,7 @@ class RunConfig:
     seed: int = 0
     threads: int = 0
     resolution: float | None = None
+    labels: Path | None = None
 
     def __post_init__(self) -> None:
         for name, choices in (

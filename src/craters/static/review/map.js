@@ -1,0 +1,268 @@
+// The image of a scan in squares of its pixels, with its detections above it.
+"use strict";
+
+const canvas = $("canvas");
+const draw = canvas.getContext("2d");
+const view = { row: page.height / 2, col: page.width / 2, scale: 1 };  // middle, screen pixels a pixel
+const squares = new Map();
+let shown = page.detections;
+let chosen = null;
+let queued = false;
+const KEEP = 300;
+
+
+function size() {
+  const box = canvas.getBoundingClientRect();
+  const ratio = window.devicePixelRatio || 1;
+  canvas.width = Math.max(1, Math.round(box.width * ratio));
+  canvas.height = Math.max(1, Math.round(box.height * ratio));
+  redraw();
+}
+
+function fit() {
+  view.row = page.height / 2;
+  view.col = page.width / 2;
+  view.scale = Math.min(canvas.clientWidth / page.width, canvas.clientHeight / page.height) * 0.98;
+  redraw();
+}
+
+function limits() {
+  const least = Math.min(canvas.clientWidth / page.width, canvas.clientHeight / page.height) * 0.5;
+  view.scale = Math.min(Math.max(view.scale, Math.min(least, 1)), 16);
+  view.row = Math.min(Math.max(view.row, 0), page.height);
+  view.col = Math.min(Math.max(view.col, 0), page.width);
+}
+
+function redraw() {
+  if (queued) return;
+  queued = true;
+  requestAnimationFrame(() => { queued = false; paint(); });
+}
+
+const toX = (col) => (col - view.col) * view.scale + canvas.clientWidth / 2;
+const toY = (row) => (row - view.row) * view.scale + canvas.clientHeight / 2;
+
+function square(shrink, top, left) {
+  const key = `${shrink}/${top}/${left}`;
+  let image = squares.get(key);
+  if (!image) {
+    image = new Image();
+    image.addEventListener("load", redraw);
+    image.src = `/windows/${page.mark}/${page.image}/${key}.png`;
+    if (squares.size > KEEP) squares.delete(squares.keys().next().value);
+  } else {
+    squares.delete(key);
+  }
+  squares.set(key, image);
+  return image;
+}
+
+function paintImage(shrink) {
+  const step = page.square * shrink;
+  const [width, height] = [canvas.clientWidth / view.scale, canvas.clientHeight / view.scale];
+  const first = [Math.max(0, Math.floor((view.row - height / 2) / step)), Math.max(0, Math.floor((view.col - width / 2) / step))];
+  const last = [Math.min(Math.ceil(page.height / step), Math.ceil((view.row + height / 2) / step)), Math.min(Math.ceil(page.width / step), Math.ceil((view.col + width / 2) / step))];
+  for (let top = first[0]; top < last[0]; top += 1) {
+    for (let left = first[1]; left < last[1]; left += 1) {
+      const image = square(shrink, top, left);
+      if (!image.complete || !image.naturalWidth) continue;
+      draw.drawImage(image, toX(left * step), toY(top * step), image.naturalWidth * shrink * view.scale, image.naturalHeight * shrink * view.scale);
+    }
+  }
+}
+
+function paint() {
+  limits();
+  const ratio = canvas.width / Math.max(1, canvas.clientWidth);
+  draw.setTransform(ratio, 0, 0, ratio, 0, 0);
+  draw.fillStyle = "#101010";
+  draw.fillRect(0, 0, canvas.clientWidth, canvas.clientHeight);
+  draw.imageSmoothingEnabled = view.scale < 1.5;
+  const wanted = Math.max(1, 2 ** Math.floor(Math.log2(1 / view.scale)));
+  const shrink = Math.min(wanted, page.deepest);
+  if (shrink < page.deepest) paintImage(page.deepest);  // something to see until the rest is there
+  paintImage(shrink);
+  const colours = { crater: "#ff9a5c", not: "#7fbcf5", unsure: "#e6dcc4", "": "#ffe14d" };
+  for (const one of shown) {
+    const width = page.side * view.scale;
+    const [x, y] = [toX(one.col), toY(one.row)];
+    if (x + width < 0 || y + width < 0 || x > canvas.clientWidth || y > canvas.clientHeight) continue;
+    const own = one.answer || "";
+    draw.setLineDash(own === "not" ? [4, 3] : own === "unsure" ? [1, 3] : []);
+    for (const [stroke, thick] of [["#000c", one === chosen ? 7 : 3.5], [one === chosen ? "#ffffff" : colours[own], one === chosen ? 4 : 1.75]]) {
+      draw.strokeStyle = stroke;
+      draw.lineWidth = thick;
+      if (width < 7) { draw.beginPath(); draw.arc(x + width / 2, y + width / 2, 3, 0, 7); draw.stroke(); } else draw.strokeRect(x, y, width, width);
+    }
+  }
+  draw.setLineDash([]);
+}
+
+function zoom(factor, x = canvas.clientWidth / 2, y = canvas.clientHeight / 2) {
+  const before = [(x - canvas.clientWidth / 2) / view.scale, (y - canvas.clientHeight / 2) / view.scale];
+  view.scale *= factor;
+  limits();
+  view.col += before[0] - (x - canvas.clientWidth / 2) / view.scale;
+  view.row += before[1] - (y - canvas.clientHeight / 2) / view.scale;
+  redraw();
+}
+
+function pan(across, down) {
+  view.col += across / view.scale;
+  view.row += down / view.scale;
+  redraw();
+}
+
+function choose(one, center = false) {
+  chosen = one;
+  $("chosen").hidden = !one;
+  $("choose-hint").hidden = Boolean(one);
+  if (one) {
+    $("close").src = picture(one.number, true);
+    $("close").alt = `Window ${one.id} with its surroundings`;
+    $("chosen-id").textContent = one.id;
+    $("row-place").hidden = one.lon === null;
+    $("chosen-place").textContent = one.lon === null ? "" : where(one);
+    $("chosen-p").textContent = one.probability.toFixed(3);
+    $("chosen-own").textContent = one.answer ? WORDS[one.answer] : "–";
+    $("open").href = `${base}/queue?patch=${encodeURIComponent(one.id)}`;
+    if (center) {
+      view.row = one.row + page.side / 2;
+      view.col = one.col + page.side / 2;
+      view.scale = Math.max(view.scale, 1.5);
+    }
+    say(`${one.id}, probability ${one.probability.toFixed(2)}${one.answer ? `, ${WORDS[one.answer]}` : ""}.`);
+  }
+  redraw();
+}
+
+function step(by) {
+  if (!shown.length) return;
+  const place = chosen ? shown.findIndex((one) => one.id === chosen.id) : (by > 0 ? -1 : 0);
+  choose(shown[(place + by + shown.length) % shown.length], true);
+}
+
+function answer(word) {
+  if (!chosen) { notice("Choose a detection first: click it, or press L."); return; }
+  const one = chosen;
+  const before = one.answer;
+  flash(word);
+  one.answer = word;
+  choose(one);
+  outbox.push("/answers", {
+    answers: [{ patch: one.id, answer: word, why: "map", saw_probability: true, knew: one.entry }],
+  }, (found) => {
+    one.entry = found.saved[0].entry;
+    row(one);
+    const text = conflictWords(found.conflicts);
+    if (text) notice(text);
+  }, () => { one.answer = before; choose(one); });
+}
+
+function row(one) {
+  const line = document.querySelector(`#table tr[data-id="${CSS.escape(one.id)}"]`);
+  if (line) line.lastElementChild.textContent = one.answer ? WORDS[one.answer] : "–";
+}
+
+function undo() {
+  outbox.push("/undo", {}, (found) => {
+    if (!found.patches.length) { notice("Nothing is left to undo."); return; }
+    for (const card of found.patches) {
+      const one = shown.find((item) => item.id === card.id);
+      if (!one) continue;
+      one.answer = card.answer;
+      one.entry = card.entry;
+      row(one);
+      choose(one);
+    }
+    notice("Taken back.");
+  });
+}
+
+let filterTimer = 0;
+function filter() {
+  const least = Number($("least").value);
+  const most = Number($("most").value);
+  $("least-text").textContent = least.toFixed(2);
+  $("most-text").textContent = most.toFixed(2);
+  clearTimeout(filterTimer);
+  filterTimer = setTimeout(async () => {
+    try {
+      const found = await ask(`/map?image=${page.image}&least=${Math.min(least, most)}&most=${Math.max(least, most)}`);
+      shown = found.detections;
+      $("shown").textContent = found.inside.toLocaleString("en");
+      const kept = chosen && shown.find((one) => one.id === chosen.id);
+      choose(kept || null);
+      table();
+      say(`${found.inside} detections.`);
+    } catch (error) { notice(error.message); }
+  }, 120);
+}
+
+function table() {
+  const rows = shown.slice(0, 100).map((one) => {
+    const line = document.createElement("tr");
+    line.dataset.id = one.id;
+    const link = document.createElement("a");
+    link.href = `${base}/queue?patch=${encodeURIComponent(one.id)}`;
+    link.textContent = `${one.row}, ${one.col}`;
+    const parts = [link, one.probability.toFixed(3), one.answer ? WORDS[one.answer] : "–"];
+    for (const part of parts) { const cell = document.createElement("td"); cell.append(part); line.append(cell); }
+    return line;
+  });
+  $("table").replaceChildren(...rows);
+}
+
+let drag = null;
+canvas.addEventListener("pointerdown", (event) => {
+  drag = { x: event.clientX, y: event.clientY, moved: 0 };
+  canvas.setPointerCapture(event.pointerId);
+});
+canvas.addEventListener("pointermove", (event) => {
+  if (!drag) return;
+  const [across, down] = [event.clientX - drag.x, event.clientY - drag.y];
+  drag.moved += Math.abs(across) + Math.abs(down);
+  if (drag.moved > 4) pan(-across, -down);
+  drag.x = event.clientX;
+  drag.y = event.clientY;
+});
+canvas.addEventListener("pointerup", (event) => {
+  if (drag && drag.moved <= 4) {
+    const box = canvas.getBoundingClientRect();
+    const col = (event.clientX - box.left - canvas.clientWidth / 2) / view.scale + view.col;
+    const line = (event.clientY - box.top - canvas.clientHeight / 2) / view.scale + view.row;
+    const reach = Math.max(page.side / 2, 6 / view.scale);
+    const near = shown
+      .map((one) => ({ one, far: Math.max(Math.abs(one.col + page.side / 2 - col), Math.abs(one.row + page.side / 2 - line)) }))
+      .filter((item) => item.far <= reach)
+      .sort((a, b) => a.far - b.far);
+    choose(near.length ? near[0].one : null);
+  }
+  drag = null;
+});
+canvas.addEventListener("wheel", (event) => {
+  event.preventDefault();
+  const box = canvas.getBoundingClientRect();
+  zoom(2 ** (-event.deltaY / 400), event.clientX - box.left, event.clientY - box.top);
+}, { passive: false });
+onAnswers(answer);
+$("in").addEventListener("click", () => zoom(1.6));
+$("out").addEventListener("click", () => zoom(1 / 1.6));
+$("fit").addEventListener("click", fit);
+$("least").addEventListener("input", filter);
+$("most").addEventListener("input", filter);
+const STEP = 80;
+const onRange = (event) => event.target.matches("input[type=range]");
+onKeys({
+  ...Object.fromEntries(Object.entries(KEYS).map(([key, word]) => [key, () => answer(word)])),
+  Backspace: undo, "Ctrl+z": undo, l: () => step(1), j: () => step(-1),
+  ArrowLeft: (event) => (onRange(event) ? false : pan(-STEP, 0)),
+  ArrowRight: (event) => (onRange(event) ? false : pan(STEP, 0)),
+  ArrowUp: (event) => (onRange(event) ? false : pan(0, -STEP)),
+  ArrowDown: (event) => (onRange(event) ? false : pan(0, STEP)),
+  "+": () => zoom(1.6), "=": () => zoom(1.6), "-": () => zoom(1 / 1.6), 0: fit,
+  Enter: () => { if (chosen) location.href = $("open").href; },
+});
+new ResizeObserver(size).observe(canvas);
+size();
+fit();
