@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from craters.phases import Phase
+    from craters.job_result import Phase
 
 BLUE, ORANGE, GRAY = "#1f5a96", "#c8501e", "#6b6b6b"
 

@@ -221,6 +221,7 @@ def _find_image(row: dict[str, Any], summary: dict[str, Any]) -> Image:
         scale=tuple(row["scale"]),
         resolution=row["resolution"] if row["resampled"] else 0.0,
         gap=summary["gap_px"],
+        band=row["band"],
     )
     image = describe_image(row["path"], row["name"], options)
     if (image.height, image.width) != (row["height"], row["width"]):

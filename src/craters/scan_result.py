@@ -103,6 +103,7 @@ def _one_image(
     row = {
         "name": image.name,
         "path": image.path,
+        "band": image.band,
         "map": str(path.relative_to(folder)),
         "native": image.native,
         "height": image.height,
