@@ -33,10 +33,10 @@ demo: $(VENV)/train.stamp
 	$(BIN)/craters demo --out demo
 
 test: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -q -n $(JOBS)
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal
 
 test-slow: $(VENV)/docs.stamp
-	$(BIN)/python -m pytest -q -m slow -n $(JOBS)
+	$(BIN)/python -m pytest -q -m slow -n $(JOBS) --dist worksteal
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

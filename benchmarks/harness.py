@@ -6,6 +6,7 @@ less than its parent's memory when it was started.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import dataclasses
 import functools
@@ -146,9 +147,22 @@ def versions() -> dict[str, str]:
 
 
 def code_hash(paths: Iterable[Path]) -> str:
-    """Hash files of code: a version may pass through several states of it."""
-    content = b"".join(path.read_bytes() for path in paths)
-    return hashlib.sha256(content).hexdigest()[:12]
+    """Hash what files of code do, whatever their comments and docstrings say.
+
+    A version may pass through several states of it.
+    """
+    content = "".join(_without_docstrings(path) for path in paths)
+    return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+
+def _without_docstrings(path: Path) -> str:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(
+            node
+        ):
+            node.body = node.body[1:]
+    return ast.dump(tree)
 
 
 def package_modules() -> list[Path]:

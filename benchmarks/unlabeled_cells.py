@@ -43,9 +43,9 @@ def train_cell(*, tell, data: Path, cell: tuple[str, int, str, int]) -> Row:  # 
 
 def _themis(
     data: Path,
-    name: str,
+    name: str,  # noqa: ARG001
     labels: int,
-    draw: int,  # noqa: ARG001
+    draw: int,
 ) -> tuple[PatchSet, PatchSet, np.ndarray, np.ndarray, float | None]:
     """Hold out one of five folds of regions; the truth of the pool is not known."""
     sets = compare_cells.read_compare_data(data)

@@ -148,8 +148,8 @@ def at_pool_share(
 
     Examples
     --------
-    >>> at_pool_share(np.array([0.0]), (1.0, 0.0), 0.5, 0.1).round(3).tolist()
-    [0.1]
+    >>> round(float(at_pool_share(np.array([0.0]), (1.0, 0.0), 0.5, 0.1)[0]), 3)
+    0.1
     """
     slope, offset = line
     shift = np.log(pool_share / (1 - pool_share)) - np.log(labeled_share / (1 - labeled_share))
