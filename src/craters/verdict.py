@@ -19,8 +19,8 @@ LEVEL = 0.95
 SURE_ENOUGH = 0.9  # least probability of a gain for which `auto` leaves `supervised`
 
 # What a method gains over `supervised` in macro F1, before anything is tried: mean and standard
-# deviation, by the most labels that the row is for. docs/unlabeled.md says where they come from;
-# the spread is over draws, pools and data sets, and wider than any one of them shows.
+# deviation, by the most labels that the row is for. Judgements, cautious beside the benchmark; the
+# spread is over draws, pools and data sets.
 PRIORS: tuple[tuple[float, dict[str, tuple[float, float]]], ...] = (
     (150, {"fixmatch": (0.03, 0.02)}),
     (500, {"fixmatch": (0.01, 0.015)}),
@@ -76,11 +76,12 @@ class Verdict:
             "no difference can be shown": "Whether the unlabeled data helped cannot be shown",
         }[self.outcome]
         seeds = "1 seed" if self.n_seeds == 1 else f"{self.n_seeds} seeds"
+        folds = "1 fold" if self.n_folds == 1 else f"{self.n_folds} folds"
         return (
             f"{word}: {self.method} {self.value:.4f} against {self.reference} "
             f"{self.reference_value:.4f} in macro F1, {100 * self.difference:+.1f} points "
             f"({self.level:.0%} interval {100 * self.low:+.1f} to {100 * self.high:+.1f}; "
-            f"{self.n_labels} labels, {self.n_folds} folds, {seeds})."
+            f"{self.n_labels} labels, {folds}, {seeds})."
         )
 
 
