@@ -9,7 +9,7 @@ import numpy as np
 
 import harness
 import region_cv
-from harness import Bench, Row, RowStore
+from harness import Bench, Row
 
 NAME = "designs"
 TITLE = "What was tried on `compact`"
@@ -42,28 +42,15 @@ def run(bench: Bench, say: Callable[[str], None]) -> Row | None:
     """Do the missing trainings; a quick call shows what is stored."""
     if not bench.full:
         return harness.tell_stored(NAME, say)
-    from craters.parallel import Task, run_tasks
     from design_cells import train_cell
 
-    store, rows, waiting = RowStore(NAME), {}, {}
-    for name in DESIGNS:
-        for seed in range(SEEDS):
-            for fold in range(region_cv.FOLDS):
-                row = None if bench.again else store.find(_key(bench, name, seed, fold))
-                if row is None:
-                    waiting[f"{name}/{seed}/{fold}"] = (name, seed, fold)
-                else:
-                    rows[name, seed, fold] = row
-    tasks = [
-        Task(key, train_cell, {"data": bench.data, "cell": cell}) for key, cell in waiting.items()
-    ]
-    for key, row in run_tasks(tasks, threads=len(harness.usable_cpus())):
-        cell = waiting[key]
-        store.add(_key(bench, *cell), row)
-        rows[cell] = row
-        say(f"{key}: macro F1 {row['macro_f1']:.4f}, {row['seconds']:.0f} s")
-        harness.write_result(NAME, _result(rows))
-    return _result(rows)
+    keys = {
+        (name, seed, fold): _key(bench, name, seed, fold)
+        for name in DESIGNS
+        for seed in range(SEEDS)
+        for fold in range(region_cv.FOLDS)
+    }
+    return harness.train_missing(bench, NAME, keys, train_cell, say, _result)
 
 
 def _key(bench: Bench, name: str, seed: int, fold: int) -> Row:

@@ -203,6 +203,44 @@ def row_key(
     }
 
 
+def train_missing(
+    bench: Bench,
+    name: str,
+    keys: dict[tuple[Any, ...], Row],
+    call: Callable[..., Row],
+    say: Callable[[str], None],
+    result: Callable[[dict[tuple[Any, ...], Row]], Row],
+) -> Row:
+    """Train the cells that no stored row is of, side by side; write the result after each.
+
+    Parameters
+    ----------
+    bench : Bench
+    name : str
+        Of the benchmark.
+    keys : dict
+        For each cell, in the order of the work, what its row depends on.
+    call : callable
+        Trains one cell; a module's function that takes `tell`, `data` and `cell`.
+    say : callable
+    result : callable
+        Makes the result of the rows by cell.
+    """
+    from craters.parallel import Task, run_tasks
+
+    store = RowStore(name)
+    found = {cell: None if bench.again else store.find(key) for cell, key in keys.items()}
+    rows = {cell: row for cell, row in found.items() if row is not None}
+    waiting = {"/".join(map(str, cell)): cell for cell in keys if cell not in rows}
+    tasks = [Task(word, call, {"data": bench.data, "cell": cell}) for word, cell in waiting.items()]
+    for word, row in run_tasks(tasks, threads=len(usable_cpus())):
+        rows[waiting[word]] = row
+        store.add(keys[waiting[word]], row)
+        say(f"{word}: macro F1 {row['macro_f1']:.4f}, {row['seconds']:.0f} s")
+        write_result(name, result(rows))
+    return result(rows)
+
+
 def usable_cpus() -> list[int]:
     """List the CPUs that this process may use."""
     return sorted(os.sched_getaffinity(0))

@@ -9,7 +9,7 @@ import numpy as np
 
 import harness
 from craters import files
-from harness import Bench, Row, RowStore
+from harness import Bench, Row
 
 NAME = "unlabeled"
 TITLE = "What unlabeled patches are worth"
@@ -37,26 +37,10 @@ def run(bench: Bench, say: Callable[[str], None]) -> Row | None:
     """Do the missing trainings; a quick call shows what is stored."""
     if not bench.full:
         return harness.tell_stored(NAME, say)
-    from craters.parallel import Task, run_tasks
     from unlabeled_cells import train_cell
 
-    store, rows, waiting = RowStore(NAME), {}, {}
-    for cell in cells(min(DRAWS, bench.seeds)):
-        row = None if bench.again else store.find(_key(bench, cell))
-        if row is None:
-            waiting["/".join(map(str, cell))] = cell
-        else:
-            rows[cell] = row
-    tasks = [
-        Task(key, train_cell, {"data": bench.data, "cell": cell}) for key, cell in waiting.items()
-    ]
-    for key, row in run_tasks(tasks, threads=len(harness.usable_cpus())):
-        cell = waiting[key]
-        store.add(_key(bench, cell), row)
-        rows[cell] = row
-        say(f"{key}: macro F1 {row['macro_f1']:.4f}, {row['seconds']:.0f} s")
-        harness.write_result(NAME, _result(rows))
-    return _result(rows)
+    keys = {cell: _key(bench, cell) for cell in cells(min(DRAWS, bench.seeds))}
+    return harness.train_missing(bench, NAME, keys, train_cell, say, _result)
 
 
 def cells(draws: int) -> list[tuple[str, int, str, int]]:
