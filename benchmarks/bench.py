@@ -11,23 +11,29 @@ import sys
 from pathlib import Path
 
 import audit
+import charts
 import cold_predict
 import designs
+import floor
+import folds
+import growth
 import harness
 import installed
+import job
 import keras_parity
 import nanedi
 import original_job_time
 import region_cv
 import review
 import scan
+import share
 import tables
 import tiles
 import unlabeled
 
 _MODULES = (
-    audit, cold_predict, designs, installed, keras_parity, nanedi, original_job_time, region_cv,
-    review, scan, tiles, unlabeled,
+    audit, cold_predict, designs, floor, folds, growth, installed, job, keras_parity, nanedi,
+    original_job_time, region_cv, review, scan, share, tiles, unlabeled,
 )  # fmt: skip
 BENCHMARKS = {module.NAME: module for module in _MODULES}
 
@@ -62,6 +68,7 @@ def main(arguments: list[str] | None = None) -> None:
                 harness.write_result(result.pop("result_name", name), result)
     except harness.BenchError as error:
         sys.exit(f"bench: error: {error}")
+    charts.draw_all()
     print(f"Written: {tables.write().relative_to(harness.ROOT)}")
 
 

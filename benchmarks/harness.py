@@ -236,7 +236,8 @@ def train_missing(
     for word, row in run_tasks(tasks, threads=len(usable_cpus())):
         rows[waiting[word]] = row
         store.add(keys[waiting[word]], row)
-        say(f"{word}: macro F1 {row['macro_f1']:.4f}, {row['seconds']:.0f} s")
+        score = f"macro F1 {row['macro_f1']:.4f}, " if "macro_f1" in row else ""
+        say(f"{word}: {score}{row['seconds']:.0f} s")
         write_result(name, result(rows))
     return result(rows)
 
@@ -319,6 +320,17 @@ def summarize(values: Iterable[float]) -> Row:
     sd = statistics.stdev(found)
     half = float(t.ppf(0.975, n - 1)) * sd / math.sqrt(n)
     return row | {"sd": sd, "low": mean - half, "high": mean + half}
+
+
+def spread(values: Iterable[float]) -> str:
+    """Write a median and the range of the rounds."""
+    found = list(values)
+    middle = statistics.median(found)
+    digits = 1 if middle >= 10 else 2
+    return (
+        f"{middle:.{digits}f} ({min(found):.{digits}f} to {max(found):.{digits}f}, "
+        f"n = {len(found)})"
+    )
 
 
 def contender(label: str, rows: dict[int, Row], names: Iterable[str], baseline: bool) -> Row:

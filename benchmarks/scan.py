@@ -49,6 +49,7 @@ _SCANS = {
     "two": "`original`, stride 6, 2 workers of 1 thread",
     "noop": "`original`, stride 6, the network replaced by a no-op",
     "dense_one": "`dense`, stride 4, 1 worker of 1 thread",
+    "dense_two": "`dense`, stride 4, 2 workers of 1 thread",
     "dense_noop": "`dense`, stride 4, the network replaced by a no-op",
 }
 _LARGE = {
@@ -178,6 +179,7 @@ def scans(bench: Bench, say: Callable[[str], None], *, due: bool) -> dict[str, d
             "two": {"workers": 2, "cpus": 2},
             "noop": {"noop": True},
             "dense_one": {"network": "dense"},
+            "dense_two": {"network": "dense", "workers": 2, "cpus": 2},
             "dense_noop": {"network": "dense", "noop": True},
         }.items()
     }
@@ -374,8 +376,10 @@ def _result(rows: dict[str, dict[int, Row]]) -> Row:
 def _findings(rows: dict[str, dict[int, Row]]) -> list[str]:
     said = []
     for above, below, measure, text in (
-        ("one", "two", "wall_s", "Two workers of one thread are {} times as fast as one "
-         "(target: 1.7)."),
+        ("dense_one", "dense_two", "wall_s", "Two workers of one thread are {} times as fast as "
+         "one with `dense` (target: 1.7)."),
+        ("one", "two", "wall_s", "... and {} times with `original`, of whose few seconds two are "
+         "spent on starting and on the layers."),
         ("dense_noop", "dense_one", "wall_s", "With a network that does nothing in the place of "
          "`dense`, {} of the wall time is left for reading and writing (target: at most 0.30)."),
         ("noop", "one", "wall_s", "... and in the place of `original`, which is many times faster "
@@ -390,7 +394,7 @@ def _findings(rows: dict[str, dict[int, Row]]) -> list[str]:
         both = sorted(rows[above].keys() & rows[below].keys())
         if both:
             said.append(text.format(
-                _spread([rows[above][n][measure] / rows[below][n][measure] for n in both])
+                harness.spread([rows[above][n][measure] / rows[below][n][measure] for n in both])
             ))  # fmt: skip
     said += [
         f"Peak memory over {words[0]}: {row['large_peak_mib']:.0f} MiB (target: 1.5 GB)."
@@ -405,22 +409,12 @@ def _findings(rows: dict[str, dict[int, Row]]) -> list[str]:
     for name in ("dense", "original"):
         found = list(rows[f"pass_{name}"].values())
         if found:
+            faster, share = (
+                harness.spread([row[name] for row in found]) for name in ("faster", "share")
+            )
             said.append(
                 f"One pass of `{name}` over a tile takes {found[0]['fewer_flops']:.1f} times fewer "
-                f"operations than its windows, and {_spread([row['faster'] for row in found])} "
-                f"times less time: {_spread([row['share'] for row in found])} of that advantage"
-                + (" (target: 0.60)." if name == "dense" else ".")
+                f"operations than its windows, and {faster} times less time: {share} of that "
+                "advantage" + (" (target: 0.60)." if name == "dense" else ".")
             )
     return said
-
-
-def _spread(values: list[float]) -> str:
-    """Write a median and the range of the rounds."""
-    import statistics
-
-    middle = statistics.median(values)
-    digits = 1 if middle >= 10 else 2
-    return (
-        f"{middle:.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f}, "
-        f"n = {len(values)})"
-    )

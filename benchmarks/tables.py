@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "benchmarks.md"
 README = ROOT / "README.md"
+FIGURES = ROOT / "docs" / "figures"
 
 _MARKS = ("<!-- results -->", "<!-- /results -->")
 
@@ -34,6 +35,8 @@ def section(result: dict[str, Any]) -> str:
     parts = [f"## {result['title']}", " ".join(result["about"])]
     if result["findings"]:
         parts.append("\n".join(f"- {line}" for line in result["findings"]))
+    if (FIGURES / f"bench-{result['name']}.png").is_file():
+        parts.append(f"![{result['title']}](figures/bench-{result['name']}.png)")
     for title, names in result["tables"].items():
         parts.append(f"{title}:\n\n{table(result, names)}")
     if result["comparisons"]:

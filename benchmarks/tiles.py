@@ -111,14 +111,14 @@ def measure(bench: Bench, network: str, fold: int, say: Callable[[str], None]) -
     name = f"{network}-{harness.data_hash(bench.data)}-{harness.code_hash(code(network))}"
     place = WORK / NAME / name / f"fold-{fold}"
     arrays = write_arrays(bench.data, regions, place / "DATA")
-    train = ["run", "--data", arrays, "--out", place / "RUN", "--resume", "--method",
-             "distillation" if network == "dense" else "supervised", "--network", network,
-             "--resolution", "100", "-q"]  # fmt: skip
-    _call(train, place / "run.log")
+    model = place / "MODEL"
+    if not model.exists():
+        script = harness.FOLDER / "peers" / "craters_model.py"
+        _call([script, arrays, model, network, "100"], place / "model.log")
     paths = sorted(tiles.glob("*.tif"))
     inside = np.isin(splits.regions_of(np.array([path.stem for path in paths])), regions)
     images = [path for path, chosen in zip(paths, inside, strict=True) if chosen]
-    scan = ["scan", *images, "--model", place / "RUN", "--out", place / "SCAN", "--resume",
+    scan = ["-m", "craters", "scan", *images, "--model", model, "--out", place / "SCAN", "--resume",
             "--threshold", str(LOWEST), "--no-windows", "-q"]  # fmt: skip
     _call(scan, place / "scan.log")
     known = _catalogue(tiles / "robbins.csv", {path.stem for path in images}, place)
@@ -132,10 +132,10 @@ def measure(bench: Bench, network: str, fold: int, say: Callable[[str], None]) -
 
 def _call(arguments: list, log: Path) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "craters", *map(str, arguments)]
+    command = [sys.executable, *map(str, arguments)]
     with log.open("w") as stream:
         if subprocess.run(command, stdout=stream, stderr=stream, check=False).returncode:
-            raise BenchError(f"{' '.join(command[:4])} failed; see {log}")
+            raise BenchError(f"{' '.join(command[1:4])} failed; see {log}")
 
 
 def _catalogue(path: Path, names: set[str], place: Path) -> Path:
@@ -268,6 +268,19 @@ def figures(rows: dict[int, Row], score: str) -> Row:
     return found
 
 
+def points(rows: dict[int, Row], score: str) -> Row:
+    """Thin the precision-recall curve of all folds to at most 200 points."""
+    from craters import match_curves
+
+    matching, detections, _ = pooled(rows, score)
+    curve = match_curves.make_curve(matching, detections)
+    known = np.flatnonzero(~np.isnan(curve.precision))
+    keep = known[np.unique(np.linspace(0, len(known) - 1, 200).astype(int))]
+    return {
+        name: np.round(getattr(curve, name)[keep], 4).tolist() for name in ("recall", "precision")
+    }
+
+
 def _result(rows: dict[str, dict[int, Row]]) -> Row:
     """Gather what the page shows; networks whose folds are not all there are left out."""
     at_rates = tuple(f"{kind}_{rate:g}" for rate in RATES for kind in ("recall", "precision"))
@@ -277,11 +290,12 @@ def _result(rows: dict[str, dict[int, Row]]) -> Row:
         for rate in RATES
         for kind in ("recall", "precision")
     } | {name: [f"{name.replace('_', ' ', 1).replace('_', ' to ')} km", 3] for name in sizes}
-    contenders, findings = [], []
+    contenders, findings, curves = [], [], {}
     for network, folds in rows.items():
         for score, words in SCORES.items():
             one = figures(folds, score)
             label = f"{network}, ranked by {words}"
+            curves[f"{network}/{score}"] = {"label": label} | points(folds, score)
             contenders.append(
                 harness.contender(label, {0: one}, (*at_rates, *sizes), network == NETWORKS[-1])
             )
@@ -297,7 +311,7 @@ def _result(rows: dict[str, dict[int, Row]]) -> Row:
         "about": [
             "The images of themis_tiles, 416 x 416 pixels at 100 m, in five folds of whole regions "
             "(those of region_cv); each fold is scanned by a model trained on the labels and the "
-            "pool of the other regions by `craters run`, and matched by `craters match`.",
+            "pool of the other regions as CraterClassifier does, and matched by `craters match`.",
             f"Counted: craters of {DIAMETERS.replace(',', ' to ')} km of Robbins & Hynek 2012, "
             "whole and 24 pixels inside. One threshold for all folds gives the stated rate of "
             "false detections, which that catalogue decides about: a false one may be a crater "
@@ -312,4 +326,5 @@ def _result(rows: dict[str, dict[int, Row]]) -> Row:
         "contenders": contenders,
         "comparisons": [],
         "findings": findings,
+        "curves": curves,
     }

@@ -14,6 +14,7 @@ from harness import Bench, Row
 NAME = "unlabeled"
 TITLE = "What unlabeled patches are worth"
 DRAWS = 10
+IDEAS = ("softmatch", "freematch")  # of `unlabeled_ideas`
 
 _TITLES = {"macro_f1": ["macro F1, held-out places", 4], "share_error": ["error of the share", 3]}
 _MODULES = (
@@ -21,15 +22,15 @@ _MODULES = (
     "patches", "phases", "pseudo_label", "recipes", "semi_supervised", "splits", "train",
 )  # fmt: skip
 
-# Data, labels, methods beside `supervised`; in the order of the work.
+# Data, labels, methods beside `supervised`; the first one was named beforehand.
 ROWS: tuple[tuple[str, int, tuple[str, ...]], ...] = (
-    ("nanedi west", 50, ("fixmatch",)),
-    ("nanedi center", 50, ("fixmatch",)),
+    ("nanedi west", 50, ("fixmatch", "softmatch", "freematch", "distillation")),
     ("themis48", 50, ("fixmatch",)),
+    ("nanedi center", 50, ("fixmatch",)),
     ("nanedi west", 100, ("fixmatch",)),
-    ("nanedi center", 100, ("fixmatch",)),
     ("themis48", 100, ("fixmatch",)),
-    ("themis48", 250, ("fixmatch", "distillation")),
+    ("nanedi center", 100, ("fixmatch",)),
+    ("themis48", 250, ("fixmatch", "self-training", "distillation")),
 )
 
 
@@ -44,19 +45,21 @@ def run(bench: Bench, say: Callable[[str], None]) -> Row | None:
 
 
 def cells(draws: int) -> list[tuple[str, int, str, int]]:
-    """List data, labels, method and draw of every training, draw by draw in each row."""
+    """List data, labels, method and draw of every training: first methods first, draw by draw."""
     return [
         (data, labels, method, draw)
+        for rank in range(max(len(methods) for _, _, methods in ROWS))
         for data, labels, methods in ROWS
         for draw in range(draws)
-        for method in ("supervised", *methods)
+        for method in (*(["supervised"] if rank == 0 else []), *methods[rank : rank + 1])
     ]
 
 
 def _key(bench: Bench, cell: tuple[str, int, str, int]) -> Row:
     data, labels, method, draw = cell
     code = [path for path in harness.package_modules() if path.stem in _MODULES]
-    code.append(Path(__file__).with_name("unlabeled_cells.py"))
+    here = ["unlabeled_cells.py", *(["unlabeled_ideas.py"] if method in IDEAS else [])]
+    code += [Path(__file__).with_name(name) for name in here]
     settings: Row = {"data": data, "labels": labels}
     if data.startswith("nanedi"):
         settings["sha256"] = files.sha256_of(region_file(bench.data, data))
@@ -70,7 +73,7 @@ def region_file(data: Path, name: str) -> Path:
 
 def _result(rows: dict[tuple[str, int, str, int], Row]) -> Row:
     """Lay each method beside `supervised` of the same draws."""
-    contenders, findings = [], []
+    contenders, findings, differences = [], [], []
     for data, labels, methods in ROWS:
         name = f"{data}, {labels} labels"
         for method in ("supervised", *methods):
@@ -80,11 +83,15 @@ def _result(rows: dict[tuple[str, int, str, int], Row]) -> Row:
                 base = method == "supervised"
                 contenders.append(harness.contender(label, found, ("macro_f1",), baseline=base))
         for method in methods:
-            told = _difference(
+            found = _difference(
                 _of(rows, data, labels, method), _of(rows, data, labels, "supervised")
             )
-            if told is not None:
-                findings.append(f"{name}: {method} {told}")
+            if found is not None:
+                differences.append({"label": f"{name}: {method} (n = {found['n']})"} | found)
+                findings.append(
+                    f"{name}: {method} {found['mean']:+.1f} points to supervised "
+                    f"(95 % {found['low']:+.1f} to {found['high']:+.1f}, n = {found['n']})"
+                )
         findings += _shares(rows, data, labels)
     return {
         "title": TITLE,
@@ -106,6 +113,7 @@ def _result(rows: dict[tuple[str, int, str, int], Row]) -> Row:
         "contenders": contenders,
         "comparisons": [],
         "findings": findings,
+        "differences": differences,
     }
 
 
@@ -113,8 +121,8 @@ def _of(rows: dict, data: str, labels: int, method: str) -> dict[int, Row]:
     return {cell[3]: row for cell, row in rows.items() if cell[:3] == (data, labels, method)}
 
 
-def _difference(ours: dict[int, Row], theirs: dict[int, Row]) -> str | None:
-    """Say the paired difference over the draws that both have."""
+def _difference(ours: dict[int, Row], theirs: dict[int, Row]) -> Row | None:
+    """Work out the paired difference in points over the draws that both have."""
     from craters.intervals import paired_difference
 
     both = sorted(set(ours) & set(theirs))
@@ -123,8 +131,8 @@ def _difference(ours: dict[int, Row], theirs: dict[int, Row]) -> str | None:
     found = paired_difference(
         [ours[draw]["macro_f1"] for draw in both], [theirs[draw]["macro_f1"] for draw in both]
     )
-    mean, low, high = (100 * value for value in (found.mean, found.low, found.high))
-    return f"{mean:+.1f} points to supervised (95 % {low:+.1f} to {high:+.1f}, n = {len(both)})"
+    points = {name: 100 * getattr(found, name) for name in ("mean", "low", "high")}
+    return points | {"n": len(both)}
 
 
 def _shares(rows: dict, data: str, labels: int) -> list[str]:

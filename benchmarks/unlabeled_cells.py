@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from craters.settings import RunConfig
 from craters.train import predict_logits, sigmoid, torch_threads
 from harness import Row
 from unlabeled import region_file
+from unlabeled_ideas import IDEAS, in_place_of_fixmatch
 
 _FOLDS = 5  # of regions
 
@@ -23,10 +25,12 @@ def train_cell(*, tell, data: Path, cell: tuple[str, int, str, int]) -> Row:  # 
     name, labels, method, draw = cell
     take = _nanedi if name.startswith("nanedi") else _themis
     labeled, pool, images, truth, true_share = take(data, name, labels, draw)
-    config = RunConfig(data, data, method=method, network="compact", seed=draw, threads=1)
+    kept_method = "fixmatch" if method in IDEAS else method
+    config = RunConfig(data, data, method=kept_method, network="compact", seed=draw, threads=1)
+    by_idea = in_place_of_fixmatch(method) if method in IDEAS else contextlib.nullcontext()
     shares: list[float] = []
     clock = time.process_time()
-    with torch_threads(1):
+    with torch_threads(1), by_idea:
         network = phases.kept_network(labeled, pool, config, on_share=shares.append)
         probability = sigmoid(predict_logits(network, images))
     found = evaluate.measure(truth, probability)
@@ -65,7 +69,7 @@ def _nanedi(
     held_out = found.folds == number
     images = np.asarray(found.images)
     train = np.flatnonzero(~held_out)
-    train = train[~_is_copy(images[train], images[held_out])]
+    train = train[~is_copy(images[train], images[held_out])]
     rows = compare_cells.draw_labels(found.labels, train, Cell("any", "compact", labels, draw, 1))
     rest = np.setdiff1d(train, rows)
     return (
@@ -77,7 +81,7 @@ def _nanedi(
     )
 
 
-def _is_copy(images: np.ndarray, of: np.ndarray) -> np.ndarray:
+def is_copy(images: np.ndarray, of: np.ndarray) -> np.ndarray:
     """Tell which patches are equal to one of others, or correlate with it by more than 0.95."""
     ours, theirs = (_centred(part) for part in (images, of))
     return (ours @ theirs.T).max(axis=1) > kfold.COPY_CORRELATION

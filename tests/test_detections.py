@@ -23,7 +23,7 @@ def plain(probability: np.ndarray, rule: MergeRule) -> list[tuple[int, int]]:
     keys = {}
     for row in range(rows):
         for column in range(columns):
-            if probability[row, column] >= np.float32(rule.threshold):
+            if probability[row, column] >= np.float32(rule.decision_threshold):
                 near = probability[
                     max(0, row - rule.reach) : row + rule.reach + 1,
                     max(0, column - rule.reach) : column + rule.reach + 1,
@@ -86,10 +86,10 @@ def test_detections_are_apart_and_no_candidate_is_left_alone(
 ) -> None:
     found = find(probability, rule)
     for number, (row, column) in enumerate(found):
-        assert probability[row, column] >= np.float32(rule.threshold)
+        assert probability[row, column] >= np.float32(rule.decision_threshold)
         for other in found[:number]:
             assert np.hypot(row - other[0], column - other[1]) >= rule.distance
-    assert bool(found) == bool((probability >= np.float32(rule.threshold)).any())
+    assert bool(found) == bool((probability >= np.float32(rule.decision_threshold)).any())
 
 
 def plateau(shape: tuple[int, int], centres: list[tuple[int, int]], seed: int = 0) -> np.ndarray:
@@ -125,7 +125,7 @@ def test_nothing_is_found_in_nothing() -> None:
 def test_rules() -> None:
     assert merge_rule(48, 6, 0.4, 30.0) == MergeRule(0.4, 2, 5.0)
     assert merge_rule(48, 24, 0.4) == MergeRule(0.4, 0, 1.0)
-    with pytest.raises(ConfigError, match="threshold is 1.5"):
+    with pytest.raises(ConfigError, match="decision_threshold is 1.5"):
         merge_rule(48, 6, 1.5)
     with pytest.raises(ConfigError, match="merge is -1"):
         merge_rule(48, 6, 0.5, -1)

@@ -116,3 +116,13 @@ def test_members_differ_and_are_averaged() -> None:
     assert not np.array_equal(*logits)
     assert np.allclose(predict_logits(network, images), np.mean(logits, 0), atol=1e-6)
     assert state.history == keeper.states["refit"].history
+
+
+@pytest.mark.parametrize("network", ["compact", "dense"])
+def test_epochs_can_be_asked_for(network: str) -> None:
+    keeper = Keeper()
+    made = trainer(network, 1, store=keeper)
+    made = dataclasses.replace(made, config=dataclasses.replace(made.config, epochs=3))
+    made.train(*parts())
+    assert {state.epoch for state in keeper.states.values()} == {3}
+    assert made.planned_epochs(*parts()) == 3 * len(keeper.states)

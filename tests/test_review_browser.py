@@ -32,7 +32,7 @@ def scan_folder(run_folder: Path) -> Path:
 
     image = maps.write_raster(run_folder.parent / "image.tif", maps.noise(300, 420, 3))
     out = run_folder.parent / "SCAN"
-    scan_images(ScanConfig((image,), run_folder, out, threshold=0.01))
+    scan_images(ScanConfig((image,), run_folder, out, decision_threshold=0.01))
     return out
 
 

@@ -29,7 +29,7 @@ def scan_folder(tmp_path_factory) -> Path:
     gappy = maps.noise(120, 90, 5)
     gappy[:40, :40] = 0
     maps.write_raster(images / "b.tif", gappy, nodata=0)
-    config = maps.config(model, images, folder / "SCAN", threshold=0.4)
+    config = maps.config(model, images, folder / "SCAN", decision_threshold=0.4)
     scan_images(config)
     return folder / "SCAN"
 
@@ -153,7 +153,7 @@ def test_only_drawn_windows_measure(scan_folder: Path, tmp_path: Path) -> None:
 def test_an_image_that_changed_is_refused(tmp_path: Path) -> None:
     model = maps.write_classifier(tmp_path / "model", resolution=100.0)
     image = maps.write_raster(tmp_path / "a.tif", maps.noise(90, 90, 3))
-    scan_images(maps.config(model, image, tmp_path / "SCAN", threshold=0.4))
+    scan_images(maps.config(model, image, tmp_path / "SCAN", decision_threshold=0.4))
     maps.write_raster(tmp_path / "a.tif", maps.noise(90, 80, 3))
     with pytest.raises(DataError, match="expected 90 x 90 as when it was scanned"):
         open_target(tmp_path / "SCAN")

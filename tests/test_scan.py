@@ -183,7 +183,7 @@ def test_blocks_workers_and_memory_change_no_byte(
         "one": {}, "three": {"workers": 3}, "little": {"memory": 367.4}, "threads": {"threads": 2},
     }.items():  # fmt: skip
         out = tmp_path / name
-        scan_images(config(model, image, out, threshold=0.5, **changes))
+        scan_images(config(model, image, out, decision_threshold=0.5, **changes))
         results.append(out)
     cut = [len(plan_scan(config(model, image, out, memory=m)).blocks(0)) for m in (367.4, 1e3)]
     assert cut[0] > 4 * cut[1]
@@ -239,7 +239,7 @@ def test_layers_and_table_say_the_same(tmp_path: Path) -> None:
     conformal = {name: [0.1, 0.2, 0.4] for name in ("without crater", "with crater")}
     model = maps.write_classifier(tmp_path / "model", conformal=conformal, temperature=2.0)
     image = write_raster(tmp_path / "a.tif", noise(150, 130))
-    outcome = scan_images(config(model, image, tmp_path / "out", threshold=0.5))
+    outcome = scan_images(config(model, image, tmp_path / "out", decision_threshold=0.5))
     path = tmp_path / "out" / "detections.gpkg"
     names = {name for name, _ in pyogrio.list_layers(path)}
     assert {"detections", "windows", "footprint", "run", "layer_styles"} <= names
@@ -297,12 +297,12 @@ def test_several_images_are_one_catalogue(model: Path, tmp_path: Path) -> None:
     for name, seed in (("b", 1), ("a", 2)):
         write_raster(folder / f"{name}.tif", noise(90, 80, seed))
     (folder / "notes.txt").write_text("no image")
-    both = scan_images(config(model, folder, tmp_path / "both", threshold=0.5, workers=2))
+    both = scan_images(config(model, folder, tmp_path / "both", decision_threshold=0.5, workers=2))
     assert [row["name"] for row in both.summary["images"]] == ["a", "b"]
     lines = (tmp_path / "both" / "detections.csv").read_text().splitlines()[1:]
     single = []
     for name in "ab":
-        scan_images(config(model, folder / f"{name}.tif", tmp_path / name, threshold=0.5))
+        scan_images(config(model, folder / f"{name}.tif", tmp_path / name, decision_threshold=0.5))
         assert np.array_equal(read_map(tmp_path / name), read_map(tmp_path / "both" / name))
         single += (tmp_path / name / "detections.csv").read_text().splitlines()[1:]
     assert lines == single
@@ -325,7 +325,7 @@ def test_the_report_warns_in_plain_words(tmp_path: Path) -> None:
     prior = min(max((called - 0.05) / 0.85, 0), 1)
     assert found["expected"]["prior"] == pytest.approx(prior)
     # The estimate is of the model's own threshold, whatever the scan's is.
-    low = scan_images(config(model, image, tmp_path / "low", threshold=0.0)).summary
+    low = scan_images(config(model, image, tmp_path / "low", decision_threshold=0.0)).summary
     assert low["candidates"] == low["windows_with_value"] > low["called_by_model"]
     assert low["expected"]["prior"] == found["expected"]["prior"]
     assert not any("are called with crater" in text for text in low["warnings"])
@@ -341,7 +341,7 @@ def test_settings_that_cannot_be_used(model: Path, tmp_path: Path) -> None:
         ({"stride": 24}, "expected 1 to 20 pixels"),
         ({"max_gap": 1.5}, "max_gap is 1.5"),
         ({"dtype": "int8"}, "dtype is 'int8'"),
-        ({"threshold": 2.0}, "threshold is 2"),
+        ({"decision_threshold": 2.0}, "decision_threshold is 2"),
         ({"workers": 0}, "workers is 0"),
         ({"memory": 100.0}, "Give more --memory"),
     ):
@@ -378,7 +378,7 @@ def test_an_interrupted_scan_goes_on_to_equal_results(
     model: Path, tmp_path: Path, small_tiles: None, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
     image = write_raster(tmp_path / "a.tif", gappy(260, 310, 3), nodata=0)
-    settings_ = {"threshold": 0.5, "memory": 367.4}
+    settings_ = {"decision_threshold": 0.5, "memory": 367.4}
     scan_images(config(model, image, tmp_path / "whole", **settings_))
     out, note, calls = tmp_path / "out", scan_store.Ledger.note, []
 
@@ -450,7 +450,7 @@ def test_a_failing_block_costs_only_itself(
     model: Path, tmp_path: Path, small_tiles: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image = write_raster(tmp_path / "a.tif", noise(260, 310, 3))
-    settings_ = {"threshold": 0.5, "memory": 367.4, "workers": 1}
+    settings_ = {"decision_threshold": 0.5, "memory": 367.4, "workers": 1}
     scan_images(config(model, image, tmp_path / "whole", **settings_))
     work, tries = scan_work.scan_block, []
 

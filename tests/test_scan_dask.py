@@ -22,7 +22,7 @@ from craters.scan import scan_images  # noqa: E402
 from craters.scan_plan import plan_scan  # noqa: E402
 from craters.scan_work import Quiet  # noqa: E402
 
-ONE_TILE = {"threshold": 0.5, "memory": 400.0}  # a block is one tile, for one thread
+ONE_TILE = {"decision_threshold": 0.5, "memory": 400.0}  # a block is one tile, for one thread
 
 
 @pytest.fixture(scope="module")

@@ -97,7 +97,7 @@ def test_bad_environment_is_told() -> None:
         ("initial_lr", 0), ("final_lr", 2), ("initial_epochs", 0), ("final_epochs", -1),
         ("threshold_initial", 1.1), ("threshold_final", -0.1), ("pseudo_threshold", 2),
         ("batch_size", 0), ("validation_share", 0.6), ("validation_share", 0), ("seed", -1),
-        ("threads", -1), ("resolution", 0), ("protocol", "dirty"),
+        ("threads", -1), ("epochs", -1), ("resolution", 0), ("protocol", "dirty"),
         ("method", "x"), ("network", "x"),
         ("members", 0), ("symmetry", "x"), ("final_lr", float("nan")),
         ("aim", "x"), ("aim", ""), ("aim", "recall>=1.5"),
@@ -106,6 +106,13 @@ def test_bad_environment_is_told() -> None:
 def test_limits_name_the_setting(name: str, value: float) -> None:
     with pytest.raises(ConfigError, match=f"{name} is .*, expected "):
         dataclasses.replace(RunConfig(Path("a"), Path("b")), **{name: value})
+
+
+def test_epochs_of_the_original_network_are_those_of_its_phases() -> None:
+    with pytest.raises(ConfigError, match="epochs is 3: it is of the networks") as caught:
+        resolve({**GIVEN, "network": "original", "method": "original", "epochs": 3}, {})
+    assert "--initial-epochs" in str(caught.value)
+    assert resolve({**GIVEN, "epochs": 3}, {}).epochs == 3
 
 
 def test_an_aim_takes_the_place_of_a_threshold(tmp_path: Path) -> None:

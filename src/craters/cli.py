@@ -91,10 +91,9 @@ def run_command(
             help="clean: one validation set, human labels; original: split again. [clean]"
         ),
     ] = None,
-    initial_lr: Annotated[
-        float | None, typer.Option(help="Step size, first phase. [0.0003]")
-    ] = None,
-    final_lr: Annotated[float | None, typer.Option(help="Step size, last phase. [0.0004]")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Of compact, dense; 0: by labels. [0]")] = None,
+    initial_lr: Annotated[float | None, typer.Option(help="Step, first phase. [0.0003]")] = None,
+    final_lr: Annotated[float | None, typer.Option(help="Step, last phase. [0.0004]")] = None,
     initial_epochs: Annotated[int | None, typer.Option(help="Epochs, first phase. [75]")] = None,
     final_epochs: Annotated[int | None, typer.Option(help="Epochs, last phase. [50]")] = None,
     threshold_initial: Annotated[

@@ -63,8 +63,11 @@ def scan_command(
         int | None,
         typer.Option(help="Pixels between windows. [the network's own, or half a window]"),
     ] = None,
-    threshold: Annotated[
-        float | None, typer.Option(help="Probability of a candidate. [the model's]")
+    decision_threshold: Annotated[
+        float | None,
+        typer.Option(
+            "--decision-threshold", "--threshold", help="Probability of a candidate. [the model's]"
+        ),
     ] = None,
     merge: Annotated[
         float | None, typer.Option(help="Pixels between two detections. [half a window]")
@@ -124,8 +127,8 @@ def scan_command(
 
         read = ReadOptions(crs, body, no_crs, _read_scale(scale), resolution, gap, band)
         config = ScanConfig(
-            tuple(images), model, out, stride, threshold, merge, max_gap, dtype, read, workers,
-            threads, memory, dask, device, precision, windows, parquet,
+            tuple(images), model, out, stride, decision_threshold, merge, max_gap, dtype, read,
+            workers, threads, memory, dask, device, precision, windows, parquet,
         )  # fmt: skip
         if dry_run:
             typer.echo("\n".join(estimate(plan_scan(config))))

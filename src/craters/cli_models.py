@@ -33,7 +33,9 @@ def import_command(
         typer.Option(help="What the model takes for white: 1 or 255. [by its Rescaling, or 1]"),
     ] = None,
     crater_class: Annotated[int, typer.Option(help="Output that means with crater: 0 or 1.")] = 1,
-    threshold: Annotated[float, typer.Option(help="Decision threshold.")] = 0.5,
+    decision_threshold: Annotated[
+        float, typer.Option("--decision-threshold", "--threshold", help="Crater from it on.")
+    ] = 0.5,
     resolution: Annotated[
         float | None, typer.Option(help="Metres a pixel, stored with the model.")
     ] = None,
@@ -54,7 +56,7 @@ def import_command(
         from craters import files
         from craters.exchange import ImportOptions, import_model
 
-        options = ImportOptions(side, brightest, crater_class, resolution, threshold)
+        options = ImportOptions(side, brightest, crater_class, resolution, decision_threshold)
         found = import_model(model, out, options)
         if json:
             typer.echo(files.to_json(found.to_dict()))

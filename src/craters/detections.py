@@ -32,7 +32,7 @@ class MergeRule:
 
     Parameters
     ----------
-    threshold : float
+    decision_threshold : float
         Probability from which on a window is a candidate.
     reach : int
         Windows to each side over which probabilities are averaged.
@@ -40,34 +40,36 @@ class MergeRule:
         Between two detections, in windows, at least.
     """
 
-    threshold: float
+    decision_threshold: float
     reach: int
     distance: float
 
     def __post_init__(self) -> None:
-        if not 0 <= self.threshold <= 1:
-            raise ConfigError(f"threshold is {self.threshold:g}, expected 0 to 1")
+        if not 0 <= self.decision_threshold <= 1:
+            raise ConfigError(f"decision_threshold is {self.decision_threshold:g}, expected 0 to 1")
 
 
-def merge_rule(side: int, stride: int, threshold: float, merge: float | None = None) -> MergeRule:
+def merge_rule(
+    side: int, stride: int, decision_threshold: float, merge: float | None = None
+) -> MergeRule:
     """Make the rule for windows of `side` pixels every `stride` pixels.
 
     Parameters
     ----------
     side, stride : int
-    threshold : float
+    decision_threshold : float
     merge : float, optional
         Least distance of two detections in pixels; half a window where it is not given.
 
     Examples
     --------
     >>> merge_rule(48, 6, 0.5)
-    MergeRule(threshold=0.5, reach=2, distance=4.0)
+    MergeRule(decision_threshold=0.5, reach=2, distance=4.0)
     """
     if merge is not None and not 0 <= merge < 1e6:
         raise ConfigError(f"merge is {merge:g}, expected pixels, 0 or more")
     return MergeRule(
-        threshold, side // (4 * stride), (side / 2 if merge is None else merge) / stride
+        decision_threshold, side // (4 * stride), (side / 2 if merge is None else merge) / stride
     )
 
 
@@ -104,7 +106,7 @@ def find_detections(
 def _peaks(probability: np.ndarray, rule: MergeRule) -> np.ndarray:
     """Find candidates that come before all candidates beside them."""
     known = np.isfinite(probability)
-    candidate = known & (probability >= np.float32(rule.threshold))
+    candidate = known & (probability >= np.float32(rule.decision_threshold))
     if not candidate.any():
         return np.empty(0, PEAK_DTYPE)
     steps = np.rint(np.where(known, probability, 0).astype(np.float64) * _STEPS).astype(np.int64)

@@ -57,6 +57,8 @@ class CraterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         "flips", "dihedral".
     decision_threshold : float
         A patch is of the second class where its probability reaches it.
+    epochs : int
+        Of the networks "compact" and "dense"; 0 stands for what suits the number of labels.
     initial_epochs, final_epochs : int
         Of the original network's recipe, first and last phase; the others set their own.
     initial_lr, final_lr : float
@@ -111,6 +113,7 @@ class CraterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         members: int = 1,
         symmetry: str = "auto",
         decision_threshold: float = 0.5,
+        epochs: int = 0,
         initial_epochs: int = 75,
         final_epochs: int = 50,
         initial_lr: float = 0.0003,
@@ -126,6 +129,7 @@ class CraterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.members = members
         self.symmetry = symmetry
         self.decision_threshold = decision_threshold
+        self.epochs = epochs
         self.initial_epochs = initial_epochs
         self.final_epochs = final_epochs
         self.initial_lr = initial_lr
@@ -198,6 +202,7 @@ class CraterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             method=method,
             initial_lr=self.initial_lr,
             final_lr=self.final_lr,
+            epochs=self.epochs,
             initial_epochs=self.initial_epochs,
             final_epochs=self.final_epochs,
             threshold_final=self.decision_threshold,

@@ -342,7 +342,7 @@ class Trainer:
             self._fitting(part, number, ()),
             key=_key(f"{part.name}-teacher", number),
             network="compact",
-            config=recipe,
+            config=self._in_epochs(recipe),
         )
 
     def _fitting(self, part: Part, number: int, teachers: tuple[Weights, ...]) -> Fitting:
@@ -378,7 +378,11 @@ class Trainer:
             )
         make = distillation_recipe if self._is_taught(part) else modern_recipe
         side = part.train.images.shape[1]
-        return make(len(part.train), side, seed=seed, symmetry=self.symmetry)
+        return self._in_epochs(make(len(part.train), side, seed=seed, symmetry=self.symmetry))
+
+    def _in_epochs(self, recipe: TrainConfig) -> TrainConfig:
+        """Take as many epochs as are asked for, or the recipe's own."""
+        return dataclasses.replace(recipe, epochs=self.config.epochs or recipe.epochs)
 
 
 def _agreement(part: Part) -> Unlabeled | None:

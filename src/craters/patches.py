@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import tokenize
 import zipfile
 from pathlib import Path
 
@@ -20,6 +21,10 @@ UNLABELED = -1
 
 _ROWS = 4096  # patches looked at together: bounds the memory of checks on mapped files
 _MIN_SIDE = 8
+_UNREADABLE = (  # what NumPy raises for headers that lie, are nested deeply or are cut off
+    ValueError, OverflowError, EOFError, OSError, KeyError, SyntaxError, tokenize.TokenError,
+    RecursionError, MemoryError, zipfile.BadZipFile,
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,7 +167,7 @@ def read_array(path: Path) -> np.ndarray:
         if path.suffix == ".npz":
             return _only_array(path)
         return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile, SyntaxError) as error:
+    except _UNREADABLE as error:
         raise _unreadable(path, error) from error
 
 

@@ -200,7 +200,9 @@ def open_scan(target: Path, *, model: Path | None = None, data: Path | None = No
     maps = [target / row["map"] for row in summary["images"]]
     windows = _join(
         found,
-        *_draw_windows(maps, images, stride, float(summary["threshold"]), summary["fingerprint"]),
+        *_draw_windows(
+            maps, images, stride, float(summary["decision_threshold"]), summary["fingerprint"]
+        ),
     )
     own = Path(summary["model"])
     return ScanSource(

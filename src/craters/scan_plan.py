@@ -39,7 +39,7 @@ class ScanConfig:
         Folder to make.
     stride : int or None
         Pixels between windows; None: the network's own, or half a window.
-    threshold : float or None
+    decision_threshold : float or None
         From which probability on a window is a candidate; None: the model's.
     merge : float or None
         Least distance of two detections in pixels; None: half a window.
@@ -72,7 +72,7 @@ class ScanConfig:
     model: Path
     out: Path
     stride: int | None = None
-    threshold: float | None = None
+    decision_threshold: float | None = None
     merge: float | None = None
     max_gap: float = 0.2
     dtype: str = "float32"
@@ -155,7 +155,8 @@ def plan_scan(config: ScanConfig) -> Plan:
         for path, name in find_images(list(config.images))
     ]
     _refuse_mixed(images)
-    threshold = description.decision_threshold if config.threshold is None else config.threshold
+    threshold = config.decision_threshold
+    threshold = description.decision_threshold if threshold is None else threshold
     rule = merge_rule(description.side, stride, threshold, config.merge)
     grids = [Grid(image.height, image.width, description.side, stride) for image in images]
     computed = {

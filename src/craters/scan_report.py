@@ -161,7 +161,7 @@ def html_report(
         notes=notes,
         precision=html.escape(precision_sentence(summary["expected"])),
         maps=maps,
-        histogram=_svg(histogram, summary["threshold"]),
+        histogram=_svg(histogram, summary["decision_threshold"]),
         rows=rows,
         facts=listed,
     )

@@ -67,7 +67,7 @@ def write_all(
         "model": f"{plan.config.model} ({plan.classifier.sha256[:16]})",
         "network": plan.classifier.description.network,
         "window, stride": f"{plan.classifier.description.side} px, {plan.stride} px",
-        "threshold": f"{plan.rule.threshold:g}",
+        "decision_threshold": f"{plan.rule.decision_threshold:g}",
         "coordinate system": plan.images[0].planet.crs.name
         if plan.images[0].planet.is_known
         else "none: pixels",
@@ -97,7 +97,9 @@ def _one_image(
     image = item.image
     home = folder if single else folder / image.name
     path = home / "probability.tif"
-    counts = scan_output.write_probability(item, path, plan.config.dtype, plan.rule.threshold)
+    counts = scan_output.write_probability(
+        item, path, plan.config.dtype, plan.rule.decision_threshold
+    )
     table = scan_output.catalogue(item, plan.rule)
     outline, area = scan_output.footprint(item)
     row = {
@@ -145,7 +147,7 @@ def _summary(
     called = sums["called_by_model"] / max(sums["windows_with_value"], 1)
     expected: dict[str, Any] = dict(scan_report.expected_precision(called, rates))
     expected["recall"], expected["false_alarms"] = rates or (None, None)
-    expected["other_threshold"] = plan.rule.threshold != description.decision_threshold
+    expected["other_threshold"] = plan.rule.decision_threshold != description.decision_threshold
     areas = [row["area_km2"] for row in rows]
     return {
         "craters": __version__,
@@ -155,7 +157,7 @@ def _summary(
         "network": description.network,
         "window": description.side,
         "stride": plan.stride,
-        "threshold": plan.rule.threshold,
+        "decision_threshold": plan.rule.decision_threshold,
         "merge_px": plan.rule.distance * plan.stride,
         "max_gap": plan.config.max_gap,
         "gap_px": plan.config.read.gap,
@@ -188,7 +190,7 @@ def _write_tables(
     table = scan_output.join(tables)
     points = Layer("detections", "Point", geo_files.points(table["x"], table["y"]), table)
     windows = itertools.chain.from_iterable(
-        scan_output.window_parts(item, plan.rule.threshold) for item in scanned
+        scan_output.window_parts(item, plan.rule.decision_threshold) for item in scanned
     )
     plain = {name: value for name, value in summary.items() if name not in ("images", "histogram")}
     texts = {

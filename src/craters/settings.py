@@ -52,6 +52,9 @@ class RunConfig:
     protocol : {"clean", "original"}
         "clean": validation is drawn once, from human labels, for both phases. "original": the
         last phase splits again after pseudo-labels were merged, as the original script did.
+    epochs : int
+        Of every training but those of the network "original"; 0 stands for what the recipe takes
+        for the number of labels. A few give a quick look.
     initial_lr, final_lr : float
         Adam's step size in the first and in the last phase.
     initial_epochs, final_epochs : int
@@ -85,6 +88,7 @@ class RunConfig:
     members: int = 1
     symmetry: SymmetryChoice = "auto"
     protocol: Protocol = "clean"
+    epochs: int = 0
     initial_lr: float = 0.0003
     final_lr: float = 0.0004
     initial_epochs: int = 75
@@ -117,6 +121,11 @@ class RunConfig:
                 f"method {self.method!r} goes with the networks 'compact' and 'dense' only",
                 "With --network original, name --method supervised or original.",
             )
+        if self.network == "original" and self.epochs:
+            raise ConfigError(
+                f"epochs is {self.epochs}: it is of the networks 'compact' and 'dense'",
+                "The network 'original' takes --initial-epochs and --final-epochs.",
+            )
         if self.method == "distillation" and self.network == "dense":
             raise ConfigError(
                 "network 'dense' learns by distillation already",
@@ -129,7 +138,7 @@ class RunConfig:
         for name in ("threshold_initial", "threshold_final", "pseudo_threshold"):
             self._check(name, 0 <= getattr(self, name) <= 1, "0 to 1")
         self._check("validation_share", 0.02 <= self.validation_share <= 0.5, "0.02 to 0.5")
-        for name in ("seed", "threads"):
+        for name in ("seed", "threads", "epochs"):
             self._check(name, getattr(self, name) >= 0, "0 or more")
         if self.resolution is not None:
             self._check("resolution", 0 < self.resolution < float("inf"), "above 0 (m/px)")

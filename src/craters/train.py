@@ -23,7 +23,7 @@ PATIENCE_WITH_CONSTANT = 10  # epochs from the start with constant output: dead,
 MOST_RESTARTS = 5
 
 _PREDICT_BATCH = 1024
-_WATCHED = 128
+_WATCHED = 32  # patches that show whether a network is alive: 128 took a third of a small training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +173,7 @@ def fit(
         Makes a network from a seed; its weights are set here unless `seed` is unused by it.
     train, validation : Examples
         What to fit on, and what to choose the epoch by. Without validation the history's
-        validation columns are of the first 128 training patches, which only serve to notice a
+        validation columns are of the first 32 training patches, which only serve to notice a
         dead network, and the last epoch must be kept.
     config : TrainConfig
     objective : Objective, optional

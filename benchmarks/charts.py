@@ -1,0 +1,136 @@
+"""Figures of the benchmarks' page, drawn from benchmarks/results/*.json."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+from craters.figures import BLUE, GRAY, ORANGE, new_figure, save_figure
+from harness import RESULTS, ROOT
+
+FIGURES = ROOT / "docs" / "figures"
+
+Row = dict[str, Any]
+
+
+def draw_all() -> None:
+    """Draw the figure of every result that has one."""
+    for name, draw in _DRAWN.items():
+        path = RESULTS / f"{name}.json"
+        if path.is_file():
+            figure = draw(json.loads(path.read_text(encoding="utf-8")))
+            if figure is not None:
+                save_figure(FIGURES / f"bench-{name}.png", figure)
+
+
+def _values(contender: Row, name: str) -> list[float]:
+    return contender["measures"][name]["values"]
+
+
+def _tidy(axes: Any) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="x", color="#e4e4e4", linewidth=0.7)
+    axes.set_axisbelow(True)
+
+
+def job(result: Row) -> Any:
+    """Draw seconds and quality of each contender, every round a dot."""
+    found = result["contenders"][::-1]
+    figure, (left, right) = new_figure(10, 0.42 * len(found) + 1.2, 1, 2)
+    for axes, name, words in (
+        (left, "wall_s", "wall seconds, from the start of the process"),
+        (right, "macro_f1", "macro F1 on unseen regions"),
+    ):
+        for place, one in enumerate(found):
+            color = ORANGE if one["baseline"] else BLUE
+            values = _values(one, name)
+            middle = statistics.median(values)
+            if name == "wall_s":
+                axes.barh(place, middle, color=color, height=0.62)
+                axes.annotate(
+                    f"{middle:.1f}", (middle, place), (4, 0), textcoords="offset points",
+                    va="center", color=GRAY, fontsize=9,
+                )  # fmt: skip
+            else:
+                axes.plot(values, [place] * len(values), "o", color=color, alpha=0.45, ms=5)
+                axes.plot([statistics.fmean(values)], [place], "|", color=color, ms=16, mew=2.2)
+        axes.set_xlabel(words)
+        _tidy(axes)
+    left.set_yticks(range(len(found)), [one["label"].replace("`", "") for one in found])
+    right.set_yticks(range(len(found)), [""] * len(found))
+    left.spines["left"].set_visible(False)
+    return figure
+
+
+def growth(result: Row) -> Any:
+    """Draw CPU seconds and memory over size, a column a kind; a line of slope one beside them."""
+    kinds: dict[str, list[tuple[float, Row]]] = {}
+    for one in result["contenders"]:
+        words, _, size = one["label"].rpartition(": ")
+        kinds.setdefault(words, []).append((float(size.replace(",", "")), one))
+    figure, grid = new_figure(3.6 * len(kinds), 5.2, 2, len(kinds))
+    for column, (words, rows) in enumerate(kinds.items()):
+        sizes = [size for size, _ in rows]
+        for row, (name, label) in enumerate((("cpu_s", "CPU seconds"), ("peak_mib", "peak MiB"))):
+            axes = grid[row, column]
+            values = [_values(one, name)[0] for _, one in rows]
+            axes.plot(sizes, values, "o-", color=BLUE)
+            axes.set_xscale("log")
+            axes.set_ylabel(label)
+            if name == "cpu_s":
+                axes.set_yscale("log")
+                line = [values[-1] * size / sizes[-1] for size in sizes]
+                axes.plot(sizes, line, "--", color=GRAY, linewidth=1, label="in proportion")
+                axes.legend(frameon=False)
+                axes.set_title(
+                    words.rpartition(", ")[0].replace("`", "").replace(", ", ",\n"), fontsize=9
+                )
+            else:
+                axes.set_ylim(0, 1.25 * max(values))
+                axes.set_xlabel(words.rpartition(", ")[2] if "pixels" in words else "patches")
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.grid(color="#e4e4e4", linewidth=0.7)
+    return figure
+
+
+def tiles(result: Row) -> Any:
+    """Draw precision over recall of every network and score."""
+    curves = result.get("curves", {})
+    if not curves:
+        return None
+    figure, (axes,) = new_figure(5.6, 4.4)
+    styles = {"own": "-", "agreement": "--"}
+    for key, curve in curves.items():
+        network, score = key.split("/")
+        axes.plot(
+            curve["recall"], curve["precision"], styles.get(score, ":"),
+            color=ORANGE if network == "original" else BLUE, label=curve["label"],
+        )  # fmt: skip
+    axes.set(xlabel="recall of catalogued craters", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#e4e4e4", linewidth=0.7)
+    axes.legend(frameon=False, loc="lower left", fontsize=8)
+    return figure
+
+
+def unlabeled(result: Row) -> Any:
+    """Draw each method's paired difference to `supervised` over the label budget."""
+    found = result.get("differences", [])
+    if not found:
+        return None
+    figure, (axes,) = new_figure(7.2, 0.42 * len(found) + 1.1)
+    for place, one in enumerate(found[::-1]):
+        axes.plot([one["low"], one["high"]], [place, place], color=BLUE, linewidth=2.4)
+        axes.plot([one["mean"]], [place], "o", color=BLUE)
+    axes.axvline(0, color=GRAY, linewidth=1)
+    axes.set_yticks(range(len(found)), [one["label"] for one in found[::-1]])
+    axes.set_xlabel("macro F1 beside labels alone, points: mean and 95 % interval over label draws")
+    _tidy(axes)
+    return figure
+
+
+_DRAWN: dict[str, Callable[[Row], Any]] = {
+    "growth": growth, "job": job, "tiles": tiles, "unlabeled": unlabeled,
+}  # fmt: skip
