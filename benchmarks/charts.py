@@ -10,6 +10,7 @@ from typing import Any
 from craters.figures import BLUE, GRAY, ORANGE, new_figure, save_figure
 from harness import RESULTS, ROOT
 
+GREEN = "#3f8f5f"
 FIGURES = ROOT / "docs" / "figures"
 
 Row = dict[str, Any]
@@ -57,7 +58,10 @@ def job(result: Row) -> Any:
                 axes.plot(values, [place] * len(values), "o", color=color, alpha=0.45, ms=5)
                 axes.plot([statistics.fmean(values)], [place], "|", color=color, ms=16, mew=2.2)
         axes.set_xlabel(words)
+        axes.set_ylim(-0.6, len(found) - 0.4)
         _tidy(axes)
+    right.tick_params(left=False)
+    left.tick_params(left=False)
     left.set_yticks(range(len(found)), [one["label"].replace("`", "") for one in found])
     right.set_yticks(range(len(found)), [""] * len(found))
     left.spines["left"].set_visible(False)
@@ -100,18 +104,19 @@ def tiles(result: Row) -> Any:
     curves = result.get("curves", {})
     if not curves:
         return None
-    figure, (axes,) = new_figure(5.6, 4.4)
+    figure, (axes,) = new_figure(7.6, 4.2)
     styles = {"own": "-", "agreement": "--"}
+    colors = {"dense": BLUE, "dense-labels": GREEN, "original": ORANGE}
     for key, curve in curves.items():
         network, score = key.split("/")
         axes.plot(
             curve["recall"], curve["precision"], styles.get(score, ":"),
-            color=ORANGE if network == "original" else BLUE, label=curve["label"],
+            color=colors[network], label=curve["label"],
         )  # fmt: skip
     axes.set(xlabel="recall of catalogued craters", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#e4e4e4", linewidth=0.7)
-    axes.legend(frameon=False, loc="lower left", fontsize=8)
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1.0), fontsize=9)
     return figure
 
 

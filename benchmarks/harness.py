@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import dataclasses
+import fcntl
 import functools
 import hashlib
 import json
@@ -97,9 +98,12 @@ class RowStore:
         return found[-1] if found else None
 
     def add(self, key: Row, values: Row) -> None:
-        """Append one row; the file is whole at every moment."""
+        """Append one row; the file is whole at every moment, and no process undoes another's."""
         line = json.dumps({"key": key, "values": values}, sort_keys=True)
-        files.write_text(self.path, "\n".join([*self._lines(), line]) + "\n")
+        WORK.mkdir(parents=True, exist_ok=True)
+        with (WORK / f"{self.path.stem}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            files.write_text(self.path, "\n".join([*self._lines(), line]) + "\n")
 
     def _lines(self) -> list[str]:
         return self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []

@@ -109,12 +109,18 @@ def _is_whole(bench: Bench, kind: str, seed: int, fold: int) -> bool:
     return not waiting or _weights(_work(bench), seed, fold).is_file()
 
 
-def _weights(work: Path, seed: int, fold: int) -> Path:
-    return work / f"compact-{seed}-{fold}.safetensors"
+def _weights(work: Path, seed: int, fold: int, kind: str = "compact") -> Path:
+    return work / f"{kind}-{seed}-{fold}.safetensors"
+
+
+def dense_weights(bench: Bench, fold: int) -> Path | None:
+    """Find the weights of the first `dense` network of a fold, where it was trained here."""
+    path = _weights(_work(bench), 0, fold, "dense")
+    return path if path.is_file() else None
 
 
 def train_cell(*, tell, data: Path, cell: tuple[str, int, int], work: Path) -> Row:  # noqa: ARG001
-    """Train one network and predict its held-out fold; `compact` leaves its weights to teach."""
+    """Train one network and predict its held-out fold; some leave their weights to others."""
     from safetensors.torch import save_file
 
     from craters import evaluate, patches, splits
@@ -135,10 +141,10 @@ def train_cell(*, tell, data: Path, cell: tuple[str, int, int], work: Path) -> R
     else:
         network = train(kind, part, seed)
     seconds = time.process_time() - clock
-    if kind == "compact":
+    if kind in ("compact", "dense"):
         work.mkdir(parents=True, exist_ok=True)
         weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-        save_file(weights, _weights(work, seed, fold))
+        save_file(weights, _weights(work, seed, fold, kind))
     logits = predict_logits(network, np.asarray(held_out.images))
     figures = evaluate.measure(held_out.labels, sigmoid(logits))
     names = ("macro_f1", "roc_auc", "accuracy")
@@ -175,21 +181,16 @@ def distill(data: Path, part, outside: set[str], seed: int, teachers: list[Path]
     from safetensors.torch import load_file
 
     from craters import augment, patches, recipes, splits
-    from craters.distill import Distillation
-    from craters.networks import EnsembleNet
+    from craters.distill import Distillation, build_teacher
     from craters.train import Examples, build_network, fit
 
     images = np.asarray(part.images)
     symmetry = augment.choose_symmetry("auto", images, part.labels).allowed
-    members = []
-    for path in teachers:
-        member = build_network("compact", part.side, symmetry)(0)
-        member.load_state_dict(load_file(path))
-        members.append(member)
+    teacher = build_teacher([load_file(path) for path in teachers], part.side)
     pool = patches.read_patches(data / "Xtrain1_extra.npy", None, data / "groups_extra.npy")
     inside = ~np.isin(splits.regions_of(pool.groups), list(outside))
     recipe = recipes.distillation_recipe(len(part), part.side, seed=seed, symmetry=symmetry)
-    objective = Distillation(EnsembleNet(members).eval(), np.asarray(pool.images)[inside], recipe)
+    objective = Distillation(teacher, np.asarray(pool.images)[inside], recipe)
     build = build_network("dense", part.side, symmetry)
     return fit(build, Examples(images, part.labels), None, recipe, objective=objective)[0]
 

@@ -46,10 +46,27 @@ def run(bench: Bench, say: Callable[[str], None]) -> Row | None:
     """Do what is missing; a quick call shows what is stored."""
     if not bench.full:
         return harness.tell_stored(NAME, say)
+    from craters.parallel import Task, run_tasks
+
     page = _page_row(bench, say)
-    paths = {(order, repeat): simulate(bench, order, repeat, say)
-             for repeat in range(REPEATS) for order in ORDERS}  # fmt: skip
+    wanted = {f"{order} {repeat}": (order, repeat) for repeat in range(REPEATS) for order in ORDERS}
+    tasks = [
+        Task(word, _path, {"bench": bench, "order": order, "repeat": repeat})
+        for word, (order, repeat) in wanted.items()
+    ]
+    paths = {}
+    for word, rounds in run_tasks(tasks, threads=len(harness.usable_cpus())):
+        paths[wanted[word]] = rounds
+        say(f"{word}: {rounds[-1]['labels']} labels, macro F1 {rounds[-1]['macro_f1']:.3f}")
     return _result(page, paths)
+
+
+def _path(*, tell: Any, bench: Bench, order: str, repeat: int) -> list[Row]:  # noqa: ARG001
+    """Follow one order to the goal, on one thread."""
+    from craters.train import torch_threads
+
+    with torch_threads(1):
+        return simulate(bench, order, repeat, lambda _: None)
 
 
 # The page

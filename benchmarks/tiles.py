@@ -15,11 +15,12 @@ import numpy as np
 
 import harness
 from harness import WORK, Bench, BenchError, Row, RowStore
+from region_cv import dense_weights
 
 NAME = "tiles"
 TITLE = "Unseen regions of Mars: craters found in whole images"
 FOLDS = 5
-NETWORKS = ("dense", "original")  # the second is the baseline
+NETWORKS = ("dense", "dense-labels", "original")  # the last is the baseline
 DIAMETERS, RATE = "1.5,4.5", 0.5
 WINDOW, BORDER = "4800m", "2400m"  # 48 and 24 pixels
 RATES = (0.25, 0.5, 1.0, 2.0)  # false detections an image
@@ -29,6 +30,8 @@ SCORES = {
     "own": "a detection's own window",
     "agreement": "mean of the windows within a quarter of a window",
 }
+
+SHORT = {"own": "", "agreement": ", neighbours averaged"}
 
 _LABELED = ("Xtrain1", "Ytrain1", "groups_train")
 _POOL = ("Xtrain1_extra", "groups_extra")
@@ -65,7 +68,7 @@ def run(bench: Bench, say: Callable[[str], None]) -> Row | None:
 
 def code(network: str) -> list[Path]:
     """List the modules that decide about a fold."""
-    names = {*_TRAINING, *_SCANNING} - (set() if network == "dense" else {"distill"})
+    names = {*_TRAINING, *_SCANNING} - ({"distill"} if network != "dense" else set())
     return [path for path in harness.package_modules() if path.stem in names]
 
 
@@ -114,7 +117,9 @@ def measure(bench: Bench, network: str, fold: int, say: Callable[[str], None]) -
     model = place / "MODEL"
     if not model.exists():
         script = harness.FOLDER / "peers" / "craters_model.py"
-        _call([script, arrays, model, network, "100"], place / "model.log")
+        weights = dense_weights(bench, fold) if network == "dense" else None
+        more = [weights] if weights else []
+        _call([script, arrays, model, network, "100", *more], place / "model.log")
     paths = sorted(tiles.glob("*.tif"))
     inside = np.isin(splits.regions_of(np.array([path.stem for path in paths])), regions)
     images = [path for path, chosen in zip(paths, inside, strict=True) if chosen]
@@ -269,13 +274,13 @@ def figures(rows: dict[int, Row], score: str) -> Row:
 
 
 def points(rows: dict[int, Row], score: str) -> Row:
-    """Thin the precision-recall curve of all folds to at most 200 points."""
+    """Return precision and recall of all folds together where each further crater is found."""
     from craters import match_curves
 
     matching, detections, _ = pooled(rows, score)
     curve = match_curves.make_curve(matching, detections)
-    known = np.flatnonzero(~np.isnan(curve.precision))
-    keep = known[np.unique(np.linspace(0, len(known) - 1, 200).astype(int))]
+    counts, keep = np.unique(curve.hits, return_index=True)
+    keep = keep[counts > 0]
     return {
         name: np.round(getattr(curve, name)[keep], 4).tolist() for name in ("recall", "precision")
     }
@@ -295,7 +300,9 @@ def _result(rows: dict[str, dict[int, Row]]) -> Row:
         for score, words in SCORES.items():
             one = figures(folds, score)
             label = f"{network}, ranked by {words}"
-            curves[f"{network}/{score}"] = {"label": label} | points(folds, score)
+            curves[f"{network}/{score}"] = {"label": f"{network}{SHORT[score]}"} | points(
+                folds, score
+            )
             contenders.append(
                 harness.contender(label, {0: one}, (*at_rates, *sizes), network == NETWORKS[-1])
             )
@@ -311,7 +318,8 @@ def _result(rows: dict[str, dict[int, Row]]) -> Row:
         "about": [
             "The images of themis_tiles, 416 x 416 pixels at 100 m, in five folds of whole regions "
             "(those of region_cv); each fold is scanned by a model trained on the labels and the "
-            "pool of the other regions as CraterClassifier does, and matched by `craters match`.",
+            "pool of the other regions (`dense`: by region_cv, where it ran before), matched by "
+            "`craters match`.",
             f"Counted: craters of {DIAMETERS.replace(',', ' to ')} km of Robbins & Hynek 2012, "
             "whole and 24 pixels inside. One threshold for all folds gives the stated rate of "
             "false detections, which that catalogue decides about: a false one may be a crater "

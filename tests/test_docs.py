@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tomllib
@@ -160,6 +161,18 @@ def shortened(words: list[str]) -> list[str]:
     return words
 
 
+def serves_a_page(words: list[str], folder: Path, environment: dict[str, str]) -> None:
+    """Start a server, wait for its address, and stop it as Ctrl-C does."""
+    with subprocess.Popen(
+        words, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) in (0, 130)
+    assert "http://127.0.0.1:" in line, line
+
+
 @pytest.mark.slow
 def test_the_quickstart_runs_as_it_stands(tmp_path: Path) -> None:
     """A new user's way: make arrays, check, train, predict, evaluate, scan, open the result."""
@@ -222,6 +235,9 @@ def test_the_readmes_commands_run(folder: Path) -> None:
     for line in commands_of(text) + re.findall(r"`(craters (?:import|export) [^`]+)`", text):
         words = shlex.split(line)
         if words[1] in NOT_RUN:
+            continue
+        if words[1] == "review":
+            serves_a_page(words, folder, environment)
             continue
         if words[1] in SHORT:
             words = words[: words.index("--methods")] + SHORT[words[1]]

@@ -281,10 +281,24 @@ def test_layouts_and_formats_read_the_same(tmp_path: Path) -> None:
     assert np.array_equal(found, plain)
     assert image.planet.body == "mars"
     copy(tmp_path / "plain.tif", tmp_path / "a.cub", driver="ISIS3")
+    write_raster(tmp_path / "label.xml", pixels, driver="PDS4")
+    image, found, _ = read_all(tmp_path / "label.xml")
+    assert (tmp_path / "label.img").is_file()
+    assert np.array_equal(found, plain)
+    assert image.planet.body == "mars"
     found = read_all(tmp_path / "a.cub", crs=MARS)[1]
     usable = plain < 255  # in a cube, 255 stands for "too bright", and its mask says missing
     assert np.array_equal(found[usable], plain[usable])
     assert (found[~usable] == FILL).all()
+
+
+def test_a_folder_gives_each_image_once(tmp_path: Path) -> None:
+    for name in ("a.tif", "a.tif.aux.xml", "a.xml", "b.xml", "b.img", "c.lbl", "c.img", "d.img",
+                 "e.cub", "e.lbl", "notes.txt"):  # fmt: skip
+        (tmp_path / name).touch()
+    names = [Path(path).name for path, _ in find_images([tmp_path])]
+    assert names == ["a.tif", "b.xml", "c.lbl", "d.img", "e.cub"]
+    assert [name for _, name in find_images([tmp_path / "b.img"])] == ["b"]
 
 
 def test_pictures_without_a_place(tmp_path: Path) -> None:

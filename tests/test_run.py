@@ -254,7 +254,7 @@ def test_bad_data_leaves_nothing_behind(job_folder: Path, tmp_path: Path) -> Non
 
 ORIGINAL = ["--initial-epochs", "12", "--final-epochs", "8", "--threads", "1", "--method",
             "original", "--network", "original"]  # fmt: skip
-COMPACT = ["--threads", "2", "--members", "2"]  # four trainings, two at a time
+COMPACT = ["--method", "supervised", "--epochs", "40", "--members", "2", "--threads", "2"]
 
 
 def start(data: Path, out: Path, options: list[str]) -> subprocess.Popen:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -10,13 +11,41 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from craters.augment import pad_for_shifts, shift_and_flip
-from craters.networks import Network
+from craters.networks import EnsembleNet, Network
 from craters.patches import normalize
 from craters.recipes import TrainConfig
-from craters.train import in_mixed_precision
+from craters.train import build_network, in_mixed_precision
 
 TEACHERS = 3  # networks of the kind `compact` that teach one `dense`
+Weights = dict[str, Tensor]
+
 _CONTRAST, _BRIGHTNESS = 0.15, 8 / 255  # standard deviations: log of the contrast, brightness
+
+
+def build_teacher(weights: Iterable[Weights], side: int) -> Network:
+    """Join `compact` networks to one teacher.
+
+    Each answers for the picture as it is, without the mean over mirrored views that a `compact`
+    gives elsewhere: the student is shown all views, and learns their mean at half the cost.
+
+    Parameters
+    ----------
+    weights : iterable of dict
+        Of each network.
+    side : int
+        Patch size in pixels.
+
+    Returns
+    -------
+    Network
+        In evaluation mode.
+    """
+    networks = []
+    for one in weights:
+        network = build_network("compact", side)(0)
+        network.load_state_dict(one)
+        networks.append(network)
+    return EnsembleNet(networks).eval()
 
 
 @dataclasses.dataclass(frozen=True)

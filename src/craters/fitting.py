@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from typing import Literal, Protocol
 
 import numpy as np
-import torch
 
 from craters.consistency import FixMatch
-from craters.distill import TEACHERS, Distillation
+from craters.distill import TEACHERS, Distillation, Weights, build_teacher
 from craters.networks import EnsembleNet, Network
 from craters.parallel import Task, Tell, run_tasks
 from craters.pseudo_label import TrainingSet
@@ -21,8 +20,6 @@ from craters.train import Examples, Objective, TrainState, build_network, fit
 
 _BETWEEN_NEWS = 1.0  # seconds; few labels make many short epochs, and a state has megabytes
 _TEACHING = 100  # offset of the purposes that teachers' seeds are derived for
-
-Weights = dict[str, torch.Tensor]
 
 
 class Listener(Protocol):
@@ -181,7 +178,8 @@ def _objective(fitting: Fitting) -> Objective | None:
     """Choose what a step lowers; None stands for the cross-entropy with the labels."""
     if fitting.teachers:
         pool = fitting.train.images[:0] if fitting.pool is None else fitting.pool
-        return Distillation(_teacher(fitting), pool, fitting.config)
+        teacher = build_teacher(fitting.teachers, fitting.side)
+        return Distillation(teacher, pool, fitting.config)
     if (found := fitting.agreement) is not None:
         return FixMatch(found.pool, fitting.config, found.pool_share, found.labeled_share)
     return None
@@ -198,16 +196,6 @@ class _Seldom:
         if now >= self.next or state.finished or state.attempt > self.attempt:
             self.tell(state)
             self.next, self.attempt = now + _BETWEEN_NEWS, state.attempt
-
-
-def _teacher(fitting: Fitting) -> Network:
-    """Build the teachers from their weights."""
-    networks = []
-    for weights in fitting.teachers:
-        network = build_network("compact", fitting.side, fitting.symmetry)(0)
-        network.load_state_dict(weights)
-        networks.append(network)
-    return EnsembleNet(networks).eval()
 
 
 class _Teller:

@@ -153,7 +153,7 @@ def find_images(paths: list[Path]) -> list[tuple[str, str]]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = [item for item in sorted(path.iterdir()) if item.suffix.lower() in SUFFIXES]
+            inside = _images_in(path)
             if not inside:
                 raise DataError(f"{path}: holds no image ({', '.join(SUFFIXES)})")
             found += inside
@@ -167,6 +167,24 @@ def find_images(paths: list[Path]) -> list[tuple[str, str]]:
         names[path.stem] = count = names.get(path.stem, 0) + 1
         listed.append((str(path), path.stem if count == 1 else f"{path.stem}-{count}"))
     return listed
+
+
+def _images_in(folder: Path) -> list[Path]:
+    """List the images of a folder, without files that only describe or hold what another opens."""
+    found = [item for item in sorted(folder.iterdir()) if item.suffix.lower() in SUFFIXES]
+    kinds: dict[str, set[str]] = {}
+    for item in found:
+        kinds.setdefault(item.stem, set()).add(item.suffix.lower())
+
+    def is_beside(item: Path) -> bool:
+        others = kinds[item.stem] - {item.suffix.lower()}
+        if item.suffix.lower() == ".img":
+            return bool(others & {".xml", ".lbl"})  # the pixels of a PDS label
+        if item.suffix.lower() in (".xml", ".lbl"):
+            return item.name.lower().endswith(".aux.xml") or bool(others - {".img", ".xml", ".lbl"})
+        return False
+
+    return [item for item in found if not is_beside(item)]
 
 
 @contextlib.contextmanager
