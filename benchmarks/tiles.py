@@ -33,6 +33,7 @@ SCORES = {
 
 SHORT = {"own": "", "agreement": ", neighbours averaged"}
 
+_STATES = {"hit": "h", "false": "f", "ignored": "i", "outside": "o"}
 _LABELED = ("Xtrain1", "Ytrain1", "groups_train")
 _POOL = ("Xtrain1_extra", "groups_extra")
 _TRAINING = ("augment", "distill", "networks", "patches", "recipes", "splits", "train")
@@ -129,8 +130,8 @@ def measure(bench: Bench, network: str, fold: int, say: Callable[[str], None]) -
     known = _catalogue(tiles / "robbins.csv", {path.stem for path in images}, place)
     row: Row = {"regions": regions, "images": [path.stem for path in images]}
     for score in SCORES:
-        row[score] = _match(place, score, known)
-    hits = sum(state == "hit" for _, _, state in row["own"]["detections"])
+        row[score] = _match(place, score, known, row["images"])
+    hits = sum(state == "h" for _, _, state in row["own"]["detections"])
     say(f"{network}, fold {fold}: {len(images)} images, {hits} craters found at any threshold")
     return row
 
@@ -156,8 +157,8 @@ def _catalogue(path: Path, names: set[str], place: Path) -> Path:
     return kept
 
 
-def _match(place: Path, score: str, known: Path) -> Row:
-    """Match detections by `craters match`; keep probabilities and states."""
+def _match(place: Path, score: str, known: Path, images: list[str]) -> Row:
+    """Match detections by `craters match`; keep image numbers, probabilities and states."""
     from craters.match_run import MatchRequest, run_match
 
     table, out = place / f"{score}.csv", place / f"MATCH-{score}"
@@ -169,7 +170,11 @@ def _match(place: Path, score: str, known: Path) -> Row:
     )  # fmt: skip
     run_match(request)
     found = [
-        (row["source"], float(row["probability"]), row["state"].partition(":")[0])
+        (
+            images.index(row["source"]),
+            round(float(row["probability"]), 7),
+            _STATES[row["state"].partition(":")[0]],
+        )
         for row in _read(out / "detections.csv")
     ]
     craters = [
@@ -226,10 +231,13 @@ def pooled(rows: dict[int, Row], score: str):
 
     images = [name for row in rows.values() for name in row["images"]]
     place = {name: number for number, name in enumerate(images)}
-    found = [one for row in rows.values() for one in row[score]["detections"]]
+    found = [
+        (row["images"][image], value, letter)
+        for row in rows.values() for image, value, letter in row[score]["detections"]
+    ]  # fmt: skip
     craters = [one for row in rows.values() for one in row[score]["craters"]]
-    states = {"hit": match.HIT, "false": match.FALSE, "ignored": match.IGNORED}
-    state = np.array([states.get(word, match.OUTSIDE) for _, _, word in found])
+    states = {"h": match.HIT, "f": match.FALSE, "i": match.IGNORED, "o": match.OUTSIDE}
+    state = np.array([states[letter] for _, _, letter in found])
     matching = match.Matching(
         images=tuple(images),
         areas=np.full(len(images), np.nan),
