@@ -39,7 +39,7 @@ def test_a_scan_without_outlines_and_with_parquet(tmp_path: Path) -> None:
 
     model = maps.write_classifier(tmp_path / "model", resolution=100.0)
     image = write_raster(tmp_path / "a.tif", noise(150, 130))
-    scan_images(config(model, image, tmp_path / "plain", threshold=0.5))
+    scan_images(config(model, image, tmp_path / "plain", decision_threshold=0.5))
     out = tmp_path / "out"
     scan_images(config(model, image, out, threshold=0.5, windows=False, parquet=True))
     names = {name for name, _ in pyogrio.list_layers(out / "detections.gpkg")}
