@@ -66,7 +66,7 @@ def make_run_and_scan() -> None:
     if not (WORK / "SCAN").exists():
         scene = make_scene(640, 900, seed=5, missing=0.0, density=5)
         image = write_tif(WORK / "scene.tif", scene.image, PLACE)
-        scan_images(ScanConfig((image,), WORK / "RUN", WORK / "SCAN", threshold=0.7))
+        scan_images(ScanConfig((image,), WORK / "RUN", WORK / "SCAN", decision_threshold=0.7))
 
 
 def answer(truth: dict[str, int]) -> Path:

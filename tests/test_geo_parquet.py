@@ -41,7 +41,7 @@ def test_a_scan_without_outlines_and_with_parquet(tmp_path: Path) -> None:
     image = write_raster(tmp_path / "a.tif", noise(150, 130))
     scan_images(config(model, image, tmp_path / "plain", decision_threshold=0.5))
     out = tmp_path / "out"
-    scan_images(config(model, image, out, threshold=0.5, windows=False, parquet=True))
+    scan_images(config(model, image, out, decision_threshold=0.5, windows=False, parquet=True))
     names = {name for name, _ in pyogrio.list_layers(out / "detections.gpkg")}
     assert {"detections", "footprint", "run", "layer_styles"} == names
     with sqlite3.connect(out / "detections.gpkg") as base:
