@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from craters.distill import Distillation, vary
+from craters.distill import Distillation, build_teacher, vary
 from craters.networks import EnsembleNet, Network
 from craters.patches import normalize
 from craters.recipes import distillation_recipe
@@ -129,3 +129,16 @@ def test_a_student_learns_the_teachers_and_goes_on_where_it_stopped() -> None:
     assert np.array_equal(predict_logits(whole, images), predict_logits(resumed, images))
     assert again.history == state.history
     assert state.history[-1]["loss"] < state.history[0]["loss"] + 0.05
+
+
+def test_a_teacher_is_the_mean_of_its_networks_for_the_picture_as_it_is() -> None:
+    images = simple_patches(6, 4)[0]
+    mirrored = [
+        build_network("compact", images.shape[1], ("identity", "up-down"))(n) for n in (1, 2)
+    ]
+    plain = [build_network("compact", images.shape[1])(seed) for seed in (1, 2)]
+    teacher = build_teacher([network.state_dict() for network in mirrored], images.shape[1])
+    assert not teacher.training
+    found = predict_logits(teacher, images)
+    assert np.array_equal(found, predict_logits(EnsembleNet(plain), images))
+    assert not np.allclose(found, predict_logits(EnsembleNet(mirrored), images), atol=1e-6)

@@ -34,7 +34,8 @@ def import_command(
     ] = None,
     crater_class: Annotated[int, typer.Option(help="Output that means with crater: 0 or 1.")] = 1,
     decision_threshold: Annotated[
-        float, typer.Option("--decision-threshold", "--threshold", help="Crater from it on.")
+        float,
+        typer.Option("--decision-threshold", "--threshold", help="Least probability of a crater."),
     ] = 0.5,
     resolution: Annotated[
         float | None, typer.Option(help="Metres a pixel, stored with the model.")

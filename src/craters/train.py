@@ -23,7 +23,7 @@ PATIENCE_WITH_CONSTANT = 10  # epochs from the start with constant output: dead,
 MOST_RESTARTS = 5
 
 _PREDICT_BATCH = 1024
-_WATCHED = 32  # patches that show whether a network is alive: 128 took a third of a small training
+_WATCHED = 32  # patches that show whether a network is alive; more would slow small trainings
 
 
 @dataclasses.dataclass(frozen=True)
