@@ -348,9 +348,10 @@ def _result(
     ]
     if copies:
         contenders.append(harness.contender("Nanedi, West and Center", copies, _COPIES, False))
-    return {
-        "title": TITLE,
-        "about": [
+    return harness.result(
+        NAME,
+        TITLE,
+        about=[
             f"{FLIPPED:.0%} of the labels of themis48 are flipped at random, {DRAWS} draws; each "
             f"patch is predicted by one `compact` of {FOLDS}, trained on the flipped labels of "
             "other source images, and labels are ranked by the probability that they get.",
@@ -359,19 +360,15 @@ def _result(
             "twentieth are equal copies, a twentieth near ones; near copies moved by one pixel are "
             "looked for, too. No network is trained (`--repeats 0`); their time adds to it.",
         ],
-        "command": f".venv/bin/python benchmarks/bench.py full --only {NAME}",
-        "settings": {"draws": DRAWS, "folds": FOLDS, "flipped": FLIPPED, "patches": PATCHES},
-        "hardware": harness.hardware(),
-        "versions": harness.versions(),
-        "titles": _TITLES,
-        "tables": {"Flipped labels": _FLIPS, "Copies": _COPIES, "Time and memory": _TIMES},
-        "contenders": contenders,
-        "comparisons": [],
-        "findings": [
+        settings={"draws": DRAWS, "folds": FOLDS, "flipped": FLIPPED, "patches": PATCHES},
+        titles=_TITLES,
+        tables={"Flipped labels": _FLIPS, "Copies": _COPIES, "Time and memory": _TIMES},
+        contenders=contenders,
+        findings=[
             *_findings(flips, copies, timed),
             *(_say_examined(name, found) for name, found in examined.items()),
         ],
-    }
+    )
 
 
 def _findings(flips: dict[int, Row], copies: dict[int, Row], timed: dict[int, Row]) -> list[str]:

@@ -124,28 +124,26 @@ def _result(found: dict[str, dict[int, Row]], made_by: Row) -> Row:
     }
     ours, theirs = middle["craters"], middle["keras"]
     ratio = theirs["wall_s"] / ours["wall_s"]
-    return {
-        "title": TITLE,
-        "about": [
+    return harness.result(
+        NAME,
+        TITLE,
+        about=[
             "A new process each round, in turn, on one core with one thread: start, load the "
             f"original network, predict {PATCHES} patches of themis48, write a table. Files "
             "are in the system's cache. Both give the same probabilities within 1e-5.",
         ],
-        "command": f".venv/bin/python benchmarks/bench.py full --only {NAME}",
-        "settings": {"rounds": ROUNDS},
-        "hardware": harness.hardware(),
-        "versions": made_by,
-        "titles": _TITLES,
-        "tables": {"What it took": _COSTS},
-        "contenders": [
+        settings={"rounds": ROUNDS},
+        titles=_TITLES,
+        tables={"What it took": _COSTS},
+        contenders=[
             harness.contender("craters predict", found["craters"], _COSTS, False),
             harness.contender("TensorFlow/Keras", found["keras"], _COSTS, True),
         ],
-        "comparisons": [],
-        "findings": [
+        findings=[
             f"Medians of {ROUNDS} rounds: {ours['wall_s']:.2f} s against {theirs['wall_s']:.2f} s, "
             f"{ratio:.1f} times faster (target: {FASTER} times).",
             f"Peak memory: {ours['peak_mib']:.0f} MiB against {theirs['peak_mib']:.0f} MiB "
             f"(target: at most {MOST_MIB} MiB).",
         ],
-    }
+        made_by=made_by,
+    )

@@ -77,23 +77,20 @@ def _result(rows: dict[tuple[str, int, int], Row]) -> Row:
             contenders.append(harness.contender(what, whole, _MEASURES, baseline=False))
     if reference is not None:
         contenders.append(_reference(reference))
-    return {
-        "title": TITLE,
-        "about": [
+    return harness.result(
+        NAME,
+        TITLE,
+        about=[
             "One change at a time to network, recipe or random transforms, trained and measured "
             "as `compact` in the table of unseen regions, which is the baseline here. With one "
             "seed, differences under a point are within its noise.",
         ],
-        "command": f".venv/bin/python benchmarks/bench.py full --only {NAME}",
-        "settings": {"seeds": SEEDS, "folds": region_cv.FOLDS},
-        "hardware": harness.hardware(),
-        "versions": harness.versions(),
-        "titles": _TITLES,
-        "tables": {"On held-out regions": _MEASURES},
-        "contenders": contenders,
-        "comparisons": [],
-        "findings": [],
-    }
+        settings={"seeds": SEEDS, "folds": region_cv.FOLDS},
+        titles=_TITLES,
+        tables={"On held-out regions": _MEASURES},
+        contenders=contenders,
+        findings=[],
+    )
 
 
 def _reference(found: Row) -> Row:

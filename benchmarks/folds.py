@@ -56,22 +56,19 @@ def run(bench: Bench, say: Callable[[str], None]) -> Row | None:
 
 def _result(rows: dict[str, dict[int, Row]]) -> Row:
     ratio = rows["one"][0]["wall_s"] / rows["two"][0]["wall_s"]
-    return {
-        "title": TITLE,
-        "about": [
+    return harness.result(
+        NAME,
+        TITLE,
+        about=[
             f"`craters benchmark nanedi west.npz --seeds {SEEDS}`: 10 folds and {SEEDS} seeds, 30 "
             "trainings of one thread each, the whole command, on two cores.",
         ],
-        "command": f".venv/bin/python benchmarks/bench.py full --only {NAME}",
-        "settings": {"seeds": SEEDS},
-        "hardware": harness.hardware(),
-        "versions": harness.versions(),
-        "titles": _TITLES,
-        "tables": {"30 trainings": _COSTS},
-        "contenders": [
+        settings={"seeds": SEEDS},
+        titles=_TITLES,
+        tables={"30 trainings": _COSTS},
+        contenders=[
             harness.contender(label, rows[name], _COSTS, name == "one")
             for name, label in _WAYS.items()
         ],
-        "comparisons": [],
-        "findings": [f"Side by side they take {ratio:.2f} times less time (target: 1.7)."],
-    }
+        findings=[f"Side by side they take {ratio:.2f} times less time (target: 1.7)."],
+    )

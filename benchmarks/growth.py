@@ -155,20 +155,17 @@ def _result(rows: dict[str, dict[int, Row]]) -> Row:
             f"{exponent(rows[kind], 'cpu_s'):.2f} between the two largest; peak memory is "
             f"{rows[kind][low]['peak_mib']:.0f} and {rows[kind][high]['peak_mib']:.0f} MiB."
         )
-    return {
-        "title": TITLE,
-        "about": [
+    return harness.result(
+        NAME,
+        TITLE,
+        about=[
             "Whole commands on two cores, one round. Labels and pool are synthetic. The pool's "
             "array is mapped, not read. Images above 400 megapixels hold 100 megapixels of "
             "terrain; the rest is a gap, which is looked at, and skipped.",
         ],
-        "command": f".venv/bin/python benchmarks/bench.py full --only {NAME}",
-        "settings": {"epochs": EPOCHS},
-        "hardware": harness.hardware(),
-        "versions": harness.versions(),
-        "titles": _TITLES,
-        "tables": {"What it took": names},
-        "contenders": contenders,
-        "comparisons": [],
-        "findings": findings,
-    }
+        settings={"epochs": EPOCHS},
+        titles=_TITLES,
+        tables={"What it took": names},
+        contenders=contenders,
+        findings=findings,
+    )

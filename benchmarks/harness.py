@@ -343,6 +343,45 @@ def contender(label: str, rows: dict[int, Row], names: Iterable[str], baseline: 
     return {"label": label, "baseline": baseline, "rounds": list(rows), "measures": measures}
 
 
+def result(
+    name: str, title: str, *, about: list[str], settings: Row, titles: Row, tables: Row,
+    contenders: list[Row], findings: list[str], made_by: Row | None = None, **more: Any,
+) -> Row:  # fmt: skip
+    """Lay out what a benchmark found, as the tables and figures of the docs read it.
+
+    Parameters
+    ----------
+    name, title : str
+    about : list of str
+        How it was measured, a paragraph each.
+    settings : dict
+    titles : dict
+        For each measure, the heading of its column, and the digits.
+    tables : dict
+        For each table's title, the measures in it.
+    contenders : list of dict
+        As `contender` makes them.
+    findings : list of str
+    made_by : dict, optional
+        Versions, where they are not this interpreter's alone.
+    more
+        Whatever else belongs to it, or takes the place of what is set here.
+    """
+    return {
+        "title": title,
+        "about": about,
+        "command": f".venv/bin/python benchmarks/bench.py full --only {name}",
+        "settings": settings,
+        "hardware": hardware(),
+        "versions": made_by or versions(),
+        "titles": titles,
+        "tables": tables,
+        "contenders": contenders,
+        "comparisons": [],
+        "findings": findings,
+    } | more
+
+
 def write_result(name: str, result: Row) -> Path:
     """Write what a benchmark found to results/NAME.json."""
     path = RESULTS / f"{name}.json"

@@ -80,33 +80,31 @@ def _result(found: dict[int, Row], sizes: dict[str, dict[int, Row]], made_by: Ro
     """Put the rows together with what they say."""
     middle = statistics.median(row["cpu_s"] for row in found.values())
     ours, theirs = (sizes[name][0]["mb"] for name in ("craters", "tensorflow"))
-    return {
-        "title": TITLE,
-        "about": [
+    return harness.result(
+        NAME,
+        TITLE,
+        about=[
             "`pip install -c constraints.txt .` into an empty environment; pip itself is not "
             "counted. `craters --help` is a new process each round, on one core; files are in the "
             "system's cache. CPU seconds count, as other work on the machine does not move them.",
         ],
-        "command": f".venv/bin/python benchmarks/bench.py full --only {NAME}",
-        "settings": {"rounds": ROUNDS},
-        "hardware": harness.hardware(),
-        "versions": made_by,
-        "titles": {
+        settings={"rounds": ROUNDS},
+        titles={
             "wall_s": ["wall seconds", 2],
             "cpu_s": ["CPU seconds", 3],
             "peak_mib": ["peak memory, MiB", 0],
             "mb": ["MB on disk", 0],
         },
-        "tables": {"`craters --help`": _COSTS, "Installed": ["mb"]},
-        "contenders": [
+        tables={"`craters --help`": _COSTS, "Installed": ["mb"]},
+        contenders=[
             harness.contender("craters --help", found, _COSTS, False),
             harness.contender("craters, core", sizes["craters"], ["mb"], False),
             harness.contender("TensorFlow and Keras", sizes["tensorflow"], ["mb"], True),
         ],
-        "comparisons": [],
-        "findings": [
+        findings=[
             f"A cold `craters --help` takes {middle:.2f} s of CPU (target: {MOST_S:g} s, aim "
             f"{AIM_S:g} s).",
             f"The core takes {ours:.0f} MB on disk; TensorFlow and Keras {theirs:.0f} MB.",
         ],
-    }
+        made_by=made_by,
+    )

@@ -148,9 +148,10 @@ def _result(rows: dict[str, dict[int, Row]], made_by: Row) -> Row:
         for name, way in WAYS.items()
         if rows[name]
     ]
-    return {
-        "title": TITLE,
-        "about": [
+    return harness.result(
+        NAME,
+        TITLE,
+        about=[
             "themis48 without a fifth of its regions, another fifth each round; every contender in "
             "a process of its own on pinned cores, in turn. Measured from the start of the process "
             "to the predictions of the held-out patches; figures and reports are left out. The "
@@ -160,16 +161,13 @@ def _result(rows: dict[str, dict[int, Row]], made_by: Row) -> Row:
             f"Nobody stops by held-out data: the {SHORT} epochs of the short `compact` were fixed "
             "beforehand, and its time to the original job's quality is that of the whole process.",
         ],
-        "command": f".venv/bin/python benchmarks/bench.py full --only {NAME}",
-        "settings": {"rounds": ROUNDS, "short": SHORT},
-        "hardware": harness.hardware(),
-        "versions": made_by,
-        "titles": _TITLES,
-        "tables": {"Time, memory and quality": ("macro_f1", "roc_auc", *_COSTS)},
-        "contenders": contenders,
-        "comparisons": [],
-        "findings": _findings(rows),
-    }
+        settings={"rounds": ROUNDS, "short": SHORT},
+        titles=_TITLES,
+        tables={"Time, memory and quality": ("macro_f1", "roc_auc", *_COSTS)},
+        contenders=contenders,
+        findings=_findings(rows),
+        made_by=made_by,
+    )
 
 
 def _findings(rows: dict[str, dict[int, Row]]) -> list[str]:

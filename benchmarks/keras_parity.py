@@ -182,32 +182,32 @@ def _result(bench: Bench, ours: dict[int, Row], theirs: dict[int, Row], made_by:
     compared = [compare(ours, theirs, name) for name in _COMPARED]
     names = _SCORES + _COUNTS + _COSTS
     command = f".venv/bin/python benchmarks/bench.py full --only {NAME} --seeds {bench.seeds}"
-    return {
-        "result_name": NAME if bench.same_start else INDEPENDENT,
-        "title": TITLE + ("" if bench.same_start else ", independent starts"),
-        "about": _about(bench.same_start),
-        "command": command + ("" if bench.same_start else " --independent"),
-        "settings": _SETTINGS,
-        "hardware": harness.hardware(),
-        "versions": made_by,
-        "titles": _TITLES,
-        "tables": {
+    return harness.result(
+        NAME,
+        TITLE + ("" if bench.same_start else ", independent starts"),
+        about=_about(bench.same_start),
+        settings=_SETTINGS,
+        titles=_TITLES,
+        tables={
             "On the human validation labels": _SCORES,
             "What else it did": _COUNTS,
             "What it took": _COSTS,
         },
-        "contenders": [
+        contenders=[
             harness.contender("craters (torch)", ours, names, False),
             harness.contender("TensorFlow/Keras", theirs, names, True),
         ],
-        "comparisons": compared,
-        "findings": [
+        findings=[
             *(_verdict(one) for one in compared),
             _one_sided(ours, theirs),
             _deaths(ours, theirs),
             _costs(ours, theirs),
         ],
-    }
+        made_by=made_by,
+        result_name=NAME if bench.same_start else INDEPENDENT,
+        command=command + ("" if bench.same_start else " --independent"),
+        comparisons=compared,
+    )
 
 
 def _about(same_start: bool) -> list[str]:

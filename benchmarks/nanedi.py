@@ -104,9 +104,10 @@ def _result(rows: dict[tuple[str, int], Row]) -> Row:
         label: {seed: row for (name, seed), row in rows.items() if name == label}
         for label in dict.fromkeys(name for name, _ in rows)
     }
-    return {
-        "title": TITLE,
-        "about": [
+    return harness.result(
+        NAME,
+        TITLE,
+        about=[
             "Ten folds of 28 x 28 patches at 12.5 m a pixel, as they were published; `compact` is "
             "trained on nine by its default recipe, without validation, and the score is the mean "
             "of the ten held-out folds.",
@@ -115,17 +116,14 @@ def _result(rows: dict[tuple[str, int], Row]) -> Row:
             "The n of a quoted row is 0.",
             QUOTE_NOTE,
         ],
-        "command": f".venv/bin/python benchmarks/bench.py full --only {NAME} "
-        f"--seeds {len(ours[ONE])}",
-        "settings": {"seeds": len(ours[ONE]), "folds": 10},
-        "hardware": harness.hardware(),
-        "versions": harness.versions(),
-        "titles": _TITLES,
-        "tables": {"Mean of the ten folds": REGIONS},
-        "contenders": [*_contenders(ours), *_quoted()],
-        "comparisons": [_what_copies_add(ours[ONE], region) for region in REGIONS],
-        "findings": [*(_finding(label, ours[label]) for label in ours), _copies(rows[ONE, 0])],
-    }
+        settings={"seeds": len(ours[ONE]), "folds": 10},
+        titles=_TITLES,
+        tables={"Mean of the ten folds": REGIONS},
+        contenders=[*_contenders(ours), *_quoted()],
+        findings=[*(_finding(label, ours[label]) for label in ours), _copies(rows[ONE, 0])],
+        command=f".venv/bin/python benchmarks/bench.py full --only {NAME} --seeds {len(ours[ONE])}",
+        comparisons=[_what_copies_add(ours[ONE], region) for region in REGIONS],
+    )
 
 
 def _contenders(ours: dict[str, dict[int, Row]]) -> list[Row]:

@@ -70,24 +70,21 @@ def _result(found: dict[str, dict[int, Row]]) -> Row:
     """Put the rows together; the Keras job of keras_parity is the baseline."""
     contenders = [harness.contender(label, rows, _COSTS, False) for label, rows in found.items()]
     baseline = _keras()
-    return {
-        "title": TITLE,
-        "about": [
+    return harness.result(
+        NAME,
+        TITLE,
+        about=[
             "`python cnn_classifier.py` with its defaults on themis48, in a temporary folder: "
             "75 and 50 epochs, figures and models written. Times are of the whole process.",
             "Every round does the same work: seed 0. The target is 60 s on two cores.",
             *(["The baseline row is the same job in Keras, of keras_parity."] if baseline else []),
         ],
-        "command": f".venv/bin/python benchmarks/bench.py full --only {NAME}",
-        "settings": {"rounds": ROUNDS},
-        "hardware": harness.hardware(),
-        "versions": harness.versions(),
-        "titles": _TITLES,
-        "tables": {"What it took": _COSTS},
-        "contenders": contenders + baseline,
-        "comparisons": [],
-        "findings": [],
-    }
+        settings={"rounds": ROUNDS},
+        titles=_TITLES,
+        tables={"What it took": _COSTS},
+        contenders=contenders + baseline,
+        findings=[],
+    )
 
 
 def _keras() -> list[Row]:

@@ -252,27 +252,33 @@ def _result(rows: dict[tuple[str, int, int], Row]) -> Row:
     contenders[0]["measures"] |= {
         name: harness.summarize(row[name] for row in calibrated.values()) for name in _CALIBRATION
     }
-    return {
-        "title": TITLE,
-        "about": _ABOUT,
-        "command": f".venv/bin/python benchmarks/bench.py full --only {NAME}",
-        "settings": {"seeds": SEEDS, "dense_seeds": DENSE_SEEDS, "folds": FOLDS},
-        "hardware": harness.hardware(),
-        "versions": harness.versions(),
-        "titles": _TITLES,
-        "tables": {
+    return harness.result(
+        NAME,
+        TITLE,
+        about=_ABOUT,
+        settings={"seeds": SEEDS, "dense_seeds": DENSE_SEEDS, "folds": FOLDS},
+        titles=_TITLES,
+        tables={
             "On held-out regions": _MEASURES,
             "Calibration of `compact`, pooled over the held-out folds": _CALIBRATION,
         },
-        "contenders": contenders,
-        "comparisons": [
-            {"label": "compact minus original, paired by seed", "measure": "macro_f1",
-             "margin": 0.0, **gain},
-            {"label": "dense minus compact, paired by seed", "measure": "macro_f1",
-             "margin": 0.01, **cost},
+        contenders=contenders,
+        findings=_findings(rows, gain, cost, above),
+        comparisons=[
+            {
+                "label": "compact minus original, paired by seed",
+                "measure": "macro_f1",
+                "margin": 0.0,
+                **gain,
+            },
+            {
+                "label": "dense minus compact, paired by seed",
+                "measure": "macro_f1",
+                "margin": 0.01,
+                **cost,
+            },
         ],
-        "findings": _findings(rows, gain, cost, above),
-    }  # fmt: skip
+    )
 
 
 _ABOUT = [

@@ -348,23 +348,29 @@ def _result(page: Row, paths: dict[tuple[str, int], list[Row]]) -> Row:
         *(harness.contender(f"{order} order", rows[order], ("labels",), order == "random")
           for order in reversed(ORDERS)),
     ]  # fmt: skip
-    return {
-        "title": TITLE,
-        "about": [
+    return harness.result(
+        NAME,
+        TITLE,
+        about=[
             f"A headless Chromium presses {ANSWERS} keys, one every {PAUSE} s at the earliest; "
             "the clock runs from the key press to the frame after the next patch is decoded.",
             f"A simulated reviewer answers patches of themis48, {WRONG:.0%} of them wrongly. Every "
             f"{STEP} answers, `compact` is trained on them and measured on held-out regions. The "
             "queue's random part counts as asked and is not trained on.",
         ],
-        "command": f".venv/bin/python benchmarks/bench.py full --only {NAME}",
-        "settings": {"patches": PATCHES, "answers": ANSWERS, "start": START, "step": STEP,
-                     "wrong": WRONG, "goal": GOAL},
-        "hardware": harness.hardware(), "versions": harness.versions(), "titles": _TITLES,
-        "tables": {"Page": _PAGE, "Labels": ("labels",)},
-        "contenders": contenders, "comparisons": [],
-        "findings": _findings(page, needed, rows),
-    }  # fmt: skip
+        settings={
+            "patches": PATCHES,
+            "answers": ANSWERS,
+            "start": START,
+            "step": STEP,
+            "wrong": WRONG,
+            "goal": GOAL,
+        },
+        titles=_TITLES,
+        tables={"Page": _PAGE, "Labels": ("labels",)},
+        contenders=contenders,
+        findings=_findings(page, needed, rows),
+    )
 
 
 def _findings(

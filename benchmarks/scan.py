@@ -111,7 +111,8 @@ class Rows:
         return found
 
 
-def _modules() -> list[Path]:
+def modules() -> list[Path]:
+    """List the modules of the package that a scan's rows depend on."""
     return [ROOT / "src" / "craters" / f"{name}.py" for name in _CODE]
 
 
@@ -184,7 +185,7 @@ def scans(bench: Bench, say: Callable[[str], None], *, due: bool) -> dict[str, d
         }.items()
     }
     settings = {"side": SIDE}
-    code = [*_modules(), _PEERS / "scan_noop.py"]
+    code = [*modules(), _PEERS / "scan_noop.py"]
     return Rows(bench, settings, harness.versions(), code).measure(ways, ROUNDS, say, due)
 
 
@@ -199,7 +200,7 @@ def large(bench: Bench, say: Callable[[str], None], *, due: bool) -> dict[str, d
         return {"large_wall_s": usage.wall_s, "large_peak_mib": usage.peak_mib}
 
     ways = {name: lambda name=name: measure(name) for name in _LARGE}
-    rows = Rows(bench, {"workers": 2}, harness.versions(), _modules())
+    rows = Rows(bench, {"workers": 2}, harness.versions(), modules())
     return rows.measure(ways, 1, say, due)
 
 
@@ -234,7 +235,7 @@ def kills(bench: Bench, say: Callable[[str], None], *, due: bool) -> dict[str, d
         _compare(whole, out)
         return {"kills": count, "equal_scans": scans + 1}
 
-    rows = Rows(bench, {"kills": KILLS}, harness.versions(), _modules())
+    rows = Rows(bench, {"kills": KILLS}, harness.versions(), modules())
     return rows.measure({"kills": measure}, 1, say, due)
 
 
@@ -319,7 +320,7 @@ def keras(bench: Bench, say: Callable[[str], None], *, due: bool) -> dict[str, d
         "keras_whole": [python, theirs, "whole", h5, image, 6],
     }
     calls = {name: lambda c=command, n=name: measure(c, n) for name, command in ways.items()}
-    code = [*_modules(), _PEERS / "craters_scan.py", _PEERS / "keras_scan.py"]
+    code = [*modules(), _PEERS / "craters_scan.py", _PEERS / "keras_scan.py"]
     rows = Rows(bench, {"side": KERAS_SIDE}, harness.versions() | made_by, code)
     return rows.measure(calls, ROUNDS, say, due)
 
@@ -357,22 +358,20 @@ def _result(rows: dict[str, dict[int, Row]]) -> Row:
         for title, (labels, names) in tables.items()
         if any(rows[name] for name in labels)
     }
-    return {
-        "title": TITLE,
-        "about": [
+    return harness.result(
+        NAME,
+        TITLE,
+        about=[
             "Contenders take turns, round by round, each in a process of its own on pinned cores; "
             "weights are random, because the time does not depend on them.",
         ],
-        "command": f".venv/bin/python benchmarks/bench.py full --only {NAME}",
-        "settings": {"rounds": ROUNDS, "kills": KILLS},
-        "hardware": harness.hardware(),
-        "versions": harness.versions() | _stored_versions(),
-        "titles": _TITLES,
-        "tables": shown,
-        "contenders": contenders,
-        "comparisons": [],
-        "findings": _findings(rows),
-    }
+        settings={"rounds": ROUNDS, "kills": KILLS},
+        titles=_TITLES,
+        tables=shown,
+        contenders=contenders,
+        findings=_findings(rows),
+        made_by=harness.versions() | _stored_versions(),
+    )
 
 
 def _findings(rows: dict[str, dict[int, Row]]) -> list[str]:

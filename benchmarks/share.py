@@ -83,22 +83,19 @@ def _result(rows: dict[tuple[str, int, int], Row]) -> Row:
             f"{max(errors):.1f}, over pools of {', '.join(f'{share:.0%}' for share in SHARES)} "
             f"({len(found)} draws of labels; target: {TARGET:g})."
         )
-    return {
-        "title": TITLE,
-        "about": [
+    return harness.result(
+        NAME,
+        TITLE,
+        about=[
             "So many labels of Nanedi West or Center are drawn, in the class shares of the region; "
             "the rest, without copies of them, is the pool, from which patches are drawn so that a "
             "known share holds a crater. The share is estimated as `craters run` does it: three "
             "networks cross-fitted on the labels, Platt's line, the share of greatest likelihood. "
             "n counts draws of labels in both regions.",
         ],
-        "command": f".venv/bin/python benchmarks/bench.py full --only {NAME}",
-        "settings": {"draws": DRAWS, "shares": list(SHARES)},
-        "hardware": harness.hardware(),
-        "versions": harness.versions(),
-        "titles": _TITLES,
-        "tables": {"Errors": tuple(_TITLES)},
-        "contenders": contenders,
-        "comparisons": [],
-        "findings": findings,
-    }
+        settings={"draws": DRAWS, "shares": list(SHARES)},
+        titles=_TITLES,
+        tables={"Errors": tuple(_TITLES)},
+        contenders=contenders,
+        findings=findings,
+    )

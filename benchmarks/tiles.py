@@ -321,9 +321,10 @@ def _result(rows: dict[str, dict[int, Row]]) -> Row:
                 f"{one[f'precision_{RATE:g}']:.3f}"
                 + (" (target: recall 0.80)." if network == "dense" else ".")
             )
-    return {
-        "title": TITLE,
-        "about": [
+    return harness.result(
+        NAME,
+        TITLE,
+        about=[
             "The images of themis_tiles, 416 x 416 pixels at 100 m, in five folds of whole regions "
             "(those of region_cv); each fold is scanned by a model trained on the labels and the "
             "pool of the other regions (`dense`: by region_cv, where it ran before), matched by "
@@ -333,14 +334,10 @@ def _result(rows: dict[str, dict[int, Row]]) -> Row:
             "false detections, which that catalogue decides about: a false one may be a crater "
             "that it does not list.",
         ],
-        "command": f".venv/bin/python benchmarks/bench.py full --only {NAME}",
-        "settings": {"folds": FOLDS},
-        "hardware": harness.hardware(),
-        "versions": harness.versions(),
-        "titles": titles,
-        "tables": {"At rates of false detections": at_rates, "By diameter, at 0.5": sizes},
-        "contenders": contenders,
-        "comparisons": [],
-        "findings": findings,
-        "curves": curves,
-    }
+        settings={"folds": FOLDS},
+        titles=titles,
+        tables={"At rates of false detections": at_rates, "By diameter, at 0.5": sizes},
+        contenders=contenders,
+        findings=findings,
+        curves=curves,
+    )

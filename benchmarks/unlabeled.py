@@ -90,12 +90,15 @@ def _result(rows: dict[tuple[str, int, str, int], Row]) -> Row:
                 differences.append({"label": f"{name}: {method} (n = {found['n']})"} | found)
                 findings.append(
                     f"{name}: {method} {found['mean']:+.1f} points to supervised "
-                    f"(95 % {found['low']:+.1f} to {found['high']:+.1f}, n = {found['n']})"
+                    f"(95 % {found['low']:+.1f} to {found['high']:+.1f}, n = {found['n']}); the "
+                    f"worse of both in each draw, which is the most that `auto` can lose by its "
+                    f"choice between them, {found['worst']:+.1f}"
                 )
         findings += _shares(rows, data, labels)
-    return {
-        "title": TITLE,
-        "about": [
+    return harness.result(
+        NAME,
+        TITLE,
+        about=[
             "Each draw takes so many labels from all but one held-out fold (Nanedi: the official "
             "folds, exact and near copies of the held-out fold left out; themis48: folds of whole "
             "regions), in the class shares of the labeled set, and measures the kept network on "
@@ -104,17 +107,13 @@ def _result(rows: dict[tuple[str, int, str, int], Row]) -> Row:
             "regions (themis48), in which about one patch in ten holds a crater. Differences are "
             "paired by draw; the interval is the t interval over draws.",
         ],
-        "command": f".venv/bin/python benchmarks/bench.py full --only {NAME}",
-        "settings": {"draws": DRAWS, "network": "compact"},
-        "hardware": harness.hardware(),
-        "versions": harness.versions(),
-        "titles": _TITLES,
-        "tables": {"Macro F1 on the held-out fold": ("macro_f1",)},
-        "contenders": contenders,
-        "comparisons": [],
-        "findings": findings,
-        "differences": differences,
-    }
+        settings={"draws": DRAWS, "network": "compact"},
+        titles=_TITLES,
+        tables={"Macro F1 on the held-out fold": ("macro_f1",)},
+        contenders=contenders,
+        findings=findings,
+        differences=differences,
+    )
 
 
 def _of(rows: dict, data: str, labels: int, method: str) -> dict[int, Row]:
@@ -128,11 +127,11 @@ def _difference(ours: dict[int, Row], theirs: dict[int, Row]) -> Row | None:
     both = sorted(set(ours) & set(theirs))
     if len(both) < 2:
         return None
-    found = paired_difference(
-        [ours[draw]["macro_f1"] for draw in both], [theirs[draw]["macro_f1"] for draw in both]
-    )
+    pairs = [[rows[draw]["macro_f1"] for draw in both] for rows in (ours, theirs)]
+    found = paired_difference(*pairs)
     points = {name: 100 * getattr(found, name) for name in ("mean", "low", "high")}
-    return points | {"n": len(both)}
+    losses = np.minimum(np.subtract(*pairs), 0)
+    return points | {"n": len(both), "worst": 100 * float(losses.mean())}
 
 
 def _shares(rows: dict, data: str, labels: int) -> list[str]:

@@ -1,0 +1,64 @@
+"""Where the time of `craters scan` goes, for `floor`.
+
+    python floor_scan.py IMAGE MODEL OUT FOUND.json
+
+One worker of one thread, without the layer of windows. The file holds the seconds of each part, by
+clocks around it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from craters import scan, scan_predict, scan_report, scan_store
+from craters.raster import Reader
+
+
+class Clock:
+    """Adds up the seconds inside calls, by name."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def around(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        """Return `call`, timed."""
+
+        def timed(*args: Any, **options: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return call(*args, **options)
+            finally:
+                passed = time.perf_counter() - start
+                self.seconds[name] = self.seconds.get(name, 0.0) + passed
+
+        return timed
+
+
+def main(image: Path, model: Path, out: Path, found: Path) -> None:
+    """Scan, and write the seconds of each part."""
+    clock = Clock()
+    make = scan_predict.make_predictor
+    scan_predict.make_predictor = lambda *given: clock.around("compute", make(*given))
+    scan.plan_scan = clock.around("plan", scan.plan_scan)
+    scan.write_all = clock.around("encode", scan.write_all)
+    scan_report.look_at = clock.around("look", scan_report.look_at)
+    for holder, method, name in (
+        (Reader, "read", "decode"),
+        (scan_store.Store, "write", "keep"),
+        (scan_store.Ledger, "note", "keep"),
+    ):
+        setattr(holder, method, clock.around(name, getattr(holder, method)))
+    config = scan.ScanConfig((image,), model, out, workers=1, threads=1, windows=False)
+    scan.scan_images(config)
+    parts = clock.seconds
+    parts["encode"] -= parts["look"]
+    found.write_text(json.dumps(parts))
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:5]))
