@@ -13,6 +13,7 @@ README = ROOT / "README.md"
 FIGURES = ROOT / "docs" / "figures"
 
 _MARKS = ("<!-- results -->", "<!-- /results -->")
+_CORES = ", 2 cores"  # how labels of `job` end that the README shows
 
 _HEAD = """\
 # Benchmarks
@@ -117,8 +118,13 @@ def _short(score: dict[str, Any]) -> str:
 
 
 def readme_block(results: dict[str, dict[str, Any]]) -> str:
-    """Lay out what the README opens with: unseen regions, from `region_cv`."""
-    found = results.get("region_cv")
+    """Lay out what the README opens with: quality on unseen regions, and time beside the peers."""
+    parts = [_quality(results.get("region_cv")), _speed(results.get("job"))]
+    return "\n".join(part for part in parts if part)
+
+
+def _quality(found: dict[str, Any] | None) -> str:
+    """Lay out macro F1 on unseen regions, from `region_cv`."""
     if found is None:
         return ""
     lines = [
@@ -139,6 +145,30 @@ def readme_block(results: dict[str, dict[str, Any]]) -> str:
         "1,217 labeled THEMIS patches, whole regions held out, human labels only; mean ± standard "
         f"deviation over seeds; {machine['processor']}, torch {found['versions']['torch']}. "
         "[How it was measured](docs/benchmarks.md).",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _speed(found: dict[str, Any] | None) -> str:
+    """Lay out time and quality of one training, side by side with the peers, from `job`."""
+    if found is None:
+        return ""
+    both = [one for one in found["contenders"] if one["label"].endswith(_CORES)]
+    lines = [
+        "| one training, start to predictions, two cores | seconds | CPU seconds | macro F1 |",
+        "| --- | --- | --- | --- |",
+    ]
+    for one in both:
+        label = one["label"].removesuffix(_CORES)
+        wall, cpu, score = (one["measures"][name] for name in ("wall_s", "cpu_s", "macro_f1"))
+        figures = [f"{wall['median']:.0f}", f"{cpu['median']:.0f}", f"{score['mean']:.3f}"]
+        lines.append(row([label + " (baseline)" * one["baseline"], *figures]))
+    machine, rounds = found["hardware"], max(one["measures"]["wall_s"]["n"] for one in both)
+    lines += [
+        "",
+        f"The same patches, another fifth of the regions unseen in each of {rounds} rounds; "
+        f"medians of the times, mean of macro F1; {machine['processor']}, torch "
+        f"{found['versions']['torch']}, tensorflow {found['versions']['tensorflow']}.",
     ]
     return "\n".join(lines) + "\n"
 
