@@ -107,15 +107,20 @@ def _labeled(count: int) -> Path:
 
 
 def _pool(count: int) -> Path:
-    """Write an array of patches, made of a thousand synthetic ones turned and moved in value."""
+    """Write an array of patches, made of a thousand synthetic ones turned and moved in value.
+
+    It is written, not mapped: pages that this process maps would count as its children's peak.
+    """
     path = _PLACE / f"pool-{count}.npy"
     if not path.is_file():
         base = np.load(_labeled(LABELS[1]) / "Xtrain1.npy")
+        head = {"descr": "|u1", "fortran_order": False, "shape": (count, *base.shape[1:])}
         unfinished = path.with_suffix(".partial.npy")
-        array = np.lib.format.open_memmap(unfinished, "w+", np.uint8, (count, *base.shape[1:]))
-        for start in range(0, count, len(base)):
-            array[start : start + len(base)] = base[: count - start] + (start // len(base)) % 8
-        array.flush()
+        with unfinished.open("wb") as stream:
+            np.lib.format.write_array_header_1_0(stream, head)
+            for start in range(0, count, len(base)):
+                part = base[: count - start] + np.uint8(start // len(base) % 8)
+                stream.write(part.tobytes())
         unfinished.rename(path)
     return path
 

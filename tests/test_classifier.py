@@ -741,3 +741,26 @@ def test_the_table(graph: bytes, images: np.ndarray, tmp_path: Path) -> None:
     assert rows[3]["probability"] == pytest.approx(float(probability[3]), rel=1e-8)
     n_craters = int((probability >= 0.5).sum())
     assert table.summary().startswith(f"{n_craters} of 150 patches called 'with crater'")
+
+
+@pytest.mark.parametrize("with_sets", [False, True])
+def test_the_table_in_pieces_is_that_of_the_whole(
+    graph: bytes,
+    images: np.ndarray,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    with_sets: bool,
+) -> None:
+    np.save(tmp_path / "x.npy", images)
+    conformal = {"without crater": [0.2, 0.6], "with crater": [0.3, 0.5]} if with_sets else None
+    classifier = Classifier(described(conformal=conformal), graph)
+    whole = predict_table(classifier, read_inputs([tmp_path / "x.npy"], SIDE))
+    monkeypatch.setattr("craters.predictions._PIECE", 64)
+    pieces = predict_table(classifier, read_inputs([tmp_path / "x.npy"], SIDE))
+    np.testing.assert_array_equal(pieces.probability, whole.probability)
+    assert pieces.to_csv() == whole.to_csv() == "".join(whole.csv_parts())
+    assert len(list(pieces.csv_parts())) == 1 + 3  # the header, and 64 + 64 + 22 rows
+    rows = [line.split(",") for line in whole.to_csv().splitlines()]
+    columns = list(zip(*rows, strict=True))
+    assert [column[0] for column in columns] == ["id", "probability", "label"] + ["set"] * with_sets
+    assert columns[2][1:] == tuple(str(label) for label in whole.labels)

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,7 @@ def test_sha256_of_known_text(tmp_path: Path) -> None:
 
 WRITER = """
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from craters import files
 target = Path(sys.argv[1])
@@ -103,3 +105,47 @@ def test_a_second_process_is_kept_out_and_let_in_afterwards(tmp_path: Path) -> N
     with files.locked(work, "run"):
         pass
     assert list(work.parent.iterdir()) == []
+
+
+def _mapped_mib() -> float:
+    """Memory of this process that is of files, in MiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssFile")) / 1024
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
+def test_a_mapped_file_is_let_go_and_read_again(tmp_path: Path) -> None:
+    whole = np.random.default_rng(0).integers(0, 256, (64, 1 << 20), np.uint8)
+    np.save(tmp_path / "a.npy", whole)
+    mapped = np.load(tmp_path / "a.npy", mmap_mode="r")
+    view = mapped.reshape(64, 1024, 1024)[1:, ::2]
+    before = _mapped_mib()
+    assert int(mapped.sum(dtype=np.int64)) == int(whole.sum(dtype=np.int64))
+    assert _mapped_mib() - before > 48
+    files.let_go(view)
+    assert _mapped_mib() - before < 16
+    np.testing.assert_array_equal(mapped, whole)
+
+
+def test_what_may_be_written_to_is_not_let_go(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((100, 4096), np.uint8))
+    mine = np.load(tmp_path / "a.npy", mmap_mode="c")  # changes stay in memory
+    mine[:] = 7
+    files.let_go(mine[3:])
+    files.let_go(np.ones(3))
+    assert (mine == 7).all()
+
+
+def test_text_in_parts_is_whole_or_absent(tmp_path: Path) -> None:
+    target = tmp_path / "a.csv"
+    files.write_parts(target, iter(["é,\n", "b\r\n"]))
+    assert target.read_bytes() == "é,\nb\r\n".encode()
+
+    def broken() -> Iterator[str]:
+        yield "x"
+        raise ValueError("planted")
+
+    with pytest.raises(ValueError, match="planted"):
+        files.write_parts(target, broken())
+    assert target.read_bytes() == "é,\nb\r\n".encode()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]

@@ -268,11 +268,12 @@ def predict(
         if out is not None and out.suffix == ".npy":
             files.write_array(out, table.labels)
         elif out is not None:
-            files.write_text(out, table.to_csv())
+            files.write_parts(out, table.csv_parts())
         if json:
             typer.echo(files.to_json({"model": model, **table.to_dict()}))
         elif out is None:
-            typer.echo(table.to_csv(), nl=False)
+            for part in table.csv_parts():
+                typer.echo(part, nl=False)
 
 
 def _check_new_table(out: Path | None) -> None:

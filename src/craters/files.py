@@ -8,8 +8,9 @@ import glob
 import hashlib
 import io
 import json
+import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -131,9 +132,39 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
+def let_go(array: np.ndarray) -> None:
+    """Drop what was read of a memory-mapped file from memory; it is read again where needed.
+
+    The pages would go anyway when memory gets short, but until then they count as this process's.
+
+    Parameters
+    ----------
+    array : ndarray
+        A view of any depth. One that is not of a file, or may be written to, stays as it is.
+
+    Examples
+    --------
+    >>> let_go(np.zeros(3))
+    """
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap) and memoryview(base).readonly:
+        base.madvise(mmap.MADV_DONTNEED)
+
+
 def write_text(path: Path, content: str) -> None:
     """Write `content` to `path` as UTF-8, whole or not at all."""
     write_bytes(path, content.encode())
+
+
+def write_parts(path: Path, parts: Iterable[str]) -> None:
+    """Write text that comes in parts to `path` as UTF-8, whole or not at all."""
+    with (
+        atomic_path(path) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as stream,
+    ):
+        stream.writelines(parts)
 
 
 def write_json(path: Path, content: Any) -> None:

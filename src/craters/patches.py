@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from craters import files
 from craters.errors import DataError
 
 CLASS_NAMES = ("without crater", "with crater")
@@ -255,6 +256,7 @@ def to_8bit(images: np.ndarray, source: str) -> tuple[np.ndarray, list[str]]:
     for start in range(0, len(images), _ROWS):
         part = images[start : start + _ROWS].astype(np.float64) * factor
         pixels[start : start + _ROWS] = np.rint(part)
+        files.let_go(images)
     return pixels, [f"{source}: {images.dtype} pixels {name}, brought to 8 bits by rounding"]
 
 
@@ -269,6 +271,7 @@ def _range_of(images: np.ndarray, source: str) -> tuple[float, float]:
                 "Fill the gaps (0 is usual) or leave those rows out.",
             )
         low, high = min(low, float(part.min())), max(high, float(part.max()))
+        files.let_go(images)
     return low, high
 
 
@@ -299,6 +302,7 @@ def _look_for_constant(images: np.ndarray, source: str) -> list[str]:
     for start in range(0, len(images), _ROWS):
         part = images[start : start + _ROWS]
         constant += int((part == part[:, :1, :1]).all(axis=(1, 2)).sum())
+        files.let_go(images)
     if constant == len(images):
         raise DataError(
             f"{source}: all {constant} images are constant, expected pictures",

@@ -5,16 +5,20 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from craters import files
 from craters.classifier import Classifier
 from craters.errors import DataError
 from craters.patches import PatchSet, make_patch_set, read_patches
 
 _ARRAYS = (".npy", ".npz")
+_COLUMNS = ("id", "probability", "label", "set")
+_PIECE = 16_384  # patches: whole batches, and few enough to forget
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,12 +57,22 @@ class Predictions:
 
     def to_csv(self) -> str:
         """Write the table with a header."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(self.columns)
-        columns = self.columns | {"probability": [f"{value:.9g}" for value in self.probability]}
-        writer.writerows(zip(*columns.values(), strict=True))
-        return text.getvalue()
+        return "".join(self.csv_parts())
+
+    def csv_parts(self) -> Iterator[str]:
+        """Write the table with a header, some rows at a time."""
+        head = [name for name in _COLUMNS if name != "set" or self.sets is not None]
+        yield _csv([head])
+        for start in range(0, len(self.ids), _PIECE):
+            some = slice(start, start + _PIECE)
+            columns: list[Sequence[Any]] = [
+                self.ids[some].tolist(),
+                [f"{value:.9g}" for value in self.probability[some]],
+                self.labels[some].tolist(),
+            ]
+            if self.sets is not None:
+                columns.append(self.sets[some])
+            yield _csv(zip(*columns, strict=True))
 
     def to_dict(self) -> dict[str, Any]:
         """Gather everything as plain values, for JSON."""
@@ -78,6 +92,12 @@ class Predictions:
         )
 
 
+def _csv(rows: Iterable[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
 def predict_table(classifier: Classifier, patches: PatchSet) -> Predictions:
     """Predict a set of patches.
 
@@ -87,7 +107,13 @@ def predict_table(classifier: Classifier, patches: PatchSet) -> Predictions:
         As `Classifier.predict_proba`.
     """
     description = classifier.description
-    probability = classifier.predict_proba(patches.images)
+    images = patches.images
+    probability = np.empty(len(images), np.float32)
+    for start in range(0, len(images), _PIECE):
+        probability[start : start + _PIECE] = classifier.predict_proba(
+            images[start : start + _PIECE]
+        )
+        files.let_go(images)
     sets = None
     if description.conformal is not None:
         codes = classifier.prediction_sets(probability)
