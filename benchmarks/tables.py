@@ -13,6 +13,7 @@ README = ROOT / "README.md"
 FIGURES = ROOT / "docs" / "figures"
 
 _MARKS = ("<!-- results -->", "<!-- /results -->")
+_DEAD = 0.5  # macro F1 of networks that call nearly everything one class
 _CORES = ", 2 cores"  # how labels of `job` end that the README shows
 
 _HEAD = """\
@@ -161,6 +162,8 @@ def _speed(found: dict[str, Any] | None) -> str:
     for one in both:
         label = one["label"].removesuffix(_CORES)
         wall, cpu, score = (one["measures"][name] for name in ("wall_s", "cpu_s", "macro_f1"))
+        if dead := sum(value < _DEAD for value in score["values"]):
+            label += f"; {dead} of {score['n']} rounds one-sided"
         figures = [f"{wall['median']:.0f}", f"{cpu['median']:.0f}", f"{score['mean']:.3f}"]
         lines.append(row([label + " (baseline)" * one["baseline"], *figures]))
     machine, rounds = found["hardware"], max(one["measures"]["wall_s"]["n"] for one in both)
