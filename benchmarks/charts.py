@@ -69,7 +69,10 @@ def job(result: Row) -> Any:
 
 
 def growth(result: Row) -> Any:
-    """Draw CPU seconds and memory over size, a column a kind; a line of slope one beside them."""
+    """Draw CPU seconds and memory over size, a column a kind; a line of slope one beside them.
+
+    That line goes through the largest size; of images through the largest that is all terrain.
+    """
     kinds: dict[str, list[tuple[float, Row]]] = {}
     for one in result["contenders"]:
         words, _, size = one["label"].rpartition(": ")
@@ -77,6 +80,8 @@ def growth(result: Row) -> Any:
     figure, grid = new_figure(3.6 * len(kinds), 5.2, 2, len(kinds))
     for column, (words, rows) in enumerate(kinds.items()):
         sizes = [size for size, _ in rows]
+        unit = "pixels" if "pixels" in words else "patches"
+        full = -2 if unit == "pixels" and len(rows) > 1 else -1
         for row, (name, label) in enumerate((("cpu_s", "CPU seconds"), ("peak_mib", "peak MiB"))):
             axes = grid[row, column]
             values = [_values(one, name)[0] for _, one in rows]
@@ -85,15 +90,13 @@ def growth(result: Row) -> Any:
             axes.set_ylabel(label)
             if name == "cpu_s":
                 axes.set_yscale("log")
-                line = [values[-1] * size / sizes[-1] for size in sizes]
+                line = [values[full] * size / sizes[full] for size in sizes]
                 axes.plot(sizes, line, "--", color=GRAY, linewidth=1, label="in proportion")
                 axes.legend(frameon=False)
-                axes.set_title(
-                    words.rpartition(", ")[0].replace("`", "").replace(", ", ",\n"), fontsize=9
-                )
+                axes.set_title(words.partition(", ")[0].replace("`", ""), fontsize=9)
             else:
                 axes.set_ylim(0, 1.25 * max(values))
-                axes.set_xlabel(words.rpartition(", ")[2] if "pixels" in words else "patches")
+                axes.set_xlabel(unit)
             axes.spines[["top", "right"]].set_visible(False)
             axes.grid(color="#e4e4e4", linewidth=0.7)
     return figure
