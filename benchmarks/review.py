@@ -21,7 +21,7 @@ TITLE = "The review page: latency, memory, and labels to macro F1 0.90"
 PATCHES, ANSWERS = 100_000, 300
 PAUSE = 0.15  # seconds between two answers of the browser
 REPEATS, FOLDS = 5, 5
-START, STEP, MOST = 30, 30, 720  # labels: drawn at random first, asked a round, at most
+START, STEP, MOST = 30, 60, 750  # labels: drawn at random first, asked a round, at most
 WRONG = 0.05  # of the simulated reviewer's answers
 GOAL = 0.90
 ORDERS = ("queue", "random")
@@ -36,9 +36,10 @@ _TITLES = {
     "peak_mib": ["its peak, MiB", 0],
     "labels": [f"labels asked until macro F1 {GOAL}", 0],
 }
+_METHOD = "pseudo-label"  # what the page trains by
 _MODULES = (
-    "augment", "kfold", "labels_merge", "networks", "patches", "recipes", "review_model",
-    "review_queue", "splits", "train",
+    "augment", "fitting", "labels_merge", "networks", "patches", "phases", "pseudo_label",
+    "recipes", "review_model", "review_queue", "semi_supervised", "splits", "train",
 )  # fmt: skip
 
 
@@ -49,7 +50,10 @@ def run(bench: Bench, say: Callable[[str], None]) -> Row | None:
     from craters.parallel import Task, run_tasks
 
     page = _page_row(bench, say)
-    wanted = {f"{order} {repeat}": (order, repeat) for repeat in range(REPEATS) for order in ORDERS}
+    # The queue goes ahead: its first round is also the random order's.
+    paths_wanted = [(order, repeat) for order in ORDERS for repeat in range(REPEATS)]
+    paths_wanted.sort(key=lambda path: path[1] + (1.5 if path[0] == "random" else 0))
+    wanted = {f"{order} {repeat}": (order, repeat) for order, repeat in paths_wanted}
     tasks = [
         Task(word, _path, {"bench": bench, "order": order, "repeat": repeat})
         for word, (order, repeat) in wanted.items()
@@ -202,17 +206,19 @@ def simulate(
 ) -> list[Row]:  # fmt: skip
     """Label round by round until the goal is reached; finished rounds are not repeated.
 
-    Each round, `STEP` patches are asked in the order, a network is trained on all answers so far
-    (without those of the queue's random part, as in the page), and measured on the held-out
-    regions.
+    Each round, `STEP` patches are asked in the order, and a network is trained as the page trains
+    it: on all answers so far without those of the queue's random part, and on its own sure answers
+    for the patches that nobody was asked about. It is measured on the held-out regions. The first
+    round is the same for all orders.
     """
     store, rounds = RowStore(NAME), []
     labels = START
     while labels <= most:
-        settings = {"order": order, "labels": labels, "start": START, "step": STEP,
-                    "wrong": WRONG, "network": network}  # fmt: skip
+        settings = {"labels": labels, "start": START, "step": STEP, "wrong": WRONG,
+                    "network": network, "method": _METHOD}  # fmt: skip
         code = [path for path in harness.package_modules() if path.stem in _MODULES]
-        key = harness.row_key(bench, order, repeat, settings, harness.versions(), code)
+        name = order if rounds else "start"
+        key = harness.row_key(bench, name, repeat, settings, harness.versions(), code)
         row = None if bench.again else store.find(key)
         if row is None:
             row = _one_round(bench, order, repeat, rounds, labels, network)
@@ -229,8 +235,6 @@ def _one_round(
     bench: Bench, order: str, repeat: int, rounds: list[Row], labels: int, network: str
 ) -> Row:
     """Ask for more patches, train on all that was answered, and measure."""
-    from craters.kfold import train_network
-    from craters.recipes import derive_seed
     from craters.review_scores import estimate
     from craters.train import predict_logits
 
@@ -247,20 +251,40 @@ def _one_round(
     elif order == "random":
         asked = shuffled[:labels].tolist()
     else:
-        more, held = _ask_queue(images, said, pool, asked, rounds[-1], repeat)
+        last = rounds[-1]
+        if not _model_folder(repeat, last["labels"]).is_dir():  # the work folder was cleared
+            _train(images, said, pool, last, repeat, network)
+        more, held = _ask_queue(images, said, pool, asked, last, repeat)
         asked, apart = asked + more, apart + held
-    train = np.array([row for row in asked if row not in set(apart)])
-    trained = train_network(
-        images[train], said[train], network, derive_seed(repeat, labels) % 2**32
-    )
-    called = predict_logits(trained, images[held_out]) >= 0
-    found = estimate(truth[held_out], called)
     row = {"asked": [int(one) for one in asked], "apart": [int(one) for one in apart],
-           "labels": len(asked), "trained_on": len(train), "macro_f1": found.macro_f1,
-           "accuracy": found.accuracy, "seconds": time.process_time() - clock}  # fmt: skip
-    if order == "queue":
-        _keep_model(trained, _model_folder(repeat, len(asked)))
-    return row
+           "labels": len(asked), "trained_on": len(asked) - len(apart)}  # fmt: skip
+    keep = order == "queue" or not rounds
+    trained = _train(images, said, pool, row, repeat, network, keep=keep)
+    found = estimate(truth[held_out], predict_logits(trained, images[held_out]) >= 0)
+    return row | {"macro_f1": found.macro_f1, "accuracy": found.accuracy,
+                  "seconds": time.process_time() - clock}  # fmt: skip
+
+
+def _train(
+    images: np.ndarray, said: np.ndarray, pool: np.ndarray, row: Row, repeat: int, network: Any,
+    *, keep: bool = True,
+) -> Any:  # fmt: skip
+    """Train on the answers of a row as the page does, and write the model where it is asked."""
+    from craters.patches import make_patch_set
+    from craters.phases import kept_network
+    from craters.recipes import derive_seed
+    from craters.settings import RunConfig
+
+    train = np.setdiff1d(row["asked"], row["apart"])
+    rest = np.setdiff1d(pool, row["asked"])
+    seed = derive_seed(repeat, row["labels"]) % 2**32
+    config = RunConfig(Path(), Path(), method=_METHOD, network=network, seed=seed, threads=1)
+    trained = kept_network(
+        make_patch_set(images[train], said[train]), make_patch_set(images[rest]), config
+    )
+    if keep:
+        _keep_model(trained, _model_folder(repeat, row["labels"]))
+    return trained
 
 
 def _arrays(bench: Bench, repeat: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -358,8 +382,9 @@ def _result(page: Row, paths: dict[tuple[str, int], list[Row]]) -> Row:
             f"A headless Chromium presses {ANSWERS} keys, one every {PAUSE} s at the earliest; "
             "the clock runs from the key press to the frame after the next patch is decoded.",
             f"A simulated reviewer answers patches of themis48, {WRONG:.0%} of them wrongly. Every "
-            f"{STEP} answers, `compact` is trained on them and measured on held-out regions. The "
-            "queue's random part counts as asked and is not trained on.",
+            f"{STEP} answers, `compact` is trained as the page does it (`--method {_METHOD}`, the "
+            "patches that are left as the pool) and measured on held-out regions, in either order. "
+            "The queue's random part counts as asked and is not trained on.",
         ],
         settings={
             "patches": PATCHES,

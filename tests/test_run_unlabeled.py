@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from craters import fitting, phases, verdict
+from craters import fitting, phases, report_unlabeled, verdict
 from craters.checkpoint import load_state
 from craters.classifier import Classifier
 from craters.errors import DataError
@@ -110,6 +110,64 @@ def test_a_self_training_run_tells_the_origin_of_every_label(
     assert (outcome.folder / "figures" / "borderline.png").is_file()
 
 
+def test_pseudo_labels_of_both_classes_keep_the_class_shares_and_leave_validation_alone(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("craters.pseudo_label.CONFIDENCE", 0.6)
+    config = config_for(data, "pseudo-label", epochs=25)
+    train = read_job_data(data).train
+    # Half of the pool must teach nothing of validation: copies, and patches of its places.
+    validation = phases.draw_split(read_job_data(data), config).validation
+    pool = np.load(data / "Xtrain1_extra.npy")
+    pool[:15] = train.images[validation[:15]].reshape(15, -1)
+    np.save(data / "Xtrain1_extra.npy", pool)
+    groups = np.load(data / "groups_extra.npy").astype(object)
+    groups[15:30] = train.groups[validation[:15]]
+    np.save(data / "groups_extra.npy", groups.astype(str))
+    leaky = {f"Xtrain1_extra:{row}" for row in range(30)}
+
+    result = run_phases(read_job_data(data), config)
+    pseudo = report_unlabeled.pseudo_labels(result)
+    assert (pseudo["confidence"], pseudo["threshold"]) == (0.6, None)
+    kept = result.labeled
+    human, given = (kept.origin == origin for origin in ("human", "pseudo"))
+    assert np.array_equal(kept.labels[human], train.labels)
+    assert given.sum() == pseudo["added_with_crater"] + pseudo["added_without_crater"] > 10
+    share = pseudo["added_with_crater"] / given.sum()
+    assert share == pytest.approx(train.labels.mean(), abs=1 / given.sum())
+    sure = np.where(kept.labels[given] == 1, kept.probability[given], 1 - kept.probability[given])
+    assert sure.min() >= 0.6
+    assert [phase.name for phase in result.phases] == ["initial", "final"]
+    first, last = result.phases
+    assert np.array_equal(first.validation.ids, last.validation.ids)
+    assert set(last.validation.origin) == {"human"}
+    assert leaky & set(kept.ids)
+    assert set(last.train.origin) == {"human", "pseudo"}
+    assert not leaky & set(last.train.ids)
+    assert not set(last.validation.ids) & set(last.train.ids)
+    told = report_unlabeled.summary(result)["verdict"]
+    assert (told["method"], told["reference"]) == ("pseudo-label", "the first phase")
+    assert told["difference"] == pytest.approx(last.metrics.macro_f1 - first.metrics.macro_f1)
+
+
+def test_a_network_that_is_sure_of_nothing_is_kept_as_it_is(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("craters.pseudo_label.CONFIDENCE", 1.0)
+    warned: list[str] = []
+    monkeypatch.setattr(phases.Silence, "warn", lambda _, text: warned.append(text))
+    sets = read_job_data(data)
+    result = run_phases(sets, config_for(data, "pseudo-label"))
+    assert any("no pseudo-label was given" in text for text in warned)
+    assert result.n_pseudo == 0
+    plain = kept_network(sets.train, sets.pool, config_for(data, "supervised"))
+    ours, theirs = (predict_logits(one, sets.test.images) for one in (result.network, plain))
+    assert np.array_equal(ours, theirs)
+    nobody = sets.pool.take(np.arange(0))
+    alone = kept_network(sets.train, nobody, config_for(data, "pseudo-label"))
+    assert np.array_equal(predict_logits(alone, sets.test.images), theirs)
+
+
 def test_auto_that_abstains_keeps_the_network_of_supervised(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,10 +185,13 @@ def test_auto_that_abstains_keeps_the_network_of_supervised(
     assert kept[0].read_bytes() == kept[1].read_bytes()
 
 
-def test_a_comparison_trains_the_network_that_a_run_keeps(data: Path) -> None:
+def test_a_comparison_trains_the_network_that_a_run_keeps(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     job = read_job_data(data)
     hidden = dataclasses.replace(job.pool, labels=np.full(60, UNLABELED, np.int8))
-    for method in ("fixmatch", "self-training", "distillation"):
+    monkeypatch.setattr("craters.pseudo_label.CONFIDENCE", 0.6)
+    for method in ("fixmatch", "pseudo-label", "self-training", "distillation"):
         config = config_for(data, method)
         alone = kept_network(job.train, hidden, config)
         whole = run_phases(job, config).network

@@ -47,7 +47,7 @@ def test_the_accurate_network_is_the_default() -> None:
 
 
 def test_methods_that_learn_from_the_pool_need_a_network_that_can() -> None:
-    for method in ("auto", "fixmatch", "self-training", "distillation"):
+    for method in ("auto", "pseudo-label", "fixmatch", "self-training", "distillation"):
         with pytest.raises(ConfigError, match=f"'{method}' goes with.*--method supervised"):
             resolve({**GIVEN, "method": method, "network": "original"}, {})
     with pytest.raises(ConfigError, match="by distillation already"):

@@ -72,8 +72,8 @@ def run_command(
     method: Annotated[
         str | None,
         typer.Option(
-            help="auto: what suits the labels; supervised, original, self-training, fixmatch, "
-            "distillation. [auto]"
+            help="auto: what suits the labels; supervised, original, pseudo-label, "
+            "self-training, fixmatch, distillation. [auto]"
         ),
     ] = None,
     network: Annotated[

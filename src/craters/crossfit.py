@@ -71,14 +71,37 @@ def draw_folds(labeled: PatchSet, pool: PatchSet, seed: int) -> Folds:
             f"expected enough of both for {number} folds",
             "Label more patches of the rarer class, or choose --method supervised.",
         )
-    copies = splits.content_ids(labeled.images), splits.content_ids(pool.images)
-    folds = []
-    for train, held_out in parts:
-        keep = ~np.isin(copies[1], copies[0][held_out])
-        if pool.groups is not None and labeled.groups is not None:
-            keep &= ~_same_places(pool.groups, labeled.groups[held_out], words)
-        folds.append(Fold(train, held_out, np.flatnonzero(keep)))
+    by_region = words == "whole regions"
+    folds = [
+        Fold(train, held_out, pool_apart(pool, labeled.take(held_out), by_region=by_region))
+        for train, held_out in parts
+    ]
     return Folds(folds, f"{number} folds of {words}, each held out once")
+
+
+def pool_apart(pool: PatchSet, held_out: PatchSet, *, by_region: bool = False) -> np.ndarray:
+    """Return the rows of a pool that are no copies and not of the places of held-out patches.
+
+    Parameters
+    ----------
+    pool, held_out : PatchSet
+        Places are compared where both have groups.
+    by_region : bool
+        Whether a place is a whole region, where groups are named REGION_i_j.
+
+    Returns
+    -------
+    ndarray of int
+        Sorted.
+    """
+    keep = ~np.isin(splits.content_ids(pool.images), splits.content_ids(held_out.images))
+    if pool.groups is not None and held_out.groups is not None:
+        ours, theirs = pool.groups, held_out.groups
+        if by_region:
+            with contextlib.suppress(DataError):  # groups of other names are compared whole
+                ours, theirs = splits.regions_of(ours), splits.regions_of(theirs)
+        keep &= ~np.isin(ours, theirs)
+    return np.flatnonzero(keep)
 
 
 def _units(labeled: PatchSet) -> Iterator[tuple[np.ndarray, str]]:
@@ -92,13 +115,6 @@ def _units(labeled: PatchSet) -> Iterator[tuple[np.ndarray, str]]:
             yield splits.bind_copies(dataclasses.replace(labeled, groups=regions)), "whole regions"
         yield splits.bind_copies(labeled), "whole source images"
     yield splits.bind_copies(dataclasses.replace(labeled, groups=None)), "single patches"
-
-
-def _same_places(groups: np.ndarray, held_out: np.ndarray, words: str) -> np.ndarray:
-    if words == "whole regions":
-        with contextlib.suppress(DataError):  # groups of other names are compared whole
-            groups, held_out = splits.regions_of(groups), splits.regions_of(held_out)
-    return np.isin(groups, held_out)
 
 
 def _deal(

@@ -27,9 +27,8 @@ WORTH_A_WARNING = 0.05  # change of the crater share that is told as a shift
 
 COMPARING = ("auto", *semi_supervised.METHODS)  # methods that are compared with supervised
 
-_SPLIT, INITIAL, FINAL, _RESPLIT, _REFIT, _MEASURED = range(
-    6
-)  # purposes that seeds are derived for
+# Purposes that seeds are derived for.
+_SPLIT, INITIAL, FINAL, _RESPLIT, _REFIT, _MEASURED, _TEACHER, _SURE = range(8)
 
 
 def check_data(data: JobData, config: RunConfig) -> None:
@@ -108,6 +107,10 @@ def _run_phases(
     if config.method == "supervised":
         first, network = _supervised(job, fit_on, choose_by, human)
         return _conclude(job, data, split.rule, [first], network, human, split.rule)
+    if config.method == "pseudo-label":
+        pool = crossfit.pool_apart(data.pool, data.train.take(split.validation))
+        phases, network, labeled = _pseudo_labeled(job, data.pool, pool, fit_on, choose_by, human)
+        return _conclude(job, data, split.rule, phases, network, labeled, split.rule)
     early = Part("initial", fit_on, choose_by, INITIAL, is_early=True)
     late = Part("final", fit_on, choose_by, FINAL)
     listener.plan(
@@ -142,6 +145,48 @@ def _supervised(
     job.listener.plan(job.trainer.planned_epochs(*parts))
     found = job.trainer.train(*parts)  # side by side: neither waits for the other
     return job.measure(part, *found[0]), found[-1][0]
+
+
+def _pseudo_labeled(
+    job: _Job,
+    pool: PatchSet,
+    apart: np.ndarray,
+    fit_on: TrainingSet,
+    choose_by: TrainingSet,
+    human: TrainingSet,
+) -> tuple[list[Phase], Network, TrainingSet]:
+    """Train, label what the network is sure of, and train anew; measured, and on all human labels.
+
+    `apart` are rows of the pool from which nothing of the validation set can be learned: the
+    measured networks see no others. What is kept is taught by a network of all human labels.
+    """
+    trainer = job.trainer
+    early = Part("initial", fit_on, choose_by, INITIAL, is_early=True)
+    teacher = Part("teacher", human, None, _TEACHER)
+    job.listener.plan(2 * trainer.planned_epochs(early, teacher))
+    (network, state), (taught_by, _) = trainer.train(early, teacher)  # side by side
+    first = job.measure(early, network, state)
+    merged = _add_sure(pool.take(apart), network, fit_on, job.config)
+    labeled = _add_sure(pool, taught_by, human, job.config)
+    _tell_balance(human, labeled, job.listener)
+    if len(labeled) == len(human):
+        job.listener.warn("no patch of one class is sure enough: no pseudo-label was given.")
+    final = Part("final", merged, choose_by, FINAL)
+    (network, state), (kept, _) = trainer.train(final, Part("refit", labeled, None, _REFIT))
+    return [first, job.measure(final, network, state)], kept, labeled
+
+
+def _add_sure(
+    pool: PatchSet, network: Network, start: TrainingSet, config: RunConfig
+) -> TrainingSet:
+    """Add what a network is sure of, in the class shares of the labels."""
+    few = semi_supervised.candidates(len(pool), config.seed)
+    probability = sigmoid(predict_logits(network, pool.images[few]))
+    random = np.random.default_rng(derive_seed(config.seed, _SURE))
+    share = float(start.labels.mean())
+    rows = pseudo_label.confident_both_ways(probability, share, random)
+    labels = (probability[rows] > 0.5).astype(np.int8)
+    return pseudo_label.add_pseudo_labels(start, pool, few[rows], labels, probability[rows])
 
 
 def _compared(job: _Job, data: JobData) -> JobResult:
@@ -238,7 +283,7 @@ def kept_network(
     with torch_threads(usable_threads(config)):
         if config.method in COMPARING:
             return _compared_network(labeled, pool, config, on_share)
-        if config.method != "supervised" or config.network == "original":
+        if config.method == "original" or config.network == "original":
             nothing = labeled.take(np.arange(1))  # a test set that nobody asks about
             data = JobData(labeled, pool, nothing)
             return _run_phases(data, config, NoStore(), Silence()).network
@@ -246,6 +291,9 @@ def kept_network(
         human = pseudo_label.human_only(labeled)
         symmetry = _symmetry(labeled, config, Silence())
         trainer = Trainer(config, symmetry.allowed, pool.images)
+        if config.method == "pseudo-label":
+            teacher = trainer.train(Part("teacher", human, None, _TEACHER))[0][0]
+            human = _add_sure(pool, teacher, human, config)
         return trainer.train(Part("refit", human, None, _REFIT))[0][0]
 
 

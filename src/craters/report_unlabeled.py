@@ -51,20 +51,25 @@ def _verdict(result: JobResult) -> Verdict | None:
         if found.method in found.verdicts:
             return found.verdicts[found.method]
         return max(found.verdicts.values(), key=lambda one: one.difference, default=None)
-    return _of_original(result)
+    return _of_phases(result)
 
 
-def _of_original(result: JobResult) -> Verdict | None:
-    """Compare the two phases of the original method on the human labels that neither learned."""
+def _of_phases(result: JobResult) -> Verdict | None:
+    """Compare two phases, without and with pseudo-labels, on human labels that neither learned."""
     last = result.final_clean or result.final
-    if result.config.method != "original" or last is result.initial:
+    if last is result.initial:
         return None
     first = result.initial
     if not np.array_equal(first.validation.ids, last.validation.ids):
         return None
     groups = groups_of(first.validation.ids, result.data.train)
     told = verdict.compare_with_supervised(
-        "original", first.validation.labels, last.probability, first.probability, groups, 1
+        result.config.method,
+        first.validation.labels,
+        last.probability,
+        first.probability,
+        groups,
+        1,
     )
     return dataclasses.replace(told, reference="the first phase", n_labels=len(first.validation))
 
@@ -72,7 +77,7 @@ def _of_original(result: JobResult) -> Verdict | None:
 def pseudo_labels(result: JobResult) -> dict[str, Any] | None:
     """Count the pseudo-labels by round, for methods that give any."""
     method = result.config.method if result.learned is None else result.learned.method
-    if method not in ("original", "self-training"):
+    if method not in ("original", "pseudo-label", "self-training"):
         return None
     given = result.labeled.labels[result.labeled.origin == pseudo_label.PSEUDO]
     rounds = [] if result.learned is None else result.learned.rounds

@@ -1,7 +1,11 @@
 """Training anew with the labels so far: two commands in a process of their own, and what they say.
 
 `craters labels merge` freezes the arrays with the answers of the moment, `craters run` trains on
-them with the settings of the run that made the model before.
+them with the settings of the run that made the model before. Where these leave the method to
+`auto`, it is `pseudo-label`, as in cost-effective active learning (Wang et al. 2017, arXiv
+1701.03551): people label what the model doubts, and the model labels what it is sure of. What
+`auto` would do takes several times as long, and reads the pool's class share from the labels as
+from a fair sample, which those that a queue has asked for are not.
 """
 
 from __future__ import annotations
@@ -190,16 +194,20 @@ class Loop:
 
 
 def to_toml(settings: dict[str, Any]) -> str:
-    r"""Write the settings of a run that a training anew repeats.
+    r"""Write the settings of a run that a training anew repeats, with a method named.
 
     Examples
     --------
-    >>> to_toml({"network": "compact", "seed": 3, "out": "RUN", "aim": None})
-    'network = "compact"\nseed = 3\n'
+    >>> to_toml({"method": "supervised", "seed": 3, "out": "RUN", "aim": None})
+    'method = "supervised"\nseed = 3\n'
+    >>> to_toml({"seed": 3})
+    'seed = 3\nmethod = "pseudo-label"\n'
     """
     kept = {
         name: value
         for name, value in settings.items()
         if value is not None and name not in _NOT_OF_A_RUN
     }
+    if kept.get("method", "auto") == "auto":
+        kept["method"] = "pseudo-label"
     return "".join(f"{name} = {json.dumps(value)}\n" for name, value in kept.items())

@@ -38,7 +38,7 @@ MIX_WORDS = (
 )
 
 _BATCH = 30  # patches chosen at once
-_POOL = (200, 0.1, 2000)  # uncertain patches to choose from: at least, share, at most
+_POOL = (60, 0.1, 2000)  # uncertain patches to choose from: at least, share, at most
 _CENTERS = 1000  # answered patches that new ones should be unlike
 _LEASE = 120.0  # seconds for which a patch shown to one reviewer is kept from others
 

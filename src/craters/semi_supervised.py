@@ -165,7 +165,7 @@ def learn(
         supervised and says why.
     """
     folds = crossfit.draw_folds(labeled, pool, derive_seed(trainer.config.seed, 0) % 2**32)
-    few = _candidates(len(pool), trainer.config.seed)
+    few = candidates(len(pool), trainer.config.seed)
     where = _Where(labeled, pool.take(few), folds, few, trainer)
     wanted = [method] if method != "auto" else verdict.candidates(len(labeled))
     parts = [where.part(SUPERVISED, number) for number in where.numbers]
@@ -259,8 +259,8 @@ def _plan(trainer: Trainer, parts: list[Part], wanted: list[str]) -> None:
     trainer.listener.plan(folds * (1 + sum(trainings)) + folds // len(parts))
 
 
-def _candidates(count: int, seed: int) -> np.ndarray:
-    """Choose the rows of the pool that are learned from: all, or so many drawn at random."""
+def candidates(count: int, seed: int) -> np.ndarray:
+    """Choose the rows of a pool that are learned from: all, or `MOST_POOL` drawn at random."""
     if count <= MOST_POOL:
         return np.arange(count)
     random = np.random.default_rng(derive_seed(seed, _POOL_DRAW))

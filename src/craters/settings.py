@@ -17,7 +17,9 @@ from craters.calibration import parse_aim
 from craters.errors import ConfigError
 
 Protocol = Literal["clean", "original"]
-Method = Literal["auto", "supervised", "original", "self-training", "fixmatch", "distillation"]
+Method = Literal[
+    "auto", "supervised", "original", "pseudo-label", "self-training", "fixmatch", "distillation"
+]
 NetworkName = Literal["original", "compact", "dense"]
 
 ENV_PREFIX = "CRATERS_"
@@ -34,12 +36,14 @@ class RunConfig:
         Folder of Xtrain1, Ytrain1, Xtrain1_extra and Xtest1 (.npy or .npz).
     out : Path
         The run folder, which must not exist yet.
-    method : {"auto", "supervised", "original", "self-training", "fixmatch", "distillation"}
+    method : str
         "supervised": train on the human labels, and once more on all of them, validation
-        included. "original": train, add pseudo-labels "without crater", train again. The others
-        learn from the unlabeled patches as `semi_supervised` says, and are compared with
-        "supervised" in folds of the labels; "auto" tries those that suit the number of labels and
-        keeps "supervised" where no gain is likely.
+        included. "original": train, add pseudo-labels "without crater", train again.
+        "pseudo-label": train, add what the network is sure of, of both classes, in the class
+        shares of the labels, train again (Lee 2013; Wang et al. 2017, arXiv 1701.03551).
+        "self-training", "fixmatch" and "distillation" learn from the unlabeled patches as
+        `semi_supervised` says, and are compared with "supervised" in folds of the labels; "auto"
+        tries those that suit the number of labels and keeps "supervised" where no gain is likely.
     network : {"compact", "dense", "original"}
         The small residual network; the one that scans whole images exactly, taught by three
         `compact` networks on labels and unlabeled patches; or the original script's network with
