@@ -139,6 +139,30 @@ def unlabeled(result: Row) -> Any:
     return figure
 
 
+def review(result: Row) -> Any:
+    """Draw the labels asked and what they gave, a panel a repeat."""
+    curves = result.get("curves", {})
+    repeats = list(next(iter(curves.values()), {}))
+    if not repeats:
+        return None
+    figure, grid = new_figure(2.5 * len(repeats) + 0.6, 2.9, 1, len(repeats))
+    reached = [one for rows in curves.values() for row in rows.values() for _, one in row]
+    for axes, repeat in zip(grid, repeats, strict=True):
+        for order, color in (("random", ORANGE), ("queue", BLUE)):
+            labels, macro_f1 = zip(*curves[order][repeat], strict=True)
+            axes.plot(labels, macro_f1, "o-", ms=3.5, color=color, label=f"{order} order")
+        axes.axhline(result["settings"]["goal"], color=GRAY, linewidth=1)
+        axes.set_title(f"repeat {int(repeat) + 1}", fontsize=9)
+        axes.set_xlabel("labels asked")
+        axes.set_ylim(min(reached) - 0.02, max(reached) + 0.02)
+        axes.tick_params(labelleft=axes is grid[0])
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(color="#e4e4e4", linewidth=0.7)
+    grid[0].set_ylabel("macro F1, held-out regions")
+    grid[0].legend(frameon=False, loc="lower right", fontsize=9)
+    return figure
+
+
 _DRAWN: dict[str, Callable[[Row], Any]] = {
-    "growth": growth, "job": job, "tiles": tiles, "unlabeled": unlabeled,
+    "growth": growth, "job": job, "review": review, "tiles": tiles, "unlabeled": unlabeled,
 }  # fmt: skip

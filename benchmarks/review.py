@@ -398,6 +398,13 @@ def _result(page: Row, paths: dict[tuple[str, int], list[Row]]) -> Row:
         tables={"Page": _PAGE} | ({"Labels": ("labels",)} if both else {}),
         contenders=contenders,
         findings=_findings(page, needed, rows),
+        curves={
+            order: {
+                str(repeat): [[row["labels"], row["macro_f1"]] for row in paths[order, repeat]]
+                for repeat in both
+            }
+            for order in ORDERS
+        },
     )
 
 

@@ -23,7 +23,7 @@ _MODULES = (
 )  # fmt: skip
 
 # Data, labels, methods beside `supervised`; the first one was named beforehand.
-ROWS: tuple[tuple[str, int, tuple[str, ...]], ...] = (
+ROWS: tuple[tuple[str, int | str, tuple[str, ...]], ...] = (
     ("nanedi west", 50, ("fixmatch", "softmatch", "freematch", "distillation")),
     ("themis48", 50, ("fixmatch",)),
     ("nanedi center", 50, ("fixmatch",)),
@@ -31,6 +31,7 @@ ROWS: tuple[tuple[str, int, tuple[str, ...]], ...] = (
     ("themis48", 100, ("fixmatch",)),
     ("nanedi center", 100, ("fixmatch",)),
     ("themis48", 250, ("fixmatch", "self-training", "distillation")),
+    ("themis48", "all", ("self-training",)),
 )
 
 
@@ -44,7 +45,7 @@ def run(bench: Bench, say: Callable[[str], None]) -> Row | None:
     return harness.train_missing(bench, NAME, keys, train_cell, say, _result)
 
 
-def cells(draws: int) -> list[tuple[str, int, str, int]]:
+def cells(draws: int) -> list[tuple[str, int | str, str, int]]:
     """List data, labels, method and draw of every training: first methods first, draw by draw."""
     return [
         (data, labels, method, draw)
@@ -55,7 +56,7 @@ def cells(draws: int) -> list[tuple[str, int, str, int]]:
     ]
 
 
-def _key(bench: Bench, cell: tuple[str, int, str, int]) -> Row:
+def _key(bench: Bench, cell: tuple[str, int | str, str, int]) -> Row:
     data, labels, method, draw = cell
     code = [path for path in harness.package_modules() if path.stem in _MODULES]
     here = ["unlabeled_cells.py", *(["unlabeled_ideas.py"] if method in IDEAS else [])]
@@ -71,7 +72,7 @@ def region_file(data: Path, name: str) -> Path:
     return data.parent / "nanedi28" / f"{name.split()[1]}.npz"
 
 
-def _result(rows: dict[tuple[str, int, str, int], Row]) -> Row:
+def _result(rows: dict[tuple[str, int | str, str, int], Row]) -> Row:
     """Lay each method beside `supervised` of the same draws."""
     contenders, findings, differences = [], [], []
     for data, labels, methods in ROWS:
@@ -116,7 +117,7 @@ def _result(rows: dict[tuple[str, int, str, int], Row]) -> Row:
     )
 
 
-def _of(rows: dict, data: str, labels: int, method: str) -> dict[int, Row]:
+def _of(rows: dict, data: str, labels: int | str, method: str) -> dict[int, Row]:
     return {cell[3]: row for cell, row in rows.items() if cell[:3] == (data, labels, method)}
 
 
@@ -134,7 +135,7 @@ def _difference(ours: dict[int, Row], theirs: dict[int, Row]) -> Row | None:
     return points | {"n": len(both), "worst": 100 * float(losses.mean())}
 
 
-def _shares(rows: dict, data: str, labels: int) -> list[str]:
+def _shares(rows: dict, data: str, labels: int | str) -> list[str]:
     """Say how far the estimated share of craters in the pool was from the truth."""
     found = [
         row["share"] - row["true_share"]
