@@ -67,6 +67,7 @@ def test_real_craters_allow_the_up_down_flip(themis48: Path) -> None:
     report = choose_symmetry("auto", patches.images, patches.labels)
     assert report.allowed == ("identity", "up-down")
     assert report.correlation["left-right"] < 0
+    assert report.sentence.startswith("symmetry auto: identity and up-down keep the light (")
 
 
 def test_few_craters_measure_nothing() -> None:

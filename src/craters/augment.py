@@ -93,10 +93,11 @@ def measure_symmetry(images: np.ndarray, labels: np.ndarray) -> SymmetryReport:
         name for name, r in correlation.items() if name == "identity" or r > LEAST_CORRELATION
     )
     figures = ", ".join(f"{name} {r:+.2f}" for name, r in correlation.items())
+    verb = "keep" if len(allowed) > 1 else "alone keeps"
     return SymmetryReport(
         allowed,
         correlation,
-        f"symmetry auto: {' and '.join(allowed)} keep the light (correlation of the mean crater "
+        f"symmetry auto: {' and '.join(allowed)} {verb} the light (correlation of the mean crater "
         f"with its transforms: {figures})",
     )
 
