@@ -74,14 +74,14 @@ def _result(rows: dict[tuple[str, int, int], Row]) -> Row:
             }  # fmt: skip
             label = f"{labels} labels, {share:.0%} of the pool"
             contenders.append(harness.contender(label, table, tuple(_TITLES), baseline=False))
-        errors = [
-            100 * abs(case["share"] - case["truth"])
-            for row in found for case in row["shares"].values()
-        ]  # fmt: skip
+        cases = [case for row in found for case in row["shares"].values()]
+        errors = [100 * abs(case["share"] - case["truth"]) for case in cases]
+        inside = sum(case["low"] <= case["truth"] <= case["high"] for case in cases)
         findings.append(
             f"{labels} labels: {np.mean(errors):.1f} points off on average, at most "
             f"{max(errors):.1f}, over pools of {', '.join(f'{share:.0%}' for share in SHARES)} "
-            f"({len(found)} draws of labels; target: {TARGET:g})."
+            f"({len(found)} draws of labels; target: {TARGET:g}); the 95 % interval holds the "
+            f"truth in {inside} of {len(cases)}."
         )
     return harness.result(
         NAME,
