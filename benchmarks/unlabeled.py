@@ -24,13 +24,13 @@ _MODULES = (
 
 # Data, labels, methods beside `supervised`; the first one was named beforehand.
 ROWS: tuple[tuple[str, int | str, tuple[str, ...]], ...] = (
-    ("nanedi west", 50, ("fixmatch", "softmatch", "freematch", "distillation")),
-    ("themis48", 50, ("fixmatch",)),
+    ("nanedi west", 50, ("fixmatch", "pseudo-label", "softmatch", "freematch", "distillation")),
+    ("themis48", 50, ("fixmatch", "pseudo-label")),
     ("nanedi center", 50, ("fixmatch",)),
     ("nanedi west", 100, ("fixmatch",)),
     ("themis48", 100, ("fixmatch",)),
     ("nanedi center", 100, ("fixmatch",)),
-    ("themis48", 250, ("fixmatch", "self-training", "distillation")),
+    ("themis48", 250, ("fixmatch", "pseudo-label", "self-training", "distillation")),
     ("themis48", "all", ("self-training",)),
 )
 
