@@ -17,7 +17,6 @@ from craters.errors import DataError
 from craters.patches import PatchSet, make_patch_set, read_patches
 
 _ARRAYS = (".npy", ".npz")
-_COLUMNS = ("id", "probability", "label", "set")
 _PIECE = 16_384  # patches: whole batches, and few enough to forget
 
 
@@ -61,18 +60,20 @@ class Predictions:
 
     def csv_parts(self) -> Iterator[str]:
         """Write the table with a header, some rows at a time."""
-        head = [name for name in _COLUMNS if name != "set" or self.sets is not None]
-        yield _csv([head])
+        yield _csv([self._part(slice(0)).columns])
         for start in range(0, len(self.ids), _PIECE):
-            some = slice(start, start + _PIECE)
-            columns: list[Sequence[Any]] = [
-                self.ids[some].tolist(),
-                [f"{value:.9g}" for value in self.probability[some]],
-                self.labels[some].tolist(),
-            ]
-            if self.sets is not None:
-                columns.append(self.sets[some])
-            yield _csv(zip(*columns, strict=True))
+            columns: dict[str, Sequence[Any]] = {**self._part(slice(start, start + _PIECE)).columns}
+            columns["probability"] = [f"{value:.9g}" for value in columns["probability"]]
+            yield _csv(zip(*columns.values(), strict=True))
+
+    def _part(self, rows: slice) -> Predictions:
+        return dataclasses.replace(
+            self,
+            ids=self.ids[rows],
+            probability=self.probability[rows],
+            labels=self.labels[rows],
+            sets=None if self.sets is None else self.sets[rows],
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Gather everything as plain values, for JSON."""
@@ -92,7 +93,7 @@ class Predictions:
         )
 
 
-def _csv(rows: Iterable[Sequence[Any]]) -> str:
+def _csv(rows: Iterable[Iterable[Any]]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
