@@ -25,6 +25,7 @@ START, STEP, MOST = 30, 60, 750  # labels: drawn at random first, asked a round,
 WRONG = 0.05  # of the simulated reviewer's answers
 GOAL = 0.90
 ORDERS = ("queue", "random")
+ALL = "all"  # every patch answered: what can be reached at all
 
 _PAGE = ("median_ms", "p95_ms", "reply_ms", "reply_p95_ms", "memory_mib", "peak_mib")
 _TITLES = {
@@ -53,6 +54,7 @@ def run(bench: Bench, say: Callable[[str], None]) -> Row | None:
     # The queue goes ahead: its first round is also the random order's.
     paths_wanted = [(order, repeat) for order in ORDERS for repeat in range(REPEATS)]
     paths_wanted.sort(key=lambda path: path[1] + (1.5 if path[0] == "random" else 0))
+    paths_wanted += [(ALL, repeat) for repeat in range(REPEATS)]
     wanted = {f"{order} {repeat}": (order, repeat) for order, repeat in paths_wanted}
     tasks = [
         Task(word, _path, {"bench": bench, "order": order, "repeat": repeat})
@@ -209,31 +211,27 @@ def simulate(
     Each round, `STEP` patches are asked in the order, and a network is trained as the page trains
     it: on all answers so far without those of the queue's random part, and on its own sure answers
     for the patches that nobody was asked about. It is measured on the held-out regions. The first
-    round is the same for all orders.
+    round is the same for both orders; `ALL` asks for everything at once.
     """
-    store, rounds = RowStore(NAME), []
-    labels = START
-    while labels <= most:
+    store, rounds = RowStore(NAME), list[Row]()
+    for labels in [ALL] if order == ALL else range(START, most + 1, STEP):
         settings = {"labels": labels, "start": START, "step": STEP, "wrong": WRONG,
                     "network": network, "method": _METHOD}  # fmt: skip
         code = [path for path in harness.package_modules() if path.stem in _MODULES]
-        name = order if rounds else "start"
+        name = order if rounds or order == ALL else "start"
         key = harness.row_key(bench, name, repeat, settings, harness.versions(), code)
         row = None if bench.again else store.find(key)
         if row is None:
-            row = _one_round(bench, order, repeat, rounds, labels, network)
+            row = _one_round(bench, order, repeat, rounds, network)
             store.add(key, row)
-            say(f"{order} {repeat}: {labels} labels, macro F1 {row['macro_f1']:.3f}")
+            say(f"{order} {repeat}: {row['labels']} labels, macro F1 {row['macro_f1']:.3f}")
         rounds.append(row)
         if row["macro_f1"] >= GOAL:
             break
-        labels += STEP
     return rounds
 
 
-def _one_round(
-    bench: Bench, order: str, repeat: int, rounds: list[Row], labels: int, network: str
-) -> Row:
+def _one_round(bench: Bench, order: str, repeat: int, rounds: list[Row], network: str) -> Row:
     """Ask for more patches, train on all that was answered, and measure."""
     from craters.review_scores import estimate
     from craters.train import predict_logits
@@ -246,10 +244,12 @@ def _one_round(
     said = np.where(wrong, 1 - truth, truth)
     asked = list(rounds[-1]["asked"]) if rounds else []
     apart = list(rounds[-1]["apart"]) if rounds else []
-    if not rounds:
+    if order == ALL:
+        asked = shuffled.tolist()
+    elif not rounds:
         asked = shuffled[:START].tolist()
     elif order == "random":
-        asked = shuffled[:labels].tolist()
+        asked = shuffled[: len(asked) + STEP].tolist()
     else:
         last = rounds[-1]
         if not _model_folder(repeat, last["labels"]).is_dir():  # the work folder was cleared
@@ -258,7 +258,7 @@ def _one_round(
         asked, apart = asked + more, apart + held
     row = {"asked": [int(one) for one in asked], "apart": [int(one) for one in apart],
            "labels": len(asked), "trained_on": len(asked) - len(apart)}  # fmt: skip
-    keep = order == "queue" or not rounds
+    keep = order == "queue" or (order == "random" and not rounds)
     trained = _train(images, said, pool, row, repeat, network, keep=keep)
     found = estimate(truth[held_out], predict_logits(trained, images[held_out]) >= 0)
     return row | {"macro_f1": found.macro_f1, "accuracy": found.accuracy,
@@ -397,7 +397,7 @@ def _result(page: Row, paths: dict[tuple[str, int], list[Row]]) -> Row:
         titles=_TITLES,
         tables={"Page": _PAGE} | ({"Labels": ("labels",)} if both else {}),
         contenders=contenders,
-        findings=_findings(page, needed, rows),
+        findings=[*_findings(page, needed, rows), *_ceiling(paths)],
         curves={
             order: {
                 str(repeat): [[row["labels"], row["macro_f1"]] for row in paths[order, repeat]]
@@ -432,6 +432,19 @@ def _findings(
             f"{sums['queue'] / sums['random']:.2f} of the random order's in all (target: 0.6)."
         )
     return said
+
+
+def _ceiling(paths: dict[tuple[str, int], list[Row]]) -> list[str]:
+    """Say what all answers together would have given."""
+    found = [rounds[-1] for (order, _), rounds in sorted(paths.items()) if order == ALL]
+    if not found:
+        return []
+    counts, reached = ([row[name] for row in found] for name in ("labels", "macro_f1"))
+    return [
+        f"With every patch answered ({min(counts):,} to {max(counts):,}, {WRONG:.0%} wrongly), "
+        f"macro F1 is {np.mean(reached):.3f} ({min(reached):.3f} to {max(reached):.3f}, "
+        f"n = {len(found)})."
+    ]
 
 
 def main() -> None:
