@@ -279,9 +279,8 @@ def _train(
     rest = np.setdiff1d(pool, row["asked"])
     seed = derive_seed(repeat, row["labels"]) % 2**32
     config = RunConfig(Path(), Path(), method=_METHOD, network=network, seed=seed, threads=1)
-    trained = kept_network(
-        make_patch_set(images[train], said[train]), make_patch_set(images[rest]), config
-    )
+    left = make_patch_set(images).take(rest)  # which may be nothing
+    trained = kept_network(make_patch_set(images[train], said[train]), left, config)
     if keep:
         _keep_model(trained, _model_folder(repeat, row["labels"]))
     return trained

@@ -199,3 +199,13 @@ def test_class_counts_add_up(labels: list[int]) -> None:
     parts = counts["with_crater"] + counts["without_crater"] + counts["unlabeled"]
     assert parts == counts["n"] == len(labels)
     assert counts["with_crater"] == labels.count(1)
+
+
+def test_an_array_of_no_patch_is_taken_only_where_it_may_be() -> None:
+    for dtype in (np.uint8, np.float64):
+        nothing = np.zeros((0, 2304), dtype)
+        with pytest.raises(DataError, match="images: found 0 patches, expected at least 1"):
+            make_patch_set(nothing)
+        found = make_patch_set(nothing, least=0)
+        assert (len(found), found.side, found.images.dtype) == (0, 48, np.uint8)
+        assert found.ids.dtype.kind == "U"

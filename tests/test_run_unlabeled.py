@@ -168,6 +168,18 @@ def test_a_network_that_is_sure_of_nothing_is_kept_as_it_is(
     assert np.array_equal(predict_logits(alone, sets.test.images), theirs)
 
 
+def test_once_every_patch_is_labeled_there_is_no_pool_and_a_run_all_the_same(data: Path) -> None:
+    np.save(data / "Xtrain1_extra.npy", np.load(data / "Xtrain1_extra.npy")[:0])
+    np.save(data / "groups_extra.npy", np.load(data / "groups_extra.npy")[:0])
+    outcome = run_job(config_for(data, "pseudo-label"))
+    assert outcome.metrics["class_balance"]["extra"]["n"] == 0
+    assert outcome.metrics["pseudo_labels"]["added_with_crater"] == 0
+    origins = {row["origin"] for row in rows_of(outcome.folder / "origins.csv")}
+    assert origins == {"human"}
+    config = config_for(data, "auto", epochs=1, out=data.parent / "AUTO")
+    assert run_phases(read_job_data(data), config).learned.method == "supervised"
+
+
 def test_auto_that_abstains_keeps_the_network_of_supervised(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,8 +44,8 @@ def read_job_data(folder: Path) -> JobData:
     Parameters
     ----------
     folder : Path
-        Holds Xtrain1, Ytrain1, Xtrain1_extra and Xtest1; groups_train, groups_extra, groups_test
-        and Ytest1 (the truth of the test set) may be absent.
+        Holds Xtrain1, Ytrain1, Xtrain1_extra (which may hold no patch) and Xtest1; groups_train,
+        groups_extra, groups_test and Ytest1 (the truth of the test set) may be absent.
 
     Raises
     ------
@@ -62,7 +62,8 @@ def read_job_data(folder: Path) -> JobData:
         return find_array(folder, stem)
 
     train = patches.read_patches(at("Xtrain1"), at("Ytrain1"), at("groups_train"))
-    pool = patches.read_patches(at("Xtrain1_extra"), None, at("groups_extra"))
+    # Nothing is left unlabeled once a reviewer has answered for every patch.
+    pool = patches.read_patches(at("Xtrain1_extra"), None, at("groups_extra"), least=0)
     truth = at("Ytest1") if at("Ytest1").is_file() else None
     test = patches.read_patches(at("Xtest1"), truth, at("groups_test"))
     for other in (pool, test):

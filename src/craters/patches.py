@@ -106,6 +106,7 @@ def make_patch_set(
     groups: np.ndarray | None = None,
     *,
     names: tuple[str, str, str] = ("images", "labels", "groups"),
+    least: int = 1,
 ) -> PatchSet:
     """Check arrays and bring them into the package's form.
 
@@ -120,6 +121,8 @@ def make_patch_set(
         The source image of each row.
     names : tuple of str
         What messages call the three arrays, e.g. their files; ids begin with the first one's stem.
+    least : int
+        Patches that there must be; 0 takes an array of none.
 
     Raises
     ------
@@ -132,7 +135,7 @@ def make_patch_set(
     >>> patches.images.shape, patches.images.dtype, patches.labels.tolist()
     ((2, 48, 48), dtype('uint8'), [0, 1])
     """
-    pixels, notes = to_8bit(as_squares(images, names[0]), names[0])
+    pixels, notes = to_8bit(as_squares(images, names[0], least), names[0])
     notes += _look_for_constant(pixels, names[0])
     count, stem = len(pixels), Path(names[0]).stem
     if labels is None:
@@ -142,7 +145,7 @@ def make_patch_set(
     return PatchSet(
         images=pixels,
         labels=label_column,
-        ids=np.array([f"{stem}:{row}" for row in range(count)]),
+        ids=np.array([f"{stem}:{row}" for row in range(count)], str),
         groups=None if groups is None else check_groups(groups, count, names[2]),
         source=names[0],
         notes=tuple(notes),
@@ -199,8 +202,8 @@ def _unreadable(path: Path, error: Exception) -> DataError:
     return DataError(f"{path}: is truncated or damaged ({error})", "Copy or save the file again.")
 
 
-def as_squares(images: np.ndarray, source: str) -> np.ndarray:
-    """View images of any accepted layout as (N, S, S)."""
+def as_squares(images: np.ndarray, source: str, least: int = 1) -> np.ndarray:
+    """View images of any accepted layout as (N, S, S); there must be at least so many."""
     shape = images.shape
     squares: np.ndarray | None = None
     if images.ndim == 2:
@@ -219,9 +222,10 @@ def as_squares(images: np.ndarray, source: str) -> np.ndarray:
             "(N, 1, 48, 48), or another square size",
             "Give one grayscale patch a row.",
         )
-    if len(squares) == 0:
+    if len(squares) < least:
         raise DataError(
-            f"{source}: found 0 patches, expected at least one", "Is it the right file?"
+            f"{source}: found {len(squares)} patches, expected at least {least}",
+            "Is it the right file?",
         )
     if squares.shape[1] < _MIN_SIDE:
         raise DataError(
@@ -243,8 +247,8 @@ def to_8bit(images: np.ndarray, source: str) -> tuple[np.ndarray, list[str]]:
         One sentence where pixels were converted.
     """
     kind = images.dtype.kind
-    if images.dtype == np.uint8:
-        return images, []
+    if images.dtype == np.uint8 or images.size == 0:
+        return images.astype(np.uint8, copy=False), []
     if kind not in "uif":
         raise DataError(
             f"{source}: pixels are {images.dtype}, expected uint8, uint16 or floats",
@@ -303,7 +307,7 @@ def _look_for_constant(images: np.ndarray, source: str) -> list[str]:
         part = images[start : start + _ROWS]
         constant += int((part == part[:, :1, :1]).all(axis=(1, 2)).sum())
         files.let_go(images)
-    if constant == len(images):
+    if constant == len(images) > 0:
         raise DataError(
             f"{source}: all {constant} images are constant, expected pictures",
             "Check the scaling with which they were saved.",
@@ -358,7 +362,9 @@ def check_groups(groups: np.ndarray, count: int, source: str) -> np.ndarray:
     return column.astype(str)
 
 
-def read_patches(images: Path, labels: Path | None = None, groups: Path | None = None) -> PatchSet:
+def read_patches(
+    images: Path, labels: Path | None = None, groups: Path | None = None, *, least: int = 1
+) -> PatchSet:
     """Read a set of patches from its files.
 
     Parameters
@@ -367,6 +373,8 @@ def read_patches(images: Path, labels: Path | None = None, groups: Path | None =
         .npy (memory-mapped) or .npz; see `make_patch_set` for layouts and ranges.
     labels, groups : Path, optional
         Labels (0 or 1) and source images, one a row. A groups file may be absent.
+    least : int
+        Patches that there must be; 0 takes an array of none.
 
     Raises
     ------
@@ -378,6 +386,7 @@ def read_patches(images: Path, labels: Path | None = None, groups: Path | None =
         None if labels is None else read_array(labels),
         read_array(groups) if groups is not None and groups.is_file() else None,
         names=(str(images), str(labels), str(groups)),
+        least=least,
     )
 
 
