@@ -146,14 +146,18 @@ def review(result: Row) -> Any:
     if not repeats:
         return None
     figure, grid = new_figure(2.5 * len(repeats) + 0.6, 2.9, 1, len(repeats))
-    reached = [one for rows in curves.values() for row in rows.values() for _, one in row]
+    points = [point for rows in curves.values() for row in rows.values() for point in row]
+    counts, reached = zip(*points, strict=True)
     for axes, repeat in zip(grid, repeats, strict=True):
-        for order, color in (("random", ORANGE), ("queue", BLUE)):
+        for order, words, color in (
+            ("random", "random order", ORANGE), ("queue", "the queue", BLUE),
+        ):  # fmt: skip
             labels, macro_f1 = zip(*curves[order][repeat], strict=True)
-            axes.plot(labels, macro_f1, "o-", ms=3.5, color=color, label=f"{order} order")
+            axes.plot(labels, macro_f1, "o-", ms=3.5, color=color, label=words)
         axes.axhline(result["settings"]["goal"], color=GRAY, linewidth=1)
         axes.set_title(f"repeat {int(repeat) + 1}", fontsize=9)
         axes.set_xlabel("labels asked")
+        axes.set_xlim(0, 1.05 * max(counts))
         axes.set_ylim(min(reached) - 0.02, max(reached) + 0.02)
         axes.tick_params(labelleft=axes is grid[0])
         axes.spines[["top", "right"]].set_visible(False)
