@@ -134,7 +134,8 @@ def unlabeled(result: Row) -> Any:
         axes.plot([one["mean"]], [place], "o", color=BLUE)
     axes.axvline(0, color=GRAY, linewidth=1)
     axes.set_yticks(range(len(found)), [one["label"] for one in found[::-1]])
-    axes.set_xlabel("macro F1 beside labels alone, points: mean and 95 % interval over label draws")
+    axes.set_xlabel("points of macro F1 beside labels alone, mean and 95 %")
+    axes.set_ylim(-0.6, len(found) - 0.4)
     _tidy(axes)
     return figure
 

@@ -89,11 +89,15 @@ def _result(rows: dict[tuple[str, int | str, str, int], Row]) -> Row:
             )
             if found is not None:
                 differences.append({"label": f"{name}: {method} (n = {found['n']})"} | found)
+                auto = (
+                    "; the worse of both in each draw, which is the most that `auto` can lose by "
+                    f"its choice between them, {found['worst']:+.1f}"
+                    if method == methods[0]
+                    else ""
+                )
                 findings.append(
                     f"{name}: {method} {found['mean']:+.1f} points to supervised "
-                    f"(95 % {found['low']:+.1f} to {found['high']:+.1f}, n = {found['n']}); the "
-                    f"worse of both in each draw, which is the most that `auto` can lose by its "
-                    f"choice between them, {found['worst']:+.1f}"
+                    f"(95 % {found['low']:+.1f} to {found['high']:+.1f}, n = {found['n']}){auto}"
                 )
         findings += _shares(rows, data, labels)
     return harness.result(
