@@ -164,13 +164,19 @@ def _speed(found: dict[str, Any] | None) -> str:
         wall, cpu, score = (one["measures"][name] for name in ("wall_s", "cpu_s", "macro_f1"))
         if dead := sum(value < _DEAD for value in score["values"]):
             label += f"; {dead} of {score['n']} rounds one-sided"
-        figures = [f"{wall['median']:.0f}", f"{cpu['median']:.0f}", f"{score['mean']:.3f}"]
+        figures = [
+            f"{middle} ({min(measure['values']):{form}} to {max(measure['values']):{form}})"
+            for middle, measure, form in (
+                (f"{wall['median']:.0f}", wall, ".0f"), (f"{cpu['median']:.0f}", cpu, ".0f"),
+                (f"{score['mean']:.3f}", score, ".3f"),
+            )
+        ]  # fmt: skip
         lines.append(row([label + " (baseline)" * one["baseline"], *figures]))
     machine, rounds = found["hardware"], max(one["measures"]["wall_s"]["n"] for one in both)
     lines += [
         "",
         f"The same patches, another fifth of the regions unseen in each of {rounds} rounds; "
-        f"medians of the times, mean of macro F1; {machine['processor']}, torch "
+        f"medians of the times, mean of macro F1, and their ranges; {machine['processor']}, torch "
         f"{found['versions']['torch']}, tensorflow {found['versions']['tensorflow']}.",
     ]
     return "\n".join(lines) + "\n"
