@@ -552,3 +552,12 @@ def test_the_command(trainer: Trainer, planted: Path, tmp_path: Path) -> None:
     refused = CliRunner().invoke(cli.app, [*flags, "--fix", str(fix)])
     assert refused.exit_code == 6
     assert "nothing is ever overwritten" in refused.stderr
+
+
+def test_a_pool_of_no_patch_is_as_none(tmp_path: Path) -> None:
+    data = write_job(tmp_path / "DATA", n=20)
+    np.save(data / "Xtrain1_extra.npy", np.load(data / "Xtrain1_extra.npy")[:0])
+    assert list(read_arrays(data)) == ["labeled", "test"]
+    np.save(data / "Xtest1.npy", np.load(data / "Xtest1.npy")[:0])
+    with pytest.raises(DataError, match="found 0 patches, expected at least 1"):
+        read_arrays(data)

@@ -642,3 +642,18 @@ def test_two_processes_and_the_real_trainer(tmp_path: Path) -> None:
         )
         expected = macro_f1(data.labeled.labels[fold.test], (logits >= 0).astype(int))
         assert float(line["macro_f1"]) == pytest.approx(expected, abs=1e-12)
+
+
+def test_without_a_pool_supervised_is_compared_and_others_say_what_they_lack(
+    tmp_path: Path, quick: list[tuple]
+) -> None:
+    data = write_data(tmp_path / "A")
+    for name in ("Xtrain1_extra", "groups_extra"):
+        np.save(data / f"{name}.npy", np.load(data / f"{name}.npy")[:0])
+    found = read_compare_data(data)
+    fold = draw_folds(found, "auto", 3).folds[0]
+    assert len(fold.extra) == 0
+    cell = Cell("supervised", "compact", 12, 0, 1)
+    assert len(take_cell(found, fold, cell, "extra")[0]) == 12
+    with pytest.raises(DataError, match="no unlabeled patch is left for 'fixmatch'"):
+        take_cell(found, fold, dataclasses.replace(cell, method="fixmatch"), "extra")

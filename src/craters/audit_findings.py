@@ -25,7 +25,7 @@ STEMS = {
 
 
 def read_arrays(folder: Path) -> dict[str, PatchSet]:
-    """Read the arrays of a job; extra and test may be absent.
+    """Read the arrays of a job; extra and test may be absent, and extra of no patch.
 
     Raises
     ------
@@ -39,7 +39,12 @@ def read_arrays(folder: Path) -> dict[str, PatchSet]:
         images, labels, groups = (find_array(folder, stem) for stem in stems)
         if name == "labeled" or images.is_file():
             has_labels = bool(stems[1]) and (name == "labeled" or labels.is_file())
-            sets[name] = patches.read_patches(images, labels if has_labels else None, groups)
+            least = 0 if name == "extra" else 1  # a reviewer may have answered for all of them
+            found = patches.read_patches(
+                images, labels if has_labels else None, groups, least=least
+            )
+            if len(found):
+                sets[name] = found
     for other in sets.values():
         if other.side != sets["labeled"].side:
             raise DataError(
