@@ -64,7 +64,6 @@ def test_sha256_of_known_text(tmp_path: Path) -> None:
 
 WRITER = """
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from craters import files
 target = Path(sys.argv[1])
