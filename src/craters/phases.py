@@ -23,6 +23,7 @@ from craters.train import TrainState, predict_logits, sigmoid, torch_threads
 from craters.verdict import SUPERVISED
 
 ONE_SIDED = 0.02  # share of the rarer answer below which a network is called one-sided
+NOTHING_SURE = "no patch of one class is sure enough: no pseudo-label was given."
 WORTH_A_WARNING = 0.05  # change of the crater share that is told as a shift
 
 COMPARING = ("auto", *semi_supervised.METHODS)  # methods that are compared with supervised
@@ -161,7 +162,7 @@ def _pseudo_labeled(
     measured networks see no others. What is kept is taught by a network of all human labels.
     """
     trainer = job.trainer
-    early = Part("initial", fit_on, choose_by, INITIAL, is_early=True)
+    early = Part("initial", fit_on, choose_by, INITIAL)
     teacher = Part("teacher", human, None, _TEACHER)
     job.listener.plan(2 * trainer.planned_epochs(early, teacher))
     (network, state), (taught_by, _) = trainer.train(early, teacher)  # side by side
@@ -170,7 +171,7 @@ def _pseudo_labeled(
     labeled = _add_sure(pool, taught_by, human, job.config)
     _tell_balance(human, labeled, job.listener)
     if len(labeled) == len(human):
-        job.listener.warn("no patch of one class is sure enough: no pseudo-label was given.")
+        job.listener.warn(NOTHING_SURE)
     final = Part("final", merged, choose_by, FINAL)
     (network, state), (kept, _) = trainer.train(final, Part("refit", labeled, None, _REFIT))
     return [first, job.measure(final, network, state)], kept, labeled
@@ -184,9 +185,7 @@ def _add_sure(
     probability = sigmoid(predict_logits(network, pool.images[few]))
     random = np.random.default_rng(derive_seed(config.seed, _SURE))
     share = float(start.labels.mean())
-    rows = pseudo_label.confident_both_ways(probability, share, random)
-    labels = (probability[rows] > 0.5).astype(np.int8)
-    return pseudo_label.add_pseudo_labels(start, pool, few[rows], labels, probability[rows])
+    return pseudo_label.add_sure(start, pool, few, probability, share, random)
 
 
 def _compared(job: _Job, data: JobData) -> JobResult:
@@ -234,7 +233,7 @@ def _tell_learned(found: Learned, listener: Listener) -> None:
             f"{one.without_crater} without crater."
         )
     if found.method == "self-training" and not found.rounds[-1].with_crater:
-        listener.warn("no patch of one class is sure enough: no pseudo-label was given.")
+        listener.warn(NOTHING_SURE)
 
 
 def _add_pseudo_labels(

@@ -192,6 +192,35 @@ def add_pseudo_labels(
     )
 
 
+def add_sure(
+    start: TrainingSet,
+    pool: PatchSet,
+    rows: np.ndarray,
+    probability: np.ndarray,
+    labeled_share: float,
+    random: np.random.Generator,
+    round_number: int = 1,
+) -> TrainingSet:
+    """Append those of some rows of the pool that `confident_both_ways` chooses.
+
+    Parameters
+    ----------
+    start : TrainingSet
+    pool : PatchSet
+        Unlabeled patches.
+    rows : ndarray of int, shape (n,)
+        Rows of the pool that were asked about.
+    probability : ndarray, shape (n,)
+        Of "with crater", of these rows.
+    labeled_share : float
+    random : numpy Generator
+    round_number : int
+    """
+    chosen = confident_both_ways(probability, labeled_share, random)
+    labels = (probability[chosen] > 0.5).astype(np.int8)
+    return add_pseudo_labels(start, pool, rows[chosen], labels, probability[chosen], round_number)
+
+
 def take(training: TrainingSet, rows: np.ndarray) -> TrainingSet:
     """Return the given rows as a training set of their own."""
     fields = dataclasses.fields(training)

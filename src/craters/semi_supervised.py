@@ -346,10 +346,8 @@ def _add(
     purpose: int,
 ) -> TrainingSet:
     random = np.random.default_rng(derive_seed(where.trainer.config.seed, _PSEUDO_DRAW, purpose))
-    chosen = pseudo_label.confident_both_ways(probability, where.labeled_share, random)
-    labels = (probability[chosen] > 0.5).astype(np.int8)
-    return pseudo_label.add_pseudo_labels(
-        train, where.pool, rows[chosen], labels, probability[chosen], number
+    return pseudo_label.add_sure(
+        train, where.pool, rows, probability, where.labeled_share, random, number
     )
 
 
