@@ -158,7 +158,7 @@ def test_a_network_that_is_sure_of_nothing_is_kept_as_it_is(
     monkeypatch.setattr(phases.Silence, "warn", lambda _, text: warned.append(text))
     sets = read_job_data(data)
     result = run_phases(sets, config_for(data, "pseudo-label"))
-    assert any("no pseudo-label was given" in text for text in warned)
+    assert phases.NOTHING_SURE in warned
     assert result.n_pseudo == 0
     plain = kept_network(sets.train, sets.pool, config_for(data, "supervised"))
     ours, theirs = (predict_logits(one, sets.test.images) for one in (result.network, plain))
@@ -168,10 +168,16 @@ def test_a_network_that_is_sure_of_nothing_is_kept_as_it_is(
     assert np.array_equal(predict_logits(alone, sets.test.images), theirs)
 
 
-def test_once_every_patch_is_labeled_there_is_no_pool_and_a_run_all_the_same(data: Path) -> None:
+def test_once_every_patch_is_labeled_there_is_no_pool_and_a_run_all_the_same(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warned: list[str] = []
+    monkeypatch.setattr(phases.Silence, "warn", lambda _, text: warned.append(text))
     np.save(data / "Xtrain1_extra.npy", np.load(data / "Xtrain1_extra.npy")[:0])
     np.save(data / "groups_extra.npy", np.load(data / "groups_extra.npy")[:0])
     outcome = run_job(config_for(data, "pseudo-label"))
+    assert phases.NO_POOL in warned
+    assert phases.NOTHING_SURE not in warned
     assert outcome.metrics["class_balance"]["extra"]["n"] == 0
     assert outcome.metrics["pseudo_labels"]["added_with_crater"] == 0
     origins = {row["origin"] for row in rows_of(outcome.folder / "origins.csv")}

@@ -24,6 +24,7 @@ from craters.verdict import SUPERVISED
 
 ONE_SIDED = 0.02  # share of the rarer answer below which a network is called one-sided
 NOTHING_SURE = "no patch of one class is sure enough: no pseudo-label was given."
+NO_POOL = "there is no unlabeled patch: no pseudo-label was given."
 WORTH_A_WARNING = 0.05  # change of the crater share that is told as a shift
 
 COMPARING = ("auto", *semi_supervised.METHODS)  # methods that are compared with supervised
@@ -171,7 +172,7 @@ def _pseudo_labeled(
     labeled = _add_sure(pool, taught_by, human, job.config)
     _tell_balance(human, labeled, job.listener)
     if len(labeled) == len(human):
-        job.listener.warn(NOTHING_SURE)
+        job.listener.warn(NOTHING_SURE if len(pool) else NO_POOL)
     final = Part("final", merged, choose_by, FINAL)
     (network, state), (kept, _) = trainer.train(final, Part("refit", labeled, None, _REFIT))
     return [first, job.measure(final, network, state)], kept, labeled
