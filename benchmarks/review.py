@@ -333,7 +333,7 @@ def _ask_queue(
         place = {int(row): number for number, row in enumerate(pool)}
         with LabelStore(Path(folder) / "l.sqlite", seed=repeat) as store:
             tally = Tally()
-            picker = Picker(source, store.seed, source.part_of)
+            picker = Picker(source, store.seed)
             model = _model_folder(repeat, last["labels"])
             picker.learn(judge_all(source, Judge(model)))
             for row in asked:

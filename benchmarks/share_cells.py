@@ -44,11 +44,13 @@ def train_cell(*, tell, data: Path, cell: tuple[str, int, int]) -> Row:  # noqa:
     shares = {}
     for share in SHARES:
         chosen = draw_pool(truth, share, random)
-        logits = [
-            logits[np.isin(np.sort(fold.pool), chosen)]
-            for fold, logits in zip(learned.folds.folds, fitted.pool_logits, strict=True)
-        ]
-        one = estimate_class_share(labeled.labels, fitted.logits, np.concatenate(logits))
+        pairs = zip(learned.folds.folds, fitted.pool_logits, strict=True)
+        asked, logits = zip(*((np.sort(fold.pool), found) for fold, found in pairs), strict=True)
+        asked, logits = np.concatenate(asked), np.concatenate(logits)
+        drawn = np.isin(asked, chosen)
+        one = estimate_class_share(
+            labeled.labels, fitted.logits, logits[drawn], pool_groups=asked[drawn]
+        )
         shares[f"{share:g}"] = {
             "truth": float(truth[chosen].mean()), "share": one.share, "low": one.low,
             "high": one.high,

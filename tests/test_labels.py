@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import os
 import signal
@@ -25,6 +26,7 @@ from craters.labels_merge import (
     RANDOM_SHARE,
     in_random_part,
     merge_labels,
+    random_order,
     random_place,
     write_snapshot,
 )
@@ -315,8 +317,13 @@ def test_labels_merge_into_the_arrays_of_a_job(tmp_path: Path, store: LabelStore
     assert by_id["Xtrain1:1"] == before.train.labels[1]
     for name, word in said.items():
         assert (by_id[name] == (word == CRATER)) if name not in held else (name not in by_id)
-    assert len(merged.train) + len(merged.pool) == len(before.train) + len(before.pool)
-    assert set(merged.train.ids) & set(merged.pool.ids) == set()
+    random = {
+        str(name) for name in before.pool.ids if in_random_part(store.seed, str(name), "extra")
+    }
+    assert held < random
+    assert counts.apart == len(random - held)
+    assert set(merged.pool.ids) == set(before.pool.ids) - random - set(said)
+    assert set(merged.train.ids) == set(before.train.ids) | (set(said) - held)
     for one in (merged.train, merged.pool):
         for name, image in zip(one.ids, one.images, strict=True):
             stem, _, row = name.partition(":")
@@ -329,9 +336,10 @@ def test_labels_merge_into_the_arrays_of_a_job(tmp_path: Path, store: LabelStore
 def test_no_answers_leave_the_arrays_as_they_are(job_folder: Path, store: LabelStore) -> None:
     data = read_job_data(job_folder)
     merged, counts = merge_labels(store, data)
+    assert merged.train.images is data.train.images
     assert (merged.train.labels == data.train.labels).all()
-    assert merged.pool is data.pool
-    assert counts.from_extra == counts.changed == 0
+    assert len(merged.pool) == len(data.pool) - counts.apart < len(data.pool)
+    assert counts.from_extra == counts.changed == counts.held_out == 0
 
 
 def test_labels_of_another_array_are_refused(job_folder: Path, store: LabelStore) -> None:
@@ -344,21 +352,66 @@ def test_a_snapshot_is_a_job_whose_test_set_is_the_random_part(
     tmp_path: Path, store: LabelStore
 ) -> None:
     folder = write_job(tmp_path / "DATA", n=300, groups=True)
-    said = answered_job(folder, store)
-    facts = write_snapshot(store, read_job_data(folder), tmp_path / "MERGED")
+    before = read_job_data(folder)
+    order = random_order(before.pool, store.seed)
+    assert len(order) > 5
+    images = dict(zip(before.pool.ids.tolist(), before.pool.images, strict=True))
+    others = [name for name in images if name not in order][:10]
+    said = {name: (CRATER, NOT)[number % 2] for number, name in enumerate([*order, *others])}
+    said[order[1]] = UNSURE
+    for name, word in said.items():
+        if name != order[4]:  # what follows the gap may have been chosen
+            store.add("Bo", [Answer(Patch(name, images[name], part="extra"), word)])
+    facts = write_snapshot(store, before, tmp_path / "MERGED")
     job = read_job_data(tmp_path / "MERGED")
-    held = sorted(
-        (name for name in said if in_random_part(store.seed, name, "extra")),
-        key=lambda name: random_place(store.seed, name),
-    )
-    merged, _ = merge_labels(store, read_job_data(folder))
+    wanted = [order[0], order[2], order[3]]
+    assert job.test.labels.tolist() == [said[name] == CRATER for name in wanted]
+    assert (job.test.images == np.stack([images[name] for name in wanted])).all()
+    merged, _ = merge_labels(store, before)
     assert (job.train.images == merged.train.images).all()
     assert (job.train.labels == merged.train.labels).all()
-    if held:
-        assert job.test.labels.tolist() == [said[name] == CRATER for name in held]
-    else:
-        assert facts["test"] == "as before"
-    assert facts["labels"] == len(job.train)
+    assert (job.pool.images == merged.pool.images).all()
+    assert facts["test"] == "the answered start of the random part"
+    assert facts["labels"] == len(job.train) == len(before.train) + len(others)
+    learned = {image.tobytes() for one in (job.train, job.pool) for image in one.images}
+    assert not learned & {images[name].tobytes() for name in order}
+
+
+def test_the_votes_asked_for_count_in_the_test_set_too(tmp_path: Path, store: LabelStore) -> None:
+    folder = write_job(tmp_path / "DATA", n=300)
+    data = read_job_data(folder)
+    images = dict(zip(data.pool.ids.tolist(), data.pool.images, strict=True))
+    order = random_order(data.pool, store.seed)[:4]
+    for who, names in (("Ann", order), ("Bo", order[1:3])):
+        for name in names:
+            store.add(who, [Answer(Patch(name, images[name], part="extra"), CRATER)])
+    once = write_snapshot(store, data, tmp_path / "ONCE")
+    twice = write_snapshot(store, data, tmp_path / "TWICE", least=2)
+    assert [once["test"], twice["test"]] == ["the answered start of the random part"] * 2
+    found = [read_job_data(tmp_path / name).test.images for name in ("ONCE", "TWICE")]
+    assert (found[0] == np.stack([images[name] for name in order])).all()
+    assert (found[1] == np.stack([images[name] for name in order[1:3]])).all()
+    never = write_snapshot(store, data, tmp_path / "NEVER", least=3)
+    assert never["test"] == "as before"
+
+
+def test_windows_that_overlap_what_measures_are_not_trained_on(
+    tmp_path: Path, store: LabelStore
+) -> None:
+    data = read_job_data(write_job(tmp_path / "DATA"))
+    random = np.random.default_rng(5)
+    places = {"A/100/100": "drawn", "A/147/53": "scan", "A/148/100": "scan", "B/100/100": "scan"}
+    for name, part in places.items():
+        one = Patch(name, random.integers(0, 256, (48, 48), np.uint8), part=part, image=name[0])
+        store.add("Ann", [Answer(one, CRATER)])
+    merged, counts = merge_labels(store, data)
+    assert set(merged.train.ids) - set(data.train.ids) == {"A/148/100", "B/100/100"}
+    assert (counts.held_out, counts.overlapping, counts.added) == (1, 1, 2)
+    assert "1 that overlap it" in counts.sentence()
+    ids = np.array(["A/120/120", "A/200/200", *data.pool.ids[2:].tolist()])
+    pool = dataclasses.replace(data.pool, ids=ids)
+    left, _ = merge_labels(store, dataclasses.replace(data, pool=pool), order=["A/100/100"])
+    assert set(left.pool.ids) == set(ids) - {"A/120/120"}
 
 
 def test_export_is_the_original_layout_and_import_brings_it_back(

@@ -216,9 +216,10 @@ def picker_of(count: int, given: np.ndarray | None = None) -> Picker:
         def row_of(self, name: str) -> int:
             return int(name[2:])
 
-    plain = Plain()
-    parts = lambda row: "extra" if plain.given[row] < 0 else "labeled"  # noqa: E731
-    return Picker(plain, 3, parts)
+        def part_of(self, row: int) -> str:
+            return "extra" if self.given[row] < 0 else "labeled"
+
+    return Picker(Plain(), 3)
 
 
 def test_the_mix_is_as_stated(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from craters import semi_supervised, verdict
+from craters.class_share import estimate_class_share
 from craters.errors import DataError
 from craters.fitting import Part, Silence
 from craters.patches import make_patch_set, normalize
@@ -90,6 +91,28 @@ def test_the_pools_share_is_estimated_and_handed_to_fixmatch(sets) -> None:
     assert found.unlabeled.pool_share == found.share.share
     assert found.unlabeled.labeled_share == pytest.approx(labeled.labels.mean())
     assert found.labeled.origin.tolist() == ["human"] * 200
+
+
+def test_a_pool_patch_that_several_folds_answer_for_is_one_patch_of_the_share(sets) -> None:
+    labeled, pool, _ = sets
+    logits, pool_logits = (
+        Bright(1.0)(torch.from_numpy(normalize(one.images))).numpy() for one in (labeled, pool)
+    )
+    places = np.arange(200) // 4
+    for groups in (None, places):
+        found = learn("fixmatch", dataclasses.replace(labeled, groups=groups), pool, FakeTrainer())
+        once = estimate_class_share(
+            labeled.labels, logits, pool_logits, groups=groups, pool_groups=np.arange(1000)
+        )
+        assert found.share.n_pool == 1000
+        for name in ("share", "low", "high"):
+            assert getattr(found.share, name) == pytest.approx(getattr(once, name), abs=1e-4)
+    # Where a class is of one image, images cannot be drawn, so patches are.
+    alone = np.where(labeled.labels == 1, "A", "B")
+    narrow = dataclasses.replace(labeled, groups=alone)
+    with pytest.raises(DataError, match="too few source images"):
+        estimate_class_share(labeled.labels, logits, pool_logits, groups=alone, draws=2)
+    assert learn("fixmatch", narrow, pool, FakeTrainer()).share.n_labeled == 200
 
 
 def test_self_training_gives_right_labels_in_the_class_shares_of_the_people(sets) -> None:

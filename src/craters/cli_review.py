@@ -200,7 +200,7 @@ def merge_command(
         from craters.job_data import read_job_data
         from craters.labels import LabelStore
         from craters.labels_merge import write_snapshot
-        from craters.review_source import job_of
+        from craters.review_source import job_of, random_rows
         from craters.review_target import open_target
 
         if out.exists():
@@ -209,5 +209,6 @@ def merge_command(
             source = open_target(target, data=data)
             folder = data or source.data
             job = job_of(source, labels.seed) if folder is None else read_job_data(folder)
-            found = write_snapshot(labels, job, out, least=votes)
+            order = [source.id_of(row) for row in random_rows(source, labels.seed).tolist()]
+            found = write_snapshot(labels, job, out, least=votes, order=order)
         typer.echo(files.to_json(found) if json else f"{found['sentence']}.")

@@ -70,7 +70,7 @@ class Desk:
         self.source, self.store, self.threads, self.audit = source, store, threads, audit
         self.lock = threading.RLock()
         self.tally = Tally()
-        self.picker = Picker(source, store.seed, source.part_of)
+        self.picker = Picker(source, store.seed)
         self.judge: Judge | None = None
         self.judged: Judged | None = None
         self.judges: dict[str, Judge] = {}

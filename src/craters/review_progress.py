@@ -12,6 +12,7 @@ import numpy as np
 from craters.errors import CratersError
 from craters.labels import ANSWERS, CRATER, NOT
 from craters.labels_exchange import agreement_summary
+from craters.labels_merge import answered_start
 from craters.labels_tally import RULE
 from craters.review_desk import Desk
 from craters.review_model import Judge
@@ -100,16 +101,9 @@ def _classes(desk: Desk) -> dict[str, Any]:
 
 def _prefix(desk: Desk) -> tuple[list[int], list[int]]:
     """Return the rows of the random part that are answered without a gap, and their labels."""
-    rows, labels = [], []
-    words = {CRATER: 1, NOT: 0}
-    for row in desk.picker.random_rows.tolist():
-        word = desk.tally.consensus(desk.source.id_of(row))
-        if word is None:
-            break
-        if word in words:
-            rows.append(row)
-            labels.append(words[word])
-    return rows, labels
+    rows = desk.picker.random_rows.tolist()
+    start = answered_start(map(desk.source.id_of, rows), desk.tally)
+    return [rows[place] for place, _, _ in start], [label for _, _, label in start]
 
 
 def _random_part(desk: Desk) -> dict[str, Any]:

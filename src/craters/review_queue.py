@@ -20,11 +20,10 @@ from collections.abc import Callable, Collection, Iterator
 
 import numpy as np
 
-from craters.labels_merge import in_random_part, random_place
 from craters.labels_tally import Tally
 from craters.patches import UNLABELED
 from craters.review_model import Judged
-from craters.review_source import Source
+from craters.review_source import Source, random_rows
 
 RANDOM, UNCERTAIN, DIVERSE, SUSPECTED = "random", "uncertain", "diverse", "suspected"
 MIX = (
@@ -120,8 +119,6 @@ class Picker:
     source : Source
     seed : int
         Of the store.
-    parts : callable
-        Given a row, returns the name of its part.
     clock : callable
     """
 
@@ -129,17 +126,11 @@ class Picker:
         self,
         source: Source,
         seed: int,
-        parts: Callable[[int], str],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.source, self.clock = source, clock
         self.judged: Judged | None = None
-        places = [
-            (random_place(seed, name), row)
-            for row in range(len(source))
-            if in_random_part(seed, (name := source.id_of(row)), parts(row), source.given[row])
-        ]
-        self.random_rows = np.array([row for _, row in sorted(places)], np.intp)
+        self.random_rows = random_rows(source, seed)
         self.is_random = np.zeros(len(source), bool)
         self.is_random[self.random_rows] = True
         self.suspected_rows = np.empty(0, np.intp)

@@ -18,7 +18,7 @@ import numpy as np
 from craters.errors import DataError
 from craters.job_data import JobData, find_array
 from craters.labels import Patch
-from craters.labels_merge import EXTRA, LABELED, in_random_part
+from craters.labels_merge import EXTRA, LABELED, in_random_part, random_place
 from craters.patches import (
     UNLABELED,
     PatchSet,
@@ -273,6 +273,18 @@ def open_run(target: Path, *, model: Path | None = None, data: Path | None = Non
     return open_data(target, folder, model=model or target / "model", settings=settings)
 
 
+def random_rows(source: Source, seed: int) -> np.ndarray:
+    """Return the rows of the random part in the order in which they are asked."""
+    places = [
+        (random_place(seed, name), row)
+        for row in range(len(source))
+        if in_random_part(
+            seed, (name := source.id_of(row)), source.part_of(row), int(source.given[row])
+        )
+    ]
+    return np.array([row for _, row in sorted(places)], np.intp)
+
+
 def job_of(source: Source, seed: int, *, most: int = 20_000) -> JobData:
     """Make a job of patches that belong to none: nothing labeled yet, all but the random part.
 
@@ -284,13 +296,8 @@ def job_of(source: Source, seed: int, *, most: int = 20_000) -> JobData:
     most : int
         Unlabeled patches, drawn where there are more.
     """
-    held = np.array(
-        [
-            in_random_part(seed, patch_id, source.part_of(row), int(source.given[row]))
-            for row, patch_id in enumerate(source.id_of(row) for row in range(len(source)))
-        ]
-    )
-    rest, apart = np.flatnonzero(~held), np.flatnonzero(held)
+    apart = np.sort(random_rows(source, seed))
+    rest = np.setdiff1d(np.arange(len(source)), apart)
     if len(rest) > most:
         rest = np.sort(np.random.default_rng(seed).permutation(rest)[:most])
     test = apart[:most] if len(apart) else rest[:1]

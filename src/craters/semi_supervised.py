@@ -292,14 +292,25 @@ def _share(where: _Where, supervised: CrossFit, *, must: bool) -> ClassShare | N
                 "Give unlabeled patches that are no copies of the labeled ones.",
             )
         return None
-    try:
-        return class_share.estimate_class_share(
-            where.labeled.labels, supervised.logits, np.concatenate(supervised.pool_logits)
-        )
-    except DataError:
-        if must:
-            raise
-        return None
+    # A patch stands once for each fold that may learn from it: it is drawn with all of these.
+    rows = np.concatenate([where.pool_rows(number) for number in where.numbers])
+    pool_logits = np.concatenate(supervised.pool_logits)
+
+    # Whole source images of labels where each class has several, else single labels.
+    failure: DataError | None = None
+    for groups in [None] if where.labeled.groups is None else [where.labeled.groups, None]:
+        try:
+            found = class_share.estimate_class_share(
+                where.labeled.labels, supervised.logits, pool_logits,
+                groups=groups, pool_groups=rows,
+            )  # fmt: skip
+        except DataError as error:
+            failure = error
+        else:
+            return dataclasses.replace(found, n_pool=len(np.unique(rows)))
+    if must and failure is not None:
+        raise failure
+    return None
 
 
 def _self_train(
