@@ -188,7 +188,8 @@ def merge_command(
 ) -> None:
     """Write the arrays of a job with the labels of reviewers, for `craters run --data`.
 
-    The random part is not trained on: it becomes the test set, with its labels.
+    The random part is not trained on and leaves the pool: its answered start becomes the test
+    set, with its labels.
 
     \b
     Example:
