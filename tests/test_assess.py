@@ -83,9 +83,31 @@ def test_bad_requests(made: tuple[Path, Path], tmp_path: Path) -> None:
         assess(model, data, which="x")
     with pytest.raises(DataError, match="expected the truth of the test set. Measure on the"):
         assess(model, data)
+    with pytest.raises(ConfigError, match="risk is 1.5, expected a share above 0 and below 1"):
+        assess(model, data, which="train", risk=1.5)
     other = write_job(tmp_path / "OTHER", side=28)
     with pytest.raises(DataError, match="found patches of 28 x 28 pixels, expected 48 x 48"):
         assess(model, other, which="train")
+
+
+def test_a_model_that_is_not_calibrated_makes_no_sets(
+    made: tuple[Path, Path], tmp_path: Path
+) -> None:
+    _, data = made
+    network = OriginalNet(48)
+    initialize(network, 3)
+    folder = write_model(
+        tmp_path / "MODEL",
+        onnx=network_to_onnx(network, 48),
+        weights=network_weights(network),
+        description=ModelDescription("original", {}, 48),
+    )
+    arguments = ["evaluate", str(folder), "--data", str(data), "--risk"]
+    told = CliRunner().invoke(cli.app, [*arguments, "0.2"])
+    assert "  prediction sets: none (the model is not calibrated)" in told.output.splitlines()
+    refused = CliRunner().invoke(cli.app, [*arguments, "1.5"])
+    assert refused.exit_code == 2
+    assert "risk is 1.5, expected a share above 0 and below 1" in refused.stderr
 
 
 def test_the_command_prints_lines_or_json(made: tuple[Path, Path]) -> None:

@@ -70,12 +70,13 @@ def test_pixels_where_there_are_no_degrees(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("head", "row", "columns", "message"),
     [
-        ("a,b,c", (1, 2, 3), "", r"has no a longitude.*columns are a, b, c.*--columns"),
+        ("a,b,c", (1, 2, 3), "", r"has no longitude and latitude .*columns are a, b, c.*--columns"),
         ("lon,lat,diameter", (1, 2, 3), "", "unit is 'diameter'.*--columns diameter_km=diameter"),
-        ("lon,lat,diameter_px", (1, 2, 3), "", "has no a diameter in km"),
+        ("lon,lat,diameter_px", (1, 2, 3), "", "has no diameter in km"),
         ("lon,lat,diameter_km", (1, 91, 3), "", "row 2 has lat '91.0', expected -90 to 90"),
         ("lon,lat,diameter_km", (400, 9, 3), "", "expected -360 to 360 degrees east"),
         ("lon,lat,diameter_km", (4, 9, 0), "", "expected a positive diameter"),
+        ("lon,lat,diameter_km", (4, 9, -3.5), "", "row 2 has diameter_km '-3.5', expected a pos"),
         ("lon,lat,diameter_km", (4, "", 1), "", "row 2 has lat '', expected a number"),
         ("lon,lat,diameter_km", (4, "nan", 1), "", "expected a number"),
         ("lon,lat,diameter_km", (4, 9, 1), "lon=LON", "has no column 'LON'"),
@@ -93,7 +94,7 @@ def test_bad_files_and_options(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no rows"):
         read_csv(write_csv(tmp_path / "empty.csv", []))
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00\x01")
-    with pytest.raises(DataError, match="not text in UTF-8"):
+    with pytest.raises(DataError, match=r"not text in UTF-8.*Save it as CSV UTF-8\."):
         read_csv(tmp_path / "binary.csv")
     (tmp_path / "quote.csv").write_text('lon,lat\n"1,2\n')
     with pytest.raises(DataError, match="is damaged"):
@@ -132,7 +133,7 @@ def test_bad_detections(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "d.csv", [(1, 2, 1.5)], "lon,lat,probability")
     with pytest.raises(DataError, match="row 2 has probability '1.5', expected 0 to 1"):
         read_detections(path)
-    with pytest.raises(DataError, match="has no a probability"):
+    with pytest.raises(DataError, match="has no probability"):
         read_detections(write_csv(tmp_path / "p.csv", [(1, 2)], "lon,lat"))
     with pytest.raises(DataError, match="has no x and y"):
         read_detections(path, in_pixels=True)

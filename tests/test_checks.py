@@ -125,7 +125,7 @@ def parts_of(run: Path) -> dict[str, list[int]]:
 
 def test_a_clean_run_fires_nothing_and_keeps_its_checks(clean: Path, data: Path) -> None:
     made = run_checks(clean)
-    assert [check.id for check in made] == [f"C{number:02}" for number in range(1, 14)]
+    assert [check.id for check in made] == [f"C{number:02}" for number in range(1, 15)]
     assert {check.state for check in made} == {"passed"}
     stored = json.loads((clean / "checks.json").read_text())
     assert stored[:-1] == checks.as_json(made)[:-1]  # at its end, no file could have changed
@@ -135,7 +135,7 @@ def test_a_clean_run_fires_nothing_and_keeps_its_checks(clean: Path, data: Path)
     (entry,) = ledger.read_ledger(clean)
     assert (entry.by, entry.which, entry.n) == ("craters run", "test", 30)
     assert entry.images == files.sha256_of(data / "Xtest1.npy")
-    assert checks.lines(made) == ["Checks: none of 13 fired."]
+    assert checks.lines(made) == ["Checks: none of 14 fired."]
     page = html.unescape((clean / "report.html").read_text())
     assert all(check["sentence"] in page for check in stored)
 
@@ -631,18 +631,36 @@ def test_changed_files(clean: Path, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(("factor", "fires"), [(1, False), (1 / 255, True)])
+def test_arrays_of_different_pixel_ranges(
+    clean: Path, tmp_path: Path, factor: float, fires: bool
+) -> None:
+    def arrays(folder: Path) -> None:
+        np.save(folder / "Xtest1.npy", np.load(folder / "Xtest1.npy") * factor)
+
+    made = plant(clean, tmp_path, arrays=arrays)
+    assert_only(made, *(["C14"] if fires else []))
+    assert made["C14"].severity == "warning"
+    assert made["C14"].sentence == (
+        "The arrays were read as of different pixel ranges: labeled as 0..255, extra as 0..255, "
+        "test as 0..1."
+        if fires
+        else "All arrays were read as 0..255."
+    )
+
+
 # What could not be checked
 
 
 def test_without_the_arrays_the_rest_is_checked(clean: Path, data: Path, tmp_path: Path) -> None:
     made = by_id(run_checks(clean, data_folder=tmp_path / "gone"))
-    assert_only(made, unknown=("C01", "C02", "C09"))
+    assert_only(made, unknown=("C01", "C02", "C09", "C14"))
     assert "gone is not there; name it by --data" in made["C01"].sentence
     changed = tmp_path / "DATA"
     shutil.copytree(data, changed)
     np.save(changed / "Xtrain1.npy", np.load(changed / "Xtrain1.npy")[::-1])
     made = by_id(run_checks(clean, data_folder=changed))
-    assert_only(made, unknown=("C01", "C02", "C09"))
+    assert_only(made, unknown=("C01", "C02", "C09", "C14"))
     assert made["C02"].sentence.endswith("is not the file that the run was made from")
     (changed / "Ytrain1.npy").unlink()
     made = by_id(run_checks(clean, data_folder=changed))
@@ -711,7 +729,7 @@ def test_lines_leave_out_what_passed(original: Path) -> None:
     assert [line.split()[0] for line in shown[1:]] == [check.id for check in fired]
     severe = sum(check.severity == "severe" for check in fired)
     rest = len(fired) - severe
-    assert shown[0] == f"Checks: {len(fired)} of 13 fired ({severe} severe, {rest} warnings)."
+    assert shown[0] == f"Checks: {len(fired)} of 14 fired ({severe} severe, {rest} warnings)."
 
 
 class Cells(HTMLParser):

@@ -463,10 +463,39 @@ def test_tables_that_cannot_be_imported(tmp_path: Path, store: LabelStore) -> No
         table.write_text(text)
         with pytest.raises(DataError, match=words):
             import_labels(store, table, lambda _: patch(1), reviewer="Ann")
+    table.write_bytes("id,answer\np:1,cratère\n".encode("latin-1"))
+    with pytest.raises(DataError, match="not text in UTF-8.*Save it as CSV UTF-8"):
+        import_labels(store, table, lambda _: patch(1), reviewer="Ann")
     table.write_text("id,answer\np:1,crater\n")
     with pytest.raises(ConfigError, match="reviewer"):
         import_labels(store, table, lambda _: patch(1))
     assert store.entries() == []
+
+
+@pytest.mark.parametrize("between", [",", ";", "\t"])
+def test_tables_may_have_other_separators(tmp_path: Path, store: LabelStore, between: str) -> None:
+    table = tmp_path / "t.csv"
+    rows = [("id", "answer", "reviewer"), ("p:1", "crater", "Ann"), ("p:2", "not", "Ann")]
+    table.write_text("".join(f"{between.join(row)}\n" for row in rows))
+    number = {"p:1": 1, "p:2": 2}
+    assert import_labels(store, table, lambda name: patch(number[name])) == 2
+    assert [(one.patch, one.answer) for one in store.entries()] == [("p:1", CRATER), ("p:2", NOT)]
+
+
+def test_a_failed_import_makes_no_store(tmp_path: Path, job_folder: Path) -> None:
+    path, table = tmp_path / "L.sqlite", tmp_path / "bo.csv"
+    run = CliRunner()
+    args = ["labels", "import", str(path), str(table), "--target", str(job_folder), "--reviewer"]
+    for text in ("id;label\nabsent:0;1\n", "id;label\nXtrain1:0;2\n", "a;b\n1;2\n"):
+        table.write_text(text)
+        assert run.invoke(app, [*args, "Bo"]).exit_code == 3
+        assert not path.exists()
+    table.write_text("id;label\nXtrain1:0;1\n")
+    made = run.invoke(app, [*args, "Bo"])
+    assert made.stdout == f"1 answers added to a new store: {path}\n"
+    assert run.invoke(app, [*args, "Bo"]).stdout == "0 answers added.\n"
+    again = run.invoke(app, [*args, "Cy", "--json"]).stdout
+    assert json.loads(again) == {"added": 1, "new_store": False}
 
 
 def test_the_verbs(tmp_path: Path, job_folder: Path) -> None:

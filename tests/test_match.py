@@ -630,6 +630,52 @@ def test_bodies_and_kinds_do_not_mix(tmp_path: Path) -> None:
         run_match(MatchRequest(scan, known, tmp_path / "M"))
 
 
+@pytest.mark.parametrize(
+    ("areas", "where"),
+    [
+        (AREAS, r"lon 9.5 to 20.5, lat -0.5 to 0.5"),
+        (
+            [(178, -0.5, 179, 0.5, "a"), (-179, -0.5, -178, 0.5, "b")],
+            r"lon 178 to -178, lat -0.5 to 0.5",
+        ),
+    ],
+)
+def test_a_catalogue_of_another_region_is_named_with_the_area(
+    tmp_path: Path, areas, where: str
+) -> None:
+    scan = write_scan(tmp_path / "SCAN", [(areas[0][0] + 0.5, 0.0, 0.9, "a")], areas)
+    known = write_csv(tmp_path / "k.csv", [(350.0, 0.0, 2.0), (340.0, 0.0, 3.0)])
+    message = rf"k.csv: none of the catalogue's 2 craters .* area \({where}\).*counted to the east"
+    with pytest.raises(DataError, match=message):
+        run_match(MatchRequest(scan, known, tmp_path / "M"))
+    assert not (tmp_path / "M").exists()
+
+
+def test_a_catalogue_in_pixels_of_another_image(tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.fromarray(np.full((300, 400), 90, np.uint8)).save(tmp_path / "tile.png")
+    known = write_csv(tmp_path / "k.csv", [(900, 900, 9)], "x_px,y_px,diameter_px")
+    found = write_csv(tmp_path / "f.csv", [(30, 30, 0.4)], "x_px,y_px,probability")
+    request = MatchRequest(
+        found, known, tmp_path / "M", window="48px", footprint=str(tmp_path / "tile.png")
+    )
+    with pytest.raises(DataError, match=r"\(x 0 to 400, y 0 to 300\). Is it of this image"):
+        run_match(request)
+
+
+def test_a_scan_of_gaps_has_nothing_to_match_in(tmp_path: Path) -> None:
+    scan = write_scan(tmp_path / "SCAN", [], [])
+    known = write_csv(tmp_path / "k.csv", CRATERS)
+    with pytest.raises(DataError, match="no image with a footprint.*all gaps"):
+        run_match(MatchRequest(scan, known, tmp_path / "M"))
+    found = MatchRequest(
+        scan, known, tmp_path / "M", footprint=str(scan / "detections.gpkg"), window="4800m"
+    )
+    with pytest.raises(DataError, match="holds no area of an image"):
+        run_match(found)
+
+
 def test_the_command_says_what_it_found(tmp_path: Path) -> None:
     scan = write_scan(tmp_path / "SCAN", ROWS, AREAS)
     known = write_csv(tmp_path / "k.csv", CRATERS, "LON_CIRC_IMG,LAT_CIRC_IMG,DIAM_CIRC_IMG")

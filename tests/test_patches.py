@@ -47,6 +47,29 @@ def test_ranges_are_recognised_and_said(given: np.ndarray, said: str) -> None:
     assert said in patches.notes[0]
 
 
+@pytest.mark.parametrize(
+    ("given", "pixel_range", "factor"),
+    [
+        (np.array([0, 1 + 1e-9, 0.5]), "0..1", 255),
+        (np.array([0, 2.01, 1.4]), "0..255", 1),
+        (np.array([0, 255], np.uint16), "0..255", 1),
+        (np.array([0, 16384, 700], np.uint16), "0..65535", 255 / 65535),
+        (np.array([0, 1, 2], np.int8), "0..255", 1),
+    ],
+)
+def test_ranges_at_their_limits(given: np.ndarray, pixel_range: str, factor: float) -> None:
+    images = np.resize(given, (1, 8, 8))
+    patches = make_patch_set(images)
+    assert patches.pixel_range == pixel_range
+    assert patches.images.tolist() == np.rint(images.astype(float) * factor).tolist()
+
+
+def test_the_remedy_for_10_bit_pixels_gives_8_bit_ones() -> None:
+    deep = SQUARES.astype(np.uint16) * 4
+    scaled = np.rint(deep * (255 / 1023)).astype("uint8")
+    assert np.abs(make_patch_set(scaled).images - SQUARES.astype(int)).max() <= 1
+
+
 def test_8bit_pixels_are_not_copied() -> None:
     assert to_8bit(SQUARES, "x")[0] is SQUARES
     assert make_patch_set(SQUARES).notes == ()
@@ -89,8 +112,14 @@ def test_label_forms(labels: np.ndarray) -> None:
         (SQUARES.astype(np.int32) * 300, None, "expected 0..255 or 0..65535"),
         (np.where(SQUARES > 250, np.nan, SQUARES), None, "row 0 holds NaN or infinite"),
         (np.where(SQUARES > 250, np.inf, SQUARES), None, "row 0 holds NaN or infinite"),
+        (SQUARES / 250, None, r"from 0 to 1.02, which is neither 0..1 nor 0..255.*X.clip\(0, 1\)"),
+        ((SQUARES % 3).astype(np.float32), None, "from 0 to 2, which is neither 0..1 nor 0..255"),
+        (SQUARES.astype(np.uint16) * 2, None, "looks like 10-bit data.*255 / 1023"),
+        (SQUARES.astype(np.int32) * 4, None, "looks like 10-bit data, expected 0..255 or 0..65535"),
+        (SQUARES.astype(np.uint16) * 16, None, "looks like 12-bit data.*255 / 4095"),
+        (np.minimum(SQUARES * np.int16(64), 16383), None, "looks like 14-bit data.*255 / 16383"),
         (SQUARES > 100, None, "pixels are bool"),
-        (SQUARES.astype(complex), None, "pixels are complex128"),
+        (SQUARES.astype(complex), None, r"pixels are complex128.*numpy.abs\(X\)"),
         (SQUARES, np.zeros(4), "found 4 labels for 5 images"),
         (SQUARES, np.array([0, 1, 2, 1, 0]), "found labels 0, 1, 2, expected 0"),
         (SQUARES, np.array([0, 1, -1, 1, 0]), "found labels -1, 0, 1"),
@@ -114,9 +143,21 @@ def test_single_constant_images_are_noted() -> None:
     assert make_patch_set(images).notes == ("images: 1 of 5 images are constant",)
 
 
-@pytest.mark.parametrize("groups", [np.zeros(4), np.zeros((5, 2), int), np.zeros(5)])
+@pytest.mark.parametrize("groups", [np.zeros(4), np.zeros((5, 2), int), np.zeros(5, bool)])
 def test_unusable_groups(groups: np.ndarray) -> None:
     with pytest.raises(DataError, match="groups are .* expected one name or number"):
+        make_patch_set(SQUARES, groups=groups)
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        (np.zeros(5), "groups are float64, expected whole numbers or names. Write integers"),
+        (np.array([[0], [1], [np.nan], [1], [2]]), "float64 and hold NaN.*a group of their own"),
+    ],
+)
+def test_groups_of_floats_are_refused_with_the_remedy(groups: np.ndarray, message: str) -> None:
+    with pytest.raises(DataError, match=message):
         make_patch_set(SQUARES, groups=groups)
 
 

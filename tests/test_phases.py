@@ -167,6 +167,19 @@ def test_repeated_rows_and_recognised_ranges_are_told(job_folder: Path) -> None:
     run_phases(read_job_data(job_folder), config, listener=notes)
     assert "3 patches stand in labeled and test, byte for byte." in notes.warned
     assert any("float64 pixels 0..1, brought to 8 bits" in text for text in notes.said)
+    assert (
+        "the arrays were read as of different pixel ranges: labeled as 0..255, extra as 0..255, "
+        "test as 0..1. A dark array may look like another range: see Notes."
+    ) in notes.warned
+
+
+def test_a_pool_of_no_patch_is_told_as_none(job_folder: Path) -> None:
+    np.save(job_folder / "Xtrain1_extra.npy", np.zeros((0, 2304)))
+    notes = Notes()
+    config = config_for(job_folder, method="supervised", initial_epochs=1, final_epochs=1)
+    run_phases(read_job_data(job_folder), config, listener=notes)
+    assert "extra         0 patches of 48 x 48: none" in notes.said
+    assert not any("pixel ranges" in text for text in notes.warned)
 
 
 def test_sizes_must_agree(job_folder: Path) -> None:

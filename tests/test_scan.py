@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from craters import scan_grid, scan_store, scan_work
 from craters.errors import ConfigError, CratersError, DataError, ExistsError, GeoError
+from craters.model_description import ModelDescription
 from craters.scan_grid import Blocks, Grid, plan_blocks
 
 from . import maps
@@ -39,6 +40,11 @@ from craters.raster import Reader, ReadOptions, describe_image  # noqa: E402
 from craters.scan import scan_images  # noqa: E402
 from craters.scan_plan import estimate, plan_scan  # noqa: E402
 from craters.scan_predict import choose_stride, make_predictor, scan_block  # noqa: E402
+from craters.scan_report import (  # noqa: E402
+    expected_precision,
+    measured_rates,
+    precision_sentence,
+)
 
 
 @pytest.fixture(scope="module")
@@ -544,3 +550,24 @@ def test_the_command_line(model: Path, tmp_path: Path, capfd: pytest.CaptureFixt
     assert run("--crs", maps.MARS, "--json") == 0
     assert json.loads(capfd.readouterr().out)["summary"]["body"] == "mars"
     assert run("--crs", maps.MARS) == 6
+
+
+@pytest.mark.parametrize(
+    ("matrix", "called", "reason"),
+    [
+        (None, 0.1, "has no confusion matrix of validation patches of both classes."),
+        ([[9, 1], [0, 0]], 0.1, "has no confusion matrix of validation patches of both classes."),
+        (
+            [[0, 13], [0, 27]], 1.0,
+            "calls 100.0 % of those with a crater and 100.0 % of those without, so its calls tell "
+            "nothing.",
+        ),
+        ([[10, 0], [1, 9]], 0.0, "no window was called, and the model gave no false alarm"),
+    ],
+)  # fmt: skip
+def test_why_precision_cannot_be_said(matrix, called: float, reason: str) -> None:
+    metrics = {} if matrix is None else {"confusion_matrix": matrix}
+    rates = measured_rates(ModelDescription("original", {}, 48, metrics=metrics))
+    found = expected_precision(called, rates)
+    assert found["precision"] is None
+    assert reason in precision_sentence(found)

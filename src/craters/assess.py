@@ -70,6 +70,7 @@ def assess(
     """
     if which not in SETS:
         raise ConfigError(f"set is {which!r}, expected test or train")
+    conformal.check_risk(risk)  # also where the model makes no sets
     found = _read(folder, which)
     if found.side != model.description.side:
         raise DataError(
@@ -183,6 +184,9 @@ def _lines(figures: dict[str, Any]) -> list[str]:
         "windows"
     )
     sets = figures["prediction_sets"]
-    if sets:
-        lines.append(f"  prediction sets at risk {sets['risk']:g}: unsure {sets['unsure']:.1%}")
+    lines.append(
+        f"  prediction sets at risk {sets['risk']:g}: unsure {sets['unsure']:.1%}"
+        if sets
+        else "  prediction sets: none (the model is not calibrated)"
+    )
     return lines

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from craters import vectors
+from craters import files, vectors
 from craters.errors import ConfigError, DataError
 from craters.footprints import image_name
 from craters.places import wrap_lon
@@ -135,13 +135,15 @@ def read_catalogue(path: Path, columns: str = "") -> Catalogue:
     found = find_columns(table, read_columns_option(columns))
     in_pixels = not {"lon", "lat"} <= found.keys()
     if in_pixels and not {"x", "y"} <= found.keys():
-        raise _missing(table, "a longitude and a latitude (or x_px and y_px)")
+        raise _missing(table, "longitude and latitude (or x_px and y_px)")
     sizes = [kind for kind in ("diameter_km", "diameter_m", "diameter_px") if kind in found]
     sizes = [kind for kind in sizes if (kind == "diameter_px") == in_pixels]
     if not sizes:
-        raise _missing(table, "diameter_px" if in_pixels else "a diameter in km (or m)")
-    diameters = _numbers(table, found[sizes[0]]) * _METRES.get(sizes[0], 1.0)
-    _refuse_rows(diameters <= 0, diameters, table, found[sizes[0]], "a positive diameter")
+        raise _missing(table, "diameter_px" if in_pixels else "diameter in km (or m)")
+    name = found[sizes[0]]
+    written = _numbers(table, name)
+    _refuse_rows(written <= 0, table.columns[name], table, name, "a positive diameter")
+    diameters = written * _METRES.get(sizes[0], 1.0)
     return Catalogue(
         _places(table, found, in_pixels), diameters, _sources(table, found), in_pixels, str(path)
     )
@@ -175,7 +177,7 @@ def read_detections(path: Path, columns: str = "", *, in_pixels: bool = False) -
     if not wanted <= found.keys():
         raise _missing(table, " and ".join(sorted(wanted)))
     if "probability" not in found:
-        raise _missing(table, "a probability")
+        raise _missing(table, "probability")
     probability = _numbers(table, found["probability"])
     outside = (probability < 0) | (probability > 1)
     _refuse_rows(outside, probability, table, found["probability"], "0 to 1")
@@ -233,19 +235,17 @@ def read_csv(path: Path, *, may_be_empty: bool = False) -> Table:
         When it is missing, empty, not text, or a row is longer or shorter than the head.
     """
     if not path.is_file():
-        raise DataError(f"{path}: no such file, expected a CSV table")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not text in UTF-8, expected a CSV table") from error
-    head = text.partition("\n")[0]
-    between = max(",;\t", key=head.count)
+        raise DataError(f"{path}: no such file, expected a CSV table", "Is the path right?")
+    text = files.read_csv_text(path)
+    between = files.csv_delimiter(text)
     try:
         rows = [row for row in csv.reader(io.StringIO(text), delimiter=between, strict=True) if row]
     except csv.Error as error:
         raise DataError(f"{path}: is damaged ({error})", "Save it as CSV again.") from error
     if len(rows) < (1 if may_be_empty else 2):
-        raise DataError(f"{path}: holds no rows, expected a head and a row a crater")
+        raise DataError(
+            f"{path}: holds no rows, expected a head and a row a crater", "Is it the right file?"
+        )
     for number, row in enumerate(rows[1:], start=2):
         if len(row) != len(rows[0]):
             raise DataError(

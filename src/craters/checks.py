@@ -70,6 +70,7 @@ RULES = (
     Rule("C11", "a test set evaluated more than once", "warning", rules.repeated_test),
     Rule("C12", "intervals that hold chance", "warning", rules.chance_in_interval),
     Rule("C13", "files changed since the run", "severe", rules.as_written),
+    Rule("C14", "arrays read as of different pixel ranges", "warning", rules.mixed_ranges),
 )
 
 

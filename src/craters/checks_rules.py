@@ -380,3 +380,14 @@ def as_written(evidence: Evidence) -> Finding:
         return _judge(False, "Every file is as the manifest has it (SHA-256).")
     named = ", ".join(changed[:3]) + (", ..." if len(changed) > 3 else "")
     return _judge(True, f"{len(changed)} files are missing or changed since the run: {named}.")
+
+
+def mixed_ranges(evidence: Evidence) -> Finding:
+    """C14: one array is read as of another pixel range than the rest, maybe wrongly."""
+    if evidence.data is None:
+        return _unknown(evidence.why_no_data)
+    found = evidence.data.mixed_ranges
+    if found:
+        return _judge(True, _sentence([found]))
+    told = evidence.data.train.pixel_range or "0..255"  # empty where no array was read
+    return _judge(False, f"All arrays were read as {told}.")

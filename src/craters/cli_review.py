@@ -141,7 +141,7 @@ def import_command(
         from craters import files
         from craters.errors import DataError
         from craters.labels import LabelStore, Patch
-        from craters.labels_exchange import import_labels
+        from craters.labels_exchange import add_answers, read_answers
         from craters.review_target import open_target
 
         source = open_target(target)
@@ -152,9 +152,14 @@ def import_command(
                 raise DataError(f"{table}: patch {name!r} is not in {target}")
             return source.patch(row)
 
+        answers = read_answers(table, find, reviewer=reviewer)  # before a store is made for them
+        is_new = not store.exists()
         with LabelStore(store) as labels:
-            added = import_labels(labels, table, find, reviewer=reviewer)
-        typer.echo(files.to_json({"added": added}) if json else f"{added} answers added.")
+            added = add_answers(labels, answers)
+        if json:
+            typer.echo(files.to_json({"added": added, "new_store": is_new}))
+        else:
+            typer.echo(f"{added} answers added" + (f" to a new store: {store}" if is_new else "."))
 
 
 @labels_app.command("agree")

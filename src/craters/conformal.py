@@ -157,11 +157,21 @@ def conformal_quantiles(scores: ConformalScores, risk: float) -> tuple[float, fl
     >>> conformal_quantiles(scores, 0.05)
     (1.0, 1.0)
     """
+    check_risk(risk)
+    return _limit(scores.without_crater, risk), _limit(scores.with_crater, risk)
+
+
+def check_risk(risk: float) -> None:
+    """Refuse a risk that is no share above 0 and below 1.
+
+    Raises
+    ------
+    ConfigError
+    """
     if not 0 < risk < 1:
         raise ConfigError(
             f"risk is {risk:g}, expected a share above 0 and below 1", "10 % is written 0.1."
         )
-    return _limit(scores.without_crater, risk), _limit(scores.with_crater, risk)
 
 
 def _limit(scores: tuple[float, ...], risk: float) -> float:

@@ -22,7 +22,15 @@ from craters.errors import DataError
 from craters.interop import network_to_onnx, network_weights, over_images
 from craters.model_description import ModelDescription
 from craters.networks import Network
-from craters.patches import CLASS_NAMES, UNLABELED, PatchSet, as_squares, make_patch_set, to_8bit
+from craters.patches import (
+    CLASS_NAMES,
+    ROUNDING,
+    UNLABELED,
+    PatchSet,
+    as_squares,
+    make_patch_set,
+    to_8bit,
+)
 from craters.phases import kept_network
 from craters.settings import RunConfig, usable_threads
 from craters.train import predict_logits, sigmoid, torch_threads
@@ -148,7 +156,8 @@ class CraterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X : ndarray, shape (N, S, S), (N, S, S, 1) or (N, S * S)
-            Gray patches of 28 to 128 pixels: 8-bit or 16-bit integers, or floats 0..1 or 0..255.
+            Gray patches, as `make_patch_set` takes them; at least 14 pixels (original), 16
+            (compact), or 40 in multiples of 4 (dense).
         y : ndarray, shape (N,)
             Two labels, numbers or texts; -1 marks an unlabeled row.
         groups : ndarray, shape (N,), optional
@@ -346,7 +355,8 @@ class CraterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 return pixels
         scale = self._full_scale[kind]
         low, high = float(squares.min()), float(squares.max())
-        if low < 0 or high > scale or (_full_scale(squares) == 1 < scale and (squares % 1).any()):
+        beyond = high > scale * (1 + ROUNDING)
+        if low < 0 or beyond or (_full_scale(squares) == 1 < scale and (squares % 1).any()):
             raise PatchError(
                 f"X: pixels range from {low:g} to {high:g}, expected 0..{scale:g} as in fit"
             )
@@ -365,7 +375,7 @@ def _full_scale(squares: np.ndarray) -> float:
     """Name the brightest value that an array of this kind and range may hold."""
     high = squares.max()
     if squares.dtype.kind == "f":
-        return 1.0 if high <= 1 else 255.0
+        return 1.0 if high <= 1 + ROUNDING else 255.0
     return 255.0 if high <= 255 else 65535.0
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from craters.errors import ExistsError
+from craters.errors import DataError, ExistsError
 
 _CHUNK = 1 << 20
 
@@ -220,3 +220,30 @@ def sha256_of(path: Path) -> str:
         while piece := stream.read(_CHUNK):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def read_csv_text(path: Path) -> str:
+    """Read a table as text, without the mark that spreadsheets put before UTF-8.
+
+    Raises
+    ------
+    DataError
+        When it is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}: is not text in UTF-8, expected a CSV table", "Save it as CSV UTF-8."
+        ) from error
+
+
+def csv_delimiter(text: str) -> str:
+    r"""Tell what stands between columns: the commonest of comma, semicolon and tab in the head.
+
+    Examples
+    --------
+    >>> csv_delimiter("id;answer\np:1;crater, small, old"), csv_delimiter("id")
+    (';', ',')
+    """
+    return max(",;\t", key=text.partition("\n")[0].count)

@@ -23,6 +23,15 @@ class JobData:
         """The sets by the names that tables use."""
         return {"labeled": self.train, "extra": self.pool, "test": self.test}
 
+    @property
+    def mixed_ranges(self) -> str:
+        """Which array was read as of which pixel range; empty where all are of one."""
+        known = {name: one.pixel_range for name, one in self.sets.items() if one.pixel_range}
+        if len(set(known.values())) < 2:
+            return ""
+        listed = ", ".join(f"{name} as {value}" for name, value in known.items())
+        return f"the arrays were read as of different pixel ranges: {listed}"
+
 
 def find_array(folder: Path, stem: str) -> Path:
     """Name the array `stem` in a folder: .npy, or .npz where only that is there."""

@@ -131,14 +131,27 @@ def _table(columns: Iterable[str], rows: list[dict[str, Any]]) -> str:
 def import_labels(
     store: LabelStore, table: Path, find_patch: Callable[[str], Patch], *, reviewer: str = ""
 ) -> int:
-    """Add the answers of a CSV with the columns id and answer (or label: 1, 0).
+    """Add the answers of a table to a store: `read_answers`, then `add_answers`.
 
-    Columns reviewer, at and seconds are taken where they are there; answers.csv of an export is
-    such a table, and undone entries in it are left out. Importing a table again adds nothing.
+    Returns
+    -------
+    int
+        Answers that were new.
+    """
+    return add_answers(store, read_answers(table, find_patch, reviewer=reviewer))
+
+
+def read_answers(
+    table: Path, find_patch: Callable[[str], Patch], *, reviewer: str = ""
+) -> dict[tuple[str, str], Answer]:
+    """Read the answers of a CSV with the columns id and answer (or label: 1, 0).
+
+    Comma, semicolon or tab may stand between columns. Columns reviewer, at and seconds are taken
+    where they are there; answers.csv of an export is such a table, and undone entries in it are
+    left out. Adding a table again adds nothing.
 
     Parameters
     ----------
-    store : LabelStore
     table : Path
     find_patch : callable
         Given an id, returns the patch; raises DataError where there is none.
@@ -147,17 +160,16 @@ def import_labels(
 
     Returns
     -------
-    int
-        Answers that were new.
+    dict of (reviewer, key) to Answer
 
     Raises
     ------
     DataError
-        When a row cannot be used, or its patch is not as it was labeled.
+        When a row cannot be used.
     """
     rows = _read_rows(table)
     undone = {row["undoes"] for row in rows if row.get("undoes")}
-    answers: dict[tuple[str, str], list[Answer]] = {}
+    answers: dict[tuple[str, str], Answer] = {}
     for number, row in enumerate(rows, 2):
         if row.get("undoes") or row.get("entry") in undone:
             continue
@@ -166,24 +178,33 @@ def import_labels(
         # Equal rows of one table are one answer; each is stored by a key made from what it says.
         text = f"{answer.patch.id}\n{name}\n{answer.answer}\n{answer.at}"
         key = "import-" + hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
-        answers[name, key] = [answer]
+        answers[name, key] = answer
+    return answers
+
+
+def add_answers(store: LabelStore, answers: dict[tuple[str, str], Answer]) -> int:
+    """Add what `read_answers` returned, and count what was new.
+
+    Raises
+    ------
+    DataError
+        When a patch is not as it was labeled.
+    """
     before = store.last_entry()
     for (name, key), one in answers.items():
-        store.add(name, one, key=key)
+        store.add(name, [one], key=key)
     return store.last_entry() - before
 
 
 def _read_rows(table: Path) -> list[dict[str, str]]:
-    try:
-        text = table.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{table}: is no UTF-8 text", "Save it as CSV in UTF-8.") from error
-    reader = csv.DictReader(io.StringIO(text))
+    text = files.read_csv_text(table)
+    reader = csv.DictReader(io.StringIO(text), delimiter=files.csv_delimiter(text))
     names = reader.fieldnames or []
     if "id" not in names or not {"answer", "label"} & set(names):
         raise DataError(
             f"{table}: found the columns {', '.join(names) or 'none'}, expected id and answer "
-            "(or label)"
+            "(or label)",
+            "Name them so in the first row.",
         )
     return [{name: (value or "").strip() for name, value in row.items() if name} for row in reader]
 

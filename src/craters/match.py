@@ -104,7 +104,8 @@ def match(
     catalogue : Catalogue
         A row with a source belongs to that image alone, where the image is known.
     footprints : sequence of Footprint, or None
-        One an image. None: every crater of the catalogue was in sight, nothing has an edge.
+        One an image, at least one. None: every crater of the catalogue was in sight, nothing has
+        an edge.
     space : Space
         The sphere of the body, or `Plane`.
     rule : MatchRule

@@ -255,8 +255,9 @@ def detection_columns(found: Found) -> dict[str, np.ndarray]:
     """Lay out all detections in the order of their file, with what each one matches."""
     matching, known = found.matching, found.catalogue
     target, matched = matching.detection_target, matching.detection_target >= 0
-    crater = np.where(matched, matching.target_crater[target] if len(known) else -1, -1)
-    diameter = np.where(matched, known.diameters[crater] / found.scale, np.nan)
+    crater, diameter = np.full(len(target), -1), np.full(len(target), np.nan)
+    crater[matched] = matching.target_crater[target[matched]]
+    diameter[matched] = known.diameters[crater[matched]] / found.scale
     images = np.array([*matching.images, ""])  # home -1 is the last: of no image
     return {
         **_place_columns(found, found.detections.places),

@@ -10,11 +10,11 @@ import numpy as np
 
 from craters import catalogue as tables
 from craters import files, match_report
-from craters.catalogue import Detections
+from craters.catalogue import Catalogue, Detections
 from craters.errors import ConfigError, DataError, ExistsError, GeoError
 from craters.footprints import VECTOR_SUFFIXES, Footprint, read_footprints
 from craters.match import MatchRule, match
-from craters.places import Plane, Space, Sphere, read_length
+from craters.places import Plane, Space, Sphere, read_length, wrap_lon
 from craters.planet import BODIES, NO_PLANET, Planet, settle_planet
 
 _NO_FOOTPRINT = "none"
@@ -85,6 +85,8 @@ def run_match(request: MatchRequest) -> dict[str, Any]:
     _check_spaces(areas, space)
     rule = make_rule(request, space, _pixel_size(request, areas))
     matching = match(found, known, areas, space, rule)
+    if areas is not None and not len(matching.target_crater):
+        raise _none_in_sight(known, areas)
     return match_report.write_all(
         request.out,
         match_report.Found(matching, found, known, rule, planet, areas is not None),
@@ -112,7 +114,43 @@ def _find_footprints(request: MatchRequest) -> list[Footprint] | None:
         )
     if not path.exists():
         raise DataError(f"{path}: no such file or folder", "See --footprint.")
-    return read_footprints(path)
+    areas = read_footprints(path)
+    if not areas and not request.footprint:
+        raise DataError(
+            f"{path}: the scan has no image with a footprint, so there is nothing to match in",
+            "No window had a value: were the images all gaps (nodata)? See the scan's report.html.",
+        )
+    if not areas:
+        raise DataError(f"{path}: holds no area of an image", "Name the areas by --footprint.")
+    return areas
+
+
+def _none_in_sight(known: Catalogue, areas: list[Footprint]) -> DataError:
+    """Say that the catalogue has no crater where the scan looked, and where that is."""
+    corners = np.concatenate([ring for area in areas for rings in area.polygons for ring in rings])
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    names, hint = ("x", "y"), "Is it of this image?"
+    if not known.in_pixels:
+        names = ("lon", "lat")
+        low[0], high[0] = _shortest_arc(corners[:, 0])
+        hint = "Is it of this region, and are its longitudes counted to the east?"
+    where = ", ".join(
+        f"{name} {first:.6g} to {last:.6g}"
+        for name, first, last in zip(names, low, high, strict=True)
+    )
+    return DataError(
+        f"{known.name}: none of the catalogue's {len(known)} craters lies in the scanned area "
+        f"({where})",
+        hint,
+    )
+
+
+def _shortest_arc(lon: np.ndarray) -> np.ndarray:
+    """Return both ends of the shortest arc that holds all longitudes, west first."""
+    turned = np.unique(lon % 360)
+    gaps = np.diff(turned, append=turned[0] + 360)
+    last = int(np.argmax(gaps))
+    return wrap_lon(turned[[(last + 1) % len(turned), last]])
 
 
 def _footprint_of_scan(path: Path) -> Path | None:

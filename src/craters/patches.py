@@ -22,6 +22,9 @@ UNLABELED = -1
 
 _ROWS = 4096  # patches looked at together: bounds the memory of checks on mapped files
 _MIN_SIDE = 8
+ROUNDING = 1e-6  # by which floats may exceed 1 and still be 0..1: MinMaxScaler and others do so
+_OVERSHOOT = 2.0  # floats up to here are 0..1 that resampling overshot, or no brightness at all
+_LEAST_16BIT = 2**14  # integers above 255 and below it are of 10 to 14 bits, as of many cameras
 _UNREADABLE = (  # what NumPy raises for headers that lie, are nested deeply or are cut off
     ValueError, OverflowError, EOFError, OSError, KeyError, SyntaxError, tokenize.TokenError,
     RecursionError, MemoryError, zipfile.BadZipFile,
@@ -46,6 +49,8 @@ class PatchSet:
         Where the patches come from, for messages.
     notes : tuple of str
         What was recognised or converted on reading.
+    pixel_range : str
+        As what the pixels were read: 0..1, 0..255 or 0..65535; empty where there was none.
     """
 
     images: np.ndarray
@@ -54,6 +59,7 @@ class PatchSet:
     groups: np.ndarray | None = None
     source: str = "array"
     notes: tuple[str, ...] = ()
+    pixel_range: str = ""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -113,8 +119,10 @@ def make_patch_set(
     Parameters
     ----------
     images : ndarray
-        (N, S*S), (N, S, S), (N, S, S, 1) or (N, 1, S, S); 8-bit or 16-bit integers, or floats
-        in 0..1 or 0..255.
+        (N, S*S), (N, S, S), (N, S, S, 1) or (N, 1, S, S); integers in 0..255 or 0..65535, or
+        floats in 0..1 or 0..255. The brightest pixel tells which: integers up to 255 are 0..255
+        and from 16384 on 0..65535, floats up to 1 are 0..1 and above 2 are 0..255. What lies
+        between could be either, and is refused.
     labels : ndarray, shape (N,) or (N, 1), optional
         0 or 1 as integers, booleans or floats. Without them the set is unlabeled.
     groups : ndarray, shape (N,), optional
@@ -135,7 +143,7 @@ def make_patch_set(
     >>> patches.images.shape, patches.images.dtype, patches.labels.tolist()
     ((2, 48, 48), dtype('uint8'), [0, 1])
     """
-    pixels, notes = to_8bit(as_squares(images, names[0], least), names[0])
+    pixels, notes, pixel_range = _convert(as_squares(images, names[0], least), names[0])
     notes += _look_for_constant(pixels, names[0])
     count, stem = len(pixels), Path(names[0]).stem
     if labels is None:
@@ -149,6 +157,7 @@ def make_patch_set(
         groups=None if groups is None else check_groups(groups, count, names[2]),
         source=names[0],
         notes=tuple(notes),
+        pixel_range=pixel_range,
     )
 
 
@@ -245,14 +254,28 @@ def to_8bit(images: np.ndarray, source: str) -> tuple[np.ndarray, list[str]]:
         The input itself where it is 8-bit already, else a rounded copy.
     notes : list of str
         One sentence where pixels were converted.
+
+    Raises
+    ------
+    DataError
+        When the range is none that is known, or could be several.
     """
-    kind = images.dtype.kind
-    if images.dtype == np.uint8 or images.size == 0:
-        return images.astype(np.uint8, copy=False), []
-    if kind not in "uif":
+    pixels, notes, _ = _convert(images, source)
+    return pixels, notes
+
+
+def _convert(images: np.ndarray, source: str) -> tuple[np.ndarray, list[str], str]:
+    """Do what `to_8bit` does, and name the range that was recognised."""
+    if images.size == 0:
+        return images.astype(np.uint8, copy=False), [], ""
+    if images.dtype == np.uint8:
+        return images, [], "0..255"
+    if images.dtype.kind not in "uif":
         raise DataError(
             f"{source}: pixels are {images.dtype}, expected uint8, uint16 or floats",
-            "Save the images as numbers 0..255.",
+            "Save the real part, X.real, or the magnitude, numpy.abs(X)."
+            if images.dtype.kind == "c"
+            else "Save the images as numbers 0..255.",
         )
     low, high = _range_of(images, source)
     factor, name = _recognise(images.dtype, low, high, source)
@@ -261,7 +284,8 @@ def to_8bit(images: np.ndarray, source: str) -> tuple[np.ndarray, list[str]]:
         part = images[start : start + _ROWS].astype(np.float64) * factor
         pixels[start : start + _ROWS] = np.rint(part)
         files.let_go(images)
-    return pixels, [f"{source}: {images.dtype} pixels {name}, brought to 8 bits by rounding"]
+    note = f"{source}: {images.dtype} pixels {name}, brought to 8 bits by rounding"
+    return pixels, [note], name
 
 
 def _range_of(images: np.ndarray, source: str) -> tuple[float, float]:
@@ -281,23 +305,34 @@ def _range_of(images: np.ndarray, source: str) -> tuple[float, float]:
 
 def _recognise(dtype: np.dtype, low: float, high: float, source: str) -> tuple[float, str]:
     """Return the factor to 0..255 and the name of the range."""
+    is_float = dtype.kind == "f"
+    expected = "0..1 or 0..255" if is_float else "0..255 or 0..65535"
+    found = f"{source}: pixels range from {low:g} to {high:g}"
     if low < 0:
-        expected = "0..1 or 0..255" if dtype.kind == "f" else "0..255 or 0..65535"
         raise DataError(
-            f"{source}: pixels range from {low:g} to {high:g}, expected {expected}",
+            f"{found}, expected {expected}",
             "Undo any standardisation first: networks here are given plain brightness.",
         )
-    if dtype.kind == "f" and high <= 1:
+    if is_float and high <= 1 + ROUNDING:
         return 255.0, "0..1"
+    if is_float and high <= _OVERSHOOT:
+        raise DataError(
+            f"{found}, which is neither 0..1 nor 0..255",
+            "If 1 is white (resampling overshoots), clip them: X.clip(0, 1). If 255 is, save them "
+            "as whole numbers: numpy.rint(X).astype('uint8').",
+        )
     if high <= 255:
         return 1.0, "0..255"
-    if dtype.kind in "ui" and high <= 65535:
+    if not is_float and high < _LEAST_16BIT:
+        bits = max(10, int(high).bit_length())
+        raise DataError(
+            f"{found}, which looks like {bits}-bit data, expected {expected}",
+            f"Scale them: numpy.rint(X * (255 / {2**bits - 1})).astype('uint8'), with another "
+            f"white than {2**bits - 1} where you know it (65535 for full 16 bits).",
+        )
+    if not is_float and high <= 65535:
         return 255 / 65535, "0..65535"
-    expected = "0..1 or 0..255" if dtype.kind == "f" else "0..255 or 0..65535"
-    raise DataError(
-        f"{source}: pixels range from {low:g} to {high:g}, expected {expected}",
-        "Scale them to 0..255.",
-    )
+    raise DataError(f"{found}, expected {expected}", "Scale them to 0..255.")
 
 
 def _look_for_constant(images: np.ndarray, source: str) -> list[str]:
@@ -351,6 +386,15 @@ def check_labels(labels: np.ndarray, count: int, source: str) -> np.ndarray:
 def check_groups(groups: np.ndarray, count: int, source: str) -> np.ndarray:
     """Return group ids as (N,) str, or say why they cannot be used."""
     column = groups[:, 0] if groups.ndim == 2 and groups.shape[1] == 1 else groups
+    if column.shape == (count,) and column.dtype.kind == "f":
+        holds_nan = bool(np.isnan(column).any())
+        raise DataError(
+            f"{source}: groups are {column.dtype}{' and hold NaN' if holds_nan else ''}, expected "
+            "whole numbers or names",
+            "Give rows without a source image a group of their own, and write integers or names."
+            if holds_nan
+            else "Write integers or names, e.g. groups.astype('int64').",
+        )
     if column.ndim != 1 or len(column) != count or column.dtype.kind not in "USiu":
         raise DataError(
             f"{source}: groups are {groups.dtype} of shape {groups.shape}, expected one name or "

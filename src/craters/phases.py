@@ -460,7 +460,10 @@ def _tell_data(data: JobData, listener: Listener) -> None:
             if counts["unlabeled"] == 0
             else "no labels"
         )
+        known = known if len(found) else "none"
         listener.say(f"{name:8} {counts['n']:6} patches of {found.side} x {found.side}: {known}")
+    if data.mixed_ranges:
+        listener.warn(f"{data.mixed_ranges}. A dark array may look like another range: see Notes.")
     for first, second, count in splits.repeats_between(data.sets):
         where = f"in {first} and {second}" if first != second else f"more than once in {first}"
         listener.warn(f"{count} patches stand {where}, byte for byte.")

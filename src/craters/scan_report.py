@@ -17,6 +17,7 @@ from craters.raster import MEAN, SPREAD, Image, gdal_errors, small_copy
 _SIDE = 900  # of the quick-look map, in pixels at most
 _TEMPLATE = Path(__file__).parent / "templates"
 LOOKS = 4  # images that are shown
+_NO_RATES = "the model's description has no confusion matrix of validation patches of both classes"
 
 # An image, its detections, and its small copy: pixels and what is missing.
 Look = tuple[Image, dict[str, np.ndarray], tuple[np.ndarray, np.ndarray] | None]
@@ -33,7 +34,7 @@ def measured_rates(description: ModelDescription) -> tuple[float, float] | None:
     return hit / (missed + hit), false / (quiet + false)
 
 
-def expected_precision(called: float, rates: tuple[float, float] | None) -> dict[str, float | None]:
+def expected_precision(called: float, rates: tuple[float, float] | None) -> dict[str, Any]:
     """Work out precision at the share of craters that a scan itself suggests.
 
     Of all windows with a value, `called` are above the threshold: hits among the windows with a
@@ -49,7 +50,7 @@ def expected_precision(called: float, rates: tuple[float, float] | None) -> dict
     Returns
     -------
     dict
-        `prior`, `precision`: None where they cannot be known.
+        `prior`, `precision`: None where they cannot be known; `why_unknown`: the reason, or "".
 
     Examples
     --------
@@ -57,12 +58,21 @@ def expected_precision(called: float, rates: tuple[float, float] | None) -> dict
     >>> round(found["prior"], 4), round(found["precision"], 4)
     (0.0588, 0.5294)
     """
-    if rates is None or rates[0] <= rates[1]:
-        return {"prior": None, "precision": None}
+    if rates is None:
+        return {"prior": None, "precision": None, "why_unknown": _NO_RATES}
     recall, alarms = rates
+    if recall <= alarms:
+        reason = (
+            f"on validation patches, the model calls {100 * recall:.1f} % of those with a crater "
+            f"and {100 * alarms:.1f} % of those without, so its calls tell nothing"
+        )
+        return {"prior": None, "precision": None, "why_unknown": reason}
     prior = min(max((called - alarms) / (recall - alarms), 0.0), 1.0)
     share = prior * recall + (1 - prior) * alarms
-    return {"prior": prior, "precision": prior * recall / share if share else None}
+    if not share:  # nothing was called, and false alarms are none
+        reason = "no window was called, and the model gave no false alarm on validation patches"
+        return {"prior": prior, "precision": None, "why_unknown": reason}
+    return {"prior": prior, "precision": prior * recall / share, "why_unknown": ""}
 
 
 def look_at(image: Image) -> tuple[np.ndarray, np.ndarray] | None:
@@ -170,10 +180,8 @@ def html_report(
 def precision_sentence(expected: dict[str, Any]) -> str:
     """Say what share of windows that were called with crater should hold one."""
     if expected["precision"] is None:
-        return (
-            "How many of the windows called with crater hold one cannot be said: the model's "
-            "description has no confusion matrix of validation patches."
-        )
+        reason = expected.get("why_unknown") or _NO_RATES  # scans of before did not tell
+        return f"How many of the windows called with crater hold one cannot be said: {reason}."
     text = (
         f"From the model's recall ({expected['recall']:.3f}) and false alarms "
         f"({expected['false_alarms']:.4f}) on validation patches, about "
