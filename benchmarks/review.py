@@ -383,8 +383,8 @@ def _result(page: Row, paths: dict[tuple[str, int], list[Row]]) -> Row:
             f"A simulated reviewer answers patches of themis48, {WRONG:.0%} of them wrongly. Every "
             f"{STEP} answers, `compact` is trained as the page does it (`--method {_METHOD}`, the "
             "patches that are left as the pool) and measured on held-out regions, in either order. "
-            "The queue's random part counts as asked and is not trained on; what was not asked of it "
-            "is in the pool here, where the page leaves it out.",
+            "The queue's random part counts as asked and is not trained on; what was not asked of "
+            "it is in the pool here, where the page leaves it out.",
         ],
         settings={
             "patches": PATCHES,

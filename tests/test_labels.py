@@ -21,7 +21,14 @@ from craters.cli import app
 from craters.errors import ConfigError, DataError, ExistsError
 from craters.job_data import read_job_data
 from craters.labels import ANSWERS, CRATER, NOT, UNSURE, Answer, LabelStore, Patch
-from craters.labels_exchange import agreement_summary, export_labels, import_labels, labels_csv
+from craters.labels_exchange import (
+    add_answers,
+    agreement_summary,
+    export_labels,
+    import_labels,
+    labels_csv,
+    read_answers,
+)
 from craters.labels_merge import (
     RANDOM_SHARE,
     in_random_part,
@@ -453,6 +460,40 @@ def test_export_is_the_original_layout_and_import_brings_it_back(
         assert labels_csv(copy, theirs).count("\n") == 7
 
 
+def test_a_copy_of_before_takes_back_no_correction(tmp_path: Path, store: LabelStore) -> None:
+    patches = {f"p:{number}": patch(number) for number in range(4)}
+
+    def says(number: int, word: str, day: int) -> None:
+        store.add("Ann", [Answer(patch(number), word, at=f"2026-03-{day:02}T00:00:00+00:00")])
+
+    for number in range(3):
+        says(number, CRATER, 1)
+    export_labels(store, tmp_path / "BEFORE")
+    table = tmp_path / "BEFORE" / "answers.csv"
+    assert import_labels(store, table, patches.__getitem__) == 0  # the store's own
+    says(0, NOT, 5)
+    store.undo("Ann")
+    says(1, NOT, 5)
+    says(3, NOT, 5)
+    store.undo("Ann")
+    assert import_labels(store, table, patches.__getitem__) == 0
+    assert tally_of(store).consensus_labels() == {"p:0": 1, "p:1": 0, "p:2": 1}
+    other = tmp_path / "other.csv"
+    other.write_text(
+        "id,answer,reviewer,at\n"
+        "p:0,not,Ann,2026-02-01\n"  # older than what she says now
+        "p:1,crater,Ann,2026-03-09\n"  # newer
+        "p:2,not,Ann,\n"  # of no known time: said now
+        "p:3,crater,Ann,2026-02-01\n"  # nothing of hers stands
+        "p:0,not,Bo,2026-02-01\n"
+    )
+    answers = read_answers(other, patches.__getitem__)
+    assert add_answers(store, answers) == (4, 1)
+    assert add_answers(store, answers) == (0, 1)
+    votes = {name: tally_of(store).votes(name)["Ann"].answer for name in patches}
+    assert votes == {"p:0": CRATER, "p:1": CRATER, "p:2": NOT, "p:3": CRATER}
+
+
 def test_tables_that_cannot_be_imported(tmp_path: Path, store: LabelStore) -> None:
     table = tmp_path / "t.csv"
     for text, words in (
@@ -495,7 +536,7 @@ def test_a_failed_import_makes_no_store(tmp_path: Path, job_folder: Path) -> Non
     assert made.stdout == f"1 answers added to a new store: {path}\n"
     assert run.invoke(app, [*args, "Bo"]).stdout == "0 answers added.\n"
     again = run.invoke(app, [*args, "Cy", "--json"]).stdout
-    assert json.loads(again) == {"added": 1, "new_store": False}
+    assert json.loads(again) == {"added": 1, "older": 0, "new_store": False}
 
 
 def test_the_verbs(tmp_path: Path, job_folder: Path) -> None:

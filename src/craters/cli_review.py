@@ -133,6 +133,8 @@ def import_command(
 ) -> None:
     """Add the answers of a table to a store; again adds nothing.
 
+    Nor are answers added that are older than what their reviewer says now.
+
     \b
     Example:
       craters labels import RUN.labels.sqlite bo.csv --target RUN --reviewer Bo
@@ -155,11 +157,14 @@ def import_command(
         answers = read_answers(table, find, reviewer=reviewer)  # before a store is made for them
         is_new = not store.exists()
         with LabelStore(store) as labels:
-            added = add_answers(labels, answers)
+            added, older = add_answers(labels, answers)
         if json:
-            typer.echo(files.to_json({"added": added, "new_store": is_new}))
+            found = {"added": added, "older": older, "new_store": is_new}
+            typer.echo(files.to_json(found))
         else:
             typer.echo(f"{added} answers added" + (f" to a new store: {store}" if is_new else "."))
+            if older:
+                typer.echo(f"{older} left out: their reviewers answered later.")
 
 
 @labels_app.command("agree")

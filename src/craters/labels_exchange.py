@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import datetime as dt
 import hashlib
 import io
 from collections.abc import Callable, Iterable
@@ -136,9 +137,9 @@ def import_labels(
     Returns
     -------
     int
-        Answers that were new.
+        Answers that were added.
     """
-    return add_answers(store, read_answers(table, find_patch, reviewer=reviewer))
+    return add_answers(store, read_answers(table, find_patch, reviewer=reviewer))[0]
 
 
 def read_answers(
@@ -182,18 +183,50 @@ def read_answers(
     return answers
 
 
-def add_answers(store: LabelStore, answers: dict[tuple[str, str], Answer]) -> int:
-    """Add what `read_answers` returned, and count what was new.
+def add_answers(store: LabelStore, answers: dict[tuple[str, str], Answer]) -> tuple[int, int]:
+    """Add what `read_answers` returned, without what the store knows or knows better.
+
+    An answer that the store has had, undone or not, is not added again. Nor is one that is older
+    than what its reviewer says of the patch now: a copy of before takes back no correction.
+
+    Returns
+    -------
+    added : int
+    older : int
+        Answers left out for a later one.
 
     Raises
     ------
     DataError
         When a patch is not as it was labeled.
     """
-    before = store.last_entry()
+    tally = Tally()
+    tally.catch_up(store)
+    had = {
+        (entry.patch, entry.reviewer, entry.answer, entry.at)
+        for entry in tally.entries.values()
+        if entry.undoes is None
+    }
+    before, older = store.last_entry(), 0
     for (name, key), one in answers.items():
-        store.add(name, [one], key=key)
-    return store.last_entry() - before
+        if (one.patch.id, name, one.answer, one.at) in had:
+            continue
+        now = tally.answer_of(one.patch.id, name)
+        if now is not None and _is_before(one.at, now.at):
+            older += 1
+        else:
+            store.add(name, [one], key=key)
+    return store.last_entry() - before, older
+
+
+def _is_before(one: str, other: str) -> bool:
+    """Tell whether a time is before another; no, where either is none."""
+    try:
+        times = [dt.datetime.fromisoformat(text) for text in (one, other)]
+    except ValueError:
+        return False
+    first, last = (time if time.tzinfo else time.replace(tzinfo=dt.UTC) for time in times)
+    return first < last
 
 
 def _read_rows(table: Path) -> list[dict[str, str]]:
