@@ -128,7 +128,9 @@ def test_a_clean_run_fires_nothing_and_keeps_its_checks(clean: Path, data: Path)
     assert [check.id for check in made] == [f"C{number:02}" for number in range(1, 15)]
     assert {check.state for check in made} == {"passed"}
     stored = json.loads((clean / "checks.json").read_text())
-    assert stored[:-1] == checks.as_json(made)[:-1]  # at its end, no file could have changed
+    now = checks.as_json(made)
+    for one, other in zip(stored, now, strict=True):
+        assert one == other or one["id"] == "C13"  # at its end, no file could have changed
     manifest = json.loads((clean / "manifest.json").read_text())
     assert "checks.json" in manifest["outputs"]
     assert ledger.NAME not in manifest["outputs"]
