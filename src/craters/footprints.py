@@ -222,7 +222,7 @@ def _on_sphere(ring: np.ndarray, planet: Planet) -> np.ndarray:
         parts.append(start + (end - start) * (np.arange(count) / count)[:, None])
     dense = np.concatenate([*parts, ring[-1:]])
     lon, lat = planet.to_lonlat(dense[:, 0], dense[:, 1])
-    if planet.crs.is_geographic:
+    if planet.in_degrees:
         lon = dense[:, 0]  # a ring may well go on beyond 180, or all around
     if not np.isfinite(lon).all():
         raise GeoError("an area reaches over the edge of its map", "Cut it to the body's outline.")

@@ -107,12 +107,39 @@ class Planet:
         )
         return Transformer.from_crs(self.crs, plain, always_xy=True)
 
+    @cached_property
+    def in_degrees(self) -> bool:
+        """Whether coordinates are longitude and latitude, not those of a flat map."""
+        # PROJ calls a system of planetocentric latitudes on an ellipsoid "geodetic" (IAU_2015:49902).
+        return bool(self.crs.is_geographic) or self._is_spherical
+
     @property
-    def _flatness(self) -> float:
-        """(b / a)^2 where latitudes are planetographic; 1 where they are planetocentric."""
+    def _is_spherical(self) -> bool:
+        crs = self.crs
+        return not crs.is_projected and getattr(crs.coordinate_system, "name", "") == "spherical"
+
+    @cached_property
+    def _squash(self) -> float:
+        """(b / a)^2: the tangent of a planetocentric latitude by that of the geodetic one."""
         shape = self.crs.ellipsoid
-        centric = "ocentric" in self.crs.geodetic_crs.name.lower()
-        return 1.0 if centric else (shape.semi_minor_metre / shape.semi_major_metre) ** 2
+        return float((shape.semi_minor_metre / shape.semi_major_metre) ** 2)
+
+    @cached_property
+    def _flatness(self) -> float:
+        """As `_squash` where latitudes come as geodetic ones; 1 where as planetocentric ones.
+
+        PROJ's inverse of a map gives geodetic latitudes, also where the map's base is planetocentric.
+        Degrees come as they are stored. A GeoTIFF cannot say that its are planetocentric: there
+        only the system's name tells.
+        """
+        centric = self._is_spherical or "ocentric" in self.crs.geodetic_crs.name.lower()
+        return 1.0 if self.in_degrees and centric else self._squash
+
+    @cached_property
+    def _turn(self) -> float:
+        """-1 where degrees of longitude count to the west."""
+        west = any(axis.direction == "west" for axis in self.crs.axis_info)
+        return -1.0 if self.in_degrees and west else 1.0
 
     def to_lonlat(self, x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
         """Turn map coordinates into longitude and latitude.
@@ -131,7 +158,7 @@ class Planet:
         x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
         if not self.is_known:
             return np.full(x.shape, np.nan), np.full(x.shape, np.nan)
-        lon, lat = (x, y) if self.crs.is_geographic else self._inverse.transform(x, y)
+        lon, lat = (self._turn * x, y) if self.in_degrees else self._inverse.transform(x, y)
         lon, lat = np.asarray(lon, np.float64), np.asarray(lat, np.float64)
         off = ~(np.isfinite(lon) & np.isfinite(lat)) | (np.abs(lat) > 90 + 1e-9)
         lon, lat = np.where(off, np.nan, lon), np.where(off, np.nan, lat)
@@ -142,15 +169,15 @@ class Planet:
         """Turn longitude and latitude, as `to_lonlat` gives them, into map coordinates."""
         lon, lat = np.asarray(lon, np.float64), np.asarray(lat, np.float64)
         lat = np.degrees(np.arctan(np.tan(np.radians(lat)) / self._flatness))
-        if self.crs.is_geographic:
-            return lon, lat
+        if self.in_degrees:
+            return self._turn * lon, lat
         x, y = self._inverse.transform(lon, lat, direction="INVERSE")
         return np.asarray(x, np.float64), np.asarray(y, np.float64)
 
     @property
     def metres(self) -> float:
         """Metres of one unit of the system: of a degree along a meridian, or of a map unit."""
-        if self.crs.is_geographic:
+        if self.in_degrees:
             return float(np.pi * self.radius / 180)
         return float(self.crs.axis_info[0].unit_conversion_factor)
 
@@ -180,6 +207,8 @@ class Planet:
         fine_x, fine_y = (corners[which] + edges[which] * (within / pieces[which])[:, None]).T
         lon, lat = self.to_lonlat(fine_x, fine_y)
         on_map = np.isfinite(lon)
+        if self._squash != 1:  # Geod takes geodetic latitudes
+            lat = np.degrees(np.arctan(np.tan(np.radians(lat)) / self._squash))
         return float(geod.polygon_area_perimeter(lon[on_map], lat[on_map])[0])
 
 
@@ -237,7 +266,7 @@ def settle_planet(
 
 def _refuse_other_kinds(planet: Planet, source: str) -> None:
     crs = planet.crs
-    if not (crs.is_geographic or crs.is_projected):
+    if not (planet.in_degrees or crs.is_projected):
         raise GeoError(f"{source}: {crs.name} is neither projected nor geographic", _HINT)
     axes = [*crs.axis_info, *crs.geodetic_crs.axis_info]
     if any(axis.direction == "west" for axis in axes):

@@ -295,7 +295,7 @@ def _pixel_size(
 
 
 def _is_same(size: tuple[float, float], wanted: float, planet: Planet) -> bool:
-    sides = size[1:] if planet.crs.is_geographic else size
+    sides = size[1:] if planet.in_degrees else size
     return all(abs(side / wanted - 1) <= _SAME for side in sides)
 
 
@@ -307,7 +307,7 @@ def _resample(
     dataset: Any,
 ) -> tuple[tuple[float, float, float, float, float, float], int, int]:
     """Give the grid of the same area at `wanted` metres a pixel."""
-    across = wanted / (size[1] if planet.crs.is_geographic else size[0])
+    across = wanted / (size[1] if planet.in_degrees else size[0])
     down = wanted / size[1]
     a, b, c, d, e, f = transform
     height = max(1, round(dataset.height / down))
