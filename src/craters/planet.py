@@ -30,6 +30,7 @@ EARTH = "earth"
 _ALIKE = 0.01  # share by which radii of one body may differ from source to source
 _PIECE, _PIECES = 0.001, 4096  # of a polygon's edges, for areas: radians, and at most so many
 _HINT = "Name it by --crs IAU_2015:49910 or --body mars; a picture without a place: --no-crs."
+_RENAME = "name the right system by --crs"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +111,7 @@ class Planet:
     @cached_property
     def in_degrees(self) -> bool:
         """Whether coordinates are longitude and latitude, not those of a flat map."""
-        # PROJ calls a system of planetocentric latitudes on an ellipsoid "geodetic" (IAU_2015:49902).
+        # Planetocentric degrees on an ellipsoid (IAU_2015:49902) are not "geographic" to PROJ.
         return bool(self.crs.is_geographic) or self._is_spherical
 
     @property
@@ -128,9 +129,9 @@ class Planet:
     def _flatness(self) -> float:
         """As `_squash` where latitudes come as geodetic ones; 1 where as planetocentric ones.
 
-        PROJ's inverse of a map gives geodetic latitudes, also where the map's base is planetocentric.
-        Degrees come as they are stored. A GeoTIFF cannot say that its are planetocentric: there
-        only the system's name tells.
+        PROJ's inverse of a map gives geodetic latitudes, whatever the map's base is called. Degrees
+        come as they are stored; a GeoTIFF cannot say that they are planetocentric, so there the
+        system's name tells.
         """
         centric = self._is_spherical or "ocentric" in self.crs.geodetic_crs.name.lower()
         return 1.0 if self.in_degrees and centric else self._squash
@@ -216,8 +217,9 @@ NO_PLANET = Planet("")
 
 
 def settle_planet(
-    found: Planet, *, crs: str = "", body: str = "", no_crs: bool = False, source: str = "image"
-) -> Planet:
+    found: Planet, *, crs: str = "", body: str = "", no_crs: bool = False, source: str = "image",
+    remedy: str = _RENAME,
+) -> Planet:  # fmt: skip
     """Decide which system an image is in; never guess.
 
     Parameters
@@ -233,6 +235,9 @@ def settle_planet(
         Work in pixels where there is no system.
     source : str
         What messages call the image.
+    remedy : str
+        What a user of the caller's command can do about a wrong system; commands without --crs
+        must not name it.
 
     Raises
     ------
@@ -240,7 +245,9 @@ def settle_planet(
         When there is none, it is Earth's unasked, of another body, or counts to the west.
     """
     if body and body not in BODIES:
-        raise GeoError(f"--body {body} is unknown", f"Known: {', '.join(BODIES)}; else use --crs.")
+        raise GeoError(
+            f"--body {body} is unknown", f"Known: {', '.join(BODIES)}; for any other, {remedy}."
+        )
     planet = Planet.named(crs) if crs else found
     if not planet.is_known and body:
         planet = Planet.named(f"IAU_2015:{BODIES[body][0]}10")
@@ -248,23 +255,22 @@ def settle_planet(
         if no_crs:
             return planet
         raise GeoError(f"{source}: has no coordinate system", _HINT)
-    _refuse_other_kinds(planet, source)
+    _refuse_other_kinds(planet, source, remedy)
     if body and planet.body != body:
         raise GeoError(
             f"{source}: its coordinate system is of {planet.body} (radius {planet.radius:.0f} m), "
             f"not of {body}",
-            "Name the right one by --crs.",
+            f"Correct --body, or {remedy}.",
         )
     if planet.body == EARTH and body != EARTH:
         raise GeoError(
             f"{source}: its coordinate system is of the Earth ({planet.crs.name})",
-            "Planetary images are often labeled so by mistake: name the right one by --crs, or "
-            "say --body earth.",
+            f"Planetary images are often labeled so by mistake: {remedy}, or say --body earth.",
         )
     return planet
 
 
-def _refuse_other_kinds(planet: Planet, source: str) -> None:
+def _refuse_other_kinds(planet: Planet, source: str, remedy: str) -> None:
     crs = planet.crs
     if not (planet.in_degrees or crs.is_projected):
         raise GeoError(f"{source}: {crs.name} is neither projected nor geographic", _HINT)
@@ -273,5 +279,5 @@ def _refuse_other_kinds(planet: Planet, source: str) -> None:
         raise GeoError(
             f"{source}: longitudes of {crs.name} count to the west, which programs read in "
             "different ways",
-            "Warp it to a system that counts east, such as IAU_2015:49910, or name that by --crs.",
+            f"Warp it to a system that counts east, such as IAU_2015:49910, or {remedy}.",
         )
