@@ -26,7 +26,7 @@ STRINGS = (
 
 
 def from_oracle(system: str, lon: float, lat: float) -> tuple[float, float]:
-    """Bring planetocentric degrees into a system by PROJ: the official ocentric one is the start."""
+    """Bring planetocentric degrees into a system by PROJ, from the official ocentric one."""
     # PROJ orders the axes of that system as latitude, longitude, whatever is asked for.
     official = pyproj.CRS.from_user_input("IAU_2015:49902")
     target = pyproj.CRS.from_user_input(system)
@@ -68,7 +68,7 @@ def test_places_on_a_sphere_are_where_proj_has_them(code: int) -> None:
         assert (float(found[0]), float(found[1])) == pytest.approx((lon, lat), abs=1e-9)
 
 
-def test_a_map_on_an_ocentric_base_gives_geodetic_latitudes_to_proj_and_ocentric_ones_here() -> None:
+def test_latitudes_are_planetocentric_where_proj_gives_geodetic_ones() -> None:
     y = 45 * np.pi / 180 * A  # PROJ says 45 degrees, geodetic
     for system in ("IAU_2015:49912", "IAU_2015:49917", STRINGS[1]):
         lat = Planet.named(system).to_lonlat(0.0, from_oracle(system, 0.0, 45.0)[1])[1]
