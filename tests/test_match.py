@@ -619,6 +619,9 @@ def test_bodies_and_kinds_do_not_mix(tmp_path: Path) -> None:
     known = write_csv(tmp_path / "k.csv", CRATERS)
     with pytest.raises(GeoError, match="not of moon"):
         run_match(MatchRequest(scan, known, tmp_path / "M", body="moon"))
+    with pytest.raises(GeoError) as told:  # `match` has no --crs of its own
+        run_match(MatchRequest(scan, known, tmp_path / "M", body="moon"))
+    assert str(told.value).endswith("Correct --body, or scan again with the right --crs.")
     pixels = write_csv(tmp_path / "p.csv", [(1, 2, 3)], "x_px,y_px,diameter_px")
     found = write_csv(tmp_path / "f.csv", [(1, 2, 0.5)], "x_px,y_px,probability")
     with pytest.raises(GeoError, match="is in degrees, the catalogue in pixels"):

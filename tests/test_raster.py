@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from craters.errors import ConfigError, DataError, GeoError
 from craters.gaps import box_sums, find_gaps
+from craters.image_files import find_images
 
 from .maps import MARS, noise, plain_gaps, write_raster
 
@@ -20,7 +21,6 @@ from craters.raster import (  # noqa: E402
     Reader,
     ReadOptions,
     describe_image,
-    find_images,
     to_bytes,
 )
 
@@ -147,6 +147,52 @@ def test_pixels_to_map_and_back_as_gdal_does(tmp_path: Path) -> None:
     assert np.column_stack(image.to_pixel(x, y)) == pytest.approx(
         np.column_stack([rows, cols]), abs=1e-9
     )
+
+
+def test_numbers_of_another_system_are_refused(tmp_path: Path) -> None:
+    for name, transform in {
+        "high": (0.01, 0, 1000, 0, -0.01, 500),
+        "metres": (1, 0, 5e4, 0, -1, 8e4),
+    }.items():
+        path = write_raster(
+            tmp_path / f"{name}.tif", noise(30, 40), crs="IAU_2015:49900", transform=transform
+        )
+        with pytest.raises(GeoError, match="lies off the map: .* degrees or metres"):
+            describe(path)
+        assert describe(path, crs=MARS).planet.body == "mars"
+    far = write_raster(tmp_path / "far.tif", noise(30, 40), transform=(100, 0, 0, 0, -100, 9e6))
+    with pytest.raises(GeoError, match="no place at the image's upper left corner"):
+        describe(far)
+
+
+@pytest.mark.parametrize(
+    ("crs", "transform"),
+    [
+        ("+proj=sinu +R=3396190", (3e5, 0, -1.2e7, 0, -3e5, 6e6)),  # a whole body, round
+        ("+proj=ortho +R=3396190", (1e5, 0, -4e6, 0, -1e5, 4e6)),
+        ("IAU_2015:49900", (4.51, 0, -180.4, 0, -4.51, 90.2)),  # half a pixel over the edges
+        ("IAU_2015:49900", (9, 0, 0, 0, -4.5, 90)),  # 0 to 360
+        ("IAU_2015:49930", (1e4, 0, -2e5, 0, -1e4, 2e5)),  # around a pole
+    ],
+)
+def test_maps_with_corners_off_the_body_are_taken(
+    tmp_path: Path, crs: str, transform: tuple[float, ...]
+) -> None:
+    image = describe(write_raster(tmp_path / "a.tif", noise(40, 80), crs=crs, transform=transform))
+    assert image.planet.body == "mars"
+
+
+def test_planetocentric_degrees_of_an_ellipsoid_are_taken(tmp_path: Path) -> None:
+    degrees = (0.01, 0.0, 10.0, 0.0, -0.01, 46.0)
+    path = write_raster(tmp_path / "a.tif", noise(60, 80), crs=None, transform=degrees)
+    image = describe(path, crs="IAU_2015:49902")
+    lon, lat = image.planet.to_lonlat(*image.to_xy(99.5, 49.5))
+    assert (float(lon), float(lat)) == pytest.approx((10.5, 45.0), abs=1e-9)
+    assert image.resolution == pytest.approx(DEGREE / 100)
+    coarse, found, _ = read_all(path, DEGREE / 50, crs="IAU_2015:49902")
+    assert (coarse.height, coarse.width) == (30, 40)
+    mean = noise(60, 80).reshape(30, 2, 40, 2).mean((1, 3))
+    assert np.abs(found - mean).max() <= 0.5
 
 
 # --- gaps --------------------------------------------------------------------------------------

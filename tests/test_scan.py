@@ -337,6 +337,31 @@ def test_the_report_warns_in_plain_words(tmp_path: Path) -> None:
     assert not any("are called with crater" in text for text in low["warnings"])
 
 
+def test_an_image_of_nothing_but_missing_pixels_is_told(
+    model: Path, tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    from craters.cli import app
+
+    plain = np.full((60, 60), 7, np.uint8)
+    image = write_raster(tmp_path / "a.tif", plain, nodata=7)
+    with pytest.raises(SystemExit) as end:
+        app(["scan", str(image), "--model", str(model), "--out", str(tmp_path / "out")])
+    assert end.value.code == 0
+    text = "a: every pixel is missing; is nodata right?"
+    assert text in " ".join(capfd.readouterr().err.split())
+    assert text in json.loads((tmp_path / "out" / "summary.json").read_text())["warnings"]
+    assert text in (tmp_path / "out" / "report.html").read_text()
+    few = noise(60, 60)
+    few[::, 4:] = 0
+    path = write_raster(tmp_path / "few.tif", few, nodata=0)
+    found = scan_images(config(model, path, tmp_path / "few")).summary
+    assert found["windows_with_value"] == 0
+    assert any("few: no window has a value" in text for text in found["warnings"])
+    path = write_raster(tmp_path / "whole.tif", noise(60, 60), nodata=0)
+    found = scan_images(config(model, path, tmp_path / "whole")).summary
+    assert not any("missing" in text for text in found["warnings"])
+
+
 # --- what is refused ---------------------------------------------------------------------------
 
 

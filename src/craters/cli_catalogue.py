@@ -113,6 +113,7 @@ def patches_command(
     scale: Annotated[
         str, typer.Option(help="Stored values that become 0 and 255: LOW,HIGH. [measured]")
     ] = "",
+    band: Annotated[int, typer.Option(help="Band to cut from; 0: the only one.")] = 0,
     columns: _ColumnsOption = "",
     crs: Annotated[str, typer.Option(help="System of the images: IAU_2015:49910.")] = "",
     body: _BodyOption = "",
@@ -143,7 +144,7 @@ def patches_command(
             test_images=test_images, cells=cells, max_gap=max_gap, seed=seed,
             read=ReadOptions(
                 crs=crs, body=body, no_crs=no_crs, scale=_read_pair(scale, "--scale"),
-                resolution=resolution,
+                resolution=resolution, band=band,
             ),
         )  # fmt: skip
         content = cut_write.cut_patches(request, TerminalListener(quiet=quiet or json).say)

@@ -13,6 +13,7 @@ import numpy as np
 from craters import raster
 from craters.cut_rules import Chart
 from craters.errors import ConfigError, DataError
+from craters.image_files import find_images
 
 _SAME = 1.03  # resolutions that differ by less are one
 
@@ -116,7 +117,7 @@ def make_parts(request: CutRequest, say: Callable[[str], None] = lambda _: None)
         When images cannot be used together, or cannot be held out as asked.
     """
     charts = []
-    for path, name in raster.find_images(list(request.images)):
+    for path, name in find_images(list(request.images)):
         charts.append(Chart(raster.describe_image(path, name, request.read)))
     _check_alike(charts)
     parts = [part for chart in charts for part in _deal(chart, request.cells)]

@@ -95,7 +95,7 @@ def map_period(planet: Planet) -> float:
     >>> map_period(Planet.named("IAU_2015:49900")), map_period(Planet.named("IAU_2015:49930"))
     (360.0, 0.0)
     """
-    if planet.crs.is_geographic:
+    if planet.in_degrees:
         return 360.0
     lon = np.array([-90.0, -89.0, 0.0, 1.0, 90.0, 91.0])
     x, y = planet.to_xy(lon, np.zeros(6))

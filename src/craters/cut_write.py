@@ -169,6 +169,7 @@ def _summarize(request: CutRequest, plan: cut.Plan, parts: Sequence[Part]) -> di
         },
         "seed": request.seed,
         "images": {part.chart.image.name: part.chart.image.mark for part in parts},
+        "bands": {part.chart.image.name: part.chart.image.band for part in parts},
         "scales": {part.chart.image.name: part.chart.image.scale_rule for part in parts},
         "version": __version__,
     }  # fmt: skip

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from craters import raster, vectors
+from craters import image_files, raster, vectors
 from craters.errors import DataError, GeoError
 from craters.places import Plane, Space, Sphere
 from craters.planet import Planet
@@ -154,7 +154,7 @@ def image_name(source: str) -> str:
     ('aeolis_40_1', 'P01.v2')
     """
     path = Path(str(source))
-    return path.stem if path.suffix.lower() in raster.SUFFIXES else path.name
+    return path.stem if path.suffix.lower() in image_files.SUFFIXES else path.name
 
 
 def read_footprints(path: Path, layer: str | None = None) -> list[Footprint]:
@@ -172,7 +172,7 @@ def read_footprints(path: Path, layer: str | None = None) -> list[Footprint]:
     DataError, GeoError
     """
     if path.suffix.lower() not in VECTOR_SUFFIXES:
-        images = raster.find_images([path])
+        images = image_files.find_images([path])
         return [footprint_of_image(Path(image), name) for image, name in images]
     names = vectors.layer_names(path)
     found = vectors.read_layer(path, layer or ("footprint" if "footprint" in names else None))
@@ -202,7 +202,8 @@ def footprint_of_image(path: Path, name: str) -> Footprint:
     ------
     DataError, GeoError
     """
-    image = raster.describe_image(str(path), name, raster.ReadOptions(no_crs=True))
+    # Its area is that of every band, so none need be chosen.
+    image = raster.describe_image(str(path), name, raster.ReadOptions(no_crs=True, band=1))
     cols = np.array([0, image.width, image.width, 0, 0], float)
     rows = np.array([0, 0, image.height, image.height, 0], float)
     if not image.planet.is_known:
@@ -222,7 +223,7 @@ def _on_sphere(ring: np.ndarray, planet: Planet) -> np.ndarray:
         parts.append(start + (end - start) * (np.arange(count) / count)[:, None])
     dense = np.concatenate([*parts, ring[-1:]])
     lon, lat = planet.to_lonlat(dense[:, 0], dense[:, 1])
-    if planet.crs.is_geographic:
+    if planet.in_degrees:
         lon = dense[:, 0]  # a ring may well go on beyond 180, or all around
     if not np.isfinite(lon).all():
         raise GeoError("an area reaches over the edge of its map", "Cut it to the body's outline.")

@@ -30,6 +30,7 @@ EARTH = "earth"
 _ALIKE = 0.01  # share by which radii of one body may differ from source to source
 _PIECE, _PIECES = 0.001, 4096  # of a polygon's edges, for areas: radians, and at most so many
 _HINT = "Name it by --crs IAU_2015:49910 or --body mars; a picture without a place: --no-crs."
+_RENAME = "name the right system by --crs"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,12 +108,39 @@ class Planet:
         )
         return Transformer.from_crs(self.crs, plain, always_xy=True)
 
+    @cached_property
+    def in_degrees(self) -> bool:
+        """Whether coordinates are longitude and latitude, not those of a flat map."""
+        # Planetocentric degrees on an ellipsoid (IAU_2015:49902) are not "geographic" to PROJ.
+        return bool(self.crs.is_geographic) or self._is_spherical
+
     @property
-    def _flatness(self) -> float:
-        """(b / a)^2 where latitudes are planetographic; 1 where they are planetocentric."""
+    def _is_spherical(self) -> bool:
+        crs = self.crs
+        return not crs.is_projected and getattr(crs.coordinate_system, "name", "") == "spherical"
+
+    @cached_property
+    def _squash(self) -> float:
+        """(b / a)^2: the tangent of a planetocentric latitude by that of the geodetic one."""
         shape = self.crs.ellipsoid
-        centric = "ocentric" in self.crs.geodetic_crs.name.lower()
-        return 1.0 if centric else (shape.semi_minor_metre / shape.semi_major_metre) ** 2
+        return float((shape.semi_minor_metre / shape.semi_major_metre) ** 2)
+
+    @cached_property
+    def _flatness(self) -> float:
+        """As `_squash` where latitudes come as geodetic ones; 1 where as planetocentric ones.
+
+        PROJ's inverse of a map gives geodetic latitudes, whatever the map's base is called. Degrees
+        come as they are stored; a GeoTIFF cannot say that they are planetocentric, so there the
+        system's name tells.
+        """
+        centric = self._is_spherical or "ocentric" in self.crs.geodetic_crs.name.lower()
+        return 1.0 if self.in_degrees and centric else self._squash
+
+    @cached_property
+    def _turn(self) -> float:
+        """-1 where degrees of longitude count to the west."""
+        west = any(axis.direction == "west" for axis in self.crs.axis_info)
+        return -1.0 if self.in_degrees and west else 1.0
 
     def to_lonlat(self, x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
         """Turn map coordinates into longitude and latitude.
@@ -131,7 +159,7 @@ class Planet:
         x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
         if not self.is_known:
             return np.full(x.shape, np.nan), np.full(x.shape, np.nan)
-        lon, lat = (x, y) if self.crs.is_geographic else self._inverse.transform(x, y)
+        lon, lat = (self._turn * x, y) if self.in_degrees else self._inverse.transform(x, y)
         lon, lat = np.asarray(lon, np.float64), np.asarray(lat, np.float64)
         off = ~(np.isfinite(lon) & np.isfinite(lat)) | (np.abs(lat) > 90 + 1e-9)
         lon, lat = np.where(off, np.nan, lon), np.where(off, np.nan, lat)
@@ -142,15 +170,15 @@ class Planet:
         """Turn longitude and latitude, as `to_lonlat` gives them, into map coordinates."""
         lon, lat = np.asarray(lon, np.float64), np.asarray(lat, np.float64)
         lat = np.degrees(np.arctan(np.tan(np.radians(lat)) / self._flatness))
-        if self.crs.is_geographic:
-            return lon, lat
+        if self.in_degrees:
+            return self._turn * lon, lat
         x, y = self._inverse.transform(lon, lat, direction="INVERSE")
         return np.asarray(x, np.float64), np.asarray(y, np.float64)
 
     @property
     def metres(self) -> float:
         """Metres of one unit of the system: of a degree along a meridian, or of a map unit."""
-        if self.crs.is_geographic:
+        if self.in_degrees:
             return float(np.pi * self.radius / 180)
         return float(self.crs.axis_info[0].unit_conversion_factor)
 
@@ -180,6 +208,8 @@ class Planet:
         fine_x, fine_y = (corners[which] + edges[which] * (within / pieces[which])[:, None]).T
         lon, lat = self.to_lonlat(fine_x, fine_y)
         on_map = np.isfinite(lon)
+        if self._squash != 1:  # Geod takes geodetic latitudes
+            lat = np.degrees(np.arctan(np.tan(np.radians(lat)) / self._squash))
         return float(geod.polygon_area_perimeter(lon[on_map], lat[on_map])[0])
 
 
@@ -187,8 +217,9 @@ NO_PLANET = Planet("")
 
 
 def settle_planet(
-    found: Planet, *, crs: str = "", body: str = "", no_crs: bool = False, source: str = "image"
-) -> Planet:
+    found: Planet, *, crs: str = "", body: str = "", no_crs: bool = False, source: str = "image",
+    remedy: str = _RENAME,
+) -> Planet:  # fmt: skip
     """Decide which system an image is in; never guess.
 
     Parameters
@@ -204,6 +235,9 @@ def settle_planet(
         Work in pixels where there is no system.
     source : str
         What messages call the image.
+    remedy : str
+        What a user of the caller's command can do about a wrong system; commands without --crs
+        must not name it.
 
     Raises
     ------
@@ -211,7 +245,9 @@ def settle_planet(
         When there is none, it is Earth's unasked, of another body, or counts to the west.
     """
     if body and body not in BODIES:
-        raise GeoError(f"--body {body} is unknown", f"Known: {', '.join(BODIES)}; else use --crs.")
+        raise GeoError(
+            f"--body {body} is unknown", f"Known: {', '.join(BODIES)}; for any other, {remedy}."
+        )
     planet = Planet.named(crs) if crs else found
     if not planet.is_known and body:
         planet = Planet.named(f"IAU_2015:{BODIES[body][0]}10")
@@ -219,30 +255,29 @@ def settle_planet(
         if no_crs:
             return planet
         raise GeoError(f"{source}: has no coordinate system", _HINT)
-    _refuse_other_kinds(planet, source)
+    _refuse_other_kinds(planet, source, remedy)
     if body and planet.body != body:
         raise GeoError(
             f"{source}: its coordinate system is of {planet.body} (radius {planet.radius:.0f} m), "
             f"not of {body}",
-            "Name the right one by --crs.",
+            f"Correct --body, or {remedy}.",
         )
     if planet.body == EARTH and body != EARTH:
         raise GeoError(
             f"{source}: its coordinate system is of the Earth ({planet.crs.name})",
-            "Planetary images are often labeled so by mistake: name the right one by --crs, or "
-            "say --body earth.",
+            f"Planetary images are often labeled so by mistake: {remedy}, or say --body earth.",
         )
     return planet
 
 
-def _refuse_other_kinds(planet: Planet, source: str) -> None:
+def _refuse_other_kinds(planet: Planet, source: str, remedy: str) -> None:
     crs = planet.crs
-    if not (crs.is_geographic or crs.is_projected):
+    if not (planet.in_degrees or crs.is_projected):
         raise GeoError(f"{source}: {crs.name} is neither projected nor geographic", _HINT)
     axes = [*crs.axis_info, *crs.geodetic_crs.axis_info]
     if any(axis.direction == "west" for axis in axes):
         raise GeoError(
             f"{source}: longitudes of {crs.name} count to the west, which programs read in "
             "different ways",
-            "Warp it to a system that counts east, such as IAU_2015:49910, or name that by --crs.",
+            f"Warp it to a system that counts east, such as IAU_2015:49910, or {remedy}.",
         )

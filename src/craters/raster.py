@@ -1,10 +1,9 @@
 """Images of a body, read a rectangle at a time: 8-bit pixels, gaps, place. Knows no networks.
 
-A pixel is missing where the file's mask says so, or where it is no finite number. Gaps among the
-missing pixels (see `gaps`) are filled with `FILL`, the mean brightness of training patches, and so
-is what is outside of the image. Specks, a few missing pixels, are deep shadow in most mosaics,
-hence data: where the stored value is at or below the dark end of the scaling they become 0, else
-`FILL`.
+Which pixels are missing is told by `masks`. Gaps among the missing pixels (see `gaps`) are filled
+with `FILL`, the mean brightness of training patches, and so is what is outside of the image.
+Specks, a few missing pixels, are deep shadow in most mosaics, hence data: where the stored value is
+at or below the dark end of the scaling they become 0, else `FILL`.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ import numpy as np
 
 from craters.errors import ConfigError, DataError, GeoError
 from craters.gaps import find_gaps
+from craters.masks import alpha_band, no_values, read_missing
 from craters.planet import NO_PLANET, Planet, settle_planet
 
 FILL = 125  # 0.49 * 255, where the networks' scaling has its zero
 MEAN, SPREAD = 0.49 * 255, 0.157 * 255  # brightness of training patches, and its deviation
-SUFFIXES = (".tif", ".tiff", ".vrt", ".cub", ".lbl", ".xml", ".img", ".jp2", ".png", ".jpg")
 
 _LOW, _HIGH = MEAN - 2.326 * SPREAD, MEAN + 2.326 * SPREAD  # of the 1st and 99th percentile
 _SAME = 0.03  # share by which resolutions may differ unnoticed
@@ -142,51 +141,6 @@ class ReadOptions:
             raise ConfigError(f"scale is {self.scale}, expected LOW,HIGH with LOW below HIGH")
 
 
-def find_images(paths: list[Path]) -> list[tuple[str, str]]:
-    """List images as path and name; folders stand for the images in them, in order.
-
-    Raises
-    ------
-    DataError
-        When something is absent, or a folder holds no image.
-    """
-    found: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            inside = _images_in(path)
-            if not inside:
-                raise DataError(f"{path}: holds no image ({', '.join(SUFFIXES)})")
-            found += inside
-        elif path.exists() or ":" in str(path):  # the second is GDAL's way to name a part
-            found.append(path)
-        else:
-            raise DataError(f"{path}: no such image")
-    names: dict[str, int] = {}
-    listed = []
-    for path in found:
-        names[path.stem] = count = names.get(path.stem, 0) + 1
-        listed.append((str(path), path.stem if count == 1 else f"{path.stem}-{count}"))
-    return listed
-
-
-def _images_in(folder: Path) -> list[Path]:
-    """List the images of a folder, without files that only describe or hold what another opens."""
-    found = [item for item in sorted(folder.iterdir()) if item.suffix.lower() in SUFFIXES]
-    kinds: dict[str, set[str]] = {}
-    for item in found:
-        kinds.setdefault(item.stem, set()).add(item.suffix.lower())
-
-    def is_beside(item: Path) -> bool:
-        others = kinds[item.stem] - {item.suffix.lower()}
-        if item.suffix.lower() == ".img":
-            return bool(others & {".xml", ".lbl"})  # the pixels of a PDS label
-        if item.suffix.lower() in (".xml", ".lbl"):
-            return item.name.lower().endswith(".aux.xml") or bool(others - {".img", ".xml", ".lbl"})
-        return False
-
-    return [item for item in found if not is_beside(item)]
-
-
 @contextlib.contextmanager
 def gdal_errors(path: str, doing: str = "cannot be read") -> Iterator[None]:
     """Turn what rasterio raises into a DataError that names the file."""
@@ -236,6 +190,7 @@ def describe_image(
             found, crs=options.crs, body=options.body, no_crs=options.no_crs, source=path
         )
         transform = _transform(dataset, planet, path)
+        _refuse_off_map(planet, transform, dataset, path)
         size, resolution = _pixel_size(planet, transform)
         wanted = model_resolution if options.resolution is None else options.resolution or None
         height, width, resampled = dataset.height, dataset.width, False
@@ -283,6 +238,25 @@ def _transform(
     return a, b, c, d, e, f
 
 
+def _refuse_off_map(planet: Planet, transform: tuple[float, ...], dataset: Any, path: str) -> None:
+    """Refuse an image no part of which is on the body: its numbers are of another system.
+
+    Corners alone may well be off: a map of a whole body is round in many projections.
+    """
+    if not planet.is_known:
+        return
+    a, b, c, d, e, f = transform
+    col, row = np.meshgrid(np.linspace(0, dataset.width, 5), np.linspace(0, dataset.height, 5))
+    lon, lat = planet.to_lonlat(a * col + b * row + c, d * col + e * row + f)
+    if not np.isfinite(lon + lat).any():
+        raise GeoError(
+            f"{path}: lies off the map: {planet.crs.name} has no place at the image's upper left "
+            f"corner (x = {c:.6g}, y = {f:.6g}), nor at its other corners or centre",
+            "Are its numbers degrees or metres? Correct its system or its place by gdal_edit.py "
+            "-a_srs or -a_ullr; scan and patches take another system by --crs.",
+        )
+
+
 def _pixel_size(
     planet: Planet, transform: tuple[float, ...]
 ) -> tuple[tuple[float, float], float | None]:
@@ -295,7 +269,7 @@ def _pixel_size(
 
 
 def _is_same(size: tuple[float, float], wanted: float, planet: Planet) -> bool:
-    sides = size[1:] if planet.crs.is_geographic else size
+    sides = size[1:] if planet.in_degrees else size
     return all(abs(side / wanted - 1) <= _SAME for side in sides)
 
 
@@ -307,7 +281,7 @@ def _resample(
     dataset: Any,
 ) -> tuple[tuple[float, float, float, float, float, float], int, int]:
     """Give the grid of the same area at `wanted` metres a pixel."""
-    across = wanted / (size[1] if planet.crs.is_geographic else size[0])
+    across = wanted / (size[1] if planet.in_degrees else size[0])
     down = wanted / size[1]
     a, b, c, d, e, f = transform
     height = max(1, round(dataset.height / down))
@@ -342,8 +316,8 @@ def _read_small(dataset: Any, band: int, side: int, path: str) -> tuple[np.ndarr
     height, width = (max(1, round(n / max(shrink, 1))) for n in (dataset.height, dataset.width))
     with gdal_errors(path):
         values = dataset.read(band, out_shape=(height, width))
-        missing = dataset.dataset_mask(out_shape=(height, width)) == 0
-    return values, missing | ~np.isfinite(values)
+        missing = read_missing(dataset, band, out_shape=(height, width))
+    return values, missing | no_values(values)
 
 
 def small_copy(image: Image, side: int) -> tuple[np.ndarray, np.ndarray]:
@@ -413,6 +387,10 @@ class Reader:
 
         image = self.image
         smaller = image.height <= self._dataset.height
+        several: dict[str, Any] = {}
+        nodata = self._dataset.nodatavals[image.band - 1]
+        if self._dataset.count > 1:  # else nodata of a band is averaged where another has data
+            several = {"src_nodata": nodata, "UNIFIED_SRC_NODATA": "NO"}
         with gdal_errors(image.path, "cannot be resampled"):
             return WarpedVRT(
                 self._dataset,
@@ -422,7 +400,8 @@ class Reader:
                 height=image.height,
                 width=image.width,
                 resampling=Resampling.average if smaller else Resampling.bilinear,
-                add_alpha=self._dataset.nodata is None,
+                add_alpha=nodata is None and not alpha_band(self._dataset),
+                **several,
             )
 
     def close(self) -> None:
@@ -473,9 +452,9 @@ class Reader:
             if self._plain_nodata:
                 missing = values == np.float64(self._dataset.nodata)
             else:
-                missing = self._view.dataset_mask(window=window) == 0
+                missing = read_missing(self._view, self.image.band, window)
         if values.dtype.kind == "f":
-            missing |= ~np.isfinite(values)
+            missing |= no_values(values)
         return values, missing
 
 

@@ -21,6 +21,7 @@ import numpy as np
 
 from craters.errors import DataError
 from craters.labels_merge import DRAWN, SCAN
+from craters.masks import no_values, read_missing
 from craters.patches import UNLABELED
 from craters.planet import BODIES
 from craters.raster import (
@@ -132,7 +133,8 @@ class ScanPixels:
                 out_shape=(height, width),
                 resampling=Resampling.average,
             )
-            missing = dataset.dataset_mask(window=window, out_shape=(height, width)) == 0
+            missing = read_missing(dataset, image.band, window, (height, width))
+        missing |= no_values(stored)
         pixels = to_bytes(stored, image.scale)
         return np.where(missing & (stored > image.scale[0]), np.uint8(FILL), pixels)
 

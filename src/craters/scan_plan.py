@@ -16,7 +16,8 @@ from craters._version import __version__
 from craters.classifier import Classifier
 from craters.detections import MergeRule, merge_rule
 from craters.errors import ConfigError, GeoError
-from craters.raster import Image, Reader, ReadOptions, describe_image, find_images
+from craters.image_files import find_images
+from craters.raster import Image, Reader, ReadOptions, describe_image
 from craters.scan_grid import Blocks, Grid, plan_blocks
 from craters.scan_predict import DEVICES, PRECISIONS, Engine, choose_stride, scan_block
 from craters.scan_work import LOCAL

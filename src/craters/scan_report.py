@@ -133,6 +133,18 @@ def unlike_training(
     return [f"{image.name} may be unlike the training imagery: {text}." for text in found]
 
 
+def without_value(row: dict[str, Any]) -> list[str]:
+    """Say in plain words that no window of an image has a value, where none failed."""
+    if row["windows_with_value"] or row["failed_blocks"]:
+        return []
+    if row["brightness"]["mean"] is None:
+        return [f"{row['name']}: every pixel is missing; is nodata right?"]
+    return [
+        f"{row['name']}: no window has a value, because too many pixels are missing in each "
+        "(--max-gap); is nodata right?"
+    ]
+
+
 def html_report(
     summary: dict[str, Any],
     looks: list[Look],
