@@ -30,7 +30,7 @@ TOLERANCE = 1e-4  # of probabilities, between the contenders
 _PEERS = FOLDER / "peers"
 _PLACE = WORK / NAME
 _CODE = (
-    "classifier", "detections", "gaps", "geo_files", "onnx_graph", "raster", "scan",
+    "classifier", "detections", "gaps", "geo_files", "masks", "onnx_graph", "raster", "scan",
     "scan_grid", "scan_output", "scan_plan", "scan_predict", "scan_report", "scan_result",
     "scan_store", "scan_work",
 )  # fmt: skip

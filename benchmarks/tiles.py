@@ -38,7 +38,7 @@ _LABELED = ("Xtrain1", "Ytrain1", "groups_train")
 _POOL = ("Xtrain1_extra", "groups_extra")
 _TRAINING = ("augment", "distill", "networks", "patches", "recipes", "splits", "train")
 _SCANNING = (
-    "catalogue", "detections", "gaps", "match", "raster", "scan_grid", "scan_output",
+    "catalogue", "detections", "gaps", "masks", "match", "raster", "scan_grid", "scan_output",
     "scan_predict",
 )  # fmt: skip
 
