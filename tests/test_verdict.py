@@ -88,6 +88,8 @@ def test_the_choice_is_the_product_of_two_normal_measurements() -> None:
 def test_few_labels_can_only_veto_and_many_decide() -> None:
     assert choose([made("fixmatch", -0.01, 0.12)], 50).method == "fixmatch"
     assert choose([made("fixmatch", -0.30, 0.12)], 50).method == "supervised"
+    assert choose([made("fixmatch", 0.02, 0.08, 100)], 100).method == "supervised"
+    assert choose([made("fixmatch", 0.10, 0.04, 100)], 100).method == "fixmatch"
     name = verdict.candidates(3000)[0]
     assert choose([made(name, 0.03, 0.005, 3000)], 3000).method == name
     kept = choose([made(name, -0.03, 0.005, 3000)], 3000)
@@ -97,6 +99,6 @@ def test_few_labels_can_only_veto_and_many_decide() -> None:
 
 
 def test_every_number_of_labels_has_a_prior_with_a_spread() -> None:
-    for n in (4, 50, 150, 151, 500, 501, 10**6):
+    for n in (4, 50, 75, 76, 150, 151, 500, 501, 10**6):
         assert all(spread > 0 for _, spread in verdict.prior_of(n).values())
         assert verdict.candidates(n)
