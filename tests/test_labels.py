@@ -47,12 +47,6 @@ def patch(number: int, **facts) -> Patch:
     return Patch(f"p:{number}", pixels, "p.npy", **facts)
 
 
-def tally_of(store: LabelStore) -> Tally:
-    tally = Tally()
-    tally.catch_up(store)
-    return tally
-
-
 @pytest.fixture
 def store(tmp_path: Path) -> LabelStore:
     with LabelStore(tmp_path / "labels.sqlite", seed=7) as found:
@@ -91,13 +85,13 @@ def test_undo_is_an_entry_and_brings_the_answer_before_back(store: LabelStore) -
     store.add("Ann", [Answer(patch(1), CRATER), Answer(patch(2), CRATER)])
     undone = store.undo("Ann")
     assert [one.undoes for one in undone] == [2, 3]
-    tally = tally_of(store)
+    tally = Tally.of(store)
     assert tally.answer_of("p:1", "Ann").answer == NOT
     assert tally.answer_of("p:2", "Ann") is None
     assert store.undo("Ann")[0].undoes == 1
     assert store.undo("Ann") == []
     assert len(store.entries()) == 6
-    assert tally_of(store).answered() == []
+    assert Tally.of(store).answered() == []
 
 
 def test_a_request_repeated_under_its_key_is_done_once(store: LabelStore) -> None:
@@ -172,7 +166,7 @@ def test_many_threads_and_stores_lose_nothing(tmp_path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    tally = tally_of(shared)
+    tally = Tally.of(shared)
     assert {tally.standing[f"r{n}"] for n in range(6)} == {15}
     assert [entry.entry for entry in shared.entries()] == list(range(1, 91))
     shared.close()
@@ -222,7 +216,7 @@ def test_the_tally_is_what_a_simple_model_says(tmp_path_factory, steps) -> None:
                 store.add(who, [Answer(patch(number), word)])
                 stacks[who].append((number, word))
             running.catch_up(store)
-        fresh = tally_of(store)
+        fresh = Tally.of(store)
     expected: dict[str, dict[str, str]] = {}
     for who, stack in stacks.items():
         for number, word in stack:
@@ -268,7 +262,7 @@ def test_agreement_of_a_known_pair(store: LabelStore) -> None:
         store.add("Ann", [Answer(patch(number), ann)])
         store.add("Bo", [Answer(patch(number), bo)])
     store.add("Cy", [Answer(patch(0), CRATER)])
-    pairs = {(one.first, one.second): one for one in agreements(tally_of(store))}
+    pairs = {(one.first, one.second): one for one in agreements(Tally.of(store))}
     found = pairs["Ann", "Bo"]
     assert (found.n, found.agreement, found.unsure) == (50, 0.7, 1)
     assert found.kappa == pytest.approx(0.4)
@@ -452,7 +446,7 @@ def test_export_is_the_original_layout_and_import_brings_it_back(
         table = tmp_path / "OUT" / "answers.csv"
         assert import_labels(copy, table, by_id.__getitem__) == 7
         assert import_labels(copy, table, by_id.__getitem__) == 0
-        ours, theirs = tally_of(store), tally_of(copy)
+        ours, theirs = Tally.of(store), Tally.of(copy)
         for name in ours.answered():
             assert {w: v.answer for w, v in ours.votes(name).items()} == {
                 w: v.answer for w, v in theirs.votes(name).items()
@@ -477,7 +471,7 @@ def test_a_copy_of_before_takes_back_no_correction(tmp_path: Path, store: LabelS
     says(3, NOT, 5)
     store.undo("Ann")
     assert import_labels(store, table, patches.__getitem__) == 0
-    assert tally_of(store).consensus_labels() == {"p:0": 1, "p:1": 0, "p:2": 1}
+    assert Tally.of(store).consensus_labels() == {"p:0": 1, "p:1": 0, "p:2": 1}
     other = tmp_path / "other.csv"
     other.write_text(
         "id,answer,reviewer,at\n"
@@ -490,7 +484,7 @@ def test_a_copy_of_before_takes_back_no_correction(tmp_path: Path, store: LabelS
     answers = read_answers(other, patches.__getitem__)
     assert add_answers(store, answers) == (4, 1)
     assert add_answers(store, answers) == (0, 1)
-    votes = {name: tally_of(store).votes(name)["Ann"].answer for name in patches}
+    votes = {name: Tally.of(store).votes(name)["Ann"].answer for name in patches}
     assert votes == {"p:0": CRATER, "p:1": CRATER, "p:2": NOT, "p:3": CRATER}
 
 

@@ -60,8 +60,7 @@ def export_labels(store: LabelStore, out: Path, *, least: int = 1) -> dict[str, 
     """
     if out.exists():
         raise ExistsError(f"{out}: exists already", "Name a new folder.")
-    tally = Tally()
-    tally.catch_up(store)
+    tally = Tally.of(store)
     known = store.patches()
     labels = tally.consensus_labels(least=least)
     kept = [known[name] for name in sorted(labels)]
@@ -200,8 +199,7 @@ def add_answers(store: LabelStore, answers: dict[tuple[str, str], Answer]) -> tu
     DataError
         When a patch is not as it was labeled.
     """
-    tally = Tally()
-    tally.catch_up(store)
+    tally = Tally.of(store)
     had = {
         (entry.patch, entry.reviewer, entry.answer, entry.at)
         for entry in tally.entries.values()
@@ -256,8 +254,7 @@ def _read_answer(row: dict[str, str], find_patch: Callable[[str], Patch], where:
 
 def agreement_summary(store: LabelStore) -> dict[str, Any]:
     """Compare all pairs of reviewers, and list the patches they disagree about."""
-    tally = Tally()
-    tally.catch_up(store)
+    tally = Tally.of(store)
     pairs = []
     for one in agreements(tally):
         row = dataclasses.asdict(one)

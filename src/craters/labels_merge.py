@@ -122,8 +122,7 @@ def merge_labels(
     DataError
         When a patch is not as it was labeled.
     """
-    tally = Tally()
-    tally.catch_up(store)
+    tally = Tally.of(store)
     known, seed = store.patches(), store.seed
     labels = tally.consensus_labels(least=least)
     places = {
@@ -137,6 +136,7 @@ def merge_labels(
     moved: list[tuple[int, int]] = []
     others: list[tuple[Patch, int]] = []
     measured = [known[name] for name in tally.answered() if known[name].part == DRAWN]
+    beside = {name for name, near in zip(labels, overlap(labels, measured), strict=True) if near}
     for name, label in sorted(labels.items()):
         patch = known[name]
         part, row = places.get(name, ("", -1))
@@ -144,7 +144,7 @@ def merge_labels(
             _check_same(store, data.sets[part], row, patch)
         if in_random_part(seed, name, patch.part, patch.given):
             counts["held_out"] += 1
-        elif patch.part == SCAN and overlap([name], measured)[0]:
+        elif patch.part == SCAN and name in beside:
             counts["overlapping"] += 1
         elif part == TEST:
             counts["of_test"] += 1
@@ -315,8 +315,7 @@ def write_snapshot(
     order = random_order(data.pool, store.seed) if order is None else order
     merged, counts = merge_labels(store, data, least=least, order=order)
     check_two_classes(merged.train, 1)
-    tally, known = Tally(), store.patches()
-    tally.catch_up(store)
+    tally, known = Tally.of(store), store.patches()
     start = answered_start(order, tally, least=least)
     held = [(known[name], label) for _, name, label in start]
     folder.mkdir(parents=True)

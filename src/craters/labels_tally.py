@@ -34,6 +34,13 @@ class Tally:
         self.standing: Counter[str] = Counter()  # patches with an answer that counts, by reviewer
         self._standing: dict[str, dict[str, list[Entry]]] = {}
 
+    @classmethod
+    def of(cls, store: LabelStore) -> Tally:
+        """Tally all that a store holds now."""
+        tally = cls()
+        tally.catch_up(store)
+        return tally
+
     def catch_up(self, store: LabelStore) -> int:
         """Take in what was stored since the last call, by any process; return how much."""
         return self.take(store.entries(self.last))
