@@ -82,7 +82,8 @@ class RunConfig:
         Metres a pixel, stored with the model.
     labels : Path or None
         Label store of `craters review`: its consensus takes the place of the labels in `data`, and
-        gives unlabeled patches theirs.
+        gives unlabeled patches theirs. Its random part, a tenth of the pool, is left out of the
+        run, of the predictions, too: it measures.
     """
 
     data: Path
