@@ -40,7 +40,8 @@ def recipe():
 def test_alignment_keeps_order_and_moves_the_odds_alike(values: list[float], share: float) -> None:
     probability = torch.tensor(values, dtype=torch.float64)
     aligned = align(probability, share)
-    assert torch.equal(torch.argsort(probability, stable=True), torch.argsort(aligned, stable=True))
+    in_order = aligned[torch.argsort(probability)]
+    assert (in_order.diff() >= -1e-12).all()  # as good as equal ones may change places
     moved = torch.logit(aligned) - torch.logit(probability)
     expected = np.log(share / (1 - share)) - float(torch.logit(probability.mean()))
     assert torch.allclose(moved, torch.full_like(moved, expected), atol=1e-6)
@@ -55,9 +56,9 @@ def test_the_loss_is_that_of_the_paper_with_the_labels_class_weights() -> None:
     network = Brightness()
     loss, correct = objective(network, images, labels, np.random.default_rng(1))
     weak, seen = network.seen
-    assert (weak.shape, seen.shape) == ((16, 48, 48), (8 + 16, 48, 48))
+    assert (weak.shape, seen.shape) == ((24, 48, 48), (8 + 24, 48, 48))
     theirs = network.scale * (weak.mean((1, 2)) - 0.5)
-    ours, changed = (network.scale * (seen.mean((1, 2)) - 0.5)).split([8, 16])
+    ours, changed = (network.scale * (seen.mean((1, 2)) - 0.5)).split([8, 24])
     smooth = torch.from_numpy(labels.astype(np.float32)) * 0.9 + 0.05
     expected = functional.binary_cross_entropy_with_logits(ours, smooth)
     aligned = align(torch.sigmoid(theirs), 0.25)

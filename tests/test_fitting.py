@@ -11,7 +11,7 @@ import torch
 
 from craters import fitting, recipes
 from craters.distill import TEACHERS
-from craters.fitting import NoStore, Part, Silence, Trainer
+from craters.fitting import NoStore, Part, Silence, Trainer, Unlabeled
 from craters.networks import EnsembleNet
 from craters.patches import make_patch_set
 from craters.pseudo_label import human_only
@@ -26,7 +26,7 @@ SYMMETRY = ("identity", "up-down")
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two epochs of each recipe; settings travel to other processes by value."""
-    for name in ("modern_recipe", "distillation_recipe"):
+    for name in ("modern_recipe", "agreement_recipe", "distillation_recipe"):
         recipe = getattr(recipes, name)
         monkeypatch.setattr(
             fitting, name,
@@ -90,6 +90,30 @@ def test_side_by_side_equals_one_after_another_bit_for_bit(network: str, members
         other = found[2][1].states[key]
         assert state.history == other.history
         assert all(torch.equal(state.weights[name], other.weights[name]) for name in state.weights)
+
+
+@pytest.mark.parametrize("network", ["compact", "dense"])
+def test_labels_and_agreement_are_learned_in_smaller_and_more_steps(
+    monkeypatch: pytest.MonkeyPatch, network: str
+) -> None:
+    for name in ("modern_recipe", "agreement_recipe", "distillation_recipe"):
+        monkeypatch.setattr(fitting, name, getattr(recipes, name))
+    plain = parts()[1]  # of 60 labels
+    agreeing = dataclasses.replace(plain, unlabeled=Unlabeled("fixmatch", plain.train.images))
+    epochs = [trainer(network, 1).planned_epochs(part) for part in (plain, agreeing)]
+    if network == "compact":  # one step an epoch
+        assert epochs == [400, 700]
+    else:  # its three teachers learn so; it learns their answers by one recipe
+        assert epochs[1] - epochs[0] == TEACHERS * (700 - 400)
+
+
+def test_the_recipe_of_agreement_takes_700_steps_or_more() -> None:
+    for n, steps in ((20, 700), (50, 700), (100, 702), (250, 700), (3000, 40 * 93)):
+        recipe, plain = recipes.agreement_recipe(n, 48), recipes.modern_recipe(n, 48)
+        assert recipe.batch_size == min(32, n)
+        assert recipe.epochs * (n // recipe.batch_size) == steps
+        alike = {"batch_size": plain.batch_size, "epochs": plain.epochs}
+        assert dataclasses.replace(recipe, **alike) == plain
 
 
 def test_a_dense_network_has_teachers_of_its_own_labels() -> None:

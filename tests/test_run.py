@@ -325,7 +325,7 @@ def test_kills_of_trainings_side_by_side(tmp_path: Path) -> None:
 def test_a_dense_run_leaves_a_model_that_scans(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("modern_recipe", "distillation_recipe"):
+    for name in ("modern_recipe", "agreement_recipe", "distillation_recipe"):
         recipe = getattr(recipes, name)
         monkeypatch.setattr(
             fitting, name,

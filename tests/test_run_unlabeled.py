@@ -27,7 +27,7 @@ from .conftest import write_job
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("modern_recipe", "distillation_recipe"):
+    for name in ("modern_recipe", "agreement_recipe", "distillation_recipe"):
         recipe = getattr(fitting, name)
         monkeypatch.setattr(
             fitting, name,

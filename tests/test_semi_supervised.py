@@ -88,9 +88,19 @@ def test_the_pools_share_is_estimated_and_handed_to_fixmatch(sets) -> None:
     found = learn("fixmatch", labeled, pool, FakeTrainer())
     assert abs(found.share.share - truth.mean()) < 0.03
     assert found.share.low < truth.mean() < found.share.high
-    assert found.unlabeled.pool_share == found.share.share
+    assert found.unlabeled.pool_share == max(found.share.share, 0.1)
     assert found.unlabeled.labeled_share == pytest.approx(labeled.labels.mean())
     assert found.labeled.origin.tolist() == ["human"] * 200
+
+
+@pytest.mark.parametrize(("truth", "aligned_to"), [(0, 0.1), (1, 0.9)])
+def test_a_pool_of_one_class_is_aligned_as_if_a_tenth_were_of_the_other(
+    sets, truth: int, aligned_to: float
+) -> None:
+    pool = make_patch_set(patches_of(np.full(400, truth), 3))
+    found = learn("fixmatch", sets[0], pool, FakeTrainer())
+    assert abs(found.share.share - truth) < 0.03
+    assert found.unlabeled.pool_share == pytest.approx(aligned_to)
 
 
 def test_a_pool_patch_that_several_folds_answer_for_is_one_patch_of_the_share(sets) -> None:

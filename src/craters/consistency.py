@@ -48,7 +48,7 @@ class FixMatch:
     pool_share: float
     labeled_share: float
     confidence_threshold: float = 0.95
-    unlabeled_ratio: int = 2
+    unlabeled_ratio: int = 3
     unlabeled_weight: float = 1.0
 
     def __call__(

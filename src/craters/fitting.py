@@ -14,7 +14,13 @@ from craters.distill import TEACHERS, Distillation, Weights, build_teacher
 from craters.networks import EnsembleNet, Network
 from craters.parallel import Task, Tell, run_tasks
 from craters.pseudo_label import TrainingSet
-from craters.recipes import TrainConfig, derive_seed, distillation_recipe, modern_recipe
+from craters.recipes import (
+    TrainConfig,
+    agreement_recipe,
+    derive_seed,
+    distillation_recipe,
+    modern_recipe,
+)
 from craters.settings import RunConfig, usable_threads
 from craters.train import Examples, Objective, TrainState, build_network, fit
 
@@ -325,7 +331,8 @@ class Trainer:
     def _teacher_fitting(self, part: Part, number: int) -> Fitting:
         seed = derive_seed(self.config.seed, _TEACHING + part.purpose, number)
         images = part.train.images
-        recipe = modern_recipe(len(images), images.shape[1], seed=seed, symmetry=self.symmetry)
+        make = modern_recipe if _agreement(part) is None else agreement_recipe
+        recipe = make(len(images), images.shape[1], seed=seed, symmetry=self.symmetry)
         return dataclasses.replace(
             self._fitting(part, number, ()),
             key=_key(f"{part.name}-teacher", number),
@@ -364,7 +371,9 @@ class Trainer:
                 batch_size=config.batch_size,
                 seed=seed,
             )
-        make = distillation_recipe if self._is_taught(part) else modern_recipe
+        make = modern_recipe if _agreement(part) is None else agreement_recipe
+        if self._is_taught(part):
+            make = distillation_recipe
         side = part.train.images.shape[1]
         return self._in_epochs(make(len(part.train), side, seed=seed, symmetry=self.symmetry))
 

@@ -46,7 +46,8 @@ MOST_POOL = 20_000  # unlabeled patches that are learned from: bounds time and m
 
 _PURPOSES = {SUPERVISED: 10, "fixmatch": 20, "distillation": 30, "self-training": 40}
 _POOL_DRAW, _PSEUDO_DRAW = 90, 91
-_LEAST_SHARE = 0.01  # of a class in the pool, where a share is divided by
+_LEAST_SHARE = 0.01  # of a class in the pool, where odds are multiplied by a share
+_LEAST_ALIGNED = 0.1  # of FixMatch: with less, a few sure answers outweigh all others
 
 
 @dataclasses.dataclass(frozen=True)
@@ -246,9 +247,8 @@ class _Where:
                     f"{self.pool.source}: every unlabeled patch is of a fold's held-out places",
                     "Give unlabeled patches of other places, or choose --method supervised.",
                 )
-            return Unlabeled(
-                "fixmatch", self.pool.images[rows], _bounded(share.share), self.labeled_share
-            )
+            pool_share = _bounded(share.share, _LEAST_ALIGNED)
+            return Unlabeled("fixmatch", self.pool.images[rows], pool_share, self.labeled_share)
         return None
 
 
@@ -267,8 +267,8 @@ def candidates(count: int, seed: int) -> np.ndarray:
     return np.sort(random.choice(count, MOST_POOL, replace=False))
 
 
-def _bounded(share: float) -> float:
-    return min(max(share, _LEAST_SHARE), 1 - _LEAST_SHARE)
+def _bounded(share: float, least: float = _LEAST_SHARE) -> float:
+    return min(max(share, least), 1 - least)
 
 
 def _cross_fit(method: str, where: _Where, parts: Sequence[Part]) -> CrossFit:
