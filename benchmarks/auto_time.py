@@ -59,9 +59,9 @@ def run(bench: Bench, say: Callable[[str], None]) -> Row | None:
 def measure(bench: Bench, labels: int | None, method: str, number: int) -> Row:
     """Run the whole command, from the start of the process to the report."""
     place = WORK / NAME
+    shutil.rmtree(place, ignore_errors=True)  # with what an interrupted call left
     data = bench.data if labels is None else _draw(bench.data, labels, number, place / "DATA")
     out = place / "RUN"
-    shutil.rmtree(out, ignore_errors=True)
     craters = str(Path(sys.executable).with_name("craters"))
     command = [craters, "run", "--data", str(data), "--out", str(out)]
     command += ["--method", method, "--network", "compact", "--seed", str(number)]
