@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
 
 import numpy as np
@@ -331,7 +331,7 @@ class Trainer:
     def _teacher_fitting(self, part: Part, number: int) -> Fitting:
         seed = derive_seed(self.config.seed, _TEACHING + part.purpose, number)
         images = part.train.images
-        make = modern_recipe if _agreement(part) is None else agreement_recipe
+        make = _own_recipe(part)
         recipe = make(len(images), images.shape[1], seed=seed, symmetry=self.symmetry)
         return dataclasses.replace(
             self._fitting(part, number, ()),
@@ -371,15 +371,18 @@ class Trainer:
                 batch_size=config.batch_size,
                 seed=seed,
             )
-        make = modern_recipe if _agreement(part) is None else agreement_recipe
-        if self._is_taught(part):
-            make = distillation_recipe
+        make = distillation_recipe if self._is_taught(part) else _own_recipe(part)
         side = part.train.images.shape[1]
         return self._in_epochs(make(len(part.train), side, seed=seed, symmetry=self.symmetry))
 
     def _in_epochs(self, recipe: TrainConfig) -> TrainConfig:
         """Take as many epochs as are asked for, or the recipe's own."""
         return dataclasses.replace(recipe, epochs=self.config.epochs or recipe.epochs)
+
+
+def _own_recipe(part: Part) -> Callable[..., TrainConfig]:
+    """Choose the recipe of a network that learns from labels itself, not from teachers."""
+    return modern_recipe if _agreement(part) is None else agreement_recipe
 
 
 def _agreement(part: Part) -> Unlabeled | None:

@@ -19,8 +19,8 @@ LEVEL = 0.95
 SURE_ENOUGH = 0.9  # least probability of a gain for which `auto` leaves `supervised`
 
 # What a method gains over `supervised` in macro F1, before anything is tried: mean and standard
-# deviation, by the most labels that the row is for. From the benchmark of three data sets, a little
-# cautious (docs/unlabeled.md); the spread is over draws, pools and data sets.
+# deviation, by the most labels that the row is for. Up to 300 from the benchmark of three data sets
+# (docs/unlabeled.md), beyond judgements; the spread is over draws, pools and data sets.
 PRIORS: tuple[tuple[float, dict[str, tuple[float, float]]], ...] = (
     (75, {"fixmatch": (0.04, 0.025)}),
     (300, {"fixmatch": (0.01, 0.02)}),
