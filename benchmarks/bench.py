@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import audit
+import auto_choice
 import auto_time
 import charts
 import cold_predict
@@ -33,8 +34,8 @@ import tiles
 import unlabeled
 
 _MODULES = (
-    audit, auto_time, cold_predict, designs, floor, folds, growth, installed, job, keras_parity,
-    nanedi, original_job_time, region_cv, review, scan, share, tiles, unlabeled,
+    audit, auto_choice, auto_time, cold_predict, designs, floor, folds, growth, installed, job,
+    keras_parity, nanedi, original_job_time, region_cv, review, scan, share, tiles, unlabeled,
 )  # fmt: skip
 BENCHMARKS = {module.NAME: module for module in _MODULES}
 

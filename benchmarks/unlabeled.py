@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +41,7 @@ def run(bench: Bench, say: Callable[[str], None]) -> Row | None:
         return harness.tell_stored(NAME, say)
     from unlabeled_cells import train_cell
 
-    keys = {cell: _key(bench, cell) for cell in cells(min(DRAWS, bench.seeds))}
+    keys = {cell: key_of(bench, cell) for cell in cells(min(DRAWS, bench.seeds))}
     return harness.train_missing(bench, NAME, keys, train_cell, say, _result)
 
 
@@ -56,11 +56,14 @@ def cells(draws: int) -> list[tuple[str, int | str, str, int]]:
     ]
 
 
-def _key(bench: Bench, cell: tuple[str, int | str, str, int]) -> Row:
+def key_of(
+    bench: Bench, cell: tuple[str, int | str, str, int], more_code: Sequence[Path] = ()
+) -> Row:
+    """Say what a cell's row depends on."""
     data, labels, method, draw = cell
     code = [path for path in harness.package_modules() if path.stem in _MODULES]
     here = ["unlabeled_cells.py", *(["unlabeled_ideas.py"] if method in IDEAS else [])]
-    code += [Path(__file__).with_name(name) for name in here]
+    code += [*(Path(__file__).with_name(name) for name in here), *more_code]
     settings: Row = {"data": data, "labels": labels}
     if data.startswith("nanedi"):
         settings["sha256"] = files.sha256_of(region_file(bench.data, data))
@@ -84,7 +87,7 @@ def _result(rows: dict[tuple[str, int | str, str, int], Row]) -> Row:
                 base = method == "supervised"
                 contenders.append(harness.contender(label, found, ("macro_f1",), baseline=base))
         for method in methods:
-            found = _difference(
+            found = difference(
                 _of(rows, data, labels, method), _of(rows, data, labels, "supervised")
             )
             if found is not None:
@@ -125,7 +128,7 @@ def _of(rows: dict, data: str, labels: int | str, method: str) -> dict[int, Row]
     return {cell[3]: row for cell, row in rows.items() if cell[:3] == (data, labels, method)}
 
 
-def _difference(ours: dict[int, Row], theirs: dict[int, Row]) -> Row | None:
+def difference(ours: dict[int, Row], theirs: dict[int, Row]) -> Row | None:
     """Work out the paired difference in points over the draws that both have."""
     from craters.intervals import paired_difference
 

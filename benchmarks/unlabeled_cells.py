@@ -23,8 +23,7 @@ _FOLDS = 5  # of regions
 def train_cell(*, tell, data: Path, cell: tuple[str, int, str, int]) -> Row:  # noqa: ARG001
     """Train what `craters run` would keep, and measure it where nothing was trained on."""
     name, labels, method, draw = cell
-    take = _nanedi if name.startswith("nanedi") else _themis
-    labeled, pool, images, truth, true_share = take(data, name, labels, draw)
+    labeled, pool, images, truth, true_share = draw_cell(data, name, labels, draw)
     kept_method = "fixmatch" if method in IDEAS else method
     config = RunConfig(data, data, method=kept_method, network="compact", seed=draw, threads=1)
     by_idea = in_place_of_fixmatch(method) if method in IDEAS else contextlib.nullcontext()
@@ -45,12 +44,17 @@ def train_cell(*, tell, data: Path, cell: tuple[str, int, str, int]) -> Row:  # 
     return row | ({"share": shares[0]} if shares else {})
 
 
-def _themis(
-    data: Path,
-    name: str,  # noqa: ARG001
-    labels: int,
-    draw: int,
-) -> tuple[PatchSet, PatchSet, np.ndarray, np.ndarray, float | None]:
+Drawn = tuple[PatchSet, PatchSet, np.ndarray, np.ndarray, float | None]
+
+
+def draw_cell(data: Path, name: str, labels: int | str, draw: int) -> Drawn:
+    """Return labels, pool, images and truth of the held-out places, the pool's share of craters."""
+    if name.startswith("nanedi"):
+        return _nanedi(data, name, labels, draw)
+    return _themis(data, labels, draw)
+
+
+def _themis(data: Path, labels: int | str, draw: int) -> Drawn:
     """Hold out one of five folds of regions; the truth of the pool is not known."""
     sets = compare_cells.read_compare_data(data)
     fold = compare_cells.draw_folds(sets, "region", _FOLDS).folds[draw % _FOLDS]
@@ -60,9 +64,7 @@ def _themis(
     return labeled, pool, np.asarray(test.images), test.labels, None
 
 
-def _nanedi(
-    data: Path, name: str, labels: int, draw: int
-) -> tuple[PatchSet, PatchSet, np.ndarray, np.ndarray, float | None]:
+def _nanedi(data: Path, name: str, labels: int | str, draw: int) -> Drawn:
     """Hold out one official fold; the labels that were not drawn are hidden."""
     found = kfold.read_fold_set(region_file(data, name))
     number = found.numbers[draw % len(found.numbers)]

@@ -283,7 +283,7 @@ def kill_and_resume(data: Path, root: Path, kills: int, options: list[str]) -> l
         if out.exists():
             break
     process = start(data, out, options)
-    _, errors = process.communicate(timeout=300)
+    _, errors = process.communicate(timeout=1200)  # a busy machine is no fault
     assert process.returncode == 0, errors
     return reached
 
@@ -291,7 +291,7 @@ def kill_and_resume(data: Path, root: Path, kills: int, options: list[str]) -> l
 def check_kills(tmp_path: Path, kills: int, options: list[str], n: int = 400) -> None:
     data = write_job(tmp_path / "DATA", n=n)
     process = start(data, tmp_path / "whole", options)
-    _, errors = process.communicate(timeout=300)
+    _, errors = process.communicate(timeout=1200)  # a busy machine is no fault
     assert process.returncode == 0, errors
     reached = kill_and_resume(data, tmp_path, kills, options)
     assert reached[0] >= 1, "the first kill came before the first epoch"
