@@ -186,19 +186,18 @@ def test_once_every_patch_is_labeled_there_is_no_pool_and_a_run_all_the_same(
     assert run_phases(read_job_data(data), config).learned.method == "supervised"
 
 
-def test_auto_that_abstains_keeps_the_network_of_supervised(
-    data: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("least_chance", "method"), [(1.1, "supervised"), (0.0, "fixmatch")])
+def test_auto_keeps_the_network_of_the_method_that_it_takes(
+    data: Path, monkeypatch: pytest.MonkeyPatch, least_chance: float, method: str
 ) -> None:
-    monkeypatch.setattr(verdict, "SURE_ENOUGH", 1.1)
-    outcome = run_job(config_for(data, "auto"))
-    assert outcome.metrics["auto"]["method"] == "supervised"
+    monkeypatch.setattr(verdict, "SURE_ENOUGH", least_chance)
+    outcome = run_job(config_for(data, "auto", epochs=2))
+    assert outcome.metrics["auto"]["method"] == method
     (name,) = outcome.metrics["tried"]
     assert name in verdict.candidates(120)
-    assert (
-        f"Method auto took <b>supervised</b>. {name} gained"
-        in (outcome.folder / "report.html").read_text()
-    )
-    plain = run_job(config_for(data, "supervised", out=data.parent / "PLAIN"))
+    report = (outcome.folder / "report.html").read_text()
+    assert f"Method auto took <b>{method}</b>. {name} gained" in report
+    plain = run_job(config_for(data, method, epochs=2, out=data.parent / "PLAIN"))
     kept = [path / "model" / "model.safetensors" for path in (outcome.folder, plain.folder)]
     assert kept[0].read_bytes() == kept[1].read_bytes()
 

@@ -23,7 +23,7 @@ SURE_ENOUGH = 0.9  # least probability of a gain for which `auto` leaves `superv
 # (docs/unlabeled.md), beyond judgements; the spread is over draws, pools and data sets.
 PRIORS: tuple[tuple[float, dict[str, tuple[float, float]]], ...] = (
     (75, {"fixmatch": (0.04, 0.025)}),
-    (300, {"fixmatch": (0.01, 0.02)}),
+    (300, {"fixmatch": (0.015, 0.02)}),
     (500, {"fixmatch": (0.0, 0.02)}),
     (math.inf, {"self-training": (0.001, 0.005)}),
 )
