@@ -167,9 +167,12 @@ def serves_a_page(words: list[str], folder: Path, environment: dict[str, str]) -
         words, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE
     ) as process:
         assert process.stdout is not None
-        line = process.stdout.readline()
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) in (0, 130)
+        try:
+            line = process.stdout.readline()
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) in (0, 130)
+        finally:
+            process.kill()  # a shell's background job may have it deaf to Ctrl-C
     assert "http://127.0.0.1:" in line, line
 
 
