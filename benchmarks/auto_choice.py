@@ -30,7 +30,7 @@ def run(bench: Bench, say: Callable[[str], None]) -> Row | None:
     """Do the missing folds; a quick call shows what is stored."""
     if not bench.full:
         return harness.tell_stored(NAME, say)
-    from auto_cells import choose_cell
+    from auto_choice_cells import choose_cell
 
     keys = {cell: key_of(bench, cell) for cell in cells(min(unlabeled.DRAWS, bench.seeds))}
     kept = trained(bench, list(keys))
@@ -46,7 +46,7 @@ def key_of(bench: Bench, cell: Cell) -> Row:
     """Say what a choice depends on: what a network of `unlabeled.py` does, and the verdict."""
     data, labels, draw = cell
     code = [path for path in harness.package_modules() if path.stem == "verdict"]
-    code.append(Path(__file__).with_name("auto_cells.py"))
+    code.append(Path(__file__).with_name("auto_choice_cells.py"))
     return unlabeled.key_of(bench, (data, labels, "auto", draw), code)
 
 
@@ -82,8 +82,9 @@ def result(rows: dict[Cell, Row], kept: dict[tuple[str, int | str, str, int], Ro
             counts = ", ".join(f"{name} {n}" for name, n in taken.most_common())
             findings.append(
                 f"{data}, {labels} labels: auto {found['mean']:+.1f} points to supervised (95 % "
-                f"{found['low']:+.1f} to {found['high']:+.1f}, n = {found['n']}; at most "
-                f"{MOST_LOST:g} below are asked for). Taken: {counts}."
+                f"{found['low']:+.1f} to {found['high']:+.1f}, n = {found['n']}, draws from "
+                f"{found['least']:+.1f} to {found['most']:+.1f}; at most {MOST_LOST:g} below are "
+                f"asked for). Taken: {counts}."
             )
     return harness.result(
         NAME,

@@ -100,7 +100,8 @@ def _result(rows: dict[tuple[str, int | str, str, int], Row]) -> Row:
                 )
                 findings.append(
                     f"{name}: {method} {found['mean']:+.1f} points to supervised "
-                    f"(95 % {found['low']:+.1f} to {found['high']:+.1f}, n = {found['n']}){auto}"
+                    f"(95 % {found['low']:+.1f} to {found['high']:+.1f}, n = {found['n']}, draws "
+                    f"from {found['least']:+.1f} to {found['most']:+.1f}){auto}"
                 )
         findings += _shares(rows, data, labels)
     return harness.result(
@@ -138,22 +139,25 @@ def difference(ours: dict[int, Row], theirs: dict[int, Row]) -> Row | None:
     pairs = [[rows[draw]["macro_f1"] for draw in both] for rows in (ours, theirs)]
     found = paired_difference(*pairs)
     points = {name: 100 * getattr(found, name) for name in ("mean", "low", "high")}
-    losses = np.minimum(np.subtract(*pairs), 0)
-    return points | {"n": len(both), "worst": 100 * float(losses.mean())}
+    each = 100 * np.subtract(*pairs)
+    ends = {"least": float(each.min()), "most": float(each.max())}
+    return points | ends | {"n": len(both), "worst": float(np.minimum(each, 0).mean())}
 
 
 def _shares(rows: dict, data: str, labels: int | str) -> list[str]:
-    """Say how far the estimated share of craters in the pool was from the truth."""
-    found = [
-        row["share"] - row["true_share"]
-        for cell, row in rows.items()
-        if cell[:2] == (data, labels) and row.get("true_share") is not None and "share" in row
-    ]
+    """Say what the pool's share of craters was estimated as, or how far that was from the truth."""
+    found = [row for cell, row in rows.items() if cell[:2] == (data, labels) and "share" in row]
     if not found:
         return []
-    errors = 100 * np.array(found)
+    about = f"{data}, {labels} labels: the pool's share of craters was estimated"
+    if any(row["true_share"] is None for row in found):
+        shares = [row["share"] for row in found]
+        return [
+            f"{about} as {min(shares):.2f} to {max(shares):.2f} (median {np.median(shares):.2f}, "
+            f"n = {len(shares)})"
+        ]
+    errors = 100 * np.array([row["share"] - row["true_share"] for row in found])
     return [
-        f"{data}, {labels} labels: the pool's share of craters was estimated "
-        f"{errors.mean():+.1f} points off on average, {np.abs(errors).mean():.1f} in absolute "
-        f"terms (n = {len(errors)})"
+        f"{about} {errors.mean():+.1f} points off on average, {np.abs(errors).mean():.1f} in "
+        f"absolute terms (n = {len(errors)})"
     ]
