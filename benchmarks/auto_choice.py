@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from statistics import NormalDist, median
 
 import harness
 import unlabeled
@@ -117,7 +118,9 @@ def result(rows: dict[Cell, Row], kept: Trained) -> Row:
                 contenders.append(
                     harness.contender(f"{name}: {label}", found, ("macro_f1",), baseline=base)
                 )
-        findings += _finding(name, ours, theirs, taken, least((data, labels), rows, kept))
+        chosen = [row for cell, row in rows.items() if cell[:2] == (data, labels)]
+        words = f" {_taken(taken)}{_folds(chosen)}" if taken else ""
+        findings += _finding(name, ours, theirs, least((data, labels), rows, kept), words)
     return harness.result(
         NAME,
         TITLE,
@@ -135,26 +138,41 @@ def result(rows: dict[Cell, Row], kept: Trained) -> Row:
     )
 
 
+def _taken(taken: Counter[str]) -> str:
+    return f"Taken: {', '.join(f'{method} {n}' for method, n in taken.most_common())}."
+
+
+def _folds(chosen: list[Row]) -> str:
+    """Say what the folds of the draws found of their candidate, and how surely."""
+    found = [one for row in chosen for one in row["folds"].values()]
+    if not found:
+        return ""
+    gains = [100 * one["difference"] for one in found]
+    reach = NormalDist().inv_cdf(0.5 + verdict.LEVEL / 2)
+    errors = [100 * (one["high"] - one["low"]) / 2 / reach for one in found]
+    return (
+        f" The folds said {min(gains):+.1f} to {max(gains):+.1f} points (median standard error "
+        f"{median(errors):.1f})."
+    )
+
+
 def _finding(
-    name: str,
-    ours: dict[int, Row],
-    theirs: dict[int, Row],
-    taken: Counter[str],
-    least: float | None,
+    name: str, ours: dict[int, Row], theirs: dict[int, Row], least: float | None, words: str
 ) -> list[str]:
     """Say what `auto` gained, or what it gained at least while draws are not chosen yet."""
     asked = f"at most {MOST_LOST:g} below are asked for"
-    counts = ", ".join(f"{method} {n}" for method, n in taken.most_common())
-    words = f" Taken: {counts}." if taken else ""
     if len(ours) == unlabeled.DRAWS and (found := unlabeled.difference(ours, theirs)) is not None:
         return [
             f"{name}: auto {found['mean']:+.1f} points to supervised (95 % {found['low']:+.1f} to "
             f"{found['high']:+.1f}, n = {found['n']}, draws from {found['least']:+.1f} to "
             f"{found['most']:+.1f}; {asked}).{words}"
         ]
-    if least is None:
-        return []
-    return [
-        f"{name}: auto at least {least:+.1f} points to supervised over {unlabeled.DRAWS} draws, of "
-        f"which {len(ours)} are chosen and the others count as the worse of both ({asked}).{words}"
-    ]
+    if least is not None:
+        return [
+            f"{name}: auto at least {least:+.1f} points to supervised over {unlabeled.DRAWS} "
+            f"draws: the folds of {len(ours)} are trained, the others count as the worse of both "
+            f"methods ({asked}).{words}"
+        ]
+    if words:  # no other method's network is trained that could be compared
+        return [f"{name}: the folds of {len(ours)} of {unlabeled.DRAWS} draws are trained.{words}"]
+    return []

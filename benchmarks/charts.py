@@ -12,6 +12,7 @@ from harness import RESULTS, ROOT
 
 GREEN = "#3f8f5f"
 FIGURES = ROOT / "docs" / "figures"
+_FEWEST_DRAWS = 5  # for a row of `unlabeled`: longer intervals would hide the others
 
 Row = dict[str, Any]
 
@@ -125,7 +126,7 @@ def tiles(result: Row) -> Any:
 
 def unlabeled(result: Row) -> Any:
     """Draw each method's paired difference to `supervised` over the label budget."""
-    found = result.get("differences", [])
+    found = [one for one in result.get("differences", []) if one["n"] >= _FEWEST_DRAWS]
     if not found:
         return None
     figure, (axes,) = new_figure(7.2, 0.42 * len(found) + 1.1)
