@@ -154,15 +154,14 @@ def _words(found: Row, base: str = "supervised") -> str:
 
 def _apart(name: str, ours: list[dict[int, Row]], theirs: list[dict[int, Row]]) -> list[str]:
     """Tell the draws that were added later from the first ones, over one or several data sets."""
-    findings = []
-    for words, numbers in (
-        (f"the first {DRAWS} draws", range(DRAWS)),
-        ("the draws added later", range(DRAWS, MORE_DRAWS)),
-    ):
-        found = _together(ours, theirs, numbers)
-        if found is not None and any(draw >= DRAWS for side in ours for draw in side):
-            findings.append(f"{name} in {words} {_words(found)}")
-    return findings
+    if all(draw < DRAWS for side in ours for draw in side):
+        return []
+    parts = {
+        f"the first {DRAWS} draws": range(DRAWS),
+        "the draws added later": range(DRAWS, MORE_DRAWS),
+    }
+    found = {words: _together(ours, theirs, numbers) for words, numbers in parts.items()}
+    return [f"{name} in {words} {_words(one)}" for words, one in found.items() if one is not None]
 
 
 def _together(
@@ -170,12 +169,15 @@ def _together(
 ) -> Row | None:
     """Work out the paired difference over some draws of several data sets."""
     sides = [
-        {(place, draw): row for place, rows in enumerate(side) for draw, row in rows.items()}
+        {
+            (place, draw): row
+            for place, rows in enumerate(side)
+            for draw, row in rows.items()
+            if draw in numbers
+        }
         for side in (ours, theirs)
     ]
-    return difference(
-        *({key: row for key, row in side.items() if key[1] in numbers} for side in sides)
-    )
+    return difference(*sides)
 
 
 def _regions_together(rows: dict) -> list[str]:
