@@ -133,7 +133,8 @@ def _result(rows: dict[tuple[str, int | str, str, int], Row]) -> Row:
             "pool is the rest of the training folds (Nanedi) or Xtrain1_extra without the held-out "
             "regions (themis48), in which about one patch in ten holds a crater. Differences are "
             "paired by draw; the interval is the t interval over draws. Where ten draws did not "
-            "settle whether 1.5 points are gained, ten more were added, and stand apart, too.",
+            "settle whether 1.5 points are gained, ten more were added when those were known: "
+            "other labels, each held-out fold once more. They stand apart, too.",
         ],
         settings={"draws": DRAWS, "network": "compact"},
         titles=_TITLES,
