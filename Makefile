@@ -11,7 +11,7 @@ help:
 	@echo "make demo       install, then train and report on data that the package makes itself"
 	@echo "make test       install, then run the tests"
 	@echo "make test-slow  the long tests"
-	@echo "make lint       style and types"
+	@echo "make lint       style, types, and the order of imports"
 	@echo "make docs       the documentation as a site, in site/; warnings are errors"
 	@echo "make bench      quick benchmarks; BENCH=full for all"
 
@@ -42,6 +42,7 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 format: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix .

@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 try:
-    from craters import terminal
-    from craters.figures import plot_image_48x48
-    from craters.settings import RunConfig
+    from craters.cli import terminal
+    from craters.evaluation import plot_image_48x48
+    from craters.training import RunConfig
 except ImportError as error:
     sys.exit(f"cnn_classifier.py: {error}. Install the package first: pip install '.[train]'")
 
@@ -60,12 +60,12 @@ def main(arguments: list[str] | None = None) -> None:
     with terminal.plain_errors():
         config = parse(arguments)
         terminal.settle_threads()
-        from craters import phases, report
-        from craters.job_data import read_job_data
+        from craters.data import read_job_data
+        from craters.pipeline import report, stages
 
         data = read_job_data(config.data)
-        with terminal.TerminalListener(layers=True, stderr=False) as listener:
-            result = phases.run_phases(data, config, listener=listener)
+        with terminal.TerminalProgress(layers=True, stderr=False) as listener:
+            result = stages.run_phases(data, config, listener=listener)
         written = report.write_original_files(result, Path())
         print("\n".join(report.summary_lines(report.summary(result))))
         print("Written: " + ", ".join(str(path) for path in written))

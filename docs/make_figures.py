@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from craters import make_patches
-from craters.audit_report import stretch
-from craters.figures import contact_sheet, save_figure
+from craters.evaluation import save_figure
+from craters.evaluation.figures import contact_sheet
+from craters.quality.audit_report import stretch
 
 FOLDER = Path(__file__).parent / "figures"
 ROOT = FOLDER.parent.parent

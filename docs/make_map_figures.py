@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from craters.figures import new_figure, save_figure
+from craters.evaluation import new_figure, save_figure
 
 FOLDER = Path(__file__).parent / "figures"
 
@@ -37,7 +37,7 @@ def draw_image(axes, path: Path, match: Path, threshold: float) -> None:
     """Show an image with catalogued craters that count, found and missed, and false detections."""
     from pyproj import Transformer
 
-    from craters.raster import ReadOptions, describe_image, small_copy
+    from craters.maps.geo import ReadOptions, describe_image, small_copy
 
     image = describe_image(str(path), path.stem, ReadOptions())
     pixels, _ = small_copy(image, max(image.height, image.width))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import tomllib
 from pathlib import Path
 
 DOCS = Path(__file__).resolve().parent
@@ -37,7 +38,7 @@ def help_texts() -> dict[str, str]:
     import typer
     from typer.testing import CliRunner
 
-    from craters.cli import app
+    from craters.cli.main import app
 
     runner, found = CliRunner(), {}
     waiting: list[tuple[list[str], object]] = [([], typer.main.get_command(app))]
@@ -60,20 +61,33 @@ def cli_page() -> str:
     return "\n".join(parts)
 
 
+def packages() -> list[str]:
+    """List the packages as import-linter orders them, the lowest first."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    layers = project["tool"]["importlinter"]["contracts"][0]["layers"][::-1]
+    return [name for name in layers if (ROOT / "src" / name.replace(".", "/")).is_dir()]
+
+
 def module_lines() -> str:
-    """List the modules in import order with the first line of what each is for."""
-    house = ast.parse((ROOT / "tests" / "test_house.py").read_text())
-    order = next(
-        ast.literal_eval(node.value)
-        for node in house.body
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "ORDER"
-    )
-    lines = ["| Module | What it is for |", "|---|---|"]
-    for name in order:
-        text = ast.get_docstring(ast.parse((ROOT / f"src/craters/{name}.py").read_text())) or ""
-        first = re.split(r"\n\s*\n", text)[0].replace("\n", " ").replace("|", "\\|")
-        lines.append(f"| `{name}` | {first} |")
-    return "\n".join(lines)
+    """List each package's modules with the first line of what each is for."""
+    lines = []
+    for package in packages():
+        folder = ROOT / "src" / package.replace(".", "/")
+        lines += [f"### {package.removeprefix('craters.')}", "", _first_line(folder), ""]
+        lines += ["| Module | What it is for |", "|---|---|"]
+        for path in sorted(folder.rglob("*.py")):
+            if path.name != "__init__.py":
+                name = ".".join(path.relative_to(folder).with_suffix("").parts)
+                lines.append(f"| `{name}` | {_first_line(path)} |")
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
+def _first_line(path: Path) -> str:
+    """Return the first sentence of a module's, or of a package's, docstring."""
+    file = path / "__init__.py" if path.is_dir() else path
+    text = ast.get_docstring(ast.parse(file.read_text())) or ""
+    return re.split(r"\n\s*\n", text)[0].replace("\n", " ").replace("|", "\\|")
 
 
 def contributing_page(text: str) -> str:

@@ -13,12 +13,11 @@ import numpy as np
 
 from craters import make_patches, make_scene
 from craters.labels import Answer, LabelStore
-from craters.review_desk import Desk
-from craters.review_target import open_target
-from craters.run import run_job
-from craters.scan import scan_images
-from craters.scan_plan import ScanConfig
-from craters.settings import RunConfig
+from craters.maps.scan import ScanConfig, scan_images
+from craters.pipeline import run_job
+from craters.review import open_target
+from craters.review.session import Desk
+from craters.training import RunConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 FIGURES = ROOT / "docs" / "figures"
@@ -28,8 +27,8 @@ PLACE = (1185000.0, 60000.0)  # corner of the image, metres on Mars
 ASKED, ERRORS = 260, {"Ann": 0.03, "Bo": 0.08}
 
 sys.path.insert(0, str(ROOT))
-from tests import review_browser  # noqa: E402
-from tests.geo_scenes import write_tif  # noqa: E402
+from tests.maps.scenes import write_tif  # noqa: E402
+from tests.review import browser as review_browser  # noqa: E402
 
 
 def make_data() -> dict[str, int]:

@@ -14,7 +14,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 settings.register_profile("craters", derandomize=True, deadline=None)
 settings.load_profile("craters")
 
-collect_ignore_glob = ["data/*"]  # what made the files there needs other packages
+collect_ignore_glob = ["golden/*"]  # what made the files there needs other packages
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

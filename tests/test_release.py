@@ -19,8 +19,7 @@ import pytest
 import yaml
 
 import craters
-
-from .conftest import REPOSITORY
+from tests.conftest import REPOSITORY
 
 HEAVY = {"torch", "scipy", "sklearn", "matplotlib", "rasterio", "pyproj", "pyogrio", "starlette",
          "dask", "onnxruntime", "h5py", "pandas", "rich"}  # fmt: skip
@@ -29,9 +28,9 @@ HEAVY = {"torch", "scipy", "sklearn", "matplotlib", "rasterio", "pyproj", "pyogr
 def test_help_and_import_are_light() -> None:
     code = (
         "import sys, craters\n"
-        "from craters import cli\n"
+        "from craters.cli.main import app\n"
         "try:\n"
-        "    cli.app(['--help'])\n"
+        "    app(['--help'])\n"
         "except SystemExit:\n"
         "    print(sorted(sys.modules), file=sys.stderr)\n"
     )
@@ -108,9 +107,8 @@ def call(core: Path, *words: str, folder: Path) -> subprocess.CompletedProcess:
 
 @pytest.mark.slow
 def test_the_core_alone_helps_predicts_and_says_what_is_missing(core: Path, tmp_path: Path) -> None:
-    from craters.classifier import Classifier
-
-    from .maps import SIDE, write_classifier
+    from craters.models import Classifier
+    from tests.maps.tools import SIDE, write_classifier
 
     model = write_classifier(tmp_path / "MODEL")
     images = np.random.default_rng(0).integers(0, 256, (12, SIDE, SIDE)).astype(np.uint8)

@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from craters.settings import RunConfig
-
-from .conftest import REPOSITORY, simple_patches, write_job
+from craters.training import RunConfig
+from tests.conftest import REPOSITORY, simple_patches, write_job
 
 SCRIPT = REPOSITORY / "cnn_classifier.py"
 FAST = ["--initial_epochs", "3", "--final_epochs", "2"]

@@ -6,37 +6,20 @@ needs no torch.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import lazy_loader
 
 from craters._version import __version__
 
 if TYPE_CHECKING:
-    from craters.classifier import Classifier
+    from craters.data import PatchSet, make_patch_set, normalize, read_patches
     from craters.errors import CratersError, DataError
-    from craters.estimator import CraterClassifier
-    from craters.figures import plot_image_48x48
-    from craters.patches import PatchSet, make_patch_set, normalize, read_patches
-    from craters.run import run_job
-    from craters.settings import RunConfig
-    from craters.synth import make_patches, make_scene, write_dataset
-
-_HOMES = {
-    "Classifier": "classifier",
-    "CraterClassifier": "estimator",
-    "CratersError": "errors",
-    "DataError": "errors",
-    "PatchSet": "patches",
-    "RunConfig": "settings",
-    "make_patch_set": "patches",
-    "make_patches": "synth",
-    "make_scene": "synth",
-    "normalize": "patches",
-    "plot_image_48x48": "figures",
-    "read_patches": "patches",
-    "run_job": "run",
-    "write_dataset": "synth",
-}
+    from craters.evaluation import plot_image_48x48
+    from craters.models import Classifier
+    from craters.pipeline import CraterClassifier, run_job
+    from craters.synthetic import make_patches, make_scene, write_dataset
+    from craters.training import RunConfig
 
 __all__ = [
     "Classifier",
@@ -57,10 +40,18 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'craters' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"craters.{_HOMES[name]}"), name)
+__getattr__, _, _ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "data": ["PatchSet", "make_patch_set", "normalize", "read_patches"],
+        "errors": ["CratersError", "DataError"],
+        "evaluation": ["plot_image_48x48"],
+        "models": ["Classifier"],
+        "pipeline": ["CraterClassifier", "run_job"],
+        "synthetic": ["make_patches", "make_scene", "write_dataset"],
+        "training": ["RunConfig"],
+    },
+)
 
 
 def __dir__() -> list[str]:

@@ -1,0 +1,389 @@
+"""The verbs of the command line. Everything else is a call away."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from craters._version import __version__
+from craters.cli import catalogues, models, quality, review, scan
+from craters.cli.models import ModelArgument
+from craters.cli.quality import StrictOption
+from craters.cli.terminal import (
+    DataOption,
+    JsonOption,
+    OutOption,
+    QuietOption,
+    SeedOption,
+    TerminalProgress,
+    plain_errors,
+    settle_threads,
+)
+
+if TYPE_CHECKING:
+    from craters.quality import Check
+    from craters.training import RunConfig
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"craters {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Find the image patches of a planet that hold a crater.
+
+    \b
+    Examples:
+      craters demo
+      craters run --data DATA --out RUN
+      craters predict RUN/model patches.npy
+      craters synth --out DATA --seed 7
+    """
+
+
+@app.command("run")
+def run_command(
+    data: DataOption = None,
+    out: OutOption = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML with these settings; flags and CRATERS_* win.")
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="auto: what suits the labels; supervised, original, pseudo-label, "
+            "self-training, fixmatch, distillation. [auto]"
+        ),
+    ] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(help="compact; dense: scans images exactly; original. [compact]"),
+    ] = None,
+    members: Annotated[int | None, typer.Option(help="Networks of an ensemble. [1]")] = None,
+    symmetry: Annotated[
+        str | None,
+        typer.Option(help="Random flips: auto, none, up-down, left-right, flips, dihedral. [auto]"),
+    ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            help="clean: one validation set, human labels; original: split again. [clean]"
+        ),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Of compact, dense; 0: by labels. [0]")] = None,
+    initial_lr: Annotated[float | None, typer.Option(help="Step, first phase. [0.0003]")] = None,
+    final_lr: Annotated[float | None, typer.Option(help="Step, last phase. [0.0004]")] = None,
+    initial_epochs: Annotated[int | None, typer.Option(help="Epochs, first phase. [75]")] = None,
+    final_epochs: Annotated[int | None, typer.Option(help="Epochs, last phase. [50]")] = None,
+    threshold_initial: Annotated[
+        float | None, typer.Option(help="Decision threshold, first phase. [0.5]")
+    ] = None,
+    threshold_final: Annotated[
+        float | None, typer.Option(help="Decision threshold, last phase and predictions. [0.5]")
+    ] = None,
+    aim: Annotated[
+        str | None,
+        typer.Option(
+            help="Choose that threshold on validation: macro_f1, 'recall>=0.95', 'precision>=0.9'."
+        ),
+    ] = None,
+    pseudo_threshold: Annotated[
+        float | None,
+        typer.Option(help="Unlabeled patches below it become 'without crater'; 0: none. [0.25]"),
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Patches a step. [32]")] = None,
+    validation_share: Annotated[
+        float | None, typer.Option(help="Share of labels kept for validation. [0.2]")
+    ] = None,
+    seed: SeedOption = None,
+    threads: Annotated[int | None, typer.Option(help="Threads; 0: all usable CPUs. [0]")] = None,
+    resolution: Annotated[
+        float | None, typer.Option(help="Metres a pixel, stored with the model.")
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="Label store of craters review; its consensus is trained on."),
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with an interrupted run.")] = False,
+    force: Annotated[bool, typer.Option(help="Move an earlier folder aside first.")] = False,
+    strict: StrictOption = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Train, evaluate and predict; leave a run folder.
+
+    \b
+    Examples:
+      craters run --data DATA --out RUN
+      craters run --data DATA --out RUN --resume
+      craters run --data DATA --out RUN --method original --network original
+      CRATERS_SEED=3 craters run --config run.toml --json
+    """
+    flags = dict(locals())
+    with plain_errors():
+        from craters.training import RunConfig, resolve
+
+        names = [field.name for field in dataclasses.fields(RunConfig)]
+        settings = resolve({name: flags[name] for name in names}, os.environ, config)
+        made = _run(settings, resume=resume, force=force, as_json=json, quiet=quiet)
+        if strict:
+            quality.refuse_severe(made)
+
+
+def _run(
+    settings: RunConfig, *, resume: bool, force: bool, as_json: bool, quiet: bool
+) -> list[Check]:
+    settle_threads()
+    from craters.core import files
+    from craters.pipeline import report, run_job
+    from craters.quality import checks
+
+    with TerminalProgress(quiet=quiet or as_json) as listener:
+        outcome = run_job(settings, resume=resume, force=force, listener=listener)
+    if as_json:
+        told = {"run": outcome.folder, "metrics": outcome.metrics}
+        typer.echo(files.to_json(told | {"checks": checks.as_json(outcome.checks)}))
+        return outcome.checks
+    for line in [*report.summary_lines(outcome.metrics), *checks.lines(outcome.checks)]:
+        typer.echo(line)
+    typer.echo(f"Report: {outcome.folder / 'report.html'}")
+    return outcome.checks
+
+
+@app.command()
+def synth(
+    out: Annotated[Path, typer.Option(help="Folder to write the arrays into; must not exist.")],
+    seed: Annotated[int, typer.Option(help="Equal seeds give equal bytes.")] = 0,
+    labeled: Annotated[int, typer.Option(help="Labeled patches.")] = 1500,
+    unlabeled: Annotated[int, typer.Option(help="Unlabeled patches.")] = 1500,
+    test: Annotated[int, typer.Option(help="Test patches.")] = 500,
+) -> None:
+    """Make patches of a procedural Mars, in the layout that `craters run` reads.
+
+    \b
+    Example:
+      craters synth --out DATA --seed 7
+    """
+    with plain_errors():
+        from craters.errors import ExistsError
+        from craters.synthetic import write_dataset
+
+        if out.exists():
+            raise ExistsError(f"{out}: exists already", "Name a new folder.")
+        paths = write_dataset(out, seed=seed, n_labeled=labeled, n_unlabeled=unlabeled, n_test=test)
+        for path in paths.values():
+            typer.echo(path)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for data and run.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(help="Everything random derives from it.")] = 2,
+    quiet: QuietOption = False,
+) -> None:
+    """Do the main job on data that the package makes itself; about half a minute.
+
+    With the default seed, pseudo-labels are added and shift the class shares, as the rule does;
+    with others it may find none. The folder's `run` is made anew each time; an earlier one is
+    moved aside.
+
+    \b
+    Example:
+      craters demo --out demo
+    """
+    with plain_errors():
+        from craters.synthetic import write_dataset
+        from craters.training import RunConfig
+
+        data = out / f"data-{seed}"
+        if not data.exists():
+            unfinished = out / f".data-{seed}"
+            shutil.rmtree(unfinished, ignore_errors=True)
+            typer.echo("Making patches of a procedural Mars ...", err=True)
+            write_dataset(unfinished, seed=seed)
+            unfinished.rename(data)
+        settings = RunConfig(
+            data=data, out=out / "run", method="original", network="original", seed=seed
+        )
+        _run(settings, resume=False, force=True, as_json=False, quiet=quiet)
+
+
+@app.command()
+def predict(
+    model: ModelArgument,
+    paths: Annotated[
+        list[Path],
+        typer.Argument(help="One array of patches (.npy or .npz), or images of one patch each."),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="New file: .csv for everything, .npy for the labels. [CSV to stdout]"),
+    ] = None,
+    threads: Annotated[int, typer.Option(min=0, help="Threads; 0: all usable CPUs.")] = 0,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Predict patches by a model folder; needs no torch.
+
+    Columns: id, probability of class 1, label, and set where the model is calibrated for it.
+
+    \b
+    Examples:
+      craters predict RUN/model Xtest1.npy > predictions.csv
+      craters predict RUN patch_1.png patch_2.png --json
+    """
+    with plain_errors():
+        from craters.core import files
+        from craters.models import Classifier, predict_table, read_inputs
+
+        _check_new_table(out)
+        classifier = Classifier.load(model, threads=threads)
+        found = read_inputs(paths, classifier.description.side)
+        table = predict_table(classifier, found)
+        if not quiet:
+            for note in found.notes:
+                typer.echo(f"Note: {note}.", err=True)
+            typer.echo(table.summary(), err=True)
+        if out is not None and out.suffix == ".npy":
+            files.write_array(out, table.labels)
+        elif out is not None:
+            files.write_parts(out, table.csv_parts())
+        if json:
+            typer.echo(files.to_json({"model": model, **table.to_dict()}))
+        elif out is None:
+            for part in table.csv_parts():
+                typer.echo(part, nl=False)
+
+
+def _check_new_table(out: Path | None) -> None:
+    """Refuse another kind of file, or one that is there, before anything is computed."""
+    from craters.errors import ConfigError, ExistsError
+
+    if out is not None and out.suffix not in (".csv", ".npy"):
+        raise ConfigError(f"--out {out}: expected the name of a .csv or .npy file")
+    if out is not None and out.exists():
+        raise ExistsError(f"{out}: exists already", "Name a new file.")
+
+
+@app.command("evaluate")
+def evaluate_command(
+    model: ModelArgument,
+    data: Annotated[Path, typer.Option(help="Folder of Xtest1 and Ytest1 (or Xtrain1, Ytrain1).")],
+    which: Annotated[str, typer.Option("--set", help="test or train.")] = "test",
+    prior: Annotated[
+        float, typer.Option(help="Share of craters for which precision is worked out.")
+    ] = 0.03,
+    risk: Annotated[
+        float, typer.Option(help="Of prediction sets: how often the true class may be missing.")
+    ] = 0.1,
+    json: JsonOption = False,
+) -> None:
+    """Measure a model folder on labeled arrays, with intervals.
+
+    \b
+    Example:
+      craters evaluate RUN --data DATA
+    """
+    with plain_errors():
+        from craters.core import files
+        from craters.models import Classifier
+        from craters.pipeline import assess
+        from craters.quality import test_set_uses
+
+        found = assess(Classifier.load(model), data, which=which, prior=prior, risk=risk)
+        missed = test_set_uses.note_evaluation(model, data, which, found.figures["metrics"]["n"])
+        for text in [*found.warnings, *([missed] if missed else [])]:
+            typer.echo(f"Warning: {text}", err=True)
+        typer.echo(files.to_json(found.figures) if json else "\n".join(found.lines))
+
+
+@app.command("compare")
+def compare_command(
+    data: Annotated[Path, typer.Option(help="Folder of Xtrain1, Ytrain1, Xtrain1_extra.")],
+    out: Annotated[Path, typer.Option(help="Folder of the comparison; made where it is missing.")],
+    methods: Annotated[
+        str, typer.Option(help="As for run, with commas between.")
+    ] = "supervised,original",
+    networks: Annotated[
+        str, typer.Option(help="As for run, with commas between.")
+    ] = "compact,original",
+    budgets: Annotated[
+        str, typer.Option(help="Labels that may be used, with commas between; all: every one.")
+    ] = "50,100,250,all",
+    seeds: Annotated[int, typer.Option(help="Seeds 0, 1, ... of draws and trainings.")] = 3,
+    hold_out: Annotated[
+        str, typer.Option(help="auto, region, group or random: what is held out whole.")
+    ] = "auto",
+    folds: Annotated[int, typer.Option(help="Each is held out once.")] = 5,
+    pool: Annotated[
+        str, typer.Option(help="Unlabeled: extra, rest (what the budget left out), or both.")
+    ] = "extra",
+    baseline: Annotated[
+        str, typer.Option(help="METHOD/NETWORK to compare to. [the first one]", show_default=False)
+    ] = "",
+    threads: Annotated[int, typer.Option(help="Cells side by side; 0: all usable CPUs.")] = 0,
+    resume: Annotated[bool, typer.Option(help="Go on; seeds or contenders may be added.")] = False,
+    force: Annotated[bool, typer.Option(help="Move an earlier folder aside first.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Only tell what would be computed.")] = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Compare methods and networks at equal label budgets, on held-out folds, paired by seed.
+
+    The expected duration is told first. Tables and a figure are left in the folder.
+
+    \b
+    Examples:
+      craters compare --data DATA --out CMP --budgets 50,all --seeds 5
+      craters compare --data DATA --out CMP --budgets 50,all --seeds 10 --resume
+    """
+    flags = dict(locals())
+    with plain_errors():
+        settle_threads()
+        from craters.compare import compare, plan, read_options
+        from craters.core import files
+
+        settings = read_options(flags)
+        if dry_run:
+            typer.echo("\n".join(plan(settings, resume=resume)))
+            return
+        listener = TerminalProgress(quiet=quiet or json)
+        found = compare(settings, resume=resume, force=force, listener=listener)
+        typer.echo(files.to_json(found.summary) if json else "\n".join(found.lines))
+        if not json:
+            typer.echo(f"Tables and figure: {found.folder}")
+        found.refuse_failed()
+
+
+models.register(app)
+scan.register(app)
+review.register(app)
+quality.register(app)
+catalogues.register(app)
+
+
+def main() -> None:
+    """Enter from the shell."""
+    with plain_errors():
+        app()

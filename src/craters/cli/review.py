@@ -1,0 +1,220 @@
+"""The verbs that collect labels of people: review, labels."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from craters.cli.terminal import JsonOption, plain_errors
+
+labels_app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Move labels out of a store, into it, and compare reviewers.",
+)
+
+StoreArgument = Annotated[Path, typer.Argument(help="Label store, as `craters review` makes it.")]
+VotesOption = Annotated[int, typer.Option("--votes", min=1, help="Votes that a label needs.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the command line."""
+    app.command("review")(review_command)
+    app.add_typer(labels_app, name="labels")
+
+
+def review_command(
+    target: Annotated[
+        Path, typer.Argument(help="Patch array, folder of arrays, run folder or scan folder.")
+    ],
+    labels: Annotated[
+        Path | None, typer.Option(help="Label store. [TARGET.labels.sqlite]", show_default=False)
+    ] = None,
+    model: Annotated[Path | None, typer.Option(help="Model folder. [the target's]")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Arrays to train on anew. [the run's own]")
+    ] = None,
+    audit: Annotated[
+        Path | None, typer.Option(help="Folder of `craters audit`: its word on suspected labels.")
+    ] = None,
+    reviewer: Annotated[str, typer.Option(help="Your name. [the login name]")] = "",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="Threads; 0: all usable CPUs.")] = 0,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+) -> None:
+    """Label patches in the browser, train anew, and see the gain. On this machine only.
+
+    Prints the address; stop it by Ctrl-C. Every answer is on disk before the page says so.
+
+    \b
+    Examples:
+      craters review RUN
+      craters review SCAN --labels mine.sqlite --data DATA
+      craters review patches.npy --model RUN
+    """
+    with plain_errors():
+        from craters.labels import check_reviewer
+        from craters.review import serve
+
+        name = check_reviewer(reviewer or _login_name())
+
+        def tell(address: str) -> None:
+            typer.echo(address)
+            typer.echo("Open this address in a browser. Stop by Ctrl-C.", err=True)
+            if open_browser:
+                import webbrowser
+
+                webbrowser.open(address)
+
+        signal.signal(signal.SIGTERM, _leave)
+        with contextlib.suppress(KeyboardInterrupt):  # the way to stop it
+            serve(
+                target, store=labels, model=model, data=data, audit=audit, reviewer=name,
+                port=port, threads=threads, on_ready=tell,
+            )  # fmt: skip
+
+
+def _leave(*_: object) -> None:
+    """End in good order, so that a training that is going on is ended, too."""
+    raise SystemExit(0)
+
+
+def _login_name() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # in a container that knows no names
+        return "me"
+
+
+@labels_app.command("export")
+def export_command(
+    store: StoreArgument,
+    out: Annotated[Path, typer.Option(help="Folder to make; must not exist.")],
+    votes: VotesOption = 1,
+    json: JsonOption = False,
+) -> None:
+    """Write labels as arrays in the original layout, and as CSV with ids.
+
+    \b
+    Example:
+      craters labels export RUN.labels.sqlite --out LABELS
+    """
+    with plain_errors():
+        from craters.core import files
+        from craters.labels import LabelStore, export_labels
+
+        with LabelStore(store, must_exist=True) as labels:
+            found = export_labels(labels, out, least=votes)
+        if json:
+            typer.echo(files.to_json({"out": out, **found}))
+            return
+        typer.echo(
+            f"{found['labels']} labels of {found['patches']} patches, {found['entries']} entries: "
+            f"{out}"
+        )
+
+
+@labels_app.command("import")
+def import_command(
+    store: StoreArgument,
+    table: Annotated[Path, typer.Argument(help="CSV: id and answer (crater, not, unsure; 1, 0).")],
+    target: Annotated[Path, typer.Option(help="What the ids are of: as for `craters review`.")],
+    reviewer: Annotated[
+        str, typer.Option(help="Whose answers they are, where the table does not say.")
+    ] = "",
+    json: JsonOption = False,
+) -> None:
+    """Add the answers of a table to a store; again adds nothing.
+
+    Nor are answers added that are older than what their reviewer says now.
+
+    \b
+    Example:
+      craters labels import RUN.labels.sqlite bo.csv --target RUN --reviewer Bo
+    """
+    with plain_errors():
+        from craters.core import files
+        from craters.errors import DataError
+        from craters.labels import LabelStore, Patch, add_answers, read_answers
+        from craters.review import open_target
+
+        source = open_target(target)
+
+        def find(name: str) -> Patch:
+            row = source.row_of(name)
+            if row is None:
+                raise DataError(f"{table}: patch {name!r} is not in {target}")
+            return source.patch(row)
+
+        answers = read_answers(table, find, reviewer=reviewer)  # before a store is made for them
+        is_new = not store.exists()
+        with LabelStore(store) as labels:
+            added, older = add_answers(labels, answers)
+        if json:
+            found = {"added": added, "older": older, "new_store": is_new}
+            typer.echo(files.to_json(found))
+        else:
+            typer.echo(f"{added} answers added" + (f" to a new store: {store}" if is_new else "."))
+            if older:
+                typer.echo(f"{older} left out: their reviewers answered later.")
+
+
+@labels_app.command("agree")
+def agree_command(store: StoreArgument, json: JsonOption = False) -> None:
+    """Compare every two reviewers: share of equal answers, Cohen's kappa, disputed patches.
+
+    \b
+    Example:
+      craters labels agree RUN.labels.sqlite
+    """
+    with plain_errors():
+        from craters.core import files
+        from craters.labels import LabelStore, agreement_lines, agreement_summary
+
+        with LabelStore(store, must_exist=True) as labels:
+            found = agreement_summary(labels)
+        typer.echo(files.to_json(found) if json else "\n".join(agreement_lines(found)))
+
+
+@labels_app.command("merge")
+def merge_command(
+    store: StoreArgument,
+    target: Annotated[Path, typer.Argument(help="What was reviewed.")],
+    out: Annotated[Path, typer.Option(help="Folder to make; must not exist.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Arrays to merge into. [the target's own]")
+    ] = None,
+    votes: VotesOption = 1,
+    json: JsonOption = False,
+) -> None:
+    """Write the arrays of a job with the labels of reviewers, for `craters run --data`.
+
+    The random part is not trained on and leaves the pool: its answered start becomes the test
+    set, with its labels.
+
+    \b
+    Example:
+      craters labels merge RUN.labels.sqlite RUN --out MERGED
+    """
+    with plain_errors():
+        from craters.core import files
+        from craters.data import read_job_data
+        from craters.errors import ExistsError
+        from craters.labels import LabelStore, write_snapshot
+        from craters.review import job_of, open_target, random_rows
+
+        if out.exists():
+            raise ExistsError(f"{out}: exists already", "Name a new folder.")
+        with LabelStore(store, must_exist=True) as labels:
+            source = open_target(target, data=data)
+            folder = data or source.data
+            job = job_of(source, labels.seed) if folder is None else read_job_data(folder)
+            order = [source.id_of(row) for row in random_rows(source, labels.seed).tolist()]
+            found = write_snapshot(labels, job, out, least=votes, order=order)
+        typer.echo(files.to_json(found) if json else f"{found['sentence']}.")

@@ -1,0 +1,195 @@
+"""How commands talk to the terminal: a job's progress, plain errors, options they share."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from craters.errors import CratersError, MissingExtraError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from craters.training import TrainState
+
+_EXTRAS = {
+    "torch": "train",
+    "sklearn": "train",
+    "scipy": "train",
+    "matplotlib": "train",
+    "h5py": "train",
+    "onnx": "train",
+    "onnxscript": "train",
+    "PIL": "train",
+    "jinja2": "train",
+    "starlette": "review",
+    "uvicorn": "review",
+    "rasterio": "geo",
+    "pyproj": "geo",
+    "pyogrio": "geo",
+}
+_PLAIN_EVERY = 10  # epochs between two plain lines
+
+
+def settle_threads() -> None:
+    """Let idle OpenMP threads spin for a moment only; call before torch is imported.
+
+    By default they spin for very long, which slows training down many times as soon as any other
+    process shares a core. Ten thousand turns, some microseconds, keep nearly all of the speed.
+    """
+    if "torch" not in sys.modules:
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
+
+class TerminalProgress:
+    """Shows progress: a bar on a terminal, plain lines elsewhere.
+
+    Parameters
+    ----------
+    quiet : bool
+        Only warnings.
+    layers : bool
+        Print each network's layers.
+    stderr : bool
+        Print to stderr, so that stdout holds results alone.
+    """
+
+    def __init__(self, *, quiet: bool = False, layers: bool = False, stderr: bool = True) -> None:
+        from rich.console import Console  # late: not every command tells of progress
+
+        self.console = Console(stderr=stderr, highlight=False, soft_wrap=True)
+        self.quiet = quiet
+        self.layers = layers
+        self.total = 0
+        self.done: dict[str, int] = {}
+        self.told: dict[str, int] = {}
+        self.tenth = 0  # of the blocks of a scan, already reported
+        self.started = time.monotonic()
+        self.bar: Progress | None = None
+
+    def __enter__(self) -> TerminalProgress:
+        if self.console.is_terminal and not self.quiet:
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                Progress,
+                TextColumn,
+                TimeElapsedColumn,
+                TimeRemainingColumn,
+            )
+
+            self.bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[unit]}"),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                console=self.console,
+                transient=True,
+            )
+            self.bar.start()
+            self.bar.add_task("training", total=None, unit="epochs")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def plan(self, epochs: int) -> None:
+        """Learn how many epochs all trainings have together, for the time left."""
+        if not self.total:
+            self.started = time.monotonic()
+        self.total = epochs
+        if self.bar is not None:
+            self.bar.update(self.bar.task_ids[0], total=epochs)
+
+    def say(self, text: str) -> None:
+        """Print a plain line."""
+        if not self.quiet:
+            self.console.print(text, markup=False)
+
+    def warn(self, text: str) -> None:
+        """Print a warning, also when quiet."""
+        self.console.print("Warning:", text, style="yellow", markup=False)
+
+    def network(self, name: str, network: Any) -> None:
+        """Print the layer table of a network that is about to be trained."""
+        if self.layers:
+            from craters.pipeline import layer_table
+
+            self.say(f"\nNetwork of phase {name}:\n{layer_table(network.layers())}\n")
+
+    def epoch(self, phase: str, state: TrainState) -> None:
+        """Move the bar, or print about every tenth epoch."""
+        self.done[phase] = state.epoch
+        finished = sum(self.done.values())
+        if self.bar is not None:
+            self.bar.update(self.bar.task_ids[0], completed=finished, description=f"phase {phase}")
+        elif state.epoch // _PLAIN_EVERY > self.told.get(phase, 0) and not state.finished:
+            self.told[phase] = state.epoch // _PLAIN_EVERY
+            row = state.history[-1]
+            left = (time.monotonic() - self.started) / finished * max(self.total - finished, 0)
+            self.say(
+                f"phase {phase}: epoch {state.epoch}, loss {row['loss']:.4f}, validation loss "
+                f"{row['val_loss']:.4f}, about {left:.0f} s left"
+            )
+
+    def blocks(self, ended: int, total: int) -> None:
+        """Move the bar, or print a line every tenth of the way."""
+        if self.bar is not None:
+            self.bar.update(
+                self.bar.task_ids[0],
+                completed=ended,
+                total=total,
+                description="scanning",
+                unit="blocks",
+            )
+        elif (tenth := 10 * ended // max(total, 1)) > self.tenth:
+            self.tenth = tenth
+            self.say(f"{ended} of {total} blocks")
+
+
+@contextlib.contextmanager
+def plain_errors() -> Iterator[None]:
+    """Turn errors into one line on stderr and their exit code."""
+    try:
+        yield
+    except CratersError as error:
+        typer.echo(f"craters: error: {error}", err=True)
+        raise SystemExit(error.exit_code) from error
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        missing = MissingExtraError(
+            f"{error.name} is not installed", f"Install it by: pip install 'craters[{extra}]'"
+        )
+        typer.echo(f"craters: error: {missing}", err=True)
+        raise SystemExit(missing.exit_code) from error
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        typer.echo(f"craters: error: {where}{error.strerror or error}", err=True)
+        raise SystemExit(1) from error
+    except KeyboardInterrupt as error:
+        typer.echo("craters: interrupted; what is unfinished goes on by --resume", err=True)
+        raise SystemExit(130) from error
+
+
+DataOption = Annotated[
+    Path | None,
+    typer.Option(help="Folder of Xtrain1, Ytrain1, Xtrain1_extra, Xtest1 (.npy or .npz)."),
+]
+OutOption = Annotated[Path | None, typer.Option(help="Run folder to make; must not exist.")]
+SeedOption = Annotated[int | None, typer.Option(help="Everything random derives from it. [0]")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print results and warnings only.")
+]

@@ -1,0 +1,320 @@
+"""Methods x networks x label budgets x seeds, paired, on held-out folds of the labeled set.
+
+The protocol: whole regions (else source images, else patches) of the labeled set are dealt into
+folds, and each fold is held out once. Of the other folds a budget of labels is drawn; whatever a
+contender does with labels (fit, stop, choose, calibrate) counts against it. The draw depends on
+seed, fold and budget only, so that all contenders share it, and a smaller budget is part of a
+larger one. Unlabeled patches of held-out places are left out of the pool. The score of a seed is
+the mean over the folds of macro F1 at threshold 0.5; differences are paired by seed. The test set
+of `craters run` is not read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from craters.compare.report import MEASURES, Outcome
+from craters.compare.settings import LEAST_OF_CLASS, Cell, CompareConfig, HoldOut, Pool
+from craters.core import Tell, torch_threads
+from craters.data import UNLABELED, PatchSet, find_array, patches, splits
+from craters.errors import ConfigError, DataError, DeadNetworkError
+from craters.evaluation import metrics
+from craters.models import Network
+from craters.training import RunConfig, predict_logits, sigmoid
+
+STEMS = ("Xtrain1", "Ytrain1", "groups_train", "Xtrain1_extra", "groups_extra")
+_HELD_OUT_WORDS = {"region": "whole regions", "group": "whole groups", "random": "single patches"}
+
+
+@dataclasses.dataclass(frozen=True)
+class CompareData:
+    """The labeled set, which folds are held out of, and the unlabeled patches."""
+
+    labeled: PatchSet
+    extra: PatchSet
+
+
+def read_compare_data(folder: Path) -> CompareData:
+    """Read what a comparison needs; the test set is left alone.
+
+    Raises
+    ------
+    DataError
+        One clear line: file, found, expected, what to do.
+    """
+    if not folder.is_dir():
+        raise DataError(
+            f"{folder}: no such folder, expected one with Xtrain1.npy, Ytrain1.npy and "
+            "Xtrain1_extra.npy"
+        )
+    images, labels, groups, extra_images, extra_groups = (
+        find_array(folder, stem) for stem in STEMS
+    )
+    labeled = patches.read_patches(images, labels, groups)
+    extra = patches.read_patches(extra_images, None, extra_groups, least=0)
+    if extra.side != labeled.side:
+        raise DataError(
+            f"{extra.source}: found patches of {extra.side} x {extra.side} pixels, expected "
+            f"{labeled.side} x {labeled.side} as in {labeled.source}",
+            "Cut all patches to one size.",
+        )
+    return CompareData(labeled, extra)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fold:
+    """Rows of one held-out fold and of what may be trained on meanwhile.
+
+    Parameters
+    ----------
+    train, test : ndarray of int
+        Rows of the labeled set; no place and no patch is in both.
+    extra : ndarray of int
+        Rows of the unlabeled set that are of no held-out place and no copy of a held-out patch.
+    rule : str
+        What is held out.
+    copies : int
+        Training and unlabeled patches dropped because the held-out fold has a copy.
+    """
+
+    train: np.ndarray
+    test: np.ndarray
+    extra: np.ndarray
+    rule: str
+    copies: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Folds:
+    """All folds, and what is to be said about them."""
+
+    held_out: str
+    folds: list[Fold]
+    notes: list[str]
+
+
+def draw_folds(data: CompareData, hold_out: HoldOut, folds: int) -> Folds:
+    """Hold out each fold once.
+
+    Parameters
+    ----------
+    data : CompareData
+    hold_out : {"auto", "region", "group", "random"}
+    folds : int
+
+    Raises
+    ------
+    DataError
+        When there are too few places or patches, or groups are not known or not so named.
+    """
+    patches.check_two_classes(data.labeled, folds)
+    kind = _choose_kind(data, hold_out)
+    held_out = _random_folds(data.labeled, folds)
+    places: np.ndarray | None = None
+    if kind != "random":
+        held_out = splits.whole_folds(_places(data.labeled, kind), folds)
+        places = None if data.extra.groups is None else _places(data.extra, kind)
+    ids = splits.content_ids(data.labeled.images), splits.content_ids(data.extra.images)
+    found = [_fold(data, split, kind, places, ids) for split in held_out]
+    notes = [f"Held out: {_HELD_OUT_WORDS[kind]} of the labeled set, {folds} folds."]
+    if kind == "random":
+        notes[0] += " Patches of one image are on both sides: scores are optimistic."
+    elif places is None:
+        notes.append(
+            "Where unlabeled patches come from is not known (no groups_extra): some may be of "
+            "held-out places."
+        )
+    if copies := sum(fold.copies for fold in found):
+        notes.append(f"{copies} patches with an exact copy in the held-out fold were left out.")
+    return Folds(kind, found, notes)
+
+
+def _choose_kind(data: CompareData, hold_out: HoldOut) -> str:
+    groups = data.labeled.groups
+    if hold_out in ("region", "group") and groups is None:
+        raise DataError(
+            f"{data.labeled.source}: the source image of patches is not known, expected "
+            f"groups_train.npy to hold out by {hold_out}",
+            "Write that file, or take --hold-out random.",
+        )
+    if hold_out != "auto":
+        return hold_out
+    if groups is None:
+        return "random"
+    with contextlib.suppress(DataError):
+        for known in (data.labeled, data.extra):
+            if known.groups is not None:
+                splits.regions_of(known.groups)
+        return "region"
+    return "group"
+
+
+def _places(found: PatchSet, kind: str) -> np.ndarray:
+    groups = np.asarray(found.groups)
+    return splits.regions_of(groups) if kind == "region" else groups
+
+
+def _random_folds(labeled: PatchSet, folds: int) -> list[splits.Split]:
+    """Deal patches out by class, equal ones into one fold; the same for all seeds."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    units = splits.bind_copies(dataclasses.replace(labeled, groups=None))
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=0)
+    return [
+        splits.Split(train, test, f"fold {number} of {folds}, stratified by class")
+        for number, (train, test) in enumerate(splitter.split(units, labeled.labels, units), 1)
+    ]
+
+
+def _fold(
+    data: CompareData,
+    split: splits.Split,
+    kind: str,
+    places: np.ndarray | None,
+    ids: tuple[np.ndarray, np.ndarray],
+) -> Fold:
+    """Take held-out places, and copies of held-out patches, away from what is trained on."""
+    test = split.validation
+    extra = np.arange(len(data.extra))
+    if places is not None:
+        extra = extra[~np.isin(places, _places(data.labeled.take(test), kind))]
+    labeled_ids, extra_ids = ids
+    is_copy = np.isin(labeled_ids[split.train], labeled_ids[test])
+    is_extra_copy = np.isin(extra_ids[extra], labeled_ids[test])
+    copies = int(is_copy.sum() + is_extra_copy.sum())
+    return Fold(split.train[~is_copy], test, extra[~is_extra_copy], split.rule, copies)
+
+
+def check_budgets(config: CompareConfig, folds: Sequence[Fold]) -> None:
+    """Refuse a budget that some fold's training part cannot give.
+
+    Raises
+    ------
+    ConfigError
+    """
+    most = min(len(fold.train) for fold in folds)
+    for budget in config.budgets:
+        if budget != "all" and budget > most:
+            raise ConfigError(
+                f"--budgets: found {budget}, expected at most {most}, which is what the smallest "
+                "training part holds",
+                "Take fewer, or all.",
+            )
+
+
+def draw_labels(labels: np.ndarray, rows: np.ndarray, cell: Cell) -> np.ndarray:
+    """Draw the labels of a cell; contenders share it, and budgets are nested.
+
+    Parameters
+    ----------
+    labels : ndarray, shape (N,)
+        Of the whole labeled set.
+    rows : ndarray of int
+        Where labels may be drawn.
+    cell : Cell
+        Its budget, seed and fold.
+
+    Returns
+    -------
+    ndarray of int
+        Sorted rows, in the shares of the classes, at least two of each.
+
+    Raises
+    ------
+    DataError
+        When a class is too rare, or there are fewer rows than the budget asks for.
+
+    Examples
+    --------
+    >>> labels, cell = np.array([0, 1, 1, 1] * 10), Cell("supervised", "compact", 12, 0, 1)
+    >>> drawn = draw_labels(labels, np.arange(40), cell)
+    >>> len(drawn), int(labels[drawn].sum())
+    (12, 9)
+    """
+    by_class = [rows[labels[rows] == label] for label in (0, 1)]
+    least = min(map(len, by_class))
+    if least < LEAST_OF_CLASS:
+        raise DataError(
+            f"fold {cell.fold}: its training part has {least} patches of the rarer class, "
+            f"expected at least {LEAST_OF_CLASS}"
+        )
+    if cell.budget == "all":
+        return np.sort(rows)
+    budget = cell.budget
+    if budget > len(rows):
+        raise DataError(
+            f"fold {cell.fold}: its training part has {len(rows)} labels, expected {budget}"
+        )
+    # Every bound grows by 0 or 1 from a budget to the next, for both classes: so draws are nested.
+    craters = int(budget * len(by_class[1]) / len(rows) + 0.5)
+    craters = max(LEAST_OF_CLASS, budget - len(by_class[0]), craters)
+    craters = min(budget - LEAST_OF_CLASS, len(by_class[1]), craters)
+    drawn = []
+    for label, count in ((0, budget - craters), (1, craters)):
+        random = np.random.default_rng([cell.seed, cell.fold, label])
+        drawn.append(random.permutation(by_class[label])[:count])
+    return np.sort(np.concatenate(drawn))
+
+
+def take_cell(data: CompareData, fold: Fold, cell: Cell, pool: Pool) -> tuple[PatchSet, PatchSet]:
+    """Return the labeled patches and the unlabeled ones that a cell is trained on."""
+    drawn = draw_labels(data.labeled.labels, fold.train, cell)
+    extra = data.extra.take(fold.extra)
+    rest = data.labeled.take(np.setdiff1d(fold.train, drawn))
+    rest = dataclasses.replace(rest, labels=np.full(len(rest), UNLABELED, np.int8))
+    found = _join(extra, rest) if pool == "both" else extra if pool == "extra" else rest
+    if len(found) == 0 and cell.method != "supervised":
+        raise DataError(f"fold {cell.fold}: no unlabeled patch is left for {cell.method!r}")
+    return data.labeled.take(drawn), found
+
+
+def _join(first: PatchSet, second: PatchSet) -> PatchSet:
+    groups = None
+    if first.groups is not None and second.groups is not None:
+        groups = np.concatenate([first.groups, second.groups])
+    return PatchSet(
+        images=np.concatenate([first.images, second.images]),
+        labels=np.concatenate([first.labels, second.labels]),
+        ids=np.concatenate([first.ids, second.ids]),
+        groups=groups,
+        source=f"{first.source} and {second.source}",
+    )
+
+
+def _train(labeled: PatchSet, pool: PatchSet, config: RunConfig) -> Network:
+    """Train what `craters run` would keep; tests put a quicker trainer in this place."""
+    from craters.pipeline import kept_network
+
+    return kept_network(labeled, pool, config)
+
+
+def fit_cell(
+    *, tell: Tell, cell: Cell, data: CompareData, fold: Fold, config: CompareConfig
+) -> Outcome:
+    """Train one cell on one thread and measure it on its held-out fold.
+
+    Returns
+    -------
+    Outcome
+        Failed where the labels cannot be used or every network died.
+    """
+    del tell  # a cell has no news but its outcome
+    started = time.monotonic()
+    try:
+        labeled, pool = take_cell(data, fold, cell, config.pool)
+        settings = config.run_config(cell.method, cell.network, cell.seed)
+        with torch_threads(1):  # so that the number of processes cannot touch a result
+            network = _train(labeled, pool, settings)
+            probability = sigmoid(predict_logits(network, data.labeled.images[fold.test]))
+    except (DataError, DeadNetworkError) as error:
+        return Outcome(cell, {}, time.monotonic() - started, str(error))
+    found = metrics.measure(data.labeled.labels[fold.test], probability, settings.threshold_final)
+    figures = {name: getattr(found, name) for name in ("n", "confusion_matrix", *MEASURES)}
+    figures |= {"labels": len(labeled), "pool": len(pool)}
+    return Outcome(cell, figures, time.monotonic() - started)

@@ -1,0 +1,452 @@
+"""A comparison in a folder of its own: cells side by side, kept one by one, resumable."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from craters._version import __version__
+from craters.compare import report
+from craters.compare.cells import (
+    STEMS,
+    CompareData,
+    Folds,
+    check_budgets,
+    draw_folds,
+    fit_cell,
+    read_compare_data,
+)
+from craters.compare.report import Outcome, Row
+from craters.compare.settings import Cell, CompareConfig, budget_size
+from craters.core import (
+    NullProgress,
+    Progress,
+    Task,
+    files,
+    package_versions,
+    plan_workers,
+    run_tasks,
+    usable_threads,
+)
+from craters.data import find_array
+from craters.errors import ConfigError, CratersError, DataError, ExistsError
+from craters.evaluation import save_figure
+
+_LEDGER, _CONFIG = "cells.jsonl", "config.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """A comparison as far as its cells are computed.
+
+    Parameters
+    ----------
+    folder : Path
+    summary : dict
+        As in summary.json.
+    lines : list of str
+        The table and what is to be said about it.
+    failed : list of str
+        A sentence for each cell that failed.
+    total : int
+        Cells of the comparison.
+    """
+
+    folder: Path
+    summary: dict[str, Any]
+    lines: list[str]
+    failed: list[str]
+    total: int
+
+    def refuse_failed(self) -> None:
+        """Raise a CratersError where a cell failed, after the others were told."""
+        if self.failed:
+            raise CratersError(
+                f"{len(self.failed)} of {_count(self.total, 'cell')} failed; they are listed in "
+                f"{self.folder / 'table.md'}"
+            )
+
+
+def compare(
+    config: CompareConfig,
+    *,
+    resume: bool = False,
+    force: bool = False,
+    listener: Progress | None = None,
+) -> Comparison:
+    """Train and measure every cell, and leave tables and a figure.
+
+    Each finished cell is written at once. A comparison that was stopped goes on by `resume`, also
+    with more seeds, budgets or contenders: what is known of them is not computed again.
+
+    Parameters
+    ----------
+    config : CompareConfig
+    resume : bool
+        Go on with a comparison of the same data, folds, pool and versions.
+    force : bool
+        Move an earlier folder aside (`NAME.1`, ...); never delete it.
+    listener : Progress, optional
+        Told how long it will take, and of each cell.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    ExistsError
+        When the folder exists, or what is to be resumed does not match.
+    DataError, ConfigError, WorkerError
+        Of the whole comparison. A cell whose labels cannot be used, or whose networks all died,
+        is recorded as failed and does not stop the others.
+    """
+    if resume and force:
+        raise ConfigError("--resume and --force exclude each other", "Give one of them.")
+    listener = listener or NullProgress()
+    job = _prepare(config)
+    _open_folder(job, resume=resume, force=force, listener=listener)
+    with _locked(config.out):
+        return _work(job, _read_ledger(config.out), listener)
+
+
+def plan(config: CompareConfig, *, resume: bool = False) -> list[str]:
+    """Say what `compare` would do, a line a cell; write nothing.
+
+    Raises
+    ------
+    ExistsError, DataError, ConfigError
+        As `compare` does.
+    """
+    job = _prepare(config)
+    known: dict[Cell, Outcome] = {}
+    if config.out.exists():
+        _check_folder(job, resume=resume)
+        known = _read_ledger(config.out)
+    states = ("done" if cell in known else "to do" for cell in config.cells())
+    cells = [f"{state}: {cell.key}" for state, cell in zip(states, config.cells(), strict=True)]
+    return _Progress(job, known, NullProgress()).opening() + cells
+
+
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """What every part of a comparison shares."""
+
+    config: CompareConfig
+    data: CompareData
+    folds: Folds
+    fingerprint: str
+
+    @property
+    def baseline(self) -> str:
+        return self.config.baseline or self.config.contenders()[0][0]
+
+    @property
+    def notes(self) -> list[str]:
+        sources = self.data.labeled.notes + self.data.extra.notes
+        return [*self.folds.notes, *self.config.contenders()[1], *sources]
+
+
+def _prepare(config: CompareConfig) -> _Job:
+    """Read and refuse before anything is written."""
+    if config.out.name in ("", ".", ".."):
+        raise ExistsError(f"--out {config.out}: expected the name of a new folder")
+    data = read_compare_data(config.data)
+    folds = draw_folds(data, config.hold_out, config.folds)
+    check_budgets(config, folds.folds)
+    paths = [find_array(config.data, stem) for stem in STEMS]
+    content = {
+        "held_out": folds.held_out,
+        "folds": config.folds,
+        "pool": config.pool,
+        "inputs": {path.name: files.sha256_of(path) for path in paths if path.is_file()},
+        "versions": package_versions() | {"craters": __version__},
+    }
+    # What a cell depends on, and no more: so that seeds or contenders can be added later.
+    fingerprint = hashlib.sha256(files.to_json(content).encode()).hexdigest()
+    return _Job(config, data, folds, fingerprint)
+
+
+def _open_folder(job: _Job, *, resume: bool, force: bool, listener: Progress) -> None:
+    """Make the comparison's folder, or take up the one that is there."""
+    out = job.config.out
+    if out.exists():
+        if force:
+            with _locked(out):
+                listener.say(f"The earlier folder is now {files.move_aside(out)}.")
+        else:
+            _check_folder(job, resume=resume)
+    elif resume:
+        listener.say("There is nothing to go on with; starting from the beginning.")
+    settings = dataclasses.asdict(job.config) | {"baseline": job.baseline}
+    content = {"settings": settings, "fingerprint": job.fingerprint, "craters": __version__}
+    files.write_json(out / _CONFIG, content | {"versions": package_versions()})
+
+
+def _check_folder(job: _Job, *, resume: bool) -> None:
+    out = job.config.out
+    if not resume:
+        raise ExistsError(
+            f"{out}: exists already",
+            "Go on with it by --resume, move it aside by --force, or name a new folder.",
+        )
+    try:
+        found = json.loads((out / _CONFIG).read_text(encoding="utf-8"))["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ExistsError(f"{out}: is not the folder of a comparison", "Name another.") from error
+    if found != job.fingerprint:
+        raise ExistsError(
+            f"{out}: is a comparison of other data, folds, pool or versions",
+            "Repeat its settings, or start anew by --force.",
+        )
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep a second process out of the same comparison."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ExistsError(
+                f"{folder}: another process is working on this comparison",
+                "Wait for it, or stop it.",
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _read_ledger(folder: Path) -> dict[Cell, Outcome]:
+    path = folder / _LEDGER
+    if not path.is_file():
+        return {}
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        outcomes = [Outcome(**line | {"cell": Cell(**line["cell"])}) for line in lines]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: is damaged ({error})", "Start anew by --force.") from error
+    return {outcome.cell: outcome for outcome in outcomes}
+
+
+def _write_ledger(folder: Path, known: Mapping[Cell, Outcome]) -> None:
+    lines = [
+        json.dumps(dataclasses.asdict(known[cell]), sort_keys=True, allow_nan=False)
+        for cell in sorted(known, key=lambda cell: cell.rank)
+    ]
+    files.write_text(folder / _LEDGER, "".join(f"{line}\n" for line in lines))
+
+
+def _work(job: _Job, known: dict[Cell, Outcome], listener: Progress) -> Comparison:
+    """Compute what is missing; results are brought up to date after every complete seed."""
+    config = job.config
+    progress = _Progress(job, known, listener)
+    progress.begin()
+    shared = {"data": job.data, "config": config}
+    tasks = [
+        Task(cell.key, fit_cell, shared | {"cell": cell, "fold": job.folds.folds[cell.fold - 1]})
+        for cell in progress.to_do()
+    ]
+    for _, outcome in run_tasks(tasks, threads=progress.workers):
+        known[outcome.cell] = outcome
+        _write_ledger(config.out, known)
+        progress.finished(outcome)
+        left = progress.to_do()
+        if left and outcome.cell.seed not in {cell.seed for cell in left}:
+            _write_results(job, known)
+    return _write_results(job, known)
+
+
+class _Progress:
+    """Tells how long a comparison will take, by the cells that are done."""
+
+    def __init__(self, job: _Job, known: Mapping[Cell, Outcome], listener: Progress) -> None:
+        self.cells = job.config.cells()
+        self.notes = job.notes
+        self.known, self.listener = known, listener
+        self.workers = plan_workers(len(self.to_do()), usable_threads(job.config.threads))[0]
+        self.is_estimated = False
+
+    def to_do(self) -> list[Cell]:
+        """List the cells that are missing, in the order of the work."""
+        return [cell for cell in self.cells if cell not in self.known]
+
+    def opening(self) -> list[str]:
+        """Say how many cells there are and, where earlier ones were timed, the duration."""
+        left = len(self.to_do())
+        done = f", {len(self.cells) - left} of them done" if left < len(self.cells) else ""
+        lines = [
+            *self.notes,
+            f"{_count(len(self.cells), 'cell')}{done}; {left} to compute on "
+            f"{_count(self.workers, 'process', 'es')}.",
+        ]
+        if left:
+            later = "The first cell of each contender will tell how long all of them take."
+            lines.append(self._estimate() or later)
+        return lines
+
+    def begin(self) -> None:
+        """Tell the opening."""
+        for line in self.opening():
+            self.listener.say(line)
+
+    def finished(self, outcome: Outcome) -> None:
+        """Tell what became of a cell, and the time left."""
+        done = len(self.cells) - len(self.to_do())
+        what = f"{done} of {len(self.cells)}: {outcome.cell.key}: "
+        seconds = self._seconds_left()
+        if outcome.error:
+            self.listener.warn(f"{what}failed: {outcome.error}")
+        else:
+            f1, took = outcome.figures["macro_f1"], _duration(outcome.seconds)
+            rest = f"; about {_duration(seconds)} left" if self.is_estimated and seconds else ""
+            self.listener.say(f"{what}macro F1 {f1:.4f} in {took}{rest}")
+        if not self.is_estimated and (estimate := self._estimate()):
+            self.listener.say(estimate)
+
+    def _estimate(self) -> str | None:
+        """Say the expected duration as soon as it is known."""
+        seconds = self._seconds_left()
+        if not seconds:
+            return None
+        self.is_estimated = True
+        return (
+            f"Expected duration: about {_duration(seconds)} for the {len(self.to_do())} cells "
+            f"that are left, on {_count(self.workers, 'process', 'es')}."
+        )
+
+    def _seconds_left(self) -> float | None:
+        """Estimate by the timed cells; None before every contender has one.
+
+        A budget without a timed cell is taken to last as long as the contender's nearest one.
+        """
+        timed: dict[str, dict[float, list[float]]] = {}
+        for cell, outcome in self.known.items():
+            timed.setdefault(cell.contender, {}).setdefault(budget_size(cell.budget), []).append(
+                outcome.seconds
+            )
+        total = 0.0
+        for cell in self.to_do():
+            found = timed.get(cell.contender)
+            if not found:
+                return None
+            distance = {abs(size - budget_size(cell.budget)): size for size in found}
+            total += float(np.mean(found[distance[min(distance)]]))
+        return total / self.workers
+
+
+def _count(number: int, word: str, ending: str = "s") -> str:
+    return f"{number} {word}{'' if number == 1 else ending}"
+
+
+def _duration(seconds: float) -> str:
+    """Say a duration in the unit that suits it.
+
+    Examples
+    --------
+    >>> _duration(42.3), _duration(600), _duration(9000)
+    ('42 s', '10 min', '2.5 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _write_results(job: _Job, known: Mapping[Cell, Outcome]) -> Comparison:
+    """Write tables and figure of the cells that are there."""
+    config, out = job.config, job.config.out
+    cells = config.cells()
+    outcomes = [known[cell] for cell in sorted(cells, key=lambda cell: cell.rank) if cell in known]
+    contenders = config.contenders()[0]
+    budgets = sorted(config.budgets, key=budget_size)
+    rows = report.gather_rows(outcomes, contenders, budgets, config.folds, job.baseline)
+    failed = [f"{outcome.cell.key}: {outcome.error}" for outcome in outcomes if outcome.error]
+    notes = _notes(job, len(cells), outcomes)
+    table = report.table_lines(rows, job.baseline)
+    files.write_text(out / "cells.csv", report.cells_csv(outcomes))
+    files.write_text(out / "table.csv", report.table_csv(rows))
+    files.write_text(out / "table.md", _markdown(table, notes, failed))
+    figure = report.draw_rows(rows, job.baseline)
+    if figure is not None:
+        save_figure(out / "compare.png", figure)
+    summary = _summary(job, rows, outcomes, notes, failed)
+    files.write_json(out / "summary.json", summary)
+    told = [f"Failed: {sentence}" for sentence in failed]
+    return Comparison(out, summary, [*table, *notes, *told], failed, len(cells))
+
+
+def _notes(job: _Job, total: int, outcomes: Sequence[Outcome]) -> list[str]:
+    """Say how the figures are to be read."""
+    notes = [
+        *job.notes,
+        "Score of a seed: macro F1 at threshold 0.5, mean over the folds. Mean ± standard "
+        "deviation over seeds.",
+    ]
+    if job.config.seeds == 1:
+        notes.append("One seed: no interval can be given, so no difference can be shown.")
+    else:
+        notes.append(
+            "Differences: paired by seed, with 95 % t intervals. They tell of the luck of draw and "
+            "training, not of other places, and are not corrected for their number."
+        )
+    notes += [
+        f"{name}: {_count(number, 'cell')} where one class is called in more than 98 % of the "
+        "held-out patches; the network learned little."
+        for name, number in report.one_sided_cells(outcomes).items()
+    ]
+    if missing := total - len(outcomes):
+        notes.append(f"{_count(missing, 'cell')} not computed yet; only complete seeds count.")
+    return notes
+
+
+def _markdown(table: Sequence[str], notes: Sequence[str], failed: Sequence[str]) -> str:
+    parts = ["# Comparison on held-out folds", "\n".join(table)]
+    parts.append("\n".join(f"- {note}" for note in notes))
+    if failed:
+        parts.append("Cells that failed:\n\n" + "\n".join(f"- {sentence}" for sentence in failed))
+    return "\n\n".join(parts) + "\n"
+
+
+def _summary(
+    job: _Job,
+    rows: Sequence[Row],
+    outcomes: Sequence[Outcome],
+    notes: list[str],
+    failed: list[str],
+) -> dict[str, Any]:
+    folds = [
+        {
+            "rule": fold.rule,
+            "held_out": len(fold.test),
+            "training_part": len(fold.train),
+            "extra": len(fold.extra),
+            "copies_left_out": fold.copies,
+        }
+        for fold in job.folds.folds
+    ]
+    return {
+        "baseline": job.baseline,
+        "held_out": job.folds.held_out,
+        "folds": folds,
+        "pool": job.config.pool,
+        "seeds": job.config.seeds,
+        "cells": {
+            "total": len(job.config.cells()),
+            "computed": len(outcomes),
+            "failed": len(failed),
+        },
+        "rows": [report.row_facts(row) for row in rows],
+        "failed": failed,
+        "notes": notes,
+        "seconds": round(sum(outcome.seconds for outcome in outcomes), 1),
+    }

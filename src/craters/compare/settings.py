@@ -1,0 +1,223 @@
+"""The settings of a comparison, and the cells that they stand for."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from craters.errors import ConfigError
+from craters.training import Method, NetworkName, RunConfig
+
+Budget = int | Literal["all"]
+HoldOut = Literal["auto", "region", "group", "random"]
+Pool = Literal["extra", "rest", "both"]
+
+LEAST_OF_CLASS = 2  # labels of each class in every budget
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One training of a comparison.
+
+    Parameters
+    ----------
+    method, network : str
+        The contender.
+    budget : int or "all"
+        Labels that may be used, for whatever purpose.
+    seed : int
+    fold : int
+        The held-out fold, from 1.
+    """
+
+    method: str
+    network: str
+    budget: Budget
+    seed: int
+    fold: int
+
+    @property
+    def contender(self) -> str:
+        """METHOD/NETWORK."""
+        return f"{self.method}/{self.network}"
+
+    @property
+    def key(self) -> str:
+        """The cell in words; no two cells of a comparison share them."""
+        labels = "all labels" if self.budget == "all" else f"{self.budget} labels"
+        return f"{self.contender}, {labels}, seed {self.seed}, fold {self.fold}"
+
+    @property
+    def rank(self) -> tuple[str, str, float, int, int]:
+        """What cells are sorted by, so that files do not depend on the order of the work."""
+        size = float("inf") if self.budget == "all" else float(self.budget)
+        return (self.method, self.network, size, self.seed, self.fold)
+
+
+@dataclasses.dataclass(frozen=True)
+class CompareConfig:
+    """Settings of a comparison. Limits are checked here, once.
+
+    Parameters
+    ----------
+    data : Path
+        Folder of Xtrain1, Ytrain1, Xtrain1_extra (.npy or .npz) and, where they are known,
+        groups_train and groups_extra.
+    out : Path
+        The comparison's folder.
+    methods, networks : tuple of str
+        As `RunConfig` has them; every pair that it accepts is a contender.
+    budgets : tuple of int or "all"
+        Labels that a contender may use.
+    seeds : int
+        Seeds 0, 1, ... of draws and trainings.
+    hold_out : {"auto", "region", "group", "random"}
+        What is held out whole. "auto": regions where all groups are named REGION_i_j, else
+        groups, else single patches.
+    folds : int
+    pool : {"extra", "rest", "both"}
+        Unlabeled patches: Xtrain1_extra; the training folds' patches that the budget left out,
+        their labels hidden; or both.
+    baseline : str
+        METHOD/NETWORK that the others are compared to; empty: the first contender.
+    threads : int
+        Cells computed side by side; 0 stands for the processors that the process may use.
+    """
+
+    data: Path
+    out: Path
+    methods: tuple[str, ...] = ("supervised", "original")
+    networks: tuple[str, ...] = ("compact", "original")
+    budgets: tuple[Budget, ...] = (50, 100, 250, "all")
+    seeds: int = 3
+    hold_out: HoldOut = "auto"
+    folds: int = 5
+    pool: Pool = "extra"
+    baseline: str = ""
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        for option, choices in (("methods", Method), ("networks", NetworkName)):
+            _check_names(option, getattr(self, option), typing.get_args(choices))
+        for option, choices in (("hold_out", HoldOut), ("pool", Pool)):
+            _check_names(option, (getattr(self, option),), typing.get_args(choices))
+        _check_names("budgets", tuple(map(str, self.budgets)), None)
+        least = 2 * LEAST_OF_CLASS
+        for budget in self.budgets:
+            if budget != "all" and budget < least:
+                raise ConfigError(f"--budgets: found {budget}, expected at least {least} labels")
+        for option, least in (("seeds", 1), ("folds", 2), ("threads", 0)):
+            if getattr(self, option) < least:
+                found = getattr(self, option)
+                raise ConfigError(f"--{option} is {found}, expected {least} or more")
+        contenders = self.contenders()[0]
+        if not contenders:
+            raise ConfigError("no method goes with any of the networks", self.contenders()[1][0])
+        if self.baseline:
+            _check_names("baseline", (self.baseline,), contenders)
+
+    def contenders(self) -> tuple[list[str], list[str]]:
+        """Return the pairs METHOD/NETWORK that can be trained, and why others cannot."""
+        found, refused = [], []
+        for method in self.methods:
+            for network in self.networks:
+                try:
+                    self.run_config(method, network, 0)
+                except ConfigError as error:
+                    refused.append(f"{method}/{network} is left out: {error}")
+                else:
+                    found.append(f"{method}/{network}")
+        return found, refused
+
+    def run_config(self, method: str, network: str, seed: int) -> RunConfig:
+        """Return the settings by which `craters run` would train a cell, on one thread."""
+        choice: dict[str, Any] = {"method": method, "network": network}
+        return RunConfig(self.data, self.out, seed=seed, threads=1, **choice)
+
+    def cells(self) -> list[Cell]:
+        """List every cell, in the order of the work.
+
+        First one cell of each contender at the largest budget, which tell how long the others
+        will take; then seed by seed, so that a comparison stopped early holds complete seeds.
+        """
+        pairs = [name.split("/") for name in self.contenders()[0]]
+        budgets = sorted(self.budgets, key=budget_size, reverse=True)
+        return [
+            Cell(method, network, budget, seed, fold)
+            for seed in range(self.seeds)
+            for fold in range(1, self.folds + 1)
+            for budget in budgets
+            for method, network in pairs
+        ]
+
+
+def budget_size(budget: Budget) -> float:
+    """Return a number that orders budgets; "all" is far above the others."""
+    return 1e9 if budget == "all" else float(budget)
+
+
+def _check_names(option: str, found: Sequence[str], known: Sequence[str] | None) -> None:
+    """Refuse an empty list, a name given twice, and an unknown one, with a suggestion."""
+    flag = f"--{option.replace('_', '-')}"
+    if not found:
+        raise ConfigError(f"{flag} is empty, expected at least one name")
+    for place, name in enumerate(found):
+        if name in found[:place]:
+            raise ConfigError(f"{flag}: {name} is given twice")
+        if known is not None and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(f"{flag}: found {name!r}, expected {' or '.join(known)}", hint)
+
+
+def parse_names(text: str) -> tuple[str, ...]:
+    """Split a list of the command line at its commas.
+
+    Examples
+    --------
+    >>> parse_names("supervised, original")
+    ('supervised', 'original')
+    """
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def parse_budgets(text: str) -> tuple[Budget, ...]:
+    """Read label budgets: whole numbers and "all".
+
+    Raises
+    ------
+    ConfigError
+        For anything else.
+
+    Examples
+    --------
+    >>> parse_budgets("50,all")
+    (50, 'all')
+    """
+    budgets: list[Budget] = []
+    for name in parse_names(text):
+        if name != "all" and not name.isdecimal():
+            raise ConfigError(f"--budgets: found {name!r}, expected whole numbers or all")
+        budgets.append("all" if name == "all" else int(name))
+    return tuple(budgets)
+
+
+def read_options(options: Mapping[str, Any]) -> CompareConfig:
+    """Make settings of what the command line holds: lists as text with commas.
+
+    Parameters
+    ----------
+    options : mapping
+        A value for each field of `CompareConfig`; others are ignored.
+
+    Raises
+    ------
+    ConfigError
+    """
+    values = {field.name: options[field.name] for field in dataclasses.fields(CompareConfig)}
+    values |= {name: parse_names(values[name]) for name in ("methods", "networks")}
+    return CompareConfig(**values | {"budgets": parse_budgets(values["budgets"])})

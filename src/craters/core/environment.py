@@ -1,0 +1,236 @@
+"""What this installation is made of: versions, processor, GPU, and what is missing of it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from craters._version import __version__
+
+_PACKAGES = ("torch", "numpy", "scikit-learn", "scipy", "matplotlib", "h5py", "safetensors")
+
+
+_FEATURES = ("sse4_2", "avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
+# The packages of each part, as they are imported where that is another name.
+_PARTS = {
+    "core": {
+        "numpy": "", "onnxruntime": "", "safetensors": "", "typer": "", "rich": "",
+        "lazy-loader": "lazy_loader",
+    },
+    "train": {
+        "torch": "", "scikit-learn": "sklearn", "scipy": "", "matplotlib": "", "jinja2": "",
+        "h5py": "", "onnx": "", "onnxscript": "", "crepes": "", "joblib": "",
+    },
+    "geo": {"rasterio": "", "pyproj": "", "pyogrio": ""},
+    "review": {"starlette": "", "uvicorn": "", "jinja2": "", "pillow": "PIL"},
+    "dask": {"dask": "", "distributed": ""},
+    "parquet": {"arro3-core": "arro3.core", "arro3-io": "arro3.io"},
+}  # fmt: skip
+_FOR = {
+    "core": "predicting, reading and making arrays",
+    "train": "training, measuring, reports, Keras files",
+    "geo": "scanning, matching and cutting images",
+    "review": "the review page",
+    "dask": "scanning by many processes or machines",
+    "parquet": "catalogues as GeoParquet",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """An optional part of the package, or the core.
+
+    Parameters
+    ----------
+    name : str
+        The extra's name, or "core".
+    purpose : str
+        What it is for.
+    versions : dict of str
+        Of the packages that are installed.
+    missing : tuple of str
+        Packages that are not.
+    """
+
+    name: str
+    purpose: str
+    versions: dict[str, str]
+    missing: tuple[str, ...]
+
+    @property
+    def remedy(self) -> str:
+        """How to get what is missing; empty where nothing is."""
+        if not self.missing:
+            return ""
+        wanted = "craters" if self.name == "core" else f"'craters[{self.name}]'"
+        return f"pip install {wanted}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Examination:
+    """What `examine` found.
+
+    Parameters
+    ----------
+    machine : dict
+        Interpreter, system, processor, its features, CPUs that may be used, memory in GiB.
+    gpu : str
+        What torch can compute on beside the processor, or why it cannot.
+    parts : tuple of Part
+    """
+
+    machine: dict[str, Any]
+    gpu: str
+    parts: tuple[Part, ...]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the core is complete; optional parts may be missing."""
+        return not self.parts[0].missing
+
+    def lines(self) -> list[str]:
+        """Say it for people."""
+        machine = self.machine
+        found = [
+            f"craters {machine['craters']}, Python {machine['python']}, {machine['system']}",
+            f"processor: {machine['processor']}; {machine['usable_cpus']} usable CPUs, "
+            f"{machine['memory_gib']} GiB; {' '.join(machine['features']) or 'features unknown'}",
+            f"GPU: {self.gpu}",
+        ]
+        for part in self.parts:
+            versions = ", ".join(f"{name} {number}" for name, number in part.versions.items())
+            state = "ok" if not part.missing else f"missing {', '.join(part.missing)}"
+            found.append(f"{part.name} ({part.purpose}): {state}")
+            if versions:
+                found.append(f"    {versions}")
+            if part.missing:
+                found.append(f"    Get it by: {part.remedy}")
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give it as plain values, for JSON."""
+        parts = {
+            part.name: dataclasses.asdict(part) | {"remedy": part.remedy} for part in self.parts
+        }
+        return {"machine": self.machine, "gpu": self.gpu, "parts": parts, "whole": self.is_whole}
+
+
+def examine() -> Examination:
+    """Look at this installation and this machine; nothing is changed or sent anywhere.
+
+    Examples
+    --------
+    >>> examine().is_whole
+    True
+    """
+    machine = {
+        "craters": __version__,
+        "python": platform.python_version(),
+        "executable": sys.executable,
+        "system": platform.platform(),
+        "processor": _processor(),
+        "features": _features(),
+        "usable_cpus": _usable_cpus(),
+        "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1),
+    }
+    return Examination(machine, _gpu(), tuple(_look_for(name) for name in _PARTS))
+
+
+def _look_for(name: str) -> Part:
+    versions, missing = {}, []
+    for package, imported in _PARTS[name].items():
+        if not _is_there(imported or package):
+            missing.append(package)
+            continue
+        with contextlib.suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return Part(name, _FOR[name], versions, tuple(missing))
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of the package around it
+        return False
+
+
+def _usable_cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _cpu_lines(*keys: str) -> list[str]:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() in keys:
+                return value.split()
+    return []
+
+
+def _processor() -> str:
+    named = " ".join(_cpu_lines("model name", "Model"))
+    return named or platform.processor() or platform.machine()
+
+
+def _features() -> list[str]:
+    found = set(_cpu_lines("flags", "Features"))
+    return [name for name in _FEATURES if name in found]
+
+
+def _gpu() -> str:
+    """Ask torch, which is what would use one."""
+    driver = "" if shutil.which("nvidia-smi") is None else " (nvidia-smi is there)"
+    try:
+        import torch
+    except ImportError:
+        return f"unknown, as torch is not installed{driver}"
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+        return f"{', '.join(names)} (CUDA {torch.version.cuda})"
+    return f"none that torch {torch.__version__} can use{driver}; none is needed"
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of the packages that results depend on."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def describe_hardware() -> dict[str, Any]:
+    """Return processor, CPUs and memory of this machine."""
+    processor = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        processor = named[0] if named else processor
+    affinity = getattr(os, "sched_getaffinity", None)
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return {
+        "processor": processor,
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "usable_cpus": len(affinity(0)) if affinity else os.cpu_count() or 1,
+        "memory_gib": round(pages / 2**30, 1),
+    }
+
+
+def usable_threads(threads: int = 0) -> int:
+    """Return how many threads to compute with: as set, or the CPUs that this process may use."""
+    if threads:
+        return threads
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

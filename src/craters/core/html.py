@@ -1,0 +1,35 @@
+"""HTML pages: a package's templates, and the style sheet that all reports share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+def page_templates(package: str) -> Environment:
+    """Return the jinja2 templates in the folder `templates` of a package.
+
+    Values are escaped, and a name that is not defined is an error.
+
+    Parameters
+    ----------
+    package : str
+        Its dotted name, such as "craters.quality".
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader(package),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def report_style() -> str:
+    """Return the style sheet of the reports, to be put into a page."""
+    return (Path(__file__).parent / "templates" / "report.css").read_text(encoding="utf-8")

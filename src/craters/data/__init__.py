@@ -1,0 +1,68 @@
+"""Patches, labels and data folders, their splits, copies and augmentation.
+
+Interface: `PatchSet`, `read_patches`, `read_job_data`, `validation_split`, `search_copies`.
+It trains and measures nothing, and needs no torch.
+"""
+
+from craters.data import dataset, patches, splits
+from craters.data.augment import (
+    SYMMETRIES,
+    SymmetryChoice,
+    SymmetryReport,
+    choose_symmetry,
+    pad_for_shifts,
+    shift_and_flip,
+)
+from craters.data.copies import COPY_CORRELATION, MOST_SHIFT, CopySearch, search_copies
+from craters.data.dataset import JobData, find_array, read_job_data
+from craters.data.patches import (
+    CLASS_NAMES,
+    ROUNDING,
+    UNLABELED,
+    PatchSet,
+    as_squares,
+    check_groups,
+    check_labels,
+    check_two_classes,
+    class_counts,
+    make_patch_set,
+    normalize,
+    read_array,
+    read_patches,
+    to_8bit,
+)
+from craters.data.splits import validation_split
+
+__all__ = [
+    "CLASS_NAMES",
+    "COPY_CORRELATION",
+    "MOST_SHIFT",
+    "ROUNDING",
+    "SYMMETRIES",
+    "UNLABELED",
+    "CopySearch",
+    "JobData",
+    "PatchSet",
+    "SymmetryChoice",
+    "SymmetryReport",
+    "as_squares",
+    "check_groups",
+    "check_labels",
+    "check_two_classes",
+    "choose_symmetry",
+    "class_counts",
+    "dataset",
+    "find_array",
+    "make_patch_set",
+    "normalize",
+    "pad_for_shifts",
+    "patches",
+    "read_array",
+    "read_job_data",
+    "read_patches",
+    "search_copies",
+    "shift_and_flip",
+    "splits",
+    "to_8bit",
+    "validation_split",
+]

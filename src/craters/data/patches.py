@@ -1,0 +1,483 @@
+"""The data door: arrays of patches and labels, checked once, with one scaling.
+
+A patch is a small square image (48 x 48 pixels by default; "chip" elsewhere). Label 1 means
+"with crater", 0 "without crater", and -1 "unlabeled" where a set may hold such.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import tokenize
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from craters.core import files
+from craters.errors import DataError
+
+CLASS_NAMES = ("without crater", "with crater")
+UNLABELED = -1
+
+_ROWS = 4096  # patches looked at together: bounds the memory of checks on mapped files
+_MIN_SIDE = 8
+ROUNDING = 1e-6  # by which floats may exceed 1 and still be 0..1: MinMaxScaler and others do so
+_OVERSHOOT = 2.0  # floats up to here are 0..1 that resampling overshot, or no brightness at all
+_LEAST_16BIT = 2**14  # integers above 255 and below it are of 10 to 14 bits, as of many cameras
+_UNREADABLE = (  # what NumPy raises for headers that lie, are nested deeply or are cut off
+    ValueError, OverflowError, EOFError, OSError, KeyError, SyntaxError, tokenize.TokenError,
+    RecursionError, MemoryError, zipfile.BadZipFile,
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class PatchSet:
+    """Patches with what belongs to them; they never travel apart.
+
+    Parameters
+    ----------
+    images : ndarray, shape (N, H, W), uint8
+        Pixels 0..255; may be memory-mapped.
+    labels : ndarray, shape (N,), int8
+        1 with crater, 0 without crater, -1 unlabeled.
+    ids : ndarray of str, shape (N,)
+        One name a patch, unique in the set.
+    groups : ndarray of str, shape (N,), or None
+        The source image of each patch, where it is known.
+    source : str
+        Where the patches come from, for messages.
+    notes : tuple of str
+        What was recognised or converted on reading.
+    pixel_range : str
+        As what the pixels were read: 0..1, 0..255 or 0..65535; empty where there was none.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    ids: np.ndarray
+    groups: np.ndarray | None = None
+    source: str = "array"
+    notes: tuple[str, ...] = ()
+    pixel_range: str = ""
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def side(self) -> int:
+        """Height and width of a patch, in pixels."""
+        return int(self.images.shape[1])
+
+    def take(self, index: np.ndarray) -> PatchSet:
+        """Return the rows `index` as a new set."""
+        groups = None if self.groups is None else self.groups[index]
+        return dataclasses.replace(
+            self,
+            images=self.images[index],
+            labels=self.labels[index],
+            ids=self.ids[index],
+            groups=groups,
+        )
+
+
+def normalize(images: np.ndarray) -> np.ndarray:
+    """Scale 8-bit pixels to 0..1: the one scaling that every network here is given.
+
+    Parameters
+    ----------
+    images : ndarray, uint8
+        Pixels 0..255.
+
+    Returns
+    -------
+    ndarray, float32
+        The same shape, divided by 255.
+
+    Examples
+    --------
+    >>> normalize(np.array([0, 51, 255], np.uint8)).tolist()
+    [0.0, 0.20000000298023224, 1.0]
+    """
+    if images.dtype != np.uint8:
+        raise DataError(
+            f"pixels are {images.dtype}, expected uint8", "Read them by `read_patches`."
+        )
+    return np.divide(images, np.float32(255), dtype=np.float32)
+
+
+def make_patch_set(
+    images: np.ndarray,
+    labels: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
+    *,
+    names: tuple[str, str, str] = ("images", "labels", "groups"),
+    least: int = 1,
+) -> PatchSet:
+    """Check arrays and bring them into the package's form.
+
+    Parameters
+    ----------
+    images : ndarray
+        (N, S*S), (N, S, S), (N, S, S, 1) or (N, 1, S, S); integers in 0..255 or 0..65535, or
+        floats in 0..1 or 0..255. The brightest pixel tells which: integers up to 255 are 0..255
+        and from 16384 on 0..65535, floats up to 1 are 0..1 and above 2 are 0..255. What lies
+        between could be either, and is refused.
+    labels : ndarray, shape (N,) or (N, 1), optional
+        0 or 1 as integers, booleans or floats. Without them the set is unlabeled.
+    groups : ndarray, shape (N,), optional
+        The source image of each row.
+    names : tuple of str
+        What messages call the three arrays, e.g. their files; ids begin with the first one's stem.
+    least : int
+        Patches that there must be; 0 takes an array of none.
+
+    Raises
+    ------
+    DataError
+        When an array cannot be used; the message says what was found and what was expected.
+
+    Examples
+    --------
+    >>> patches = make_patch_set(np.arange(2 * 2304).reshape(2, 2304) % 256, np.array([0, 1]))
+    >>> patches.images.shape, patches.images.dtype, patches.labels.tolist()
+    ((2, 48, 48), dtype('uint8'), [0, 1])
+    """
+    pixels, notes, pixel_range = _convert(as_squares(images, names[0], least), names[0])
+    notes += _look_for_constant(pixels, names[0])
+    count, stem = len(pixels), Path(names[0]).stem
+    if labels is None:
+        label_column = np.full(count, UNLABELED, np.int8)
+    else:
+        label_column = check_labels(labels, count, names[1])
+    return PatchSet(
+        images=pixels,
+        labels=label_column,
+        ids=np.array([f"{stem}:{row}" for row in range(count)], str),
+        groups=None if groups is None else check_groups(groups, count, names[2]),
+        source=names[0],
+        notes=tuple(notes),
+        pixel_range=pixel_range,
+    )
+
+
+def read_array(path: Path) -> np.ndarray:
+    """Open one array from .npy (memory-mapped) or .npz (the only array inside), never pickled.
+
+    Raises
+    ------
+    DataError
+        When the file is missing, truncated, not such a file, or holds Python objects.
+    """
+    if not path.is_file():
+        raise DataError(
+            f"{path}: no such file, expected an array (.npy or .npz)",
+            f"Put {path.name} there, or name another folder.",
+        )
+    if path.stat().st_size == 0:
+        raise DataError(f"{path}: the file is empty, expected an array", "Save it again.")
+    try:
+        if path.suffix == ".npz":
+            return _only_array(path)
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from error
+
+
+def _only_array(path: Path) -> np.ndarray:
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+        names = archive.files
+        if len(names) != 1:
+            found = ", ".join(names) or "none"
+            raise DataError(
+                f"{path}: found {len(names)} arrays ({found}), expected one",
+                "Save the array alone, as .npy or in a .npz of its own.",
+            )
+        return archive[names[0]]
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    with path.open("rb") as stream:
+        start = stream.read(6)
+    if start != b"\x93NUMPY" and start[:2] != b"PK":
+        return DataError(
+            f"{path}: is not a NumPy file, expected .npy or .npz", "Write it by numpy.save."
+        )
+    if "objects" in str(error) or "Object arrays" in str(error):
+        return DataError(
+            f"{path}: holds Python objects, expected numbers; objects are never unpickled",
+            "Save it again with a numeric dtype, e.g. array.astype('uint8').",
+        )
+    return DataError(f"{path}: is truncated or damaged ({error})", "Copy or save the file again.")
+
+
+def as_squares(images: np.ndarray, source: str, least: int = 1) -> np.ndarray:
+    """View images of any accepted layout as (N, S, S); there must be at least so many."""
+    shape = images.shape
+    squares: np.ndarray | None = None
+    if images.ndim == 2:
+        side = math.isqrt(shape[1])
+        if side * side == shape[1]:
+            squares = images.reshape(shape[0], side, side)
+    elif images.ndim == 3:
+        squares = images
+    elif images.ndim == 4 and shape[3] == 1:
+        squares = images[..., 0]
+    elif images.ndim == 4 and shape[1] == 1:
+        squares = images[:, 0]
+    if squares is None or squares.shape[1] != squares.shape[2]:
+        raise DataError(
+            f"{source}: found shape {shape}, expected (N, 2304), (N, 48, 48), (N, 48, 48, 1) or "
+            "(N, 1, 48, 48), or another square size",
+            "Give one grayscale patch a row.",
+        )
+    if len(squares) < least:
+        raise DataError(
+            f"{source}: found {len(squares)} patches, expected at least {least}",
+            "Is it the right file?",
+        )
+    if squares.shape[1] < _MIN_SIDE:
+        raise DataError(
+            f"{source}: found patches of {squares.shape[1]} x {squares.shape[1]} pixels, "
+            f"expected at least {_MIN_SIDE} x {_MIN_SIDE}",
+            "Give one grayscale patch a row.",
+        )
+    return squares
+
+
+def to_8bit(images: np.ndarray, source: str) -> tuple[np.ndarray, list[str]]:
+    """Recognise the range of the pixels and bring them to 8 bits, saying what was done.
+
+    Returns
+    -------
+    pixels : ndarray, uint8
+        The input itself where it is 8-bit already, else a rounded copy.
+    notes : list of str
+        One sentence where pixels were converted.
+
+    Raises
+    ------
+    DataError
+        When the range is none that is known, or could be several.
+    """
+    pixels, notes, _ = _convert(images, source)
+    return pixels, notes
+
+
+def _convert(images: np.ndarray, source: str) -> tuple[np.ndarray, list[str], str]:
+    """Do what `to_8bit` does, and name the range that was recognised."""
+    if images.size == 0:
+        return images.astype(np.uint8, copy=False), [], ""
+    if images.dtype == np.uint8:
+        return images, [], "0..255"
+    if images.dtype.kind not in "uif":
+        raise DataError(
+            f"{source}: pixels are {images.dtype}, expected uint8, uint16 or floats",
+            "Save the real part, X.real, or the magnitude, numpy.abs(X)."
+            if images.dtype.kind == "c"
+            else "Save the images as numbers 0..255.",
+        )
+    low, high = _range_of(images, source)
+    factor, name = _recognise(images.dtype, low, high, source)
+    pixels = np.empty(images.shape, np.uint8)
+    for start in range(0, len(images), _ROWS):
+        part = images[start : start + _ROWS].astype(np.float64) * factor
+        pixels[start : start + _ROWS] = np.rint(part)
+        files.let_go(images)
+    note = f"{source}: {images.dtype} pixels {name}, brought to 8 bits by rounding"
+    return pixels, [note], name
+
+
+def _range_of(images: np.ndarray, source: str) -> tuple[float, float]:
+    low, high = math.inf, -math.inf
+    for start in range(0, len(images), _ROWS):
+        part = images[start : start + _ROWS]
+        if part.dtype.kind == "f" and not np.isfinite(part).all():
+            row = start + int(np.flatnonzero(~np.isfinite(part).all(axis=(1, 2)))[0])
+            raise DataError(
+                f"{source}: row {row} holds NaN or infinite pixels, expected finite numbers",
+                "Fill the gaps (0 is usual) or leave those rows out.",
+            )
+        low, high = min(low, float(part.min())), max(high, float(part.max()))
+        files.let_go(images)
+    return low, high
+
+
+def _recognise(dtype: np.dtype, low: float, high: float, source: str) -> tuple[float, str]:
+    """Return the factor to 0..255 and the name of the range."""
+    is_float = dtype.kind == "f"
+    expected = "0..1 or 0..255" if is_float else "0..255 or 0..65535"
+    found = f"{source}: pixels range from {low:g} to {high:g}"
+    if low < 0:
+        raise DataError(
+            f"{found}, expected {expected}",
+            "Undo any standardisation first: networks here are given plain brightness.",
+        )
+    if is_float and high <= 1 + ROUNDING:
+        return 255.0, "0..1"
+    if is_float and high <= _OVERSHOOT:
+        raise DataError(
+            f"{found}, which is neither 0..1 nor 0..255",
+            "If 1 is white (resampling overshoots), clip them: X.clip(0, 1). If 255 is, save them "
+            "as whole numbers: numpy.rint(X).astype('uint8').",
+        )
+    if high <= 255:
+        return 1.0, "0..255"
+    if not is_float and high < _LEAST_16BIT:
+        bits = max(10, int(high).bit_length())
+        raise DataError(
+            f"{found}, which looks like {bits}-bit data, expected {expected}",
+            f"Scale them: numpy.rint(X * (255 / {2**bits - 1})).astype('uint8'), with another "
+            f"white than {2**bits - 1} where you know it (65535 for full 16 bits).",
+        )
+    if not is_float and high <= 65535:
+        return 255 / 65535, "0..65535"
+    raise DataError(f"{found}, expected {expected}", "Scale them to 0..255.")
+
+
+def _look_for_constant(images: np.ndarray, source: str) -> list[str]:
+    """Refuse a set in which no image holds anything; note single constant ones."""
+    constant = 0
+    for start in range(0, len(images), _ROWS):
+        part = images[start : start + _ROWS]
+        constant += int((part == part[:, :1, :1]).all(axis=(1, 2)).sum())
+        files.let_go(images)
+    if constant == len(images) > 0:
+        raise DataError(
+            f"{source}: all {constant} images are constant, expected pictures",
+            "Check the scaling with which they were saved.",
+        )
+    if constant:
+        return [f"{source}: {constant} of {len(images)} images are constant"]
+    return []
+
+
+def check_labels(labels: np.ndarray, count: int, source: str) -> np.ndarray:
+    """Return labels as (N,) int8 of 0 and 1, or say why they cannot be used."""
+    shape = labels.shape
+    column = labels[:, 0] if labels.ndim == 2 and shape[1] == 1 else labels
+    if column.ndim != 1:
+        raise DataError(
+            f"{source}: labels have shape {shape}, expected (N,) or (N, 1)",
+            "Write one label a row.",
+        )
+    if len(column) != count:
+        raise DataError(
+            f"{source}: found {len(column)} labels for {count} images, expected as many",
+            "Are both files from the same set?",
+        )
+    if column.dtype.kind not in "biuf":
+        raise DataError(
+            f"{source}: labels are {column.dtype}, expected numbers 0 (without crater) and "
+            "1 (with crater)",
+            "Write 0 and 1.",
+        )
+    values = np.unique(column)
+    if not np.isin(values, (0, 1)).all():
+        found = ", ".join(f"{value:g}" for value in values[:6].astype(float))
+        raise DataError(
+            f"{source}: found labels {found}{', ...' if len(values) > 6 else ''}, "
+            "expected 0 (without crater) and 1 (with crater)",
+            "Unlabeled patches belong into Xtrain1_extra.npy.",
+        )
+    return column.astype(np.int8)
+
+
+def check_groups(groups: np.ndarray, count: int, source: str) -> np.ndarray:
+    """Return group ids as (N,) str, or say why they cannot be used."""
+    column = groups[:, 0] if groups.ndim == 2 and groups.shape[1] == 1 else groups
+    if column.shape == (count,) and column.dtype.kind == "f":
+        holds_nan = bool(np.isnan(column).any())
+        raise DataError(
+            f"{source}: groups are {column.dtype}{' and hold NaN' if holds_nan else ''}, expected "
+            "whole numbers or names",
+            "Give rows without a source image a group of their own, and write integers or names."
+            if holds_nan
+            else "Write integers or names, e.g. groups.astype('int64').",
+        )
+    if column.ndim != 1 or len(column) != count or column.dtype.kind not in "USiu":
+        raise DataError(
+            f"{source}: groups are {groups.dtype} of shape {groups.shape}, expected one name or "
+            f"number for each of {count} images",
+            "Write the source image of each row, or remove the groups file.",
+        )
+    if column.dtype.kind == "S":
+        return np.char.decode(column, "utf-8")
+    return column.astype(str)
+
+
+def read_patches(
+    images: Path, labels: Path | None = None, groups: Path | None = None, *, least: int = 1
+) -> PatchSet:
+    """Read a set of patches from its files.
+
+    Parameters
+    ----------
+    images : Path
+        .npy (memory-mapped) or .npz; see `make_patch_set` for layouts and ranges.
+    labels, groups : Path, optional
+        Labels (0 or 1) and source images, one a row. A groups file may be absent.
+    least : int
+        Patches that there must be; 0 takes an array of none.
+
+    Raises
+    ------
+    DataError
+        One clear line: file, what was found, what was expected, what to do.
+    """
+    return make_patch_set(
+        read_array(images),
+        None if labels is None else read_array(labels),
+        read_array(groups) if groups is not None and groups.is_file() else None,
+        names=(str(images), str(labels), str(groups)),
+        least=least,
+    )
+
+
+def check_two_classes(patches: PatchSet, least: int) -> None:
+    """Refuse a labeled set without enough patches of both classes.
+
+    Parameters
+    ----------
+    patches : PatchSet
+        The labeled set.
+    least : int
+        How many patches of each class the next step needs.
+    """
+    counts = [int((patches.labels == label).sum()) for label in (0, 1)]
+    found = f"{counts[0]} without crater (0) and {counts[1]} with crater (1)"
+    if min(counts) == 0:
+        raise DataError(
+            f"{patches.source}: found {found}, expected both classes",
+            "A classifier cannot be trained on one class.",
+        )
+    if min(counts) < least:
+        raise DataError(
+            f"{patches.source}: found {found}, expected at least {least} of each to split",
+            "Label more patches of the rarer class.",
+        )
+
+
+def class_counts(labels: np.ndarray) -> dict[str, float | int]:
+    """Count the classes of an array of labels.
+
+    Returns
+    -------
+    dict
+        `n`, `without_crater`, `with_crater`, `unlabeled`, and `crater_share` among the labeled
+        (0 where nothing is labeled).
+
+    Examples
+    --------
+    >>> class_counts(np.array([0, 1, 1, 1]))["crater_share"]
+    0.75
+    """
+    craters, others = int((labels == 1).sum()), int((labels == 0).sum())
+    labeled = craters + others
+    return {
+        "n": len(labels),
+        "without_crater": others,
+        "with_crater": craters,
+        "unlabeled": len(labels) - labeled,
+        "crater_share": craters / labeled if labeled else 0.0,
+    }

@@ -1,0 +1,249 @@
+"""Named, seeded splits: stratified, and by place where the place is known."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+
+import numpy as np
+
+from craters.data.patches import PatchSet
+from craters.errors import DataError
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Rows to fit on and rows to choose by; never both.
+
+    Parameters
+    ----------
+    train, validation : ndarray of int, shape (n,)
+        Sorted row numbers.
+    rule : str
+        How the split was drawn, as a sentence for the report.
+    """
+
+    train: np.ndarray
+    validation: np.ndarray
+    rule: str
+
+
+def content_ids(images: np.ndarray) -> np.ndarray:
+    """Hash each patch's pixels; equal ids mean equal patches.
+
+    Parameters
+    ----------
+    images : ndarray, shape (N, H, W), uint8
+
+    Returns
+    -------
+    ndarray of bytes, shape (N,)
+
+    Examples
+    --------
+    >>> ids = content_ids(np.zeros((2, 8, 8), np.uint8))
+    >>> bool(ids[0] == ids[1])
+    True
+    """
+    digests = [hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest() for image in images]
+    return np.array(digests, dtype="S32")
+
+
+def repeats_between(sets: dict[str, PatchSet]) -> list[tuple[str, str, int]]:
+    """Count the rows that stand in more than one set, or twice in one, byte for byte.
+
+    Parameters
+    ----------
+    sets : dict of PatchSet
+        The sets by name.
+
+    Returns
+    -------
+    list of (name, name, count)
+        Pairs with at least one repeat; a set with itself counts its second and later copies.
+    """
+    ids = {name: content_ids(patches.images) for name, patches in sets.items()}
+    found = []
+    names = list(ids)
+    for position, first in enumerate(names):
+        within = len(ids[first]) - len(np.unique(ids[first]))
+        if within:
+            found.append((first, first, within))
+        for second in names[position + 1 :]:
+            between = int(np.isin(ids[second], ids[first]).sum())
+            if between:
+                found.append((first, second, between))
+    return found
+
+
+def bind_copies(patches: PatchSet) -> np.ndarray:
+    """Give rows of one group, and rows with equal pixels, a number in common.
+
+    A copy of a training patch in the validation set is a leak, whatever file it came from.
+    Constant patches (gaps) are not bound: they would tie unrelated places together.
+
+    Returns
+    -------
+    ndarray of int, shape (N,)
+        0, 1, ... in the order of first appearance.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    count = len(patches)
+    rows = np.arange(count)
+    _, copies = np.unique(content_ids(patches.images), return_inverse=True)
+    flat = patches.images.reshape(count, -1)
+    constant = (flat == flat[:, :1]).all(axis=1)
+    nodes = np.where(constant, rows, count + copies)
+    edges = [(rows, nodes)]
+    if patches.groups is not None:
+        _, groups = np.unique(patches.groups, return_inverse=True)
+        edges.append((rows, 2 * count + groups))
+    start = np.concatenate([edge[0] for edge in edges])
+    end = np.concatenate([edge[1] for edge in edges])
+    graph = coo_array((np.ones(len(start), np.int8), (start, end)), shape=(3 * count, 3 * count))
+    _, component = connected_components(graph, directed=False)
+    _, first, inverse = np.unique(component[:count], return_index=True, return_inverse=True)
+    order = np.empty(len(first), int)
+    order[np.argsort(first)] = np.arange(len(first))
+    return order[inverse]
+
+
+def validation_split(patches: PatchSet, share: float, seed: int) -> Split:
+    """Draw a stratified validation set that shares no group and no copy with training.
+
+    Parameters
+    ----------
+    patches : PatchSet
+        Human-labeled patches. Groups are kept whole where they are known.
+    share : float
+        Share of the rows for validation, 0..0.5; rounded to one in k.
+    seed : int
+        Equal seeds give equal splits.
+
+    Raises
+    ------
+    DataError
+        When there are too few groups, or a class is missing on one side.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    folds = round(1 / share)
+    units = bind_copies(patches)
+    n_units = len(np.unique(units))
+    word = "groups" if patches.groups is not None else "different patches"
+    if n_units < folds:
+        raise DataError(
+            f"{patches.source}: found {n_units} {word}, expected at least {folds} to keep one in "
+            f"{folds} for validation",
+            "Give more source images, or leave the groups file away.",
+        )
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    candidates = list(splitter.split(units, patches.labels, units))
+    train, validation = min(candidates, key=lambda pair: _imbalance(patches.labels, pair[1], folds))
+    for rows, side in ((train, "training"), (validation, "validation")):
+        if len(np.unique(patches.labels[rows])) < 2:
+            raise DataError(
+                f"{patches.source}: one class is missing in the {side} part of the split",
+                "Label more patches of the rarer class, from more source images.",
+            )
+    n_groups = 0 if patches.groups is None else len(np.unique(patches.groups[validation]))
+    place = f", {n_groups} whole groups" if n_groups else "; source images unknown: optimistic"
+    rule = f"stratified, one in {folds}, seed {seed}{place}; equal patches kept on one side"
+    return Split(np.sort(train), np.sort(validation), rule)
+
+
+def _imbalance(labels: np.ndarray, rows: np.ndarray, folds: int) -> float:
+    """Say how far a fold is from its due size and from the set's class share."""
+    size = abs(len(rows) * folds / len(labels) - 1)
+    return size + abs(float(labels[rows].mean()) - float(labels.mean()))
+
+
+def row_split(labels: np.ndarray, share: float, seed: int) -> Split:
+    """Draw a stratified validation set row by row, blind to groups, copies and label origin.
+
+    This is how the original script drew it, pseudo-labels included; its scores flatter.
+
+    Parameters
+    ----------
+    labels : ndarray, shape (N,)
+    share : float
+        Share of the rows for validation.
+    seed : int
+    """
+    from sklearn.model_selection import train_test_split
+
+    rows = np.arange(len(labels))
+    train, validation = train_test_split(rows, test_size=share, stratify=labels, random_state=seed)
+    rule = f"stratified by row, share {share:g}, seed {seed}; groups and label origin ignored"
+    return Split(np.sort(train), np.sort(validation), rule)
+
+
+def regions_of(groups: np.ndarray) -> np.ndarray:
+    """Name the region of each group: what stands before the two numbers of REGION_i_j.
+
+    Parameters
+    ----------
+    groups : ndarray of str, shape (N,)
+
+    Raises
+    ------
+    DataError
+        When a group has another form.
+
+    Examples
+    --------
+    >>> regions_of(np.array(["elysium_20_33", "terra_nova_1_2"])).tolist()
+    ['elysium', 'terra_nova']
+    """
+    found = [re.fullmatch(r"(.+)_\d+_\d+", str(group)) for group in groups]
+    wrong = [str(group) for group, match in zip(groups, found, strict=True) if match is None]
+    if wrong:
+        raise DataError(
+            f"group {wrong[0]!r} names no region, expected REGION_i_j", "Split by group instead."
+        )
+    return np.array([match[1] for match in found if match is not None])
+
+
+def whole_folds(units: np.ndarray, folds: int = 5) -> list[Split]:
+    """Deal whole regions or groups into folds of nearly equal size, each held out once.
+
+    The largest unit goes first, always into the emptiest fold, so there is nothing to seed.
+
+    Parameters
+    ----------
+    units : ndarray, shape (N,)
+        Region or group of each row.
+    folds : int
+        At least 2.
+
+    Returns
+    -------
+    list of Split
+        `validation` is the held-out fold.
+
+    Raises
+    ------
+    DataError
+        When there are fewer units than folds.
+    """
+    names, counts = np.unique(units, return_counts=True)
+    if len(names) < folds:
+        raise DataError(f"found {len(names)} regions or groups, expected at least {folds}")
+    homes: list[list[str]] = [[] for _ in range(folds)]
+    sizes = np.zeros(folds, int)
+    for place in np.lexsort((names, -counts)):
+        emptiest = int(np.argmin(sizes))
+        homes[emptiest].append(names[place])
+        sizes[emptiest] += counts[place]
+    held_out = [np.isin(units, home) for home in homes]
+    return [
+        Split(
+            np.flatnonzero(~inside),
+            np.flatnonzero(inside),
+            f"fold {number + 1} of {folds}, held out whole: {', '.join(map(str, home))}",
+        )
+        for number, (inside, home) in enumerate(zip(held_out, homes, strict=True))
+    ]

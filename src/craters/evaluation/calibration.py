@@ -1,0 +1,412 @@
+"""Probability calibration: the temperature, the error that is left, and the decision threshold.
+
+Everything here is fitted on validation patches and reported on others. `apply_temperature`, which
+is all that prediction needs, uses numpy only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+
+import numpy as np
+
+from craters.data import check_labels
+from craters.errors import ConfigError, DataError
+from craters.evaluation.metrics import check_predictions, check_probability
+
+LEAST_PATCHES = 20  # fewer cannot tell one temperature from another
+TEMPERATURE_LIMITS = (0.05, 20.0)
+
+_AIM = re.compile(r"(recall|precision)\s*>=\s*(\d*\.?\d+)")
+_AIM_FORMS = '"macro_f1", "recall>=0.95" or "precision>=0.9" (any share above 0, up to 1)'
+
+
+@dataclasses.dataclass(frozen=True)
+class Reliability:
+    """Bins of equal mass: what was predicted in each, and what was observed.
+
+    Parameters
+    ----------
+    predicted, observed : ndarray, shape (B,), float64
+        Mean probability of "with crater", and the share that holds one; 0..1.
+    count : ndarray, shape (B,), int
+        Patches in the bin.
+    low, high : ndarray, shape (B,), float64
+        Wilson's 95 % interval of `observed` (1927, doi 10.1080/01621459.1927.10502953).
+    """
+
+    predicted: np.ndarray
+    observed: np.ndarray
+    count: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
+    """Find the temperature by which logits fit the labels best (Guo et al. 2017).
+
+    Minimises the cross-entropy of sigmoid(logit / T), which has one minimum in log T. Above 1 the
+    network was over-confident, below 1 under-confident. Where the logits separate the classes
+    without error the answer is the lower limit, 0.05, and says little.
+
+    Parameters
+    ----------
+    labels : ndarray, shape (N,)
+        0 or 1, of validation patches; at least 20, and of both classes.
+    logits : ndarray, shape (N,)
+        Of "with crater"; not a probability.
+
+    Returns
+    -------
+    float
+        Within 0.05 to 20; 1 where no temperature is better than none.
+
+    Raises
+    ------
+    DataError
+        When there are too few patches, one class only, or logits that are not finite.
+
+    References
+    ----------
+    Guo, Pleiss, Sun and Weinberger, On Calibration of Modern Neural Networks, ICML 2017,
+    arXiv 1706.04599.
+
+    Examples
+    --------
+    >>> labels = np.repeat([0, 1, 0, 1], [16, 4, 4, 16])  # 0.2, then 0.8 with crater
+    >>> logits = 3 * np.log(4) * np.repeat([-1, 1], 20)
+    >>> round(fit_temperature(labels, logits), 3)
+    3.0
+    """
+    from scipy.optimize import minimize_scalar
+
+    values = _check_logits(logits)
+    column = check_labels(np.asarray(labels), len(values), "labels")
+    if len(column) < LEAST_PATCHES or len(np.unique(column)) < 2:
+        raise DataError(
+            f"found {int((column == 0).sum())} patches without and {int((column == 1).sum())} with "
+            f"crater, expected both classes and at least {LEAST_PATCHES} patches to fit a "
+            "temperature",
+            "Label more patches, or leave the probabilities as they are.",
+        )
+    against = np.where(column == 1, -values, values)
+
+    def loss(log_temperature: float) -> float:
+        return float(np.mean(np.logaddexp(0, against / math.exp(log_temperature))))
+
+    low, high = (math.log(limit) for limit in TEMPERATURE_LIMITS)
+    found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-7})
+    if not found.fun < loss(0.0):
+        return 1.0
+    return float(np.clip(math.exp(found.x), *TEMPERATURE_LIMITS))
+
+
+def apply_temperature(logits: np.ndarray, temperature: float) -> np.ndarray:
+    """Turn logits into calibrated probabilities, sigmoid(logit / T), without overflow.
+
+    Parameters
+    ----------
+    logits : ndarray, any shape
+        Of "with crater".
+    temperature : float
+        Above 0; 1 changes nothing. It never changes the decision at 0.5.
+
+    Returns
+    -------
+    ndarray, float64
+        The same shape, 0..1.
+
+    Raises
+    ------
+    ConfigError
+        When the temperature is not a number above 0.
+
+    Examples
+    --------
+    >>> apply_temperature(np.array([-2000.0, 0.0, 2000.0]), 2.0).tolist()
+    [0.0, 0.5, 1.0]
+    """
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise ConfigError(f"temperature is {temperature:g}, expected a number above 0")
+    scaled = np.asarray(logits, np.float64) / temperature
+    small = np.exp(-np.abs(scaled))
+    return np.where(scaled >= 0, 1.0, small) / (1.0 + small)
+
+
+def _check_logits(logits: np.ndarray) -> np.ndarray:
+    values = np.asarray(logits, np.float64)
+    if values.ndim != 1 or len(values) == 0:
+        raise DataError(f"logits have shape {values.shape}, expected (N,) with N of at least 1")
+    if not np.isfinite(values).all():
+        row = int(np.flatnonzero(~np.isfinite(values))[0])
+        raise DataError(f"logit of row {row} is {values[row]:g}, expected finite numbers")
+    return values
+
+
+def expected_calibration_error(
+    labels: np.ndarray, probability: np.ndarray, bins: int = 15
+) -> float:
+    """Measure how far probabilities are from frequencies, over bins of equal mass.
+
+    The mean over bins, weighted by their patches, of |mean probability - share with crater|.
+    Even a perfectly calibrated model shows more than 0 on finite data: read it beside
+    `calibration_floor`.
+
+    Parameters
+    ----------
+    labels : ndarray, shape (N,)
+        0 or 1.
+    probability : ndarray, shape (N,)
+        Of "with crater".
+    bins : int
+        At most; equal probabilities share a bin, so the order of rows does not matter.
+
+    Returns
+    -------
+    float
+        0..1, 0 best.
+
+    Raises
+    ------
+    DataError, ConfigError
+        When the arrays, or `bins`, cannot be used.
+
+    References
+    ----------
+    Naeini, Cooper and Hauskrecht, AAAI 2015; equal mass: Nixon et al. 2019, arXiv 1904.01685.
+
+    Examples
+    --------
+    >>> labels, probability = np.array([0, 1, 1, 1]), np.array([0.5, 0.5, 0.9, 0.9])
+    >>> round(expected_calibration_error(labels, probability, bins=2), 3)
+    0.05
+    """
+    column, values = check_predictions(labels, probability)
+    return _gap(column, values, _equal_mass(values, bins))
+
+
+def calibration_floor(
+    probability: np.ndarray, bins: int = 15, draws: int = 200, seed: int = 0
+) -> tuple[float, float]:
+    """Say what error a perfectly calibrated model with just these probabilities would show.
+
+    Labels are drawn from the probabilities themselves, so that nothing but chance is left.
+
+    Parameters
+    ----------
+    probability : ndarray, shape (N,)
+        Of "with crater".
+    bins : int
+        As in `expected_calibration_error`.
+    draws : int
+        How often labels are drawn.
+    seed : int
+
+    Returns
+    -------
+    mean, quantile : float
+        The mean error, and the one that 95 % of the draws do not exceed.
+
+    References
+    ----------
+    The consistency resampling of Bröcker and Smith 2007, doi 10.1175/WAF993.1.
+
+    Examples
+    --------
+    >>> mean, quantile = calibration_floor(np.linspace(0.02, 0.98, 240))
+    >>> 0.02 < mean < quantile < 0.12
+    True
+    """
+    values = check_probability(probability)
+    if draws < 1:
+        raise ConfigError(f"draws is {draws}, expected at least 1")
+    index, random = _equal_mass(values, bins), np.random.default_rng(seed)
+    errors = [_gap(random.random(len(values)) < values, values, index) for _ in range(draws)]
+    return float(np.mean(errors)), float(np.quantile(errors, 0.95))
+
+
+def reliability_points(labels: np.ndarray, probability: np.ndarray, bins: int = 15) -> Reliability:
+    """Compare probability and frequency, bin by bin, for a reliability diagram.
+
+    Parameters
+    ----------
+    labels : ndarray, shape (N,)
+        0 or 1.
+    probability : ndarray, shape (N,)
+        Of "with crater".
+    bins : int
+        At most; bins are those of `expected_calibration_error`.
+
+    Returns
+    -------
+    Reliability
+        By ascending probability.
+
+    Examples
+    --------
+    >>> points = reliability_points(np.array([0, 1, 1, 1]), np.array([0.5, 0.5, 0.9, 0.9]), 2)
+    >>> points.predicted.tolist(), points.observed.tolist(), points.count.tolist()
+    ([0.5, 0.9], [0.5, 1.0], [2, 2])
+    """
+    from scipy.stats import binomtest
+
+    column, values = check_predictions(labels, probability)
+    index = _equal_mass(values, bins)
+    count, mass, craters = _per_bin(column, values, index)
+    limits = [
+        binomtest(int(hits), int(of)).proportion_ci(0.95, method="wilson")
+        for hits, of in zip(craters, count, strict=True)
+    ]
+    return Reliability(
+        predicted=mass / count,
+        observed=craters / count,
+        count=count,
+        low=np.array([limit.low for limit in limits]),
+        high=np.array([limit.high for limit in limits]),
+    )
+
+
+def _equal_mass(probability: np.ndarray, bins: int) -> np.ndarray:
+    """Give each row the number of its bin; equal probabilities share one, and none is empty."""
+    if bins < 1:
+        raise ConfigError(f"bins is {bins}, expected at least 1")
+    ranked = np.sort(probability)
+    before = np.searchsorted(ranked, probability, "left")
+    upto = np.searchsorted(ranked, probability, "right")
+    wanted = (before + upto) * bins // (2 * len(probability))
+    return np.unique(wanted, return_inverse=True)[1]
+
+
+def _per_bin(
+    labels: np.ndarray, probability: np.ndarray, index: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sum patches, probability and craters over each bin."""
+    return (
+        np.bincount(index),
+        np.bincount(index, weights=probability),
+        np.bincount(index, weights=labels),
+    )
+
+
+def _gap(labels: np.ndarray, probability: np.ndarray, index: np.ndarray) -> float:
+    _, mass, craters = _per_bin(labels, probability, index)
+    return float(np.abs(mass - craters).sum() / len(labels))
+
+
+def choose_threshold(labels: np.ndarray, probability: np.ndarray, aim: str) -> float:
+    """Choose the decision threshold that serves an aim best, on validation patches.
+
+    Tried are 0.5 and the midpoints between neighbouring probabilities; of thresholds that serve
+    equally, the one nearest to 0.5 is taken, then the lower. Report figures on other patches:
+    on these they flatter.
+
+    Parameters
+    ----------
+    labels : ndarray, shape (N,)
+        0 or 1; both present.
+    probability : ndarray, shape (N,)
+        Of "with crater".
+    aim : str
+        "macro_f1": the highest macro F1. "recall>=0.95": of the thresholds with at least this
+        recall of craters, the one of highest precision. "precision>=0.9": the reverse.
+
+    Returns
+    -------
+    float
+        0..1; a patch is "with crater" where its probability reaches it.
+
+    Raises
+    ------
+    ConfigError
+        When `aim` has none of these forms.
+    DataError
+        When the arrays cannot be used, or the aim cannot be reached; says what can.
+
+    Examples
+    --------
+    >>> labels, probability = np.array([0, 0, 1, 1]), np.array([0.1, 0.6, 0.7, 0.9])
+    >>> round(choose_threshold(labels, probability, "macro_f1"), 6)
+    0.65
+    """
+    kept, least = parse_aim(aim)
+    column, values = check_predictions(labels, probability, both_classes=True)
+    tried = _thresholds(values)
+    figures = _figures_at(tried, column, values)
+    if kept == "macro_f1":
+        return float(tried[_first_best(tried, figures["macro_f1"])])
+    served = figures[kept] >= least - 1e-12
+    if not served.any():
+        best = _first_best(tried, figures[kept])
+        raise DataError(
+            f"no decision threshold reaches {aim}: the best {kept} is {figures[kept][best]:.3f}, "
+            f"at {tried[best]:.3f}",
+            "Ask for less, or train a better network.",
+        )
+    free = "precision" if kept == "recall" else "recall"
+    worth = np.where(served, figures[free], -1.0)
+    return float(tried[_first_best(tried, worth, figures[kept])])
+
+
+def parse_aim(aim: str) -> tuple[str, float]:
+    """Take an aim apart, or say which forms it may have.
+
+    Parameters
+    ----------
+    aim : str
+        As `choose_threshold` takes it.
+
+    Returns
+    -------
+    figure : {"macro_f1", "recall", "precision"}
+        What is raised or kept.
+    least : float
+        The least share asked of it; 0 for "macro_f1".
+
+    Raises
+    ------
+    ConfigError
+
+    Examples
+    --------
+    >>> parse_aim("recall >= 0.95")
+    ('recall', 0.95)
+    """
+    if aim == "macro_f1":
+        return aim, 0.0
+    match = _AIM.fullmatch(aim.strip())
+    if match is None or not 0 < float(match[2]) <= 1:
+        raise ConfigError(f"aim is {aim!r}, expected {_AIM_FORMS}")
+    return match[1], float(match[2])
+
+
+def _thresholds(probability: np.ndarray) -> np.ndarray:
+    """Return 0.5 and a threshold for each way to cut the probabilities, ascending."""
+    distinct = np.unique(probability)
+    between = (distinct[:-1] + distinct[1:]) / 2
+    return np.unique(np.concatenate([[distinct[0] / 2, 0.5], between]))
+
+
+def _figures_at(
+    thresholds: np.ndarray, labels: np.ndarray, probability: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Measure macro F1, and precision and recall of craters, at many thresholds at once."""
+    tp, fp = (
+        (labels == label).sum()
+        - np.searchsorted(np.sort(probability[labels == label]), thresholds, "left")
+        for label in (1, 0)
+    )
+    fn, tn = (labels == 1).sum() - tp, (labels == 0).sum() - fp
+    f1 = [2 * hits / (2 * hits + fp + fn) for hits in (tp, tn)]
+    return {
+        "macro_f1": (f1[0] + f1[1]) / 2,
+        "precision": tp / np.maximum(tp + fp, 1),
+        "recall": tp / (tp + fn),
+    }
+
+
+def _first_best(thresholds: np.ndarray, *worth: np.ndarray) -> int:
+    """Find the highest worth, then the threshold nearest to 0.5, then the lower one."""
+    keys = [np.round(-values, 12) for values in worth]
+    return int(np.lexsort([thresholds, np.abs(thresholds - 0.5), *reversed(keys)])[0])

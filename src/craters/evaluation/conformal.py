@@ -1,0 +1,277 @@
+"""Conformal prediction: sets of classes that miss each class at most at a chosen risk.
+
+Fitted on validation patches by crepes; the result is plain numbers, and `sets_by_quantiles`,
+which is all that prediction needs, uses numpy only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import warnings
+
+import numpy as np
+
+from craters.data import CLASS_NAMES, check_labels
+from craters.errors import ConfigError, DataError
+from craters.evaluation.metrics import check_predictions, check_probability
+
+# The code of a prediction set is its place here: 1 for class 0, plus 2 for class 1.
+SET_NAMES = ("none", *CLASS_NAMES, "unsure")
+
+
+@dataclasses.dataclass(frozen=True)
+class ConformalScores:
+    """The sorted nonconformity scores of the calibration patches of each class.
+
+    A score is one minus the probability of the true class. Plain numbers: `dataclasses.asdict`
+    is JSON, and `ConformalScores(**loaded)` gives it back.
+
+    Parameters
+    ----------
+    without_crater, with_crater : tuple of float
+        Ascending, 0..1, at least one each.
+
+    Raises
+    ------
+    DataError
+        When scores are missing, out of range or not sorted.
+
+    Examples
+    --------
+    >>> ConformalScores([0.1, 0.4], [0.2]).without_crater
+    (0.1, 0.4)
+    """
+
+    without_crater: tuple[float, ...]
+    with_crater: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        for name in ("without_crater", "with_crater"):
+            scores = np.asarray(getattr(self, name), np.float64)
+            usable = scores.ndim == 1 and len(scores) > 0
+            if not (usable and scores[0] >= 0 and scores[-1] <= 1 and (np.diff(scores) >= 0).all()):
+                raise DataError(
+                    f"conformal scores {name}: expected at least one, ascending, 0..1",
+                    "Make them by `fit_conformal`.",
+                )
+            object.__setattr__(self, name, tuple(scores.tolist()))
+
+
+@dataclasses.dataclass(frozen=True)
+class SetFigures:
+    """How prediction sets did on labeled patches; shares are 0..1.
+
+    Parameters
+    ----------
+    n : int
+        Patches.
+    risk : float
+        What was asked: each class is missed by at most this share.
+    coverage_without_crater, coverage_with_crater : float or None
+        Share of the class whose set holds the truth; None where the class is absent.
+    unsure, none : float
+        Share of sets with both classes, and with no class.
+    error_when_sure : float or None
+        Share of sets of one class that name the wrong one; None where there is no such set.
+    """
+
+    n: int
+    risk: float
+    coverage_without_crater: float | None
+    coverage_with_crater: float | None
+    unsure: float
+    none: float
+    error_when_sure: float | None
+
+
+def fit_conformal(labels: np.ndarray, probability: np.ndarray) -> ConformalScores:
+    """Fit class-conditional conformal prediction on validation patches, by crepes.
+
+    Class-conditional (Mondrian): the promise holds for craters and for the rest alike, whatever
+    their shares, as long as new patches are exchangeable with these.
+
+    Parameters
+    ----------
+    labels : ndarray, shape (N,)
+        0 or 1; both present.
+    probability : ndarray, shape (N,)
+        Of "with crater". Patches on which nothing was trained.
+
+    Returns
+    -------
+    ConformalScores
+
+    Raises
+    ------
+    DataError
+        When the arrays cannot be used or a class is absent.
+
+    References
+    ----------
+    Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, 2005, section 4.5;
+    Boström, Conformal prediction in Python with crepes, PMLR 230, 2024.
+
+    Examples
+    --------
+    >>> fit_conformal(np.array([0, 1, 1]), np.array([0.25, 0.5, 0.75]))
+    ConformalScores(without_crater=(0.25,), with_crater=(0.25, 0.5))
+    """
+    column, values = check_predictions(labels, probability, both_classes=True)
+    with warnings.catch_warnings():  # crepes changes the filters of the process on import
+        from crepes import ConformalClassifier
+        from crepes.extras import hinge
+    both = np.column_stack([1 - values, values])
+    fitted = ConformalClassifier().fit(hinge(both, np.array([0, 1]), column), bins=column)
+    by_class = (np.sort(fitted.alphas[fitted.bins == label]) for label in (0, 1))
+    return ConformalScores(*(tuple(scores.tolist()) for scores in by_class))
+
+
+def conformal_quantiles(scores: ConformalScores, risk: float) -> tuple[float, float]:
+    """Find, for each class, the highest nonconformity that stays in a prediction set.
+
+    These two numbers are all that `sets_by_quantiles` needs.
+
+    Parameters
+    ----------
+    scores : ConformalScores
+    risk : float
+        Share of each class that may be missed, above 0 and below 1.
+
+    Returns
+    -------
+    without_crater, with_crater : float
+        0..1; 1 where the class has too few scores for this risk, so that it is in every set:
+        about 1 / risk are needed.
+
+    Raises
+    ------
+    ConfigError
+        When `risk` is not between 0 and 1.
+
+    Examples
+    --------
+    >>> scores = ConformalScores(np.linspace(0, 0.9, 10), np.linspace(0, 0.5, 6))
+    >>> [round(limit, 6) for limit in conformal_quantiles(scores, 0.2)]
+    [0.8, 0.5]
+    >>> conformal_quantiles(scores, 0.05)
+    (1.0, 1.0)
+    """
+    check_risk(risk)
+    return _limit(scores.without_crater, risk), _limit(scores.with_crater, risk)
+
+
+def check_risk(risk: float) -> None:
+    """Refuse a risk that is no share above 0 and below 1.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if not 0 < risk < 1:
+        raise ConfigError(
+            f"risk is {risk:g}, expected a share above 0 and below 1", "10 % is written 0.1."
+        )
+
+
+def _limit(scores: tuple[float, ...], risk: float) -> float:
+    """Return the highest score a with (1 + how many reach a) / (n + 1) >= risk."""
+    # The small number keeps 0.07 * 100 from being 7.000000000000001, hence 8.
+    reaching = math.ceil(risk * (len(scores) + 1) - 1e-9) - 1
+    return scores[len(scores) - reaching] if reaching > 0 else 1.0
+
+
+def prediction_sets(probability: np.ndarray, scores: ConformalScores, risk: float) -> np.ndarray:
+    """Say for each patch which classes cannot be ruled out at the chosen risk.
+
+    Parameters
+    ----------
+    probability : ndarray, shape (N,)
+        Of "with crater", by the same network and temperature as those of `fit_conformal`.
+    scores : ConformalScores
+    risk : float
+        Share of each class that may be missed, above 0 and below 1.
+
+    Returns
+    -------
+    ndarray, shape (N,), int8
+        Place in `SET_NAMES`: 0 none, 1 without crater, 2 with crater, 3 unsure (both). "none"
+        is unlike either class at this risk: look at it as at "unsure".
+
+    Examples
+    --------
+    >>> scores = fit_conformal(np.repeat([0, 1], 9), np.linspace(0.1, 0.9, 18))
+    >>> sets = prediction_sets(np.array([0.05, 0.5, 0.95]), scores, 0.2)
+    >>> [SET_NAMES[code] for code in sets]
+    ['without crater', 'none', 'with crater']
+    """
+    return sets_by_quantiles(probability, conformal_quantiles(scores, risk))
+
+
+def sets_by_quantiles(probability: np.ndarray, quantiles: tuple[float, float]) -> np.ndarray:
+    """Form prediction sets from the stored limits of `conformal_quantiles`.
+
+    Parameters
+    ----------
+    probability : ndarray, shape (N,)
+        Of "with crater".
+    quantiles : tuple of float
+        Highest nonconformity of "without crater" and of "with crater".
+
+    Returns
+    -------
+    ndarray, shape (N,), int8
+        As `prediction_sets` returns them.
+
+    Examples
+    --------
+    >>> sets_by_quantiles(np.array([0.1, 0.5, 0.9]), (0.6, 0.6)).tolist()
+    [1, 3, 2]
+    """
+    values = check_probability(probability)
+    other = 1 - (1 - values) <= quantiles[0]  # rounded as in `fit_conformal`
+    crater = 1 - values <= quantiles[1]
+    return other.astype(np.int8) + np.int8(2) * crater.astype(np.int8)
+
+
+def measure_sets(labels: np.ndarray, sets: np.ndarray, risk: float) -> SetFigures:
+    """Measure prediction sets against human labels of patches that were not fitted on.
+
+    Parameters
+    ----------
+    labels : ndarray, shape (N,)
+        0 or 1.
+    sets : ndarray, shape (N,)
+        Codes of `prediction_sets`.
+    risk : float
+        The risk that they were made for; repeated in the result.
+
+    Returns
+    -------
+    SetFigures
+
+    Examples
+    --------
+    >>> found = measure_sets(np.array([0, 0, 1, 1]), np.array([1, 2, 2, 3]), 0.1)
+    >>> found.coverage_without_crater, found.coverage_with_crater, found.unsure
+    (0.5, 1.0, 0.25)
+    """
+    codes = np.asarray(sets)
+    if codes.ndim != 1 or len(codes) == 0 or not np.isin(codes, range(4)).all():
+        raise DataError("prediction sets: expected codes 0 to 3, one a row, at least one")
+    column = check_labels(np.asarray(labels), len(codes), "labels")
+    covered = (codes & (column + 1)) != 0
+    sure = (codes == 1) | (codes == 2)
+    return SetFigures(
+        n=len(codes),
+        risk=float(risk),
+        coverage_without_crater=_share(covered[column == 0]),
+        coverage_with_crater=_share(covered[column == 1]),
+        unsure=float(np.mean(codes == 3)),
+        none=float(np.mean(codes == 0)),
+        error_when_sure=_share(~covered[sure]),
+    )
+
+
+def _share(hits: np.ndarray) -> float | None:
+    return float(hits.mean()) if len(hits) else None

@@ -1,0 +1,211 @@
+"""What the entries of a label store come to: answers that count, consensus, agreement.
+
+Consensus: each reviewer's last answer about a patch that was not undone is one vote. "unsure" is
+no vote. Of the votes, the larger part decides between crater and not; a tie is disputed and has no
+label. Where everyone is unsure, the patch is unsure and has no label. A rule may ask for more than
+one vote.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections import Counter
+from collections.abc import Iterable
+
+import numpy as np
+
+from craters.labels.store import CRATER, NOT, UNSURE, Entry, LabelStore
+
+DISPUTED = "disputed"
+RULE = (
+    "one vote a reviewer (the last answer that was not undone), 'unsure' is no vote, the majority "
+    "of votes decides, a tie is disputed and gives no label"
+)
+
+
+class Tally:
+    """The answers that count, kept up to date entry by entry."""
+
+    def __init__(self) -> None:
+        self.last = 0
+        self.entries: dict[int, Entry] = {}
+        self.asked: Counter[tuple[str, str]] = Counter()  # answers by reviewer and why
+        self.standing: Counter[str] = Counter()  # patches with an answer that counts, by reviewer
+        self._standing: dict[str, dict[str, list[Entry]]] = {}
+
+    @classmethod
+    def of(cls, store: LabelStore) -> Tally:
+        """Tally all that a store holds now."""
+        tally = cls()
+        tally.catch_up(store)
+        return tally
+
+    def catch_up(self, store: LabelStore) -> int:
+        """Take in what was stored since the last call, by any process; return how much."""
+        return self.take(store.entries(self.last))
+
+    def take(self, entries: Iterable[Entry]) -> int:
+        """Take in further entries, in order; return how many."""
+        count = 0
+        for entry in entries:
+            self.last, count = entry.entry, count + 1
+            self.entries[entry.entry] = entry
+            stack = self._standing.setdefault(entry.patch, {}).setdefault(entry.reviewer, [])
+            had = bool(stack)
+            if entry.undoes is None:
+                self.asked[entry.reviewer, entry.why] += 1
+                stack.append(entry)
+            else:
+                stack[:] = [one for one in stack if one.entry != entry.undoes]
+            self.standing[entry.reviewer] += bool(stack) - had
+        return count
+
+    def votes(self, patch: str) -> dict[str, Entry]:
+        """Return the answer that counts of each reviewer who has one about the patch."""
+        found = self._standing.get(patch, {})
+        return {reviewer: stack[-1] for reviewer, stack in found.items() if stack}
+
+    def answer_of(self, patch: str, reviewer: str) -> Entry | None:
+        """Return the answer of one reviewer that counts."""
+        stack = self._standing.get(patch, {}).get(reviewer)
+        return stack[-1] if stack else None
+
+    def answered(self) -> list[str]:
+        """Return the patches about which an answer stands, in the order of first answers."""
+        return [patch for patch in self._standing if self.votes(patch)]
+
+    def consensus(self, patch: str, *, least: int = 1) -> str | None:
+        """Return crater, not, unsure or disputed; None where there are too few answers."""
+        return consensus([one.answer for one in self.votes(patch).values()], least=least)
+
+    def consensus_labels(self, *, least: int = 1) -> dict[str, int]:
+        """Return 1 or 0 for each patch that the rule gives a label."""
+        found = {}
+        for patch in self.answered():
+            word = self.consensus(patch, least=least)
+            if word in (CRATER, NOT):
+                found[patch] = int(word == CRATER)
+        return found
+
+    def disputed(self) -> list[str]:
+        """Return patches about which reviewers say both crater and not."""
+        return [
+            patch
+            for patch in self.answered()
+            if {CRATER, NOT} <= {one.answer for one in self.votes(patch).values()}
+        ]
+
+    def reviewers(self) -> list[str]:
+        """Return all who ever answered, in order of their names."""
+        return sorted({entry.reviewer for entry in self.entries.values()})
+
+
+def consensus(answers: Iterable[str], *, least: int = 1) -> str | None:
+    """Decide by the rule above.
+
+    Examples
+    --------
+    >>> consensus(["crater", "crater", "not"]), consensus(["crater", "not"])
+    ('crater', 'disputed')
+    >>> consensus(["unsure"]), consensus(["crater", "unsure"]), consensus([])
+    ('unsure', 'crater', None)
+    >>> consensus(["crater"], least=2) is None
+    True
+    """
+    counts = Counter(answers)
+    votes = counts[CRATER] + counts[NOT]
+    if votes == 0:
+        return UNSURE if counts[UNSURE] else None
+    if votes < least:
+        return None
+    if counts[CRATER] == counts[NOT]:
+        return DISPUTED
+    return CRATER if counts[CRATER] > counts[NOT] else NOT
+
+
+@dataclasses.dataclass(frozen=True)
+class Agreement:
+    """How far two reviewers agree on the patches that both called crater or not.
+
+    Parameters
+    ----------
+    first, second : str
+    n : int
+    agreement : float
+        Share of equal answers; NaN without any patch.
+    kappa : float
+        Cohen's; NaN where chance alone would give full agreement.
+    interval : tuple of float
+        95 %, percentile bootstrap over patches.
+    table : list of list of int
+        Rows the first reviewer's not and crater, columns the second's.
+    unsure : int
+        Patches that both answered and at least one was unsure of; left out.
+    """
+
+    first: str
+    second: str
+    n: int
+    agreement: float
+    kappa: float
+    interval: tuple[float, float]
+    table: list[list[int]]
+    unsure: int
+
+
+def cohen_kappa(table: np.ndarray) -> np.ndarray:
+    """Compute Cohen's kappa of tables (..., 2, 2); NaN where chance agreement is full.
+
+    References
+    ----------
+    Cohen 1960, doi 10.1177/001316446002000104.
+
+    Examples
+    --------
+    >>> round(float(cohen_kappa(np.array([[20, 5], [10, 15]]))), 3)
+    0.4
+    """
+    counts = np.asarray(table, float)
+    total = counts.sum((-1, -2))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        observed = (counts[..., 0, 0] + counts[..., 1, 1]) / total
+        rows, columns = counts.sum(-1), counts.sum(-2)
+        chance = (rows * columns).sum(-1) / total**2
+        return np.where(chance < 1, (observed - chance) / (1 - chance), np.nan)
+
+
+def agreements(tally: Tally, *, draws: int = 1000) -> list[Agreement]:
+    """Compare every two reviewers."""
+    names = tally.reviewers()
+    pairs: dict[tuple[str, str], list[list[int]]] = {}
+    unsure: Counter[tuple[str, str]] = Counter()
+    for patch in tally.answered():
+        votes = tally.votes(patch)
+        for pair in itertools.combinations(sorted(votes), 2):
+            said = [votes[name].answer for name in pair]
+            if UNSURE in said:
+                unsure[pair] += 1
+                continue
+            table = pairs.setdefault(pair, [[0, 0], [0, 0]])
+            table[said[0] == CRATER][said[1] == CRATER] += 1
+    return [
+        _agreement(pair, pairs.get(pair, [[0, 0], [0, 0]]), unsure[pair], draws)
+        for pair in itertools.combinations(names, 2)
+    ]
+
+
+def _agreement(pair: tuple[str, str], table: list[list[int]], unsure: int, draws: int) -> Agreement:
+    counts = np.array(table)
+    n = int(counts.sum())
+    interval = (float("nan"), float("nan"))
+    if n:
+        random = np.random.default_rng(0)
+        drawn = random.multinomial(n, counts.reshape(-1) / n, draws).reshape(-1, 2, 2)
+        values = cohen_kappa(drawn)
+        values = values[np.isfinite(values)]
+        if len(values):
+            low, high = np.percentile(values, [2.5, 97.5])
+            interval = (float(low), float(high))
+    same = float((counts[0, 0] + counts[1, 1]) / n) if n else float("nan")
+    return Agreement(*pair, n, same, float(cohen_kappa(counts)), interval, table, unsure)

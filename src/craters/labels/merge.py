@@ -1,0 +1,347 @@
+"""Answers of reviewers merged into the arrays of a job; a random part is never trained on.
+
+Of the patches that came without a label, a share is set apart by the hash of the store's seed and
+the patch's id: the random part. (Of a scan, it is the windows drawn from all.) It is asked in the
+order of these hashes, whatever a model says, and never trained on, with an answer or without, so
+the answers about its first patches measure every model without bias. Nor is a window of a scan
+trained on that shares pixels with an answered window of the random part.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from craters.core import files
+from craters.data import UNLABELED, JobData, PatchSet, check_two_classes
+from craters.errors import DataError
+from craters.labels.consensus import RULE, Tally
+from craters.labels.store import CRATER, NOT, LabelStore, Patch, digest_of
+
+RANDOM_SHARE = 0.1  # of the patches that came without a label
+
+LABELED, EXTRA, TEST = "labeled", "extra", "test"
+SCAN, DRAWN = "scan", "drawn"  # windows of a scan: found by the model, drawn from all
+
+
+def random_place(seed: int, patch: str) -> float:
+    """Return a patch's place in the random order, 0..1; below `RANDOM_SHARE` it is set apart.
+
+    Examples
+    --------
+    >>> round(random_place(7, "Xtrain1_extra:0"), 6) == round(random_place(7, "Xtrain1_extra:0"), 6)
+    True
+    """
+    digest = hashlib.blake2b(f"{seed}:{patch}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64
+
+
+def in_random_part(seed: int, patch: str, part: str, given: int = UNLABELED) -> bool:
+    """Tell whether a patch is set apart for measuring.
+
+    Of arrays, a share of what came without a label; of scans, the windows drawn from all, since
+    the others were chosen by a model.
+    """
+    if part == DRAWN:
+        return True
+    return part == EXTRA and given == UNLABELED and random_place(seed, patch) < RANDOM_SHARE
+
+
+@dataclasses.dataclass(frozen=True)
+class Merged:
+    """What the answers did to the arrays, in numbers of patches.
+
+    Parameters
+    ----------
+    confirmed, changed : int
+        Labels of the labeled set that reviewers repeated, or turned.
+    from_extra, added : int
+        Labels given to patches of the pool, and to patches of neither array.
+    held_out : int
+        Answered patches of the random part, which are not trained on.
+    apart : int
+        Unlabeled patches that left the pool with it.
+    overlapping : int
+        Labeled windows that share pixels with answered windows of the random part.
+    of_test : int
+        Answered patches of the test set, left where they are.
+    without_label : int
+        Patches that reviewers are unsure of or disagree about.
+    """
+
+    confirmed: int = 0
+    changed: int = 0
+    from_extra: int = 0
+    added: int = 0
+    held_out: int = 0
+    apart: int = 0
+    overlapping: int = 0
+    of_test: int = 0
+    without_label: int = 0
+
+    def sentence(self) -> str:
+        """Say it in words."""
+        unasked = f" ({self.apart} more in the pool)" if self.apart else ""
+        near = f", {self.overlapping} that overlap it" if self.overlapping else ""
+        return (
+            f"Labels of reviewers: {self.confirmed} confirmed, {self.changed} changed, "
+            f"{self.from_extra} of extra patches, {self.added} of other patches; left out: "
+            f"{self.held_out} of the random part{unasked}{near}, "
+            f"{self.of_test} of the test set, "
+            f"{self.without_label} unsure or disputed"
+        )
+
+
+def merge_labels(
+    store: LabelStore, data: JobData, *, least: int = 1, order: Sequence[str] | None = None
+) -> tuple[JobData, Merged]:
+    """Put the consensus of reviewers into the arrays of a job.
+
+    Labels of the labeled set are changed; patches of the pool become labeled and leave it; others,
+    such as windows of a scan, are added. The random part stays out of the labels and leaves the
+    pool, the test set stays as it is, and what has no consensus keeps what it had.
+
+    Parameters
+    ----------
+    store : LabelStore
+    data : JobData
+    least : int
+        Votes that a label needs.
+    order : sequence of str, optional
+        The names of the random part in its order, where other patches than the pool are reviewed.
+
+    Raises
+    ------
+    DataError
+        When a patch is not as it was labeled.
+    """
+    tally = Tally.of(store)
+    known, seed = store.patches(), store.seed
+    labels = tally.consensus_labels(least=least)
+    places = {
+        str(name): (part, row)
+        for part, one in data.sets.items()
+        for row, name in enumerate(one.ids.tolist())
+    }
+    counts = dict.fromkeys((field.name for field in dataclasses.fields(Merged)), 0)
+    counts["without_label"] = len(tally.answered()) - len(labels)
+    column = data.train.labels.copy()
+    moved: list[tuple[int, int]] = []
+    others: list[tuple[Patch, int]] = []
+    measured = [known[name] for name in tally.answered() if known[name].part == DRAWN]
+    beside = {name for name, near in zip(labels, overlap(labels, measured), strict=True) if near}
+    for name, label in sorted(labels.items()):
+        patch = known[name]
+        part, row = places.get(name, ("", -1))
+        if part:
+            _check_same(store, data.sets[part], row, patch)
+        if in_random_part(seed, name, patch.part, patch.given):
+            counts["held_out"] += 1
+        elif patch.part == SCAN and name in beside:
+            counts["overlapping"] += 1
+        elif part == TEST:
+            counts["of_test"] += 1
+        elif part == LABELED:
+            counts["confirmed" if column[row] == label else "changed"] += 1
+            column[row] = label
+        elif part == EXTRA:
+            counts["from_extra"] += 1
+            moved.append((row, label))
+        else:
+            counts["added"] += 1
+            others.append((patch, label))
+    random = random_order(data.pool, seed) if order is None else order
+    apart = np.flatnonzero(np.isin(data.pool.ids, random) | overlap(data.pool.ids, measured))
+    counts["apart"] = len(apart) - sum(str(name) in labels for name in data.pool.ids[apart])
+    train = dataclasses.replace(data.train, labels=column)
+    job = dataclasses.replace(data, train=train)
+    return _assemble(job, moved, others, apart), Merged(**counts)
+
+
+def random_order(pool: PatchSet, seed: int) -> list[str]:
+    """Return the names of a pool's random part in the order in which they are asked."""
+    names = [str(name) for name in pool.ids if in_random_part(seed, str(name), EXTRA)]
+    return sorted(names, key=lambda name: random_place(seed, name))
+
+
+def overlap(names: Iterable[str], windows: Sequence[Patch]) -> np.ndarray:
+    """Tell which windows of a scan, named image/row/col, share pixels with any of some others.
+
+    Examples
+    --------
+    >>> one = Patch("A/0/0", np.zeros((48, 48), np.uint8), part=DRAWN)
+    >>> overlap(["A/47/0", "A/48/0", "B/0/0", "Xtrain1:0"], [one]).tolist()
+    [True, False, False, False]
+    """
+    asked = [_place(str(name)) for name in names]
+    found = np.zeros(len(asked), bool)
+    others: dict[str, list[tuple[int, int]]] = {}
+    for one in windows:
+        if place := _place(one.id):
+            others.setdefault(place[0], []).append(place[1:])
+    corners = {image: np.array(places) for image, places in others.items()}
+    for number, place in enumerate(asked):
+        if place and place[0] in corners:
+            apart = np.abs(corners[place[0]] - place[1:]).max(axis=1)
+            found[number] = apart.min() < windows[0].pixels.shape[0]
+    return found
+
+
+def _place(name: str) -> tuple[str, int, int] | None:
+    """Read image, row and column from the name of a window; None of other patches."""
+    image, *corner = name.rsplit("/", 2)
+    try:
+        row, col = map(int, corner)
+    except ValueError:
+        return None
+    return image, row, col
+
+
+def _check_same(store: LabelStore, patches: PatchSet, row: int, patch: Patch) -> None:
+    if digest_of(patches.images[row]) != patch.digest:
+        raise DataError(
+            f"{store.path}: patch {patch.id} is another one in {patches.source}",
+            "Are the labels of these arrays?",
+        )
+
+
+def _assemble(
+    data: JobData,
+    moved: list[tuple[int, int]],
+    others: list[tuple[Patch, int]],
+    apart: np.ndarray,
+) -> JobData:
+    """Add patches to the labeled set, in a fixed order; take them and the rows apart from the pool.
+
+    Nothing is copied where nothing changes.
+    """
+    train, pool = data.train, data.pool
+    left = np.setdiff1d(np.arange(len(pool)), [*apart, *(row for row, _ in moved)])
+    if len(left) < len(pool):
+        data = dataclasses.replace(data, pool=pool.take(left))
+    if not moved and not others:
+        return data
+    for patch, _ in others:
+        if patch.pixels.shape[0] != train.side:
+            raise DataError(
+                f"patch {patch.id} has {patch.pixels.shape[0]} pixels a side, expected "
+                f"{train.side} as in {train.source}"
+            )
+    rows = np.array([row for row, _ in moved], np.intp)
+    images = [train.images, pool.images[rows], *(patch.pixels[None] for patch, _ in others)]
+    labels = [*train.labels, *(label for _, label in moved), *(label for _, label in others)]
+    ids = [*train.ids, *pool.ids[rows], *(patch.id for patch, _ in others)]
+    groups = None
+    if train.groups is not None:
+        of_pool = pool.ids if pool.groups is None else pool.groups
+        groups = np.array(
+            [*train.groups, *of_pool[rows], *(patch.image or patch.id for patch, _ in others)]
+        )
+    whole = dataclasses.replace(
+        train,
+        images=np.concatenate(images),
+        labels=np.array(labels, np.int8),
+        ids=np.array(ids),
+        groups=groups,
+    )
+    return dataclasses.replace(data, train=whole)
+
+
+def answered_start(
+    names: Iterable[str], tally: Tally, *, least: int = 1
+) -> list[tuple[int, str, int]]:
+    """Return place, name and label of the patches up to the first without an answer.
+
+    Beyond it, whoever answered may have chosen. Patches without a consensus are passed over.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Of the whole random part, in its order.
+    tally : Tally
+    least : int
+        Votes that a label needs.
+    """
+    found = []
+    for place, name in enumerate(names):
+        if not tally.votes(name):
+            break
+        word = tally.consensus(name, least=least)
+        if word in (CRATER, NOT):
+            found.append((place, name, int(word == CRATER)))
+    return found
+
+
+def write_snapshot(
+    store: LabelStore,
+    data: JobData,
+    folder: Path,
+    *,
+    least: int = 1,
+    order: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """Write the merged arrays into a new folder that `craters run --data` reads.
+
+    The answered start of the random part becomes the test set, with its truth, so that the run's
+    own report measures on it; where nothing of it is answered, the test set stays as it is.
+
+    Parameters
+    ----------
+    store : LabelStore
+    data : JobData
+    folder : Path
+    least : int
+        Votes that a label needs, in the test set, too.
+    order : sequence of str, optional
+        As in `merge_labels`.
+
+    Returns
+    -------
+    dict
+        What was merged, as in labels.json in the folder.
+
+    Raises
+    ------
+    DataError
+        When a class has no label yet.
+    """
+    order = random_order(data.pool, store.seed) if order is None else order
+    merged, counts = merge_labels(store, data, least=least, order=order)
+    check_two_classes(merged.train, 1)
+    tally, known = Tally.of(store), store.patches()
+    start = answered_start(order, tally, least=least)
+    held = [(known[name], label) for _, name, label in start]
+    folder.mkdir(parents=True)
+    arrays = {"Xtrain1": _flat(merged.train.images), "Xtrain1_extra": _flat(merged.pool.images),
+              "Ytrain1": merged.train.labels.astype(np.int32)}  # fmt: skip
+    if merged.train.groups is not None:
+        arrays["groups_train"] = merged.train.groups.astype(str)
+    if merged.pool.groups is not None:
+        arrays["groups_extra"] = merged.pool.groups.astype(str)
+    if held:
+        arrays["Xtest1"] = _flat(np.stack([patch.pixels for patch, _ in held]))
+        arrays["Ytest1"] = np.array([label for _, label in held], np.int32)
+    else:
+        arrays["Xtest1"] = _flat(merged.test.images)
+    for stem, array in arrays.items():
+        files.write_array(folder / f"{stem}.npy", array)
+    facts = {
+        "merged": dataclasses.asdict(counts),
+        "sentence": counts.sentence(),
+        "labels": len(merged.train),
+        "last_entry": tally.last,
+        "rule": RULE,
+        "test": "the answered start of the random part" if held else "as before",
+    }
+    files.write_json(folder / "labels.json", facts)
+    return json.loads(files.to_json(facts))
+
+
+def _flat(images: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(images).reshape(len(images), images.shape[1] * images.shape[2])

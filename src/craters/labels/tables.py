@@ -1,0 +1,308 @@
+"""Labels out of a store and into it: the original layout, and CSV with ids."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import datetime as dt
+import hashlib
+import io
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from craters.core import files
+from craters.errors import DataError, ExistsError
+from craters.labels.consensus import Tally, agreements
+from craters.labels.merge import in_random_part
+from craters.labels.store import (
+    ANSWERS,
+    CRATER,
+    NOT,
+    UNSURE,
+    Answer,
+    LabelStore,
+    Patch,
+    check_reviewer,
+)
+
+LABEL_COLUMNS = (
+    "id", "label", "consensus", "crater", "not", "unsure", "reviewers", "given", "random_part",
+    "part", "image", "digest",
+)  # fmt: skip
+ENTRY_COLUMNS = (
+    "entry", "id", "reviewer", "answer", "undoes", "at", "seconds", "why", "model", "probability",
+    "saw_probability",
+)  # fmt: skip
+_WORDS = {"1": CRATER, "0": NOT, "with crater": CRATER, "without crater": NOT} | {
+    word: word for word in ANSWERS
+}
+
+
+def export_labels(store: LabelStore, out: Path, *, least: int = 1) -> dict[str, int]:
+    """Write what a store holds into a new folder.
+
+    Xtrain1.npy and Ytrain1.npy (and groups_train.npy where every source image is known) hold the
+    patches with a consensus, in the order of their ids; labels.csv holds one row a patch, and
+    answers.csv every entry.
+
+    Parameters
+    ----------
+    store : LabelStore
+    out : Path
+        Must not exist.
+    least : int
+        Votes that a label needs.
+
+    Returns
+    -------
+    dict
+        Numbers of patches, labels and entries.
+
+    Raises
+    ------
+    ExistsError
+    DataError
+        When the patches are of several sizes, which one array cannot hold.
+    """
+    if out.exists():
+        raise ExistsError(f"{out}: exists already", "Name a new folder.")
+    tally = Tally.of(store)
+    known = store.patches()
+    labels = tally.consensus_labels(least=least)
+    kept = [known[name] for name in sorted(labels)]
+    if len({patch.pixels.shape for patch in kept}) > 1:
+        raise DataError(f"{store.path}: holds patches of several sizes, which no array can")
+    unfinished = out.with_name(f".{out.name}.unfinished")
+    unfinished.mkdir(parents=True)
+    if kept:
+        files.write_array(
+            unfinished / "Xtrain1.npy", np.stack([patch.pixels.reshape(-1) for patch in kept])
+        )
+        files.write_array(
+            unfinished / "Ytrain1.npy", np.array([labels[patch.id] for patch in kept], np.int32)
+        )
+        if all(patch.image for patch in kept):
+            files.write_array(
+                unfinished / "groups_train.npy", np.array([patch.image for patch in kept])
+            )
+    files.write_text(unfinished / "labels.csv", labels_csv(store, tally, least=least))
+    files.write_text(unfinished / "answers.csv", entries_csv(tally))
+    unfinished.rename(out)
+    return {"patches": len(tally.answered()), "labels": len(kept), "entries": tally.last}
+
+
+def labels_csv(store: LabelStore, tally: Tally, *, least: int = 1) -> str:
+    """Write one row for each patch about which an answer stands."""
+    known, seed = store.patches(), store.seed
+    labels = tally.consensus_labels(least=least)
+    rows = []
+    for name in sorted(tally.answered()):
+        patch, votes = known[name], tally.votes(name)
+        said = [one.answer for one in votes.values()]
+        rows.append(
+            {
+                "id": name,
+                "label": labels.get(name, ""),
+                "consensus": tally.consensus(name, least=least) or "",
+                **{word: said.count(word) for word in ANSWERS},
+                "reviewers": "; ".join(sorted(votes)),
+                "given": "" if patch.given < 0 else patch.given,
+                "random_part": int(in_random_part(seed, name, patch.part, patch.given)),
+                "part": patch.part,
+                "image": patch.image or "",
+                "digest": patch.digest,
+            }
+        )
+    return _table(LABEL_COLUMNS, rows)
+
+
+def entries_csv(tally: Tally) -> str:
+    """Write every entry, undone ones and undoings, too."""
+    rows = []
+    for entry in tally.entries.values():
+        row = dataclasses.asdict(entry) | {"id": entry.patch}
+        row["saw_probability"] = int(entry.saw_probability)
+        rows.append({name: "" if row[name] is None else row[name] for name in ENTRY_COLUMNS})
+    return _table(ENTRY_COLUMNS, rows)
+
+
+def _table(columns: Iterable[str], rows: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def import_labels(
+    store: LabelStore, table: Path, find_patch: Callable[[str], Patch], *, reviewer: str = ""
+) -> int:
+    """Add the answers of a table to a store: `read_answers`, then `add_answers`.
+
+    Returns
+    -------
+    int
+        Answers that were added.
+    """
+    return add_answers(store, read_answers(table, find_patch, reviewer=reviewer))[0]
+
+
+def read_answers(
+    table: Path, find_patch: Callable[[str], Patch], *, reviewer: str = ""
+) -> dict[tuple[str, str], Answer]:
+    """Read the answers of a CSV with the columns id and answer (or label: 1, 0).
+
+    Comma, semicolon or tab may stand between columns. Columns reviewer, at and seconds are taken
+    where they are there; answers.csv of an export is such a table, and undone entries in it are
+    left out. Adding a table again adds nothing.
+
+    Parameters
+    ----------
+    table : Path
+    find_patch : callable
+        Given an id, returns the patch; raises DataError where there is none.
+    reviewer : str
+        Whose answers they are, where the table does not say.
+
+    Returns
+    -------
+    dict of (reviewer, key) to Answer
+
+    Raises
+    ------
+    DataError
+        When a row cannot be used.
+    """
+    rows = _read_rows(table)
+    undone = {row["undoes"] for row in rows if row.get("undoes")}
+    answers: dict[tuple[str, str], Answer] = {}
+    for number, row in enumerate(rows, 2):
+        if row.get("undoes") or row.get("entry") in undone:
+            continue
+        name = check_reviewer(row.get("reviewer") or reviewer or "?")
+        answer = _read_answer(row, find_patch, f"{table}: row {number}")
+        # Equal rows of one table are one answer; each is stored by a key made from what it says.
+        text = f"{answer.patch.id}\n{name}\n{answer.answer}\n{answer.at}"
+        key = "import-" + hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+        answers[name, key] = answer
+    return answers
+
+
+def add_answers(store: LabelStore, answers: dict[tuple[str, str], Answer]) -> tuple[int, int]:
+    """Add what `read_answers` returned, without what the store knows or knows better.
+
+    An answer that the store has had, undone or not, is not added again. Nor is one that is older
+    than what its reviewer says of the patch now: a copy of before takes back no correction.
+
+    Returns
+    -------
+    added : int
+    older : int
+        Answers left out for a later one.
+
+    Raises
+    ------
+    DataError
+        When a patch is not as it was labeled.
+    """
+    tally = Tally.of(store)
+    had = {
+        (entry.patch, entry.reviewer, entry.answer, entry.at)
+        for entry in tally.entries.values()
+        if entry.undoes is None
+    }
+    before, older = store.last_entry(), 0
+    for (name, key), one in answers.items():
+        if (one.patch.id, name, one.answer, one.at) in had:
+            continue
+        now = tally.answer_of(one.patch.id, name)
+        if now is not None and _is_before(one.at, now.at):
+            older += 1
+        else:
+            store.add(name, [one], key=key)
+    return store.last_entry() - before, older
+
+
+def _is_before(one: str, other: str) -> bool:
+    """Tell whether a time is before another; no, where either is none."""
+    try:
+        times = [dt.datetime.fromisoformat(text) for text in (one, other)]
+    except ValueError:
+        return False
+    first, last = (time if time.tzinfo else time.replace(tzinfo=dt.UTC) for time in times)
+    return first < last
+
+
+def _read_rows(table: Path) -> list[dict[str, str]]:
+    text = files.read_csv_text(table)
+    reader = csv.DictReader(io.StringIO(text), delimiter=files.csv_delimiter(text))
+    names = reader.fieldnames or []
+    if "id" not in names or not {"answer", "label"} & set(names):
+        raise DataError(
+            f"{table}: found the columns {', '.join(names) or 'none'}, expected id and answer "
+            "(or label)",
+            "Name them so in the first row.",
+        )
+    return [{name: (value or "").strip() for name, value in row.items() if name} for row in reader]
+
+
+def _read_answer(row: dict[str, str], find_patch: Callable[[str], Patch], where: str) -> Answer:
+    word = row.get("answer") or row.get("label") or ""
+    if word not in _WORDS:
+        raise DataError(f"{where}: answer is {word!r}, expected {CRATER}, {NOT}, {UNSURE}, 1 or 0")
+    try:
+        seconds = float(row["seconds"]) if row.get("seconds") else None
+    except ValueError as error:
+        raise DataError(f"{where}: seconds is {row['seconds']!r}, expected a number") from error
+    at = row.get("at") or "imported"  # the same each time, so that a second import adds nothing
+    return Answer(find_patch(row["id"]), _WORDS[word], "import", seconds, at=at)
+
+
+def agreement_summary(store: LabelStore) -> dict[str, Any]:
+    """Compare all pairs of reviewers, and list the patches they disagree about."""
+    tally = Tally.of(store)
+    pairs = []
+    for one in agreements(tally):
+        row = dataclasses.asdict(one)
+        for name in ("agreement", "kappa"):
+            row[name] = row[name] if np.isfinite(row[name]) else None
+        row["interval"] = [value if np.isfinite(value) else None for value in one.interval]
+        pairs.append(row)
+    disputed = [
+        {"id": name, "votes": {who: vote.answer for who, vote in tally.votes(name).items()}}
+        for name in tally.disputed()
+    ]
+    return {
+        "reviewers": {
+            name: sum(name in tally.votes(patch) for patch in tally.answered())
+            for name in tally.reviewers()
+        },
+        "pairs": pairs,
+        "disputed": disputed,
+    }
+
+
+def agreement_lines(found: dict[str, Any]) -> list[str]:
+    """Say how far reviewers agree, for the terminal."""
+    told = [f"{name}: {count} patches" for name, count in found["reviewers"].items()]
+    for one in found["pairs"]:
+        pair = f"{one['first']} and {one['second']}"
+        if not one["n"]:
+            told.append(f"{pair}: no patch that both called")
+            continue
+        kappa = "undefined (all answers are one class)"
+        if one["kappa"] is not None:
+            low, high = one["interval"]
+            kappa = f"{one['kappa']:.3f} [{low:.3f}, {high:.3f}]"
+        told.append(
+            f"{pair}: n = {one['n']}, equal {one['agreement']:.1%}, kappa {kappa}"
+            + (f", {one['unsure']} more unsure" if one["unsure"] else "")
+        )
+    told.append(f"Disputed: {len(found['disputed'])} patches")
+    for one in found["disputed"]:
+        votes = ", ".join(f"{who} {answer}" for who, answer in one["votes"].items())
+        told.append(f"  {one['id']}: {votes}")
+    return told or ["No answers yet"]

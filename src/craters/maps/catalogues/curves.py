@@ -1,0 +1,258 @@
+"""A matching in numbers: recall by diameter, precision and recall by threshold, intervals."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from craters.errors import ConfigError
+from craters.evaluation import Interval
+from craters.maps.catalogues.catalogue import Catalogue, Detections
+from craters.maps.catalogues.matching import COUNTED, FALSE, HIT, Matching, probability_order
+
+_Z_95 = 1.959963984540054  # of the normal distribution, for 95 %
+_DRAWS = 1000
+_LEVEL = 0.95
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """What each threshold would give; a row for every probability that occurs.
+
+    Parameters
+    ----------
+    threshold : ndarray, shape (T,)
+        Descending; detections at or above it count.
+    hits, false : ndarray of int, shape (T,)
+    n_craters, n_images : int
+    area : float
+        Square kilometres; NaN where unknown.
+    """
+
+    threshold: np.ndarray
+    hits: np.ndarray
+    false: np.ndarray
+    n_craters: int
+    n_images: int
+    area: float
+
+    @property
+    def recall(self) -> np.ndarray:
+        """Share of the counted craters that are found; NaN where there are none."""
+        return self.hits / self.n_craters if self.n_craters else np.full(len(self.hits), np.nan)
+
+    @property
+    def precision(self) -> np.ndarray:
+        """Share of hits among hits and false detections; NaN where there are neither."""
+        both = self.hits + self.false
+        return np.where(both > 0, self.hits / np.maximum(both, 1), np.nan)
+
+    @property
+    def false_per_image(self) -> np.ndarray:
+        """False detections an image."""
+        return self.false / self.n_images
+
+    def at(self, threshold: float) -> int:
+        """Return the row whose detections are those at or above `threshold`; -1: none."""
+        return int(np.searchsorted(-self.threshold, -threshold, side="right")) - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Bin:
+    """Craters of some diameters: from `low` on, up to `high`, which belongs to the next."""
+
+    low: float
+    high: float
+    n: int
+    found: int
+    interval: Interval | None
+
+    @property
+    def recall(self) -> float | None:
+        """Share found; None where there are no craters."""
+        return self.found / self.n if self.n else None
+
+
+def make_curve(matching: Matching, detections: Detections) -> Curve:
+    """Count hits and false detections down from the most probable."""
+    order = probability_order(detections)
+    states = matching.detection_state[order]
+    probability = detections.probability[order]
+    ends = np.flatnonzero(np.diff(probability, append=-1.0))
+    return Curve(
+        probability[ends],
+        np.cumsum(states == HIT)[ends],
+        np.cumsum(states == FALSE)[ends],
+        int((matching.target_state == COUNTED).sum()),
+        len(matching.images),
+        float(matching.areas.sum()),
+    )
+
+
+def threshold_at_rate(curve: Curve, rate: float) -> float:
+    """Return the lowest threshold with at most `rate` false detections an image.
+
+    Returns
+    -------
+    float
+        Above 1 where even the most probable detections are too many.
+
+    Examples
+    --------
+    >>> curve = Curve(np.array([0.9, 0.8, 0.7]), np.array([1, 1, 2]), np.array([0, 1, 3]), 2, 2, 0)
+    >>> threshold_at_rate(curve, 0.5)
+    0.8
+    """
+    fits = np.flatnonzero(curve.false <= rate * curve.n_images + 1e-9)
+    return float(curve.threshold[fits[-1]]) if len(fits) else math.nextafter(1.0, 2.0)
+
+
+def wilson(found: int, n: int) -> Interval | None:
+    """Return the Wilson score interval of a share, 95 %; None where n is 0.
+
+    It takes craters as independent, and is of use down to a handful of them.
+
+    References
+    ----------
+    Wilson 1927, doi 10.1080/01621459.1927.10502953.
+
+    Examples
+    --------
+    >>> found = wilson(8, 10)
+    >>> round(found.low, 4), round(found.high, 4)
+    (0.4902, 0.9433)
+    """
+    if n == 0:
+        return None
+    share, z = found / n, _Z_95
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    reach = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    low = 0.0 if found == 0 else middle - reach
+    high = 1.0 if found == n else middle + reach
+    return Interval(low, high, _LEVEL, "Wilson score, craters as independent", None)
+
+
+def bin_edges(
+    text: str, smallest: float, largest: float, diameters: np.ndarray, scale: float
+) -> np.ndarray:
+    """Return the edges of diameter bins: those typed, else steps of at most the root of two.
+
+    Parameters
+    ----------
+    text : str
+        As typed, e.g. "1.5,2,3,4.5"; empty for the default.
+    smallest, largest : float
+        The range that counts; where it is open, the diameters that occur end it.
+    diameters : ndarray, shape (N,)
+        Of the counted craters.
+    scale : float
+        Metres (or pixels) of one typed unit.
+
+    Raises
+    ------
+    ConfigError
+        When `text` is not a rising list of numbers.
+    """
+    if text:
+        try:
+            edges = np.array([float(part) for part in text.split(",")]) * scale
+        except ValueError:
+            edges = np.empty(0)
+        if len(edges) < 2 or (np.diff(edges) <= 0).any():
+            raise ConfigError(f"--bins is {text!r}, expected rising numbers, e.g. 1.5,2,3,4.5")
+        return edges
+    low = smallest if smallest > 0 else float(diameters.min(initial=np.inf))
+    high = largest if largest < np.inf else float(diameters.max(initial=0.0))
+    if not 0 < low < high < np.inf:
+        return np.array([low, high]) if low == high else np.empty(0)
+    steps = max(1, math.ceil(2 * math.log2(high / low) - 1e-9))
+    edges = np.geomspace(low, high, steps + 1)
+    edges[[0, -1]] = low, high
+    return edges
+
+
+def recall_by_diameter(
+    matching: Matching,
+    detections: Detections,
+    catalogue: Catalogue,
+    edges: np.ndarray,
+    threshold: float,
+) -> list[Bin]:
+    """Count the craters of each bin, and those found at a threshold; the last edge is included."""
+    counted = matching.target_state == COUNTED
+    diameters = catalogue.diameters[matching.target_crater[counted]]
+    found = is_found(matching, detections, threshold)[counted]
+    bins = []
+    for place, (low, high) in enumerate(itertools.pairwise(edges.tolist())):
+        inside = (diameters >= low) & (diameters < high)
+        if place == len(edges) - 2:
+            inside |= diameters == high
+        n, hits = int(inside.sum()), int(found[inside].sum())
+        bins.append(Bin(low, high, n, hits, wilson(hits, n)))
+    return bins
+
+
+def is_found(matching: Matching, detections: Detections, threshold: float) -> np.ndarray:
+    """Tell which targets are matched by a detection at or above a threshold."""
+    found = np.zeros(len(matching.target_crater), bool)
+    matched = matching.target_detection >= 0
+    rows = matching.target_detection[matched]
+    found[matched] = detections.probability[rows] >= threshold
+    return found
+
+
+def bootstrap_rates(
+    matching: Matching,
+    detections: Detections,
+    rates: Sequence[float],
+    *,
+    seed: int = 0,
+    draws: int = _DRAWS,
+) -> list[Interval | None]:
+    """Find intervals of recall at given rates of false detections, drawing whole images.
+
+    Each draw chooses its own threshold, as one would with those images.
+
+    Parameters
+    ----------
+    rates : sequence of float
+        False detections an image; infinity: all detections.
+    seed, draws : int
+
+    Returns
+    -------
+    list of Interval or None
+        None where there are fewer than two images with counted craters.
+    """
+    images = len(matching.images)
+    counted = matching.target_image[matching.target_state == COUNTED]
+    craters = np.bincount(counted, minlength=images)
+    if (craters > 0).sum() < 2:
+        return [None for _ in rates]
+    order = probability_order(detections)
+    order = order[matching.detection_image[order] >= 0]
+    home = matching.detection_image[order]
+    hit, false = (matching.detection_state[order] == state for state in (HIT, FALSE))
+    ends = np.flatnonzero(np.diff(detections.probability[order], append=-1.0))
+    random = np.random.default_rng(seed)
+    found: list[list[float]] = [[] for _ in rates]
+    for _ in range(draws):
+        weight = np.bincount(random.integers(0, images, images), minlength=images)
+        if not (total := int(weight @ craters)):
+            continue
+        hits = np.append(0, np.cumsum(weight[home] * hit)[ends])
+        wrong = np.append(0, np.cumsum(weight[home] * false)[ends])
+        for values, rate in zip(found, rates, strict=True):
+            last = int(np.searchsorted(wrong, rate * images + 1e-9, side="right")) - 1
+            values.append(float(hits[last] / total))
+    return [_percentiles(values, images, draws) for values in found]
+
+
+def _percentiles(values: list[float], images: int, draws: int) -> Interval:
+    low, high = np.quantile(values, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
+    method = "percentile bootstrap over images"
+    return Interval(float(low), float(high), _LEVEL, method, images, draws - len(values))

@@ -1,0 +1,389 @@
+"""A matching on disk: tables, layers for a GIS, a figure, and its summary."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import io
+import math
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from craters._version import __version__
+from craters.core import files
+from craters.evaluation import Interval, save_figure
+from craters.maps.catalogues import curves
+from craters.maps.catalogues.catalogue import Catalogue, Detections
+from craters.maps.catalogues.curves import Bin, Curve
+from craters.maps.catalogues.match_figure import draw
+from craters.maps.catalogues.matching import (
+    COUNTED,
+    CRATER_STATES,
+    DETECTION_STATES,
+    FALSE,
+    HIT,
+    IGNORED,
+    OUTSIDE,
+    Matching,
+    MatchRule,
+)
+from craters.maps.geo import Planet, map_files
+
+_GRID = (0.0, *(round(0.05 * step, 2) for step in range(1, 20)), 0.99)  # thresholds of a table
+_FEW_IMAGES = 20
+
+_GREEN, _RED, _BLUE, _GRAY = "27,120,55,255", "200,40,30,255", "40,90,160,255", "120,120,120,200"
+STYLES = {  # of the layers of match.gpkg, for QGIS
+    "hits": map_files.point_style(_GREEN),
+    "false_detections": map_files.point_style(_RED, shape="cross2"),
+    "missed_craters": map_files.point_style(_BLUE, shape="diamond", size=5),
+    "found_craters": map_files.point_style(_GREEN, shape="diamond", size=5),
+    "ignored_detections": map_files.point_style(_GRAY, size=3),
+    "ignored_craters": map_files.point_style(_GRAY, shape="diamond", size=3),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """A matching with everything that it is about."""
+
+    matching: Matching
+    detections: Detections
+    catalogue: Catalogue
+    rule: MatchRule
+    planet: Planet
+    has_edges: bool
+
+    @property
+    def scale(self) -> float:
+        """Inner lengths of one unit that is shown: metres of a km, or pixels of a pixel."""
+        return 1000.0 if self.planet.is_known else 1.0
+
+    @property
+    def unit(self) -> str:
+        """Unit of diameters that is shown."""
+        return "km" if self.planet.is_known else "px"
+
+
+def write_all(
+    out: Path,
+    found: Found,
+    *,
+    false_per_image: float,
+    bins: str,
+    seed: int,
+    inputs: dict[str, str],
+) -> dict[str, Any]:
+    """Write a new folder, whole or not at all.
+
+    Parameters
+    ----------
+    out : Path
+    found : Found
+    false_per_image : float
+        Rate at which recall is stated.
+    bins : str
+        Edges of diameter bins as typed, or empty.
+    seed : int
+        Of the bootstrap.
+    inputs : dict of str to str
+        SHA-256 of the files that were read.
+
+    Returns
+    -------
+    dict
+        What summary.json holds.
+    """
+    curve = curves.make_curve(found.matching, found.detections)
+    threshold = curves.threshold_at_rate(curve, false_per_image)
+    counted = found.matching.target_crater[found.matching.target_state == COUNTED]
+    edges = curves.bin_edges(
+        bins, found.rule.smallest, found.rule.largest, found.catalogue.diameters[counted],
+        found.scale,
+    )  # fmt: skip
+    by_size = {
+        name: curves.recall_by_diameter(
+            found.matching, found.detections, found.catalogue, edges, value
+        )
+        for name, value in (("all", 0.0), ("at_rate", threshold))
+    }
+    content = summarize(found, curve, by_size, false_per_image=false_per_image, seed=seed)
+    content |= {"inputs": inputs, "version": __version__}
+    with _new_folder(out) as folder:
+        files.write_text(folder / "detections.csv", _csv(detection_columns(found)))
+        files.write_text(folder / "craters.csv", _csv(crater_columns(found)))
+        files.write_text(folder / "recall_by_diameter.csv", _csv(_bin_columns(by_size, found)))
+        files.write_text(folder / "curve.csv", _csv(_curve_columns(curve)))
+        if found.planet.is_known:
+            parts = [iter([layer]) for layer in layers(found)]
+            map_files.write_layers(folder / "match.gpkg", parts, found.planet, STYLES)
+        figure = draw(curve, by_size, content["at_rate"], found.scale, found.unit)
+        save_figure(folder / "match.png", figure)
+        files.write_json(folder / "summary.json", content)
+    return content
+
+
+@contextlib.contextmanager
+def _new_folder(out: Path) -> Iterator[Path]:
+    work = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    try:
+        yield work
+        work.rename(out)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def summarize(
+    found: Found,
+    curve: Curve,
+    by_size: dict[str, list[Bin]],
+    *,
+    false_per_image: float,
+    seed: int,
+) -> dict[str, Any]:
+    """Gather every figure; shares are 0..1, None where there is nothing to divide by."""
+    matching, threshold = found.matching, curves.threshold_at_rate(curve, false_per_image)
+    rated, everything = curves.bootstrap_rates(
+        matching, found.detections, [false_per_image, math.inf], seed=seed
+    )
+    states = matching.detection_state
+    content: dict[str, Any] = {
+        "images": curve.n_images,
+        "area_km2": curve.area if math.isfinite(curve.area) else None,
+        "detections": {
+            "all": len(states),
+            "hits": int((states == HIT).sum()),
+            "false": int((states == FALSE).sum()),
+            "ignored": int((states == IGNORED).sum()),
+            "outside": int((states == OUTSIDE).sum()),
+        },
+        "craters": {
+            word: int((matching.target_state == state).sum())
+            for state, word in enumerate(("counted", "ignored_size", "ignored_border"))
+        },
+        "rule": _rule_words(found),
+        "all_detections": _point(curve, len(curve.threshold) - 1, everything),
+        "at_rate": {
+            "asked_false_per_image": false_per_image,
+            **_point(curve, curve.at(threshold), rated),
+        },
+        "recall_by_diameter": {
+            name: [_bin_dict(one, found.scale) for one in bins] for name, bins in by_size.items()
+        },
+        "unit": found.unit,
+        "thresholds": [
+            {**_point(curve, curve.at(value), None), "threshold": value} for value in _GRID
+        ],
+    }
+    return content | {"notes": _notes(found, curve, rated)}
+
+
+def _rule_words(found: Found) -> dict[str, Any]:
+    rule, scale = found.rule, found.scale
+    return {
+        "half_window": rule.half_window / scale,
+        "smallest": rule.smallest / scale,
+        "largest": rule.largest / scale if math.isfinite(rule.largest) else None,
+        "border": rule.border / scale if found.has_edges else None,
+        "unit": found.unit,
+    }
+
+
+def _notes(found: Found, curve: Curve, rated: Interval | None) -> list[str]:
+    notes = []
+    if not curve.n_craters:
+        notes.append("No crater counts: see the size range, the border and the footprint")
+    if rated is None:
+        notes.append(
+            "With craters in fewer than two images there is no interval over images; those of "
+            "Wilson take craters as independent, and are somewhat too narrow"
+        )
+    elif curve.n_images < _FEW_IMAGES:
+        notes.append(f"The interval over {curve.n_images} images is too narrow; 20 are few")
+    if not found.has_edges:
+        notes.append("No footprint: craters that were never in sight count as missed")
+    if not found.planet.is_known:
+        notes.append("Pixels have no place on a body: there is no match.gpkg")
+    return notes
+
+
+def _point(curve: Curve, row: int, interval: Interval | None) -> dict[str, Any]:
+    """Tell what a row of the curve gives; row -1 is no detection at all."""
+    hits = int(curve.hits[row]) if row >= 0 else 0
+    false = int(curve.false[row]) if row >= 0 else 0
+    n, both = curve.n_craters, hits + false
+    return {
+        "threshold": float(curve.threshold[row]) if row >= 0 else None,
+        "hits": hits,
+        "false": false,
+        "missed": n - hits,
+        "recall": hits / n if n else None,
+        "recall_wilson": _limits(curves.wilson(hits, n)),
+        "recall_bootstrap": _limits(interval),
+        "precision": hits / both if both else None,
+        "precision_wilson": _limits(curves.wilson(hits, both)),
+        "f1": 2 * hits / (both + n) if both + n else None,
+        "false_per_image": false / curve.n_images,
+        "false_per_1000_km2": 1000 * false / curve.area if curve.area > 0 else None,
+    }
+
+
+def _limits(interval: Interval | None) -> list[float] | None:
+    return None if interval is None else [interval.low, interval.high]
+
+
+def _bin_dict(one: Bin, scale: float) -> dict[str, Any]:
+    return {
+        "low": one.low / scale,
+        "high": one.high / scale,
+        "craters": one.n,
+        "found": one.found,
+        "recall": one.recall,
+        "interval": _limits(one.interval),
+    }
+
+
+def detection_columns(found: Found) -> dict[str, np.ndarray]:
+    """Lay out all detections in the order of their file, with what each one matches."""
+    matching, known = found.matching, found.catalogue
+    target, matched = matching.detection_target, matching.detection_target >= 0
+    crater, diameter = np.full(len(target), -1), np.full(len(target), np.nan)
+    crater[matched] = matching.target_crater[target[matched]]
+    diameter[matched] = known.diameters[crater[matched]] / found.scale
+    images = np.array([*matching.images, ""])  # home -1 is the last: of no image
+    return {
+        **_place_columns(found, found.detections.places),
+        "probability": found.detections.probability,
+        "source": images[matching.detection_image],
+        "state": np.array(DETECTION_STATES)[matching.detection_state],
+        "crater_row": np.where(matched, crater + 2, -1),
+        f"diameter_{found.unit}": diameter,
+        "distance_m" if found.planet.is_known else "distance_px": matching.distance,
+    }
+
+
+def crater_columns(found: Found) -> dict[str, np.ndarray]:
+    """Lay out every crater of every image that shows it, with the detection that it matches."""
+    matching, known = found.matching, found.catalogue
+    crater, matched = matching.target_crater, matching.target_detection >= 0
+    states = np.array(CRATER_STATES)[matching.target_state].astype("U32")
+    counted = matching.target_state == COUNTED
+    states[counted] = np.where(matched[counted], "found", "missed")
+    probability = np.full(len(crater), np.nan)
+    rows = matching.target_detection[matched]
+    probability[matched] = found.detections.probability[rows]
+    return {
+        **_place_columns(found, known.places[crater]),
+        f"diameter_{found.unit}": known.diameters[crater] / found.scale,
+        "source": np.array([*matching.images, ""])[matching.target_image],
+        "state": states,
+        "probability": probability,
+        "crater_row": crater + 2,
+        "detection_row": np.where(matched, matching.target_detection + 2, -1),
+    }
+
+
+def _place_columns(found: Found, places: np.ndarray) -> dict[str, np.ndarray]:
+    names = ("lon", "lat") if found.planet.is_known else ("x_px", "y_px")
+    return {name: places[:, axis] for axis, name in enumerate(names)}
+
+
+def layers(found: Found) -> list[map_files.Layer]:
+    """Deal detections and craters into layers: found, false, missed, and what is ignored."""
+    detections, craters = detection_columns(found), crater_columns(found)
+    state = found.matching.detection_state
+    parts = {
+        "hits": (detections, state == HIT),
+        "false_detections": (detections, state == FALSE),
+        "missed_craters": (craters, craters["state"] == "missed"),
+        "found_craters": (craters, craters["state"] == "found"),
+        "ignored_detections": (detections, state >= IGNORED),
+        "ignored_craters": (craters, found.matching.target_state != COUNTED),
+    }
+    listed = []
+    for name, (columns, keep) in parts.items():
+        kept = {
+            key: values[keep].astype(object) if values.dtype.kind == "U" else values[keep]
+            for key, values in columns.items()
+        }
+        listed.append(
+            map_files.Layer(name, "Point", map_files.points(kept["lon"], kept["lat"]), kept)
+        )
+    return listed
+
+
+def _curve_columns(curve: Curve) -> dict[str, np.ndarray]:
+    return {
+        "threshold": curve.threshold,
+        "hits": curve.hits,
+        "false": curve.false,
+        "recall": curve.recall,
+        "precision": curve.precision,
+        "false_per_image": curve.false_per_image,
+    }
+
+
+def _bin_columns(by_size: dict[str, list[Bin]], found: Found) -> dict[str, np.ndarray]:
+    rows = [
+        {"detections": name, **_bin_dict(one, found.scale)}
+        for name, bins in by_size.items()
+        for one in bins
+    ]
+    names = ("detections", "low", "high", "craters", "found", "recall")
+    columns = {name: np.array([row[name] for row in rows], object) for name in names}
+    for place, name in enumerate(("recall_low", "recall_high")):
+        limits = [row["interval"] for row in rows]
+        columns[name] = np.array([None if pair is None else pair[place] for pair in limits], object)
+    return columns
+
+
+def _csv(columns: dict[str, np.ndarray]) -> str:
+    """Write columns with all their digits; nothing where there is no number."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(columns)
+    values = [column.tolist() for column in columns.values()]
+    for row in zip(*values, strict=True):
+        writer.writerow(
+            ["" if value is None or value != value else value for value in row]  # noqa: PLR0124
+        )
+    return stream.getvalue()
+
+
+def lines(content: dict[str, Any]) -> list[str]:
+    """Say what was found in a few lines for the terminal."""
+    craters, detections, rated = content["craters"], content["detections"], content["at_rate"]
+    ignored = craters["ignored_size"] + craters["ignored_border"]
+    said = [
+        f"Craters that count: {craters['counted']} in {content['images']} image(s); ignored: "
+        f"{craters['ignored_size']} by size, {craters['ignored_border']} by the border.",
+        f"Detections: {detections['all']}; {detections['hits']} hits, {detections['false']} false, "
+        f"{detections['ignored']} match one of the {ignored} ignored craters, "
+        f"{detections['outside']} outside.",
+        f"All detections: {_words(content['all_detections'])}.",
+        f"At {rated['asked_false_per_image']:g} false an image: {_words(rated)}.",
+    ]
+    return said + [f"Note: {note}." for note in content["notes"]]
+
+
+def _words(point: dict[str, Any]) -> str:
+    if point["recall"] is None:
+        return "nothing to find"
+    limits, how = point["recall_bootstrap"], "over images"
+    if limits is None:
+        limits, how = point["recall_wilson"], "Wilson"
+    text = f"recall {point['recall']:.3f} (95 % interval {limits[0]:.3f} to {limits[1]:.3f}, {how})"
+    if point["precision"] is not None:
+        text += f", precision {point['precision']:.3f}"
+    text += f", {point['false_per_image']:.2f} false an image"
+    if point["threshold"] is None:
+        return f"{text}; no detection is left"
+    return f"{text}, threshold {point['threshold']:.5g}"

@@ -1,0 +1,268 @@
+"""`craters match`: what was typed and what files tell become one matching in a new folder."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from craters.core import files
+from craters.errors import ConfigError, DataError, ExistsError, GeoError
+from craters.maps.catalogues import catalogue as tables
+from craters.maps.catalogues import match_report
+from craters.maps.catalogues.catalogue import Catalogue, Detections
+from craters.maps.catalogues.matching import MatchRule, match
+from craters.maps.geo import (
+    BODIES,
+    NO_PLANET,
+    VECTOR_SUFFIXES,
+    Footprint,
+    Plane,
+    Planet,
+    Space,
+    Sphere,
+    read_footprints,
+    read_length,
+    settle_planet,
+    wrap_lon,
+)
+
+_NO_FOOTPRINT = "none"
+_REMEDY = "scan again with the right --crs"  # `craters match` has no --crs of its own
+
+
+@dataclasses.dataclass(frozen=True)
+class MatchRequest:
+    """What the command was asked; texts as typed.
+
+    Parameters
+    ----------
+    detections, catalogue, out : Path
+    columns, detection_columns : str
+        Names of unusual columns, "KIND=NAME,...".
+    diameters : str
+        "1.5,4.5": the range that counts, in km (pixels where the catalogue is in pixels); either
+        end may be left away. Empty: up to a window.
+    window, border : str
+        Lengths; empty: what the scan tells, and half a window.
+    footprint : str
+        Where images are: a vector file, an image or a folder; "none"; empty: what the scan tells.
+    body : str
+    false_per_image : float
+    bins : str
+    seed : int
+        Of the bootstrap.
+    """
+
+    detections: Path
+    catalogue: Path
+    out: Path
+    columns: str = ""
+    detection_columns: str = ""
+    diameters: str = ""
+    window: str = ""
+    border: str = ""
+    footprint: str = ""
+    body: str = ""
+    false_per_image: float = 0.5
+    bins: str = ""
+    seed: int = 0
+
+
+def run_match(request: MatchRequest) -> dict[str, Any]:
+    """Match, and leave tables, layers and a figure in a new folder.
+
+    Returns
+    -------
+    dict
+        What summary.json holds.
+
+    Raises
+    ------
+    CratersError
+        When something cannot be used; nothing is written then.
+    """
+    if request.out.exists():
+        raise ExistsError(f"{request.out}: exists already", "Name a new folder.")
+    if not 0 <= request.false_per_image < np.inf:
+        raise ConfigError(f"--false-per-image is {request.false_per_image:g}, expected 0 or more")
+    known = tables.read_catalogue(request.catalogue, request.columns)
+    found = tables.read_detections(
+        request.detections, request.detection_columns, in_pixels=known.in_pixels
+    )
+    areas = _find_footprints(request)
+    planet = NO_PLANET if known.in_pixels else _settle_body(request, found, areas)
+    space: Space = Plane() if known.in_pixels else Sphere(planet.radius)
+    _check_spaces(areas, space)
+    rule = make_rule(request, space, _pixel_size(request, areas))
+    matching = match(found, known, areas, space, rule)
+    if areas is not None and not len(matching.target_crater):
+        raise _none_in_sight(known, areas)
+    return match_report.write_all(
+        request.out,
+        match_report.Found(matching, found, known, rule, planet, areas is not None),
+        false_per_image=request.false_per_image,
+        bins=request.bins,
+        seed=request.seed,
+        inputs=_hash_inputs(request, found),
+    )
+
+
+def _hash_inputs(request: MatchRequest, found: Detections) -> dict[str, str]:
+    paths = (Path(found.name), request.catalogue)
+    return {path.name: files.sha256_of(path) for path in paths}
+
+
+def _find_footprints(request: MatchRequest) -> list[Footprint] | None:
+    if request.footprint == _NO_FOOTPRINT:
+        return None
+    path = Path(request.footprint) if request.footprint else _footprint_of_scan(request.detections)
+    if path is None:
+        raise GeoError(
+            f"{request.detections}: does not tell which area was scanned",
+            "Give the scan's folder, or --footprint with areas (.gpkg) or the images; or "
+            "--footprint none, if every crater of the catalogue was in sight.",
+        )
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder", "See --footprint.")
+    areas = read_footprints(path)
+    if not areas and not request.footprint:
+        raise DataError(
+            f"{path}: the scan has no image with a footprint, so there is nothing to match in",
+            "No window had a value: were the images all gaps (nodata)? See the scan's report.html.",
+        )
+    if not areas:
+        raise DataError(f"{path}: holds no area of an image", "Name the areas by --footprint.")
+    return areas
+
+
+def _none_in_sight(known: Catalogue, areas: list[Footprint]) -> DataError:
+    """Say that the catalogue has no crater where the scan looked, and where that is."""
+    corners = np.concatenate([ring for area in areas for rings in area.polygons for ring in rings])
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    names, hint = ("x", "y"), "Is it of this image?"
+    if not known.in_pixels:
+        names = ("lon", "lat")
+        low[0], high[0] = _shortest_arc(corners[:, 0])
+        hint = "Is it of this region, and are its longitudes counted to the east?"
+    where = ", ".join(
+        f"{name} {first:.6g} to {last:.6g}"
+        for name, first, last in zip(names, low, high, strict=True)
+    )
+    return DataError(
+        f"{known.name}: none of the catalogue's {len(known)} craters lies in the scanned area "
+        f"({where})",
+        hint,
+    )
+
+
+def _shortest_arc(lon: np.ndarray) -> np.ndarray:
+    """Return both ends of the shortest arc that holds all longitudes, west first."""
+    turned = np.unique(lon % 360)
+    gaps = np.diff(turned, append=turned[0] + 360)
+    last = int(np.argmax(gaps))
+    return wrap_lon(turned[[(last + 1) % len(turned), last]])
+
+
+def _footprint_of_scan(path: Path) -> Path | None:
+    from craters.maps.geo import vectors
+
+    for file in (path / "detections.gpkg", path):
+        if file.suffix.lower() in VECTOR_SUFFIXES and file.is_file():
+            return file if "footprint" in vectors.layer_names(file) else None
+    return None
+
+
+def _settle_body(request: MatchRequest, found: Detections, areas: list[Footprint] | None) -> Planet:
+    """Find the body's sphere: from the detections' file, the footprint, or --body."""
+    radius = found.planet.radius if found.planet.is_known else None
+    spheres = [area.space for area in areas or () if isinstance(area.space, Sphere)]
+    if radius is None and spheres:
+        radius = spheres[0].radius
+    if radius is None:
+        if not request.body:
+            raise GeoError(f"{found.name}: does not say which body it is on", "Add --body mars.")
+        settle_planet(NO_PLANET, body=request.body, remedy=_REMEDY)  # refuses unknown names
+        radius = BODIES[request.body][1]
+    names = [name for name, (_, known) in BODIES.items() if known == radius]
+    if names:
+        planet = Planet.named(f"IAU_2015:{BODIES[names[0]][0]}00")
+    else:
+        planet = Planet.named(f"+proj=longlat +R={radius!r} +no_defs +type=crs")
+    return settle_planet(planet, body=request.body, source=found.name, remedy=_REMEDY)
+
+
+def _check_spaces(areas: list[Footprint] | None, space: Space) -> None:
+    """Refuse pixels beside degrees, and areas of another body."""
+    for area in areas or ():
+        if isinstance(area.space, Sphere) != isinstance(space, Sphere):
+            kinds = ("pixels", "degrees")
+            raise GeoError(
+                f"the footprint of {area.source!r} is in {kinds[isinstance(area.space, Sphere)]}, "
+                f"the catalogue in {kinds[isinstance(space, Sphere)]}",
+                "Give both in the same.",
+            )
+        if not isinstance(space, Sphere) or not isinstance(area.space, Sphere):
+            continue
+        if abs(area.space.radius / space.radius - 1) > 0.01:
+            raise GeoError(
+                f"the footprint of {area.source!r} is on a body of radius "
+                f"{area.space.radius:.0f} m, the detections of {space.radius:.0f} m",
+                "Are both of one body?",
+            )
+
+
+def _pixel_size(request: MatchRequest, areas: list[Footprint] | None) -> dict[str, float]:
+    """Gather what a scan's summary, or an image, tells of windows and pixels."""
+    told = tables.read_scan_summary(request.detections)
+    pixels = [area.pixel for area in areas or () if area.pixel is not None]
+    if pixels and max(pixels) <= 1.03 * min(pixels):
+        told.setdefault("resolution", float(np.median(pixels)))
+    return told
+
+
+def make_rule(request: MatchRequest, space: Space, told: dict[str, float]) -> MatchRule:
+    """Settle what counts from what was typed and what the scan tells.
+
+    Parameters
+    ----------
+    request : MatchRequest
+    space : Space
+    told : dict of str to float
+        `window_px`, `resolution`, as far as they are known.
+
+    Raises
+    ------
+    ConfigError
+        When a length cannot be read, or the size of a window is known to nobody.
+    """
+    unit, pixel = space.unit, told.get("resolution")
+    window = told.get("window_px")
+    if window is not None and unit == "m":
+        window = None if pixel is None else window * pixel
+    if request.window:
+        window = read_length(request.window, "--window", unit=unit, pixel=pixel)
+    if window is None:
+        raise ConfigError(
+            "the size of a window is not known", "Give it by --window, e.g. --window 4800m."
+        )
+    border = window / 2
+    if request.border:
+        border = read_length(request.border, "--border", unit=unit, pixel=pixel)
+    low, high = _read_range(request.diameters, 1.0 if unit == "px" else 1000.0, window)
+    return MatchRule(window / 2, low, high, border)
+
+
+def _read_range(text: str, scale: float, window: float) -> tuple[float, float]:
+    if not text:
+        return 0.0, window
+    parts = [part.strip() for part in text.split(",")]
+    try:
+        low, high = (float(part) * scale if part else None for part in parts)
+    except ValueError:
+        raise ConfigError(
+            f"--diameters is {text!r}, expected two numbers, e.g. 1.5,4.5 (or 1.5, for no end)"
+        ) from None
+    return 0.0 if low is None else low, np.inf if high is None else high

@@ -1,0 +1,247 @@
+"""Which windows of an image hold a crater, which touch none: discs on a sphere, windows in pixels.
+
+Craters are discs on the body's sphere, whatever the map makes of them. The centre of the first
+pixel is row 0, column 0; a window from row r takes the area from r - 0.5 to r + side - 0.5.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+
+import numpy as np
+
+from craters.errors import DataError
+from craters.maps.catalogues.catalogue import Catalogue
+from craters.maps.geo import Image, Plane, Planet, Space, Sphere, to_segments
+
+_CUTS = 4  # pieces of a window's edge, which is straight on the map but not on the sphere
+_DISC_STEPS = 20  # points across a disc, for the share of it that a window shows
+
+
+@dataclasses.dataclass(frozen=True)
+class Craters:
+    """The craters that may show in one image.
+
+    Parameters
+    ----------
+    places : ndarray, shape (K, 2)
+        As in the catalogue.
+    diameters : ndarray, shape (K,)
+        Metres or pixels.
+    rows, cols : ndarray, shape (K,)
+        Centres in pixels; NaN where the map has no such place.
+    entries : ndarray of int, shape (K,)
+        Rows of the catalogue.
+    """
+
+    places: np.ndarray
+    diameters: np.ndarray
+    rows: np.ndarray
+    cols: np.ndarray
+    entries: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Chart:
+    """An image's pixels as places, and back.
+
+    Parameters
+    ----------
+    image : Image
+    """
+
+    image: Image
+
+    @property
+    def space(self) -> Space:
+        """The body's sphere; a plane where the image has no coordinates."""
+        return Sphere(self.image.planet.radius) if self.image.planet.is_known else Plane()
+
+    def to_places(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+        """Turn pixels into longitude and latitude; or x and y, counted from the corner."""
+        if not self.image.planet.is_known:
+            return np.column_stack([cols + 0.5, rows + 0.5])
+        return np.column_stack(self.image.planet.to_lonlat(*self.image.to_xy(rows, cols)))
+
+    def to_pixels(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Turn places into rows and columns: the nearest, where the map repeats itself."""
+        if not self.image.planet.is_known:
+            return places[:, 1] - 0.5, places[:, 0] - 0.5
+        x, y = self.image.planet.to_xy(*places.T)
+        middle = self.image.to_xy((self.image.height - 1) / 2, (self.image.width - 1) / 2)[0]
+        if self._period:
+            x = x - self._period * np.round((x - middle) / self._period)
+        rows, cols = self.image.to_pixel(x, y)
+        off = ~(np.isfinite(rows) & np.isfinite(cols))
+        return np.where(off, np.nan, rows), np.where(off, np.nan, cols)
+
+    @functools.cached_property
+    def _period(self) -> float:
+        return map_period(self.image.planet)
+
+
+def map_period(planet: Planet) -> float:
+    """Return after how many map units a map of the whole body repeats itself; 0: it does not.
+
+    Examples
+    --------
+    >>> round(map_period(Planet.named("IAU_2015:49910")))
+    21338891
+    >>> map_period(Planet.named("IAU_2015:49900")), map_period(Planet.named("IAU_2015:49930"))
+    (360.0, 0.0)
+    """
+    if planet.in_degrees:
+        return 360.0
+    lon = np.array([-90.0, -89.0, 0.0, 1.0, 90.0, 91.0])
+    x, y = planet.to_xy(lon, np.zeros(6))
+    if not np.isfinite(x).all() or not np.isfinite(y).all():
+        return 0.0
+    period = float(np.median(x[1::2] - x[::2])) * 360
+    again = planet.to_lonlat(x + period, y)
+    if not np.isfinite(again).all():
+        return 0.0
+    apart = np.abs((again[0] - lon + 180) % 360 - 180) + np.abs(again[1])
+    return abs(period) if float(apart.max()) < 1e-6 else 0.0
+
+
+def craters_of(catalogue: Catalogue, chart: Chart, names: set[str]) -> Craters:
+    """Pick the craters whose discs may touch an image.
+
+    Parameters
+    ----------
+    catalogue : Catalogue
+        Rows with a source belong to that image alone, where any image of `names` is among them.
+    chart : Chart
+    names : set of str
+        Of all images.
+    """
+    if catalogue.in_pixels == chart.image.planet.is_known:
+        kinds = ("degrees", "pixels")
+        raise DataError(
+            f"{catalogue.name}: is in {kinds[catalogue.in_pixels]}, but {chart.image.name} "
+            f"{'has' if chart.image.planet.is_known else 'has no'} coordinates of a body",
+            "Give a catalogue of the other kind, or the image's system by --crs.",
+        )
+    entries = np.arange(len(catalogue))
+    if catalogue.sources is not None and names & set(catalogue.sources.tolist()):
+        entries = np.flatnonzero(catalogue.sources == chart.image.name)
+    entries = entries[_is_near(catalogue, entries, chart)]
+    places, diameters = catalogue.places[entries], catalogue.diameters[entries]
+    return Craters(places, diameters, *chart.to_pixels(places), entries)
+
+
+def _is_near(catalogue: Catalogue, entries: np.ndarray, chart: Chart) -> np.ndarray:
+    """Tell which craters are within reach of the circle around an image's middle."""
+    image, space = chart.image, chart.space
+    rows, cols = np.linspace(-0.5, image.height - 0.5, 33), np.linspace(-0.5, image.width - 0.5, 33)
+    grid = np.meshgrid(rows, cols, indexing="ij")
+    points = chart.to_places(grid[0].ravel(), grid[1].ravel())
+    middle = chart.to_places(np.array([image.height / 2]), np.array([image.width / 2]))
+    points = points[np.isfinite(points).all(axis=1)]
+    if not np.isfinite(middle).all() or not len(points):
+        return np.ones(len(entries), bool)
+    radius = float(space.distance(np.repeat(middle, len(points), axis=0), points).max())
+    if isinstance(space, Sphere) and radius > space.radius:  # a good part of the body
+        return np.ones(len(entries), bool)
+    far = space.distance(np.repeat(middle, len(entries), axis=0), catalogue.places[entries])
+    return far <= 1.1 * radius + catalogue.diameters[entries] / 2
+
+
+def touches(
+    chart: Chart, craters: Craters, tops: np.ndarray, lefts: np.ndarray, side: int
+) -> np.ndarray:
+    """Tell which windows any crater's disc touches.
+
+    Parameters
+    ----------
+    chart : Chart
+    craters : Craters
+    tops, lefts : ndarray of int, shape (W,)
+    side : int
+
+    Returns
+    -------
+    ndarray of bool, shape (W,)
+    """
+    half = (side - 1) / 2
+    middles = chart.to_places(tops + half, lefts + half)
+    outlines = _outlines(chart, tops, lefts, side)
+    touched = ~np.isfinite(np.concatenate([middles[:, None], outlines], axis=1)).all(axis=(1, 2))
+    on_map = np.flatnonzero(~touched)  # a window over the map's edge cannot be vouched for
+    if not len(craters.places) or not len(on_map):
+        return touched
+    from scipy.spatial import KDTree
+
+    space = chart.space
+    corners = outlines[on_map][:, ::_CUTS]
+    around = np.repeat(middles[on_map], corners.shape[1], axis=0)
+    diagonal = 1.01 * float(space.distance(around, corners.reshape(-1, 2)).max())
+    tree = KDTree(space.embed(middles[on_map]))
+    reach = space.chord(craters.diameters / 2 + diagonal) * (1 + 1e-9) + 1e-6
+    near = tree.query_ball_point(space.embed(craters.places), reach)
+    for place, windows in enumerate(near):
+        rows = on_map[np.array(windows, int)]
+        rows = rows[~touched[rows]]
+        if not len(rows):
+            continue
+        far = distance_to_windows(space, craters.places[place], middles[rows], outlines[rows])
+        down = craters.rows[place] + 0.5 - tops[rows]  # from the window's corner
+        right = craters.cols[place] + 0.5 - lefts[rows]
+        inside = (down >= 0) & (down <= side) & (right >= 0) & (right <= side)
+        touched[rows] = inside | (far <= craters.diameters[place] / 2)
+    return touched
+
+
+def distance_to_windows(
+    space: Space, centre: np.ndarray, middles: np.ndarray, outlines: np.ndarray
+) -> np.ndarray:
+    """Return how far a crater's centre is from windows that do not hold it: to their edges."""
+    count, pieces = len(outlines), outlines.shape[1]
+    ends = np.stack([outlines, np.roll(outlines, -1, axis=1)], axis=2).reshape(-1, 2, 2)
+    centres = np.broadcast_to(centre, (count * pieces, 2))
+    edges = to_segments(space, centres, ends).reshape(count, pieces)
+    straight = space.distance(np.broadcast_to(centre, (count, 2)), middles)
+    return np.minimum(edges.min(axis=1, initial=np.inf), straight)
+
+
+def _outlines(chart: Chart, tops: np.ndarray, lefts: np.ndarray, side: int) -> np.ndarray:
+    """Return points (W, 4 * _CUTS, 2) around each window."""
+    part = np.arange(_CUTS) / _CUTS
+    zero, one = np.zeros(_CUTS), np.ones(_CUTS)
+    down = np.concatenate([zero, part, one, 1 - part]) * side - 0.5
+    right = np.concatenate([part, one, 1 - part, zero]) * side - 0.5
+    rows, cols = tops[:, None] + down, lefts[:, None] + right
+    return chart.to_places(rows.ravel(), cols.ravel()).reshape(len(tops), -1, 2)
+
+
+def disc_pixels(chart: Chart, place: np.ndarray, diameter: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows and columns of points spread evenly over a crater's disc."""
+    steps = (np.arange(_DISC_STEPS) + 0.5) / _DISC_STEPS * 2 - 1
+    east, north = (axis.ravel() for axis in np.meshgrid(steps, steps))
+    offsets = np.column_stack([east, north])[east**2 + north**2 <= 1] * diameter / 2
+    return chart.to_pixels(chart.space.travel(np.broadcast_to(place, offsets.shape), offsets))
+
+
+def share_inside(
+    disc: tuple[np.ndarray, np.ndarray], tops: np.ndarray, lefts: np.ndarray, side: int
+) -> np.ndarray:
+    """Return the share of a disc that each window shows, 0..1."""
+    rows, cols = disc
+    down, right = rows + 0.5 - tops[:, None], cols + 0.5 - lefts[:, None]
+    inside = (down >= 0) & (down < side) & (right >= 0) & (right < side)
+    return inside.mean(axis=1)
+
+
+def allowed_range(middle: float, side: int, jitter: float) -> tuple[int, int]:
+    """Return first and last offset of windows whose centre is within `jitter` of `middle`.
+
+    Examples
+    --------
+    >>> allowed_range(100.0, 48, 2), allowed_range(100.2, 48, 0)
+    ((75, 78), (77, 77))
+    """
+    exact = middle - (side - 1) / 2
+    low, high = math.ceil(exact - jitter), math.floor(exact + jitter)
+    return (low, high) if low <= high else (round(exact), round(exact))

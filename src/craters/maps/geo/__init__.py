@@ -1,0 +1,67 @@
+"""Coordinates on a body, rasters and vector layers.
+
+Interface: `Planet`, `Reader`, `describe_image`, `write_layers`.
+It knows no patches and no networks.
+"""
+
+from craters.maps.geo import map_files, parquet, raster, vectors
+from craters.maps.geo.footprints import VECTOR_SUFFIXES, Footprint, read_footprints, to_segments
+from craters.maps.geo.gaps import box_sums
+from craters.maps.geo.image_files import find_images, image_name
+from craters.maps.geo.map_files import Layer, write_layers
+from craters.maps.geo.masks import no_values, read_missing
+from craters.maps.geo.parquet import require_parquet
+from craters.maps.geo.planet import BODIES, NO_PLANET, Planet, settle_planet
+from craters.maps.geo.raster import (
+    FILL,
+    MEAN,
+    SPREAD,
+    Image,
+    Reader,
+    ReadOptions,
+    bounded_gdal,
+    describe_image,
+    gdal_errors,
+    small_copy,
+    to_bytes,
+)
+from craters.maps.geo.sphere import Plane, Space, Sphere, read_length, wrap_lon
+
+__all__ = [
+    "BODIES",
+    "FILL",
+    "MEAN",
+    "NO_PLANET",
+    "SPREAD",
+    "VECTOR_SUFFIXES",
+    "Footprint",
+    "Image",
+    "Layer",
+    "Plane",
+    "Planet",
+    "ReadOptions",
+    "Reader",
+    "Space",
+    "Sphere",
+    "bounded_gdal",
+    "box_sums",
+    "describe_image",
+    "find_images",
+    "gdal_errors",
+    "image_name",
+    "map_files",
+    "no_values",
+    "parquet",
+    "raster",
+    "read_footprints",
+    "read_length",
+    "read_missing",
+    "require_parquet",
+    "settle_planet",
+    "small_copy",
+    "to_bytes",
+    "to_segments",
+    "vectors",
+    "wrap_lon",
+    "write_layers",
+]

@@ -1,0 +1,226 @@
+"""Where images are: outlines on the sphere or in pixels, what is inside, how far the edge is."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+from pathlib import Path
+
+import numpy as np
+
+from craters.errors import DataError, GeoError
+from craters.maps.geo import image_files, raster, vectors
+from craters.maps.geo.image_files import image_name
+from craters.maps.geo.planet import Planet
+from craters.maps.geo.sphere import Plane, Space, Sphere
+
+VECTOR_SUFFIXES = (".gpkg", ".geojson", ".json", ".shp", ".fgb")
+
+_STEP = 5000.0  # metres: between two points an outline and a great circle differ by about 1 m
+_PIECES = 256  # of an outline, at least: near a pole, a straight edge bends much in degrees
+_NUDGE = 1e-6  # degrees or pixels: how far beside an edge to look for more of the same area
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Footprint:
+    """The area of one image.
+
+    Parameters
+    ----------
+    source : str
+        The image's name, without folder and suffix.
+    polygons : list of list of ndarray, shape (n, 2)
+        Closed rings, outer ones and holes, in degrees (longitudes may go on beyond 180) or pixels.
+    space : Space
+    pixel : float or None
+        Metres a pixel, where an image told.
+    """
+
+    source: str
+    polygons: list[vectors.Rings]
+    space: Space
+    pixel: float | None = None
+
+    def contains(self, places: np.ndarray) -> np.ndarray:
+        """Tell which places are inside, as bool of shape (N,)."""
+        inside = np.zeros(len(places), bool)
+        turns = (-1, 0, 1) if self.space.period else (0,)
+        for rings, turn in itertools.product(self.polygons, turns):
+            inside |= _inside_rings(rings, places + np.array([turn * self.space.period, 0]))
+        return inside
+
+    def clearance(self, places: np.ndarray, reach: float) -> np.ndarray:
+        """Return how far inside each place is, in metres or pixels.
+
+        Returns
+        -------
+        ndarray, shape (N,)
+            0 outside; at most `reach`, which also stands for anything farther.
+        """
+        inside = self.contains(places)
+        found = np.where(inside, reach, 0.0)
+        ends = self._edges
+        if not len(ends) or not inside.any():
+            return found
+        from scipy.spatial import KDTree
+
+        half = float(self.space.distance(ends[:, 0], ends[:, 1]).max()) / 2
+        tree = KDTree(self.space.embed(ends.mean(axis=1)))
+        rows = np.flatnonzero(inside)
+        # A little wide: the middle in degrees is not quite the middle of the arc.
+        around = float(self.space.chord(1.01 * (reach + half))) + 1e-6
+        near = tree.query_ball_point(self.space.embed(places[rows]), around)
+        point = np.repeat(rows, [len(hits) for hits in near])
+        edge = np.fromiter(itertools.chain.from_iterable(near), int, len(point))
+        distance = to_segments(self.space, places[point], ends[edge])
+        np.minimum.at(found, point, distance)
+        return found
+
+    @functools.cached_property
+    def _edges(self) -> np.ndarray:
+        """Pieces (M, 2, 2) of the outline; seams, with the area on both sides, are not among it."""
+        outlines = itertools.chain.from_iterable(self.polygons)
+        pieces = [np.stack([ring[:-1], ring[1:]], axis=1) for ring in outlines]
+        ends = np.concatenate(pieces) if pieces else np.empty((0, 2, 2))
+        ends = ends[(ends[:, 0] != ends[:, 1]).any(axis=1)]
+        along = ends[:, 1] - ends[:, 0]
+        aside = _NUDGE * np.column_stack([-along[:, 1], along[:, 0]])
+        aside /= np.hypot(*along.T)[:, None]
+        middle = ends.mean(axis=1)
+        seam = self.contains(middle + aside) & self.contains(middle - aside)
+        if self.space.period:
+            seam |= (np.abs(ends[:, :, 1]) >= 90 - _NUDGE).all(axis=1)  # a pole is no edge
+        return ends[~seam]
+
+    @functools.cached_property
+    def area(self) -> float | None:
+        """Square kilometres on the sphere; None in a plane of pixels."""
+        if not isinstance(self.space, Sphere):
+            return None
+        return sum(self._ring_area(rings) for rings in self.polygons) / 1e6
+
+    def _ring_area(self, rings: vectors.Rings) -> float:
+        """Sum lon d(sin lat) along the rings: exact for a sphere, on which it is equal-area."""
+        assert isinstance(self.space, Sphere)
+        sizes = []
+        for ring in rings:
+            lon, height = np.radians(ring[:, 0]), np.sin(np.radians(ring[:, 1]))
+            mean = (lon[1:] + lon[:-1]) / 2
+            sizes.append(abs(float(np.sum(mean * np.diff(height)))) * self.space.radius**2)
+        return sizes[0] - sum(sizes[1:]) if sizes else 0.0
+
+
+def _inside_rings(rings: vectors.Rings, places: np.ndarray) -> np.ndarray:
+    """Tell by the even-odd rule; only edges at a place's height are looked at."""
+    order = np.argsort(places[:, 1], kind="stable")
+    x, y = places[order].T
+    odd = np.zeros(len(places), bool)
+    for ring in rings:
+        low = np.minimum(ring[:-1, 1], ring[1:, 1])
+        high = np.maximum(ring[:-1, 1], ring[1:, 1])
+        starts, stops = np.searchsorted(y, low), np.searchsorted(y, high)
+        for edge in np.flatnonzero(starts < stops).tolist():
+            part = slice(starts[edge], stops[edge])
+            (x_0, y_0), (x_1, y_1) = ring[edge], ring[edge + 1]
+            odd[part] ^= x[part] < x_0 + (y[part] - y_0) * ((x_1 - x_0) / (y_1 - y_0))
+    inside = np.empty(len(places), bool)
+    inside[order] = odd
+    return inside
+
+
+def to_segments(space: Space, places: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Return the distance of each place to the segment of its row.
+
+    Parameters
+    ----------
+    space : Space
+    places : ndarray, shape (N, 2)
+    ends : ndarray, shape (N, 2, 2)
+        Both ends of the segments: pieces of great circles, a few hundred kilometres at most.
+    """
+    first = space.offsets(places, ends[:, 0])
+    along = space.offsets(places, ends[:, 1]) - first
+    length = np.maximum((along**2).sum(axis=1), 1e-30)
+    share = np.clip(-(first * along).sum(axis=1) / length, 0, 1)
+    return np.hypot(*(first + share[:, None] * along).T)
+
+
+def read_footprints(path: Path, layer: str | None = None) -> list[Footprint]:
+    """Read areas from polygons (a field `source` names their image), or from images.
+
+    Parameters
+    ----------
+    path : Path
+        A vector file, an image, or a folder of images; images count whole, gaps included.
+    layer : str, optional
+        Of a vector file; else `footprint` where it has one, else the first.
+
+    Raises
+    ------
+    DataError, GeoError
+    """
+    if path.suffix.lower() not in VECTOR_SUFFIXES:
+        images = image_files.find_images([path])
+        return [footprint_of_image(Path(image), name) for image, name in images]
+    names = vectors.layer_names(path)
+    found = vectors.read_layer(path, layer or ("footprint" if "footprint" in names else None))
+    if found.geometry is None:
+        raise DataError(f"{path}: holds a table without areas")
+    sources = found.fields.get("source", np.full(len(found.geometry), "", object))
+    merged: dict[str, list[vectors.Rings]] = {}
+    for name, blob in zip(sources, found.geometry, strict=True):
+        polygons = vectors.unpack_polygons(blob, str(path))
+        merged.setdefault(image_name(name or ""), []).extend(polygons)
+    space: Space = Sphere(found.planet.radius) if found.planet.is_known else Plane()
+
+    def settle(ring: np.ndarray) -> np.ndarray:
+        # A scan without coordinates counts rows downwards, as maps do.
+        return _on_sphere(ring, found.planet) if found.planet.is_known else ring * [1, -1]
+
+    return [
+        Footprint(name, [[settle(ring) for ring in rings] for rings in polygons], space)
+        for name, polygons in merged.items()
+    ]
+
+
+def footprint_of_image(path: Path, name: str) -> Footprint:
+    """Return the whole rectangle of an image: on the sphere, or in pixels where it has no CRS.
+
+    Raises
+    ------
+    DataError, GeoError
+    """
+    # Its area is that of every band, so none need be chosen.
+    image = raster.describe_image(str(path), name, raster.ReadOptions(no_crs=True, band=1))
+    cols = np.array([0, image.width, image.width, 0, 0], float)
+    rows = np.array([0, 0, image.height, image.height, 0], float)
+    if not image.planet.is_known:
+        return Footprint(image_name(name), [[np.column_stack([cols, rows])]], Plane())
+    ring = np.column_stack(image.to_xy(rows - 0.5, cols - 0.5))  # corners, not centres
+    polygons = [[_on_sphere(ring, image.planet)]]
+    space = Sphere(image.planet.radius)
+    return Footprint(image_name(name), polygons, space, image.resolution)
+
+
+def _on_sphere(ring: np.ndarray, planet: Planet) -> np.ndarray:
+    """Bring a ring to degrees, with many points, unbroken at 180 and closed at a pole."""
+    around = float(np.hypot(*np.diff(ring, axis=0).T).sum())
+    parts, step = [], max(min(_STEP / planet.metres, around / _PIECES), 1e-12)
+    for start, end in itertools.pairwise(ring):
+        count = max(1, int(np.ceil(np.hypot(*(end - start)) / step)))
+        parts.append(start + (end - start) * (np.arange(count) / count)[:, None])
+    dense = np.concatenate([*parts, ring[-1:]])
+    lon, lat = planet.to_lonlat(dense[:, 0], dense[:, 1])
+    if planet.in_degrees:
+        lon = dense[:, 0]  # a ring may well go on beyond 180, or all around
+    if not np.isfinite(lon).all():
+        raise GeoError("an area reaches over the edge of its map", "Cut it to the body's outline.")
+    found = np.column_stack([np.unwrap(lon, period=360.0), lat])
+    found[:, 0] -= 360 * np.round(found[:, 0].mean() / 360)
+    turn = found[-1, 0] - found[0, 0]
+    if abs(turn) > 180:  # around a pole: to it, along it, and back
+        pole = 90.0 if found[:, 1].mean() > 0 else -90.0
+        ends = [[found[-1, 0], pole], [found[0, 0], pole], found[0].tolist()]
+        found = np.concatenate([found, ends])
+    return found

@@ -1,0 +1,262 @@
+"""Maps and layers that QGIS opens: Cloud-Optimized GeoTIFF and GeoPackage."""
+
+from __future__ import annotations
+
+import dataclasses
+import sqlite3
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from craters.core import files
+from craters.errors import ConfigError
+from craters.maps.geo.planet import Planet
+from craters.maps.geo.raster import gdal_errors
+
+# Kind of a map's pixels: what 1.0 is stored as, and what stands for "no value".
+DTYPES: dict[str, tuple[float, float]] = {
+    "float32": (1.0, float("nan")),
+    "uint16": (65534.0, 65535.0),
+    "uint8": (254.0, 255.0),
+}
+_BLOCK = 512
+_POINT = np.dtype([("order", "u1"), ("kind", "<u4"), ("place", "<f8", 2)])
+
+
+def storage_error(dtype: str) -> float:
+    """Return by how much a probability can differ from what a map of this type says.
+
+    Examples
+    --------
+    >>> round(storage_error("uint8"), 6), storage_error("float32")
+    (0.001969, 0.0)
+    """
+    if dtype not in DTYPES:
+        raise ConfigError(f"dtype is {dtype!r}, expected {', '.join(DTYPES)}")
+    return 0.0 if dtype == "float32" else 0.5 / DTYPES[dtype][0]
+
+
+def write_map(
+    path: Path,
+    bands: Iterator[np.ndarray],
+    *,
+    size: tuple[int, int],
+    transform: tuple[float, ...],
+    planet: Planet,
+    dtype: str,
+    tags: Mapping[str, str],
+) -> None:
+    """Write probabilities as a Cloud-Optimized GeoTIFF with overviews, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+    bands : iterator of ndarray, shape (any, width), float32
+        Rows from the first to the last, as they come; NaN where there is no value.
+    size : tuple of int
+        Height and width.
+    transform : tuple of float
+        As in `raster.Image`.
+    planet : Planet
+    dtype : str
+        One of `DTYPES`.
+    tags : mapping of str
+        Kept in the file.
+    """
+    import rasterio
+    from rasterio.shutil import copy
+    from rasterio.transform import Affine
+    from rasterio.windows import Window
+
+    scale, nodata = DTYPES[dtype]
+    profile = {
+        "driver": "GTiff", "height": size[0], "width": size[1], "count": 1, "dtype": dtype,
+        "nodata": nodata, "transform": Affine(*transform), "crs": planet.wkt or None,
+        "tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate", "zlevel": 1,
+        "bigtiff": "if_safer", "sparse_ok": True,
+    }  # fmt: skip
+    with files.atomic_path(path) as whole, gdal_errors(str(path), "cannot be written"):
+        plain = whole.with_suffix(".plain.tif")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+                with rasterio.open(plain, "w", **profile) as dataset:
+                    row = 0
+                    for band in bands:
+                        window = Window(0, row, size[1], len(band))
+                        dataset.write(_stored(band, dtype), 1, window=window)
+                        row += len(band)
+                    dataset.update_tags(**tags)
+                    dataset.set_band_description(1, "probability")
+                    if scale != 1:
+                        dataset.scales = (1 / scale,)
+                copy(
+                    plain, whole, driver="COG", compress="DEFLATE", predictor="YES",
+                    blocksize=_BLOCK, overview_resampling="AVERAGE", bigtiff="IF_SAFER",
+                )  # fmt: skip
+        finally:
+            plain.unlink(missing_ok=True)
+
+
+def _stored(values: np.ndarray, dtype: str) -> np.ndarray:
+    if dtype == "float32":
+        return values.astype(np.float32)
+    scale, nodata = DTYPES[dtype]
+    return np.where(np.isfinite(values), np.rint(values.astype(np.float64) * scale), nodata).astype(
+        dtype
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """Rows of a table, each with a place.
+
+    Parameters
+    ----------
+    name : str
+    kind : {"Point", "Polygon", "none"}
+    shapes : sequence of bytes
+        As WKB; empty where `kind` is "none".
+    columns : mapping of ndarray
+        By name.
+    """
+
+    name: str
+    kind: str
+    shapes: Sequence[bytes]
+    columns: Mapping[str, np.ndarray]
+
+
+def points(x: np.ndarray, y: np.ndarray) -> list[bytes]:
+    """Write points as WKB."""
+    records = np.empty(len(x), _POINT)
+    records["order"], records["kind"] = 1, 1
+    records["place"][:, 0], records["place"][:, 1] = x, y
+    return [record.tobytes() for record in records]
+
+
+def polygon(rings: Sequence[np.ndarray]) -> bytes:
+    """Write a polygon as WKB: the outer ring and its holes, each (N, 2), the first corner last."""
+    parts = [b"\x01", np.array([3, len(rings)], "<u4").tobytes()]
+    for ring in rings:
+        parts += [np.uint32(len(ring)).tobytes(), np.ascontiguousarray(ring, "<f8").tobytes()]
+    return b"".join(parts)
+
+
+def rectangles(x: np.ndarray, y: np.ndarray) -> list[bytes]:
+    """Write four-cornered polygons as WKB; `x` and `y` are (N, 4)."""
+    head = b"\x01" + np.array([3, 1, 5], "<u4").tobytes()
+    corners = np.stack([x, y], axis=2)
+    closed = np.ascontiguousarray(np.concatenate([corners, corners[:, :1]], axis=1), "<f8")
+    return [head + ring.tobytes() for ring in closed]
+
+
+def write_layers(
+    path: Path, layers: Sequence[Iterator[Layer]], planet: Planet, styles: dict
+) -> None:
+    """Write a GeoPackage, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+    layers : sequence of iterator of Layer
+        Each iterator gives the parts of one layer, at least one, which may be empty.
+    planet : Planet
+    styles : dict of str
+        QML by the layer's name, embedded so that QGIS uses them.
+    """
+    with files.atomic_path(path) as whole:
+        whole.unlink()
+        for parts in layers:
+            for number, layer in enumerate(parts):
+                _write_part(whole, layer, planet, append=number > 0)
+        _embed_styles(whole, styles)
+        for rest in whole.parent.glob(f"{whole.name}-*"):  # SQLite's own notes, if any
+            rest.unlink()
+
+
+def _write_part(path: Path, layer: Layer, planet: Planet, *, append: bool) -> None:
+    from pyogrio.errors import DataSourceError
+    from pyogrio.raw import write
+
+    shapes = None if layer.kind == "none" else np.array(list(layer.shapes), dtype=object)
+    options: dict[str, Any] = {} if append else {"SPATIAL_INDEX": "NO" if shapes is None else "YES"}
+    if path.exists() and append and not len(next(iter(layer.columns.values()))):
+        return
+    fresh = {"dataset_options": {"CRS_WKT_EXTENSION": "YES"}} if not path.exists() else {}
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*crs.* was not provided")
+            write(
+                str(path), shapes, list(layer.columns.values()), list(layer.columns),
+                layer=layer.name, driver="GPKG", crs=planet.wkt or None, append=append,
+                geometry_type=None if shapes is None else layer.kind,
+                layer_options=options, **fresh,
+            )  # fmt: skip
+    except DataSourceError as error:
+        raise OSError(f"{path}: cannot be written ({error})") from error
+
+
+def _embed_styles(path: Path, styles: dict[str, str]) -> None:
+    """Add the table in which QGIS looks for styles."""
+    with sqlite3.connect(path) as base:
+        base.execute(
+            "CREATE TABLE layer_styles (id INTEGER PRIMARY KEY AUTOINCREMENT, "
+            "f_table_catalog TEXT, f_table_schema TEXT, f_table_name TEXT, "
+            "f_geometry_column TEXT, styleName TEXT, styleQML TEXT, styleSLD TEXT, "
+            "useAsDefault BOOLEAN, description TEXT, owner TEXT, ui TEXT, "
+            "update_time DATETIME DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')))"
+        )
+        for name, qml in styles.items():
+            base.execute(
+                "INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, "
+                "f_geometry_column, styleName, styleQML, styleSLD, useAsDefault, description, "
+                "owner) VALUES ('', '', ?, 'geom', ?, ?, '', 1, 'craters', '')",
+                (name, name, qml),
+            )
+        base.execute(
+            "INSERT INTO gpkg_contents (table_name, data_type, identifier) "
+            "VALUES ('layer_styles', 'attributes', 'layer_styles')"
+        )
+    base.close()
+
+
+_STYLE = (
+    '<!DOCTYPE qgis PUBLIC "http://mrcc.com/qgis.dtd" "SYSTEM">\n<qgis version="3.28" '
+    'styleCategories="Symbology"><renderer-v2 type="singleSymbol"><symbols><symbol type="{kind}" '
+    'name="0" alpha="1"><layer class="{symbol}" enabled="1"><Option type="Map">{options}</Option>'
+    "</layer></symbol></symbols></renderer-v2></qgis>\n"
+)
+
+
+def point_style(color: str, *, shape: str = "circle", size: float = 4) -> str:
+    """Make a QGIS style (QML): points as empty marks.
+
+    Parameters
+    ----------
+    color : str
+        "R,G,B,A", each 0 to 255.
+    shape : str
+        As QGIS names markers: circle, cross2, diamond, ...
+    size : float
+        Millimetres on the screen.
+    """
+    options = {"name": shape, "color": "0,0,0,0", "outline_color": color, "outline_width": "0.5",
+               "size": f"{size:g}"}  # fmt: skip
+    return _style("marker", "SimpleMarker", options)
+
+
+def outline_style(color: str, width: float) -> str:
+    """Make a QGIS style (QML): polygons as outlines, `width` millimetres wide."""
+    options = {"style": "no", "outline_color": color, "outline_width": f"{width:g}"}
+    return _style("fill", "SimpleFill", options)
+
+
+def _style(kind: str, symbol: str, options: Mapping[str, str]) -> str:
+    listed = "".join(
+        f'<Option name="{name}" type="QString" value="{value}"/>' for name, value in options.items()
+    )
+    return _STYLE.format(kind=kind, symbol=symbol, options=listed)

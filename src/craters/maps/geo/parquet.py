@@ -1,0 +1,81 @@
+"""Points as GeoParquet 1.1: Parquet with well-known binary and the coordinate system in full.
+
+Written by arro3, a small build of Arrow: the GDAL that pyogrio brings has no Parquet driver.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from craters._version import __version__
+from craters.core import files
+from craters.errors import MissingExtraError
+from craters.maps.geo.planet import Planet
+
+GEOMETRY = "geometry"  # the column of places
+
+
+def require_parquet() -> None:
+    """Refuse to go on where arro3 is not installed.
+
+    Raises
+    ------
+    MissingExtraError
+    """
+    try:
+        import arro3.core
+        import arro3.io  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(
+            "--parquet needs arro3-io, which is not installed", "pip install 'craters[parquet]'"
+        ) from error
+
+
+def write_points(
+    path: Path, points: Sequence[bytes], table: Mapping[str, np.ndarray], planet: Planet
+) -> None:
+    """Write points and their table as GeoParquet, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+    points : sequence of bytes
+        As WKB, one a row; easting before northing.
+    table : mapping of ndarray
+        Columns by name: numbers, or text.
+    planet : Planet
+    """
+    from arro3.core import Array, DataType, Table
+    from arro3.io import write_parquet
+
+    columns = {name: _column(values) for name, values in table.items()}
+    columns[GEOMETRY] = Array(list(points), DataType.binary())
+    note = {"geo": json.dumps(_describe(points, planet), allow_nan=False)}
+    with files.atomic_path(path) as whole:
+        write_parquet(
+            Table.from_pydict(columns), whole, compression="zstd(3)", key_value_metadata=note,
+            created_by=f"craters {__version__}",
+        )  # fmt: skip
+
+
+def _column(values: np.ndarray) -> Any:
+    from arro3.core import Array, DataType
+
+    if values.dtype.kind in "OU":
+        return Array([str(value) for value in values.tolist()], DataType.utf8())
+    return Array.from_numpy(np.ascontiguousarray(values))
+
+
+def _describe(points: Sequence[bytes], planet: Planet) -> dict[str, Any]:
+    """Say what GeoParquet asks for; a missing system would mean longitudes of the Earth."""
+    column: dict[str, Any] = {"encoding": "WKB", "geometry_types": ["Point"] if points else []}
+    column["crs"] = planet.crs.to_json_dict() if planet.is_known else None
+    if points:
+        places = np.frombuffer(b"".join(point[5:] for point in points), "<f8").reshape(-1, 2)
+        column["bbox"] = [*places.min(0).tolist(), *places.max(0).tolist()]
+    return {"version": "1.1.0", "primary_column": GEOMETRY, "columns": {GEOMETRY: column}}

@@ -1,0 +1,468 @@
+"""Images of a body, read a rectangle at a time: 8-bit pixels, gaps, place. Knows no networks.
+
+Which pixels are missing is told by `masks`. Gaps among the missing pixels (see `gaps`) are filled
+with `FILL`, the mean brightness of training patches, and so is what is outside of the image.
+Specks, a few missing pixels, are deep shadow in most mosaics, hence data: where the stored value is
+at or below the dark end of the scaling they become 0, else `FILL`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import threading
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from craters.errors import ConfigError, DataError, GeoError
+from craters.maps.geo.gaps import find_gaps
+from craters.maps.geo.masks import alpha_band, no_values, read_missing
+from craters.maps.geo.planet import NO_PLANET, Planet, settle_planet
+
+FILL = 125  # 0.49 * 255, where the networks' scaling has its zero
+MEAN, SPREAD = 0.49 * 255, 0.157 * 255  # brightness of training patches, and its deviation
+
+_LOW, _HIGH = MEAN - 2.326 * SPREAD, MEAN + 2.326 * SPREAD  # of the 1st and 99th percentile
+_SAME = 0.03  # share by which resolutions may differ unnoticed
+_SAMPLE = 1024  # pixels a side of the small copy that the scaling is measured on
+_PIECES, _PIECE = 64, 1 << 16  # of a file, hashed to recognise it
+_OPENING = threading.Lock()  # Python's list of warnings is one for all threads
+_CACHE = 64 << 20  # bytes of decoded blocks that GDAL keeps, in all
+_BROKEN = "Is the file whole? Copy it again, or check it by gdalinfo -checksum."
+
+
+@dataclasses.dataclass(frozen=True)
+class Image:
+    """An image and its place; plain values, so that any thread or process can open it.
+
+    Parameters
+    ----------
+    path, name : str
+        Where it is, and what results call it.
+    height, width : int
+        Pixels, after resampling where `resampled`.
+    transform : tuple of float
+        a, b, c, d, e, f of x = a * col + b * row + c, y = d * col + e * row + f, at corners of
+        pixels.
+    planet : Planet
+    dtype : str
+        Of the stored pixels.
+    scale : tuple of float
+        Stored values that become 0 and 255; linear between, cut beyond.
+    scale_rule : str
+        How they were found, in words.
+    gap : int
+        Side of the smallest square gap, in pixels.
+    resolution : float or None
+        Metres a pixel, along a column; None where unknown.
+    native : tuple of int
+        Height and width as stored.
+    resampled : bool
+    in_strips : bool
+        Whether the file stores whole rows together.
+    band : int
+    mark : str
+        Recognises the content: a hash of sizes, times and samples of all its files.
+    """
+
+    path: str
+    name: str
+    height: int
+    width: int
+    transform: tuple[float, float, float, float, float, float]
+    planet: Planet
+    dtype: str
+    scale: tuple[float, float]
+    scale_rule: str
+    gap: int
+    resolution: float | None
+    native: tuple[int, int]
+    resampled: bool
+    in_strips: bool
+    band: int
+    mark: str
+
+    @property
+    def reach(self) -> int:
+        """How far, in pixels, the kind of a missing pixel depends on others."""
+        return 2 * self.gap
+
+    def to_xy(self, row: Any, col: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Turn pixels (0, 0 is the centre of the first) into map coordinates."""
+        a, b, c, d, e, f = self.transform
+        row, col = np.asarray(row, np.float64) + 0.5, np.asarray(col, np.float64) + 0.5
+        return a * col + b * row + c, d * col + e * row + f
+
+    def to_pixel(self, x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Turn map coordinates into row and column; the inverse of `to_xy`."""
+        a, b, c, d, e, f = self.transform
+        x, y = np.asarray(x, np.float64) - c, np.asarray(y, np.float64) - f
+        scale = a * e - b * d
+        return (a * y - d * x) / scale - 0.5, (e * x - b * y) / scale - 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadOptions:
+    """How images are read; see `craters scan --help`.
+
+    Parameters
+    ----------
+    crs, body : str
+    no_crs : bool
+    scale : tuple of float, or None
+    resolution : float or None
+        Metres a pixel to resample to; 0: never resample; None: the model's, where known.
+    gap : int
+    band : int
+        0: the only one.
+    """
+
+    crs: str = ""
+    body: str = ""
+    no_crs: bool = False
+    scale: tuple[float, float] | None = None
+    resolution: float | None = None
+    gap: int = 8
+    band: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.gap <= 256:
+            raise ConfigError(f"gap is {self.gap}, expected 1 to 256 pixels")
+        if self.resolution is not None and not 0 <= self.resolution < 1e9:
+            raise ConfigError(f"resolution is {self.resolution:g}, expected m/px, or 0")
+        if self.scale is not None and not (
+            np.isfinite(self.scale).all() and self.scale[0] < self.scale[1]
+        ):
+            raise ConfigError(f"scale is {self.scale}, expected LOW,HIGH with LOW below HIGH")
+
+
+@contextlib.contextmanager
+def gdal_errors(path: str, doing: str = "cannot be read") -> Iterator[None]:
+    """Turn what rasterio raises into a DataError that names the file."""
+    from rasterio.errors import RasterioError
+
+    try:
+        yield
+    except (RasterioError, ValueError, MemoryError) as error:
+        reason = str(error.__cause__ or error) or type(error).__name__
+        raise DataError(f"{path}: {doing} ({reason})", _BROKEN) from error
+
+
+@contextlib.contextmanager
+def bounded_gdal() -> Iterator[None]:
+    """Keep GDAL's own memory small."""
+    import rasterio
+
+    with rasterio.Env(GDAL_CACHEMAX=_CACHE):
+        yield
+
+
+def _open(path: str) -> Any:
+    import rasterio
+    from rasterio.errors import NotGeoreferencedWarning
+
+    with _OPENING, warnings.catch_warnings(), gdal_errors(path, "cannot be opened"):
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        return rasterio.open(path)
+
+
+def describe_image(
+    path: str, name: str, options: ReadOptions, model_resolution: float | None = None
+) -> Image:
+    """Look at an image once: its place, type, scaling and the size that it is scanned at.
+
+    Raises
+    ------
+    DataError
+        When it cannot be opened or has several bands.
+    GeoError
+        When its coordinates cannot be used.
+    """
+    with bounded_gdal(), _open(path) as dataset:
+        band = _choose_band(dataset, options.band, path)
+        found = Planet(dataset.crs.to_wkt()) if dataset.crs else NO_PLANET
+        planet = settle_planet(
+            found, crs=options.crs, body=options.body, no_crs=options.no_crs, source=path
+        )
+        transform = _transform(dataset, planet, path)
+        _refuse_off_map(planet, transform, dataset, path)
+        size, resolution = _pixel_size(planet, transform)
+        wanted = model_resolution if options.resolution is None else options.resolution or None
+        height, width, resampled = dataset.height, dataset.width, False
+        if wanted and resolution and not _is_same(size, wanted, planet):
+            transform, height, width = _resample(transform, size, wanted, planet, dataset)
+            resolution, resampled = wanted, True
+        scale, rule = _find_scale(dataset, band, options.scale, path)
+        rows, columns = dataset.block_shapes[band - 1]
+        return Image(
+            path=path, name=name, height=height, width=width, transform=transform, planet=planet,
+            dtype=dataset.dtypes[band - 1], scale=scale, scale_rule=rule, gap=options.gap,
+            resolution=resolution, native=(dataset.height, dataset.width), resampled=resampled,
+            in_strips=columns >= dataset.width > 4 * rows, band=band, mark=_mark(dataset, path),
+        )  # fmt: skip
+
+
+def _choose_band(dataset: Any, band: int, path: str) -> int:
+    from rasterio.enums import ColorInterp
+
+    plain = [
+        index for index, kind in zip(dataset.indexes, dataset.colorinterp, strict=True)
+        if kind != ColorInterp.alpha
+    ]  # fmt: skip
+    if band and band not in dataset.indexes:
+        raise ConfigError(f"--band {band}: {path} has {dataset.count} band(s)")
+    if not band and len(plain) != 1:
+        raise DataError(f"{path}: has {len(plain)} bands, expected 1", "Choose one by --band.")
+    found = band or plain[0]
+    if "complex" in dataset.dtypes[found - 1]:
+        raise DataError(f"{path}: pixels are {dataset.dtypes[found - 1]}, expected real numbers")
+    return int(found)
+
+
+def _transform(
+    dataset: Any, planet: Planet, path: str
+) -> tuple[float, float, float, float, float, float]:
+    if not planet.is_known:
+        return (1.0, 0.0, 0.0, 0.0, -1.0, 0.0)  # rows count down, as QGIS shows such a picture
+    if dataset.transform.is_identity:
+        raise GeoError(
+            f"{path}: has a coordinate system, but no pixel is given a place in it",
+            "Place it by gdalwarp or a world file, or scan it in pixels by --no-crs without --crs.",
+        )
+    a, b, c, d, e, f = tuple(float(value) for value in dataset.transform)[:6]
+    return a, b, c, d, e, f
+
+
+def _refuse_off_map(planet: Planet, transform: tuple[float, ...], dataset: Any, path: str) -> None:
+    """Refuse an image no part of which is on the body: its numbers are of another system.
+
+    Corners alone may well be off: a map of a whole body is round in many projections.
+    """
+    if not planet.is_known:
+        return
+    a, b, c, d, e, f = transform
+    col, row = np.meshgrid(np.linspace(0, dataset.width, 5), np.linspace(0, dataset.height, 5))
+    lon, lat = planet.to_lonlat(a * col + b * row + c, d * col + e * row + f)
+    if not np.isfinite(lon + lat).any():
+        raise GeoError(
+            f"{path}: lies off the map: {planet.crs.name} has no place at the image's upper left "
+            f"corner (x = {c:.6g}, y = {f:.6g}), nor at its other corners or centre",
+            "Are its numbers degrees or metres? Correct its system or its place by gdal_edit.py "
+            "-a_srs or -a_ullr; scan and patches take another system by --crs.",
+        )
+
+
+def _pixel_size(
+    planet: Planet, transform: tuple[float, ...]
+) -> tuple[tuple[float, float], float | None]:
+    """Return width and height of a pixel in metres (at the equator), and its resolution."""
+    if not planet.is_known:
+        return (1.0, 1.0), None
+    a, b, _, d, e, _ = transform
+    across, down = planet.metres * float(np.hypot(a, d)), planet.metres * float(np.hypot(b, e))
+    return (across, down), down
+
+
+def _is_same(size: tuple[float, float], wanted: float, planet: Planet) -> bool:
+    sides = size[1:] if planet.in_degrees else size
+    return all(abs(side / wanted - 1) <= _SAME for side in sides)
+
+
+def _resample(
+    transform: tuple[float, ...],
+    size: tuple[float, float],
+    wanted: float,
+    planet: Planet,
+    dataset: Any,
+) -> tuple[tuple[float, float, float, float, float, float], int, int]:
+    """Give the grid of the same area at `wanted` metres a pixel."""
+    across = wanted / (size[1] if planet.in_degrees else size[0])
+    down = wanted / size[1]
+    a, b, c, d, e, f = transform
+    height = max(1, round(dataset.height / down))
+    width = max(1, round(dataset.width / across))
+    return (a * across, b * down, c, d * across, e * down, f), height, width
+
+
+def _find_scale(
+    dataset: Any, band: int, given: tuple[float, float] | None, path: str
+) -> tuple[tuple[float, float], str]:
+    """Decide which stored values become 0 and 255, once for the whole file."""
+    if given is not None:
+        return given, "given"
+    if dataset.dtypes[band - 1] == "uint8":
+        return (0.0, 255.0), "8-bit, as stored"
+    values, missing = _read_small(dataset, band, _SAMPLE, path)
+    seen = values[~missing].astype(np.float64)
+    if not len(seen):
+        return (0.0, 1.0), "nothing but missing pixels was seen"
+    low, high = np.percentile(seen, [1, 99])
+    step = (high - low) / (_HIGH - _LOW) or 1.0
+    scale = (float(low - _LOW * step), float(low + (255 - _LOW) * step))
+    return scale, (
+        f"linear: the 1st and 99th percentile of a small copy of the whole file ({low:g}, "
+        f"{high:g}) become {_LOW:.0f} and {_HIGH:.0f}, as in training patches"
+    )
+
+
+def _read_small(dataset: Any, band: int, side: int, path: str) -> tuple[np.ndarray, np.ndarray]:
+    """Read a whole image at no more than `side` x `side` pixels: values, missing."""
+    shrink = max(dataset.height, dataset.width) / side
+    height, width = (max(1, round(n / max(shrink, 1))) for n in (dataset.height, dataset.width))
+    with gdal_errors(path):
+        values = dataset.read(band, out_shape=(height, width))
+        missing = read_missing(dataset, band, out_shape=(height, width))
+    return values, missing | no_values(values)
+
+
+def small_copy(image: Image, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Read an image at no more than `side` x `side` pixels, scaled to 8 bits.
+
+    Returns
+    -------
+    pixels : ndarray, uint8
+    missing : ndarray, bool
+    """
+    with bounded_gdal(), _open(image.path) as dataset:
+        values, missing = _read_small(dataset, image.band, side, image.path)
+    return to_bytes(values, image.scale), missing
+
+
+def to_bytes(values: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
+    """Scale stored values to 0..255: linear between the ends of `scale`, cut beyond; NaN is 0."""
+    if values.dtype == np.uint8 and scale == (0.0, 255.0):
+        return values
+    precise = values.dtype.itemsize > 4 or values.dtype in (np.int32, np.uint32)
+    wide: np.ndarray = values.astype(np.float64 if precise else np.float32)
+    with np.errstate(invalid="ignore", over="ignore"):
+        wide = (wide - scale[0]) * (255 / (scale[1] - scale[0]))
+    return np.rint(np.clip(np.nan_to_num(wide, nan=0.0), 0, 255)).astype(np.uint8)
+
+
+def _mark(dataset: Any, path: str) -> str:
+    """Hash sizes, times of change and samples of the files of an image."""
+    digest = hashlib.sha256()
+    for name in sorted({path, *dataset.files}):
+        if not (file := Path(name)).is_file():
+            continue
+        facts = file.stat()
+        digest.update(f"{file.name} {facts.st_size} {facts.st_mtime_ns}\n".encode())
+        with file.open("rb") as stream:
+            step = max(_PIECE, facts.st_size // _PIECES)
+            for start in range(0, facts.st_size, step):
+                stream.seek(start)
+                digest.update(stream.read(_PIECE))
+    return digest.hexdigest()
+
+
+class Reader:
+    """Reads rectangles of one image; a handle of its own, for one thread.
+
+    Parameters
+    ----------
+    image : Image
+    """
+
+    def __init__(self, image: Image) -> None:
+        self.image = image
+        self._dataset = _open(image.path)
+        self._view = self._resampled() if image.resampled else self._dataset
+        flags = self._dataset.mask_flag_enums[image.band - 1]
+        self._plain_nodata = (
+            self._dataset.driver == "GTiff"
+            and self._dataset.count == 1
+            and [flag.name for flag in flags] == ["nodata"]
+            and not image.resampled
+        )
+
+    def _resampled(self) -> Any:
+        from rasterio.enums import Resampling
+        from rasterio.transform import Affine
+        from rasterio.vrt import WarpedVRT
+
+        image = self.image
+        smaller = image.height <= self._dataset.height
+        several: dict[str, Any] = {}
+        nodata = self._dataset.nodatavals[image.band - 1]
+        if self._dataset.count > 1:  # else nodata of a band is averaged where another has data
+            several = {"src_nodata": nodata, "UNIFIED_SRC_NODATA": "NO"}
+        with gdal_errors(image.path, "cannot be resampled"):
+            return WarpedVRT(
+                self._dataset,
+                src_crs=image.planet.wkt,
+                crs=image.planet.wkt,
+                transform=Affine(*image.transform),
+                height=image.height,
+                width=image.width,
+                resampling=Resampling.average if smaller else Resampling.bilinear,
+                add_alpha=nodata is None and not alpha_band(self._dataset),
+                **several,
+            )
+
+    def close(self) -> None:
+        """Let the file go."""
+        if self._view is not self._dataset:
+            self._view.close()
+        self._dataset.close()
+
+    def read(self, top: int, left: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+        """Read a rectangle that may reach over the image's edges.
+
+        Returns
+        -------
+        pixels : ndarray, shape (height, width), uint8
+            Scaled; gaps and what is outside hold `FILL`.
+        gap : ndarray, shape (height, width), bool
+            Where pixels are missing; False outside of the image.
+        """
+        image = self.image
+        pixels = np.full((height, width), FILL, np.uint8)
+        gap = np.zeros((height, width), bool)
+        rows = (max(top, 0), min(top + height, image.height))
+        cols = (max(left, 0), min(left + width, image.width))
+        if rows[0] >= rows[1] or cols[0] >= cols[1]:
+            return pixels, gap
+        wide_rows = (max(rows[0] - image.reach, 0), min(rows[1] + image.reach, image.height))
+        wide_cols = (max(cols[0] - image.reach, 0), min(cols[1] + image.reach, image.width))
+        values, missing = self._stored(wide_rows, wide_cols)
+        inside = np.s_[
+            rows[0] - wide_rows[0] : rows[1] - wide_rows[0],
+            cols[0] - wide_cols[0] : cols[1] - wide_cols[0],
+        ]
+        target = np.s_[rows[0] - top : rows[1] - top, cols[0] - left : cols[1] - left]
+        gap[target] = find_gaps(missing, image.gap)[inside]
+        if gap[target].all():
+            return pixels, gap
+        pixels[target] = _filled(values[inside], missing[inside], gap[target], image.scale)
+        return pixels, gap
+
+    def _stored(
+        self, rows: tuple[int, int], cols: tuple[int, int]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        from rasterio.windows import Window
+
+        window = Window(cols[0], rows[0], cols[1] - cols[0], rows[1] - rows[0])
+        with gdal_errors(self.image.path):
+            values = self._view.read(self.image.band, window=window)
+            if self._plain_nodata:
+                missing = values == np.float64(self._dataset.nodata)
+            else:
+                missing = read_missing(self._view, self.image.band, window)
+        if values.dtype.kind == "f":
+            missing |= no_values(values)
+        return values, missing
+
+
+def _filled(
+    values: np.ndarray, missing: np.ndarray, gap: np.ndarray, scale: tuple[float, float]
+) -> np.ndarray:
+    pixels = to_bytes(values, scale)
+    if missing.any():
+        dark = values <= scale[0]  # never true of NaN
+        pixels = np.where(missing & ~dark | gap, np.uint8(FILL), pixels)
+    return pixels

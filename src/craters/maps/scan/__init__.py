@@ -1,0 +1,17 @@
+"""Scan images of any size: probability maps and catalogues of detections.
+
+Interface: `scan_images`, `plan_scan`, `ScanConfig`.
+It trains nothing, and knows no crater catalogues.
+"""
+
+from craters.maps.scan.plan import ScanConfig, estimate, plan_scan
+from craters.maps.scan.report import precision_sentence
+from craters.maps.scan.run import scan_images
+
+__all__ = [
+    "ScanConfig",
+    "estimate",
+    "plan_scan",
+    "precision_sentence",
+    "scan_images",
+]

@@ -1,0 +1,232 @@
+"""Blocks done by the workers of a Dask cluster: of this machine, or of any that is running.
+
+Every worker imports this package and reads images and model by their paths, so they need one file
+system. A worker that ends takes nothing with it: Dask gives its blocks to others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+import secrets
+import time
+from collections.abc import Callable, Collection
+from concurrent.futures import CancelledError
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from craters.errors import ConfigError, CratersError, DataError, MissingExtraError, WorkerError
+from craters.maps.geo import Image
+from craters.maps.scan.grid import Block, Blocks
+from craters.maps.scan.predict import Predictor
+from craters.maps.scan.workers import AHEAD, LOCAL, Worker
+
+_ANSWER = 20  # seconds within which a cluster must answer
+_PATIENCE = 60  # seconds without any worker
+_GLANCE = 5  # seconds between two looks at who works
+
+
+def require_dask() -> None:
+    """Refuse to go on where Dask is not installed.
+
+    Raises
+    ------
+    MissingExtraError
+    """
+    try:
+        import distributed  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(
+            "--dask needs Dask, which is not installed", "pip install 'craters[dask]'"
+        ) from error
+
+
+class _Equipment:
+    """What a Dask worker has for one scan; Dask gives it to workers that join later, too."""
+
+    idempotent = False
+
+    def __init__(self, make: Callable[[], Predictor], max_gap: float) -> None:
+        self.make, self.max_gap = make, max_gap
+
+    def setup(self, worker: Any) -> None:  # noqa: ARG002
+        """Get ready in the worker's process."""
+        self.worker = Worker(self.make, self.max_gap)
+
+    def teardown(self, worker: Any) -> None:  # noqa: ARG002
+        """Let images go."""
+        self.worker.close()
+
+
+def _work(name: str, image: Image, blocks: Blocks, block: Block) -> np.ndarray | str:
+    """Do one block in a Dask worker; return its logits, or why it failed.
+
+    As text: GDAL's errors, which are kept as causes, cannot be sent to another process.
+    """
+    from distributed import get_worker
+
+    worker: Worker = cast("Any", get_worker().plugins[name]).worker
+    try:
+        return worker.work(image, blocks, block)
+    except (CratersError, OSError, MemoryError) as error:
+        return str(error)
+
+
+class DaskCrew:
+    """Workers of a Dask cluster.
+
+    Parameters
+    ----------
+    address : str
+        Of the scheduler, such as tcp://HOST:8786, or "local": processes of this machine.
+    make : callable
+        Makes a predictor; is sent to the workers.
+    workers : int
+        Processes, where they are local.
+    max_gap : float
+
+    Raises
+    ------
+    MissingExtraError
+        When Dask is not installed.
+    """
+
+    def __init__(
+        self, address: str, make: Callable[[], Predictor], workers: int, max_gap: float
+    ) -> None:
+        require_dask()
+        self.address, self._make, self._workers = address, make, workers
+        self._max_gap = max_gap
+        self._name = f"craters-{secrets.token_hex(8)}"
+        self._seen = self._looked = 0.0
+        self._threads = 0
+
+    def __enter__(self) -> DaskCrew:
+        """Connect.
+
+        Raises
+        ------
+        ConfigError
+            When nobody answers.
+        WorkerError
+            When there is no worker.
+        """
+        with contextlib.ExitStack() as stack:
+            self.client = self._connect(stack)
+            self._seen = time.monotonic()
+            self._register()
+            stack.callback(self._leave)
+            self._look()
+            if not self._threads:
+                raise WorkerError(f"{self.address}: has no worker", "Start some, then --resume.")
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def _connect(self, stack: contextlib.ExitStack) -> Any:
+        from distributed import Client, LocalCluster
+
+        if self.address == LOCAL:
+            # Warnings of lost workers are for people who look after clusters; any free port does.
+            cluster = stack.enter_context(
+                LocalCluster(
+                    n_workers=self._workers,
+                    threads_per_worker=1,
+                    memory_limit=0,
+                    dashboard_address="127.0.0.1:0",
+                    silence_logs=logging.CRITICAL,
+                )
+            )
+            return stack.enter_context(Client(cluster))
+        try:
+            return stack.enter_context(Client(self.address, timeout=_ANSWER))
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"--dask {self.address}: does not answer ({error})",
+                "Name the scheduler as it calls itself, such as tcp://HOST:8786, or use local.",
+            ) from error
+
+    def _register(self) -> None:
+        """Send what is needed to all workers, and look whether they can use it."""
+        from distributed import WorkerPlugin
+
+        kind = type("Equipment", (_Equipment, WorkerPlugin), {})
+        try:
+            self.client.register_plugin(kind(self._make, self._max_gap), name=self._name)
+        except Exception as error:  # whatever a foreign process may raise
+            raise WorkerError(
+                f"{self.address}: the workers cannot be used ({error})",
+                "Do they have the same craters, with the extra [geo], and the same Python?",
+            ) from error
+
+    def _leave(self) -> None:
+        with contextlib.suppress(OSError, CancelledError, RuntimeError):
+            self.client.unregister_worker_plugin(self._name)
+
+    def ahead(self) -> int:
+        """See `Crew`; follows clusters that grow and shrink."""
+        if time.monotonic() - self._looked > _GLANCE:
+            self._look()
+        return AHEAD * max(1, self._threads)
+
+    def _look(self) -> None:
+        """Count the threads of all workers; give up when there was none for long."""
+        try:
+            self._threads = sum(self.client.nthreads().values())
+        except (OSError, CancelledError, RuntimeError) as error:
+            raise self._lost() from error
+        self._looked = time.monotonic()
+        if self._threads:
+            self._seen = self._looked
+        elif self._looked - self._seen > _PATIENCE:
+            raise WorkerError(f"{self.address}: no worker is left", "Start some, then --resume.")
+
+    def _lost(self) -> WorkerError:
+        return WorkerError(
+            f"{self.address}: the Dask scheduler is gone", "Start it again, then --resume."
+        )
+
+    def submit(self, image: Image, blocks: Blocks, block: Block) -> Any:
+        """See `Crew`."""
+        path = Path(image.path)
+        if path.exists():  # workers may be in other folders
+            image = dataclasses.replace(image, path=os.path.abspath(path))  # noqa: PTH100
+        try:
+            return self.client.submit(_work, self._name, image, blocks, block, pure=False)
+        except (OSError, CancelledError, RuntimeError) as error:
+            raise self._lost() from error
+
+    def ended(self, waiting: Collection[Any]) -> Collection[Any]:
+        """See `Crew`."""
+        from distributed import wait
+
+        while True:
+            try:
+                return wait(list(waiting), timeout=_GLANCE, return_when="FIRST_COMPLETED").done
+            except TimeoutError:
+                self._look()
+            except (OSError, CancelledError, RuntimeError) as error:
+                raise self._lost() from error
+
+    def result(self, ticket: Any) -> np.ndarray:
+        """See `Crew`."""
+        from distributed.scheduler import KilledWorker
+
+        try:
+            found: np.ndarray | str = ticket.result()
+        except KilledWorker as error:
+            raise DataError(
+                f"every worker that took the block ended ({error.allowed_failures + 1} of them)",
+                "Out of memory? Give less --memory, so that blocks are smaller.",
+            ) from error
+        except CancelledError as error:
+            raise self._lost() from error
+        if isinstance(found, str):
+            raise DataError(found)
+        return found

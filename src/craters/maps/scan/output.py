@@ -1,0 +1,309 @@
+"""What a scan leaves: maps, layers and tables, made from the logits of all windows."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from craters.core import files
+from craters.maps.geo import Image, Layer, Planet, box_sums, map_files
+from craters.maps.scan.detections import MergeRule, find_detections
+from craters.maps.scan.grid import Grid
+from craters.maps.scan.store import Store
+from craters.models import Classifier
+
+BINS = 50  # of the histogram of probabilities
+RISK = 0.1  # of the prediction sets in the catalogue
+
+_BAND = 256  # rows of windows at once: those of a tile of the map
+_CELLS = 1 << 22  # of a footprint, at most
+_WIDE = 0.5  # radians: larger footprints are cut, so that no piece goes half round the body
+
+STYLES = {
+    "detections": map_files.point_style("166,61,18,255"),
+    "windows": map_files.outline_style("230,140,20,120", 0.2),
+    "footprint": map_files.outline_style("40,90,160,255", 0.4),
+}
+MAP_STYLE = (
+    '<!DOCTYPE qgis PUBLIC "http://mrcc.com/qgis.dtd" "SYSTEM">\n<qgis version="3.28" '
+    'styleCategories="Symbology"><pipe><rasterrenderer type="singlebandpseudocolor" band="1" '
+    'opacity="0.6" classificationMin="0" classificationMax="1"><rastershader><colorrampshader '
+    'colorRampType="INTERPOLATED" classificationMode="1" minimumValue="0" maximumValue="1">'
+    '<item value="0" label="0" color="#000004" alpha="0"/><item value="0.25" label="0.25" '
+    'color="#57106e" alpha="160"/><item value="0.5" label="0.5" color="#bc3754" alpha="255"/>'
+    '<item value="0.75" label="0.75" color="#f98e09" alpha="255"/><item value="1" label="1" '
+    'color="#fcffa4" alpha="255"/></colorrampshader></rastershader></rasterrenderer></pipe>'
+    "</qgis>\n"
+)
+
+
+@dataclasses.dataclass
+class Scanned:
+    """An image whose windows have been predicted.
+
+    Parameters
+    ----------
+    image : Image
+    grid : Grid
+    store : Store
+    done, failed : set of int, dict of str
+        Blocks.
+    classifier : Classifier
+        Turns logits into probabilities.
+    """
+
+    image: Image
+    grid: Grid
+    store: Store
+    done: set[int]
+    failed: dict[int, str]
+    classifier: Classifier
+
+    def logits(self, first: int, last: int) -> np.ndarray:
+        """Read rows of windows; NaN where there is no value."""
+        return self.store.read_rows(first, last, self.done)
+
+    def probability(self, first: int, last: int) -> np.ndarray:
+        """Read rows of windows as probabilities after temperature, float32."""
+        found = self.logits(first, last)
+        known = np.isfinite(found)
+        found[known] = self.classifier.probability(found[known])
+        return found
+
+    def bands(self) -> Iterator[tuple[int, int]]:
+        """Cut all rows of windows into bands: first row, and the one after the last."""
+        for first in range(0, self.grid.rows, _BAND):
+            yield first, min(first + _BAND, self.grid.rows)
+
+    def place(self, row: np.ndarray, column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Give the pixel row and column of windows' centres."""
+        middle = (self.grid.side - 1) / 2
+        return row * self.grid.stride + middle, column * self.grid.stride + middle
+
+    def map_transform(self) -> tuple[float, ...]:
+        """Give the transform of a map whose pixel centres are the windows' centres."""
+        a, b, c, d, e, f = self.image.transform
+        step, start = self.grid.stride, (self.grid.side - self.grid.stride) / 2
+        return (
+            a * step, b * step, c + (a + b) * start, d * step, e * step, f + (d + e) * start,
+        )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Counts:
+    """Windows of an image by what came out; and a histogram.
+
+    Candidates reach the scan's threshold; `called` reach the model's own, at which its recall and
+    false alarms are known.
+    """
+
+    windows: int
+    valued: int
+    candidates: int
+    called: int
+    histogram: np.ndarray
+    total: float
+
+
+def write_probability(scanned: Scanned, path: Path, dtype: str, threshold: float) -> Counts:
+    """Write the map of one image, and count what is in it."""
+    histogram, valued, candidates, called, total = np.zeros(BINS, np.int64), 0, 0, 0, 0.0
+    own = np.float32(scanned.classifier.description.decision_threshold)
+
+    def bands() -> Iterator[np.ndarray]:
+        nonlocal valued, candidates, called, total
+        for first, last in scanned.bands():
+            band = scanned.probability(first, last)
+            seen = band[np.isfinite(band)]
+            valued += len(seen)
+            total += float(seen.sum(dtype=np.float64))
+            candidates += int((seen >= np.float32(threshold)).sum())
+            called += int((seen >= own).sum())
+            histogram[:] += np.histogram(seen, BINS, (0, 1))[0]
+            yield band
+
+    grid = scanned.grid
+    map_files.write_map(
+        path,
+        bands(),
+        size=(grid.rows, grid.columns),
+        transform=scanned.map_transform(),
+        planet=scanned.image.planet,
+        dtype=dtype,
+        tags={
+            "craters_model": scanned.classifier.sha256,
+            "craters_window": str(grid.side),
+            "craters_stride": str(grid.stride),
+            "craters_source": scanned.image.name,
+        },
+    )
+    files.write_text(path.with_suffix(".qml"), MAP_STYLE)
+    return Counts(grid.rows * grid.columns, valued, candidates, called, histogram, total)
+
+
+def catalogue(scanned: Scanned, rule: MergeRule) -> dict[str, np.ndarray]:
+    """Merge an image's windows and describe each detection; columns by name."""
+    peaks = find_detections(scanned.probability, scanned.grid.rows, scanned.grid.columns, rule)
+    logits = _logits_at(scanned, peaks["row"], peaks["column"])
+    return _columns(scanned, peaks["row"], peaks["column"], logits)
+
+
+def _logits_at(scanned: Scanned, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    found = np.empty(len(rows), np.float32)
+    for first, last in scanned.bands():
+        inside = (rows >= first) & (rows < last)
+        if inside.any():
+            band = scanned.logits(first, last)
+            found[inside] = band[rows[inside] - first, columns[inside]]
+    return found
+
+
+def _columns(
+    scanned: Scanned, row: np.ndarray, column: np.ndarray, logits: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Make the table of windows or detections: stable names, snake_case."""
+    classifier, grid, image = scanned.classifier, scanned.grid, scanned.image
+    probability = classifier.probability(logits)
+    pixel_row, pixel_column = scanned.place(row, column)
+    x, y = image.to_xy(pixel_row, pixel_column)
+    lon, lat = image.planet.to_lonlat(x, y)
+    starts = zip((row * grid.stride).tolist(), (column * grid.stride).tolist(), strict=True)
+    found: dict[str, np.ndarray] = {
+        "detection_id": np.array([f"{image.name}/{r}/{c}" for r, c in starts], object),
+        "lon": lon,
+        "lat": lat,
+        "x": x,
+        "y": y,
+        "row": pixel_row,
+        "col": pixel_column,
+        "p_crater": probability.astype(np.float64),
+        "p_raw": _sigmoid(logits),
+    }
+    if classifier.description.conformal is not None:
+        names = np.array(classifier.set_names, object)
+        codes = classifier.prediction_sets(probability, RISK) if len(logits) else np.empty(0, int)
+        found["set90"] = names[codes]
+    found["source"] = np.full(len(logits), image.name, object)
+    found["model_sha"] = np.full(len(logits), classifier.sha256[:16], object)
+    return found
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    return np.exp(-np.logaddexp(0, -logits.astype(np.float64)))
+
+
+def join(tables: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Put tables of the same columns below each other."""
+    return {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
+
+
+def to_csv(table: dict[str, np.ndarray]) -> str:
+    """Write a table with a header; degrees to 1e-8, metres to 1e-3; empty where unknown."""
+    forms = {"lon": ".8f", "lat": ".8f", "x": ".3f", "y": ".3f", "row": ".1f", "col": ".1f"}
+    columns = [
+        [_cell(value, forms.get(name, ".9g")) for value in values.tolist()]
+        for name, values in table.items()
+    ]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(table)
+    writer.writerows(zip(*columns, strict=True))
+    return text.getvalue()
+
+
+def _cell(value: Any, form: str) -> str:
+    if isinstance(value, float):
+        return format(value, form) if np.isfinite(value) else ""
+    return str(value)
+
+
+def window_parts(scanned: Scanned, threshold: float) -> Iterator[Layer]:
+    """Give the outlines of all candidates, a band of rows at a time."""
+    for first, last in scanned.bands():
+        hits = scanned.probability(first, last) >= np.float32(threshold)
+        row, column = np.nonzero(hits)
+        if not len(row) and first:
+            continue
+        logits = scanned.logits(first, last)[hits]
+        table = _columns(scanned, row + first, column, logits)
+        table["window_id"] = table.pop("detection_id")
+        half = scanned.grid.side / 2
+        corners = np.array([[half, -half], [half, half], [-half, half], [-half, -half]])
+        x, y = scanned.image.to_xy(
+            table["row"][:, None] + corners[:, 0], table["col"][:, None] + corners[:, 1]
+        )
+        yield Layer("windows", "Polygon", map_files.rectangles(x, y), table)
+
+
+def footprint(scanned: Scanned) -> tuple[Layer, float | None]:
+    """Outline all windows that have a value; also give their area on the body in square metres.
+
+    Made of squares that fit into windows and strides, or of larger ones where there were too many;
+    a square counts where at least half of it is in such windows.
+    """
+    from rasterio.features import shapes
+
+    mask, cell = _covered(scanned)
+    image, planet = scanned.image, scanned.image.planet
+    labels = mask.astype(np.int32)
+    if planet.is_known and mask.any():
+        pixel = planet.metres * float(np.hypot(image.transform[1], image.transform[4]))
+        wide = max(1, int(_WIDE * planet.radius / (pixel * cell)))
+        down, right = (np.arange(n) // wide for n in mask.shape)
+        labels *= 1 + (down[:, None] * (1 + right[-1]) + right).astype(np.int32)
+    outlines, areas = [], []
+    for shape, _ in shapes(labels, mask=mask, connectivity=4):
+        rings = [_ring(image, np.array(ring), cell) for ring in shape["coordinates"]]
+        outlines.append(map_files.polygon(rings))
+        areas.append(_ring_area(planet, rings))
+    total = float(sum(areas)) if planet.is_known else None
+    table = {
+        "source": np.full(len(areas), image.name, object),
+        "area_km2": np.array(areas, np.float64) / 1e6,
+    }
+    return Layer("footprint", "Polygon", outlines, table), total
+
+
+def _covered(scanned: Scanned) -> tuple[np.ndarray, int]:
+    """Mark squares that windows with a value cover; also give their side in pixels."""
+    grid = scanned.grid
+    cell = math.gcd(grid.side, grid.stride)  # so that windows are made of whole squares
+    step, spread = grid.stride // cell, grid.side // cell
+    rows, columns = grid.pixels(grid.rows) // cell, grid.pixels(grid.columns) // cell
+    fold = max(1, math.ceil(math.sqrt(rows * columns / _CELLS)))
+    found = np.zeros((-(-rows // fold), -(-columns // fold)), bool)
+    height = max(1, min(_BAND, _CELLS // columns) // fold)
+    for first in range(0, len(found), height):
+        last = min(first + height, len(found))
+        top = first * fold - (spread - 1)  # of the first window that reaches in
+        known = np.zeros((last * fold - top, (found.shape[1] * fold) + spread - 1), bool)
+        windows = max(0, -(-top // step)), min(grid.rows, -(-last * fold // step))
+        if windows[0] < windows[1]:
+            band = np.isfinite(scanned.logits(*windows))
+            start = windows[0] * step - top
+            known[start::step, spread - 1 :: step][: len(band), : grid.columns] = band
+        squares = box_sums(known, spread) > 0
+        shares = squares.reshape(last - first, fold, found.shape[1], fold).mean((1, 3))
+        found[first:last] = shares >= 0.5
+    return found, fold * cell
+
+
+def _ring(image: Image, ring: np.ndarray, cell: int) -> np.ndarray:
+    """Turn corners of squares (column, row) into map coordinates, not beyond the image."""
+    column = np.minimum(ring[:, 0] * cell, image.width)
+    row = np.minimum(ring[:, 1] * cell, image.height)
+    return np.column_stack(image.to_xy(row - 0.5, column - 0.5))
+
+
+def _ring_area(planet: Planet, rings: list[np.ndarray]) -> float:
+    if not planet.is_known:
+        return float("nan")
+    sizes = [abs(planet.area(ring[:-1, 0], ring[:-1, 1])) for ring in rings]
+    return sizes[0] - sum(sizes[1:])

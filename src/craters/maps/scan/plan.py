@@ -1,0 +1,264 @@
+"""Everything about a scan that is settled before its first block: settings, model, images, cost."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import re
+import time
+from pathlib import Path
+
+import numpy as np
+
+from craters._version import __version__
+from craters.core import files
+from craters.errors import ConfigError, GeoError
+from craters.maps.geo import Image, Reader, ReadOptions, describe_image, find_images, map_files
+from craters.maps.scan.detections import MergeRule, merge_rule
+from craters.maps.scan.grid import Blocks, Grid, plan_blocks
+from craters.maps.scan.predict import DEVICES, PRECISIONS, Engine, choose_stride, scan_block
+from craters.maps.scan.workers import LOCAL
+from craters.models import Classifier
+
+_BASE, _ENGINE = 220 << 20, 130 << 20  # bytes that a process takes, and each worker's engine
+_PER_PIXEL = 26  # bytes while a pixel is worked on, beside the stored value
+
+
+@dataclasses.dataclass(frozen=True)
+class ScanConfig:
+    """What is scanned, by which model, how.
+
+    Parameters
+    ----------
+    images : tuple of Path
+        Files, or folders of them.
+    model : Path
+        Model folder, or a run folder that holds one.
+    out : Path
+        Folder to make.
+    stride : int or None
+        Pixels between windows; None: the network's own, or half a window.
+    decision_threshold : float or None
+        From which probability on a window is a candidate; None: the model's.
+    merge : float or None
+        Least distance of two detections in pixels; None: half a window.
+    max_gap : float
+        Share of a window that may be missing, 0..1.
+    dtype : str
+        Of the maps: float32, uint16 or uint8.
+    read : ReadOptions
+    workers : int
+        Threads that read and predict; processes, where `dask` is "local".
+    threads : int
+        Processors for all of them together; 0: all that may be used. With the address of a
+        cluster: processors for each of its threads, 0: one.
+    memory : float
+        Megabytes that the whole scan should stay within; with the address of a cluster, this
+        process and each thread of the cluster's workers.
+    dask : str
+        Address of a Dask scheduler, or "local"; empty: threads of this process.
+    device : str
+        What evaluates the network; see `scan_predict.Engine`.
+    precision : str
+        Of torch, where `device` is not "cpu".
+    windows : bool
+        Whether the outlines of all candidates are written.
+    parquet : bool
+        Whether detections are written as GeoParquet too.
+    """
+
+    images: tuple[Path, ...]
+    model: Path
+    out: Path
+    stride: int | None = None
+    decision_threshold: float | None = None
+    merge: float | None = None
+    max_gap: float = 0.2
+    dtype: str = "float32"
+    read: ReadOptions = dataclasses.field(default_factory=ReadOptions)
+    workers: int = 1
+    threads: int = 0
+    memory: float = 1000.0
+    dask: str = ""
+    device: str = "cpu"
+    precision: str = "bfloat16"
+    windows: bool = True
+    parquet: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_gap <= 1:
+            raise ConfigError(f"max_gap is {self.max_gap:g}, expected a share, 0 to 1")
+        if not 1 <= self.workers <= 256:
+            raise ConfigError(f"workers is {self.workers}, expected 1 to 256")
+        if self.out.name in ("", ".", ".."):
+            raise ConfigError(f"--out {self.out}: expected the name of a new folder")
+        if not re.fullmatch(r"cpu|torch|cuda(:\d+)?", self.device):
+            raise ConfigError(f"device is {self.device!r}, expected {DEVICES}")
+        if self.precision not in PRECISIONS:
+            raise ConfigError(
+                f"precision is {self.precision!r}, expected {' or '.join(PRECISIONS)}"
+            )
+        map_files.storage_error(self.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Everything that is settled before the first block."""
+
+    config: ScanConfig
+    classifier: Classifier
+    engine: Engine
+    images: list[Image]
+    grids: list[Grid]
+    stride: int
+    rule: MergeRule
+    fingerprint: str
+
+    @property
+    def on_cluster(self) -> bool:
+        """Whether blocks are done by a Dask cluster that somebody else started."""
+        return self.config.dask not in ("", LOCAL)
+
+    def blocks(self, number: int) -> Blocks:
+        """Cut an image so that all workers together stay within the memory."""
+        image, config = self.images[number], self.config
+        workers = 1 if self.on_cluster else config.workers
+        processes = 1 + workers if config.dask == LOCAL else 1
+        free = config.memory * 1e6 - processes * _BASE - workers * _ENGINE
+        return plan_blocks(
+            self.grids[number],
+            memory=int(free / workers),
+            pixel_bytes=_PER_PIXEL + 2 * np.dtype(image.dtype).itemsize,
+            in_strips=image.in_strips,
+        )
+
+
+def plan_scan(config: ScanConfig) -> Plan:
+    """Read the model and look at every image.
+
+    Raises
+    ------
+    CratersError
+        Whatever can be found wrong before anything is computed.
+    """
+    _check_extras(config)
+    first = Classifier.load(config.model, threads=config.threads)
+    description = first.description
+    stride = choose_stride(first, config.stride)
+    engine = Engine(
+        os.path.abspath(config.model), first.sha256, stride, _threads_each(config),  # noqa: PTH100
+        config.device, config.precision,
+    )  # fmt: skip
+    images = [
+        describe_image(path, name, config.read, description.resolution)
+        for path, name in find_images(list(config.images))
+    ]
+    _refuse_mixed(images)
+    threshold = config.decision_threshold
+    threshold = description.decision_threshold if threshold is None else threshold
+    rule = merge_rule(description.side, stride, threshold, config.merge)
+    grids = [Grid(image.height, image.width, description.side, stride) for image in images]
+    computed = {
+        "version": __version__,
+        "model": first.sha256,
+        "images": [dataclasses.asdict(image) | {"path": ""} for image in images],
+        "stride": stride,
+        "max_gap": config.max_gap,
+        "rule": dataclasses.asdict(rule),
+        "dtype": config.dtype,
+        "arithmetic": engine.arithmetic,
+        "written": [config.windows, config.parquet],
+    }
+    fingerprint = hashlib.sha256(files.to_json(computed).encode()).hexdigest()
+    return Plan(config, first, engine, images, grids, stride, rule, fingerprint)
+
+
+def _threads_each(config: ScanConfig) -> int:
+    """Share the processors out to the predictors."""
+    if config.dask not in ("", LOCAL):
+        return max(1, config.threads)
+    return max(1, (config.threads or len(os.sched_getaffinity(0))) // config.workers)
+
+
+def _check_extras(config: ScanConfig) -> None:
+    """Refuse what needs a package or a device that is not there, before anything is done."""
+    if config.dask:
+        from craters.maps.scan.dask_workers import require_dask
+
+        require_dask()
+    if config.device != "cpu" and config.dask in ("", LOCAL):
+        from craters.maps.scan.torch_network import check_device
+
+        check_device(config.device)
+    if config.parquet:
+        from craters.maps.geo import require_parquet
+
+        require_parquet()
+
+
+def _refuse_mixed(images: list[Image]) -> None:
+    """One catalogue has one coordinate system."""
+    first = images[0].planet
+    for image in images[1:]:
+        other = image.planet
+        same = other.wkt == first.wkt or (
+            first.is_known
+            and other.is_known
+            and first.crs.equals(other.crs, ignore_axis_order=True)
+        )
+        if not same:
+            raise GeoError(
+                f"{image.path} and {images[0].path} have different coordinate systems",
+                "Scan them one system at a time.",
+            )
+
+
+def estimate(plan: Plan) -> list[str]:
+    """Say what a scan would take: windows, time, memory, disk."""
+    lines, windows, pixels = [], 0, 0
+    for number, (image, grid) in enumerate(zip(plan.images, plan.grids, strict=True)):
+        windows += grid.rows * grid.columns
+        pixels += image.height * image.width
+        if number < 10:
+            lines.append(
+                f"{image.name}: {image.width} x {image.height} px"
+                + (" after resampling" if image.resampled else "")
+                + f", {grid.columns} x {grid.rows} windows in {len(plan.blocks(number))} blocks"
+            )
+    if len(plan.images) > 10:
+        lines.append(f"... and {len(plan.images) - 10} more images")
+    seconds = _measure_speed(plan) * windows
+    workers = min(plan.config.workers, len(os.sched_getaffinity(0)))
+    lines += [
+        f"{windows:,} windows of {plan.classifier.description.side} px every {plan.stride} px, "
+        f"{pixels / 1e6:,.1f} Mpx",
+        f"time: about {_span(seconds / workers)} with {plan.config.workers} worker(s), if no "
+        "pixel is missing",
+        f"memory: up to {plan.config.memory:,.0f} MB (--memory)",
+        f"disk: up to {windows * 4 * 2.5 / 1e6:,.1f} MB while it runs, in the folder of --out",
+    ]
+    return lines
+
+
+def _measure_speed(plan: Plan) -> float:
+    """Scan one tile in the middle of the first image; return seconds a window."""
+    grid = plan.grids[0]
+    blocks = Blocks(grid, 1, 1)
+    block = blocks[len(blocks) // 2]
+    predictor = plan.engine()
+    reader = Reader(plan.images[0])
+    try:
+        if plan.classifier.description.stride:
+            scan_block(reader, grid, block, predictor, 1.0)  # the first of a shape is slow
+        start = time.monotonic()
+        scan_block(reader, grid, block, predictor, 1.0)
+        return (time.monotonic() - start) / block.size
+    finally:
+        reader.close()
+
+
+def _span(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

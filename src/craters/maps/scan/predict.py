@@ -1,0 +1,242 @@
+"""The values of a block's windows: a predictor over fixed tiles, none where much is missing."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from craters.errors import ConfigError, ModelError
+from craters.maps.geo import Reader, box_sums
+from craters.maps.scan.grid import Block, Grid
+from craters.models import Classifier, ModelDescription
+
+DEVICES = "cpu, torch, cuda or cuda:NUMBER"
+PRECISIONS = ("float32", "bfloat16")
+
+_BATCH = 1024  # windows cut out at once
+
+
+class Network(Protocol):
+    """A trained network that is ready: a `Classifier`, or the same weights on a device."""
+
+    @property
+    def description(self) -> ModelDescription:
+        """What it takes."""
+        ...
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """Predict patches; see `Classifier.logits`."""
+        ...
+
+    def logit_maps(self, images: np.ndarray) -> np.ndarray:
+        """Predict every window of images; see `Classifier.logit_maps`."""
+        ...
+
+
+class Predictor(Protocol):
+    """Gives each window of a tile a logit; anything that does can scan."""
+
+    def __call__(self, pixels: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        """Predict the windows of a tile.
+
+        Parameters
+        ----------
+        pixels : ndarray, shape (H, W), uint8
+            Just the pixels of the tile's windows.
+        wanted : ndarray, shape (rows, columns), bool
+            Windows whose values are asked for; others may hold anything.
+
+        Returns
+        -------
+        ndarray, shape (rows, columns), float32
+        """
+        ...
+
+
+class DensePredictor:
+    """One pass of a dense-exact network over a tile.
+
+    Parameters
+    ----------
+    classifier : Network
+        With a stride of its own.
+    stride : int
+        Of the windows: a multiple of the network's.
+    """
+
+    def __init__(self, classifier: Network, stride: int) -> None:
+        self.classifier = classifier
+        self.step = stride // (classifier.description.stride or stride)
+
+    def __call__(self, pixels: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        """Predict the windows of a tile; see `Predictor`."""
+        logits = self.classifier.logit_maps(pixels[None])[0][:: self.step, :: self.step]
+        return logits[: wanted.shape[0], : wanted.shape[1]]
+
+
+class WindowPredictor:
+    """Every window cut out and predicted by itself: exact for any network, and slow.
+
+    Parameters
+    ----------
+    classifier : Network
+    stride : int
+        Of the windows.
+    """
+
+    def __init__(self, classifier: Network, stride: int) -> None:
+        self.classifier, self.stride = classifier, stride
+
+    def __call__(self, pixels: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        """Predict the windows of a tile; see `Predictor`."""
+        side = self.classifier.description.side
+        views = np.lib.stride_tricks.sliding_window_view(pixels, (side, side))
+        views = views[:: self.stride, :: self.stride]
+        found = np.full(wanted.shape, np.nan, np.float32)
+        rows, columns = np.nonzero(wanted)
+        for start in range(0, len(rows), _BATCH):
+            some = rows[start : start + _BATCH], columns[start : start + _BATCH]
+            found[some] = self.classifier.logits(views[some])
+        return found
+
+
+def choose_stride(classifier: Classifier, asked: int | None) -> int:
+    """Decide the step between windows: the network's own, or half a window.
+
+    Raises
+    ------
+    ConfigError
+        When what was asked for is no multiple of a dense-exact network's own stride.
+    """
+    own, side = classifier.description.stride, classifier.description.side
+    if asked is None:
+        return own or max(1, side // 2)
+    if asked < 1 or (own and asked % own):
+        raise ConfigError(
+            f"stride is {asked}, expected a multiple of {own or 1} pixels",
+            f"The network {classifier.description.network!r} looks every {own} pixels."
+            if own
+            else "",
+        )
+    return asked
+
+
+def make_predictor(classifier: Network, stride: int) -> Predictor:
+    """Make the predictor that suits the network."""
+    if classifier.description.stride:
+        return DensePredictor(classifier, stride)
+    return WindowPredictor(classifier, stride)
+
+
+@dataclasses.dataclass(frozen=True)
+class Engine:
+    """How a worker comes by its predictor; plain values, so that any process can be sent them.
+
+    Parameters
+    ----------
+    model : str
+        Model folder, or a run folder that holds one.
+    sha256 : str
+        Of the model that is meant.
+    stride : int
+        Of the windows.
+    threads : int
+        Processors for one predictor.
+    device : str
+        "cpu": ONNX Runtime; "torch": torch on the processor; "cuda", "cuda:1": torch on a GPU.
+    precision : str
+        Of torch's convolutions: one of `PRECISIONS`.
+    """
+
+    model: str
+    sha256: str
+    stride: int
+    threads: int
+    device: str = "cpu"
+    precision: str = "bfloat16"
+
+    @property
+    def arithmetic(self) -> str:
+        """What decides about the last digits: who computes, how precisely."""
+        return "onnx" if self.device == "cpu" else f"torch {self.precision}"
+
+    def __call__(self) -> Predictor:
+        """Load the model and make a predictor.
+
+        Raises
+        ------
+        ModelError
+            When another model is in the folder by now.
+        """
+        classifier = Classifier.load(Path(self.model), threads=self.threads)
+        if classifier.sha256 != self.sha256:
+            raise ModelError(f"{self.model}: is another model than at the start of the scan")
+        if self.device == "cpu":
+            return make_predictor(classifier, self.stride)
+        from craters.maps.scan.torch_network import TorchNetwork
+
+        network = TorchNetwork(Path(self.model), self.device, self.precision, threads=self.threads)
+        return make_predictor(network, self.stride)
+
+
+def scan_block(
+    reader: Reader, grid: Grid, block: Block, predictor: Predictor, max_gap: float
+) -> np.ndarray:
+    """Read a block and predict its windows.
+
+    Parameters
+    ----------
+    reader : Reader
+    grid : Grid
+    block : Block
+        Of whole tiles.
+    predictor : Predictor
+    max_gap : float
+        Share of a window's pixels inside the image that may be missing.
+
+    Returns
+    -------
+    ndarray, shape (block.rows, block.columns), float32
+        Logits; NaN where more is missing.
+    """
+    pixels, gap = reader.read(
+        block.row * grid.stride,
+        block.column * grid.stride,
+        grid.pixels(block.rows),
+        grid.pixels(block.columns),
+    )
+    wanted = np.ones((block.rows, block.columns), bool)
+    if gap.all():
+        wanted[:] = max_gap >= 1
+    elif gap.any():
+        inside = np.outer(
+            grid.inside_counts(block.row, block.rows, 0),
+            grid.inside_counts(block.column, block.columns, 1),
+        )
+        wanted = box_sums(gap, grid.side, grid.stride) <= max_gap * inside
+    logits = np.full(wanted.shape, np.nan, np.float32)
+    for windows, rectangle in _tiles(grid, block):
+        if wanted[windows].any():
+            logits[windows] = predictor(pixels[rectangle], wanted[windows])
+    logits[~wanted] = np.nan
+    return logits
+
+
+def _tiles(grid: Grid, block: Block) -> Iterator[tuple[tuple[slice, slice], tuple[slice, slice]]]:
+    """List a block's tiles: their windows, and their pixels."""
+    for row in range(0, block.rows, grid.tile):
+        for column in range(0, block.columns, grid.tile):
+            rows = min(grid.tile, block.rows - row)
+            columns = min(grid.tile, block.columns - column)
+            top, left = row * grid.stride, column * grid.stride
+            yield (
+                (slice(row, row + rows), slice(column, column + columns)),
+                (
+                    slice(top, top + grid.pixels(rows)),
+                    slice(left, left + grid.pixels(columns)),
+                ),
+            )

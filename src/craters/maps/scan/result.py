@@ -1,0 +1,213 @@
+"""From the logits of all windows to the folder that a scan leaves."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import itertools
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from craters._version import __version__
+from craters.core import Progress, files
+from craters.maps.geo import Layer, map_files, parquet
+from craters.maps.scan import output, report
+from craters.maps.scan.output import Scanned
+from craters.maps.scan.plan import Plan
+from craters.maps.scan.store import Ledger
+from craters.maps.scan.workers import Job
+
+
+@dataclasses.dataclass(frozen=True)
+class ScanOutcome:
+    """A finished scan: its folder, its figures as in summary.json, and blocks that failed."""
+
+    folder: Path
+    summary: dict[str, Any]
+    failed: list[dict[str, Any]]
+
+
+def write_all(
+    plan: Plan, folder: Path, jobs: list[Job], ledger: Ledger, teller: Progress
+) -> ScanOutcome:
+    """Write every file of the result; summary.json, which says that all is there, last."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    scanned = [
+        Scanned(job.image, job.blocks.grid, job.store, ledger.done(job.number),
+                ledger.failed(job.number), plan.classifier)
+        for job in jobs
+    ]  # fmt: skip
+    rows, tables, histogram = [], [], np.zeros(output.BINS, np.int64)
+    prints: list[Layer] = []
+    looks: list[report.Look] = []
+    for item in scanned:
+        row, table, counts, outline = _one_image(plan, item, folder, single=len(jobs) == 1)
+        small = report.look_at(item.image)
+        row["brightness"] = report.brightness(small)
+        if len(looks) < report.LOOKS:
+            looks.append((item.image, table, small))
+        rows.append(row)
+        tables.append(table)
+        prints.append(outline)
+        histogram += counts.histogram
+    failed = [
+        {"image": item.image.name, "block": block, "reason": reason}
+        for item in scanned
+        for block, reason in item.failed.items()
+    ]
+    summary = _summary(plan, rows, failed, histogram)
+    for text in summary["warnings"]:
+        teller.warn(text)
+    _write_tables(plan, folder, scanned, tables, prints, summary)
+    facts = {
+        "model": f"{plan.config.model} ({plan.classifier.sha256[:16]})",
+        "network": plan.classifier.description.network,
+        "window, stride": f"{plan.classifier.description.side} px, {plan.stride} px",
+        "decision_threshold": f"{plan.rule.decision_threshold:g}",
+        "coordinate system": plan.images[0].planet.crs.name
+        if plan.images[0].planet.is_known
+        else "none: pixels",
+        "scaling of the first image": f"{plan.images[0].scale_rule}",
+        "craters": __version__,
+    }
+    page = report.html_report(summary, looks, len(jobs), histogram, facts)
+    files.write_text(folder / "report.html", page)
+    if failed:
+        files.write_text(folder / "failed.csv", _failed_csv(failed))
+    files.write_json(folder / "summary.json", summary)
+    return ScanOutcome(plan.config.out, summary, failed)
+
+
+def _failed_csv(failed: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ("image", "block", "reason"), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(failed)
+    return text.getvalue()
+
+
+def _one_image(
+    plan: Plan, item: Scanned, folder: Path, *, single: bool
+) -> tuple[dict[str, Any], dict[str, np.ndarray], output.Counts, Layer]:
+    """Write the map of one image; gather its figures, detections and footprint."""
+    image = item.image
+    home = folder if single else folder / image.name
+    path = home / "probability.tif"
+    counts = output.write_probability(item, path, plan.config.dtype, plan.rule.decision_threshold)
+    table = output.catalogue(item, plan.rule)
+    outline, area = output.footprint(item)
+    row = {
+        "name": image.name,
+        "path": image.path,
+        "band": image.band,
+        "map": str(path.relative_to(folder)),
+        "native": image.native,
+        "height": image.height,
+        "width": image.width,
+        "resampled": image.resampled,
+        "resolution": image.resolution,
+        "scale": image.scale,
+        "scale_rule": image.scale_rule,
+        "windows": counts.windows,
+        "windows_with_value": counts.valued,
+        "candidates": counts.candidates,
+        "called_by_model": counts.called,
+        "detections": len(table["row"]),
+        "mean_probability": counts.total / counts.valued if counts.valued else None,
+        "area_km2": None if area is None else area / 1e6,
+        "failed_blocks": len(item.failed),
+    }
+    return row, table, counts, outline
+
+
+def _summary(
+    plan: Plan, rows: list[dict[str, Any]], failed: list[dict[str, Any]], histogram: np.ndarray
+) -> dict[str, Any]:
+    description = plan.classifier.description
+    sums = {
+        name: sum(row[name] for row in rows)
+        for name in ("windows", "windows_with_value", "candidates", "called_by_model", "detections")
+    }
+    warnings = []
+    for image, row in zip(plan.images, rows, strict=True):
+        called = row["called_by_model"] / max(row["windows_with_value"], 1)
+        warnings += report.without_value(row)
+        warnings += report.unlike_training(image, row["brightness"], description, called)
+    if failed:
+        warnings.append(
+            f"{len(failed)} block(s) could not be scanned and have no values; see failed.csv. Try "
+            "them again by --resume."
+        )
+    rates = report.measured_rates(description)
+    called = sums["called_by_model"] / max(sums["windows_with_value"], 1)
+    expected: dict[str, Any] = dict(report.expected_precision(called, rates))
+    expected["recall"], expected["false_alarms"] = rates or (None, None)
+    expected["other_threshold"] = plan.rule.decision_threshold != description.decision_threshold
+    areas = [row["area_km2"] for row in rows]
+    return {
+        "craters": __version__,
+        "fingerprint": plan.fingerprint,
+        "model": str(plan.config.model),
+        "model_sha256": plan.classifier.sha256,
+        "network": description.network,
+        "window": description.side,
+        "stride": plan.stride,
+        "decision_threshold": plan.rule.decision_threshold,
+        "merge_px": plan.rule.distance * plan.stride,
+        "max_gap": plan.config.max_gap,
+        "gap_px": plan.config.read.gap,
+        "dtype": plan.config.dtype,
+        "dtype_error": map_files.storage_error(plan.config.dtype),
+        "arithmetic": plan.engine.arithmetic,
+        "edges": "windows reach over the lower and right edges by less than a stride",
+        "crs": plan.images[0].planet.wkt or None,
+        "body": plan.images[0].planet.body,
+        **sums,
+        "area_km2": None if None in areas else sum(areas),
+        "failed_blocks": len(failed),
+        "expected": expected,
+        "histogram": histogram,
+        "warnings": warnings,
+        "images": rows,
+    }
+
+
+def _write_tables(
+    plan: Plan,
+    folder: Path,
+    scanned: list[Scanned],
+    tables: list[dict[str, np.ndarray]],
+    prints: list[Layer],
+    summary: dict[str, Any],
+) -> None:
+    """Write the catalogue: GeoPackage, CSV and styles beside."""
+    config, planet = plan.config, plan.images[0].planet
+    table = output.join(tables)
+    points = Layer("detections", "Point", map_files.points(table["x"], table["y"]), table)
+    windows = itertools.chain.from_iterable(
+        output.window_parts(item, plan.rule.decision_threshold) for item in scanned
+    )
+    plain = {name: value for name, value in summary.items() if name not in ("images", "histogram")}
+    texts = {
+        name: value if isinstance(value, str) else files.to_json(value)
+        for name, value in plain.items()
+    }
+    run = Layer("run", "none", [], {
+        "name": np.array(list(texts), object), "value": np.array(list(texts.values()), object),
+    })  # fmt: skip
+    layers = {"detections": iter([points]), "windows": windows, "footprint": iter(prints),
+              "run": iter([run])}  # fmt: skip
+    if not config.windows:
+        del layers["windows"]
+    styles = {name: qml for name, qml in output.STYLES.items() if name in layers}
+    map_files.write_layers(folder / "detections.gpkg", list(layers.values()), planet, styles)
+    files.write_text(folder / "detections.csv", output.to_csv(table))
+    if config.parquet:
+        parquet.write_points(folder / "detections.parquet", points.shapes, table, planet)
+    for name, qml in styles.items():
+        files.write_text(folder / f"{name}.qml", qml)

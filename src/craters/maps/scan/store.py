@@ -1,0 +1,192 @@
+"""What a scan has done so far: logits in plain files, and a ledger that says which are there.
+
+A block's logits are flushed to disk before the ledger says "done"; a process that is killed at any
+moment so loses at most the blocks that it was working on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from craters.errors import CratersError, DataError
+from craters.maps.scan.grid import Block, Blocks
+
+LEDGER = "ledger.sqlite"
+_ITEM = 4  # bytes of a logit
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS images (
+  image INTEGER PRIMARY KEY, tile_rows INTEGER NOT NULL, tile_columns INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS blocks (
+  image INTEGER NOT NULL, block INTEGER NOT NULL, status TEXT NOT NULL, note TEXT NOT NULL,
+  PRIMARY KEY (image, block)) WITHOUT ROWID;
+"""
+
+
+class Ledger:
+    """The list of finished and failed blocks, in SQLite.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the unfinished scan.
+
+    Raises
+    ------
+    DataError
+        When the file is damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / LEDGER
+        with self._clear_errors():
+            self._base = sqlite3.connect(self.path)
+            self._base.execute("PRAGMA synchronous=FULL")
+            self._base.executescript(_TABLES)
+
+    def close(self) -> None:
+        """Let the file go."""
+        self._base.close()
+
+    @contextlib.contextmanager
+    def _clear_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if "full" in str(error):
+                raise disk_full(self.path) from error
+            raise CratersError(f"{self.path}: {error}") from error
+        except sqlite3.DatabaseError as error:
+            raise DataError(
+                f"{self.path}: is damaged ({error})", "Start anew by --force."
+            ) from error
+
+    def fact(self, name: str, value: str | None = None) -> str | None:
+        """Return what was noted under a name; note `value` first where nothing was."""
+        with self._clear_errors(), self._base:
+            if value is not None:
+                self._base.execute("INSERT OR IGNORE INTO facts VALUES (?, ?)", (name, value))
+            row = self._base.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def layout(self, image: int, rows: int, columns: int) -> tuple[int, int]:
+        """Return how an image was first cut into blocks; note it where it was not yet."""
+        with self._clear_errors(), self._base:
+            self._base.execute(
+                "INSERT OR IGNORE INTO images VALUES (?, ?, ?)", (image, rows, columns)
+            )
+            found = self._base.execute(
+                "SELECT tile_rows, tile_columns FROM images WHERE image = ?", (image,)
+            ).fetchone()
+        return int(found[0]), int(found[1])
+
+    def done(self, image: int) -> set[int]:
+        """Return the finished blocks of an image."""
+        return set(self._of("done", image))
+
+    def failed(self, image: int) -> dict[int, str]:
+        """Return the failed blocks of an image, with the reason of each."""
+        return self._of("failed", image)
+
+    def _of(self, status: str, image: int) -> dict[int, str]:
+        with self._clear_errors():
+            return dict(
+                self._base.execute(
+                    "SELECT block, note FROM blocks WHERE image = ? AND status = ? ORDER BY block",
+                    (image, status),
+                )
+            )
+
+    def note(self, image: int, block: int, status: str, note: str = "") -> None:
+        """Record how a block ended: "done" or "failed"."""
+        with self._clear_errors(), self._base:
+            self._base.execute(
+                "INSERT OR REPLACE INTO blocks VALUES (?, ?, ?, ?)", (image, block, status, note)
+            )
+
+
+class Store:
+    """The logits of one image's windows, block by block in one file; NaN where there is none.
+
+    Parameters
+    ----------
+    path : Path
+        Made where it is missing; its size is that of all windows, but empty space takes no disk.
+    blocks : Blocks
+    """
+
+    def __init__(self, path: Path, blocks: Blocks) -> None:
+        self.path, self.blocks = path, blocks
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        grid = blocks.grid
+        with _clear_disk(path):
+            os.ftruncate(self._file, grid.rows * grid.columns * _ITEM)
+
+    def close(self) -> None:
+        """Let the file go."""
+        os.close(self._file)
+
+    def _offset(self, block: Block) -> int:
+        return (block.row * self.blocks.grid.columns + block.column * block.rows) * _ITEM
+
+    def write(self, block: Block, logits: np.ndarray) -> None:
+        """Write the logits of a block, and wait until they are on disk."""
+        content = np.ascontiguousarray(logits, "<f4").tobytes()
+        with _clear_disk(self.path):
+            place = self._offset(block)
+            while content:
+                count = os.pwrite(self._file, content, place)
+                content, place = content[count:], place + count
+            os.fdatasync(self._file)
+
+    def read_rows(self, first: int, last: int, done: set[int]) -> np.ndarray:
+        """Read rows of windows; those of blocks that are not `done` are NaN.
+
+        Returns
+        -------
+        ndarray, shape (last - first, columns), float32
+        """
+        grid, height = self.blocks.grid, self.blocks.height
+        found = np.full((last - first, grid.columns), np.nan, np.float32)
+        for down in range(first // height, -(-last // height)):
+            for place in range(self.blocks.across):
+                block = self.blocks[down * self.blocks.across + place]
+                if block.index not in done:
+                    continue
+                rows = max(first, block.row), min(last, block.row + block.rows)
+                start = self._offset(block) + (rows[0] - block.row) * block.columns * _ITEM
+                size = (rows[1] - rows[0]) * block.columns
+                content = os.pread(self._file, size * _ITEM, start)
+                if len(content) < size * _ITEM:
+                    raise DataError(f"{self.path}: is cut off", "Start anew by --force.")
+                found[rows[0] - first : rows[1] - first,
+                      block.column : block.column + block.columns] = np.frombuffer(
+                    content, "<f4"
+                ).reshape(-1, block.columns)  # fmt: skip
+        return found
+
+
+@contextlib.contextmanager
+def _clear_disk(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise disk_full(path) from error
+        raise
+
+
+def disk_full(path: Path) -> CratersError:
+    """Make the error that says that nothing more fits on the disk of a file."""
+    return CratersError(
+        f"{path}: no space is left on the disk",
+        "Free some, then go on by --resume: what was done is kept.",
+    )

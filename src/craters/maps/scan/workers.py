@@ -1,0 +1,222 @@
+"""Blocks done by workers: read, predicted, written, noted; repeated once when one fails."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable, Collection
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Any, Protocol
+
+import numpy as np
+
+from craters.core import Progress
+from craters.errors import CratersError, DataError, WorkerError
+from craters.maps.geo import Image, Reader, bounded_gdal
+from craters.maps.scan.grid import Block, Blocks
+from craters.maps.scan.predict import Predictor, scan_block
+from craters.maps.scan.store import Ledger, Store
+
+LOCAL = "local"  # stands for a Dask cluster of processes of this machine
+AHEAD = 2  # blocks that are given out for each worker: one at work, one waiting
+
+_TRIES = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One image of a scan: how it is cut, and where its logits go."""
+
+    number: int
+    image: Image
+    blocks: Blocks
+    store: Store
+
+
+class Crew(Protocol):
+    """Takes blocks and gives their logits back, in any order; on leaving it drops what waits."""
+
+    def __enter__(self) -> Crew:
+        """Get ready."""
+        ...
+
+    def __exit__(self, *error: object) -> None:
+        """Drop blocks that wait, and let everything go."""
+
+    def ahead(self) -> int:
+        """Say how many blocks it may hold at once."""
+        ...
+
+    def submit(self, image: Image, blocks: Blocks, block: Block) -> Any:
+        """Take a block."""
+        ...
+
+    def ended(self, waiting: Collection[Any]) -> Collection[Any]:
+        """Wait until at least one of the submitted blocks has ended; return those that have."""
+        ...
+
+    def result(self, ticket: Any) -> np.ndarray:
+        """Give the logits of a block that has ended, or raise what it failed with."""
+        ...
+
+
+def run_blocks(jobs: list[Job], ledger: Ledger, crew: Crew, teller: Progress) -> None:
+    """Do every block that the ledger does not list as done; results do not depend on the crew.
+
+    Parameters
+    ----------
+    jobs : list of Job
+    ledger : Ledger
+    crew : Crew
+    teller : Progress
+        Told how many blocks have ended.
+
+    Raises
+    ------
+    CratersError
+        When what was computed cannot be kept, as on a full disk, or no worker is left. A block
+        that cannot be read or predicted raises nothing: the ledger lists it as failed.
+    """
+    done = {job.number: ledger.done(job.number) for job in jobs}
+    total = sum(len(job.blocks) for job in jobs)
+    ended = sum(len(numbers) for numbers in done.values())
+    todo = (
+        (job, block) for job in jobs for block in job.blocks if block.index not in done[job.number]
+    )
+    if ended == total:
+        return
+    with crew:
+        waiting: dict[Any, tuple[Job, Block]] = {}
+        for job, block in todo:
+            waiting[crew.submit(job.image, job.blocks, block)] = job, block
+            if len(waiting) >= crew.ahead():
+                ended += _collect(waiting, ledger, crew)
+                teller.blocks(ended, total)
+        while waiting:
+            ended += _collect(waiting, ledger, crew)
+            teller.blocks(ended, total)
+
+
+def _collect(waiting: dict[Any, tuple[Job, Block]], ledger: Ledger, crew: Crew) -> int:
+    """Keep the results of the blocks that have ended; wait for one at least."""
+    ended = list(crew.ended(waiting))
+    for ticket in ended:
+        job, block = waiting.pop(ticket)
+        try:
+            logits = crew.result(ticket)
+        except WorkerError:
+            raise
+        except (CratersError, OSError, MemoryError) as error:
+            ledger.note(job.number, block.index, "failed", str(error))
+            continue
+        job.store.write(block, logits)
+        ledger.note(job.number, block.index, "done")
+    return len(ended)
+
+
+class Worker:
+    """Does blocks; each thread that calls it has a predictor and a handle of the image of its own.
+
+    Parameters
+    ----------
+    make : callable
+        Makes a predictor.
+    max_gap : float
+        Share of a window that may be missing.
+    """
+
+    def __init__(self, make: Callable[[], Predictor], max_gap: float) -> None:
+        self._make, self._max_gap = make, max_gap
+        self._own = threading.local()
+        self._lock = threading.Lock()
+        self._readers: list[Reader] = []
+
+    def close(self) -> None:
+        """Let all images go; no thread may be at work any more."""
+        with self._lock:
+            while self._readers:
+                self._readers.pop().close()
+
+    def work(self, image: Image, blocks: Blocks, block: Block) -> np.ndarray:
+        """Do one block in the calling thread; a second time when it fails."""
+        if not hasattr(self._own, "predictor"):
+            self._own.reader = None
+            self._own.predictor = self._make()
+        for attempt in range(_TRIES):
+            try:
+                with bounded_gdal():
+                    return scan_block(
+                        self._reader(image), blocks.grid, block, self._own.predictor, self._max_gap
+                    )
+            except (CratersError, OSError, MemoryError):
+                self._drop_reader()
+                if attempt == _TRIES - 1:
+                    raise
+        raise AssertionError
+
+    def _reader(self, image: Image) -> Reader:
+        if self._own.reader is None or self._own.reader.image != image:
+            self._drop_reader()
+            self._own.reader = Reader(image)
+            with self._lock:
+                self._readers.append(self._own.reader)
+        return self._own.reader
+
+    def _drop_reader(self) -> None:
+        if self._own.reader is not None:
+            with self._lock:
+                self._readers.remove(self._own.reader)
+            self._own.reader.close()
+            self._own.reader = None
+
+
+class ThreadCrew:
+    """Workers that are threads of this process.
+
+    Parameters
+    ----------
+    make : callable
+        Makes a predictor; called once a thread.
+    workers : int
+    max_gap : float
+    """
+
+    def __init__(self, make: Callable[[], Predictor], workers: int, max_gap: float) -> None:
+        self._worker, self._count = Worker(make, max_gap), workers
+
+    def __enter__(self) -> ThreadCrew:
+        self._pool = ThreadPoolExecutor(self._count)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+        self._worker.close()
+
+    def ahead(self) -> int:
+        """See `Crew`."""
+        return AHEAD * self._count
+
+    def submit(self, image: Image, blocks: Blocks, block: Block) -> Future[np.ndarray]:
+        """See `Crew`."""
+        return self._pool.submit(self._worker.work, image, blocks, block)
+
+    def ended(self, waiting: Collection[Future[np.ndarray]]) -> Collection[Future[np.ndarray]]:
+        """See `Crew`."""
+        return wait(waiting, return_when=FIRST_COMPLETED).done
+
+    def result(self, ticket: Future[np.ndarray]) -> np.ndarray:
+        """See `Crew`."""
+        return ticket.result()
+
+
+def refuse_lost(jobs: list[Job], ledger: Ledger) -> None:
+    """Stop where not one block could be done: there is nothing to write.
+
+    Raises
+    ------
+    DataError
+    """
+    if any(ledger.done(job.number) for job in jobs):
+        return
+    reason = next(iter(ledger.failed(jobs[0].number).values()), "unknown")
+    raise DataError(f"no block could be scanned; the first: {reason}")

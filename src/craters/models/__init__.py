@@ -1,0 +1,91 @@
+"""A network as a torch module and as a checked folder; ONNX and Keras files in and out.
+
+Interface: `Classifier`, `write_model`, `make_network`, `import_model`, `export_model`.
+It trains nothing. Names that need torch are imported when they are first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import lazy_loader
+
+from craters.models.classifier import (
+    INPUT,
+    OUTPUT,
+    Classifier,
+    read_description,
+    read_weights,
+    write_model,
+)
+from craters.models.description import ModelDescription
+from craters.models.folder import GRAPH, SUMS, find_model, read_parts
+from craters.models.onnx_graph import message_fields, open_graph
+from craters.models.predictions import predict_table, read_inputs
+
+if TYPE_CHECKING:
+    from craters.models.exchange import ImportOptions, export_model, import_model
+    from craters.models.keras.writer import write_keras_h5
+    from craters.models.networks import (
+        EnsembleNet,
+        LayerRow,
+        Network,
+        OriginalNet,
+        initialize,
+        make_network,
+        reseed_dropout,
+    )
+    from craters.models.onnx_export import network_to_onnx, network_weights
+    from craters.models.whole_images import over_images
+
+__all__ = [
+    "GRAPH",
+    "INPUT",
+    "OUTPUT",
+    "SUMS",
+    "Classifier",
+    "EnsembleNet",
+    "ImportOptions",
+    "LayerRow",
+    "ModelDescription",
+    "Network",
+    "OriginalNet",
+    "export_model",
+    "find_model",
+    "import_model",
+    "initialize",
+    "make_network",
+    "message_fields",
+    "network_to_onnx",
+    "network_weights",
+    "open_graph",
+    "over_images",
+    "predict_table",
+    "read_description",
+    "read_inputs",
+    "read_parts",
+    "read_weights",
+    "reseed_dropout",
+    "write_keras_h5",
+    "write_model",
+]
+
+# Imported when they are first used: they need torch.
+__getattr__, _, _ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "exchange": ["ImportOptions", "export_model", "import_model"],
+        "keras.writer": ["write_keras_h5"],
+        "networks": [
+            "EnsembleNet",
+            "LayerRow",
+            "Network",
+            "OriginalNet",
+            "initialize",
+            "make_network",
+            "reseed_dropout",
+        ],
+        "onnx_export": ["network_to_onnx", "network_weights"],
+        "whole_images": ["over_images"],
+    },
+)

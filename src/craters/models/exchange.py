@@ -1,0 +1,274 @@
+"""Models of other programs in, and models of this one out."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from craters._version import __version__
+from craters.core import files
+from craters.errors import ConfigError, ExistsError, ModelError
+from craters.models.classifier import read_description, read_graph, read_weights, write_model
+from craters.models.description import ModelDescription
+from craters.models.keras.network import KerasNet, build_keras_network
+from craters.models.keras.reader import KerasModel, read_keras
+from craters.models.keras.writer import write_keras_h5, write_keras_zip
+from craters.models.networks import OriginalNet
+from craters.models.onnx_export import network_to_onnx, network_weights
+
+FORMATS = ("h5", "keras", "onnx")
+SIDES = (8, 1024)  # pixels
+
+_NO_KERAS = {
+    "compact": "it pools by weights that it learns for every place, for which Keras has no layer",
+    "dense": "it pools by weights that it learns for every place, for which Keras has no layer",
+    "keras": "it was read from a Keras file, which is there already",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class ImportOptions:
+    """What a Keras file does not say of itself.
+
+    Parameters
+    ----------
+    side : int or None
+        Height and width of a patch in pixels, where the file leaves them open.
+    brightest : {1, 255} or None
+        What the model takes for white. None: 255 where it begins with a Rescaling that divides by
+        more than 100, else 1.
+    crater_class : {0, 1}
+        The output that means "with crater".
+    resolution : float or None
+        Metres a pixel of its training patches.
+    decision_threshold : float
+    """
+
+    side: int | None = None
+    brightest: int | None = None
+    crater_class: int = 1
+    resolution: float | None = None
+    decision_threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.brightest not in (None, 1, 255):
+            raise ConfigError(f"brightest is {self.brightest}, expected 1 or 255")
+        if self.crater_class not in (0, 1):
+            raise ConfigError(f"crater class is {self.crater_class}, expected 0 or 1")
+        if self.side is not None and not SIDES[0] <= self.side <= SIDES[1]:
+            raise ConfigError(f"side is {self.side}, expected {SIDES[0]} to {SIDES[1]} pixels")
+
+
+@dataclasses.dataclass(frozen=True)
+class Imported:
+    """An imported model: its folder, and what a person should know of it.
+
+    Parameters
+    ----------
+    folder : Path
+    side : int
+    brightest : int
+    stride : int or None
+        Where images are scanned in one pass, the step in pixels.
+    why_not_dense : str
+        Why they are not; empty where they are.
+    layers : int
+    keras_version : str
+    """
+
+    folder: Path
+    side: int
+    brightest: int
+    stride: int | None
+    why_not_dense: str
+    layers: int
+    keras_version: str
+
+    @property
+    def lines(self) -> list[str]:
+        """What a person should know, as sentences."""
+        scan = f"Images are scanned in one pass, every {self.stride} px."
+        if self.stride is None:
+            scan = f"Images are scanned window by window: {self.why_not_dense}."
+        return [
+            f"{self.layers} layers, written by Keras {self.keras_version}; patches of "
+            f"{self.side} x {self.side} px, white = {self.brightest}.",
+            scan,
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give it as plain values, for JSON."""
+        return dataclasses.asdict(self)
+
+
+def import_model(path: Path, out: Path, options: ImportOptions | None = None) -> Imported:
+    """Read a Keras file and write it as a model folder; nothing in the file is executed.
+
+    Parameters
+    ----------
+    path : Path
+        .h5 or .keras, of Keras 2 or 3: a chain of layers from gray patches to a sigmoid of one
+        unit or a softmax of two.
+    out : Path
+        Folder to make.
+    options : ImportOptions, optional
+        What the file does not say.
+
+    Returns
+    -------
+    Imported
+
+    Raises
+    ------
+    ModelError
+        When the file is refused; what is wrong with it is named.
+    ConfigError, ExistsError
+    """
+    options = options or ImportOptions()
+    if out.exists():
+        raise ExistsError(f"{out}: exists already", "Name a new folder.")
+    model = read_keras(path)
+    side, brightest = _find_side(path, model, options), _find_brightest(model, options)
+    try:
+        network = build_keras_network(
+            model.layers, side, brightest=brightest, crater_class=options.crater_class
+        )
+    except ModelError as error:
+        raise ModelError(f"{path}: {error.message}", error.hint) from error
+    _write(out, network, model, options, files.sha256_of(path))
+    return Imported(
+        folder=out,
+        side=side,
+        brightest=brightest,
+        stride=network.stride,
+        why_not_dense=network.why_not_dense,
+        layers=len(model.layers),
+        keras_version=model.keras_version,
+    )
+
+
+def _find_side(path: Path, model: KerasModel, options: ImportOptions) -> int:
+    shape = model.input_shape
+    if len(shape) != 3 or shape[2] != 1 or shape[0] != shape[1]:
+        raise ModelError(
+            f"{path}: takes arrays of shape (N, {', '.join(str(size) for size in shape)}), "
+            "expected (N, S, S, 1)",
+            "Only models of square, gray patches are read.",
+        )
+    side, asked = shape[0], options.side
+    if side is None and asked is None:
+        raise ConfigError(f"{path}: takes patches of any size", "Name one by --side.")
+    if side is not None and asked not in (None, side):
+        raise ConfigError(f"side is {asked}, expected {side} as {path} says")
+    found = side or asked or 0
+    if not SIDES[0] <= found <= SIDES[1]:
+        raise ModelError(f"{path}: takes patches of {found} px, expected {SIDES[0]} to {SIDES[1]}")
+    return found
+
+
+def _find_brightest(model: KerasModel, options: ImportOptions) -> int:
+    if options.brightest is not None:
+        return options.brightest
+    first = next((layer for layer in model.layers if layer.kind != "nothing"), None)
+    is_scaled = first is not None and first.kind == "scale"
+    return 255 if is_scaled and first is not None and first.settings["scale"] < 0.01 else 1
+
+
+def _write(
+    out: Path, network: KerasNet, model: KerasModel, options: ImportOptions, sha256: str
+) -> None:
+    description = ModelDescription(
+        network=network.name,
+        network_settings={
+            "layers": [layer.name for layer in model.layers],
+            "brightest": network.brightest,
+            "crater_class": options.crater_class,
+        },
+        side=network.side,
+        stride=network.stride,
+        resolution=options.resolution,
+        decision_threshold=options.decision_threshold,
+        data={"Keras file": sha256},
+        versions={"craters": __version__, "keras": model.keras_version},
+    )
+    write_model(
+        out,
+        onnx=network_to_onnx(network, network.side),
+        weights=network_weights(network),
+        description=description,
+    )
+
+
+def export_model(folder: Path, out: Path, file_format: str = "onnx") -> str:
+    """Write a model as one file for other programs.
+
+    Parameters
+    ----------
+    folder : Path
+        A model folder, or a run folder that holds one as `model`.
+    out : Path
+        The file; must not exist.
+    file_format : {"h5", "keras", "onnx"}
+        "onnx" of every model; Keras files of the original network alone.
+
+    Returns
+    -------
+    str
+        What the file takes and gives, as a sentence.
+
+    Raises
+    ------
+    ModelError, ConfigError, ExistsError
+    """
+    if file_format not in FORMATS:
+        raise ConfigError(f"format is {file_format!r}, expected {', '.join(FORMATS)}")
+    if out.exists():
+        raise ExistsError(f"{out}: exists already", "Name a new file.")
+    description = read_description(folder)
+    side, stride = description.side, description.stride
+    if file_format == "onnx":
+        files.write_bytes(out, read_graph(folder))
+        ends = (
+            f"images (N, H, W) to logits (N, rows, columns), a window every {stride} px"
+            if stride
+            else f"patches (N, {side}, {side}) to logits (N,)"
+        )
+        return (
+            f"{out}: float32 brightness 0..1, {ends}; probability = sigmoid(logit / "
+            f"{description.temperature:g})."
+        )
+    network = _original(folder, description)
+    write = write_keras_h5 if file_format == "h5" else write_keras_zip
+    write(out, network, description.resolution)
+    return (
+        f"{out}: float32 brightness 0..1, (N, {side}, {side}, 1) to the probability of "
+        f"{description.class_names[1]!r}, (N, 1)."
+    )
+
+
+def _original(folder: Path, description: ModelDescription) -> OriginalNet:
+    """Build the original network of a model folder, or say why there is no Keras file of it."""
+    why = _NO_KERAS.get(description.network)
+    weights = read_weights(folder)
+    if description.network == "original" and any(name.startswith("members.") for name in weights):
+        why = "it is an ensemble, and a Keras file here holds one chain of layers"
+    if why is not None or description.network != "original":
+        raise ConfigError(
+            f"{folder}: the network {description.network!r} has no Keras form"
+            + (f": {why}" if why else ""),
+            "Export it by --format onnx.",
+        )
+    if description.temperature != 1:
+        raise ConfigError(
+            f"{folder}: has a temperature, which a Keras file of the original network cannot hold",
+            "Export it by --format onnx.",
+        )
+    network = OriginalNet(description.side)
+    try:
+        network.load_state_dict({name: torch.from_numpy(weights[name]) for name in weights})
+    except RuntimeError as error:
+        raise ModelError(f"{folder}: its weights are not of its network ({error})") from error
+    return network.eval()

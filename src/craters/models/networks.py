@@ -1,0 +1,466 @@
+"""The torch networks, and their layers as tables."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from craters.data import SYMMETRIES
+from craters.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerRow:
+    """One line of a layer table: Keras's name, output shape without the batch, parameters."""
+
+    kind: str
+    output_shape: tuple[int, ...]
+    parameters: int
+
+
+class SeededDropout(nn.Module):
+    """Dropout that draws from a generator of its own, so that nothing else moves its masks.
+
+    Parameters
+    ----------
+    rate : float
+        Share of the units set to zero while training; the rest is scaled by 1 / (1 - rate).
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+        self.generator = torch.Generator()
+
+    def forward(self, units: Tensor) -> Tensor:
+        """Drop units while training; pass them through otherwise."""
+        if not self.training or self.rate == 0:
+            return units
+        keep = torch.empty_like(units).bernoulli_(1 - self.rate, generator=self.generator)
+        return units * keep / (1 - self.rate)
+
+
+class Network(nn.Module):
+    """What every network here has.
+
+    Attributes
+    ----------
+    name : str
+        As users name it.
+    side : int
+        Height and width of a patch, in pixels.
+    stride : int or None
+        Where the network is dense-exact, the step in pixels at which one pass over an image gives
+        what cutting windows out and predicting them gives; else None.
+    symmetry : tuple of str
+        Transforms of a patch whose logits are averaged in evaluation mode.
+    """
+
+    name: str
+    side: int
+    stride: int | None = None
+    symmetry: tuple[str, ...] = ("identity",)
+
+    def forward_map(self, images: Tensor) -> Tensor:
+        """Map whole images (N, H, W) to a logit for every window, where `stride` is given."""
+        raise TypeError(f"{type(self).__name__} is not dense-exact; {len(images)} images given")
+
+    def layers(self) -> list[LayerRow]:
+        """List the layers as Keras's summary does."""
+        raise TypeError(f"{type(self).__name__} lists no layers")
+
+
+class OriginalNet(Network):
+    """The network of the original script: two valid convolutions and a dense layer of 8 units.
+
+    Conv 3x3 16 - max 3x3 - conv 3x3 32 - max 2x2 - flatten - dense 8 - dropout .5 - dense 1, ReLU
+    between. The maximum is taken before the ReLU: both orders give the same numbers and
+    gradients, and this one touches nine times fewer values.
+
+    Parameters
+    ----------
+    side : int
+        Height and width of a patch in pixels, at least 14.
+    dropout : float
+        Rate before the last layer.
+
+    Examples
+    --------
+    >>> network = OriginalNet(48)
+    >>> network(torch.zeros(2, 48, 48)).shape
+    torch.Size([2])
+    >>> sum(p.numel() for p in network.parameters())
+    14033
+    """
+
+    name = "original"
+    least_side = 14
+
+    def __init__(self, side: int = 48, dropout: float = 0.5) -> None:
+        super().__init__()
+        _check_side(side, self.least_side, self.name)
+        self.side = side
+        self.grid = ((side - 2) // 3 - 2) // 2
+        self.conv1 = nn.Conv2d(1, 16, 3)
+        self.conv2 = nn.Conv2d(16, 32, 3)
+        self.dense1 = nn.Linear(32 * self.grid**2, 8)
+        self.dropout = SeededDropout(dropout)
+        self.dense2 = nn.Linear(8, 1)
+        _lay_out(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map (N, H, W) brightness 0..1 to (N,) logits of "with crater"."""
+        # An explicit trailing channel makes one-channel input truly channels_last;
+        # `contiguous(memory_format=...)` leaves it ambiguous and the slow layout is chosen.
+        maps = images.unsqueeze(-1).permute(0, 3, 1, 2)
+        maps = functional.relu(functional.max_pool2d(self.conv1(maps), 3))
+        maps = functional.relu(functional.max_pool2d(self.conv2(maps), 2))
+        units = maps.permute(0, 2, 3, 1).flatten(1)  # rows, columns, channels: Keras's order
+        units = self.dropout(functional.relu(self.dense1(units)))
+        return self.dense2(units).squeeze(1)
+
+    def layers(self) -> list[LayerRow]:
+        """List the layers as Keras's summary does."""
+        first, half = self.side - 2, (self.side - 2) // 3
+        units = 32 * self.grid**2
+        return [
+            LayerRow("Conv2D", (first, first, 16), _count(self.conv1)),
+            LayerRow("MaxPooling2D", (half, half, 16), 0),
+            LayerRow("Conv2D", (half - 2, half - 2, 32), _count(self.conv2)),
+            LayerRow("MaxPooling2D", (self.grid, self.grid, 32), 0),
+            LayerRow("Flatten", (units,), 0),
+            LayerRow("Dense", (8,), _count(self.dense1)),
+            LayerRow("Dropout", (8,), 0),
+            LayerRow("Dense", (1,), _count(self.dense2)),
+        ]
+
+
+class _ConvBlock(nn.Sequential):
+    """Convolution without bias, BatchNorm (Ioffe & Szegedy 2015)."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, pad: int = 0):
+        super().__init__(
+            nn.Conv2d(inputs, outputs, kernel, stride, pad, bias=False), nn.BatchNorm2d(outputs)
+        )
+
+
+class _Residual(nn.Module):
+    """Two padded 3x3 convolutions beside the identity (He et al. 2016)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = _ConvBlock(channels, channels, 3, pad=1)
+        self.second = _ConvBlock(channels, channels, 3, pad=1)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return functional.relu(maps + self.second(functional.relu(self.first(maps))))
+
+
+class CompactNet(Network):
+    """The default: a small residual network with attention-weighted pooling, about 261,000 weights.
+
+    Conv 5x5/2 - conv 3x3/2 - residual - conv 3x3/2 - residual, then the mean of the map beside its
+    mean weighted by a learned score (Ilse et al. 2018), because a crater may be small and
+    anywhere. Padded and pooled over the whole map, so it is not dense-exact.
+
+    Parameters
+    ----------
+    side : int
+        Patch size in pixels, at least 16.
+    symmetry : tuple of str
+        Transforms averaged in evaluation mode; they must keep the light.
+    channels : tuple of int
+        After each halving of the map.
+    dropout : float
+        Before the last layer.
+    """
+
+    name = "compact"
+    least_side = 16
+
+    def __init__(
+        self,
+        side: int = 48,
+        symmetry: tuple[str, ...] = ("identity",),
+        channels: tuple[int, int, int] = (24, 48, 96),
+        dropout: float = 0.2,
+    ) -> None:
+        super().__init__()
+        _check_side(side, self.least_side, self.name)
+        self.side, self.symmetry = side, symmetry
+        first, second, third = channels
+        self.body = nn.Sequential(
+            _ConvBlock(1, first, 5, 2, 2), nn.ReLU(),
+            _ConvBlock(first, second, 3, 2, 1), nn.ReLU(), _Residual(second),
+            _ConvBlock(second, third, 3, 2, 1), nn.ReLU(), _Residual(third),
+        )  # fmt: skip
+        self.score = nn.Linear(third, 1)
+        self.dropout = SeededDropout(dropout)
+        self.last = nn.Linear(2 * third, 1)
+        _lay_out(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map (N, S, S) brightness 0..1 to (N,) logits of "with crater"."""
+        names = ("identity",) if self.training else self.symmetry
+        logits = [self._logits(_transform(images, name)) for name in names]
+        return torch.stack(logits).mean(0)
+
+    def _logits(self, images: Tensor) -> Tensor:
+        maps = self.body(_standardize(images)).float()
+        places = maps.flatten(2).transpose(1, 2)
+        weights = self.score(places).softmax(1)
+        pooled = torch.cat([(places * weights).sum(1), places.mean(1)], 1)
+        return self.last(self.dropout(pooled)).squeeze(1)
+
+    def layers(self) -> list[LayerRow]:
+        """List the blocks with their output shapes."""
+        kinds = {0: "Conv 5x5 / 2", 2: "Conv 3x3 / 2", 4: "Residual 3x3", 5: "Conv 3x3 / 2",
+                 7: "Residual 3x3"}  # fmt: skip
+        rows, size = [], self.side
+        for place, kind in kinds.items():
+            block = self.body[place]
+            size = -(-size // 2) if "/ 2" in kind else size
+            channels = next(module for module in block.modules() if isinstance(module, nn.Conv2d))
+            rows.append(LayerRow(kind, (size, size, channels.out_channels), _count(block)))
+        pooled = self.last.in_features
+        rows.append(LayerRow("Pool", (pooled,), _count(self.score)))
+        return [
+            *rows,
+            LayerRow("Dropout", (pooled,), 0),
+            LayerRow("Dense", (1,), _count(self.last)),
+        ]
+
+
+class _ValidResidual(nn.Module):
+    """A valid 3x3 and a 1x1 convolution beside the cropped identity: the map loses its border."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = _ConvBlock(channels, channels, 3)
+        self.second = _ConvBlock(channels, channels, 1)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        inner = maps[:, :, 1:-1, 1:-1]
+        return functional.relu(inner + self.second(functional.relu(self.first(maps))))
+
+
+class _Tap(nn.Module):
+    """Pool a map by windows of a fixed size: mean and attention-weighted mean, then a sum.
+
+    The softmax runs over the window, so a map of any size gives what each window alone gives.
+    """
+
+    def __init__(self, channels: int, size: int, dropout: float) -> None:
+        super().__init__()
+        self.channels, self.size = channels, size
+        self.score = nn.Linear(channels, 1)
+        self.dropout = SeededDropout(dropout)
+        self.last = nn.Linear(2 * channels, 1)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Map (N, C, size, size) to (N,)."""
+        places = maps.float().flatten(2).transpose(1, 2)
+        weights = self.score(places).softmax(1)
+        pooled = torch.cat([(places * weights).sum(1), places.mean(1)], 1)
+        return self.last(self.dropout(pooled)).squeeze(1)
+
+    def forward_map(self, maps: Tensor) -> Tensor:
+        """Map (N, C, H, W) to (N, H - size + 1, W - size + 1), every window on its own."""
+        weighted, plain = self.last.weight.split(self.channels, 1)
+        kernel = torch.cat([self.score.weight, weighted, plain])[:, :, None, None]
+        score, value, mean = functional.conv2d(maps.float(), kernel).split(1, 1)
+        # A softmax over each window on its own: it takes off the window's largest score, so nothing
+        # overflows, and the result is that of the window alone whatever lies around it.
+        windows = [
+            part[:, 0].unfold(1, self.size, 1).unfold(2, self.size, 1).flatten(3)
+            for part in (score, value, mean)
+        ]
+        pooled = (windows[0].softmax(-1) * windows[1]).sum(-1) + windows[2].mean(-1)
+        return pooled + self.last.bias
+
+
+class WindowNet(Network):
+    """The dense-exact network ("dense"): valid convolutions, stride 4, windows of a fixed size.
+
+    Four maps that see 16, 24, 32 and 40 pixels are pooled each over the window. Run over an
+    image, it gives at every fourth pixel what cutting the window out gives.
+
+    Parameters
+    ----------
+    side : int
+        Window size in pixels, at least 40, a multiple of 4.
+    dropout : float
+    """
+
+    name = "dense"
+    stride = 4
+    least_side = 40
+
+    def __init__(self, side: int = 48, dropout: float = 0.2) -> None:
+        super().__init__()
+        _check_side(side, self.least_side, self.name)
+        if side % 4:
+            raise ConfigError(f"patches of {side} pixels: the network 'dense' takes multiples of 4")
+        self.side = side
+        size = ((side - 4) // 2 + 1 - 3) // 2 + 1
+        self.steps = nn.ModuleList([
+            nn.Sequential(_ConvBlock(1, 32, 4, 2), nn.ReLU(), _ConvBlock(32, 72, 3, 2), nn.ReLU(),
+                          _ValidResidual(72)),
+            _ValidResidual(72),
+            _ValidResidual(72),
+            nn.Sequential(_ConvBlock(72, 96, 1), nn.ReLU(), _ValidResidual(96)),
+        ])  # fmt: skip
+        self.taps = nn.ModuleList([
+            _Tap(channels, size - 2 * (place + 1), dropout)
+            for place, channels in enumerate((72, 72, 72, 96))
+        ])  # fmt: skip
+        _lay_out(self)
+
+    def _pairs(self) -> Iterator[tuple[nn.Module, _Tap]]:
+        for step, tap in zip(self.steps, self.taps, strict=True):
+            yield step, cast("_Tap", tap)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map (N, S, S) brightness 0..1 to (N,) logits of "with crater"."""
+        maps, logits = _standardize(images), torch.zeros(())
+        for step, tap in self._pairs():
+            maps = step(maps)
+            logits = logits + tap(maps)
+        return logits
+
+    def forward_map(self, images: Tensor) -> Tensor:
+        """Map (N, H, W) to (N, (H - S) // 4 + 1, (W - S) // 4 + 1): a logit every fourth pixel."""
+        maps, logits = _standardize(images), torch.zeros(())
+        rows = (images.shape[1] - self.side) // self.stride + 1
+        columns = (images.shape[2] - self.side) // self.stride + 1
+        for step, tap in self._pairs():
+            maps = step(maps)
+            logits = logits + tap.forward_map(maps)[:, :rows, :columns]
+        return logits
+
+    def layers(self) -> list[LayerRow]:
+        """List the blocks with their output shapes."""
+        rows = []
+        for place, (step, tap) in enumerate(self._pairs()):
+            kind = "Conv 4x4/2, 3x3/2, residual" if place == 0 else "Valid residual"
+            rows.append(LayerRow(kind, (tap.size, tap.size, tap.channels), _count(step)))
+            rows.append(LayerRow("Windowed pool", (1,), _count(tap)))
+        return rows
+
+
+class EnsembleNet(Network):
+    """The mean logit of several networks of one kind.
+
+    Parameters
+    ----------
+    members : list of Network
+    """
+
+    def __init__(self, members: list[Network]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.name, self.side, self.stride = members[0].name, members[0].side, members[0].stride
+        self.symmetry = members[0].symmetry
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map (N, S, S) brightness 0..1 to (N,) logits of "with crater"."""
+        return torch.stack([member(images) for member in self.members]).mean(0)
+
+    def forward_map(self, images: Tensor) -> Tensor:
+        """Map whole images where the members can."""
+        members = [cast("Network", member) for member in self.members]
+        return torch.stack([member.forward_map(images) for member in members]).mean(0)
+
+    def layers(self) -> list[LayerRow]:
+        """List the layers of all members."""
+        return [row for member in self.members for row in cast("Network", member).layers()]
+
+
+def make_network(name: str, side: int, symmetry: tuple[str, ...] = ("identity",)) -> Network:
+    """Make a network by the name that users give it.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown name, or patches too small for it.
+
+    Examples
+    --------
+    >>> make_network("compact", 48)(torch.zeros(2, 48, 48)).shape
+    torch.Size([2])
+    """
+    if name == "original":
+        return OriginalNet(side)
+    if name == "compact":
+        return CompactNet(side, symmetry)
+    if name == "dense":
+        return WindowNet(side)
+    raise ConfigError(f"network is {name!r}, expected original, compact or dense")
+
+
+def _check_side(side: int, least: int, name: str) -> None:
+    if side < least:
+        raise ConfigError(
+            f"patches of {side} x {side} pixels are too small for the network {name!r}, "
+            f"expected at least {least} x {least}"
+        )
+
+
+def _standardize(images: Tensor) -> Tensor:
+    """Scale brightness by constants, never by the patch, and lay it out channels-last."""
+    return ((images - 0.49) / 0.157).unsqueeze(-1).permute(0, 3, 1, 2)
+
+
+def _transform(images: Tensor, name: str) -> Tensor:
+    transpose, rows, columns = SYMMETRIES[name]
+    images = images.transpose(1, 2) if transpose else images
+    axes = [axis for axis, flipped in ((1, rows), (2, columns)) if flipped]
+    return images.flip(axes) if axes else images
+
+
+def _lay_out(network: nn.Module) -> None:
+    """Lay convolution weights out channels-last, which the CPU's kernels prefer."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def initialize(network: Network, seed: int) -> None:
+    """Set the start of all weights, drawn from a generator of its own.
+
+    The original network starts as Keras does: Glorot-uniform weights (Glorot & Bengio 2010), zero
+    biases. The others start as torch does: uniform within 1 / sqrt(fan in), zero biases.
+
+    Parameters
+    ----------
+    network : Network
+        Changed in place.
+    seed : int
+        Equal seeds give equal weights.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for module in network.modules():
+        if not isinstance(module, nn.Conv2d | nn.Linear):
+            continue
+        if network.name == "original":
+            nn.init.xavier_uniform_(module.weight, generator=generator)
+        else:
+            nn.init.kaiming_uniform_(module.weight, a=5**0.5, generator=generator)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def reseed_dropout(network: nn.Module, seed: int) -> None:
+    """Restart every dropout of the network from `seed`."""
+    for position, module in enumerate(network.modules()):
+        if isinstance(module, SeededDropout):
+            module.generator.manual_seed(seed + position)

@@ -1,0 +1,161 @@
+"""The door for ONNX graphs: whole in themselves, of plain operators, run without telling anyone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from craters.errors import ModelError
+
+NAME = "model.onnx"
+
+_HINT = "Copy the model again from where it was made."
+
+
+def open_graph(graph: bytes, *, threads: int = 0, source: str = NAME) -> Any:
+    """Open an ONNX graph that is whole in itself: plain operators, no file beside it.
+
+    Parameters
+    ----------
+    graph : bytes
+    threads : int
+        0 stands for the processors that the process may use.
+    source : str
+        What messages call it.
+
+    Returns
+    -------
+    onnxruntime.InferenceSession
+
+    Raises
+    ------
+    ModelError
+        When it is no such graph.
+    """
+    try:
+        _check_graph(graph)
+    except ValueError as error:
+        raise ModelError(f"{source}: is refused ({error})", _HINT) from error
+    runtime = _onnxruntime()
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads or _usable_cpus()
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # errors are raised anyway
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return runtime.InferenceSession(
+            graph,
+            options,
+            providers=["CPUExecutionProvider"],
+            enable_fallback=0,  # a second try would be the same, and is printed
+        )
+    except graph_errors() as error:
+        raise ModelError(f"{source}: cannot be read ({error})", _HINT) from error
+
+
+def _onnxruntime() -> Any:
+    """Import onnxruntime so that nothing leaves the machine.
+
+    Left alone, it writes an id of the machine into the home folder and sends what is done with it
+    to its makers (since 1.29 on Linux too). The variable counts when it is set before the import.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    import onnxruntime
+
+    return onnxruntime
+
+
+def graph_errors() -> tuple[type[BaseException], ...]:
+    """Return what onnxruntime raises; its exceptions have no common base."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    own = [item for item in vars(state).values() if isinstance(item, type)]
+    named = [item for item in own if issubclass(item, Exception)]
+    return (*named, RuntimeError, ValueError, MemoryError)
+
+
+def _usable_cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+# The messages of an ONNX file (onnx.proto3) from the model down to its numbers: which fields hold
+# another message, and which fields may not be there. A graph of plain operators needs none of
+# them; each could reach outside the file, or not come to an end.
+_HELD = {
+    "model": {7: "graph"},
+    "graph": {1: "node", 5: "tensor"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 10: "tensor"},
+}
+_REFUSED = {
+    ("model", 20): "it holds a training",
+    ("model", 25): "it holds functions of its own",
+    ("graph", 15): "it holds sparse numbers",
+    ("attribute", 6): "it holds loops or branches",
+    ("attribute", 11): "it holds loops or branches",
+    ("attribute", 22): "it holds sparse numbers",
+    ("attribute", 23): "it holds sparse numbers",
+    ("tensor", 13): "it keeps numbers outside the file",
+}
+_OWN_DOMAINS = (memoryview(b""), memoryview(b"ai.onnx"))
+_VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5  # kinds of fields
+
+
+def _check_graph(content: bytes) -> None:
+    """Walk through an ONNX file; raise ValueError for what it may not hold."""
+    waiting: list[tuple[str, memoryview]] = [("model", memoryview(content))]
+    graphs = 0
+    while waiting:
+        message, data = waiting.pop()
+        for number, value in message_fields(data):
+            if (message, number) in _REFUSED:
+                raise ValueError(_REFUSED[message, number])
+            if (message, number) == ("tensor", 14) and value != 0:
+                raise ValueError(_REFUSED["tensor", 13])
+            if (message, number) == ("node", 7) and value not in _OWN_DOMAINS:
+                raise ValueError("it holds operators that are not ONNX's own")
+            held = _HELD.get(message, {}).get(number)
+            if held is not None:
+                if not isinstance(value, memoryview):
+                    raise ValueError(f"its {held} is a number")
+                graphs += held == "graph"
+                waiting.append((held, value))
+    if graphs != 1:
+        raise ValueError(f"it holds {graphs} graphs")
+
+
+def message_fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """Split a protobuf message into its fields: number, and whole number or bytes."""
+    place = 0
+    while place < len(data):
+        tag, place = _varint(data, place)
+        kind, value = tag & 7, 0
+        if kind == _VARINT:
+            value, place = _varint(data, place)
+            yield tag >> 3, value
+            continue
+        if kind == _BYTES:
+            size, place = _varint(data, place)
+        elif kind in (_EIGHT, _FOUR):
+            size = 8 if kind == _EIGHT else 4
+        else:
+            raise ValueError("it is damaged")
+        if place + size > len(data):
+            raise ValueError("it is cut off")
+        yield tag >> 3, data[place : place + size]
+        place += size
+
+
+def _varint(data: memoryview, place: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        if place >= len(data):
+            raise ValueError("it is cut off")
+        byte, place = data[place], place + 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, place
+    raise ValueError("it is damaged")

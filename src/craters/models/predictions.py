@@ -1,0 +1,208 @@
+"""Predictions of whole sets: from files to a table."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from craters.core import files
+from craters.data import PatchSet, make_patch_set, read_patches
+from craters.errors import DataError
+from craters.models.classifier import Classifier
+
+_ARRAYS = (".npy", ".npz")
+_PIECE = 16_384  # patches: whole batches, and few enough to forget
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """What a model says of patches.
+
+    Parameters
+    ----------
+    ids : ndarray of str, shape (N,)
+    probability : ndarray, shape (N,), float32
+        Of class 1.
+    labels : ndarray, shape (N,), int32
+    sets : tuple of str, or None
+        Which classes cannot be ruled out at a risk of 0.1; None where the model was not
+        calibrated for it.
+    class_names : tuple of str
+    decision_threshold : float
+    """
+
+    ids: np.ndarray
+    probability: np.ndarray
+    labels: np.ndarray
+    sets: tuple[str, ...] | None
+    class_names: tuple[str, ...]
+    decision_threshold: float
+
+    @property
+    def columns(self) -> dict[str, list[str] | list[float] | list[int]]:
+        """The table by columns, as plain values."""
+        found: dict[str, list[str] | list[float] | list[int]] = {
+            "id": self.ids.tolist(),
+            "probability": [float(f"{value:.9g}") for value in self.probability],
+            "label": self.labels.tolist(),
+        }
+        return found if self.sets is None else found | {"set": list(self.sets)}
+
+    def to_csv(self) -> str:
+        """Write the table with a header."""
+        return "".join(self.csv_parts())
+
+    def csv_parts(self) -> Iterator[str]:
+        """Write the table with a header, some rows at a time."""
+        yield _csv([self._part(slice(0)).columns])
+        for start in range(0, len(self.ids), _PIECE):
+            columns: dict[str, Sequence[Any]] = {**self._part(slice(start, start + _PIECE)).columns}
+            columns["probability"] = [f"{value:.9g}" for value in columns["probability"]]
+            yield _csv(zip(*columns.values(), strict=True))
+
+    def _part(self, rows: slice) -> Predictions:
+        return dataclasses.replace(
+            self,
+            ids=self.ids[rows],
+            probability=self.probability[rows],
+            labels=self.labels[rows],
+            sets=None if self.sets is None else self.sets[rows],
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Gather everything as plain values, for JSON."""
+        columns = self.columns
+        rows = zip(*columns.values(), strict=True)
+        return {
+            "class_names": self.class_names,
+            "decision_threshold": self.decision_threshold,
+            "predictions": [dict(zip(columns, row, strict=True)) for row in rows],
+        }
+
+    def summary(self) -> str:
+        """Count class 1 in one line."""
+        return (
+            f"{int(self.labels.sum())} of {len(self.labels)} patches called "
+            f"{self.class_names[1]!r} (decision threshold {self.decision_threshold:g})."
+        )
+
+
+def _csv(rows: Iterable[Iterable[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def predict_table(classifier: Classifier, patches: PatchSet) -> Predictions:
+    """Predict a set of patches.
+
+    Raises
+    ------
+    DataError, ModelError
+        As `Classifier.predict_proba`.
+    """
+    description = classifier.description
+    images = patches.images
+    probability = np.empty(len(images), np.float32)
+    for start in range(0, len(images), _PIECE):
+        probability[start : start + _PIECE] = classifier.predict_proba(
+            images[start : start + _PIECE]
+        )
+        files.let_go(images)
+    sets = None
+    if description.conformal is not None:
+        codes = classifier.prediction_sets(probability)
+        sets = tuple(classifier.set_names[code] for code in codes)
+    return Predictions(
+        ids=patches.ids,
+        probability=probability,
+        labels=classifier.decide(probability),
+        sets=sets,
+        class_names=description.class_names,
+        decision_threshold=description.decision_threshold,
+    )
+
+
+def read_inputs(paths: list[Path], side: int) -> PatchSet:
+    """Read what is to be predicted: one array of patches, or images of one patch each.
+
+    Parameters
+    ----------
+    paths : list of Path
+        One .npy or .npz, as `read_patches` takes it; or image files that Pillow opens.
+    side : int
+        Height and width in pixels that the model takes.
+
+    Returns
+    -------
+    PatchSet
+        Unlabeled. Ids are FILE:ROW of an array, and the paths of images.
+
+    Raises
+    ------
+    DataError
+        When a file cannot be read or has another size.
+    """
+    if any(path.suffix in _ARRAYS for path in paths):
+        if len(paths) > 1:
+            raise DataError(
+                f"found {len(paths)} files, one of them an array; expected one array, or images",
+                "Predict each array on its own.",
+            )
+        found = read_patches(paths[0])
+    else:
+        found = _read_pictures(paths, side)
+    if found.side != side:
+        raise DataError(
+            f"{found.source}: found patches of {found.side} x {found.side} pixels, expected "
+            f"{side} x {side}",
+            "The model was trained on patches of this size; cut or resample them.",
+        )
+    return found
+
+
+def _read_pictures(paths: list[Path], side: int) -> PatchSet:
+    pictures, colored = [], 0
+    for path in paths:
+        picture, is_gray = _read_picture(path, side)
+        colored += not is_gray
+        pictures.append(picture)
+        if picture.dtype != pictures[0].dtype:
+            raise DataError(
+                f"{path}: pixels are {picture.dtype}, expected {pictures[0].dtype} as in "
+                f"{paths[0]}",
+                "Predict files of one kind at a time: their range is recognised together.",
+            )
+    name = str(paths[0]) if len(paths) == 1 else f"{len(paths)} images"
+    found = make_patch_set(np.stack(pictures), names=(name, "", ""))
+    notes = (f"{colored} of {len(paths)} images were in color, turned to gray",) if colored else ()
+    ids = np.array([str(path) for path in paths])
+    return dataclasses.replace(found, ids=ids, notes=found.notes + notes)
+
+
+def _read_picture(path: Path, side: int) -> tuple[np.ndarray, bool]:
+    """Read one grayscale image; also return whether it was one already."""
+    from PIL import Image
+
+    if not path.is_file():
+        raise DataError(f"{path}: no such file, expected an array or an image")
+    try:
+        with Image.open(path) as image:
+            if image.size != (side, side) or getattr(image, "n_frames", 1) != 1:
+                width, height = image.size
+                raise DataError(
+                    f"{path}: found {width} x {height} pixels, expected one image of "
+                    f"{side} x {side}",
+                    "The model was trained on patches of this size; cut or resample it.",
+                )
+            is_gray = image.mode in ("L", "1", "F") or image.mode.startswith("I")
+            keep = is_gray and image.mode != "1"
+            return np.asarray(image if keep else image.convert("L")), is_gray
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path}: cannot be read as an image ({error})") from error

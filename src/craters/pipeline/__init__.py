@@ -1,0 +1,44 @@
+"""The main job: stages, run folder, report, and the scikit-learn estimator.
+
+Interface: `run_job`, `CraterClassifier`, `assess`.
+It parses no command line, and knows no maps and no review page.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import lazy_loader
+
+from craters.pipeline import info
+from craters.pipeline.assess import assess
+
+if TYPE_CHECKING:
+    from craters.pipeline import report
+    from craters.pipeline.estimator import CraterClassifier
+    from craters.pipeline.report import layer_table
+    from craters.pipeline.run import run_job
+    from craters.pipeline.stages import ONE_SIDED, kept_network
+
+__all__ = [
+    "ONE_SIDED",
+    "CraterClassifier",
+    "assess",
+    "info",
+    "kept_network",
+    "layer_table",
+    "report",
+    "run_job",
+]
+
+# Imported when they are first used: they need torch.
+__getattr__, _, _ = lazy_loader.attach(
+    __name__,
+    submodules=["report"],
+    submod_attrs={
+        "estimator": ["CraterClassifier"],
+        "report": ["layer_table"],
+        "run": ["run_job"],
+        "stages": ["ONE_SIDED", "kept_network"],
+    },
+)

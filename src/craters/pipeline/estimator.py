@@ -1,0 +1,413 @@
+"""The package's networks as a scikit-learn classifier."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import numbers
+import reprlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import Tags, check_random_state
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+
+from craters._version import __version__
+from craters.core import torch_threads, usable_threads
+from craters.data import (
+    CLASS_NAMES,
+    ROUNDING,
+    UNLABELED,
+    PatchSet,
+    as_squares,
+    make_patch_set,
+    to_8bit,
+)
+from craters.errors import DataError
+from craters.models import (
+    ModelDescription,
+    Network,
+    network_to_onnx,
+    network_weights,
+    over_images,
+    write_model,
+)
+from craters.pipeline.stages import kept_network
+from craters.training import RunConfig, predict_logits, sigmoid
+
+_NOWHERE = Path()  # settings ask for folders; nothing is read or written
+
+
+class PatchError(DataError, ValueError):
+    """An array cannot be used; a ValueError too, which scikit-learn's tools expect."""
+
+
+class CraterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Classify patches by the network that `craters run` would keep, the scikit-learn way.
+
+    It learns from the labeled rows and, where the method does, from those whose label is -1, as
+    in scikit-learn's `SelfTrainingClassifier`. Probabilities are the network's own: a run
+    calibrates them on patches that it holds out, an estimator holds none out; where they matter,
+    put it into a `CalibratedClassifierCV`.
+
+    Parameters
+    ----------
+    network : {"compact", "dense", "original"}
+        The small residual network; the one that scans whole images exactly; the original script's.
+    method : str
+        As `craters run --method`. "auto": without unlabeled rows, and for the original network,
+        "supervised"; else what the run's "auto" does, which tries methods that learn from unlabeled
+        rows and takes many times longer. "supervised" leaves unlabeled rows aside.
+    members : int
+        Networks of an ensemble, whose logits are averaged.
+    symmetry : str
+        Random flips: "auto" measures which keep the light; "none", "up-down", "left-right",
+        "flips", "dihedral".
+    decision_threshold : float
+        A patch is of the second class where its probability reaches it.
+    epochs : int
+        Of the networks "compact" and "dense"; 0 stands for what suits the number of labels.
+    initial_epochs, final_epochs : int
+        Of the original network's recipe, first and last phase; the others set their own.
+    initial_lr, final_lr : float
+        Likewise, Adam's step size.
+    batch_size : int
+        Likewise, patches a step.
+    pseudo_threshold : float
+        Of the method "original": unlabeled rows below it become "without crater".
+    validation_share : float
+        Share of the labeled rows by which the original network's epoch is chosen.
+    random_state : int, RandomState or None
+        An integer gives equal networks again, those of `craters run --seed`.
+    n_jobs : int or None
+        Threads; None and -1 stand for the processors that the process may use.
+
+    Attributes
+    ----------
+    classes_ : ndarray, shape (2,)
+        The labels in rising order; the second is the one that `craters` calls "with crater".
+    network_ : Network
+        The trained torch network, in evaluation mode.
+    side_ : int
+        Height and width of a patch in pixels.
+    n_features_in_ : int
+        Length of the second axis of X.
+    n_labeled_, n_unlabeled_ : int
+        Rows that were given to `fit` with and without a label.
+
+    See Also
+    --------
+    craters.run_job : The whole job, with validation, calibration and a report.
+    craters.Classifier : Prediction without torch, from a model folder.
+
+    Examples
+    --------
+    >>> from craters import CraterClassifier, make_patches
+    >>> patches = make_patches(40, crater_share=0.5, seed=1, size=28)
+    >>> y = patches.labels.copy()
+    >>> y[30:] = -1
+    >>> model = CraterClassifier(network="original", initial_epochs=2, random_state=0)
+    >>> model.fit(patches.images, y, groups=patches.groups).predict_proba(patches.images).shape
+    (40, 2)
+    >>> model.classes_.tolist(), model.n_unlabeled_
+    ([0, 1], 10)
+    """
+
+    def __init__(
+        self,
+        network: Literal["compact", "dense", "original"] = "compact",
+        *,
+        method: str = "auto",
+        members: int = 1,
+        symmetry: str = "auto",
+        decision_threshold: float = 0.5,
+        epochs: int = 0,
+        initial_epochs: int = 75,
+        final_epochs: int = 50,
+        initial_lr: float = 0.0003,
+        final_lr: float = 0.0004,
+        batch_size: int = 32,
+        pseudo_threshold: float = 0.25,
+        validation_share: float = 0.2,
+        random_state: int | np.random.RandomState | None = 0,
+        n_jobs: int | None = None,
+    ) -> None:
+        self.network = network
+        self.method = method
+        self.members = members
+        self.symmetry = symmetry
+        self.decision_threshold = decision_threshold
+        self.epochs = epochs
+        self.initial_epochs = initial_epochs
+        self.final_epochs = final_epochs
+        self.initial_lr = initial_lr
+        self.final_lr = final_lr
+        self.batch_size = batch_size
+        self.pseudo_threshold = pseudo_threshold
+        self.validation_share = validation_share
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+
+    def fit(
+        self, X: np.ndarray, y: np.ndarray, groups: np.ndarray | None = None
+    ) -> CraterClassifier:
+        """Train on the labeled rows and, where the method does, on the unlabeled ones.
+
+        Parameters
+        ----------
+        X : ndarray, shape (N, S, S), (N, S, S, 1) or (N, S * S)
+            Gray patches, as `make_patch_set` takes them; at least 14 pixels (original), 16
+            (compact), or 40 in multiples of 4 (dense).
+        y : ndarray, shape (N,)
+            Two labels, numbers or texts; -1 marks an unlabeled row.
+        groups : ndarray, shape (N,), optional
+            The source image of each row: kept whole where rows are held out to choose by.
+
+        Returns
+        -------
+        CraterClassifier
+            Itself.
+
+        Raises
+        ------
+        DataError
+            When the arrays cannot be used; it is a ValueError, too.
+        ConfigError
+            When a setting cannot be used.
+        """
+        X, y = validate_data(self, X, y, dtype=None, allow_nd=True)
+        y = column_or_1d(y, warn=True)
+        check_classification_targets(y)
+        known = _labeled(y)
+        self.classes_ = _two_classes(y[known])
+        pixels = self._pixels(X, is_first=True)
+        labels = np.searchsorted(self.classes_, y[known])
+        patches = _patch_set(pixels, groups)
+        labeled = dataclasses.replace(
+            patches.take(np.flatnonzero(known)), labels=labels.astype(np.int8)
+        )
+        self.side_ = patches.side
+        self.n_labeled_, self.n_unlabeled_ = int(known.sum()), int((~known).sum())
+        pool = patches.take(np.flatnonzero(~known))
+        config = self._config()
+        self._threads = usable_threads(config.threads)
+        with _value_errors():
+            self.network_: Network = kept_network(labeled, pool, config)
+        return self
+
+    def _config(self) -> RunConfig:
+        seed = self.random_state
+        if not isinstance(seed, numbers.Integral):
+            seed = check_random_state(seed).randint(2**31)
+        chosen: dict[str, Any] = {
+            name: getattr(self, name) for name in ("network", "members", "symmetry")
+        }
+        has_choice = self.n_unlabeled_ > 0 and self.network != "original"
+        method: Any = self.method if self.method != "auto" or has_choice else "supervised"
+        return RunConfig(
+            _NOWHERE,
+            _NOWHERE,
+            **chosen,
+            method=method,
+            initial_lr=self.initial_lr,
+            final_lr=self.final_lr,
+            epochs=self.epochs,
+            initial_epochs=self.initial_epochs,
+            final_epochs=self.final_epochs,
+            threshold_final=self.decision_threshold,
+            pseudo_threshold=self.pseudo_threshold,
+            batch_size=self.batch_size,
+            validation_share=self.validation_share,
+            seed=int(seed),
+            threads=0 if self.n_jobs in (None, -1) else int(self.n_jobs),
+        )
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = False
+        tags.input_tags.three_d_array = True
+        tags.input_tags.positive_only = True
+        return tags
+
+    def decision_function(self, X: np.ndarray) -> np.ndarray:
+        """Give the logits of the second class.
+
+        Parameters
+        ----------
+        X : ndarray
+            As for `fit`, of the same size and range.
+
+        Returns
+        -------
+        ndarray, shape (N,), float32
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=None, allow_nd=True, reset=False)
+        pixels = self._pixels(X)
+        if pixels.shape[1] != self.side_:
+            raise PatchError(
+                f"X: found patches of {pixels.shape[1]} x {pixels.shape[1]} pixels, expected "
+                f"{self.side_} x {self.side_} as in fit"
+            )
+        with torch_threads(self._threads):
+            return predict_logits(self.network_, pixels)
+
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
+        """Predict the probability of both classes, in the order of `classes_`.
+
+        Parameters
+        ----------
+        X : ndarray
+            As for `fit`, of the same size and range.
+
+        Returns
+        -------
+        ndarray, shape (N, 2), float64
+            Rows sum to 1.
+        """
+        second = sigmoid(self.decision_function(X)).astype(np.float64)
+        return np.stack([1 - second, second], axis=1)
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """Predict labels: the second class where its probability reaches `decision_threshold`.
+
+        Parameters
+        ----------
+        X : ndarray
+            As for `fit`, of the same size and range.
+
+        Returns
+        -------
+        ndarray, shape (N,)
+            Of `classes_`.
+        """
+        called = self.predict_proba(X)[:, 1] >= self.decision_threshold
+        return self.classes_[called.astype(int)]
+
+    def score(self, X: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> float:
+        """Give the accuracy on the labeled rows; those of label -1 are left out.
+
+        Parameters
+        ----------
+        X : ndarray
+            As for `fit`.
+        y : ndarray, shape (N,)
+        sample_weight : ndarray, shape (N,), optional
+
+        Returns
+        -------
+        float
+        """
+        y = column_or_1d(y)
+        known = _labeled(y)
+        if not known.any():
+            raise PatchError("y: found no labeled row, expected some to score by")
+        weight = None if sample_weight is None else np.asarray(sample_weight)[known]
+        return float(super().score(np.asarray(X)[known], y[known], weight))
+
+    def save_model(self, folder: Path, *, resolution: float | None = None) -> Path:
+        """Write a model folder, which `craters predict` and `craters scan` take.
+
+        Parameters
+        ----------
+        folder : Path
+            Must not exist.
+        resolution : float, optional
+            Metres a pixel of the patches.
+
+        Returns
+        -------
+        Path
+            The folder.
+        """
+        check_is_fitted(self)
+        network = over_images(self.network_)
+        names = tuple(str(name) for name in self.classes_)
+        description = ModelDescription(
+            network=network.name,
+            network_settings={"members": self.members},
+            side=self.side_,
+            stride=network.stride,
+            resolution=resolution,
+            class_names=CLASS_NAMES if names == ("0", "1") else names,
+            decision_threshold=float(self.decision_threshold),
+            versions={"craters": __version__},
+            symmetry=network.symmetry,
+        )
+        return write_model(
+            Path(folder),
+            onnx=network_to_onnx(network, self.side_),
+            weights=network_weights(self.network_),
+            description=description,
+        )
+
+    def _pixels(self, X: np.ndarray, *, is_first: bool = False) -> np.ndarray:
+        """Bring X to 8-bit patches (N, S, S), by the range that `fit` recognised."""
+        with _value_errors():
+            squares = as_squares(X, "X")
+            kind = squares.dtype.kind
+            if is_first:
+                self._full_scale: dict[str, float] = {}
+            if squares.dtype == np.uint8 or kind not in self._full_scale:
+                pixels, _ = to_8bit(squares, "X")
+                if is_first and squares.dtype != np.uint8:
+                    self._full_scale[kind] = _full_scale(squares)
+                return pixels
+        scale = self._full_scale[kind]
+        low, high = float(squares.min()), float(squares.max())
+        beyond = high > scale * (1 + ROUNDING)
+        if low < 0 or beyond or (_full_scale(squares) == 1 < scale and (squares % 1).any()):
+            raise PatchError(
+                f"X: pixels range from {low:g} to {high:g}, expected 0..{scale:g} as in fit"
+            )
+        return np.rint(squares.astype(np.float64) * (255 / scale)).astype(np.uint8)
+
+
+@contextlib.contextmanager
+def _value_errors() -> Iterator[None]:
+    try:
+        yield
+    except DataError as error:
+        raise PatchError(error.message, error.hint) from error
+
+
+def _full_scale(squares: np.ndarray) -> float:
+    """Name the brightest value that an array of this kind and range may hold."""
+    high = squares.max()
+    if squares.dtype.kind == "f":
+        return 1.0 if high <= 1 + ROUNDING else 255.0
+    return 255.0 if high <= 255 else 65535.0
+
+
+def _labeled(y: np.ndarray) -> np.ndarray:
+    """Tell the rows that have a label; texts always do."""
+    return y != UNLABELED if y.dtype.kind in "biuf" else np.ones(len(y), bool)
+
+
+def _two_classes(labels: np.ndarray) -> np.ndarray:
+    classes = np.unique(labels)
+    if len(classes) > 2:
+        raise PatchError(
+            "Only binary classification is supported. The type of the target is "
+            f"{type_of_target(labels)}",
+            f"y: found the labels {reprlib.repr(classes.tolist())}, expected two and -1.",
+        )
+    if len(classes) < 2:
+        raise PatchError(
+            f"y: found {len(classes)} class among {len(labels)} labeled rows, expected two classes",
+            "A classifier cannot be trained on one class.",
+        )
+    return classes
+
+
+def _patch_set(pixels: np.ndarray, groups: np.ndarray | None) -> PatchSet:
+    with _value_errors():
+        return make_patch_set(
+            pixels,
+            groups=None if groups is None else np.asarray(groups),
+            names=("X", "y", "groups"),
+        )

@@ -1,0 +1,98 @@
+"""Figures of a job: its learning curves, and its precision-recall curves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from craters.evaluation import BLUE, GRAY, ORANGE, new_figure, precision_recall_points, tidy
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from craters.pipeline.result import Phase
+
+
+def learning_curve(phases: list[Phase]) -> Figure:
+    """Draw loss and accuracy by epoch, a column a phase, with the kept epoch marked."""
+    figure, grid = new_figure(4.6 * len(phases), 6.2, 2, len(phases))
+    grid = grid.reshape(2, len(phases))
+    titles = {
+        "initial": "first phase",
+        "final": "last phase",
+        "final_clean": "last phase, clean",
+    }
+    for column, phase in enumerate(phases):
+        epochs = [row["epoch"] for row in phase.state.history]
+        for axes, measure, word in zip(
+            grid[:, column], ("loss", "accuracy"), ("loss", "accuracy"), strict=True
+        ):
+            for key, color, name in (("", BLUE, "training"), ("val_", ORANGE, "validation")):
+                values = [row[key + measure] for row in phase.state.history]
+                axes.plot(epochs, values, color=color, label=name, linewidth=1.6)
+            axes.axvline(
+                phase.state.best_epoch,
+                color=GRAY,
+                linestyle=":",
+                linewidth=1.2,
+                label=f"kept: epoch {phase.state.best_epoch}",
+            )
+            axes.set_xlabel("epoch")
+            axes.set_ylabel(word)
+            tidy(axes)
+        title = titles.get(phase.name, phase.name)
+        grid[0, column].set_title(f"{title}, first fold" if phase.is_cross_fitted else title)
+        grid[0, column].legend(frameon=False)
+    for row, limits in ((0, None), (1, (None, 1.0))):
+        _share_limits(grid[row], limits)
+    return figure
+
+
+def _share_limits(row: np.ndarray, limits: tuple[float | None, float] | None) -> None:
+    """Give the phases one scale, so that they can be compared."""
+    low = min(axes.get_ylim()[0] for axes in row)
+    high = max(axes.get_ylim()[1] for axes in row)
+    for axes in row:
+        axes.set_ylim(low, limits[1] if limits else high)
+
+
+def precision_recall(phases: list[Phase]) -> Figure:
+    """Draw the precision-recall curve of each phase, its threshold marked."""
+    figure, (axes,) = new_figure(5.6, 4.8)
+    colors = (GRAY, BLUE, ORANGE)
+    names = {
+        "initial": "first network",
+        "final": "last network",
+        "final_clean": "last, clean",
+    }
+    for phase, color in zip(phases, colors, strict=False):
+        labels = phase.validation.labels
+        precision, recall, _ = precision_recall_points(labels, phase.probability)
+        average = phase.metrics.average_precision
+        axes.step(
+            recall,
+            precision,
+            where="post",
+            color=color,
+            linewidth=1.7,
+            label=f"{names.get(phase.name, phase.name)} (average precision {average:.3f})",
+        )
+        axes.plot(
+            phase.metrics.crater_recall,
+            phase.metrics.crater_precision,
+            "o",
+            color=color,
+            markersize=7,
+            markeredgecolor="white",
+        )
+    share = float(np.mean(phases[-1].validation.labels))
+    axes.axhline(share, color=GRAY, linestyle=":", linewidth=1.2, label=f"chance ({share:.2f})")
+    axes.set_xlim(0, 1.02)
+    axes.set_ylim(min(0.5, share - 0.05), 1.02)
+    axes.set_xlabel("recall of craters")
+    axes.set_ylabel("precision of craters")
+    axes.set_title("Precision and recall on validation (dots: decision threshold)", fontsize=10)
+    tidy(axes)
+    axes.legend(frameon=False, loc="lower left", fontsize=9)
+    return figure

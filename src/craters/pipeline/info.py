@@ -1,0 +1,123 @@
+"""What a run folder holds, and whether it is as it was written. Needs no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from craters.core import files
+from craters.errors import DataError
+from craters.models import Classifier
+
+_MANIFEST, _METRICS, _CONFIG = "manifest.json", "metrics.json", "config.json"
+_FIGURES = {"n": "n", "accuracy": "accuracy", "macro_f1": "macro F1", "roc_auc": "ROC AUC"}
+_LARGEST = 1 << 26  # bytes of a JSON file
+
+
+@dataclasses.dataclass(frozen=True)
+class RunInfo:
+    """A finished run.
+
+    Parameters
+    ----------
+    config : dict
+        Its settings.
+    metrics : dict
+        As in metrics.json.
+    manifest : dict
+    changed : tuple of str
+        Files that are missing or not as they were written.
+    model : str
+        What its model is, in lines; empty where it has none.
+    """
+
+    config: dict[str, Any]
+    metrics: dict[str, Any]
+    manifest: dict[str, Any]
+    changed: tuple[str, ...]
+    model: str
+
+    def lines(self) -> list[str]:
+        """Say it for people."""
+        config = self.config
+        found = [
+            f"a run of craters {self.manifest.get('craters', 'unknown')}: method "
+            f"{config.get('method')}, network {config.get('network')}, seed {config.get('seed')}",
+            f"data: {config.get('data')}",
+        ]
+        for name, figures in self.metrics.get("phases", {}).items():
+            shown = [
+                f"{word} {figures[key]:.4g}" for key, word in _FIGURES.items() if key in figures
+            ]
+            found.append(f"validation, {name}: {', '.join(shown)}")
+        count = len(self.manifest.get("outputs", {}))
+        state = "all as they were written"
+        if self.changed:
+            state = f"{len(self.changed)} changed or missing: {', '.join(self.changed[:5])}"
+        found.append(f"files: {count}, {state}")
+        return [*found, *(["its model:", self.model] if self.model else [])]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give it as plain values, for JSON."""
+        return {
+            "config": self.config,
+            "metrics": self.metrics,
+            "craters": self.manifest.get("craters"),
+            "changed": self.changed,
+        }
+
+
+def is_run(folder: Path) -> bool:
+    """Tell whether a folder is a finished run."""
+    return (folder / _MANIFEST).is_file() and (folder / _CONFIG).is_file()
+
+
+def read_run(folder: Path) -> RunInfo:
+    """Read a run folder and compare its files with its manifest.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Returns
+    -------
+    RunInfo
+
+    Raises
+    ------
+    DataError
+        When it is no finished run.
+    ModelError
+        When its model is refused.
+    """
+    config, metrics, manifest = (
+        _read_json(folder / name) for name in (_CONFIG, _METRICS, _MANIFEST)
+    )
+    outputs = manifest.get("outputs", {})
+    changed = [name for name in outputs if not _is_unchanged(folder, name, outputs[name])]
+    model = folder / "model"
+    text = Classifier.load(model).describe() if model.is_dir() else ""
+    return RunInfo(config, metrics, manifest, tuple(sorted(changed)), text)
+
+
+def _is_unchanged(folder: Path, name: str, sha256: object) -> bool:
+    path = folder / name
+    if path.is_symlink() or not path.resolve().is_relative_to(folder.resolve()):
+        return False
+    return path.is_file() and files.sha256_of(path) == sha256
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file", "Is it a finished run?")
+    if path.stat().st_size > _LARGEST:
+        raise DataError(f"{path}: has more than {_LARGEST >> 20} MiB")
+    try:
+        found = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: is no JSON ({error})") from error
+    if not isinstance(found, dict):
+        raise DataError(f"{path}: holds no JSON object")
+    return found

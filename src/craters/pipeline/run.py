@@ -1,0 +1,363 @@
+"""The main job in a run folder: new, whole or absent, resumable after a kill."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import hashlib
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from craters._version import __version__
+from craters.core import (
+    NullProgress,
+    Progress,
+    describe_hardware,
+    files,
+    package_versions,
+    usable_threads,
+)
+from craters.data import JobData, dataset
+from craters.errors import DataError, ExistsError
+from craters.models import (
+    ModelDescription,
+    OriginalNet,
+    network_to_onnx,
+    network_weights,
+    over_images,
+    write_keras_h5,
+    write_model,
+)
+from craters.pipeline import report, stages
+from craters.pipeline.result import JobResult
+from craters.quality import Check, checks, test_set_uses
+from craters.training import RunConfig, TrainState, checkpoint
+
+_FIGURES = {
+    "learning_curve": "learning_curve.png",
+    "precision_recall": "precision_recall.png",
+    "confusion_matrix": "confusion_matrix.png",
+    "roc": "roc.png",
+    "reliability": "reliability.png",
+    "mistakes": "mistakes.png",
+    "pool": "pool.png",
+    "borderline": "borderline.png",
+}
+_WITHOUT_WEIGHT = ("out", "data", "labels")  # settings that do not change what is computed
+_AFTER_TRAINING = ("aim", "threshold_initial", "threshold_final")  # nor what is trained
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOutcome:
+    """A finished run: its folder, its figures as in metrics.json, and the honesty checks."""
+
+    folder: Path
+    metrics: dict[str, Any]
+    checks: list[Check]
+
+
+class FolderStore:
+    """Keeps training states as files of the unfinished run's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def load(self, phase: str) -> TrainState | None:
+        """Read what an interrupted training left, if anything."""
+        path = self._path(phase)
+        return checkpoint.load_state(path) if path.is_file() else None
+
+    def save(self, phase: str, state: TrainState) -> None:
+        """Write the state after an epoch."""
+        checkpoint.save_state(self._path(phase), state)
+
+    def _path(self, phase: str) -> Path:
+        return self.folder / f"{phase}.safetensors"
+
+
+def run_job(
+    config: RunConfig,
+    *,
+    resume: bool = False,
+    force: bool = False,
+    listener: Progress | None = None,
+) -> RunOutcome:
+    """Do the main job and leave a run folder.
+
+    Everything is written into a hidden folder beside `config.out` and renamed when it is whole. A
+    run that was killed leaves that folder, and `resume` goes on from its last finished epoch.
+
+    Parameters
+    ----------
+    config : RunConfig
+    resume : bool
+        Go on with an interrupted run of the same settings, inputs and version; only the aim and
+        the decision thresholds may be others. A finished one is left as it is.
+    force : bool
+        Move an earlier folder aside (`NAME.1`, `NAME.2`, ...); never delete it.
+    listener : Progress, optional
+        Told what happens.
+
+    Returns
+    -------
+    RunOutcome
+
+    Raises
+    ------
+    ExistsError
+        When the folder exists, or what is to be resumed does not match.
+    DataError, ConfigError, DeadNetworkError
+    """
+    listener, clock = listener or NullProgress(), time.monotonic()
+    _refuse_existing(config.out, resume, force)
+    data, more = _add_labels(dataset.read_job_data(config.data), config, listener)
+    stages.check_data(data, config)  # before anything is written
+    looks = test_set_uses.read_ledger(config.out)  # of a run that this one takes the place of
+    inputs = {path.name: files.sha256_of(path) for path in dataset.input_files(config.data)}
+    inputs |= more
+    fingerprint = _fingerprint(config, inputs)
+    if resume and config.out.exists():
+        return _finished(config.out, fingerprint, listener)
+    work = _work_folder(config.out)
+    with files.locked(work, "run"):
+        training = _fingerprint(config, inputs, but=_AFTER_TRAINING)
+        started = _open_work(work, config.out, training, resume, listener)
+        result = stages.run_phases(data, config, store=FolderStore(work), listener=listener)
+        whole = work / "whole"
+        shutil.rmtree(whole, ignore_errors=True)
+        metrics, made = _write_all(result, whole, inputs, fingerprint, looks)
+        files.write_json(whole / "times.json", _times(started, clock))
+        _put_in_place(whole, config.out, force)
+        shutil.rmtree(work)
+    return RunOutcome(config.out, metrics, made)
+
+
+def _add_labels(
+    data: JobData, config: RunConfig, listener: Progress
+) -> tuple[JobData, dict[str, str]]:
+    """Take in the consensus of a label store; return the job and the store's fingerprint."""
+    if config.labels is None:
+        return data, {}
+    from craters.labels import LabelStore, merge_labels
+
+    with LabelStore(config.labels, must_exist=True) as store:
+        merged, told = merge_labels(store, data)
+        fingerprint = store.fingerprint()
+    listener.say(f"{told.sentence()}.")
+    return merged, {"labels": fingerprint}
+
+
+def _work_folder(out: Path) -> Path:
+    return out.with_name(f".{out.name}.unfinished")
+
+
+def _refuse_existing(out: Path, resume: bool, force: bool) -> None:
+    if out.name in ("", ".", ".."):
+        raise ExistsError(f"--out {out}: expected the name of a new folder")
+    if out.exists() and not (resume or force):
+        raise ExistsError(
+            f"{out}: exists already", "Name a new folder, or move it aside by --force."
+        )
+    if _work_folder(out).exists() and not (resume or force):
+        raise ExistsError(
+            f"{out}: an unfinished run of this name is there",
+            "Go on with it by --resume, or start anew by --force.",
+        )
+
+
+def _fingerprint(config: RunConfig, inputs: dict[str, str], but: tuple[str, ...] = ()) -> str:
+    """Hash what the results depend on: settings, threads, inputs, version."""
+    settings = {
+        name: value
+        for name, value in dataclasses.asdict(config).items()
+        if name not in _WITHOUT_WEIGHT + but
+    }
+    settings["threads"] = usable_threads(config.threads)
+    content = files.to_json({"settings": settings, "inputs": inputs, "version": __version__})
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _finished(out: Path, fingerprint: str, listener: Progress) -> RunOutcome:
+    """Accept a finished run of the same fingerprint, refuse any other."""
+    manifest = out / "manifest.json"
+    found = json.loads(manifest.read_text())["fingerprint"] if manifest.is_file() else None
+    if found != fingerprint:
+        raise ExistsError(
+            f"{out}: is a finished run of other settings, inputs or version",
+            "Name a new folder, or move it aside by --force.",
+        )
+    shutil.rmtree(_work_folder(out), ignore_errors=True)  # killed between its last two steps
+    listener.say(f"{out} is finished already; nothing was done.")
+    return RunOutcome(out, json.loads((out / "metrics.json").read_text()), checks.run_checks(out))
+
+
+def _open_work(
+    work: Path, out: Path, fingerprint: str, resume: bool, listener: Progress
+) -> dict[str, Any]:
+    """Make the unfinished run's folder, or take up the one that is there."""
+    note = work / "started.json"
+    if note.is_file() and resume:
+        started = json.loads(note.read_text())
+        if started["fingerprint"] != fingerprint:
+            raise ExistsError(
+                f"{out}: the unfinished run has other settings, inputs or version",
+                "Repeat its settings, or start anew by --force.",
+            )
+        listener.say("Going on with the unfinished run.")
+        started["resumed"] += 1
+    else:
+        if work.exists():
+            files.move_aside(work)
+        if resume:
+            listener.say("There is nothing to go on with; starting from the beginning.")
+        work.mkdir(parents=True)
+        now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+        started = {"fingerprint": fingerprint, "first_start": now, "resumed": 0}
+    files.write_json(note, started)
+    return started
+
+
+def _put_in_place(whole: Path, out: Path, force: bool) -> None:
+    if out.exists():
+        if not force:
+            raise ExistsError(f"{out}: appeared while the run was at work", "Use --force.")
+        files.move_aside(out)
+    whole.rename(out)
+    files.sync_folder(out.parent)
+
+
+def _write_all(
+    result: JobResult,
+    folder: Path,
+    inputs: dict[str, str],
+    fingerprint: str,
+    looks: list[test_set_uses.Evaluation],
+) -> tuple[dict[str, Any], list[Check]]:
+    """Write every file of the run folder; the manifest, which lists the others, last."""
+    config = result.config
+    folder.mkdir()
+    metrics = report.summary(result)
+    settings = dataclasses.asdict(config) | {"threads": usable_threads(config.threads)}
+    files.write_json(folder / "config.json", settings)
+    files.write_json(folder / "metrics.json", metrics)
+    files.write_text(folder / "history.csv", report.history_csv(result))
+    files.write_text(folder / "origins.csv", report.origins_csv(result))
+    files.write_array(folder / "predictions.npy", result.test_predicted)
+    files.write_array(folder / "probabilities.npy", result.test_probability)
+    files.write_text(folder / "predictions.csv", report.predictions_csv(result))
+    _write_models(result, metrics, folder, inputs)
+    pictures = report.write_figures(result, folder / "figures", _FIGURES)
+    _write_ledger(result, folder, looks)
+    made = checks.check_new_run(folder, result.data)
+    files.write_json(folder / checks.NAME, checks.as_json(made))
+    hardware = describe_hardware()
+    facts = {
+        "craters": __version__,
+        "versions": ", ".join(f"{name} {found}" for name, found in package_versions().items()),
+        "hardware": f"{hardware['processor']}, {hardware['usable_cpus']} usable CPUs",
+        "torch threads": str(usable_threads(config.threads)),
+    }
+    told = metrics | {"checks_html": checks.to_html(made)}
+    files.write_text(folder / "report.html", report.html_report(result, told, pictures, facts))
+    manifest = {
+        "fingerprint": fingerprint,
+        "craters": __version__,
+        "versions": package_versions(),
+        "hardware": hardware,
+        "seed": config.seed,
+        "inputs": inputs,
+        "outputs": _hash_folder(folder),
+    }
+    files.write_json(folder / "manifest.json", manifest)
+    return metrics, made
+
+
+def _write_ledger(result: JobResult, folder: Path, looks: list[test_set_uses.Evaluation]) -> None:
+    """Enter the measurement of the test set beside those of the runs before at this place.
+
+    The same run made again looks at nothing new.
+    """
+    if result.test_metrics is None:
+        test_set_uses.write_ledger(folder, looks)
+        return
+    n = len(result.data.test)
+    mine = test_set_uses.make_entry("craters run", folder / "model", result.config.data, "test", n)
+    before = [entry for entry in looks if not test_set_uses.is_same_look(entry, mine)]
+    test_set_uses.write_ledger(folder, [*before, mine])
+
+
+def _write_models(
+    result: JobResult, metrics: dict[str, Any], folder: Path, inputs: dict[str, str]
+) -> None:
+    """Write the model folder of the network that predicts, and Keras files where they exist."""
+    for phase in result.phases:
+        if isinstance(phase.network, OriginalNet):
+            write_keras_h5(
+                folder / "models" / f"model_{phase.name}.h5",
+                phase.network,
+                result.config.resolution,
+            )
+    network, side = result.network, result.data.train.side
+    whole = over_images(network)  # so that scanning need not cut windows out
+    description = ModelDescription(
+        network=network.name,
+        network_settings={"members": result.config.members},
+        side=side,
+        stride=whole.stride,
+        resolution=result.config.resolution,
+        decision_threshold=result.decision_threshold,
+        temperature=result.temperature,
+        conformal=report.conformal_scores(result),
+        data=inputs,
+        metrics=metrics["phases"][result.final.name] | _remarks(metrics),
+        versions=package_versions() | {"craters": __version__},
+        symmetry=network.symmetry,
+    )
+    write_model(
+        folder / "model",
+        onnx=network_to_onnx(whole, side),
+        weights=network_weights(network),
+        description=description,
+    )
+
+
+def _remarks(metrics: dict[str, Any]) -> dict[str, str]:
+    """Say beside the model's figures what makes them another network's, or flatter."""
+    found = {"remark": metrics["refit_remark"]} if metrics["refit"] else {}
+    if metrics["threshold_chosen_for"]:
+        found |= {name: metrics[name] for name in ("threshold_chosen_for", "threshold_remark")}
+    return found
+
+
+def _times(started: dict[str, Any], clock: float) -> dict[str, Any]:
+    now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+    return {
+        "first_start": started["first_start"],
+        "end": now,
+        "times_resumed": started["resumed"],
+        "seconds_since_last_start": round(time.monotonic() - clock, 3),
+    }
+
+
+def _hash_folder(folder: Path) -> dict[str, str]:
+    paths = sorted(
+        path for path in folder.rglob("*") if path.is_file() and path.name != test_set_uses.NAME
+    )
+    return {str(path.relative_to(folder)): files.sha256_of(path) for path in paths}
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """Read the metrics of a finished run.
+
+    Raises
+    ------
+    DataError
+        When the folder is no run.
+    """
+    path = folder / "metrics.json"
+    if not path.is_file():
+        raise DataError(f"{folder}: holds no metrics.json, expected a finished run folder")
+    return json.loads(path.read_text())

@@ -1,0 +1,492 @@
+"""The main job in memory: train, pseudo-label, retrain, evaluate, predict."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from craters.core import NullProgress, Progress, torch_threads, usable_threads
+from craters.data import JobData, PatchSet, SymmetryReport, choose_symmetry, patches, splits
+from craters.evaluation import LEAST_PATCHES, decide, fit_temperature, measure, scores
+from craters.models import Network
+from craters.pipeline.result import JobResult, Phase
+from craters.semi_supervised import SUPERVISED, CrossFit, Learned, folds, methods, pseudo_labels
+from craters.training import (
+    NoStore,
+    Part,
+    RunConfig,
+    StateStore,
+    Trainer,
+    TrainingSet,
+    TrainState,
+    derive_seed,
+    human_only,
+    predict_logits,
+    sigmoid,
+    take,
+)
+
+ONE_SIDED = 0.02  # share of the rarer answer below which a network is called one-sided
+NOTHING_SURE = "no patch of one class is sure enough: no pseudo-label was given."
+NO_POOL = "there is no unlabeled patch: no pseudo-label was given."
+WORTH_A_WARNING = 0.05  # change of the crater share that is told as a shift
+
+COMPARING = ("auto", *methods.METHODS)  # methods that are compared with supervised
+
+# Purposes that seeds are derived for.
+_SPLIT, INITIAL, FINAL, _RESPLIT, _REFIT, _MEASURED, _TEACHER, _SURE = range(8)
+
+
+def check_data(data: JobData, config: RunConfig) -> None:
+    """Refuse data that cannot be split as the settings ask for, before anything is trained.
+
+    Raises
+    ------
+    DataError
+        When a class or a source image is too rare.
+    """
+    if config.method in COMPARING:
+        folds.draw_folds(data.train, data.pool, 0)
+    else:
+        draw_split(data, config)
+
+
+def draw_split(data: JobData, config: RunConfig) -> splits.Split:
+    """Draw the validation set of human labels, or say why there can be none.
+
+    Raises
+    ------
+    DataError
+        When a class or a source image is too rare to split.
+    """
+    patches.check_two_classes(data.train, round(1 / config.validation_share))
+    return splits.validation_split(data.train, config.validation_share, _seed32(config, _SPLIT))
+
+
+def run_phases(
+    data: JobData,
+    config: RunConfig,
+    *,
+    store: StateStore | None = None,
+    listener: Progress | None = None,
+) -> JobResult:
+    """Train, pseudo-label, retrain, evaluate and predict; write nothing.
+
+    Parameters
+    ----------
+    data : JobData
+    config : RunConfig
+        `out` is not touched.
+    store : StateStore, optional
+        Takes the state after each epoch and gives it back to a resumed job.
+    listener : Progress, optional
+        Told what happens.
+
+    Returns
+    -------
+    JobResult
+        Equal for equal arguments, bit for bit, at an equal number of threads.
+
+    Raises
+    ------
+    DataError, DeadNetworkError
+    """
+    store, listener = store or NoStore(), listener or NullProgress()
+    with torch_threads(usable_threads(config.threads)):
+        return _run_phases(data, config, store, listener)
+
+
+def _run_phases(
+    data: JobData, config: RunConfig, store: StateStore, listener: Progress
+) -> JobResult:
+    _tell_data(data, listener)
+    human = human_only(data.train)
+    symmetry = _symmetry(data.train, config, listener)
+    trainer = Trainer(config, symmetry.allowed, data.pool.images, store, listener)
+    job = _Job(config, listener, symmetry, trainer)
+    if config.method in COMPARING:
+        return _compared(job, data)
+    split = draw_split(data, config)
+    fit_on = take(human, split.train)
+    choose_by = take(human, split.validation)
+    listener.say(f"Validation: {len(choose_by)} human-labeled patches, {split.rule}.")
+    if config.method == "supervised":
+        first, network = _supervised(job, fit_on, choose_by, human)
+        return _conclude(job, data, split.rule, [first], network, human, split.rule)
+    if config.method == "pseudo-label":
+        pool = folds.pool_apart(data.pool, data.train.take(split.validation))
+        phases, network, labeled = _pseudo_labeled(job, data.pool, pool, fit_on, choose_by, human)
+        return _conclude(job, data, split.rule, phases, network, labeled, split.rule)
+    early = Part("initial", fit_on, choose_by, INITIAL, is_early=True)
+    late = Part("final", fit_on, choose_by, FINAL)
+    listener.plan(
+        trainer.planned_epochs(early, *[late] * (2 if config.protocol == "original" else 1))
+    )
+    first = job.measure(early, *trainer.train(early)[0])
+    merged, labeled = _add_pseudo_labels(data.pool, first.network, config, fit_on, human)
+    _tell_balance(fit_on, merged, listener)
+    clean = Part("final", merged, choose_by, FINAL)
+    parts, rule = [clean], split.rule
+    if config.protocol == "original":
+        flattering, rule = _original_part(labeled, config, listener)
+        parts = [flattering, dataclasses.replace(clean, name="final_clean")]
+    last = [
+        job.measure(part, *found) for part, found in zip(parts, trainer.train(*parts), strict=True)
+    ]
+    return _conclude(job, data, split.rule, [first, *last], last[0].network, labeled, rule)
+
+
+def _supervised(
+    job: _Job, fit_on: TrainingSet, choose_by: TrainingSet, human: TrainingSet
+) -> tuple[Phase, Network]:
+    """Train on the human labels; return what is measured, and the network that is kept.
+
+    That is another one, trained on all human labels, validation included. The original recipe
+    chooses its epoch by validation, so there the measured network stays.
+    """
+    part = Part("supervised", fit_on, choose_by, INITIAL, is_early=True)
+    parts = [part]
+    if job.config.network != "original":
+        parts.append(Part("refit", human, None, _REFIT))
+    job.listener.plan(job.trainer.planned_epochs(*parts))
+    found = job.trainer.train(*parts)  # side by side: neither waits for the other
+    return job.measure(part, *found[0]), found[-1][0]
+
+
+def _pseudo_labeled(
+    job: _Job,
+    pool: PatchSet,
+    apart: np.ndarray,
+    fit_on: TrainingSet,
+    choose_by: TrainingSet,
+    human: TrainingSet,
+) -> tuple[list[Phase], Network, TrainingSet]:
+    """Train, label what the network is sure of, and train anew; measured, and on all human labels.
+
+    `apart` are rows of the pool from which nothing of the validation set can be learned: the
+    measured networks see no others. What is kept is taught by a network of all human labels.
+    """
+    trainer = job.trainer
+    early = Part("initial", fit_on, choose_by, INITIAL)
+    teacher = Part("teacher", human, None, _TEACHER)
+    job.listener.plan(2 * trainer.planned_epochs(early, teacher))
+    (network, state), (taught_by, _) = trainer.train(early, teacher)  # side by side
+    first = job.measure(early, network, state)
+    merged = _add_sure(pool.take(apart), network, fit_on, job.config)
+    labeled = _add_sure(pool, taught_by, human, job.config)
+    _tell_balance(human, labeled, job.listener)
+    if len(labeled) == len(human):
+        job.listener.warn(NOTHING_SURE if len(pool) else NO_POOL)
+    final = Part("final", merged, choose_by, FINAL)
+    (network, state), (kept, _) = trainer.train(final, Part("refit", labeled, None, _REFIT))
+    return [first, job.measure(final, network, state)], kept, labeled
+
+
+def _add_sure(
+    pool: PatchSet, network: Network, start: TrainingSet, config: RunConfig
+) -> TrainingSet:
+    """Add what a network is sure of, in the class shares of the labels."""
+    few = methods.candidates(len(pool), config.seed)
+    probability = sigmoid(predict_logits(network, pool.images[few]))
+    random = np.random.default_rng(derive_seed(config.seed, _SURE))
+    share = float(start.labels.mean())
+    return pseudo_labels.add_sure(start, pool, few, probability, share, random)
+
+
+def _compared(job: _Job, data: JobData) -> JobResult:
+    """Learn from the pool by a method, or by the one that `auto` chooses; measure it in folds.
+
+    One `compact` network a fold judges the methods. Where another network is to be kept, it is
+    measured on the first of these folds.
+    """
+    config, listener, trainer = job.config, job.listener, job.trainer
+    found = methods.learn(config.method, data.train, data.pool, _judging(trainer))
+    _tell_learned(found, listener)
+    kept = Part("refit", found.labeled, None, _REFIT, unlabeled=found.unlabeled)
+    phases = [job.cross_fitted(found.supervised, data.train)]
+    if found.method != SUPERVISED:
+        phases.append(job.cross_fitted(found.measured, data.train))
+    rule = found.folds.rule
+    if trainer.config == _judging(trainer).config:
+        network = trainer.train(kept)[0][0]
+    else:
+        part = dataclasses.replace(found.measured.parts[0], name="measured", purpose=_MEASURED)
+        (measured, state), (network, _) = trainer.train(part, kept)
+        phases = [phases[0], job.measure(part, measured, state)]
+        rule = f"the first of {rule}"
+    first = found.folds.rule
+    return _conclude(job, data, first, phases, network, found.labeled, rule, found)
+
+
+def _judging(trainer: Trainer) -> Trainer:
+    """Train one `compact` network where the settings ask for more."""
+    config = dataclasses.replace(trainer.config, network="compact", members=1)
+    return dataclasses.replace(trainer, config=config)
+
+
+def _tell_learned(found: Learned, listener: Progress) -> None:
+    """Say what the pool holds, what was tried, and what came of it."""
+    if found.share is not None:
+        listener.say(found.share.sentence)
+    for verdict in found.verdicts.values():
+        listener.say(verdict.sentence)
+    if found.choice is not None:
+        listener.say(f"Method auto: {found.choice.reason}")
+    for one in found.rounds:
+        listener.say(
+            f"Round {one.number}: {one.with_crater} pseudo-labels with and "
+            f"{one.without_crater} without crater."
+        )
+    if found.method == "self-training" and not found.rounds[-1].with_crater:
+        listener.warn(NOTHING_SURE)
+
+
+def _add_pseudo_labels(
+    pool: PatchSet, network: Network, config: RunConfig, *starts: TrainingSet
+) -> tuple[TrainingSet, ...]:
+    """Add what the network confidently calls "without crater" to some training sets."""
+    probability = sigmoid(predict_logits(network, pool.images))
+    rows = pseudo_labels.confident_without_crater(probability, config.pseudo_threshold)
+    labels = np.zeros(len(rows))
+    return tuple(
+        pseudo_labels.add_pseudo_labels(start, pool, rows, labels, probability[rows])
+        for start in starts
+    )
+
+
+def kept_network(
+    labeled: PatchSet,
+    pool: PatchSet,
+    config: RunConfig,
+    *,
+    on_share: Callable[[float], None] | None = None,
+) -> Network:
+    """Train the network that a run would keep, without what only serves to measure it.
+
+    Parameters
+    ----------
+    labeled : PatchSet
+        Human labels; all that the method may use to fit, stop and choose.
+    pool : PatchSet
+        Unlabeled patches.
+    config : RunConfig
+        `data` and `out` are not touched.
+    on_share : callable, optional
+        Told the estimated share of craters in the pool, where the method estimates it.
+
+    Returns
+    -------
+    Network
+        In evaluation mode.
+
+    Raises
+    ------
+    DataError, DeadNetworkError
+    """
+    config = dataclasses.replace(config, aim=None)  # a threshold is no part of the network
+    with torch_threads(usable_threads(config.threads)):
+        if config.method in COMPARING:
+            return _compared_network(labeled, pool, config, on_share)
+        if config.method == "original" or config.network == "original":
+            nothing = labeled.take(np.arange(1))  # a test set that nobody asks about
+            data = JobData(labeled, pool, nothing)
+            return _run_phases(data, config, NoStore(), NullProgress()).network
+        patches.check_two_classes(labeled, 1)
+        human = human_only(labeled)
+        symmetry = _symmetry(labeled, config, NullProgress())
+        trainer = Trainer(config, symmetry.allowed, pool.images)
+        if config.method == "pseudo-label":
+            teacher = trainer.train(Part("teacher", human, None, _TEACHER))[0][0]
+            human = _add_sure(pool, teacher, human, config)
+        return trainer.train(Part("refit", human, None, _REFIT))[0][0]
+
+
+def _compared_network(
+    labeled: PatchSet,
+    pool: PatchSet,
+    config: RunConfig,
+    on_share: Callable[[float], None] | None,
+) -> Network:
+    """Train what `_compared` would keep, without a verdict where nothing hangs on it."""
+    symmetry = _symmetry(labeled, config, NullProgress())
+    trainer = Trainer(config, symmetry.allowed, pool.images)
+    found = methods.learn(config.method, labeled, pool, _judging(trainer), judge=False)
+    if on_share is not None and found.share is not None:
+        on_share(found.share.share)
+    kept = Part("refit", found.labeled, None, _REFIT, unlabeled=found.unlabeled)
+    return trainer.train(kept)[0][0]
+
+
+def _conclude(
+    job: _Job,
+    data: JobData,
+    split_rule: str,
+    phases: list[Phase],
+    network: Network,
+    labeled: TrainingSet,
+    final_rule: str,
+    learned: Learned | None = None,
+) -> JobResult:
+    """Settle the threshold, predict the pool and the test set, and gather everything."""
+    config = job.config
+    place = min(1, len(phases) - 1)
+    measured = phases[place]
+    temperature = _temperature(measured, config)
+    threshold = scores.decision_threshold(
+        measured.validation.labels,
+        sigmoid(measured.logits / temperature),
+        config.aim,
+        config.threshold_final,
+    )
+    if config.aim is not None:
+        job.listener.say(f"Decision threshold {threshold:.4g}, chosen for {config.aim}.")
+    last = [_as_predicted(phase, config, threshold) for phase in phases[place:]]
+    test_probability = sigmoid(predict_logits(network, data.test.images) / temperature)
+    has_truth = bool((data.test.labels >= 0).all())
+    return JobResult(
+        config=config,
+        data=data,
+        split_rule=split_rule,
+        final_split_rule=final_rule,
+        phases=[*phases[:place], *last],
+        network=network,
+        temperature=temperature,
+        decision_threshold=threshold,
+        symmetry=job.symmetry,
+        labeled=labeled,
+        pool_probability=sigmoid(predict_logits(phases[0].network, data.pool.images)),
+        test_probability=test_probability,
+        test_predicted=decide(test_probability, threshold),
+        test_metrics=(
+            measure(data.test.labels, test_probability, threshold) if has_truth else None
+        ),
+        learned=learned,
+    )
+
+
+def _as_predicted(phase: Phase, config: RunConfig, threshold: float) -> Phase:
+    """Measure a last phase as predictions are made: after the temperature, at their threshold."""
+    probability = sigmoid(phase.logits / _temperature(phase, config))
+    metrics = measure(phase.validation.labels, probability, threshold)
+    return dataclasses.replace(phase, probability=probability, metrics=metrics)
+
+
+def _temperature(measured: Phase, config: RunConfig) -> float:
+    """Fit the temperature where the recipe leaves the network under-confident."""
+    labels = measured.validation.labels
+    if config.network == "original" or len(labels) < LEAST_PATCHES or len(np.unique(labels)) < 2:
+        return 1.0
+    return fit_temperature(labels, measured.logits)
+
+
+def _symmetry(train: PatchSet, config: RunConfig, listener: Progress) -> SymmetryReport:
+    """Choose the transforms of `compact`; the original network is trained without any."""
+    if config.network == "original":
+        return SymmetryReport(("identity",), {}, "no random transforms")
+    report = choose_symmetry(config.symmetry, train.images, train.labels)
+    listener.say(f"{report.sentence[0].upper()}{report.sentence[1:]}.")
+    return report
+
+
+def _original_part(labeled: TrainingSet, config: RunConfig, listener: Progress) -> tuple[Part, str]:
+    """Split everything anew for the last phase, as the original did; say by which rule."""
+    split = splits.row_split(labeled.labels, config.validation_share, _seed32(config, _RESPLIT))
+    train = take(labeled, split.train)
+    validation = take(labeled, split.validation)
+    n_pseudo = int((validation.origin == pseudo_labels.PSEUDO).sum())
+    listener.warn(
+        f"protocol original: validation is drawn again after merging; {n_pseudo} of its "
+        f"{len(validation)} labels are the model's own, and patches that chose the first network "
+        "are trained on: its figures flatter."
+    )
+    return Part("final", train, validation, FINAL), split.rule
+
+
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """What every training of a job shares."""
+
+    config: RunConfig
+    listener: Progress
+    symmetry: SymmetryReport
+    trainer: Trainer
+
+    def measure(self, part: Part, network: Network, state: TrainState) -> Phase:
+        """Measure the network of one phase on its validation patches."""
+        assert part.validation is not None
+        config, validation = self.config, part.validation
+        logits = predict_logits(network, validation.images)
+        probability = sigmoid(logits)
+        threshold = config.threshold_initial if part.name == "initial" else config.threshold_final
+        metrics = measure(validation.labels, probability, threshold)
+        self._warn_if_one_sided(part.name, decide(probability, threshold))
+        return Phase(
+            part.name, network, state, part.train, validation, logits, probability, metrics
+        )
+
+    def cross_fitted(self, found: CrossFit, labeled: PatchSet) -> Phase:
+        """Measure a method on all human labels, each predicted without its fold."""
+        network, state = found.first
+        human = human_only(labeled)
+        probability = sigmoid(found.logits)
+        metrics = measure(human.labels, probability, self.config.threshold_final)
+        name = found.method
+        self._warn_if_one_sided(name, decide(probability, self.config.threshold_final))
+        return Phase(
+            name, network, state, found.parts[0].train, human, found.logits, probability, metrics,
+            is_cross_fitted=True,
+        )  # fmt: skip
+
+    def _warn_if_one_sided(self, name: str, called: np.ndarray) -> None:
+        """Tell of a network that is alive and yet says nearly the same of every patch."""
+        share = float(called.mean())
+        if min(share, 1 - share) < ONE_SIDED:
+            word = "without crater" if share < 0.5 else "with crater"
+            self.listener.warn(
+                f"phase {name}: the network calls {max(share, 1 - share):.0%} of the validation "
+                f"patches {word!r}; it has learned little. Try another --seed."
+            )
+
+
+def _seed32(config: RunConfig, purpose: int) -> int:
+    return derive_seed(config.seed, purpose) % 2**32  # scikit-learn takes no more
+
+
+def _tell_data(data: JobData, listener: Progress) -> None:
+    listener.say("Classes: 1 = with crater, 0 = without crater.")
+    for name, found in data.sets.items():
+        for note in found.notes:
+            listener.say(f"Note: {note}.")
+        counts = patches.class_counts(found.labels)
+        known = (
+            f"{counts['with_crater']} with crater, {counts['without_crater']} without "
+            f"({counts['crater_share']:.1%} craters)"
+            if counts["unlabeled"] == 0
+            else "no labels"
+        )
+        known = known if len(found) else "none"
+        listener.say(f"{name:8} {counts['n']:6} patches of {found.side} x {found.side}: {known}")
+    if data.mixed_ranges:
+        listener.warn(f"{data.mixed_ranges}. A dark array may look like another range: see Notes.")
+    for first, second, count in splits.repeats_between(data.sets):
+        where = f"in {first} and {second}" if first != second else f"more than once in {first}"
+        listener.warn(f"{count} patches stand {where}, byte for byte.")
+
+
+def _tell_balance(before: TrainingSet, after: TrainingSet, listener: Progress) -> None:
+    """Say what pseudo-labels do to the class shares of the training set."""
+    old, new = patches.class_counts(before.labels), patches.class_counts(after.labels)
+    for word, counts in (("before", old), ("after", new)):
+        listener.say(
+            f"Training set {word} pseudo-labels: {counts['with_crater']} with crater, "
+            f"{counts['without_crater']} without ({counts['crater_share']:.1%} craters)"
+        )
+    shift = new["crater_share"] - old["crater_share"]
+    if abs(shift) > WORTH_A_WARNING:
+        listener.warn(
+            f"pseudo-labels move the share of craters in the training set from "
+            f"{old['crater_share']:.1%} to {new['crater_share']:.1%}: the next network will call "
+            f"{'fewer' if shift < 0 else 'more'} patches craters than it should."
+        )

@@ -1,0 +1,34 @@
+"""What makes data or figures doubtful: the audit before, the honesty checks after a run.
+
+Interface: `run_audit`, `run_checks`, `test_set_uses`.
+It changes no run and no data but a cleaned copy. The checks need no torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import lazy_loader
+
+from craters.quality import checks, test_set_uses
+from craters.quality.checks import Check, run_checks
+
+if TYPE_CHECKING:
+    from craters.quality.audit import AuditConfig, run_audit
+
+__all__ = [
+    "AuditConfig",
+    "Check",
+    "checks",
+    "run_audit",
+    "run_checks",
+    "test_set_uses",
+]
+
+# Imported when they are first used: they need torch.
+__getattr__, _, _ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "audit": ["AuditConfig", "run_audit"],
+    },
+)

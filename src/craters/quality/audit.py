@@ -1,0 +1,234 @@
+"""An audit of the arrays before anything is trained: labels, copies, flaws, shift."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from craters._version import __version__
+from craters.core import Say, files, package_versions, usable_threads
+from craters.data import MOST_SHIFT, CopySearch, PatchSet, find_array, search_copies
+from craters.errors import ConfigError, DataError, ExistsError
+from craters.quality import audit_report
+from craters.quality.cleaning import LeftOut, check_target, choose, write_cleaned
+from craters.quality.findings import STEMS, Findings, read_arrays
+from craters.quality.flaws import find_flaws
+from craters.quality.label_errors import LabelAudit, confident_learning, draw_folds, out_of_fold
+from craters.quality.shift import Shift, compare_arrays
+
+_NOTE = "config.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class AuditConfig:
+    """Settings of an audit; limits are checked here.
+
+    Parameters
+    ----------
+    data : Path
+        Folder of Xtrain1 and Ytrain1; Xtrain1_extra, Xtest1, Ytest1 and groups may be absent.
+    out : Path, optional
+        Folder to make, for tables and sheets; finished trainings are kept there.
+    fix : Path, optional
+        Folder to make, for cleaned copies of the arrays.
+    fix_labels : {"keep", "drop"}
+        Whether cleaned copies keep labels that are suspected.
+    repeats : int
+        Rounds of out-of-fold trainings, averaged; 0 leaves the labels alone.
+    folds : int
+        Trainings of a round, at least 2.
+    shift : int
+        Near copies are found when moved by up to so many pixels, 0 to 4.
+    seed, threads : int
+        0 threads stand for the processors that the process may use; they touch no result.
+    """
+
+    data: Path
+    out: Path | None = None
+    fix: Path | None = None
+    fix_labels: Literal["keep", "drop"] = "keep"
+    repeats: int = 1
+    folds: int = 5
+    shift: int = 1
+    seed: int = 0
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        self._check("fix-labels", self.fix_labels in ("keep", "drop"), "keep or drop")
+        self._check("repeats", 0 <= self.repeats <= 20, "0 to 20")
+        self._check("folds", self.folds >= 2, "2 or more")
+        self._check("shift", 0 <= self.shift <= MOST_SHIFT, f"0 to {MOST_SHIFT}")
+        for name in ("seed", "threads"):
+            self._check(name, getattr(self, name) >= 0, "0 or more")
+        if self.fix_labels == "drop" and self.repeats == 0:
+            raise ConfigError(
+                "--fix-labels drop needs networks, and --repeats is 0", "Give --repeats 1."
+            )
+        if self.fix is not None and self.fix == self.out:
+            raise ConfigError(f"--fix and --out are both {self.fix}", "Name two folders.")
+
+    def _check(self, option: str, is_good: bool, expected: str) -> None:
+        if not is_good:
+            value = getattr(self, option.replace("-", "_"))
+            raise ConfigError(f"--{option} is {value!r}, expected {expected}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Audit:
+    """A finished audit.
+
+    Parameters
+    ----------
+    findings : Findings
+    left_out : list of LeftOut or None
+        What the cleaned copies do without; None where none were asked for.
+    summary : dict
+        As in audit.json.
+    lines : list of str
+        The same in words.
+    """
+
+    findings: Findings
+    left_out: list[LeftOut] | None
+    summary: dict[str, Any]
+    lines: list[str]
+
+
+def run_audit(
+    config: AuditConfig, *, resume: bool = False, force: bool = False, say: Say | None = None
+) -> Audit:
+    """Audit the arrays of a folder, which are only read.
+
+    Parameters
+    ----------
+    config : AuditConfig
+    resume : bool
+        Go on with an audit of the same arrays, settings and versions; repeats may be added.
+    force : bool
+        Move an earlier `config.out` aside (`NAME.1`, ...); never delete it.
+    say : callable, optional
+        Told what is being done.
+
+    Returns
+    -------
+    Audit
+
+    Raises
+    ------
+    ExistsError
+        When a folder exists, or what is to be resumed does not match.
+    DataError
+        When an array cannot be used; nothing was written then.
+    ConfigError, DeadNetworkError, WorkerError
+    """
+    say = say or _keep_quiet
+    if config.fix is not None:
+        check_target(config.fix)
+    if config.out is not None and config.out.exists() and not (resume or force):
+        raise ExistsError(
+            f"{config.out}: exists already",
+            "Go on with it by --resume, name a new folder, or move it aside by --force.",
+        )
+    sets = read_arrays(config.data)
+    cells = _open_folder(config, resume)
+    findings = _examine(config, sets, cells, say)
+    left_out = None
+    if config.fix is not None:
+        left_out = choose(findings, drop_labels=config.fix_labels == "drop")
+        write_cleaned(findings, left_out, config.fix)
+    if config.out is not None:
+        audit_report.write_all(findings, config.out, left_out)
+    return Audit(
+        findings,
+        left_out,
+        audit_report.summary(findings, left_out),
+        audit_report.lines(findings, left_out),
+    )
+
+
+def _keep_quiet(text: str) -> None:
+    """Stand in for a listener."""
+
+
+def _examine(
+    config: AuditConfig, sets: dict[str, PatchSet], cells: Path | None, say: Say
+) -> Findings:
+    images = np.concatenate([one.images for one in sets.values()])
+    threads = usable_threads(config.threads)
+    say(f"Looking for copies among {len(images):,} patches.")
+    copies = search_copies(images, shift=config.shift, threads=threads)
+    flaws = find_flaws(images)
+    del images
+    say("Comparing the arrays.")
+    shifts, notes = _compare(sets, config.seed)
+    labels = _audit_labels(config, sets["labeled"], copies, cells, threads, say)
+    return Findings(config.data, sets, flaws, copies, labels, shifts, notes)
+
+
+def _compare(sets: dict[str, PatchSet], seed: int) -> tuple[list[Shift], list[str]]:
+    shifts, notes = [], []
+    for first, second in itertools.combinations(sets.items(), 2):
+        try:
+            shifts.append(compare_arrays(first, second, seed=seed))
+        except DataError as error:
+            notes.append(f"{first[0]} and {second[0]} were not compared: {error.message}.")
+    return shifts, notes
+
+
+def _audit_labels(
+    config: AuditConfig,
+    labeled: PatchSet,
+    copies: CopySearch,
+    cells: Path | None,
+    threads: int,
+    say: Say,
+) -> LabelAudit | None:
+    if config.repeats == 0:
+        return None
+    folds = draw_folds(
+        labeled,
+        copies.families[: len(labeled)],
+        folds=config.folds,
+        rounds=config.repeats,
+        seed=config.seed,
+    )
+    say(f"Training {len(folds)} networks, each without the patches that it judges.")
+    probability = out_of_fold(labeled, folds, threads=threads, cells=cells, say=say)
+    return confident_learning(labeled.labels, probability)
+
+
+def _open_folder(config: AuditConfig, resume: bool) -> Path | None:
+    """Make the folder of an audit, or take up the one that is there; name its cells."""
+    if config.out is None:
+        return None
+    note, facts = config.out / _NOTE, _facts(config)
+    if resume and config.out.exists():
+        found = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
+        if found.get("fingerprint") != facts["fingerprint"]:
+            raise ExistsError(
+                f"{config.out}: is an audit of other arrays, settings or versions",
+                "Repeat its settings, or start anew by --force.",
+            )
+    else:
+        if config.out.exists():
+            files.move_aside(config.out)
+        files.write_json(note, facts)
+    return config.out / "cells"
+
+
+def _facts(config: AuditConfig) -> dict[str, Any]:
+    """Gather what a training depends on, and its hash; rounds can be added later."""
+    stems = [stem for stems in STEMS.values() for stem in stems if stem]
+    paths = [path for stem in stems if (path := find_array(config.data, stem)).is_file()]
+    facts: dict[str, Any] = {
+        "settings": {name: getattr(config, name) for name in ("folds", "shift", "seed")},
+        "inputs": {path.name: files.sha256_of(path) for path in paths},
+        "versions": package_versions() | {"craters": __version__},
+    }
+    return facts | {"fingerprint": hashlib.sha256(files.to_json(facts).encode()).hexdigest()}

@@ -1,0 +1,320 @@
+"""An audit as text, JSON, tables and contact sheets."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from craters.core import files
+from craters.data import UNLABELED, class_counts
+from craters.evaluation import figures
+from craters.quality.cleaning import LeftOut
+from craters.quality.findings import Findings
+from craters.quality.flaws import FLAWS
+from craters.quality.shift import in_words
+
+SHOWN = 10  # rows of a list in the printed table
+_SHEET = 36  # patches on a sheet
+_PAIRS = 24  # pairs on a sheet
+_LABEL_LINE = "  {:<16} {:<6} {:<17} {}"
+_GAP = 3  # pixels between the two of a pair
+
+
+def summary(found: Findings, left_out: list[LeftOut] | None = None) -> dict[str, Any]:
+    """Gather the figures of an audit as JSON takes them."""
+    labeled = found.sets["labeled"]
+    content: dict[str, Any] = {
+        "arrays": {name: class_counts(one.labels) for name, one in found.sets.items()},
+        "flawed": {
+            name: {flaw: _count(found, name, flaw) for flaw in FLAWS if flaw}
+            for name in found.sets
+        },
+        "copies": [
+            {"of": first, "in": second, "equal": equal, "near": near}
+            for first, second, equal, near in found.copy_counts()
+        ],
+        "near_pairs": len(found.copies.pairs),
+        "conflicts": [
+            {"without_crater": str(found.ids[a]), "with_crater": str(found.ids[b]),
+             "correlation": round(value, 4)}
+            for a, b, value in found.conflicts
+        ],
+        "labels": None,
+        "shifts": [_shift(one) for one in found.shifts],
+        "notes": [*found.notes, *(note for one in found.sets.values() for note in one.notes)],
+    }  # fmt: skip
+    if found.labels is not None:
+        audit = found.labels
+        content["labels"] = {
+            "suspected": int(audit.suspected.sum()),
+            "estimated_errors": round(audit.estimate, 1),
+            "thresholds": audit.thresholds,
+            "joint": audit.joint,
+            "accuracy_out_of_fold": float(((audit.probability >= 0.5) == labeled.labels).mean()),
+            "ranked": [
+                {"id": str(labeled.ids[row]), "row": int(row), "label": int(labeled.labels[row]),
+                 "probability": round(float(audit.probability[row]), 4),
+                 "suspected": bool(audit.suspected[row])}
+                for row in audit.order[: max(int(audit.suspected.sum()), SHOWN)]
+            ],
+        }  # fmt: skip
+    if left_out is not None:
+        content["left_out"] = {
+            name: sum(one.array == name for one in left_out) for name in found.sets
+        }
+    return content
+
+
+def _count(found: Findings, name: str, flaw: str) -> int:
+    inside = found.array == list(found.sets).index(name)
+    return int((found.flaws[inside] == flaw).sum())
+
+
+def _shift(one: Any) -> dict[str, Any]:
+    content = dataclasses.asdict(one)
+    del content["typical"]
+    return content | {"is_shown": one.is_shown}
+
+
+def lines(found: Findings, left_out: list[LeftOut] | None = None) -> list[str]:
+    """Say what was found, for the terminal."""
+    sizes = ", ".join(f"{len(one):,} {name}" for name, one in found.sets.items())
+    told = [f"Audit of {found.folder}: {sizes} patches.", ""]
+    told += [*_label_lines(found), "", *_copy_lines(found), "", *_flaw_lines(found)]
+    if found.shifts:
+        told += ["", "Shift between the arrays:"]
+        told += [f"  {text}" for one in found.shifts for text in in_words(one)]
+    if found.notes:
+        told += ["", *(f"Note: {note}" for note in found.notes)]
+    if left_out is not None:
+        told += ["", _left_out_line(found, left_out)]
+    return told
+
+
+def _label_lines(found: Findings) -> list[str]:
+    audit, labeled = found.labels, found.sets["labeled"]
+    if audit is None:
+        return ["Labels: not looked at, as no network was trained (--repeats 0)."]
+    told = [
+        f"Labels: {int(audit.suspected.sum())} of {len(labeled):,} are suspected "
+        f"(about {audit.estimate:.0f} expected to be wrong); the least supported:",
+        _LABEL_LINE.format("patch", "label", "probability of 1", "suspected"),
+    ]
+    return told + [
+        _LABEL_LINE.format(
+            labeled.ids[row],
+            labeled.labels[row],
+            f"{audit.probability[row]:.3f}",
+            "yes" if audit.suspected[row] else "no",
+        )
+        for row in audit.order[:SHOWN]
+    ]
+
+
+def _copy_lines(found: Findings) -> list[str]:
+    counts = found.copy_counts()
+    if not counts:
+        return ["Copies: none, neither equal nor near."]
+    told = ["Copies (near: the pixels correlate by more than 0.95 where they overlap):"]
+    for first, second, equal, near in counts:
+        where = "another patch of the same array" if first == second else f"a patch of {second}"
+        told.append(
+            f"  {first}: {equal:,} equal to {where}, {near:,} more a near copy "
+            f"({(equal + near) / len(found.sets[first]):.1%} of {first})"
+        )
+    if found.conflicts:
+        n = int(found.in_conflict.sum())
+        told.append(f"  {n} patches have a copy with the other label, for example:")
+        told += [
+            f"    {found.ids[a]} without crater, {found.ids[b]} with crater "
+            f"({'equal' if value == 1 else f'correlation {value:.3f}'})"
+            for a, b, value in found.conflicts[: SHOWN // 2]
+        ]
+    else:
+        told.append("  No copy has another label than its original.")
+    return told
+
+
+def _flaw_lines(found: Findings) -> list[str]:
+    told = []
+    for name in found.sets:
+        counts = {flaw: _count(found, name, flaw) for flaw in FLAWS if flaw}
+        parts = [f"{count:,} {flaw}" for flaw, count in counts.items() if count]
+        if parts:
+            told.append(f"  {name}: {', '.join(parts)}")
+    if not told:
+        return ["Flawed patches: none is constant, faint, saturated or has a gap."]
+    return ["Flawed patches:", *told]
+
+
+def _left_out_line(found: Findings, left_out: list[LeftOut]) -> str:
+    parts = []
+    for name, one in found.sets.items():
+        gone = sum(item.array == name for item in left_out)
+        parts.append(f"{name} {len(one) - gone:,} of {len(one):,}")
+    return f"Cleaned copies keep: {', '.join(parts)} patches."
+
+
+def write_all(found: Findings, folder: Path, left_out: list[LeftOut] | None) -> list[Path]:
+    """Write the tables and sheets of an audit.
+
+    Returns
+    -------
+    list of Path
+        audit.json, audit.md, labels.csv, copies.csv, flawed.csv and the sheets; what has nothing
+        to show is left out.
+    """
+    tables = {"labels": _label_rows, "copies": _copy_rows, "flawed": _flaw_rows}
+    sheets = {
+        "labels": _label_sheet, "copies": _copy_sheet, "conflicts": _conflict_sheet,
+        "flawed": _flaw_sheet, "shift": _shift_sheet,
+    }  # fmt: skip
+    written = []
+    for name, make_rows in tables.items():
+        header, *rows = make_rows(found)
+        if rows:
+            files.write_text(folder / f"{name}.csv", _csv([header, *rows]))
+            written.append(folder / f"{name}.csv")
+    pictures = []
+    for name, draw in sheets.items():
+        (folder / f"{name}.png").unlink(missing_ok=True)
+        figure = draw(found)
+        if figure is not None:
+            figures.save_figure(folder / f"{name}.png", figure)
+            pictures.append(folder / f"{name}.png")
+    text = "\n".join(lines(found, left_out))
+    shown = "".join(f"\n![{path.stem}]({path.name})\n" for path in pictures)
+    files.write_text(folder / "audit.md", f"# Audit\n\n```text\n{text}\n```\n{shown}")
+    files.write_json(folder / "audit.json", summary(found, left_out))
+    return [*written, *pictures, folder / "audit.md", folder / "audit.json"]
+
+
+def _csv(rows: list[list[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _label_rows(found: Findings) -> Iterator[list[Any]]:
+    yield ["rank", "id", "row", "label", "probability", "confidence", "suspected"]
+    audit, labeled = found.labels, found.sets["labeled"]
+    if audit is not None:
+        for rank, row in enumerate(audit.order, 1):
+            yield [rank, labeled.ids[row], int(row), int(labeled.labels[row]),
+                   f"{audit.probability[row]:.6f}", f"{audit.confidence[row]:.6f}",
+                   int(audit.suspected[row])]  # fmt: skip
+
+
+def _copy_rows(found: Findings) -> Iterator[list[Any]]:
+    yield ["kind", "first", "second", "first_label", "second_label", "correlation", "down", "right"]
+    copies = found.copies
+    repeated = np.flatnonzero(copies.rows[copies.content] != np.arange(len(copies.content)))
+    for row in repeated:
+        first = copies.rows[copies.content[row]]
+        yield ["equal", found.ids[first], found.ids[row], _label(found, first),
+               _label(found, row), 1, 0, 0]  # fmt: skip
+    for pair, value, shift in zip(copies.pairs, copies.correlation, copies.shift, strict=True):
+        first, second = copies.rows[pair]
+        yield ["near", found.ids[first], found.ids[second], _label(found, first),
+               _label(found, second), f"{value:.5f}", int(shift[0]), int(shift[1])]  # fmt: skip
+
+
+def _label(found: Findings, row: int | np.integer) -> str:
+    return "" if found.given[row] == UNLABELED else str(found.given[row])
+
+
+def _flaw_rows(found: Findings) -> Iterator[list[Any]]:
+    yield ["id", "flaw", "meaning"]
+    for row in np.flatnonzero(found.flaws != ""):
+        yield [found.ids[row], found.flaws[row], FLAWS[found.flaws[row]]]
+
+
+def stretch(image: np.ndarray) -> np.ndarray:
+    """Spread a patch's brightness over 0..255, its darkest and brightest hundredth cut off."""
+    low, high = np.percentile(image, (1, 99))
+    spread = (image.astype(np.float64) - low) * (255 / max(float(high - low), 1.0))
+    return np.clip(np.rint(spread), 0, 255).astype(np.uint8)
+
+
+def _sheet(images: list[np.ndarray], captions: list[str], title: str, columns: int = 6) -> Any:
+    figure = figures.contact_sheet(np.array(images), captions, columns)
+    width, height = figure.get_size_inches()
+    if images[0].shape[1] > images[0].shape[0]:  # pairs need less height
+        height *= 0.62
+    figure.set_size_inches(1.25 * width if columns < 6 else width, height + 0.3)
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def _label_sheet(found: Findings) -> Any:
+    audit, labeled = found.labels, found.sets["labeled"]
+    if audit is None:
+        return None
+    rows = audit.order[:_SHEET]
+    captions = [
+        f"{labeled.ids[row]}\nlabel {labeled.labels[row]}, p = {audit.probability[row]:.2f}"
+        for row in rows
+    ]
+    title = 'Labels that the networks support least (p: of "with crater"); contrast stretched'
+    return _sheet([stretch(np.asarray(labeled.images[row])) for row in rows], captions, title)
+
+
+def _copy_sheet(found: Findings) -> Any:
+    """Show near copies from the least to the most alike: the doubtful ones first."""
+    copies = found.copies
+    if not len(copies.pairs):
+        return None
+    order = np.argsort(copies.correlation, kind="stable")
+    chosen = order[np.unique(np.linspace(0, len(order) - 1, _PAIRS).astype(int))]
+    pairs = [
+        (int(copies.rows[a]), int(copies.rows[b]), float(copies.correlation[k]))
+        for k, (a, b) in zip(chosen, copies.pairs[chosen], strict=True)
+    ]
+    title = f"{len(pairs)} of {len(order):,} pairs of near copies, the least alike first"
+    return _pair_sheet(found, pairs, title)
+
+
+def _conflict_sheet(found: Findings) -> Any:
+    if not found.conflicts:
+        return None
+    shown = found.conflicts[:_PAIRS]
+    title = "Copies with different labels: left without crater, right with crater"
+    return _pair_sheet(found, shown, title)
+
+
+def _pair_sheet(found: Findings, pairs: list[tuple[int, int, float]], title: str) -> Any:
+    images, captions = [], []
+    for first, second, value in pairs:
+        left, right = found.image(first), found.image(second)
+        gap = np.full((len(left), _GAP), 255, np.uint8)
+        images.append(np.concatenate([stretch(left), gap, stretch(right)], axis=1))
+        captions.append(f"{found.ids[first]} | {found.ids[second]}\ncorrelation {value:.3f}")
+    return _sheet(images, captions, f"{title}; contrast stretched", columns=4)
+
+
+def _flaw_sheet(found: Findings) -> Any:
+    rows = np.flatnonzero(found.flaws != "")[:_SHEET]
+    if not len(rows):
+        return None
+    captions = [f"{found.ids[row]}\n{found.flaws[row]}" for row in rows]
+    return _sheet([found.image(row) for row in rows], captions, "Flawed patches, as they are")
+
+
+def _shift_sheet(found: Findings) -> Any:
+    shown = [one for one in found.shifts if one.is_shown]
+    if not shown:
+        return None
+    images, captions = [], []
+    for shift in shown:
+        for name, rows in zip((shift.first, shift.second), shift.typical, strict=True):
+            images += [np.asarray(found.sets[name].images[row]) for row in rows]
+            other = shift.second if name == shift.first else shift.first
+            captions += [f"{name},\nnot {other}" if k == 0 else "\n" for k in range(len(rows))]
+    title = "What a classifier takes for most typical of an array, beside another array"
+    return _sheet(images, captions, title, columns=12)

@@ -1,0 +1,177 @@
+"""Numbered honesty checks over a finished run: what makes its figures doubtful, in sentences."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from craters.core import page_templates
+from craters.data import JobData
+from craters.quality import check_rules as rules
+from craters.quality.check_evidence import Evidence, evidence_of_new_run, read_evidence
+from craters.quality.check_rules import Finding, State
+
+Severity = Literal["severe", "warning", "note"]
+
+NAME = "checks.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """A check before it is made; `docs/checks.md` has a section of the same number."""
+
+    id: str
+    title: str
+    severity: Severity
+    examine: Callable[[Evidence], Finding]
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """A check that was made.
+
+    Parameters
+    ----------
+    id : str
+        C01, C02, ...
+    title : str
+        What the check looks for.
+    severity : {"severe", "warning", "note"}
+        Severe: a figure of the run cannot be believed.
+    state : {"fired", "passed", "not checked"}
+    sentence : str
+        What was found, with the numbers; of one that could not be checked, why.
+    """
+
+    id: str
+    title: str
+    severity: Severity
+    state: State
+    sentence: str
+
+    @property
+    def is_severe(self) -> bool:
+        """Whether a severe check fired."""
+        return self.state == "fired" and self.severity == "severe"
+
+
+RULES = (
+    Rule("C01", "equal patches in training and evaluation", "severe", rules.equal_copies),
+    Rule("C02", "nearly equal patches in training and evaluation", "warning", rules.near_copies),
+    Rule("C03", "no better than the commoner class", "severe", rules.majority),
+    Rule("C04", "no better than human labels alone", "warning", rules.no_gain),
+    Rule("C05", "pseudo-labels in an evaluation set", "severe", rules.judged_by_itself),
+    Rule("C06", "pseudo-labels shift the share of craters", "warning", rules.prior_shift),
+    Rule("C07", "fitted and reported on the same patches", "note", rules.fitted_and_reported),
+    Rule("C08", "too few seeds for the difference told", "warning", rules.too_few_seeds),
+    Rule("C09", "source images on both sides of a split", "severe", rules.shared_groups),
+    Rule("C10", "nearly the same answer for every patch", "severe", rules.collapsed),
+    Rule("C11", "a test set evaluated more than once", "warning", rules.repeated_test),
+    Rule("C12", "intervals that hold chance", "warning", rules.chance_in_interval),
+    Rule("C13", "files changed since the run", "severe", rules.as_written),
+    Rule("C14", "arrays read as of different pixel ranges", "warning", rules.mixed_ranges),
+)
+
+
+def run_checks(folder: Path, *, data_folder: Path | None = None) -> list[Check]:
+    """Check a finished run by its files, and by its arrays where they still are.
+
+    Parameters
+    ----------
+    folder : Path
+        A run folder. It is only read.
+    data_folder : Path, optional
+        Where the arrays are now; by default where the run read them. They are used only where
+        their hashes are those of the manifest.
+
+    Returns
+    -------
+    list of Check
+        All of them, in the order of their numbers.
+
+    Raises
+    ------
+    DataError
+        When the folder is no finished run, or a file in it cannot be read.
+    """
+    return _examine(read_evidence(folder, data_folder))
+
+
+def check_new_run(folder: Path, data: JobData) -> list[Check]:
+    """Check a run whose figures and tables were just written, before its manifest is.
+
+    Parameters
+    ----------
+    folder : Path
+    data : JobData
+        The arrays that it was made from.
+    """
+    return _examine(evidence_of_new_run(folder, data))
+
+
+def _examine(evidence: Evidence) -> list[Check]:
+    made = []
+    for rule in RULES:
+        try:
+            found = rule.examine(evidence)
+        except KeyError as error:  # of another version
+            found = Finding("not checked", f"the run folder's files hold no {error}")
+        made.append(Check(rule.id, rule.title, rule.severity, found.state, found.sentence))
+    return made
+
+
+def any_severe(made: Sequence[Check]) -> bool:
+    """Tell whether a severe check fired."""
+    return any(check.is_severe for check in made)
+
+
+def as_json(made: Sequence[Check]) -> list[dict[str, Any]]:
+    """Return the checks as plain values."""
+    return [dataclasses.asdict(check) for check in made]
+
+
+def lines(made: Sequence[Check], *, everything: bool = False) -> list[str]:
+    r"""Say the checks for the terminal: those that fired or could not be made, or all.
+
+    Examples
+    --------
+    >>> made = [
+    ...     Check("C01", "equal patches", "severe", "fired", "3 of 30 test patches are."),
+    ...     Check("C02", "near copies", "warning", "passed", "None are."),
+    ... ]
+    >>> print("\n".join(lines(made)))
+    Checks: 1 of 2 fired (1 severe).
+      C01  severe       equal patches: 3 of 30 test patches are.
+    """
+    shown = [check for check in made if everything or check.state != "passed"]
+    return [headline(made), *map(_line, shown)]
+
+
+def _line(check: Check) -> str:
+    word = check.severity if check.state == "fired" else check.state
+    return f"  {check.id}  {word:<11}  {check.title}: {check.sentence}"
+
+
+def headline(made: Sequence[Check]) -> str:
+    """Count what fired and what could not be checked."""
+    counts = {
+        severity: sum(check.state == "fired" and check.severity == severity for check in made)
+        for severity in ("severe", "warning", "note")
+    }
+    words = [f"{count} {_plural(name, count)}" for name, count in counts.items() if count]
+    fired = f"{sum(counts.values())} of {len(made)} fired ({', '.join(words)})"
+    text = f"Checks: {fired if words else f'none of {len(made)} fired'}"
+    unknown = sum(check.state == "not checked" for check in made)
+    return f"{text}; {unknown} could not be checked." if unknown else f"{text}."
+
+
+def _plural(severity: str, count: int) -> str:
+    return severity if severity == "severe" or count == 1 else f"{severity}s"
+
+
+def to_html(made: Sequence[Check]) -> str:
+    """Render the checks as a section of the report."""
+    page = page_templates("craters.quality").get_template("checks.html")
+    return page.render(checks=made, headline=headline(made).removeprefix("Checks: ").capitalize())

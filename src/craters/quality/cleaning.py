@@ -1,0 +1,170 @@
+"""Cleaned copies of the arrays, and a list of what was left out of them and why."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from craters.core import files
+from craters.data import find_array, patches
+from craters.errors import DataError, ExistsError
+from craters.quality.findings import STEMS, Findings
+from craters.quality.flaws import FLAWS
+
+LEFT_OUT = "left_out.csv"
+
+
+@dataclasses.dataclass(frozen=True)
+class LeftOut:
+    """One patch that a cleaned array does without."""
+
+    array: str
+    row: int
+    id: str
+    why: str
+
+
+def choose(found: Findings, *, drop_labels: bool = False) -> list[LeftOut]:
+    """Choose what a cleaned copy of the arrays does without.
+
+    In this order: patches with a flaw; labeled patches with a copy of another label, since no one
+    knows which is right; where asked for, suspected labels; and of the patches that are copies of
+    each other all but one, one of the test set before a labeled one before an unlabeled one, and
+    the earlier before the later. The test set is left whole, as predictions are due for all of it.
+
+    Parameters
+    ----------
+    found : Findings
+    drop_labels : bool
+        Leave out labels that are suspected; none is ever changed.
+
+    Returns
+    -------
+    list of LeftOut
+        By array and row.
+    """
+    why = np.array([FLAWS[name] for name in found.flaws], dtype=object)
+    names = np.array(list(found.sets))[found.array]
+    is_labeled = names == "labeled"
+    why[(why == "") & is_labeled & found.in_conflict] = "conflict: a copy has the other label"
+    if drop_labels and found.labels is not None:
+        for row in np.flatnonzero(found.labels.suspected):
+            value = found.labels.confidence[row]
+            why[row] = why[row] or f"label: probability {value:.3f} of its label, out of fold"
+    why[names == "test"] = ""
+    _choose_copies(found, names, why)
+    return [
+        LeftOut(str(names[row]), int(found.place[row]), str(found.ids[row]), str(why[row]))
+        for row in np.flatnonzero(why != "")
+    ]
+
+
+def _choose_copies(found: Findings, names: np.ndarray, why: np.ndarray) -> None:
+    """Write into `why` which rows are copies of a row that is kept."""
+    copies, (starts, near) = found.copies, found.neighbours
+    keeper = np.full(len(copies.rows), -1)
+    family_keeper: dict[int, int] = {}
+    has_copy = copies.is_repeated | copies.is_near
+    rank = np.select([names == "test", names == "labeled"], [0, 1], 2)
+    candidates = np.flatnonzero(has_copy & (why == ""))
+    for row in candidates[np.argsort(rank[candidates], kind="stable")]:
+        content, family = copies.content[row], int(copies.families[row])
+        close = near[starts[content] : starts[content + 1]]
+        close = close[keeper[close] >= 0]
+        if names[row] != "test":
+            if keeper[content] >= 0:
+                why[row] = f"copy: equal to {found.ids[keeper[content]]}"
+                continue
+            if len(close):
+                why[row] = f"copy: nearly equal to {found.ids[keeper[close[0]]]}"
+                continue
+            if copies.crowded[content] and family in family_keeper:
+                why[row] = f"copy: one of many like {found.ids[family_keeper[family]]}"
+                continue
+        if keeper[content] < 0:
+            keeper[content] = row
+        family_keeper.setdefault(family, int(row))
+
+
+def check_target(folder: Path) -> None:
+    """Refuse a folder that exists, before anything is computed.
+
+    Raises
+    ------
+    ExistsError
+    """
+    if folder.exists() or folder.name in ("", ".", ".."):
+        raise ExistsError(
+            f"--fix {folder}: exists already, and nothing is ever overwritten", "Name a new folder."
+        )
+
+
+def write_cleaned(found: Findings, left_out: list[LeftOut], folder: Path) -> list[Path]:
+    """Write the arrays without some of their rows, whole or not at all.
+
+    Rows that stay keep their order, layout and type; packed files (.npz) become .npy.
+
+    Parameters
+    ----------
+    found : Findings
+    left_out : list of LeftOut
+    folder : Path
+        Must not exist.
+
+    Returns
+    -------
+    list of Path
+
+    Raises
+    ------
+    ExistsError
+        When the folder exists.
+    DataError
+        When nothing, or one class only, would be left.
+    """
+    check_target(folder)
+    keep = _kept_rows(found, left_out)
+    unfinished = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        for name, rows in keep.items():
+            for stem in filter(None, STEMS[name]):
+                path = find_array(found.folder, stem)
+                if path.is_file():
+                    files.write_array(unfinished / f"{stem}.npy", patches.read_array(path)[rows])
+        files.write_text(unfinished / LEFT_OUT, left_out_csv(left_out))
+        unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    files.sync_folder(folder.parent)
+    return sorted(folder.iterdir())
+
+
+def _kept_rows(found: Findings, left_out: list[LeftOut]) -> dict[str, np.ndarray]:
+    gone = {name: [one.row for one in left_out if one.array == name] for name in found.sets}
+    keep = {name: np.delete(np.arange(len(one)), gone[name]) for name, one in found.sets.items()}
+    labels = found.sets["labeled"].labels[keep["labeled"]]
+    if len(np.unique(labels)) < 2:
+        raise DataError(
+            f"{found.sets['labeled'].source}: without what would be left out, {len(labels)} "
+            "patches remain, not of both classes",
+            f"Look at the audit's tables; nothing was written to {LEFT_OUT}.",
+        )
+    for name, rows in keep.items():
+        if len(rows) == 0:
+            raise DataError(f"{found.sets[name].source}: every patch would be left out")
+    return keep
+
+
+def left_out_csv(left_out: list[LeftOut]) -> str:
+    """List what was left out, a row each."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["array", "row", "id", "why"])
+    writer.writerows([dataclasses.astuple(one) for one in left_out])
+    return text.getvalue()

@@ -1,0 +1,32 @@
+"""The review page: label patches in the browser, on this machine only.
+
+Interface: `serve`, `open_target`.
+It trains nothing itself: it starts `craters run` in a process of its own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import lazy_loader
+
+from craters.review.source import job_of, random_rows
+from craters.review.target import open_target
+
+if TYPE_CHECKING:
+    from craters.review.server import serve
+
+__all__ = [
+    "job_of",
+    "open_target",
+    "random_rows",
+    "serve",
+]
+
+# Imported when they are first used: they need torch.
+__getattr__, _, _ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "server": ["serve"],
+    },
+)

@@ -1,0 +1,385 @@
+"""The review page: one handler for HTML and JSON, over a `Desk`.
+
+Every page is also JSON: by the header `Accept: application/json`, or by `?format=json`.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import secrets
+from collections.abc import Callable
+from importlib import resources
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from PIL import Image
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from craters._version import __version__
+from craters.core import page_templates
+from craters.errors import ConfigError, CratersError, DataError, ExistsError
+from craters.labels import check_key, check_reviewer
+from craters.review.map import detections, view
+from craters.review.progress import predicting, progress
+from craters.review.session import AHEAD, Desk, read_given
+
+_FOREVER = {"cache-control": "private, max-age=31536000, immutable"}
+_NOT_KEPT = {"cache-control": "no-store"}
+_KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_STATUS = ((ConfigError, 400), (DataError, 404), (ExistsError, 409))
+_WIDTH, _HEIGHT = 640, 220  # of the learning curve, px
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 16, 12, 34  # its margins, px
+_SKIPS = 1000  # patches that a page may ask to leave out
+
+Answering = Callable[["Call"], dict[str, Any]]
+
+
+class Call:
+    """What a request asks for, read and checked.
+
+    Parameters
+    ----------
+    request : Request
+    body : bytes
+    """
+
+    def __init__(self, request: Request, body: bytes) -> None:
+        self.query = request.query_params
+        self.path = request.path_params
+        self.who = check_reviewer(self.path["who"]) if "who" in self.path else ""
+        self.body = body
+
+    def content(self) -> dict[str, Any]:
+        """Parse the body as a JSON object."""
+        try:
+            found = json.loads(self.body)
+        except (ValueError, RecursionError) as error:
+            raise ConfigError("the body is no JSON") from error
+        if not isinstance(found, dict):
+            raise ConfigError("the body is no JSON object")
+        return found
+
+    def number(self, name: str, default: int, least: int, most: int) -> int:
+        """Read a whole number from the address."""
+        text = self.query.get(name, "")
+        if not text:
+            return default
+        if not (text.isascii() and text.isdigit()) or len(text) > 12:
+            raise ConfigError(f"{name} is {text[:40]!r}, expected {least} to {most}")
+        return min(max(int(text), least), most)
+
+    def share(self, name: str, default: float) -> float:
+        """Read a number from 0 to 1 from the address."""
+        try:
+            value = float(self.query.get(name, default))
+        except ValueError as error:
+            raise ConfigError(f"{name}: expected 0 to 1") from error
+        if not 0 <= value <= 1:
+            raise ConfigError(f"{name}: expected 0 to 1")
+        return value
+
+
+class Pages:
+    """The handlers, each a method from `Call` to what its page shows.
+
+    Parameters
+    ----------
+    desk : Desk
+    reviewer : str
+        Offered as the first name.
+    """
+
+    def __init__(self, desk: Desk, reviewer: str) -> None:
+        self.desk, self.reviewer = desk, reviewer
+        self.mark = secrets.token_hex(4)  # of this start: pictures are kept by browsers under it
+
+    def common(self, call: Call) -> dict[str, Any]:
+        """Gather what every page shows."""
+        found = {
+            "who": call.who, "mark": self.mark, "target": self.desk.source.target.name,
+            "kind": self.desk.source.kind, "notes": self.desk.source.notes,
+        }  # fmt: skip
+        return found | ({"counts": self.desk.counts(call.who)} if call.who else {})
+
+    def welcome(self, call: Call) -> dict[str, Any]:
+        """Offer names to review under."""
+        self.desk.counts(call.who)
+        names = self.desk.tally.reviewers()
+        return {"names": names, "offered": self.reviewer, "patches": len(self.desk.source)}
+
+    def queue(self, call: Call) -> dict[str, Any]:
+        """Show the next patches of a reviewer; `patch` names one that comes first."""
+        show = call.query.get("show", "mix")
+        if show not in ("mix", "disputed"):
+            raise ConfigError(f"show is {show[:40]!r}, expected mix or disputed")
+        first, skip = [], []
+        if name := call.query.get("patch"):
+            first = [self.desk.card(self.desk.find(name), call.who)]
+            skip = [name]
+        ahead = self.desk.queue(call.who, count=4, skip=skip, show=show)
+        return {"show": show, "cards": [*first, *ahead], "predicting": predicting(self.desk),
+                "keys": key_lines(self.desk.source.kind)}  # fmt: skip
+
+    def more(self, call: Call) -> dict[str, Any]:
+        """Return further patches, without those that the page has."""
+        return {"next": self._more(call, call.content())}
+
+    def _more(self, call: Call, content: dict[str, Any]) -> list[dict[str, Any]]:
+        skip, want, show = content.get("skip", []), content.get("want", 0), content.get("show")
+        if not isinstance(want, int) or isinstance(want, bool) or not 0 <= want <= AHEAD:
+            raise ConfigError(f"want: expected 0 to {AHEAD}")
+        if not isinstance(skip, list) or not all(isinstance(one, str) for one in skip):
+            raise ConfigError("skip: expected a list of ids")
+        if len(skip) > _SKIPS:
+            raise ConfigError(f"skip: expected at most {_SKIPS} ids")
+        if not want:
+            return []
+        show = "disputed" if show == "disputed" else "mix"
+        return self.desk.queue(call.who, count=want, skip=skip, show=show)
+
+    def answers(self, call: Call) -> dict[str, Any]:
+        """Store answers; they are on disk when this is answered."""
+        content = call.content()
+        key = _key(content)
+        found = self.desk.add(call.who, read_given(content.get("answers")), key)
+        return found | {
+            "counts": self.desk.counts(call.who),
+            "next": self._more(call, content),
+        }
+
+    def undo(self, call: Call) -> dict[str, Any]:
+        """Take back the last answers of a reviewer."""
+        found = self.desk.undo(call.who, _key(call.content()))
+        return found | {"counts": self.desk.counts(call.who)}
+
+    def details(self, call: Call) -> dict[str, Any]:
+        """Tell what the model and others say of a patch."""
+        return self.desk.details(self.desk.find(call.query.get("patch", "")))
+
+    def grid(self, call: Call) -> dict[str, Any]:
+        """Show many patches in an order."""
+        sort, show = call.query.get("sort", "uncertainty"), call.query.get("show", "open")
+        self.desk.check_sort(sort, show)
+        found = self.desk.grid(
+            call.who, sort=sort, show=show, page=call.number("page", 1, 1, 10**9),
+            reverse=call.number("reverse", 0, 0, 1) == 1,
+        )  # fmt: skip
+        return found | {"predicting": predicting(self.desk)}
+
+    def map(self, call: Call) -> dict[str, Any]:
+        """Show the detections of one image of a scan."""
+        return detections(
+            self.desk, call.who, image=call.number("image", 0, 0, 10**6),
+            least=call.share("least", 0.0), most=call.share("most", 1.0),
+        )  # fmt: skip
+
+    def progress(self, call: Call) -> dict[str, Any]:
+        """Show how the review stands."""
+        found = progress(self.desk) | {"you": call.who}
+        return found | {"curve": curve(found["models"])}
+
+    def train(self, call: Call) -> dict[str, Any]:
+        """Begin a training with the labels so far."""
+        call.content()
+        return {"number": self.desk.loop.start()}
+
+    def stop(self, call: Call) -> dict[str, Any]:
+        """End the training that is going on."""
+        call.content()
+        self.desk.loop.stop()
+        return self.desk.loop.to_dict()
+
+    def picture(self, request: Request) -> Response:
+        """Return a patch as PNG, with what is around it where `around=1`."""
+        row = int(request.path_params["number"])
+        if row >= len(self.desk.source):
+            raise HTTPException(404)
+        pixels = None
+        if request.query_params.get("around") == "1":
+            pixels = self.desk.source.surroundings(row)
+        if pixels is None:
+            pixels = self.desk.source.patch(row).pixels
+        return Response(_png(pixels), media_type="image/png", headers=_FOREVER)
+
+    def window(self, request: Request) -> Response:
+        """Return a square of an image of a scan as PNG."""
+        names = ("image", "shrink", "top", "left")
+        pixels = view(self.desk, *(int(request.path_params[name]) for name in names))
+        return Response(_png(pixels), media_type="image/png", headers=_FOREVER)
+
+
+def _key(content: dict[str, Any]) -> str:
+    key = content.get("key")
+    if not isinstance(key, str) or not key:
+        raise ConfigError("key: expected a name for this request, so that it is done only once")
+    return check_key(key)
+
+
+def make_app(desk: Desk, *, reviewer: str = "me") -> Starlette:
+    """Make the application; `Guard` must stand before it.
+
+    Parameters
+    ----------
+    desk : Desk
+    reviewer : str
+        Offered as the first name.
+    """
+    pages = Pages(desk, reviewer)
+    templates = page_templates("craters.review")
+    templates.filters["quoted"] = lambda text: quote(str(text), safe="")
+    templates.globals["version"] = __version__
+
+    def render(call: Call, template: str, found: dict[str, Any]) -> Response:
+        page = templates.get_template(template).render(pages.common(call) | found)
+        return Response(page, media_type="text/html; charset=utf-8", headers=_NOT_KEPT)
+
+    def page(answering: Answering, template: str) -> Any:
+        """Make one handler for HTML and JSON."""
+
+        async def handle(request: Request) -> Response:
+            body = await request.body()
+
+            def work() -> Response:
+                call = Call(request, body)
+                found = answering(call)
+                if not template or _wants_json(request):
+                    return JSONResponse(found, headers=_NOT_KEPT)
+                return render(call, template, found)
+
+            return await run_in_threadpool(work)
+
+        return handle
+
+    def fail(request: Request, error: Exception) -> Response:
+        status = next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
+        if isinstance(error, HTTPException):
+            status, text = error.status_code, error.detail
+        else:
+            text = str(error)
+        if request.method == "POST" or _wants_json(request):
+            return JSONResponse({"error": text}, status, headers=_NOT_KEPT)
+        page = templates.get_template("error.html").render(
+            text=text, status=status, mark=pages.mark, who=""
+        )
+        return Response(page, status, media_type="text/html; charset=utf-8", headers=_NOT_KEPT)
+
+    async def home(request: Request) -> Response:
+        name = check_reviewer(request.query_params.get("name", ""))
+        return RedirectResponse(f"/as/{quote(name, safe='')}/queue", 303)
+
+    files = _static_files()
+
+    async def static(request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in files:
+            raise HTTPException(404)
+        content, kind = files[name]
+        return Response(content, media_type=kind, headers=_FOREVER)
+
+    routes = [
+        Route("/", page(pages.welcome, "welcome.html")),
+        Route("/enter", home),
+        Route("/as/{who}/queue", page(pages.queue, "queue.html")),
+        Route("/as/{who}/next", page(pages.more, ""), methods=["POST"]),
+        Route("/as/{who}/answers", page(pages.answers, ""), methods=["POST"]),
+        Route("/as/{who}/undo", page(pages.undo, ""), methods=["POST"]),
+        Route("/as/{who}/details", page(pages.details, "")),
+        Route("/as/{who}/grid", page(pages.grid, "grid.html")),
+        Route("/as/{who}/map", page(pages.map, "map.html")),
+        Route("/as/{who}/progress", page(pages.progress, "progress.html")),
+        Route("/as/{who}/train", page(pages.train, ""), methods=["POST"]),
+        Route("/as/{who}/stop", page(pages.stop, ""), methods=["POST"]),
+        Route("/patches/{mark}/{number:int}.png", pages.picture),
+        Route("/windows/{mark}/{image:int}/{shrink:int}/{top:int}/{left:int}.png", pages.window),
+        Route("/static/{mark}/{name}", static),
+    ]
+    handlers: dict[Any, Any] = {CratersError: fail, HTTPException: fail}
+    return Starlette(routes=routes, exception_handlers=handlers)
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    """Encode 8-bit gray pixels as PNG, quickly rather than small."""
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG", compress_level=1)
+    return stream.getvalue()
+
+
+def _wants_json(request: Request) -> bool:
+    if request.query_params.get("format") == "json":
+        return True
+    return "application/json" in request.headers.get("accept", "")
+
+
+def _static_files() -> dict[str, tuple[bytes, str]]:
+    """Read all static files once: only these names are ever served."""
+    folder = resources.files("craters.review") / "static"
+    return {
+        item.name: (item.read_bytes(), _KINDS[item.name[item.name.rfind(".") :]])
+        for item in folder.iterdir()
+        if item.name[item.name.rfind(".") :] in _KINDS
+    }
+
+
+def key_lines(kind: str) -> list[tuple[str, str]]:
+    """List the keys of the queue: what is pressed, and what it does."""
+    around = [("S", "Show what is around the patch")] if kind == "scan" else []
+    return [
+        ("C", "Crater"), ("N", "Not a crater"), ("U", "Unsure"),
+        ("Backspace", "Undo your last answer"), ("→", "Next, without an answer"),
+        ("Z", "Larger, and back"), ("K", "More contrast, and back"), *around,
+        ("P", "Show the model's probability and what is known"), ("?", "This help"),
+    ]  # fmt: skip
+
+
+def curve(models: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Place the models of a review: labels across, macro F1 with its interval upwards.
+
+    Returns
+    -------
+    dict or None
+        Points, ticks and sizes in the drawing; None where no model is measured yet.
+    """
+    rows = [row for row in models if row["estimate"] and row["estimate"]["macro_f1"] is not None]
+    if not rows:
+        return None
+    labels = [row["labels"] for row in rows]
+    low = min(0.5, *(row["estimate"]["macro_f1_interval"][0] for row in rows), 0.5)
+    low = max(0.0, int(low * 10) / 10)
+    first, last = min(labels), max(labels)
+    margin = max(1, round((last - first) * 0.08)) if last > first else max(1, round(last * 0.1))
+    first, last = max(0, first - margin), last + margin
+
+    def across(value: float) -> float:
+        return round(_LEFT + (value - first) / (last - first) * (_WIDTH - _LEFT - _RIGHT), 1)
+
+    def up(value: float) -> float:
+        return round(_TOP + (1 - value) / (1 - low) * (_HEIGHT - _TOP - _BOTTOM), 1)
+
+    points = [
+        {
+            "x": across(row["labels"]),
+            "y": up(row["estimate"]["macro_f1"]),
+            "top": up(row["estimate"]["macro_f1_interval"][1]),
+            "bottom": up(row["estimate"]["macro_f1_interval"][0]),
+            "labels": row["labels"],
+            "value": row["estimate"]["macro_f1"],
+        }
+        for row in rows
+    ]
+    steps = [round(0.1 * step, 1) for step in range(round(low * 10), 11)]
+    return {
+        "width": _WIDTH, "height": _HEIGHT, "points": points,
+        "path": " ".join(f"{one['x']},{one['y']}" for one in points),
+        "rows": [{"y": up(value), "text": f"{value:.1f}"} for value in steps],
+        "columns": [
+            {"x": across(value), "text": f"{value:,}"} for value in sorted(set(labels))
+        ],
+        "left": _LEFT, "right": _WIDTH - _RIGHT, "bottom": _HEIGHT - _BOTTOM,
+    }  # fmt: skip

@@ -1,0 +1,323 @@
+"""What a model says of every patch, and the network's own features of it. Needs no torch.
+
+The features are what goes into the last layer with weights: the graph's last Gemm, MatMul or Conv.
+That value is made an output of a copy of the graph. Without a model, or for a graph without such
+a layer, the features are the pixels, averaged over squares to 12 x 12 and standardised by patch.
+Either way they are brought to at most 32 numbers by the principal components of a sample.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import threading
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from craters.core import files
+from craters.data import normalize
+from craters.errors import CratersError
+from craters.models import (
+    GRAPH,
+    INPUT,
+    OUTPUT,
+    Classifier,
+    find_model,
+    message_fields,
+    open_graph,
+    read_parts,
+)
+from craters.review.source import Source
+
+COMPONENTS = 32
+NETWORK, PIXELS = "network", "pixels"  # where features come from
+
+_SAMPLE = 2048  # patches that the components are found on
+_BATCH = 32
+_GRID = 12
+_WEIGHTED = (b"Gemm", b"MatMul", b"Conv")
+_SEED = 0
+
+
+def find_feature_name(graph: bytes) -> str | None:
+    """Name the value that goes into the last layer with weights of an ONNX file; None: no such."""
+    found = None
+    for number, value in message_fields(memoryview(graph)):
+        if number != 7 or not isinstance(value, memoryview):  # ModelProto.graph
+            continue
+        for inner, node in message_fields(value):
+            if inner == 1 and isinstance(node, memoryview):  # GraphProto.node, in order of use
+                parts = list(message_fields(node))
+                kind = [bytes(text) for tag, text in parts if tag == 4]
+                inputs = [bytes(text) for tag, text in parts if tag == 1]
+                if kind and kind[0] in _WEIGHTED and inputs:
+                    found = inputs[0].decode("utf-8", "replace")
+    return None if found == INPUT else found
+
+
+def with_output(graph: bytes, name: str) -> bytes:
+    """Return an ONNX file that gives one more of its values."""
+    value = _message(1, name.encode())  # ValueInfoProto.name; its type is inferred
+    parts = []
+    for number, content in message_fields(
+        memoryview(graph)
+    ):  # a model holds whole numbers and messages
+        if isinstance(content, int):
+            parts.append(_varint(number << 3) + _varint(content))
+        else:
+            more = _message(12, value) if number == 7 else b""
+            parts.append(_message(number, bytes(content) + more))
+    return b"".join(parts)
+
+
+def _message(number: int, content: bytes) -> bytes:
+    return _varint(number << 3 | 2) + _varint(len(content)) + content
+
+
+def _varint(value: int) -> bytes:
+    found = bytearray()
+    while value > 127:
+        found.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*found, value])
+
+
+class Judge:
+    """A model that gives probabilities and features of patches.
+
+    Parameters
+    ----------
+    folder : Path
+        A model folder, or a run folder.
+    threads : int
+    """
+
+    def __init__(self, folder: Path, threads: int = 0) -> None:
+        self.folder = Path(folder)
+        self.classifier = Classifier.load(self.folder, threads=threads)
+        self.sha256 = self.classifier.sha256
+        graph = read_parts(find_model(self.folder))[0][GRAPH]
+        self.feature_name = find_feature_name(graph)
+        self._session: Any = None
+        if self.feature_name is not None and self.feature_name != OUTPUT:
+            wide = with_output(graph, self.feature_name)
+            self._session = open_graph(wide, threads=threads, source=str(self.folder))
+
+    @property
+    def threshold(self) -> float:
+        """The decision threshold."""
+        return float(self.classifier.description.decision_threshold)
+
+    def judge(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Give probabilities (N,) and features (N, K), or None where the graph has none."""
+        logits, features = [], []
+        for first in range(0, len(images), _BATCH):
+            batch = images[first : first + _BATCH]
+            if self._session is None:
+                logits.append(self.classifier.logits(batch))
+                continue
+            many = np.repeat(batch, 2, axis=0) if len(batch) == 1 else batch
+            out, inner = self._session.run([OUTPUT, self.feature_name], {INPUT: normalize(many)})
+            logits.append(out.reshape(len(many), -1)[: len(batch), 0])
+            features.append(_flat(inner)[: len(batch)])
+        probability = self.classifier.probability(np.concatenate(logits))
+        return probability, np.concatenate(features) if features else None
+
+
+def _flat(inner: np.ndarray) -> np.ndarray:
+    """Average a map of features over its places; leave a row of features as it is."""
+    found = inner if inner.ndim == 2 else inner.mean(axis=tuple(range(2, inner.ndim)))
+    return np.asarray(found, np.float32)
+
+
+def pixel_features(images: np.ndarray) -> np.ndarray:
+    """Describe patches by 12 x 12 standardised brightnesses.
+
+    Examples
+    --------
+    >>> pixel_features(np.zeros((2, 48, 48), np.uint8)).shape
+    (2, 144)
+    """
+    side = images.shape[1]
+    edges = np.linspace(0, side, min(_GRID, side) + 1).astype(int)
+    sums = np.add.reduceat(images.astype(np.float32), edges[:-1], axis=1)
+    sums = np.add.reduceat(sums, edges[:-1], axis=2)
+    sizes = np.diff(edges)
+    means = (sums / np.outer(sizes, sizes)).reshape(len(images), -1)
+    means -= means.mean(axis=1, keepdims=True)
+    return means / np.maximum(means.std(axis=1, keepdims=True), 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Components:
+    """The principal components of a sample of features."""
+
+    mean: np.ndarray
+    axes: np.ndarray
+
+    @classmethod
+    def of(cls, features: np.ndarray) -> Components:
+        """Find them, each feature scaled to unit deviation first."""
+        mean, spread = features.mean(axis=0), features.std(axis=0)
+        scaled = (features - mean) / np.maximum(spread, 1e-6)
+        _, _, axes = np.linalg.svd(scaled, full_matrices=False)
+        return cls(mean, (axes[:COMPONENTS] / np.maximum(spread, 1e-6)).T.astype(np.float32))
+
+    def project(self, features: np.ndarray) -> np.ndarray:
+        """Bring features to `COMPONENTS` numbers or fewer."""
+        return ((features - self.mean) @ self.axes).astype(np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """What is known of all patches.
+
+    Parameters
+    ----------
+    sha256 : str
+        Of the model; "" without one.
+    probability : ndarray of float32, shape (N,)
+        NaN without a model.
+    features : ndarray of float32, shape (N, K)
+    origin : str
+        `NETWORK` or `PIXELS`: where the features come from.
+    threshold : float
+    """
+
+    sha256: str
+    probability: np.ndarray
+    features: np.ndarray
+    origin: str
+    threshold: float
+
+
+Tell = Callable[[int, int], bool]  # patches done, of all; False: stop
+
+
+def judge_all(
+    source: Source, judge: Judge | None, *, cache: Path | None = None, tell: Tell | None = None
+) -> Judged | None:
+    """Judge every patch, a piece at a time; what was computed before is taken from `cache`.
+
+    Parameters
+    ----------
+    source : Source
+    judge : Judge or None
+    cache : Path, optional
+        Folder of results by model and patches.
+    tell : callable, optional
+        Told of the progress; where it returns False, this ends and returns None.
+    """
+    tell = tell or (lambda _done, _total: True)
+    sha256 = judge.sha256 if judge else ""
+    threshold = judge.threshold if judge else 0.5
+    path = None if cache is None else cache / f"{_mark(source)[:16]}-{sha256[:16] or 'none'}.npz"
+    if path is not None and path.is_file() and (found := _read_cache(path, len(source))):
+        return Judged(sha256, found[0], found[1], found[2], threshold)
+    random = np.random.default_rng(_SEED)
+    rows = np.sort(random.permutation(len(source))[:_SAMPLE])
+    probability, sample, origin = _judge(judge, source.read(rows))
+    components = Components.of(sample)
+    features = np.empty((len(source), components.axes.shape[1]), np.float32)
+    known = np.full(len(source), np.nan, np.float32)
+    for first, images in source.pieces():
+        if not tell(first, len(source)):
+            return None
+        probability, inner, _ = _judge(judge, images)
+        known[first : first + len(images)] = probability
+        features[first : first + len(images)] = components.project(inner)
+    if path is not None:
+        with files.atomic_path(path) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, probability=known, features=features, origin=np.array(origin))
+    tell(len(source), len(source))
+    return Judged(sha256, known, features, origin, threshold)
+
+
+def _judge(judge: Judge | None, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
+    if judge is None:
+        return np.full(len(images), np.nan, np.float32), pixel_features(images), PIXELS
+    probability, features = judge.judge(images)
+    if features is None:
+        return probability, pixel_features(images), PIXELS
+    return probability, features, NETWORK
+
+
+def _mark(source: Source) -> str:
+    """Recognise the patches: their files' names, sizes and times."""
+    digest = hashlib.sha256()
+    for part in source.parts:
+        digest.update(f"{part.name} {part.source} {len(part.pixels)} {source.side}\n".encode())
+        if (file := Path(part.source)).is_file():
+            facts = file.stat()
+            digest.update(f"{facts.st_size} {facts.st_mtime_ns}\n".encode())
+        elif (summary := file / "summary.json").is_file():
+            digest.update(summary.read_bytes())
+    return digest.hexdigest()
+
+
+def _read_cache(path: Path, count: int) -> tuple[np.ndarray, np.ndarray, str] | None:
+    """Read what was computed before; None where the file is not whole: it is made again."""
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as found:
+            probability, features = found["probability"], found["features"]
+            origin = str(found["origin"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    if probability.shape != (count,) or features.shape[:1] != (count,):
+        return None
+    return probability, features, origin
+
+
+class Background:
+    """Judges all patches in a thread, so that the page can be used at once.
+
+    Parameters
+    ----------
+    source : Source
+    cache : Path
+    on_done : callable
+        Given the result.
+    """
+
+    def __init__(self, source: Source, cache: Path, on_done: Callable[[Judged], None]) -> None:
+        self.source, self.cache, self.on_done = source, cache, on_done
+        self.progress, self.failure = (0, 0), ""
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
+
+    def start(self, judge: Judge | None) -> None:
+        """Begin; what was running is stopped first."""
+        self.stop()
+        self._stop, self.failure = threading.Event(), ""
+        self.progress = (0, len(self.source))
+        self._thread = threading.Thread(target=self._run, args=(judge,), daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End it, and wait until it has ended."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def wait(self) -> None:
+        """Wait until all is judged."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def _tell(self, done: int, total: int) -> bool:
+        self.progress = (done, total)
+        return not self._stop.is_set()
+
+    def _run(self, judge: Judge | None) -> None:
+        try:
+            found = judge_all(self.source, judge, cache=self.cache, tell=self._tell)
+        except (CratersError, OSError) as error:
+            self.failure = str(error)
+            return
+        if found is not None:
+            self.on_done(found)
+            self.progress = (len(self.source), len(self.source))

@@ -1,0 +1,86 @@
+"""The map of a scan: its detections by probability, and its image in squares."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+
+from craters.errors import DataError
+from craters.review.session import Desk
+
+SQUARE = 256  # pixels of a picture
+SHRINKS = tuple(2**power for power in range(15))
+MOST = 5000  # detections in one reply, the likeliest first
+_TABLE = 100  # rows of the table beside
+
+
+def detections(
+    desk: Desk, reviewer: str, *, image: int, least: float, most: float
+) -> dict[str, Any]:
+    """Return the detections of an image within probabilities, the likeliest first.
+
+    Raises
+    ------
+    DataError
+        When it is no scan that is reviewed, or has no such image.
+    """
+    from craters.review.scan_source import ScanSource
+
+    if desk.source.kind != "scan":
+        raise DataError(f"{desk.source.target}: is no scan, and has no map")
+    source = cast("ScanSource", desk.source)
+    images = source.scan.images
+    if image >= len(images):
+        raise DataError(f"there is no image {image}, expected 0 to {len(images) - 1}")
+    one = source.windows
+    inside = one.detected & (one.image == image)
+    total = int(inside.sum())
+    inside &= (one.probability >= np.float32(least)) & (one.probability <= np.float32(most))
+    rows = np.flatnonzero(inside)
+    rows = rows[np.argsort(-one.probability[rows], kind="stable")][:MOST]
+    with desk.lock:
+        desk.tally.catch_up(desk.store)
+        found = [_detection(desk, reviewer, int(row), source) for row in rows]
+    return {
+        "images": [{"number": number, "name": item.name} for number, item in enumerate(images)],
+        "image": image, "name": images[image].name, "height": images[image].height,
+        "width": images[image].width, "side": source.side, "square": SQUARE,
+        "deepest": _deepest(images[image].height, images[image].width),
+        "least": least, "most": most, "total": total, "inside": int(inside.sum()),
+        "detections": found, "table": _TABLE,
+    }  # fmt: skip
+
+
+def _detection(desk: Desk, reviewer: str, row: int, source: Any) -> dict[str, Any]:
+    one = source.windows
+    probability = round(float(one.probability[row]), 4)
+    return desk.card(row, reviewer, "map") | {"probability": probability}
+
+
+def _deepest(height: int, width: int) -> int:
+    """Return the shrinking at which an image fits into a square."""
+    return next(
+        (shrink for shrink in SHRINKS if shrink * SQUARE >= max(height, width)), SHRINKS[-1]
+    )
+
+
+def view(desk: Desk, image: int, shrink: int, top: int, left: int) -> np.ndarray:
+    """Return a square of an image, `shrink` x `shrink` of its pixels each.
+
+    Raises
+    ------
+    DataError
+        When there is no such square.
+    """
+    from craters.review.scan_source import ScanSource
+
+    if desk.source.kind != "scan":
+        raise DataError(f"{desk.source.target}: is no scan, and has no map")
+    scan = cast("ScanSource", desk.source).scan
+    if image >= len(scan.images) or shrink not in SHRINKS:
+        raise DataError("there is no such image, or no such shrinking")
+    size = scan.images[image]
+    if top * SQUARE * shrink >= size.height or left * SQUARE * shrink >= size.width:
+        raise DataError("there is no such square of the image")
+    return scan.view(image, top * SQUARE * shrink, left * SQUARE * shrink, SQUARE, shrink)

@@ -1,0 +1,213 @@
+"""Training anew with the labels so far: two commands in a process of their own, and what they say.
+
+`craters labels merge` freezes the arrays with the answers of the moment, `craters run` trains on
+them with the settings of the run that made the model before. Where these leave the method to
+`auto`, it is `pseudo-label`, as in cost-effective active learning (Wang et al. 2017, arXiv
+1701.03551): people label what the model doubts, and the model labels what it is sure of. What
+`auto` would do takes several times as long, and reads the pool's class share from the labels as
+from a fair sample, which those that a queue has asked for are not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from craters.core import files
+from craters.errors import CratersError, ExistsError
+
+_NICE = 5  # so that the page stays quick
+_LINES = 40  # of what a training says, kept
+_NOT_OF_A_RUN = ("data", "out", "threads", "labels")
+_EPOCH = re.compile(r"phase (\S+): epoch (\d+)")
+
+
+@dataclasses.dataclass
+class Status:
+    """Where a training stands: idle, merging, training, judging, done, failed or stopped."""
+
+    state: str = "idle"
+    number: int = 0
+    line: str = ""
+    started: float = 0.0
+    seconds: float = 0.0
+    error: str = ""
+    merged: dict[str, Any] | None = None
+    epoch: str = ""
+
+
+class Loop:
+    """Trains anew, one training at a time.
+
+    Parameters
+    ----------
+    store : Path
+        The label store.
+    target : Path
+        What is reviewed.
+    data : Path or None
+        The job's arrays; without them, the labels alone are trained on.
+    settings : dict
+        Of the run before, as in its config.json.
+    on_done : callable
+        Given the new run's folder and what was merged.
+    """
+
+    def __init__(
+        self,
+        store: Path,
+        target: Path,
+        data: Path | None,
+        settings: dict[str, Any],
+        on_done: Callable[[Path, dict[str, Any]], None],
+    ) -> None:
+        self.store, self.target, self.data = store, target, data
+        self.settings, self.on_done = settings, on_done
+        self.folder = store.with_name(f"{store.stem}.models")
+        self.status = Status()
+        self.lines: deque[str] = deque(maxlen=_LINES)
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a training is going on."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self) -> int:
+        """Begin a training and return its number.
+
+        Raises
+        ------
+        ExistsError
+            When one is going on.
+        """
+        with self._lock:
+            if self.is_running:
+                raise ExistsError("a training is going on", "Wait for it, or stop it.")
+            number = self._next_number()
+            self.status = Status("merging", number, "Merging the labels.", time.monotonic())
+            self.lines.clear()
+            self._thread = threading.Thread(target=self._run, args=(number,), daemon=True)
+            self._thread.start()
+        return number
+
+    def _next_number(self) -> int:
+        number = 1
+        while (self.folder / str(number)).exists() or (self.folder / f"{number}.data").exists():
+            number += 1
+        return number
+
+    def stop(self) -> None:
+        """End the training, if one is going on."""
+        with self._lock:
+            process = self._process
+            if self.is_running:
+                self.status.state = "stopped"
+        if process is not None and process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+        self.wait()
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until the training has ended."""
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the status as JSON takes it."""
+        status = dataclasses.asdict(self.status)
+        if self.is_running:
+            status["seconds"] = time.monotonic() - self.status.started
+        del status["started"]
+        return status | {"running": self.is_running, "lines": list(self.lines)}
+
+    def commands(self, number: int) -> list[list[str]]:
+        """Return the two commands of a training."""
+        data, out = self.folder / f"{number}.data", self.folder / str(number)
+        python = [sys.executable, "-m", "craters"]
+        arrays = ["--data", str(self.data)] if self.data else []
+        return [
+            [*python, "labels", "merge", str(self.store), str(self.target), *arrays,
+             "--out", str(data)],
+            [*python, "run", "--data", str(data), "--out", str(out),
+             "--config", str(self.folder / f"{number}.toml")],
+        ]  # fmt: skip
+
+    def _run(self, number: int) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            files.write_text(self.folder / f"{number}.toml", to_toml(self.settings))
+            for state, command in zip(("merging", "training"), self.commands(number), strict=True):
+                if self.status.state == "stopped":
+                    return
+                self.status.state = state
+                self._do(command)
+                if state == "merging":
+                    merged = self.folder / f"{number}.data" / "labels.json"
+                    self.status.merged = json.loads(merged.read_text(encoding="utf-8"))
+            self.status.state, self.status.line = "judging", "The new model looks at all patches."
+            self.on_done(self.folder / str(number), self.status.merged or {})
+            self.status.state = "done"
+        except (CratersError, OSError) as error:
+            if self.status.state != "stopped":
+                self.status.state, self.status.error = "failed", str(error)
+        finally:
+            self.status.seconds = time.monotonic() - self.status.started
+            self._process = None
+
+    def _do(self, command: list[str]) -> None:
+        """Run a command, and listen to what it says."""
+        clean = {name: text for name, text in os.environ.items() if not name.startswith("CRATERS_")}
+        with subprocess.Popen(
+            command, env=clean, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, start_new_session=True, errors="replace",
+        ) as process:  # fmt: skip
+            self._process = process
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, process.pid, _NICE)
+            for line in process.stdout or ():
+                self._hear(line.rstrip())
+        if process.returncode:
+            said = next((line for line in reversed(self.lines) if line), "")
+            raise CratersError(said.removeprefix("craters: error: ") or "the training ended early")
+
+    def _hear(self, line: str) -> None:
+        self.lines.append(line)
+        self.status.line = line
+        if found := _EPOCH.match(line):
+            self.status.epoch = f"phase {found[1]}, epoch {found[2]}"
+
+
+def to_toml(settings: dict[str, Any]) -> str:
+    r"""Write the settings of a run that a training anew repeats, with a method named.
+
+    Examples
+    --------
+    >>> to_toml({"method": "supervised", "seed": 3, "out": "RUN", "aim": None})
+    'method = "supervised"\nseed = 3\n'
+    >>> to_toml({"seed": 3})
+    'seed = 3\nmethod = "pseudo-label"\n'
+    """
+    kept = {
+        name: value
+        for name, value in settings.items()
+        if value is not None and name not in _NOT_OF_A_RUN
+    }
+    if kept.get("method", "auto") == "auto":
+        kept["method"] = "pseudo-label"
+    return "".join(f"{name} = {json.dumps(value)}\n" for name, value in kept.items())

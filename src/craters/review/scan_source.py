@@ -1,0 +1,347 @@
+"""A scan as something to review: its detections, windows near the threshold, and random ones.
+
+The random windows are drawn from all that have a value, so that they measure without bias; the
+others are where a model gains most.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import json
+import threading
+import warnings
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from craters.data import UNLABELED
+from craters.errors import DataError
+from craters.labels import DRAWN, SCAN
+from craters.maps.geo import (
+    BODIES,
+    FILL,
+    Image,
+    Reader,
+    ReadOptions,
+    bounded_gdal,
+    describe_image,
+    gdal_errors,
+    no_values,
+    read_missing,
+    to_bytes,
+)
+from craters.review.source import Part, Source
+
+MOST = 2000  # windows near the threshold, and random ones, at most
+AROUND = 3  # windows a side that are shown around one
+
+_TABLE = (
+    "detection_id", "lon", "lat", "row", "col", "p_crater", "source",
+)  # fmt: skip
+_OPEN = 4  # images whose files are open at once
+
+
+@dataclasses.dataclass(frozen=True)
+class Windows:
+    """Windows of a scan as columns.
+
+    Parameters
+    ----------
+    image, row, col : ndarray of int
+        Number of the image, and first pixel.
+    probability : ndarray of float32
+        As the scan found it.
+    drawn, detected : ndarray of bool
+        Whether a window is one of those drawn from all, and whether the scan called it a crater.
+    lon, lat : ndarray of float
+        NaN where unknown.
+    """
+
+    image: np.ndarray
+    row: np.ndarray
+    col: np.ndarray
+    probability: np.ndarray
+    drawn: np.ndarray
+    detected: np.ndarray
+    lon: np.ndarray
+    lat: np.ndarray
+
+
+class ScanPixels:
+    """Windows of images, read when they are needed.
+
+    Parameters
+    ----------
+    images : list of Image
+    windows : Windows
+    side : int
+    """
+
+    def __init__(self, images: list[Image], windows: Windows, side: int) -> None:
+        self.images, self.windows, self.side = images, windows, side
+        self._readers: OrderedDict[int, Reader] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self.windows.row)
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """Return windows (n, side, side), uint8; gaps are filled as in the scan."""
+        found = np.empty((len(rows), self.side, self.side), np.uint8)
+        for place, row in enumerate(rows):
+            found[place] = self.rectangle(int(row), 0)
+        return found
+
+    def rectangle(self, row: int, margin: int) -> np.ndarray:
+        """Return a window with `margin` pixels around it."""
+        one, size = self.windows, self.side + 2 * margin
+        top, left = int(one.row[row]) - margin, int(one.col[row]) - margin
+        with self._lock, bounded_gdal():
+            return self._reader(int(one.image[row])).read(top, left, size, size)[0]
+
+    def _reader(self, number: int) -> Reader:
+        if number in self._readers:
+            self._readers.move_to_end(number)
+        else:
+            self._readers[number] = Reader(self.images[number])
+            if len(self._readers) > _OPEN:
+                self._readers.popitem(last=False)[1].close()
+        return self._readers[number]
+
+    def view(self, number: int, top: int, left: int, size: int, shrink: int) -> np.ndarray:
+        """Return a square of `size` pixels of an image, each of `shrink` x `shrink` of its own."""
+        from rasterio.enums import Resampling
+        from rasterio.windows import Window
+
+        image = self.images[number]
+        height = min(size, -(-(image.height - top) // shrink))
+        width = min(size, -(-(image.width - left) // shrink))
+        if top < 0 or left < 0 or height <= 0 or width <= 0:
+            return np.full((1, 1), FILL, np.uint8)
+        down, across = image.native[0] / image.height, image.native[1] / image.width
+        rows = min(height * shrink, image.height - top)
+        columns = min(width * shrink, image.width - left)
+        window = Window(left * across, top * down, columns * across, rows * down)
+        with self._lock, _opened(image.path) as dataset:
+            stored = dataset.read(
+                image.band,
+                window=window,
+                out_shape=(height, width),
+                resampling=Resampling.average,
+            )
+            missing = read_missing(dataset, image.band, window, (height, width))
+        missing |= no_values(stored)
+        pixels = to_bytes(stored, image.scale)
+        return np.where(missing & (stored > image.scale[0]), np.uint8(FILL), pixels)
+
+
+class ScanSource(Source):
+    """A scan folder; see `Source`."""
+
+    kind = "scan"
+
+    def __init__(self, target: Path, pixels: ScanPixels, **facts: Any) -> None:
+        names = np.array([image.name for image in pixels.images])
+        given = np.full(len(pixels), UNLABELED, np.int8)
+        images = names[pixels.windows.image]
+        super().__init__(target, [Part(SCAN, str(target), pixels, given, images, "")], **facts)
+        self.windows, self.scan = pixels.windows, pixels
+        self._rows = {self.id_of(row): row for row in range(len(self))}
+
+    def id_of(self, row: int) -> str:
+        """Return image/row/col, as the scan's own tables call windows."""
+        one = self.windows
+        return f"{self.scan.images[one.image[row]].name}/{one.row[row]}/{one.col[row]}"
+
+    def row_of(self, name: str) -> int | None:
+        """Return the row of a window by its name."""
+        return self._rows.get(name)
+
+    def facts(self, row: int) -> dict[str, Any]:
+        """Return where a window is; how it was found is told only when asked."""
+        one = self.windows
+        lon, lat = float(one.lon[row]), float(one.lat[row])
+        known = bool(np.isfinite(lon) and np.isfinite(lat))
+        return super().facts(row) | {
+            "row": int(one.row[row]),
+            "col": int(one.col[row]),
+            "lon": round(lon, 5) if known else None,
+            "lat": round(lat, 5) if known else None,
+        }
+
+    def surroundings(self, row: int) -> np.ndarray | None:
+        """Return a window in the middle of a square three times as wide."""
+        return self.scan.rectangle(row, self.side * (AROUND - 1) // 2)
+
+    def position_order(self) -> np.ndarray:
+        """Return rows by image, then from top to bottom and left to right."""
+        one = self.windows
+        return np.lexsort((one.col, one.row, one.image))
+
+    def part_of(self, row: int) -> str:
+        """Return whether a window was drawn from all, or chosen by what the model said."""
+        return DRAWN if self.windows.drawn[row] else SCAN
+
+
+def open_scan(target: Path, *, model: Path | None = None, data: Path | None = None) -> ScanSource:
+    """Open a scan folder.
+
+    Raises
+    ------
+    DataError
+        When the scan's images are not as they were.
+    """
+    summary = json.loads((target / "summary.json").read_text(encoding="utf-8"))
+    images = [_find_image(row, summary) for row in summary["images"]]
+    side, stride = int(summary["window"]), int(summary["stride"])
+    found = _detections(target / "detections.csv", [image.name for image in images], side)
+    maps = [target / row["map"] for row in summary["images"]]
+    windows = _join(
+        found,
+        *_draw_windows(
+            maps, images, stride, float(summary["decision_threshold"]), summary["fingerprint"]
+        ),
+    )
+    own = Path(summary["model"])
+    return ScanSource(
+        target,
+        ScanPixels(images, windows, side),
+        model=model or (own if own.is_dir() else None),
+        data=data,
+        notes=[] if model or own.is_dir() else [f"the scan's model {own} is not there"],
+    )
+
+
+def _find_image(row: dict[str, Any], summary: dict[str, Any]) -> Image:
+    known = summary["crs"] and summary["body"] in BODIES
+    options = ReadOptions(
+        no_crs=True,
+        crs=summary["crs"] or "",
+        body=summary["body"] if known else "",
+        scale=tuple(row["scale"]),
+        resolution=row["resolution"] if row["resampled"] else 0.0,
+        gap=summary["gap_px"],
+        band=row["band"],
+    )
+    image = describe_image(row["path"], row["name"], options)
+    if (image.height, image.width) != (row["height"], row["width"]):
+        raise DataError(
+            f"{row['path']}: has {image.height} x {image.width} pixels, expected {row['height']} x "
+            f"{row['width']} as when it was scanned"
+        )
+    return image
+
+
+def _detections(path: Path, names: list[str], side: int) -> Windows:
+    with path.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    if rows and not set(_TABLE) <= set(rows[0]):
+        raise DataError(f"{path}: lacks columns, expected {', '.join(_TABLE)}")
+    number = {name: place for place, name in enumerate(names)}
+    middle = (side - 1) / 2
+
+    def column(name: str) -> np.ndarray:
+        return np.array([float(row[name]) if row[name] else np.nan for row in rows], float)
+
+    return Windows(
+        image=np.array([number[row["source"]] for row in rows], np.int64),
+        row=np.rint(column("row") - middle).astype(np.int64),
+        col=np.rint(column("col") - middle).astype(np.int64),
+        probability=column("p_crater").astype(np.float32),
+        drawn=np.zeros(len(rows), bool),
+        detected=np.ones(len(rows), bool),
+        lon=column("lon"),
+        lat=column("lat"),
+    )
+
+
+def _draw_windows(
+    maps: list[Path], images: list[Image], stride: int, threshold: float, mark: str
+) -> list[Windows]:
+    """Draw windows from the maps of probabilities: uniform ones, and the nearest the threshold."""
+    random = np.random.default_rng(int(mark[:15], 16))
+    shares = _shares([image.height * image.width for image in images])
+    parts = []
+    for number, (path, share) in enumerate(zip(maps, shares, strict=True)):
+        row, col, probability = _sample_map(path, 16 * share, random)
+        uniform = np.arange(min(share, len(row)))
+        rest = np.arange(len(uniform), len(row))
+        near = rest[np.argsort(np.abs(probability[rest] - threshold), kind="stable")[:share]]
+        for rows, drawn in ((uniform, True), (near, False)):
+            top, left = row[rows] * stride, col[rows] * stride
+            lon, lat = _places(images[number], top, left)
+            few = np.full(len(rows), drawn), np.zeros(len(rows), bool)
+            place = np.full(len(rows), number)
+            parts.append(Windows(place, top, left, probability[rows], *few, lon, lat))
+    return parts
+
+
+def _places(image: Image, top: np.ndarray, left: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Give the longitude and latitude of windows' first pixels, by which they can be found."""
+    if not image.planet.is_known or not len(top):
+        nowhere = np.full(len(top), np.nan)
+        return nowhere, nowhere
+    return image.planet.to_lonlat(*image.to_xy(top, left))
+
+
+def _shares(sizes: list[int]) -> list[int]:
+    total = sum(sizes)
+    return [max(1, round(MOST * size / total)) for size in sizes]
+
+
+def _sample_map(
+    path: Path, count: int, random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw windows with a value, each as likely as another, a band of rows at a time."""
+    keys, found = [], []
+    with _opened(path) as dataset:
+        scale, height = 1.0, max(1, (1 << 20) // dataset.width)
+        if dataset.dtypes[0] != "float32":
+            scale = float(dataset.scales[0])
+        for first in range(0, dataset.height, height):
+            last = min(first + height, dataset.height)
+            window = ((first, last), (0, dataset.width))
+            band = dataset.read(1, window=window).astype(np.float32) * np.float32(scale)
+            seen = (dataset.read_masks(1, window=window) > 0) & np.isfinite(band)
+            row, col = np.nonzero(seen)
+            # The smallest of one uniform key a window: a draw without replacement, in one pass.
+            key = random.random(len(row))
+            keep = np.argsort(key, kind="stable")[:count]
+            keys.append(key[keep])
+            found.append((row[keep] + first, col[keep], band[row[keep], col[keep]]))
+    order = np.argsort(np.concatenate(keys), kind="stable")[:count]
+    row, col, probability = (np.concatenate(column)[order] for column in zip(*found, strict=True))
+    return row, col, probability
+
+
+def _join(*parts: Windows) -> Windows:
+    """Put windows below each other; one that was found twice stands once, as all that it is."""
+    names = [field.name for field in dataclasses.fields(Windows)]
+    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    places = np.column_stack([columns["image"], columns["row"], columns["col"]])
+    _, first, inverse = np.unique(places, axis=0, return_index=True, return_inverse=True)
+    for name in ("drawn", "detected"):
+        either = np.zeros(len(first), bool)
+        np.logical_or.at(either, inverse.reshape(-1), columns[name])
+        columns[name][first] = either
+    first.sort()
+    return Windows(**{name: column[first] for name, column in columns.items()})
+
+
+@contextlib.contextmanager
+def _opened(path: Path | str) -> Iterator[Any]:
+    """Open a raster that may have no coordinates, without a warning of that."""
+    import rasterio
+    from rasterio.errors import NotGeoreferencedWarning
+
+    with bounded_gdal(), gdal_errors(str(path)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            dataset = rasterio.open(path)
+        with dataset:
+            yield dataset

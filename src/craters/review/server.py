@@ -1,0 +1,118 @@
+"""The server of the review page: on this machine only, until it is stopped."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import uvicorn
+
+from craters.errors import ConfigError
+from craters.labels import LabelStore
+from craters.review.app import make_app
+from craters.review.guard import Guard
+from craters.review.session import Desk, read_audit
+from craters.review.target import open_target
+
+HOST = "127.0.0.1"
+_BACKLOG = 64
+_AT_ONCE = 100  # connections and requests
+
+
+def default_store(target: Path) -> Path:
+    """Name the label store beside a target.
+
+    Examples
+    --------
+    >>> default_store(Path("work/RUN")).as_posix()
+    'work/RUN.labels.sqlite'
+    """
+    whole = target.resolve() if target.name in ("", ".", "..") else target
+    return whole.with_name(f"{whole.stem if whole.suffix == '.npy' else whole.name}.labels.sqlite")
+
+
+def listen(port: int) -> socket.socket:
+    """Take a port of this machine; 0 takes any that is free.
+
+    Raises
+    ------
+    ConfigError
+        When it is taken.
+    """
+    door = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        door.bind((HOST, port))
+    except OSError as error:
+        door.close()
+        raise ConfigError(
+            f"--port {port}: is taken ({error.strerror})", "Choose another, or 0 for any."
+        ) from error
+    return door
+
+
+def serve(
+    target: Path,
+    *,
+    store: Path | None = None,
+    model: Path | None = None,
+    data: Path | None = None,
+    audit: Path | None = None,
+    reviewer: str = "me",
+    port: int = 0,
+    threads: int = 0,
+    on_ready: Callable[[str], None] | None = None,
+    stop: threading.Event | None = None,
+) -> None:
+    """Serve the review page until the process is interrupted.
+
+    Parameters
+    ----------
+    target : Path
+        A patch array, a folder of arrays, a run folder or a scan folder.
+    store : Path, optional
+        Of the labels; beside the target, where it is not given.
+    model, data, audit : Path, optional
+        Instead of what belongs to the target.
+    reviewer : str
+        Offered as the first name.
+    port : int
+        0: any that is free.
+    threads : int
+        Of predictions; 0: all usable CPUs.
+    on_ready : callable, optional
+        Given the address, with its token.
+    stop : threading.Event, optional
+        Ends the server when it is set; for tests.
+    """
+    source = open_target(target, model=model, data=data)
+    with LabelStore(store or default_store(target)) as labels, listen(port) as door:
+        words = None if audit is None else read_audit(audit, source)
+        desk = Desk(source, labels, threads=threads, audit=words)
+        desk.open_model()
+        number, token = door.getsockname()[1], secrets.token_urlsafe(24)
+        app = Guard(make_app(desk, reviewer=reviewer), token, number)
+        config = uvicorn.Config(
+            app, log_level="error", access_log=False, server_header=False, date_header=False,
+            proxy_headers=False, ws="none", lifespan="off", limit_concurrency=_AT_ONCE,
+            timeout_keep_alive=30, timeout_graceful_shutdown=1, backlog=_BACKLOG,
+            h11_max_incomplete_event_size=1 << 15,
+        )  # fmt: skip
+        server = uvicorn.Server(config)
+        if stop is not None:
+            threading.Thread(target=_stop_by, args=(stop, server), daemon=True).start()
+        door.listen(_BACKLOG)
+        if on_ready is not None:
+            on_ready(f"http://{HOST}:{number}/?token={token}")
+        try:
+            server.run(sockets=[door])
+        finally:
+            desk.close()
+
+
+def _stop_by(stop: threading.Event, server: uvicorn.Server) -> None:
+    stop.wait()
+    server.should_exit = True

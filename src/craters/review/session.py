@@ -1,0 +1,378 @@
+"""The review itself, without the web: what is shown, what is answered, what it comes to."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from craters.data import CLASS_NAMES
+from craters.errors import ConfigError, CratersError, DataError
+from craters.labels import ANSWERS, WHYS, Answer, Entry, LabelStore, Tally
+from craters.review.features import Background, Judge, Judged
+from craters.review.queue import Asked, Picker, uncertainty
+from craters.review.retrain import Loop
+from craters.review.source import Source
+
+SORTS = ("uncertainty", "probability", "suspected", "position")
+SHOWN = ("open", "all", "answered", *ANSWERS, "disputed")
+PAGE = 200  # patches of the grid on one page
+AHEAD = 8  # patches that a page may fetch before they are due
+MOST_ANSWERS = 1000  # in one request
+
+
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """One answer as a page sends it.
+
+    Parameters
+    ----------
+    patch, answer, why : str
+    seconds : float or None
+    saw_probability : bool
+    knew : int or None
+        The entry that the page knew as this reviewer's answer about the patch.
+    """
+
+    patch: str
+    answer: str
+    why: str = "chosen"
+    seconds: float | None = None
+    saw_probability: bool = False
+    knew: int | None = None
+
+
+class Desk:
+    """One target under review; every method may be called from any thread.
+
+    Parameters
+    ----------
+    source : Source
+    store : LabelStore
+    threads : int
+        For predictions.
+    audit : ndarray or None
+        Probabilities of the labeled patches from networks that did not see them, NaN elsewhere.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        store: LabelStore,
+        *,
+        threads: int = 0,
+        audit: np.ndarray | None = None,
+    ) -> None:
+        self.source, self.store, self.threads, self.audit = source, store, threads, audit
+        self.lock = threading.RLock()
+        self.tally = Tally()
+        self.picker = Picker(source, store.seed)
+        self.judge: Judge | None = None
+        self.judged: Judged | None = None
+        self.judges: dict[str, Judge] = {}
+        self.said: dict[str, dict[str, int]] = {}  # calls of models about patches, by SHA-256
+        self.cache = store.path.with_name(f"{store.path.stem}.cache")
+        self.background = Background(source, self.cache, self._learn)
+        self.loop = Loop(store.path, source.target, source.data, source.settings, self._adopt)
+        self.tally.catch_up(store)
+
+    def open_model(self) -> None:
+        """Take up the last model that was trained here, else the target's own, and judge by it."""
+        folder = self.source.model
+        for noted in reversed(self.store.models()):
+            if Path(noted["folder"]).is_dir():
+                folder = Path(noted["folder"])
+                break
+        if folder is None:
+            self.background.start(None)
+            return
+        self._use(Judge(folder, self.threads), len(self._trained_before()), "as given")
+
+    def _trained_before(self) -> np.ndarray:
+        return np.flatnonzero(self.source.given >= 0)
+
+    def _use(self, judge: Judge, labels: int, note: str) -> None:
+        side = judge.classifier.description.side
+        if side != self.source.side:
+            raise DataError(
+                f"{judge.folder}: takes patches of {side} pixels a side, and these have "
+                f"{self.source.side}",
+                "Name another model by --model.",
+            )
+        if judge.sha256 not in {row["sha256"] for row in self.store.models()}:
+            self.store.note_model(judge.sha256, judge.folder.resolve(), labels, note)
+        with self.lock:
+            self.judge = judge
+            self.judges[judge.sha256] = judge
+        self.background.start(judge)
+
+    def _learn(self, judged: Judged) -> None:
+        with self.lock:
+            self.judged = judged
+            self.picker.learn(judged, self.audit)
+
+    def _adopt(self, run: Path, merged: dict[str, Any]) -> None:
+        """Go on with a model that was just trained."""
+        judge = Judge(run / "model", self.threads)
+        self._use(judge, int(merged.get("labels", 0)), merged.get("sentence", ""))
+        self.background.wait()
+
+    def close(self) -> None:
+        """End what is going on, and let the files go."""
+        self.loop.stop()
+        self.background.stop()
+        self.store.close()
+
+    # What is shown.
+
+    def find(self, patch: str) -> int:
+        """Return the row of a patch, or say that there is none."""
+        row = self.source.row_of(patch)
+        if row is None:
+            raise DataError(f"there is no patch {patch[:80]!r} here")
+        return row
+
+    def card(self, row: int, reviewer: str, why: str = "chosen") -> dict[str, Any]:
+        """Describe a patch without what would bias a reviewer."""
+        name = self.source.id_of(row)
+        own = self.tally.answer_of(name, reviewer)
+        return {
+            "id": name,
+            "number": row,
+            "why": why,
+            "side": self.source.side,
+            "has_surroundings": self.source.kind == "scan",
+            "answer": None if own is None else own.answer,
+            "entry": None if own is None else own.entry,
+            **self.source.facts(row),
+        }
+
+    def details(self, row: int) -> dict[str, Any]:
+        """Tell what the model and others say of a patch: only when asked."""
+        with self.lock:
+            self.tally.catch_up(self.store)
+            name, given = self.source.id_of(row), int(self.source.given[row])
+            probability = self.probability(row)
+            return {
+                "id": name,
+                "number": row,
+                "probability": probability,
+                "threshold": None if self.judged is None else self.judged.threshold,
+                "given": None if given < 0 else CLASS_NAMES[given],
+                "votes": {who: one.answer for who, one in self.tally.votes(name).items()},
+                "consensus": self.tally.consensus(name),
+                "random_part": bool(self.picker.is_random[row]),
+            }
+
+    def probability(self, row: int) -> float | None:
+        """Return what the model says of a patch, where it is known."""
+        if self.judged is None or not np.isfinite(self.judged.probability[row]):
+            return None
+        return round(float(self.judged.probability[row]), 4)
+
+    def queue(
+        self, reviewer: str, *, count: int = 4, skip: list[str] | None = None, show: str = "mix"
+    ) -> list[dict[str, Any]]:
+        """Return the next patches for a reviewer."""
+        with self.lock:
+            self.tally.catch_up(self.store)
+            rows = {row for name in skip or [] if (row := self.source.row_of(name)) is not None}
+            if show == "disputed":
+                asked = [Asked(row, "disputed") for row in self._disputed_rows() if row not in rows]
+            else:
+                asked = self.picker.upcoming(reviewer, self.tally, count, rows)
+            return [self.card(one.row, reviewer, one.why) for one in asked[:count]]
+
+    def _disputed_rows(self) -> list[int]:
+        rows = (self.source.row_of(name) for name in self.tally.disputed())
+        return [row for row in rows if row is not None]
+
+    # What is answered.
+
+    def add(self, reviewer: str, answers: list[Given], key: str) -> dict[str, Any]:
+        """Store answers of one reviewer; they are on disk when this returns.
+
+        Returns
+        -------
+        dict
+            `saved`: the new entries; `conflicts`: other answers about these patches, of others
+            who say crater where this says not (or the reverse), or of the reviewer's own that the
+            page did not know of. Both are kept.
+        """
+        if len({one.patch for one in answers}) < len(answers):
+            raise ConfigError("a patch is answered twice in one request")
+        rows = [self.find(one.patch) for one in answers]
+        with self.lock:
+            self.tally.catch_up(self.store)
+            conflicts = [found for one in answers for found in self._conflicts(reviewer, one, key)]
+            model = "" if self.judged is None else self.judged.sha256
+            saved = self.store.add(
+                reviewer,
+                [
+                    Answer(
+                        self.source.patch(row), one.answer, one.why, one.seconds, model,
+                        self.probability(row), one.saw_probability,
+                    )
+                    for row, one in zip(rows, answers, strict=True)
+                ],
+                key,
+            )  # fmt: skip
+            self.tally.catch_up(self.store)
+            return {"saved": [_entry(one) for one in saved], "conflicts": conflicts}
+
+    def _conflicts(self, reviewer: str, given: Given, key: str) -> list[dict[str, Any]]:
+        found = []
+        for who, vote in self.tally.votes(given.patch).items():
+            if who == reviewer:
+                is_one = vote.entry != given.knew and vote.key != key
+            else:
+                is_one = {vote.answer, given.answer} == {"crater", "not"}
+            if is_one:
+                found.append(
+                    {"patch": given.patch, "reviewer": who, "answer": vote.answer, "at": vote.at,
+                     "own": who == reviewer}
+                )  # fmt: skip
+        return found
+
+    def undo(self, reviewer: str, key: str) -> dict[str, Any]:
+        """Take back a reviewer's last answers, and show their patches again."""
+        with self.lock:
+            undone = self.store.undo(reviewer, key)
+            self.tally.catch_up(self.store)
+            rows = [self.source.row_of(one.patch) for one in undone]
+            return {
+                "undone": [_entry(one) for one in undone],
+                "patches": [
+                    self.card(row, reviewer, one.why)
+                    for row, one in zip(rows, undone, strict=True)
+                    if row is not None
+                ],
+            }
+
+    def counts(self, reviewer: str) -> dict[str, int]:
+        """Count answers that stand: a reviewer's, and everyone's."""
+        with self.lock:
+            self.tally.catch_up(self.store)
+            return {
+                "mine": self.tally.standing[reviewer],
+                "all": sum(self.tally.standing.values()),
+                "patches": len(self.source),
+            }
+
+    # The grid.
+
+    def grid(
+        self, reviewer: str, *, sort: str, show: str, page: int, reverse: bool = False
+    ) -> dict[str, Any]:
+        """Return one page of patches in an order."""
+        with self.lock:
+            self.tally.catch_up(self.store)
+            order = self._order(sort)
+            if reverse:
+                order = order[::-1]
+            rows = self._filter(order, show, reviewer)
+            pages = max(1, -(-len(rows) // PAGE))
+            page = min(page, pages)
+            shown = rows[(page - 1) * PAGE : page * PAGE]
+            return {
+                "sort": sort, "show": show, "reverse": reverse, "page": page, "pages": pages,
+                "total": len(rows), "sorts": list(SORTS), "shows": list(SHOWN),
+                "cards": [self.card(int(row), reviewer, "grid") for row in shown],
+            }  # fmt: skip
+
+    def _order(self, sort: str) -> np.ndarray:
+        if sort == "position" or self.judged is None:
+            return self.source.position_order()
+        words = self.judged.probability
+        if sort == "probability":
+            return np.argsort(-words, kind="stable")
+        if sort == "suspected":
+            return self.picker.suspected_rows
+        return np.argsort(uncertainty(words, self.judged.threshold), kind="stable")
+
+    def _filter(self, order: np.ndarray, show: str, reviewer: str) -> np.ndarray:
+        if show == "all":
+            return order
+        if show == "disputed":
+            wanted = set(self._disputed_rows())
+        else:
+            wanted = set()
+            for name in self.tally.answered():
+                own = self.tally.answer_of(name, reviewer)
+                row = self.source.row_of(name)
+                if own is None or row is None:
+                    continue
+                if show in ("open", "answered") or own.answer == show:
+                    wanted.add(row)
+        inside = np.zeros(len(self.source), bool)
+        inside[list(wanted)] = True
+        return order[~inside[order]] if show == "open" else order[inside[order]]
+
+    def check_sort(self, sort: str, show: str) -> None:
+        """Refuse orders and filters that there are not."""
+        for name, value, choices in (("sort", sort, SORTS), ("show", show, SHOWN)):
+            if value not in choices:
+                raise ConfigError(f"{name} is {value[:40]!r}, expected {', '.join(choices)}")
+
+
+def read_given(content: Any) -> list[Given]:
+    """Check the answers of a request, whatever it holds.
+
+    Raises
+    ------
+    ConfigError
+        One line on what was expected.
+    """
+    if not isinstance(content, list) or not 1 <= len(content) <= MOST_ANSWERS:
+        raise ConfigError(f"answers: expected a list of 1 to {MOST_ANSWERS}")
+    return [_read_one(one) for one in content]
+
+
+def _read_one(one: Any) -> Given:
+    if not isinstance(one, dict):
+        raise ConfigError("answers: expected objects")
+    patch, answer, why = (one.get(name) for name in ("patch", "answer", "why"))
+    seconds, knew, saw = one.get("seconds"), one.get("knew"), one.get("saw_probability", False)
+    if not isinstance(patch, str) or len(patch) > 500:
+        raise ConfigError("patch: expected the id of a patch")
+    if answer not in ANSWERS:
+        raise ConfigError(f"answer: expected {', '.join(ANSWERS)}")
+    if why not in WHYS:
+        raise ConfigError(f"why: expected {', '.join(WHYS)}")
+    is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    if seconds is not None and not (is_number and 0 <= seconds < 1e6):
+        raise ConfigError("seconds: expected a number from 0 up, or nothing")
+    if knew is not None and (not isinstance(knew, int) or isinstance(knew, bool)):
+        raise ConfigError("knew: expected the number of an entry, or nothing")
+    if not isinstance(saw, bool):
+        raise ConfigError("saw_probability: expected true or false")
+    return Given(patch, answer, why, None if seconds is None else float(seconds), saw, knew)
+
+
+def _entry(entry: Entry) -> dict[str, Any]:
+    return {"entry": entry.entry, "patch": entry.patch, "answer": entry.answer,
+            "undoes": entry.undoes, "why": entry.why}  # fmt: skip
+
+
+def read_audit(folder: Path, source: Source) -> np.ndarray:
+    """Read the out-of-fold probabilities that `craters audit` left; NaN where there is none."""
+    import csv
+
+    path = folder / "labels.csv"
+    if not path.is_file():
+        raise DataError(f"{path}: no such file, expected the folder of an audit of labels")
+    found = np.full(len(source), np.nan)
+    with path.open(encoding="utf-8", newline="") as stream:
+        try:
+            for row in csv.DictReader(stream):
+                place = source.row_of(row["id"])
+                if place is not None:
+                    found[place] = float(row["probability"])
+        except (KeyError, ValueError) as error:
+            raise DataError(f"{path}: is no table of an audit ({error})") from error
+    if not np.isfinite(found).any():
+        raise CratersError(f"{path}: is an audit of other patches")
+    return found

@@ -1,0 +1,315 @@
+"""What is reviewed: patch arrays, run folders and scan folders as one thing, read piece by piece.
+
+Pixels are read from their files when they are needed and are not kept, so that a hundred thousand
+patches take a few megabytes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from craters.data import (
+    UNLABELED,
+    JobData,
+    PatchSet,
+    as_squares,
+    check_groups,
+    check_labels,
+    find_array,
+    read_array,
+    to_8bit,
+)
+from craters.errors import DataError
+from craters.labels import EXTRA, LABELED, Patch, in_random_part, random_place
+
+_PIECE = 1024  # patches read together
+
+
+class Pixels(Protocol):
+    """Patches that can be read by their rows."""
+
+    side: int
+
+    def __len__(self) -> int: ...
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """Return patches (n, side, side), uint8."""
+        ...
+
+
+class FilePixels:
+    """Patches of an 8-bit .npy file, read by rows; nothing of it stays in memory.
+
+    Parameters
+    ----------
+    path : Path
+    offset : int
+        Of the first pixel.
+    count, side : int
+    """
+
+    def __init__(self, path: Path, offset: int, count: int, side: int) -> None:
+        self.path, self.offset, self.count, self.side = path, offset, count, side
+        self._file = os.open(path, os.O_RDONLY)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """Return patches (n, side, side), uint8; runs of rows are read at once."""
+        rows = np.asarray(rows, np.int64)
+        size = self.side**2
+        found = np.empty((len(rows), size), np.uint8)
+        starts = np.flatnonzero(np.diff(rows, prepend=rows[:1] - 2) != 1)
+        for first, last in zip(starts, [*starts[1:], len(rows)], strict=True):
+            want = (last - first) * size
+            content = os.pread(self._file, want, self.offset + int(rows[first]) * size)
+            if len(content) < want:
+                raise DataError(f"{self.path}: was cut off while it was reviewed")
+            found[first:last] = np.frombuffer(content, np.uint8).reshape(-1, size)
+        return found.reshape(len(rows), self.side, self.side)
+
+
+class ArrayPixels:
+    """Patches in memory: of packed files, and of others than 8 bits."""
+
+    def __init__(self, images: np.ndarray) -> None:
+        self.images, self.side = images, int(images.shape[1])
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """Return patches (n, side, side), uint8."""
+        return np.asarray(self.images[rows])
+
+
+def open_pixels(path: Path) -> tuple[Pixels, list[str]]:
+    """Open an array of patches without reading it, where its layout allows that.
+
+    Returns
+    -------
+    pixels : Pixels
+    notes : list of str
+        What was converted.
+    """
+    array = read_array(path)
+    squares = as_squares(array, str(path))
+    if isinstance(array, np.memmap) and array.dtype == np.uint8 and array.flags.c_contiguous:
+        return FilePixels(path, array.offset, len(squares), squares.shape[1]), []
+    images, notes = to_8bit(squares, str(path))
+    return ArrayPixels(np.ascontiguousarray(images)), notes
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One array, or one kind of windows: rows that follow each other."""
+
+    name: str
+    source: str
+    pixels: Pixels
+    given: np.ndarray  # int8, -1 where there is none
+    images: np.ndarray | None  # source image of each row
+    stem: str
+
+
+class Source:
+    """Everything that can be shown, with one row number a patch.
+
+    Parameters
+    ----------
+    target : Path
+        What the user named.
+    parts : list of Part
+    model : Path or None
+        The model folder that belongs to it.
+    data : Path or None
+        The job's arrays, on which a model is trained anew.
+    settings : dict
+        Of the run that made the model.
+    notes : list of str
+    """
+
+    kind = "array"
+
+    def __init__(
+        self,
+        target: Path,
+        parts: list[Part],
+        *,
+        model: Path | None = None,
+        data: Path | None = None,
+        settings: dict[str, Any] | None = None,
+        notes: list[str] | None = None,
+    ) -> None:
+        sides = {part.pixels.side for part in parts}
+        if len(sides) != 1:
+            raise DataError(f"{target}: holds patches of several sizes, {sorted(sides)}")
+        self.target, self.parts, self.model, self.data = target, parts, model, data
+        self.settings, self.notes = settings or {}, notes or []
+        self.side = sides.pop()
+        self.starts = np.cumsum([0, *(len(part.pixels) for part in parts)])
+        self.given = np.concatenate([part.given for part in parts])
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def _locate(self, row: int) -> tuple[Part, int]:
+        place = int(np.searchsorted(self.starts, row, "right")) - 1
+        return self.parts[place], row - int(self.starts[place])
+
+    def id_of(self, row: int) -> str:
+        """Return the name of a patch."""
+        part, inside = self._locate(row)
+        return f"{part.stem}:{inside}"
+
+    def row_of(self, name: str) -> int | None:
+        """Return the row of a patch by its name."""
+        stem, _, number = name.rpartition(":")
+        if not (number.isascii() and number.isdigit()) or len(number) > 12:
+            return None
+        for start, part in zip(self.starts, self.parts, strict=False):
+            row = int(number)
+            if part.stem == stem and row < len(part.pixels) and str(row) == number:
+                return int(start) + row
+        return None
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """Return patches (n, side, side), uint8, in the order of `rows`."""
+        rows = np.asarray(rows, np.int64)
+        found = np.empty((len(rows), self.side, self.side), np.uint8)
+        for start, part in zip(self.starts, self.parts, strict=False):
+            inside = (rows >= start) & (rows < start + len(part.pixels))
+            if inside.any():
+                found[inside] = part.pixels.read(rows[inside] - start)
+        return found
+
+    def pieces(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Give all patches in order, some at a time: first row and pixels."""
+        for first in range(0, len(self), _PIECE):
+            rows = np.arange(first, min(first + _PIECE, len(self)))
+            yield first, self.read(rows)
+
+    def patch(self, row: int) -> Patch:
+        """Return a patch with what a label store keeps of it."""
+        part, inside = self._locate(row)
+        return Patch(
+            self.id_of(row), self.read(np.array([row]))[0], part.source, self.part_of(row),
+            None if part.images is None else str(part.images[inside]), int(self.given[row]),
+        )  # fmt: skip
+
+    def part_of(self, row: int) -> str:
+        """Return the name of a patch's part."""
+        return self._locate(row)[0].name
+
+    def facts(self, row: int) -> dict[str, Any]:
+        """Return what is known of a patch before anyone looks at it."""
+        part, inside = self._locate(row)
+        image = None if part.images is None else str(part.images[inside])
+        return {"part": self.part_of(row), "image": image}
+
+    def surroundings(self, row: int) -> np.ndarray | None:  # noqa: ARG002
+        """Return a patch with what is around it, where it is of an image; else None."""
+        return None
+
+    def position_order(self) -> np.ndarray:
+        """Return rows in the order of their places."""
+        return np.arange(len(self))
+
+
+def open_arrays(target: Path, *, model: Path | None = None, data: Path | None = None) -> Source:
+    """Open one array of unlabeled patches."""
+    pixels, notes = open_pixels(target)
+    given = np.full(len(pixels), UNLABELED, np.int8)
+    part = Part(EXTRA, str(target), pixels, given, None, target.stem)
+    return Source(target, [part], model=model, data=data, notes=notes)
+
+
+def open_data(
+    target: Path,
+    folder: Path,
+    *,
+    model: Path | None = None,
+    settings: dict[str, Any] | None = None,
+) -> Source:
+    """Open the labeled and the unlabeled array of a job; its test set is not shown."""
+    parts, notes = [], []
+    for stem, truth, name, groups in (
+        ("Xtrain1", "Ytrain1", LABELED, "groups_train"),
+        ("Xtrain1_extra", None, EXTRA, "groups_extra"),
+    ):
+        path = find_array(folder, stem)
+        if name == EXTRA and not path.is_file():
+            continue
+        pixels, told = open_pixels(path)
+        notes += told
+        count = len(pixels)
+        given = np.full(count, UNLABELED, np.int8)
+        if truth is not None:
+            given = check_labels(
+                read_array(find_array(folder, truth)), count, str(find_array(folder, truth))
+            )
+        beside = find_array(folder, groups)
+        images = check_groups(read_array(beside), count, str(beside)) if beside.is_file() else None
+        parts.append(Part(name, str(path), pixels, given, images, Path(path).stem))
+    return Source(target, parts, model=model, data=folder, settings=settings, notes=notes)
+
+
+def open_run(target: Path, *, model: Path | None = None, data: Path | None = None) -> Source:
+    """Open the arrays that a run was trained on, with its model."""
+    settings = json.loads((target / "config.json").read_text(encoding="utf-8"))
+    folder = data or Path(settings["data"])
+    if not folder.is_dir():
+        raise DataError(
+            f"{target}: was trained on {folder}, which is not there", "Name the folder by --data."
+        )
+    return open_data(target, folder, model=model or target / "model", settings=settings)
+
+
+def random_rows(source: Source, seed: int) -> np.ndarray:
+    """Return the rows of the random part in the order in which they are asked."""
+    places = [
+        (random_place(seed, name), row)
+        for row in range(len(source))
+        if in_random_part(
+            seed, (name := source.id_of(row)), source.part_of(row), int(source.given[row])
+        )
+    ]
+    return np.array([row for _, row in sorted(places)], np.intp)
+
+
+def job_of(source: Source, seed: int, *, most: int = 20_000) -> JobData:
+    """Make a job of patches that belong to none: nothing labeled yet, all but the random part.
+
+    Parameters
+    ----------
+    source : Source
+    seed : int
+        Of the label store.
+    most : int
+        Unlabeled patches, drawn where there are more.
+    """
+    apart = np.sort(random_rows(source, seed))
+    rest = np.setdiff1d(np.arange(len(source)), apart)
+    if len(rest) > most:
+        rest = np.sort(np.random.default_rng(seed).permutation(rest)[:most])
+    test = apart[:most] if len(apart) else rest[:1]
+    empty = np.empty(0, np.int64)
+    train, pool, test_set = (_patch_set(source, rows) for rows in (empty, rest, test))
+    return JobData(train, pool, test_set)
+
+
+def _patch_set(source: Source, rows: np.ndarray) -> PatchSet:
+    return PatchSet(
+        source.read(rows),
+        np.full(len(rows), UNLABELED, np.int8),
+        np.array([source.id_of(int(row)) for row in rows], str),
+        source=str(source.target),
+    )

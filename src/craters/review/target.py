@@ -1,0 +1,34 @@
+"""The one door to everything that can be reviewed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from craters.data import find_array
+from craters.errors import DataError
+from craters.review.source import Source, open_arrays, open_data, open_run
+
+
+def open_target(target: Path, *, model: Path | None = None, data: Path | None = None) -> Source:
+    """Open what the user named: an array, a folder of arrays, a run folder or a scan folder.
+
+    Raises
+    ------
+    DataError
+        When it is none of these.
+    """
+    if target.is_file() and target.suffix in (".npy", ".npz"):
+        return open_arrays(target, model=model, data=data)
+    if (target / "summary.json").is_file() and (target / "detections.csv").is_file():
+        from craters.review.scan_source import open_scan
+
+        return open_scan(target, model=model, data=data)
+    if (target / "config.json").is_file() and (target / "model").is_dir():
+        return open_run(target, model=model, data=data)
+    if find_array(target, "Xtrain1").is_file():
+        return open_data(target, target, model=model)
+    what = "no such file or folder" if not target.exists() else "cannot be reviewed"
+    raise DataError(
+        f"{target}: {what}, expected an array of patches (.npy, .npz), a folder with Xtrain1.npy, "
+        "a run folder or a scan folder"
+    )

@@ -1,0 +1,23 @@
+"""Learn from unlabeled patches, and judge on held-out labels whether that helped.
+
+Interface: `learn`, `Verdict`, `folds`, `pseudo_labels`.
+It writes no files and no reports.
+"""
+
+from craters.semi_supervised import folds, methods, pseudo_labels, verdict
+from craters.semi_supervised.methods import CrossFit, Learned, learn
+from craters.semi_supervised.pseudo_labels import PSEUDO
+from craters.semi_supervised.verdict import SUPERVISED, Verdict
+
+__all__ = [
+    "PSEUDO",
+    "SUPERVISED",
+    "CrossFit",
+    "Learned",
+    "Verdict",
+    "folds",
+    "learn",
+    "methods",
+    "pseudo_labels",
+    "verdict",
+]

@@ -1,0 +1,134 @@
+"""Every label predicted by a network that never saw it: folds of the labeled set."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+
+from craters.data import PatchSet, splits
+from craters.errors import DataError
+
+FOLDS = 3  # more would cost more trainings than they tell
+LEAST_OF_CLASS = 2  # labels of each class that every fold's training part needs
+
+
+@dataclasses.dataclass(frozen=True)
+class Fold:
+    """Rows of one fold.
+
+    Parameters
+    ----------
+    train, held_out : ndarray of int
+        Of the labeled set; no place and no patch is in both.
+    pool : ndarray of int
+        Of the unlabeled set, without copies of held-out patches and, where source images are
+        known, without held-out places.
+    """
+
+    train: np.ndarray
+    held_out: np.ndarray
+    pool: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Folds:
+    """All folds, and how they were drawn, as a sentence."""
+
+    folds: list[Fold]
+    rule: str
+
+
+def draw_folds(labeled: PatchSet, pool: PatchSet, seed: int) -> Folds:
+    """Deal the labeled set out into three folds, so that each label is held out once.
+
+    Whole regions are held out where groups are named
+    REGION_i_j and there are enough of them, else whole groups, else patches with their copies:
+    the first of these that leaves both classes in every training part.
+
+    Parameters
+    ----------
+    labeled, pool : PatchSet
+    seed : int
+
+    Raises
+    ------
+    DataError
+        When there are too few labels of a class for any of that.
+    """
+    number = FOLDS
+    parts, words = None, ""
+    for units, words in _units(labeled):  # noqa: B007
+        if (parts := _deal(units, labeled.labels, number, seed)) is not None:
+            break
+    if parts is None:
+        counts = np.bincount(labeled.labels, minlength=2)
+        raise DataError(
+            f"{labeled.source}: found {counts[0]} labels without and {counts[1]} with crater, "
+            f"expected enough of both for {number} folds",
+            "Label more patches of the rarer class, or choose --method supervised.",
+        )
+    by_region = words == "whole regions"
+    folds = [
+        Fold(train, held_out, pool_apart(pool, labeled.take(held_out), by_region=by_region))
+        for train, held_out in parts
+    ]
+    return Folds(folds, f"{number} folds of {words}, each held out once")
+
+
+def pool_apart(pool: PatchSet, held_out: PatchSet, *, by_region: bool = False) -> np.ndarray:
+    """Return the rows of a pool that are no copies and not of the places of held-out patches.
+
+    Parameters
+    ----------
+    pool, held_out : PatchSet
+        Places are compared where both have groups.
+    by_region : bool
+        Whether a place is a whole region, where groups are named REGION_i_j.
+
+    Returns
+    -------
+    ndarray of int
+        Sorted.
+    """
+    keep = ~np.isin(splits.content_ids(pool.images), splits.content_ids(held_out.images))
+    if pool.groups is not None and held_out.groups is not None:
+        ours, theirs = pool.groups, held_out.groups
+        if by_region:
+            with contextlib.suppress(DataError):  # groups of other names are compared whole
+                ours, theirs = splits.regions_of(ours), splits.regions_of(theirs)
+        keep &= ~np.isin(ours, theirs)
+    return np.flatnonzero(keep)
+
+
+def _units(labeled: PatchSet) -> Iterator[tuple[np.ndarray, str]]:
+    """Give what may be held out whole, the most honest first."""
+    if labeled.groups is not None:
+        try:
+            regions = splits.regions_of(labeled.groups)
+        except DataError:
+            pass  # groups have other names
+        else:
+            yield splits.bind_copies(dataclasses.replace(labeled, groups=regions)), "whole regions"
+        yield splits.bind_copies(labeled), "whole source images"
+    yield splits.bind_copies(dataclasses.replace(labeled, groups=None)), "single patches"
+
+
+def _deal(
+    units: np.ndarray, labels: np.ndarray, number: int, seed: int
+) -> list[tuple[np.ndarray, np.ndarray]] | None:
+    """Deal units into folds, stratified; None where a training part would lack a class."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    if len(np.unique(units)) < 2 * number or np.bincount(labels, minlength=2).min() < number:
+        return None
+    splitter = StratifiedGroupKFold(number, shuffle=True, random_state=seed)
+    parts = [
+        (np.sort(train), np.sort(test)) for train, test in splitter.split(units, labels, units)
+    ]
+    for train, held_out in parts:
+        if np.bincount(labels[train], minlength=2).min() < LEAST_OF_CLASS or len(held_out) == 0:
+            return None
+    return parts

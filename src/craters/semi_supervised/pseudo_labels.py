@@ -1,0 +1,177 @@
+"""Labels given by the model, and where every training label came from."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from craters.data import PatchSet
+from craters.training import TrainingSet
+
+PSEUDO = "pseudo"
+CONFIDENCE = 0.9  # of two-sided pseudo-labels, calibrated
+
+
+def confident_without_crater(probability: np.ndarray, threshold: float) -> np.ndarray:
+    """Choose the unlabeled patches that the original script calls "without crater".
+
+    The rule is one-sided: nothing is ever added to the class "with crater", so it shifts the
+    class shares. It is kept because it is the original's.
+
+    Parameters
+    ----------
+    probability : ndarray, shape (N,)
+        Of "with crater".
+    threshold : float
+        Rows strictly below it are taken; 0 takes none.
+
+    Returns
+    -------
+    ndarray of int
+        Row numbers.
+
+    Examples
+    --------
+    >>> confident_without_crater(np.array([0.1, 0.25, 0.9]), 0.25).tolist()
+    [0]
+    """
+    return np.flatnonzero(probability < threshold)
+
+
+def confident_both_ways(
+    probability: np.ndarray,
+    labeled_share: float,
+    random: np.random.Generator,
+    confidence: float | None = None,
+) -> np.ndarray:
+    """Choose the unlabeled patches whose class is nearly sure, in the labels' class shares.
+
+    All sure patches of one class are taken and as many of the other, drawn at random, that the
+    share of craters among them is the labels': so a pool in which craters are rare does not move
+    the network's prior (the failure of the one-sided rule).
+
+    Parameters
+    ----------
+    probability : ndarray, shape (N,)
+        Calibrated, of "with crater", at the pool's own share of craters.
+    labeled_share : float
+        Of craters among the human labels, above 0 and below 1.
+    random : numpy Generator
+    confidence : float, optional
+        Least probability of the class that a patch is called; `CONFIDENCE` where it is not given.
+
+    Returns
+    -------
+    ndarray of int
+        Sorted row numbers; the label of a row is 1 where its probability is above 0.5. Empty
+        where one class has no sure patch.
+
+    Examples
+    --------
+    >>> rows = confident_both_ways(
+    ...     np.array([0.01, 0.02, 0.03, 0.99, 0.6]), 0.5, np.random.default_rng(0)
+    ... )
+    >>> len(rows), 3 in rows, 4 in rows
+    (2, True, False)
+    """
+    least = CONFIDENCE if confidence is None else confidence
+    sure = [np.flatnonzero(probability <= 1 - least), np.flatnonzero(probability >= least)]
+    shares = np.array([1 - labeled_share, labeled_share])
+    most = np.array([len(rows) for rows in sure]) / shares  # patches, if that class were the limit
+    counts = np.floor(most.min() * shares + 1e-9).astype(int)
+    if counts.min() == 0:
+        return np.zeros(0, np.int64)
+    drawn = [random.permutation(rows)[:count] for rows, count in zip(sure, counts, strict=True)]
+    return np.sort(np.concatenate(drawn))
+
+
+def at_pool_share(
+    logits: np.ndarray, line: tuple[float, float], labeled_share: float, pool_share: float
+) -> np.ndarray:
+    """Turn logits into calibrated probabilities where craters have another share.
+
+    Parameters
+    ----------
+    logits : ndarray, shape (N,)
+    line : (float, float)
+        Slope and offset that make the logits log odds at the labels' share (Platt 1999).
+    labeled_share, pool_share : float
+        Of craters; above 0 and below 1. The odds are multiplied by the ratio of the two shares'
+        odds (Saerens et al. 2002).
+
+    Returns
+    -------
+    ndarray, shape (N,), float32
+
+    Examples
+    --------
+    >>> round(float(at_pool_share(np.array([0.0]), (1.0, 0.0), 0.5, 0.1)[0]), 3)
+    0.1
+    """
+    slope, offset = line
+    shift = np.log(pool_share / (1 - pool_share)) - np.log(labeled_share / (1 - labeled_share))
+    odds = np.clip(slope * np.asarray(logits, np.float64) + offset + shift, -50, 50)
+    return (1 / (1 + np.exp(-odds))).astype(np.float32)
+
+
+def add_pseudo_labels(
+    human: TrainingSet,
+    pool: PatchSet,
+    rows: np.ndarray,
+    labels: np.ndarray,
+    probability: np.ndarray,
+    round_number: int = 1,
+) -> TrainingSet:
+    """Append rows of the pool with labels given by the model; human labels stay as they are.
+
+    Parameters
+    ----------
+    human : TrainingSet
+    pool : PatchSet
+        Unlabeled patches.
+    rows : ndarray of int, shape (n,)
+        Accepted rows of the pool.
+    labels : ndarray, shape (n,)
+        Their labels.
+    probability : ndarray, shape (n,)
+        Probability of "with crater" by which they were accepted.
+    round_number : int
+        1 for the first round.
+    """
+    count = len(rows)
+    return TrainingSet(
+        images=np.concatenate([human.images, pool.images[rows]]),
+        labels=np.concatenate([human.labels, labels.astype(human.labels.dtype)]),
+        ids=np.concatenate([human.ids, pool.ids[rows]]),
+        origin=np.concatenate([human.origin, np.full(count, PSEUDO)]),
+        round=np.concatenate([human.round, np.full(count, round_number, np.int32)]),
+        probability=np.concatenate([human.probability, probability.astype(np.float32)]),
+    )
+
+
+def add_sure(
+    start: TrainingSet,
+    pool: PatchSet,
+    rows: np.ndarray,
+    probability: np.ndarray,
+    labeled_share: float,
+    random: np.random.Generator,
+    round_number: int = 1,
+) -> TrainingSet:
+    """Append those of some rows of the pool that `confident_both_ways` chooses.
+
+    Parameters
+    ----------
+    start : TrainingSet
+    pool : PatchSet
+        Unlabeled patches.
+    rows : ndarray of int, shape (n,)
+        Rows of the pool that were asked about.
+    probability : ndarray, shape (n,)
+        Of "with crater", of these rows.
+    labeled_share : float
+    random : numpy Generator
+    round_number : int
+    """
+    chosen = confident_both_ways(probability, labeled_share, random)
+    labels = (probability[chosen] > 0.5).astype(np.int8)
+    return add_pseudo_labels(start, pool, rows[chosen], labels, probability[chosen], round_number)

@@ -1,0 +1,134 @@
+"""A procedural Mars: terrain, craters, light and sensor, with known truth and no outside data.
+
+The light comes from the left, as in THEMIS daytime infrared: a crater is dark on its left inner
+wall and bright on its right one; hills are the other way round. Pixel value 0 means missing data
+and nothing else. Every random number comes from a seed sequence keyed by seed, stream and scene.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from craters.errors import ConfigError
+from craters.synthetic.craters import draw_craters, paint_crater
+from craters.synthetic.light import cut_wedge, expose
+from craters.synthetic.terrain import draw_look, make_terrain, paint_lookalikes
+
+STREAMS = ("scene", "labeled", "unlabeled", "test")
+
+_REGIONS = (
+    *("avernus", "boreosyrtis", "casius", "deucalion", "edomia", "ferrara"),
+    *("gehonia", "halcyonis", "iapygia", "libyana", "melasia", "noachida"),
+)
+
+_TEST_REGIONS = ("ophirea", "pandora", "thymiamata", "zephyria")
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """One image and the craters in it.
+
+    Parameters
+    ----------
+    image : ndarray, shape (H, W), uint8
+        Pixels 1..255; 0 is missing data.
+    craters : ndarray, shape (K,), `CRATER_DTYPE`
+        Truth: centre `row` and `col` and rim `diameter` in pixels (the centre of the first pixel
+        is 0, 0), `freshness` from 0 (almost gone) to 1 (new). Pits below `MIN_DIAMETER` are
+        among them, and so are craters that reach in from outside.
+    name : str
+        The group, REGION_i_j.
+
+    Examples
+    --------
+    >>> scene = make_scene(64, 96, seed=1)
+    >>> scene.image.shape, scene.name
+    ((64, 96), 'avernus_0_0')
+    """
+
+    image: np.ndarray
+    craters: np.ndarray
+    name: str
+
+
+def make_scene(
+    height: int = 416,
+    width: int = 416,
+    *,
+    seed: int = 0,
+    index: int = 0,
+    stream: str = "scene",
+    density: float = 1.0,
+    missing: float = 0.1,
+    craters: np.ndarray | None = None,
+) -> Scene:
+    """Make one image of the procedural Mars.
+
+    Parameters
+    ----------
+    height, width : int
+        Size in pixels, at least 16.
+    seed, index : int
+        Scene `index` of the planet `seed`; it does not depend on how many scenes are made.
+    stream : str
+        One of `STREAMS`; streams share no scene, and "test" shows regions of its own.
+    density : float
+        Craters of at least `MIN_DIAMETER` for each 256 x 256 pixels, before scatter.
+    missing : float
+        Probability, 0..1, that a wedge of missing data is cut from an edge.
+    craters : ndarray, shape (K,), `CRATER_DTYPE`, or None
+        Craters to plant instead of random ones.
+
+    Returns
+    -------
+    Scene
+        The image, height x width pixels, with its craters.
+
+    Examples
+    --------
+    >>> scene = make_scene(48, 64, seed=3, index=7)
+    >>> bool((scene.image == make_scene(48, 64, seed=3, index=7).image).all())
+    True
+    """
+    if min(height, width) < 16:
+        raise ConfigError(f"height, width = {height}, {width}: at least 16 px are needed")
+    if min(seed, index, density) < 0:
+        raise ConfigError(f"seed, index, density = {seed}, {index}, {density}: use 0 or more")
+    number = stream_number(stream)
+    rng = generator(seed, 0, number, index)
+    name, region = _name_scene(number, index)
+    look = draw_look(generator(seed, 1, region), rng)
+    relief, albedo = make_terrain((height, width), look, rng)
+    paint_lookalikes(relief, look, rng)
+    if craters is None:
+        craters = draw_craters(height, width, density, rng)
+    for crater in craters[np.argsort(craters["freshness"], kind="stable")]:  # oldest first
+        paint_crater(relief, albedo, crater, rng)
+    image = expose(relief, albedo, look, rng)
+    if rng.random() < missing:
+        cut_wedge(image, rng)
+    return Scene(image, craters, name)
+
+
+def generator(seed: int, *key: int) -> np.random.Generator:
+    """Return the random numbers of one purpose; equal keys give equal numbers."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+
+
+def stream_number(stream: str) -> int:
+    """Return the number of a stream, by which its random numbers are keyed."""
+    if stream not in STREAMS:
+        raise ConfigError(f"stream = {stream!r}: use one of {', '.join(STREAMS)}")
+    return STREAMS.index(stream)
+
+
+def _name_scene(number: int, index: int) -> tuple[str, int]:
+    """Name scene `index` of a stream; also give the number of its region."""
+    test = STREAMS[number] == "test"
+    regions = _TEST_REGIONS if test else _REGIONS
+    turn, place = divmod(index, len(regions))
+    i, j = divmod(turn, 40)
+    name = f"{regions[place]}_{i * len(STREAMS) + number}_{j}"
+    return name, place + len(_REGIONS) * test

@@ -1,0 +1,69 @@
+"""Train one network from labels and an objective, resumable and reproducible.
+
+Interface: `fit`, `Trainer`, `RunConfig`, `TrainingSet`, `predict_logits`.
+It neither chooses unlabeled targets nor writes reports. torch is imported on first use.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import lazy_loader
+
+from craters.training.settings import Method, NetworkName, RunConfig, resolve
+from craters.training.training_set import TrainingSet, human_only, take
+
+if TYPE_CHECKING:
+    from craters.training import checkpoint
+    from craters.training.loop import (
+        Examples,
+        TrainState,
+        build_network,
+        fit,
+        predict_logits,
+        sigmoid,
+    )
+    from craters.training.recipes import derive_seed
+    from craters.training.trainer import (
+        NoStore,
+        Part,
+        StateStore,
+        Trainer,
+        Unlabeled,
+        train_network,
+    )
+
+__all__ = [
+    "Examples",
+    "Method",
+    "NetworkName",
+    "NoStore",
+    "Part",
+    "RunConfig",
+    "StateStore",
+    "TrainState",
+    "Trainer",
+    "TrainingSet",
+    "Unlabeled",
+    "build_network",
+    "checkpoint",
+    "derive_seed",
+    "fit",
+    "human_only",
+    "predict_logits",
+    "resolve",
+    "sigmoid",
+    "take",
+    "train_network",
+]
+
+# Imported when they are first used: they need torch.
+__getattr__, _, _ = lazy_loader.attach(
+    __name__,
+    submodules=["checkpoint"],
+    submod_attrs={
+        "loop": ["Examples", "TrainState", "build_network", "fit", "predict_logits", "sigmoid"],
+        "recipes": ["derive_seed"],
+        "trainer": ["NoStore", "Part", "StateStore", "Trainer", "Unlabeled", "train_network"],
+    },
+)

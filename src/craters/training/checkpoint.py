@@ -1,0 +1,62 @@
+"""A training's state on disk, whole or absent, without pickle."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from craters.core import files
+from craters.errors import DataError
+from craters.training.loop import TrainState
+
+_TENSORS = ("weights", "optimizer", "average", "best_weights")
+
+
+def save_state(path: Path, state: TrainState) -> None:
+    """Write a training state; an earlier one is replaced only when this one is whole.
+
+    Parameters
+    ----------
+    path : Path
+        A .safetensors file: tensors by name, everything else as JSON in its header.
+    state : TrainState
+    """
+    tensors: dict[str, Tensor] = {}
+    for part in _TENSORS:
+        for name, tensor in getattr(state, part).items():
+            tensors[f"{part}:{name}"] = tensor.contiguous()
+    plain = {
+        field.name: getattr(state, field.name)
+        for field in dataclasses.fields(state)
+        if field.name not in _TENSORS
+    }
+    # Best and present weights may be the same tensors: safetensors wants its own copy of each.
+    tensors = {name: tensor.clone() for name, tensor in tensors.items()}
+    files.write_bytes(path, save(tensors, {"state": json.dumps(plain)}))
+
+
+def load_state(path: Path) -> TrainState:
+    """Read a training state as `save_state` wrote it.
+
+    Raises
+    ------
+    DataError
+        When the file is damaged.
+    """
+    parts: dict[str, dict[str, Tensor]] = {part: {} for part in _TENSORS}
+    try:
+        with safe_open(path, framework="pt") as stream:
+            plain = json.loads(stream.metadata()["state"])
+            for key in stream.keys():  # noqa: SIM118 (safe_open is no mapping)
+                part, _, name = key.partition(":")
+                parts[part][name] = stream.get_tensor(key)
+    except (SafetensorError, KeyError, ValueError, TypeError, OSError) as error:
+        raise DataError(
+            f"{path}: is a damaged checkpoint ({error})", "Remove its folder and start anew."
+        ) from error
+    return TrainState(**{**parts, **plain})

@@ -1,0 +1,124 @@
+"""Learning from other networks' answers instead of labels."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from craters.data import normalize, pad_for_shifts, shift_and_flip
+from craters.models import EnsembleNet, Network
+from craters.training.loop import build_network, in_mixed_precision
+from craters.training.recipes import TrainConfig
+
+TEACHERS = 3  # networks of the kind `compact` that teach one `dense`
+Weights = dict[str, Tensor]
+
+_CONTRAST, _BRIGHTNESS = 0.15, 8 / 255  # standard deviations: log of the contrast, brightness
+
+
+def build_teacher(weights: Iterable[Weights], side: int) -> Network:
+    """Join `compact` networks to one teacher.
+
+    Each answers for the picture as it is, without the mean over mirrored views that a `compact`
+    gives elsewhere: the student is shown all views, and learns their mean at half the cost.
+
+    Parameters
+    ----------
+    weights : iterable of dict
+        Of each network.
+    side : int
+        Patch size in pixels.
+
+    Returns
+    -------
+    Network
+        In evaluation mode.
+    """
+    networks = []
+    for one in weights:
+        network = build_network("compact", side)(0)
+        network.load_state_dict(one)
+        networks.append(network)
+    return EnsembleNet(networks).eval()
+
+
+@dataclasses.dataclass(frozen=True)
+class Distillation:
+    """The objective of a student: give the teachers' probabilities (Hinton et al. 2015).
+
+    Teachers and student see the very same pictures, and many that no data set holds: labeled and
+    unlabeled patches at random offsets, with varied contrast, half of them mixed in pairs, so that
+    the student learns the teachers' function and not a list of answers (Beyer et al. 2022,
+    "patient and consistent"). Labels only enter through the teachers.
+
+    Parameters
+    ----------
+    teacher : Network
+        In evaluation mode; its logits are the target.
+    pool : ndarray, shape (N, S, S), uint8
+        Unlabeled patches, may be empty or memory-mapped; each step takes as many of them as of
+        labeled ones.
+    config : TrainConfig
+        Shifts and transforms of the pool are those of the labeled patches.
+    """
+
+    teacher: Network
+    pool: np.ndarray
+    config: TrainConfig
+
+    def __call__(
+        self,
+        network: nn.Module,
+        images: np.ndarray,
+        labels: np.ndarray,  # noqa: ARG002
+        random: np.random.Generator,
+    ) -> tuple[Tensor, int]:
+        """Compare with the teacher; "rightly" answered is what falls on its side of 0.5."""
+        count = len(images)
+        if len(self.pool):
+            images = np.concatenate([images, self._draw(count, random)])
+        batch = torch.from_numpy(vary(normalize(images), random))
+        with in_mixed_precision(self.config.mixed_precision):
+            with torch.no_grad():
+                target = torch.sigmoid(self.teacher(batch).float())
+            logits = network(batch).float()
+        loss = functional.binary_cross_entropy_with_logits(logits, target)
+        agree = (logits.detach() > 0) == (target > 0.5)
+        return loss, int(agree[:count].sum())
+
+    def _draw(self, count: int, random: np.random.Generator) -> np.ndarray:
+        """Take patches of the pool; only those are padded, however large the pool."""
+        rows = np.sort(random.integers(0, len(self.pool), count))
+        padded = pad_for_shifts(self.pool[rows], self.config.shift)
+        side = self.pool.shape[1]
+        return shift_and_flip(padded, np.arange(count), side, self.config.symmetry, random)
+
+
+def vary(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Vary contrast and brightness, and mix half of the patches in pairs (Zhang et al. 2018).
+
+    Parameters
+    ----------
+    images : ndarray, shape (N, S, S), float32
+        Brightness 0..1.
+    random : numpy Generator
+
+    Returns
+    -------
+    ndarray, shape (N, S, S), float32
+        Not clipped.
+    """
+    count = len(images)
+    contrast = np.exp(_CONTRAST * random.standard_normal((count, 1, 1), np.float32))
+    brightness = _BRIGHTNESS * random.standard_normal((count, 1, 1), np.float32)
+    mean = images.mean((1, 2), keepdims=True)
+    varied = (images - mean) * contrast + mean + brightness
+    partner = random.permutation(count)
+    share = random.random((count, 1, 1), np.float32)
+    share[random.random(count) < 0.5] = 1
+    return share * varied + (1 - share) * varied[partner]

@@ -1,0 +1,465 @@
+"""One training loop. It knows arrays and networks; not files, screens or test data."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from craters.data import normalize, pad_for_shifts, shift_and_flip
+from craters.errors import ConfigError, DeadNetworkError
+from craters.models import Network, initialize, make_network, reseed_dropout
+from craters.training.recipes import KerasAdam, TrainConfig, derive_seed, has_bfloat16, one_cycle
+
+CONSTANT_SPREAD = 1e-6  # validation probabilities closer together than this say nothing
+PATIENCE_WITH_CONSTANT = 10  # epochs from the start with constant output: dead, not slow
+MOST_RESTARTS = 5
+
+_PREDICT_BATCH = 1024
+_WATCHED = 32  # patches that show whether a network is alive; more would slow small trainings
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """Patches with their targets: images (N, H, W) uint8, labels (N,) of 0 and 1."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclasses.dataclass
+class TrainState:
+    """Everything that the next epoch depends on, so that a killed training can go on.
+
+    Parameters
+    ----------
+    attempt : int
+        0 for the first network, one more for every restart.
+    epoch : int
+        Finished epochs of this attempt.
+    weights, optimizer, average, best_weights : dict of Tensor
+        The network now, Adam's memory, the moving average of the weights (empty without one), and
+        the network to be kept.
+    best_epoch : int
+        Epoch of `best_weights`, from 1; 0 before the first.
+    history : list of dict
+        One row a finished epoch: epoch, loss, accuracy, val_loss, val_accuracy, val_spread.
+    restarts : list of str
+        One sentence for every network given up.
+    finished : bool
+        Whether the last epoch is done and the kept network is alive.
+    """
+
+    attempt: int = 0
+    epoch: int = 0
+    weights: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    optimizer: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    average: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    best_weights: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    best_epoch: int = 0
+    history: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    restarts: list[str] = dataclasses.field(default_factory=list)
+    finished: bool = False
+
+    @property
+    def best_row(self) -> dict[str, float]:
+        """The history row of the kept network."""
+        return self.history[self.best_epoch - 1]
+
+
+Build = Callable[[int], Network]
+OnEpoch = Callable[[TrainState], None]
+
+
+class Objective(Protocol):
+    """What a step lowers."""
+
+    def __call__(
+        self,
+        network: nn.Module,
+        images: np.ndarray,
+        labels: np.ndarray,
+        random: np.random.Generator,
+    ) -> tuple[Tensor, int]:
+        """Return the loss of one batch, and how many of its patches were answered rightly.
+
+        Parameters
+        ----------
+        network : nn.Module
+            In training mode.
+        images : ndarray, shape (B, S, S), uint8
+            Labeled patches, shifted and flipped.
+        labels : ndarray, shape (B,)
+        random : numpy Generator
+            Everything random of the step is drawn from it.
+        """
+
+
+@dataclasses.dataclass(frozen=True)
+class Supervised:
+    """The objective of labels alone: binary cross-entropy.
+
+    Parameters
+    ----------
+    label_smoothing : float
+    mixed_precision : bool
+    """
+
+    label_smoothing: float = 0.0
+    mixed_precision: bool = False
+
+    def __call__(
+        self,
+        network: nn.Module,
+        images: np.ndarray,
+        labels: np.ndarray,
+        random: np.random.Generator,  # noqa: ARG002
+    ) -> tuple[Tensor, int]:
+        """Compare with the labels."""
+        targets = torch.from_numpy(labels.astype(np.float32))
+        batch = torch.from_numpy(normalize(images))
+        with in_mixed_precision(self.mixed_precision):
+            logits = network(batch)
+        goals = targets * (1 - self.label_smoothing) + self.label_smoothing / 2
+        loss = functional.binary_cross_entropy_with_logits(logits.float(), goals)
+        return loss, int(((logits.detach() > 0) == (targets > 0.5)).sum())
+
+
+def in_mixed_precision(wanted: bool) -> torch.autocast:
+    """Compute in bfloat16 inside the block where it is wanted and the processor has it."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=wanted and has_bfloat16())
+
+
+def fit(
+    build: Build,
+    train: Examples,
+    validation: Examples | None,
+    config: TrainConfig,
+    *,
+    objective: Objective | None = None,
+    state: TrainState | None = None,
+    on_epoch: OnEpoch | None = None,
+) -> tuple[Network, TrainState]:
+    """Train until the last epoch and keep the network of the lowest validation loss, or the last.
+
+    A network whose validation probabilities are constant is given up and another one is started
+    from another seed, at most five times. Equal arguments give equal weights, bit for bit, at an
+    equal number of threads, also when `state` takes up an interrupted training.
+
+    Parameters
+    ----------
+    build : callable
+        Makes a network from a seed; its weights are set here unless `seed` is unused by it.
+    train, validation : Examples
+        What to fit on, and what to choose the epoch by. Without validation the history's
+        validation columns are of the first 32 training patches, which only serve to notice a
+        dead network, and the last epoch must be kept.
+    config : TrainConfig
+    objective : Objective, optional
+        What a step lowers; by default the cross-entropy with the labels, smoothed as `config`
+        says.
+    state : TrainState, optional
+        Where an earlier call stopped.
+    on_epoch : callable, optional
+        Called with the state after every epoch and every restart.
+
+    Returns
+    -------
+    network : Network
+        In evaluation mode, with the kept weights.
+    state : TrainState
+
+    Raises
+    ------
+    DeadNetworkError
+        When the first network and five others all end constant.
+    """
+    if validation is None and (config.keep == "best" or config.patience):
+        raise ConfigError("without validation patches the last epoch has to be kept")
+    state = state or TrainState()
+    call = on_epoch or _ignore
+    if objective is None:
+        objective = Supervised(config.label_smoothing, config.mixed_precision)
+    while not state.finished:
+        attempt = _take_up(build, len(train), config, state, objective)
+        reason = _run_attempt(attempt, train, validation, state, call)
+        if reason is None:
+            state.finished = True
+        else:
+            _restart(state, reason)
+        call(state)
+    network = build(derive_seed(config.seed, state.attempt, 0))
+    network.load_state_dict(state.best_weights)
+    return network.eval(), state
+
+
+def _ignore(state: TrainState) -> None:
+    """Stand in for a listener."""
+
+
+def build_network(name: str, side: int, symmetry: tuple[str, ...] = ("identity",)) -> Build:
+    """Return a maker of networks of one kind, each with the start that its seed gives."""
+
+    def build(seed: int) -> Network:
+        network = make_network(name, side, symmetry)
+        initialize(network, seed)
+        return network
+
+    return build
+
+
+@dataclasses.dataclass
+class _Attempt:
+    """What is alive while one network is trained."""
+
+    network: Network
+    optimizer: torch.optim.Optimizer
+    average: Network | None
+    config: TrainConfig
+    objective: Objective
+    steps: int  # of an epoch
+
+    def __post_init__(self) -> None:
+        self.means = _floating(self.average) if self.average is not None else []
+        self.values = _floating(self.network)
+
+    @property
+    def judged(self) -> Network:
+        """The network that is validated and kept."""
+        return self.average or self.network
+
+    def before_step(self, step: int) -> None:
+        """Set rate and momentum of one step, counted from 0."""
+        if self.config.warmup:
+            rate, beta = one_cycle(step, self.steps * self.config.epochs, self.config.warmup)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate * self.config.learning_rate
+                group["betas"] = (beta, group["betas"][1])
+
+    def after_step(self, step: int) -> None:
+        """Move the average towards the weights; slowly only when there is something to average."""
+        if self.average is not None:
+            weight = 1 - min(self.config.ema_decay, (1 + step) / (10 + step))
+            with torch.no_grad():
+                torch._foreach_lerp_(self.means, self.values, weight)
+
+
+def _floating(network: Network) -> list[Tensor]:
+    """List the tensors that an average is taken of: weights and BatchNorm's statistics."""
+    tensors = network.state_dict(keep_vars=True).values()
+    return [tensor for tensor in tensors if tensor.is_floating_point()]
+
+
+def _take_up(
+    build: Build, n: int, config: TrainConfig, state: TrainState, objective: Objective
+) -> _Attempt:
+    """Make the attempt's network and optimizer, as they stood after the last epoch."""
+    seed = derive_seed(config.seed, state.attempt, 0)
+    network, average = build(seed), build(seed) if config.ema_decay else None
+    optimizer: torch.optim.Optimizer
+    if config.optimizer == "adam":
+        optimizer = KerasAdam(network.parameters(), config.learning_rate)
+    else:
+        kernels = [p for p in network.parameters() if p.ndim > 1]
+        others = [p for p in network.parameters() if p.ndim <= 1]
+        groups = [
+            {"params": kernels, "weight_decay": config.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, config.learning_rate, fused=True)
+    if state.epoch:
+        network.load_state_dict(state.weights)
+        _load_optimizer(optimizer, network, state.optimizer)
+        if average is not None:
+            average.load_state_dict(state.average)
+    return _Attempt(network, optimizer, average, config, objective, _steps(n, config))
+
+
+def _steps(n: int, config: TrainConfig) -> int:
+    """Count the steps of an epoch; with one-cycle the incomplete last batch is left out."""
+    if config.warmup and n >= config.batch_size:
+        return n // config.batch_size
+    return -(-n // config.batch_size)
+
+
+def _run_attempt(
+    attempt: _Attempt,
+    train: Examples,
+    validation: Examples | None,
+    state: TrainState,
+    call: OnEpoch,
+) -> str | None:
+    """Train to the end; return why the network was given up, or None."""
+    config = attempt.config
+    padded = pad_for_shifts(train.images, config.shift)
+    few = Examples(train.images[:_WATCHED], train.labels[:_WATCHED])
+    while state.epoch < config.epochs and not _out_of_patience(config, state):
+        row = _train_epoch(attempt, padded, train, state)
+        row |= _validate(attempt.judged, validation or few)
+        _record(attempt, row, state)
+        spreads = [past["val_spread"] for past in state.history]
+        if len(spreads) == PATIENCE_WITH_CONSTANT and max(spreads) < CONSTANT_SPREAD:
+            return f"constant output in each of its first {PATIENCE_WITH_CONSTANT} epochs"
+        call(state)
+    if state.best_row["val_spread"] < CONSTANT_SPREAD:
+        return f"constant output in its best epoch ({state.best_epoch})"
+    return None
+
+
+def _out_of_patience(config: TrainConfig, state: TrainState) -> bool:
+    if not config.patience or not state.history:
+        return False
+    losses = [row["val_loss"] for row in state.history]
+    return len(losses) - 1 - int(np.argmin(losses)) >= config.patience
+
+
+def _train_epoch(
+    attempt: _Attempt, padded: np.ndarray, train: Examples, state: TrainState
+) -> dict[str, float]:
+    """Make one pass over the training patches; return the running loss and accuracy."""
+    config = attempt.config
+    seed = derive_seed(config.seed, state.attempt, 1, state.epoch)
+    random = np.random.default_rng(seed)
+    order = _draw_order(train.labels, config, random)
+    reseed_dropout(attempt.network, seed)
+    attempt.network.train()
+    loss_sum = hits = seen = 0.0
+    for number in range(attempt.steps):
+        rows = order[number * config.batch_size : (number + 1) * config.batch_size]
+        images = train.images[rows]
+        if config.shift or len(config.symmetry) > 1:
+            images = shift_and_flip(padded, rows, images.shape[1], config.symmetry, random)
+        step = state.epoch * attempt.steps + number
+        attempt.before_step(step)
+        loss, correct = attempt.objective(attempt.network, images, train.labels[rows], random)
+        descend(attempt.optimizer, loss)
+        attempt.after_step(step)
+        loss_sum += float(loss.detach()) * len(rows)
+        hits, seen = hits + correct, seen + len(rows)
+    return {"epoch": state.epoch + 1, "loss": loss_sum / seen, "accuracy": hits / seen}
+
+
+def _draw_order(labels: np.ndarray, config: TrainConfig, random: np.random.Generator) -> np.ndarray:
+    """Shuffle all rows, or draw as many with both classes equally often."""
+    if not config.balanced:
+        return random.permutation(len(labels))
+    parts = []
+    for label, count in ((0, len(labels) // 2), (1, len(labels) - len(labels) // 2)):
+        rows = np.flatnonzero(labels == label)
+        repeats = [random.permutation(rows) for _ in range(-(-count // len(rows)))]
+        parts.append(np.concatenate(repeats)[:count])
+    return random.permutation(np.concatenate(parts))
+
+
+def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    """Take one step of the optimizer down a loss."""
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+
+def _validate(network: nn.Module, validation: Examples) -> dict[str, float]:
+    logits = predict_logits(network, validation.images)
+    targets = torch.from_numpy(validation.labels.astype(np.float32))
+    loss = functional.binary_cross_entropy_with_logits(torch.from_numpy(logits), targets)
+    probabilities = sigmoid(logits)
+    return {
+        "val_loss": float(loss),
+        "val_accuracy": float(((logits > 0) == (validation.labels == 1)).mean()),
+        "val_spread": float(np.ptp(probabilities)),
+    }
+
+
+def predict_logits(network: nn.Module, images: np.ndarray) -> np.ndarray:
+    """Predict patches a batch at a time.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Put into evaluation mode.
+    images : ndarray, shape (N, H, W), uint8
+        May be memory-mapped; one batch is in memory.
+
+    Returns
+    -------
+    ndarray, shape (N,), float32
+        Logits of "with crater".
+    """
+    network.eval()
+    logits = np.empty(len(images), np.float32)
+    with torch.inference_mode():
+        for start in range(0, len(images), _PREDICT_BATCH):
+            batch = np.ascontiguousarray(images[start : start + _PREDICT_BATCH])
+            logits[start : start + len(batch)] = network(torch.from_numpy(normalize(batch)))
+    return logits
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Turn logits into probabilities, float32."""
+    return torch.sigmoid(torch.from_numpy(np.asarray(logits, np.float32))).numpy()
+
+
+def _record(attempt: _Attempt, row: dict[str, float], state: TrainState) -> None:
+    """Put a finished epoch into the state."""
+    state.epoch += 1
+    state.history.append(row)
+    state.weights = _copy(attempt.network.state_dict())
+    state.optimizer = _dump_optimizer(attempt.optimizer, attempt.network)
+    state.average = _copy(attempt.average.state_dict()) if attempt.average is not None else {}
+    is_first = not state.best_epoch
+    is_last = attempt.config.keep == "last"
+    if is_first or is_last or row["val_loss"] < state.best_row["val_loss"]:
+        state.best_epoch = state.epoch
+        state.best_weights = state.average or state.weights
+
+
+def _restart(state: TrainState, reason: str) -> None:
+    """Forget the attempt and count it, or give up."""
+    state.restarts.append(f"network {state.attempt + 1} was dead: {reason}")
+    if len(state.restarts) > MOST_RESTARTS:
+        raise DeadNetworkError(
+            f"all {len(state.restarts)} networks died: {reason}",
+            "Try another --seed or a lower learning rate, and look at the images: a network that "
+            "sees nothing gives the same answer for every patch.",
+        )
+    state.attempt += 1
+    state.epoch = state.best_epoch = 0
+    state.weights, state.optimizer, state.average, state.best_weights = {}, {}, {}, {}
+    state.history = []
+
+
+def _copy(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+
+def _dump_optimizer(optimizer: torch.optim.Optimizer, network: nn.Module) -> dict[str, Tensor]:
+    """Flatten Adam's memory into named tensors."""
+    return {
+        f"{name}/{key}": value.detach().clone()
+        for name, parameter in network.named_parameters()
+        for key, value in optimizer.state[parameter].items()
+    }
+
+
+def _load_optimizer(
+    optimizer: torch.optim.Optimizer, network: nn.Module, tensors: dict[str, Tensor]
+) -> None:
+    for name, parameter in network.named_parameters():
+        stored = {
+            key.rpartition("/")[2]: value
+            for key, value in tensors.items()
+            if key.rpartition("/")[0] == name
+        }
+        # The fused kernel walks memory: Adam's averages must lie as their parameter does.
+        optimizer.state[parameter] = {
+            key: value.clone() if value.ndim == 0 else torch.empty_like(parameter).copy_(value)
+            for key, value in stored.items()
+        }

@@ -1,0 +1,246 @@
+"""The settings of one training, and the recipes that they make up."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from craters.data import SYMMETRIES
+from craters.errors import ConfigError
+
+_KERAS_EPSILON = 1e-7
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Settings of one training; limits are checked at the door.
+
+    The defaults are the original script's recipe; `modern_recipe` gives the one of `compact`.
+
+    Parameters
+    ----------
+    epochs : int
+        Passes over the training patches, at least 1.
+    learning_rate : float
+        Step size, above 0; the peak where there is a warm-up.
+    batch_size : int
+        Patches a step.
+    seed : int
+        Weights, order, transforms and dropout derive from it.
+    optimizer : {"adam", "adamw"}
+        Adam with Keras's epsilon (Kingma & Ba 2015), or AdamW (Loshchilov & Hutter 2019).
+    weight_decay : float
+        Of AdamW, on kernels only.
+    warmup : float
+        Share of the steps in which the rate rises before it falls (one-cycle, Smith & Topin
+        2018); 0 keeps it constant.
+    label_smoothing : float
+        0..0.5 (Szegedy et al. 2016).
+    ema_decay : float
+        Of the moving average of the weights that is validated and kept; 0 keeps the weights.
+    shift : int
+        Random shifts up to so many pixels.
+    symmetry : tuple of str
+        Random transforms, of `augment.SYMMETRIES`.
+    keep : {"best", "last"}
+        The epoch of the lowest validation loss, or the last one.
+    patience : int
+        Stop after so many epochs without a lower validation loss; 0 never.
+    balanced : bool
+        Draw both classes equally often.
+    mixed_precision : bool
+        bfloat16 in the forward pass, where the processor has it.
+    """
+
+    epochs: int
+    learning_rate: float
+    batch_size: int = 32
+    seed: int = 0
+    optimizer: Literal["adam", "adamw"] = "adam"
+    weight_decay: float = 0.0
+    warmup: float = 0.0
+    label_smoothing: float = 0.0
+    ema_decay: float = 0.0
+    shift: int = 0
+    symmetry: tuple[str, ...] = ("identity",)
+    keep: Literal["best", "last"] = "best"
+    patience: int = 0
+    balanced: bool = False
+    mixed_precision: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            self._check(name, getattr(self, name) >= 1, "1 or more")
+        for name in ("seed", "shift", "patience", "weight_decay"):
+            self._check(name, getattr(self, name) >= 0, "0 or more")
+        self._check("learning_rate", 0 < self.learning_rate < math.inf, "more than 0")
+        for name in ("warmup", "ema_decay"):
+            self._check(name, 0 <= getattr(self, name) < 1, "0 or more and below 1")
+        self._check("label_smoothing", 0 <= self.label_smoothing <= 0.5, "0 to 0.5")
+        self._check("symmetry", set(self.symmetry) <= set(SYMMETRIES), f"of {list(SYMMETRIES)}")
+
+    def _check(self, name: str, is_good: bool, expected: str) -> None:
+        if not is_good:
+            raise ConfigError(f"{name} is {getattr(self, name)}, expected {expected}")
+
+
+def modern_recipe(
+    n: int, side: int, *, seed: int = 0, symmetry: tuple[str, ...] = ("identity",)
+) -> TrainConfig:
+    """Return the recipe of `compact` and `dense` for `n` labeled patches.
+
+    40 epochs, and more where labels are so few that these would be less than 400 steps.
+
+    Parameters
+    ----------
+    n : int
+        Training patches.
+    side : int
+        Patch size in pixels; shifts reach an eighth of it.
+    seed : int
+    symmetry : tuple of str
+        Transforms that keep the light.
+    """
+    batch = max(2, min(64, n))
+    steps = max(1, n // batch)
+    return TrainConfig(
+        epochs=max(40, -(-400 // steps)),
+        learning_rate=4e-3,
+        batch_size=batch,
+        seed=seed,
+        optimizer="adamw",
+        weight_decay=0.05,
+        warmup=0.2,
+        label_smoothing=0.1,
+        ema_decay=0.99,
+        shift=side // 8,
+        symmetry=symmetry,
+        keep="last",
+        mixed_precision=True,
+    )
+
+
+def agreement_recipe(
+    n: int, side: int, *, seed: int = 0, symmetry: tuple[str, ...] = ("identity",)
+) -> TrainConfig:
+    """Return the recipe by which networks learn from labels and by agreement on a pool.
+
+    As `modern_recipe`, in smaller and more steps: the pool has more to tell than 400 steps show,
+    and many labels in each of them are learned by heart.
+
+    Parameters
+    ----------
+    n : int
+        Labeled patches.
+    side : int
+        Patch size in pixels; shifts reach an eighth of it.
+    seed : int
+    symmetry : tuple of str
+        Transforms that keep the light.
+    """
+    batch = max(2, min(32, n))
+    steps = max(1, n // batch)
+    recipe = modern_recipe(n, side, seed=seed, symmetry=symmetry)
+    return dataclasses.replace(recipe, batch_size=batch, epochs=max(40, -(-700 // steps)))
+
+
+def distillation_recipe(
+    n: int, side: int, *, seed: int = 0, symmetry: tuple[str, ...] = ("identity",)
+) -> TrainConfig:
+    """Return the recipe by which `dense` learns from teachers, for `n` labeled patches.
+
+    About 1,500 steps of up to 40 labeled patches, beside which the objective lays as many of the
+    pool. Targets are soft already, so labels are not smoothed.
+
+    Parameters
+    ----------
+    n : int
+        Labeled patches.
+    side : int
+        Patch size in pixels; shifts reach a sixth of it.
+    seed : int
+    symmetry : tuple of str
+        Transforms that keep the light.
+    """
+    batch = max(2, min(40, n))
+    steps = max(1, n // batch)
+    return TrainConfig(
+        epochs=-(-1500 // steps),
+        learning_rate=4e-3,
+        batch_size=batch,
+        seed=seed,
+        optimizer="adamw",
+        weight_decay=0.05,
+        warmup=0.15,
+        ema_decay=0.995,
+        shift=side // 6,
+        symmetry=symmetry,
+        keep="last",
+        mixed_precision=True,
+    )
+
+
+class KerasAdam(torch.optim.Adam):
+    """Adam (Kingma & Ba 2015) with the epsilon of Keras.
+
+    Keras adds epsilon to the root of the second moment before its bias is corrected ("epsilon
+    hat" in the paper's section 2), torch after it. In the first steps, and where gradients are
+    small, that is another optimizer; epsilon set anew for every step makes them one.
+
+    Parameters
+    ----------
+    parameters : iterable of Tensor
+    learning_rate : float
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], learning_rate: float) -> None:
+        super().__init__(parameters, learning_rate, eps=_KERAS_EPSILON, fused=True)
+
+    def step(self, closure: Any = None) -> Any:
+        """Take one step."""
+        for group in self.param_groups:
+            past = self.state.get(group["params"][0], {}).get("step", 0)
+            group["eps"] = _KERAS_EPSILON / math.sqrt(1 - group["betas"][1] ** (int(past) + 1))
+        return super().step(closure)
+
+
+def derive_seed(seed: int, *purpose: int) -> int:
+    """Derive a seed for one purpose; purposes do not disturb each other.
+
+    Examples
+    --------
+    >>> derive_seed(7, 0, 1) == derive_seed(7, 0, 1), derive_seed(7, 0, 1) == derive_seed(7, 0, 2)
+    (True, False)
+    """
+    return int(np.random.SeedSequence([seed, *purpose]).generate_state(1, np.uint64)[0] >> 2)
+
+
+def one_cycle(step: int, total: int, warmup: float) -> tuple[float, float]:
+    """Return the share of the peak rate, and Adam's first beta, of one step (Smith & Topin 2018).
+
+    The rate rises from 1/25 by half a cosine for the share `warmup` of the steps and falls to
+    nearly nothing; beta mirrors it between 0.95 and 0.85.
+
+    Examples
+    --------
+    >>> one_cycle(0, 100, 0.2), one_cycle(19, 100, 0.2)[0]
+    ((0.04, 0.95), 1.0)
+    """
+    top = warmup * total - 1
+    if step < top:
+        rise = (1 - math.cos(math.pi * step / top)) / 2
+        return 0.04 + 0.96 * rise, 0.95 - 0.10 * rise
+    fall = (1 - math.cos(math.pi * (step - top) / max(total - 1 - top, 1))) / 2
+    return 1 - (1 - 4e-6) * fall, 0.85 + 0.10 * fall
+
+
+def has_bfloat16() -> bool:
+    """Tell whether the processor computes in bfloat16 by itself."""
+    check = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(check and check())

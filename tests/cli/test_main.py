@@ -1,0 +1,346 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+import typing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from craters.cli.main import app, run_command
+from craters.cli.terminal import TerminalProgress, plain_errors
+from craters.training import RunConfig
+from tests.conftest import write_job
+
+FAST = ["--method", "original", "--network", "original", "--initial-epochs", "2",
+        "--final-epochs", "2", "--threads", "1"]  # fmt: skip
+
+
+def craters(*arguments: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "craters", *map(str, arguments)],
+        capture_output=True, text=True, env={**os.environ, **environ}, timeout=240,
+    )  # fmt: skip
+
+
+def test_run_mirrors_the_settings() -> None:
+    hints = typing.get_type_hints(run_command)
+    options = set(hints) - {"return", "config", "resume", "force", "strict", "json", "quiet"}
+    assert options == {field.name for field in dataclasses.fields(RunConfig)}
+
+
+def test_shown_defaults_are_the_real_ones() -> None:
+    text = " ".join(CliRunner().invoke(app, ["run", "--help"], terminal_width=300).output.split())
+    text = text.partition("Options:")[2]
+    for field in dataclasses.fields(RunConfig):
+        if field.default not in (dataclasses.MISSING, None):
+            option = text.partition(f"--{field.name.replace('_', '-')} ")[2].partition(" --")[0]
+            assert f"[{field.default}]" in option, field.name
+
+
+@pytest.mark.parametrize("arguments", [[], ["run"], ["synth"], ["demo"], ["predict"], ["info"]])
+def test_every_command_has_help_with_an_example(arguments: list[str]) -> None:
+    result = CliRunner().invoke(app, [*arguments, "-h"])
+    assert result.exit_code == 0
+    assert "Example" in result.output
+
+
+def test_help_and_version_need_no_heavy_import() -> None:
+    code = (
+        "import sys; from craters.cli.main import app; import craters\n"
+        "heavy = {'torch', 'scipy', 'sklearn', 'matplotlib', 'numpy'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert craters("--version").stdout == "craters 0.1.0\n"
+
+
+def test_run_prints_results_to_stdout_and_progress_to_stderr(job_folder: Path) -> None:
+    out = job_folder.parent / "RUN"
+    result = craters("run", "--data", job_folder, "--out", out, *FAST)
+    assert result.returncode == 0, result.stderr
+    assert "macro F1" in result.stdout
+    assert str(out / "report.html") in result.stdout
+    assert "Classes: 1 = with crater, 0 = without crater." in result.stderr
+    assert (out / "report.html").is_file()
+
+
+def test_json_is_one_object_and_nothing_else(job_folder: Path) -> None:
+    out = job_folder.parent / "RUN"
+    result = craters("run", "--data", job_folder, "--out", out, "--json", *FAST, CRATERS_SEED="4")
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found["run"] == str(out)
+    assert found["metrics"] == json.loads((out / "metrics.json").read_text())
+    assert json.loads((out / "config.json").read_text())["seed"] == 4
+
+
+def test_the_command_does_what_the_function_does(job_folder: Path, tmp_path: Path) -> None:
+    from craters import run_job
+
+    settings = RunConfig(
+        job_folder,
+        tmp_path / "function",
+        method="original",
+        network="original",
+        initial_epochs=2,
+        final_epochs=2,
+        threads=1,
+    )
+    run_job(settings)
+    result = craters("run", "--data", job_folder, "--out", tmp_path / "command", *FAST)
+    assert result.returncode == 0, result.stderr
+    for name in ("metrics.json", "predictions.csv", "models/model_final.h5"):
+        ours, theirs = tmp_path / "function" / name, tmp_path / "command" / name
+        assert ours.read_bytes() == theirs.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--out", "RUN"], 2, "--data is missing"),
+        (["--data", "DATA", "--out", "RUN", "--seed", "-1"], 2, "seed is -1"),
+        (["--data", "DATA", "--out", "RUN", "--protocol", "x"], 2, "protocol is 'x'"),
+        (["--data", "DATA", "--out", "RUN", "--config", "none.toml"], 2, "none.toml: cannot be"),
+        (["--data", "DATA", "--out", "RUN", "--aim", "x"], 2, "aim is 'x', expected"),
+        (
+            ["--data", "DATA", "--out", "RUN", "--aim", "macro_f1", "--threshold-final", "0.4"],
+            2,
+            "found aim 'macro_f1' and threshold_final 0.4, expected one",
+        ),
+        (["--data", "none", "--out", "RUN"], 3, "none: no such folder"),
+        (["--data", "DATA", "--out", "DATA"], 6, "DATA: exists already"),
+        (["--data", "DATA", "--out", "RUN", "--nonsense"], 2, "No such option"),
+    ],
+)
+def test_errors_are_one_line_with_their_exit_code(
+    job_folder: Path, arguments: list[str], code: int, message: str, monkeypatch
+) -> None:
+    monkeypatch.chdir(job_folder.parent)
+    result = craters("run", *arguments)
+    assert result.returncode == code
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+    assert not Path("RUN").exists()
+
+
+BAD_LABELS = {
+    "other values": np.full(120, 3),
+    "one class": np.ones(120, int),
+    "too few": np.array([1] * 118 + [0] * 2),
+    "other length": np.zeros(50, int),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_LABELS)
+def test_bad_labels_exit_3_and_write_nothing(job_folder: Path, kind: str) -> None:
+    np.save(job_folder / "Ytrain1.npy", BAD_LABELS[kind])
+    before = sorted(job_folder.parent.rglob("*"))
+    result = craters("run", "--data", job_folder, "--out", job_folder.parent / "RUN")
+    assert result.returncode == 3
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert sorted(job_folder.parent.rglob("*")) == before
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    def fail() -> None:
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    with pytest.raises(SystemExit) as caught, plain_errors():
+        fail()
+    assert caught.value.code == 2
+    assert "torch is not installed. Install it by: pip install 'craters[train]'" in (
+        capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (OSError(28, "No space left on device", "/x/y"), 1, "/x/y: No space left on device"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_other_ends_are_plain_too(capsys, error: BaseException, code: int, message: str) -> None:
+    with pytest.raises(SystemExit) as caught, plain_errors():
+        raise error
+    assert caught.value.code == code
+    assert message in capsys.readouterr().err
+
+
+def test_synth_and_demo(tmp_path: Path) -> None:
+    result = craters(
+        "synth", "--out", tmp_path / "DATA", "--labeled", "60", "--unlabeled", "30", "--test", "20"
+    )
+    assert result.returncode == 0, result.stderr
+    labels = np.load(tmp_path / "DATA" / "Ytrain1.npy", allow_pickle=False)
+    assert len(labels) == 60
+    assert labels.mean() == pytest.approx(0.64, abs=0.01)
+    again = craters("synth", "--out", tmp_path / "DATA")
+    assert again.returncode == 6
+    assert "exists already" in again.stderr
+
+
+@pytest.mark.slow
+def test_demo_ends_with_figures_and_a_report(tmp_path: Path) -> None:
+    result = craters("demo", "--out", tmp_path / "demo")
+    assert result.returncode == 0, result.stderr
+    assert "Against the test set's truth" in result.stdout
+    metrics = json.loads((tmp_path / "demo" / "run" / "metrics.json").read_text())
+    assert 0.80 <= metrics["phases"]["initial"]["macro_f1"] <= 0.95
+
+
+def test_the_terminal_bar_and_the_layer_table(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    from craters.models import OriginalNet
+    from craters.training import TrainState
+
+    row = {"loss": 0.5, "val_loss": 0.6}
+    state = TrainState(epoch=10, history=[row] * 10)
+    with TerminalProgress(layers=True, stderr=False) as listener:
+        listener.plan(20)
+        listener.network("initial", OriginalNet(48))
+        listener.epoch("initial", state)
+        listener.warn("look out")
+    text = capsys.readouterr().out
+    assert "Conv2D        (None, 46, 46, 16)           160" in text
+    assert "Total                                   14,033" in text
+    assert "phase initial: epoch 10, loss 0.5000, validation loss 0.6000, about" in text
+    assert "Warning: look out" in text
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    with TerminalProgress() as listener:
+        listener.plan(20)
+        listener.console.is_terminal or pytest.fail("not a terminal")
+        assert listener.bar is not None
+        listener.epoch("initial", state)
+        assert listener.bar.tasks[0].completed == 10
+
+
+def test_a_group_file_is_honoured(tmp_path: Path) -> None:
+    data = write_job(tmp_path / "DATA", groups=True)
+    result = craters("run", "--data", data, "--out", tmp_path / "RUN", *FAST)
+    assert result.returncode == 0, result.stderr
+    assert "whole groups" in result.stderr
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder in a run folder."""
+    from craters.models import (
+        ModelDescription,
+        OriginalNet,
+        initialize,
+        network_to_onnx,
+        network_weights,
+        write_model,
+    )
+
+    network = OriginalNet(28)
+    initialize(network, 1)
+    return write_model(
+        tmp_path_factory.mktemp("RUN") / "model",
+        onnx=network_to_onnx(network, 28),
+        weights=network_weights(network),
+        description=ModelDescription("original", {}, 28),
+    )
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> np.ndarray:
+    images = np.random.default_rng(0).integers(0, 256, (5, 28, 28)).astype(np.uint8)
+    np.save(tmp_path / "x.npy", images.reshape(5, -1))
+    np.savez(tmp_path / "x.npz", images)
+    return images
+
+
+def test_predict_is_what_classifier_is(model: Path, tmp_path: Path, pictures: np.ndarray) -> None:
+    from craters.models import Classifier, OriginalNet, initialize
+    from craters.training import predict_logits, sigmoid
+
+    image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+    for row, pixels in enumerate(pictures):
+        image.fromarray(pixels).save(tmp_path / f"{row}.png")
+    classifier = Classifier.load(model)
+    probability = classifier.predict_proba(pictures)
+    network = OriginalNet(28)
+    initialize(network, 1)
+    assert np.abs(probability - sigmoid(predict_logits(network, pictures))).max() < 1e-5
+    pngs = [tmp_path / f"{row}.png" for row in range(5)]
+    labels = (probability >= 0.5).astype(int).tolist()
+    for paths in ([tmp_path / "x.npy"], [tmp_path / "x.npz"], pngs):
+        result = CliRunner().invoke(app, ["predict", str(model.parent), *map(str, paths)])
+        assert result.exit_code == 0, result.stderr
+        rows = [line.split(",") for line in result.stdout.splitlines()]
+        assert rows[0] == ["id", "probability", "label"]
+        assert [np.float32(row[1]) for row in rows[1:]] == probability.tolist()
+        assert [int(row[2]) for row in rows[1:]] == labels
+        assert f"{sum(labels)} of 5 patches called 'with crater'" in result.stderr
+    assert [row[0] for row in rows[1:]] == [str(path) for path in pngs]
+
+
+def test_predict_writes_files_and_json(model: Path, tmp_path: Path, pictures: np.ndarray) -> None:
+    arguments = ["predict", str(model), str(tmp_path / "x.npy"), "--quiet"]
+    plain = CliRunner().invoke(app, arguments)
+    for name in ("y.csv", "y.npy"):
+        result = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / name)])
+        assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
+    assert (tmp_path / "y.csv").read_text() == plain.stdout
+    labels = np.load(tmp_path / "y.npy", allow_pickle=False)
+    assert labels.dtype == np.int32
+    found = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
+    assert [row["label"] for row in found["predictions"]] == labels.tolist()
+    assert found["model"] == str(model)
+    assert found["decision_threshold"] == 0.5
+
+
+def test_predict_and_info_need_no_heavy_import(model: Path, pictures, tmp_path: Path) -> None:
+    for arguments in (["predict", str(model), str(tmp_path / "x.npy")], ["info", str(model)]):
+        code = (
+            "import sys; from craters.cli.main import app\n"
+            f"app({arguments!r}, standalone_mode=False)\n"
+            "heavy = {'torch', 'scipy', 'sklearn', 'matplotlib', 'PIL'} & set(sys.modules)\n"
+            "sys.exit(str(heavy) if heavy else 0)"
+        )
+        command = [sys.executable, "-W", "error", "-c", code]
+        result = subprocess.run(command, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["predict", "none", "x.npy"], 5, "none: no such model folder"),
+        (["predict", "broken", "x.npy"], 5, "model.onnx: is not as it was written"),
+        (["predict", "MODEL", "none.npy"], 3, "none.npy: no such file"),
+        (["predict", "MODEL", "x.npy", "--out", "y.txt"], 2, "y.txt: expected the name of a .csv"),
+        (["predict", "MODEL", "x.npy", "--out", "there.csv"], 6, "there.csv: exists already"),
+        (["predict", "MODEL", "x.npy", "--threads", "-1"], 2, "--threads"),
+        (["info", "none"], 5, "none: no such model folder"),
+    ],
+)
+def test_predict_says_what_is_wrong(
+    model: Path, tmp_path: Path, pictures, monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str], code: int, message: str,
+) -> None:  # fmt: skip
+    shutil.copytree(model, tmp_path / "broken")
+    (tmp_path / "broken" / "model.onnx").write_bytes(b"x")
+    (tmp_path / "there.csv").write_text("mine")
+    monkeypatch.chdir(tmp_path)
+    result = craters(*[str(model) if word == "MODEL" else word for word in arguments])
+    assert (result.returncode, result.stdout) == (code, "")
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert (tmp_path / "there.csv").read_text() == "mine"
+
+
+def test_info_describes_the_model(model: Path) -> None:
+    result = CliRunner().invoke(app, ["info", str(model)])
+    assert result.exit_code == 0
+    assert "patches:            28 x 28 px, 8-bit gray, divide by 255" in result.stdout

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from craters.core import files
+from craters.errors import ExistsError
+
+
+def test_an_error_inside_leaves_the_earlier_file_and_no_litter(tmp_path: Path) -> None:
+    target = tmp_path / "a.json"
+    files.write_text(target, "old")
+
+    def fail() -> None:
+        with files.atomic_path(target) as temporary:
+            temporary.write_text("half")
+            raise ValueError("planted")
+
+    with pytest.raises(ValueError, match="planted"):
+        fail()
+    assert target.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_written_files_have_the_rights_of_plain_ones(tmp_path: Path) -> None:
+    files.write_text(tmp_path / "a.txt", "x")
+    (tmp_path / "b.txt").write_text("x")
+    assert (tmp_path / "a.txt").stat().st_mode == (tmp_path / "b.txt").stat().st_mode
+
+
+def test_arrays_and_json_come_back(tmp_path: Path) -> None:
+    array = np.arange(6, dtype=np.int32)
+    files.write_array(tmp_path / "a.npy", array)
+    back = np.load(tmp_path / "a.npy", allow_pickle=False)
+    assert back.dtype == np.int32
+    assert np.array_equal(back, array)
+    content = {"a": np.float32(0.5), "b": array, "c": Path("x"), "d": (1, None)}
+    assert files.to_json(content) == (
+        '{\n  "a": 0.5,\n  "b": [\n    0,\n    1,\n    2,\n    3,\n    4,\n    5\n  ],\n'
+        '  "c": "x",\n  "d": [\n    1,\n    null\n  ]\n}'
+    )
+
+
+def test_json_refuses_what_it_has_no_word_for() -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        files.to_json({"a": float("nan")})
+    with pytest.raises(TypeError, match="set cannot be written"):
+        files.to_json({"a": {1}})
+
+
+def test_sha256_of_known_text(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("abc")
+    assert files.sha256_of(tmp_path / "a") == (
+        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    )
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from craters import files
+target = Path(sys.argv[1])
+print("ready", flush=True)
+number = 0
+while True:
+    files.write_text(target, str(number % 10) * 200_000)
+    number += 1
+"""
+
+
+def test_a_killed_writer_leaves_a_whole_file_and_its_litter_is_cleared(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    files.write_text(target, "start")
+    random = np.random.default_rng(0)
+    for _ in range(5):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(target)], stdout=subprocess.PIPE
+        )
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        time.sleep(random.uniform(0.005, 0.05))
+        writer.send_signal(signal.SIGKILL)
+        writer.wait()
+        writer.stdout.close()
+        content = target.read_text()
+        assert content == "start" or (len(content) == 200_000 and len(set(content)) == 1)
+    files.write_text(target, "end")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_second_process_is_kept_out_and_let_in_afterwards(tmp_path: Path) -> None:
+    work = tmp_path / "new" / ".RUN.unfinished"
+    with files.locked(work, "run"):
+        refused = pytest.raises(ExistsError, match="another process is working on this run")
+        with refused, files.locked(work, "run"):
+            pass
+    with files.locked(work, "run"):
+        pass
+    assert list(work.parent.iterdir()) == []
+
+
+def _mapped_mib() -> float:
+    """Memory of this process that is of files, in MiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssFile")) / 1024
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
+def test_a_mapped_file_is_let_go_and_read_again(tmp_path: Path) -> None:
+    whole = np.random.default_rng(0).integers(0, 256, (64, 1 << 20), np.uint8)
+    np.save(tmp_path / "a.npy", whole)
+    mapped = np.load(tmp_path / "a.npy", mmap_mode="r")
+    view = mapped.reshape(64, 1024, 1024)[1:, ::2]
+    before = _mapped_mib()
+    assert int(mapped.sum(dtype=np.int64)) == int(whole.sum(dtype=np.int64))
+    assert _mapped_mib() - before > 48
+    files.let_go(view)
+    assert _mapped_mib() - before < 16
+    np.testing.assert_array_equal(mapped, whole)
+
+
+def test_what_may_be_written_to_is_not_let_go(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((100, 4096), np.uint8))
+    mine = np.load(tmp_path / "a.npy", mmap_mode="c")  # changes stay in memory
+    mine[:] = 7
+    files.let_go(mine[3:])
+    files.let_go(np.ones(3))
+    assert (mine == 7).all()
+
+
+def test_text_in_parts_is_whole_or_absent(tmp_path: Path) -> None:
+    target = tmp_path / "a.csv"
+    files.write_parts(target, iter(["é,\n", "b\r\n"]))
+    assert target.read_bytes() == "é,\nb\r\n".encode()
+
+    def broken() -> Iterator[str]:
+        yield "x"
+        raise ValueError("planted")
+
+    with pytest.raises(ValueError, match="planted"):
+        files.write_parts(target, broken())
+    assert target.read_bytes() == "é,\nb\r\n".encode()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]

@@ -1,0 +1,130 @@
+"""Work side by side: the results of one after another, news, errors, and lost processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from craters.core import Task, plan_workers, run_tasks
+from craters.errors import DataError, WorkerError
+from tests.conftest import REPOSITORY
+
+
+def square(*, tell, array: np.ndarray, number: int) -> tuple[float, int, int]:
+    for step in range(3):
+        tell((number, step))
+    return float((array.astype(float) ** 2).sum()) + number, torch.get_num_threads(), os.getpid()
+
+
+def refuse(*, tell, number: int) -> None:
+    raise DataError(f"{number} is not wanted", "Take another.")
+
+
+def vanish(*, tell) -> None:
+    os._exit(9)
+
+
+def squares(count: int) -> list[Task]:
+    array = np.arange(300_000, dtype=np.uint8)  # large enough to be handed over by memory map
+    return [Task(f"n{n}", square, {"array": array, "number": n}) for n in range(count)]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_results_and_news_are_those_of_one_after_another(threads: int) -> None:
+    news: dict[str, list] = {}
+    found = dict(
+        run_tasks(
+            squares(5),
+            threads=threads,
+            on_news=lambda key, new: news.setdefault(key, []).append(new),
+        )
+    )
+    total = float((np.arange(300_000, dtype=np.uint8).astype(float) ** 2).sum())
+    assert {key: row[0] for key, row in found.items()} == {f"n{n}": total + n for n in range(5)}
+    assert {row[1] for row in found.values()} == {1}
+    assert news == {f"n{n}": [(n, 0), (n, 1), (n, 2)] for n in range(5)}
+    processes = {row[2] for row in found.values()}
+    assert (processes == {os.getpid()}) == (threads == 1)
+
+
+def test_a_task_alone_stays_here_with_all_threads() -> None:
+    before = torch.get_num_threads()
+    ((_, row),) = run_tasks(squares(1), threads=2)
+    assert row[1:] == (2, os.getpid())
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(
+    ("tasks", "threads", "expected"),
+    [(5, 2, (2, 1)), (1, 4, (1, 4)), (3, 1, (1, 1)), (2, 9, (2, 4)), (0, 2, (1, 2))],
+)
+def test_threads_are_shared_out(tasks: int, threads: int, expected: tuple[int, int]) -> None:
+    assert plan_workers(tasks, threads) == expected
+
+
+def test_errors_come_through_as_they_are() -> None:
+    tasks = [Task("a", refuse, {"number": 4}), Task("b", refuse, {"number": 4})]
+    with pytest.raises(DataError, match="4 is not wanted") as found:
+        list(run_tasks(tasks, threads=2))
+    assert found.value.hint == "Take another."
+    assert found.value.exit_code == 3
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_errors_of_the_listener_come_through_and_stop_the_work(threads: int) -> None:
+    def hear(key: str, new: tuple[int, int]) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        list(run_tasks(squares(4), threads=threads, on_news=hear))
+    assert len(list(run_tasks(squares(4), threads=threads))) == 4
+
+
+def test_a_process_that_vanishes_is_told() -> None:
+    with pytest.raises(WorkerError, match="ended before its work was done"):
+        list(run_tasks([Task("a", vanish, {}), Task("b", vanish, {})], threads=2))
+
+
+SLOW = """
+import os, sys, time
+from pathlib import Path
+from craters.core import Task, run_tasks
+from tests.core.test_parallel import linger
+tasks = [Task(str(n), linger, {"folder": sys.argv[1]}) for n in range(2)]
+list(run_tasks(tasks, threads=2))
+"""
+
+
+def linger(*, tell, folder: str) -> None:
+    (Path(folder) / str(os.getpid())).touch()
+    time.sleep(600)
+
+
+def test_workers_end_with_the_process_that_waits(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", SLOW, str(tmp_path)], cwd=REPOSITORY)
+    try:
+        deadline = time.monotonic() + 60
+        while len(list(tmp_path.iterdir())) < 2:
+            assert time.monotonic() < deadline, "the workers never started"
+            time.sleep(0.05)
+    finally:
+        process.kill()
+        process.wait()
+    deadline = time.monotonic() + 30
+    while any(is_running(int(path.name)) for path in tmp_path.iterdir()):
+        assert time.monotonic() < deadline, "orphans go on"
+        time.sleep(0.05)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False

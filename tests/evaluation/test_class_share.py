@@ -1,0 +1,104 @@
+"""The share of craters in a pool: known answers, intervals that cover, and what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from craters.errors import ConfigError, DataError
+from craters.evaluation.class_share import _likelihood, _platt, estimate_class_share
+
+
+def draw(random: np.random.Generator, n: int, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """Patches of two kinds whose logits are normal: their likelihood ratio is known."""
+    labels = (np.arange(n) < round(n * share)).astype(np.int8)
+    return labels, 2.5 * (2 * labels - 1) + 2 * random.normal(size=n)
+
+
+@pytest.mark.parametrize("method", ["likelihood", "confusion"])
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.2, 0.4, 0.9])
+def test_the_share_is_found_whatever_the_labeled_share(method: str, share: float) -> None:
+    random = np.random.default_rng(7)
+    labels, logits = draw(random, 500, 0.45)
+    truth, pool = draw(random, 4000, share)
+    found = estimate_class_share(labels, logits, pool, method=method, draws=20)
+    assert abs(found.share - truth.mean()) < 0.03
+    assert found.low <= found.share <= found.high
+    assert (found.n_labeled, found.n_pool, found.labeled_share) == (500, 4000, 0.45)
+
+
+def test_likelihood_is_where_the_em_of_saerens_ends() -> None:
+    random = np.random.default_rng(3)
+    labels, logits = draw(random, 300, 0.5)
+    _, pool = draw(random, 1000, 0.15)
+    slope, offset, _ = _platt(labels, logits, np.ones(300))
+    probability = 1 / (1 + np.exp(-(slope * pool + offset)))
+    share, old = 0.5, 0.5
+    for _ in range(20_000):
+        up, down = share / old * probability, (1 - share) / (1 - old) * (1 - probability)
+        share = float((up / (up + down)).mean())
+    ours = _likelihood(labels, logits, np.ones(300), pool, np.ones(1000))
+    assert ours == pytest.approx(share, abs=1e-6)
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 2**32), st.floats(-2, 2), st.floats(0.2, 5))
+def test_shifted_and_stretched_logits_give_the_same(seed: int, offset: float, slope: float) -> None:
+    random = np.random.default_rng(seed)
+    labels, logits = draw(random, 200, 0.4)
+    _, pool = draw(random, 400, 0.1)
+    plain = estimate_class_share(labels, logits, pool, draws=2)
+    moved = estimate_class_share(labels, slope * logits + offset, slope * pool + offset, draws=2)
+    assert moved.share == pytest.approx(plain.share, abs=5e-3)
+
+
+def test_intervals_cover_as_often_as_they_say() -> None:
+    hits = []
+    for seed in range(25):
+        random = np.random.default_rng(seed)
+        labels, logits = draw(random, 150, 0.5)
+        _, pool = draw(random, 400, 0.1)
+        found = estimate_class_share(labels, logits, pool, draws=30, level=0.9, seed=seed)
+        hits.append(found.low <= 0.1 <= found.high)
+    assert np.mean(hits) >= 0.76
+
+
+def test_groups_widen_the_interval_where_patches_of_an_image_resemble() -> None:
+    random = np.random.default_rng(0)
+    labels, logits = draw(random, 400, 0.5)
+    groups = np.repeat(np.arange(20), 20)
+    pool = 4 * np.repeat(random.random(20) < 0.3, 20) - 2 + random.normal(size=400)
+    rows, images = (
+        estimate_class_share(labels, logits, pool, pool_groups=given, draws=50)
+        for given in (None, groups)
+    )
+    assert rows.share == images.share
+    assert images.high - images.low > 1.5 * (rows.high - rows.low)
+
+
+def test_a_large_pool_is_binned_without_harm_and_seeds_repeat() -> None:
+    random = np.random.default_rng(1)
+    labels, logits = draw(random, 300, 0.5)
+    _, pool = draw(random, 4000, 0.2)
+    once = estimate_class_share(labels, logits, pool, draws=20)
+    many = estimate_class_share(labels, logits, np.tile(pool, 20), draws=20)
+    assert many.share == pytest.approx(once.share, abs=1e-3)
+    assert once == estimate_class_share(labels, logits, pool, draws=20)
+    assert "of the unlabeled patches hold a crater (95% interval" in once.sentence
+
+
+def test_what_cannot_be_estimated_is_refused() -> None:
+    random = np.random.default_rng(0)
+    labels, logits = draw(random, 100, 0.5)
+    with pytest.raises(DataError, match="found 96 labeled patches without and 4 with crater"):
+        estimate_class_share((np.arange(100) >= 96).astype(int), logits, logits)
+    with pytest.raises(DataError, match="pool logits: found"):
+        estimate_class_share(labels, logits, np.array([]))
+    with pytest.raises(DataError, match="finite"):
+        estimate_class_share(labels, logits, np.array([np.nan]))
+    with pytest.raises(ConfigError, match="method is 'guess'"):
+        estimate_class_share(labels, logits, logits, method="guess")
+    with pytest.raises(ConfigError, match="draws is 1"):
+        estimate_class_share(labels, logits, logits, draws=1)

@@ -1,0 +1,597 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from craters.errors import ConfigError, CratersError, DataError, ExistsError, GeoError
+from craters.maps.scan import grid as scan_grid
+from craters.maps.scan import store, workers
+from craters.maps.scan.grid import Blocks, Grid, plan_blocks
+from craters.models import ModelDescription
+from tests.maps import tools as maps
+from tests.maps.tools import (
+    SIDE,
+    config,
+    gappy,
+    noise,
+    plain_scan,
+    read_map,
+    same_results,
+    write_raster,
+)
+
+rasterio = pytest.importorskip("rasterio", reason="rasterio is not installed")
+pytest.importorskip("onnx", reason="onnx is not installed")
+
+from craters.maps.geo import Reader, ReadOptions, describe_image
+from craters.maps.scan import (
+    estimate,
+    plan_scan,
+    precision_sentence,
+    scan_images,
+)
+from craters.maps.scan.predict import choose_stride, make_predictor, scan_block
+from craters.maps.scan.report import expected_precision, measured_rates
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return maps.write_classifier(tmp_path_factory.mktemp("m") / "model", resolution=100.0)
+
+
+@pytest.fixture
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scan_grid, "TILE", 56)
+
+
+# --- geometry ----------------------------------------------------------------------------------
+
+
+@settings(max_examples=200)
+@given(
+    st.integers(1, 300), st.integers(1, 300), st.integers(8, 60), st.integers(1, 60),
+    st.integers(1, 4), st.integers(1, 4),
+)  # fmt: skip
+def test_windows_cover_every_pixel_and_blocks_hold_every_window_once(
+    height: int, width: int, side: int, stride: int, tile_rows: int, tile_columns: int
+) -> None:
+    if stride > side:
+        with pytest.raises(ConfigError, match="stride is"):
+            Grid(height, width, side, stride)
+        return
+    grid = Grid(height, width, side, stride)
+    for windows, length in ((grid.rows, height), (grid.columns, width)):
+        assert grid.pixels(windows) >= length
+        assert windows == 1 or grid.pixels(windows - 1) < length  # none is superfluous
+    seen = np.zeros((grid.rows, grid.columns), int)
+    blocks = Blocks(grid, tile_rows, tile_columns)
+    assert [block.index for block in blocks] == list(range(len(blocks)))
+    for block in blocks:
+        assert block.size > 0
+        seen[block.row : block.row + block.rows, block.column : block.column + block.columns] += 1
+    assert (seen == 1).all()
+    inside = grid.inside_counts(0, grid.rows, 0)
+    assert inside[0] == min(side, height)
+    assert (inside >= 1).all()
+
+
+def test_blocks_follow_the_memory_and_the_strips() -> None:
+    grid = Grid(20_000, 100_000, 48, 6)
+    for memory in (20e6, 200e6, 2000e6):
+        for in_strips in (False, True):
+            blocks = plan_blocks(grid, memory=int(memory), pixel_bytes=28, in_strips=in_strips)
+            area = blocks.tile_rows * blocks.tile_columns * grid.pixels(grid.tile) ** 2 * 28
+            assert area <= memory
+    assert blocks.across < 8  # strips: nearly whole rows
+    with pytest.raises(ConfigError, match="takes 16 MB, and there is less"):
+        plan_blocks(grid, memory=1 << 20, pixel_bytes=28, in_strips=False)
+
+
+# --- exactness ---------------------------------------------------------------------------------
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.integers(5, 150), st.integers(5, 150), st.integers(0, 10**6), st.sampled_from([6, 12, 18]),
+    st.sampled_from([0.0, 0.2, 0.7, 1.0]), st.integers(3, 9), st.integers(1, 3), st.integers(1, 3),
+    st.sampled_from([26, 44, 80, 768]),
+)  # fmt: skip
+def test_every_window_is_what_cutting_it_out_gives(
+    tmp_path_factory: pytest.TempPathFactory,
+    height: int, width: int, seed: int, stride: int, max_gap: float, gap: int, tile_rows: int,
+    tile_columns: int, tile: int,
+) -> None:  # fmt: skip
+    path = tmp_path_factory.mktemp("raster") / "a.tif"
+    pixels = gappy(height, width, seed)
+    write_raster(path, pixels, nodata=0, blockysize=16, blockxsize=32, tiled=True)
+    image = describe_image(str(path), "a", ReadOptions(gap=gap))
+    classifier = maps.classifier()
+    reader, predictor = Reader(image), make_predictor(classifier, stride)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scan_grid, "TILE", tile)
+        grid = Grid(height, width, SIDE, stride)
+        found = np.full((grid.rows, grid.columns), -1, np.float32)
+        for block in Blocks(grid, tile_rows, tile_columns):
+            found[
+                block.row : block.row + block.rows, block.column : block.column + block.columns
+            ] = scan_block(reader, grid, block, predictor, max_gap)
+    reader.close()
+    wanted = plain_scan(pixels, pixels == 0, stride=stride, gap=gap, max_gap=max_gap)
+    assert np.array_equal(np.isnan(found), np.isnan(wanted))
+    known = np.isfinite(found)
+    apart = np.abs(classifier.probability(found[known]) - wanted[known])
+    assert not (apart > 1e-5).any()
+
+
+@pytest.mark.parametrize(("kind", "side", "stride"), [("compact", 20, 7)])
+def test_other_networks_are_as_exact(tmp_path: Path, kind: str, side: int, stride: int) -> None:
+    pixels = gappy(101, 89, 5)
+    image = write_raster(tmp_path / "a.tif", pixels, nodata=0)
+    model = maps.write_classifier(tmp_path / "model", kind, side, temperature=0.5)
+    scan_images(config(model, image, tmp_path / "out", stride=stride))
+    found = read_map(tmp_path / "out")
+    wanted = plain_scan(pixels, pixels == 0, stride=stride, kind=kind, side=side, temperature=0.5)
+    assert np.array_equal(np.isnan(found), np.isnan(wanted))
+    assert np.nanmax(np.abs(found - wanted)) < 1e-5
+    assert np.nanmax(found) - np.nanmin(found) > 1e-4
+
+
+def test_an_ensemble_of_original_networks_scans_in_one_pass() -> None:
+    import torch
+
+    from craters.models import EnsembleNet, make_network, over_images
+
+    members = [make_network("original", side) for side in (SIDE, SIDE)]
+    network = EnsembleNet(list(members)).eval()
+    whole = over_images(network)
+    images = torch.rand(2, SIDE + 14, SIDE + 6, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        found = whole.forward_map(images)
+        assert found.shape == (2, 3, 2)
+        for row in range(3):
+            for column in range(2):
+                part = images[:, 6 * row : 6 * row + SIDE, 6 * column : 6 * column + SIDE]
+                assert torch.allclose(found[:, row, column], network(part), atol=1e-6)
+    assert over_images(make_network("compact", 48)).stride is None
+
+
+def test_without_gaps_every_pixel_is_in_a_window_with_a_value(model: Path, tmp_path: Path) -> None:
+    for number, (height, width) in enumerate([(20, 20), (21, 20), (97, 41), (7, 150)]):
+        image = write_raster(tmp_path / f"{number}.tif", noise(height, width))
+        out = tmp_path / str(number)
+        scan_images(config(model, image, out))
+        found = read_map(out)
+        assert np.isfinite(found).all()
+        assert (found.shape[0] - 1) * 6 + SIDE >= height
+        assert (found.shape[1] - 1) * 6 + SIDE >= width
+
+
+def test_blocks_workers_and_memory_change_no_byte(
+    model: Path, tmp_path: Path, small_tiles: None
+) -> None:
+    image = write_raster(tmp_path / "a.tif", gappy(260, 310, 3), nodata=0)
+    results = []
+    for name, changes in {
+        "one": {}, "three": {"workers": 3}, "little": {"memory": 367.4}, "threads": {"threads": 2},
+    }.items():  # fmt: skip
+        out = tmp_path / name
+        scan_images(config(model, image, out, decision_threshold=0.5, **changes))
+        results.append(out)
+    cut = [len(plan_scan(config(model, image, out, memory=m)).blocks(0)) for m in (367.4, 1e3)]
+    assert cut[0] > 4 * cut[1]
+    for other in results[1:]:
+        same_results(results[0], other)
+
+
+# --- what is left ------------------------------------------------------------------------------
+
+
+def test_the_map_lies_where_the_windows_are(model: Path, tmp_path: Path) -> None:
+    pixels = noise(120, 90)
+    image = write_raster(tmp_path / "a.tif", pixels)
+    outcome = scan_images(config(model, image, tmp_path / "out", stride=12))
+    assert outcome.failed == []
+    with rasterio.open(tmp_path / "out" / "probability.tif") as found, rasterio.open(image) as base:
+        assert found.driver == "GTiff"
+        assert found.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        assert found.crs == base.crs
+        assert np.isnan(found.nodata)
+        row, column = 3, 5
+        x, y = found.xy(row, column)
+        centre = base.xy(row * 12 + SIDE / 2 - 0.5, column * 12 + SIDE / 2 - 0.5)
+        assert (x, y) == pytest.approx(centre, abs=1e-6)
+        window = pixels[row * 12 : row * 12 + SIDE, column * 12 : column * 12 + SIDE]
+        wanted = maps.classifier().predict_proba(window[None])[0]
+        assert found.read(1)[row, column] == pytest.approx(wanted, abs=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_small_maps_are_within_the_error_they_state(
+    model: Path, tmp_path: Path, dtype: str
+) -> None:
+    pixels = noise(100, 100)
+    pixels[:50, :50] = 0
+    image = write_raster(tmp_path / "a.tif", pixels, nodata=0)
+    scan_images(config(model, image, tmp_path / "exact"))
+    scan_images(config(model, image, tmp_path / "small", dtype=dtype))
+    exact = read_map(tmp_path / "exact")
+    with rasterio.open(tmp_path / "small" / "probability.tif") as dataset:
+        assert dataset.dtypes == (dtype,)
+        band = dataset.read(1, masked=True)
+        found = band * dataset.scales[0]
+    error = json.loads((tmp_path / "small" / "summary.json").read_text())["dtype_error"]
+    assert np.array_equal(found.mask, np.isnan(exact))
+    assert 0 < np.abs(found - exact).max() <= error * 1.0001
+
+
+def test_layers_and_table_say_the_same(tmp_path: Path) -> None:
+    import pyogrio
+    from pyproj import CRS
+
+    conformal = {name: [0.1, 0.2, 0.4] for name in ("without crater", "with crater")}
+    model = maps.write_classifier(tmp_path / "model", conformal=conformal, temperature=2.0)
+    image = write_raster(tmp_path / "a.tif", noise(150, 130))
+    outcome = scan_images(config(model, image, tmp_path / "out", decision_threshold=0.5))
+    path = tmp_path / "out" / "detections.gpkg"
+    names = {name for name, _ in pyogrio.list_layers(path)}
+    assert {"detections", "windows", "footprint", "run", "layer_styles"} <= names
+    meta, _, points, fields = pyogrio.raw.read(path, layer="detections")
+    table = dict(zip(meta["fields"].tolist(), fields, strict=True))
+    assert CRS(meta["crs"]).equals(CRS(maps.MARS), ignore_axis_order=True)
+    assert list(table) == [
+        "detection_id", "lon", "lat", "x", "y", "row", "col", "p_crater", "p_raw", "set90",
+        "source", "model_sha",
+    ]  # fmt: skip
+    count = outcome.summary["detections"]
+    assert count == len(points) > 3
+    places = np.array([np.frombuffer(shape[5:], "<f8") for shape in points])
+    assert np.array_equal(places, np.column_stack([table["x"], table["y"]]))
+    probability = read_map(tmp_path / "out")
+    middle = (SIDE - 1) / 2
+    for row, col, p, raw in zip(*(table[n] for n in ("row", "col", "p_crater", "p_raw")),
+                                strict=True):  # fmt: skip
+        assert probability[int((row - middle) / 6), int((col - middle) / 6)] == np.float32(p)
+        assert p >= 0.5
+        assert np.log(p / (1 - p)) == pytest.approx(np.log(raw / (1 - raw)) / 2, abs=1e-4)
+    lines = (tmp_path / "out" / "detections.csv").read_text().splitlines()
+    assert lines[0].split(",") == list(table)
+    assert len(lines) == count + 1
+    assert float(lines[1].split(",")[1]) == pytest.approx(table["lon"][0], abs=1e-8)
+    windows = pyogrio.raw.read(path, layer="windows")[2]
+    assert len(windows) == outcome.summary["candidates"] == int((probability >= 0.5).sum())
+    with sqlite3.connect(path) as base:
+        styles = dict(base.execute("SELECT f_table_name, styleQML FROM layer_styles"))
+    assert set(styles) == {"detections", "windows", "footprint"}
+    assert styles["windows"] == (tmp_path / "out" / "windows.qml").read_text()
+
+
+def test_the_footprint_is_what_was_scanned(model: Path, tmp_path: Path) -> None:
+    pixels = noise(150, 200)
+    image = write_raster(tmp_path / "whole.tif", pixels)
+    whole = scan_images(config(model, image, tmp_path / "whole")).summary
+    wide, high = (
+        np.radians(20_000 / 59_274.697523),
+        (np.sin(np.radians(80_000 / 59_274.697523)) - np.sin(np.radians(65_000 / 59_274.697523))),
+    )
+    exact = 3396.19**2 * wide * high
+    assert whole["area_km2"] == pytest.approx(exact, rel=1e-6)
+    pixels[:, 100:] = 0
+    image = write_raster(tmp_path / "half.tif", pixels, nodata=0)
+    half = scan_images(config(model, image, tmp_path / "half", max_gap=0.0)).summary
+    # The last whole window before the gap ends at pixel 98.
+    assert half["area_km2"] == pytest.approx(exact * 98 / 200, rel=1e-6)
+    assert half["images"][0]["windows_with_value"] < half["windows"]
+
+
+def test_several_images_are_one_catalogue(model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "tiles"
+    folder.mkdir()
+    for name, seed in (("b", 1), ("a", 2)):
+        write_raster(folder / f"{name}.tif", noise(90, 80, seed))
+    (folder / "notes.txt").write_text("no image")
+    both = scan_images(config(model, folder, tmp_path / "both", decision_threshold=0.5, workers=2))
+    assert [row["name"] for row in both.summary["images"]] == ["a", "b"]
+    lines = (tmp_path / "both" / "detections.csv").read_text().splitlines()[1:]
+    single = []
+    for name in "ab":
+        scan_images(config(model, folder / f"{name}.tif", tmp_path / name, decision_threshold=0.5))
+        assert np.array_equal(read_map(tmp_path / name), read_map(tmp_path / "both" / name))
+        single += (tmp_path / name / "detections.csv").read_text().splitlines()[1:]
+    assert lines == single
+    write_raster(folder / "c.tif", noise(90, 80), crs="IAU_2015:49915")
+    with pytest.raises(GeoError, match="have different coordinate systems"):
+        scan_images(config(model, folder, tmp_path / "three"))
+
+
+def test_the_report_warns_in_plain_words(tmp_path: Path) -> None:
+    matrix = {"confusion_matrix": [[95, 5], [10, 90]]}
+    model = maps.write_classifier(tmp_path / "model", resolution=100.0, metrics=matrix)
+    image = write_raster(tmp_path / "dark.tif", (noise(60, 60) // 12).astype(np.uint8))
+    found = scan_images(config(model, image, tmp_path / "out")).summary
+    assert any("much darker than training patches" in text for text in found["warnings"])
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "much darker than training patches" in page
+    assert "$" not in page.replace("$/", "")
+    assert "http" not in page.replace("http://www.w3.org", "")
+    called = found["candidates"] / found["windows_with_value"]
+    prior = min(max((called - 0.05) / 0.85, 0), 1)
+    assert found["expected"]["prior"] == pytest.approx(prior)
+    # The estimate is of the model's own threshold, whatever the scan's is.
+    low = scan_images(config(model, image, tmp_path / "low", decision_threshold=0.0)).summary
+    assert low["candidates"] == low["windows_with_value"] > low["called_by_model"]
+    assert low["expected"]["prior"] == found["expected"]["prior"]
+    assert not any("are called with crater" in text for text in low["warnings"])
+
+
+def test_an_image_of_nothing_but_missing_pixels_is_told(
+    model: Path, tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    from craters.cli.main import app
+
+    plain = np.full((60, 60), 7, np.uint8)
+    image = write_raster(tmp_path / "a.tif", plain, nodata=7)
+    with pytest.raises(SystemExit) as end:
+        app(["scan", str(image), "--model", str(model), "--out", str(tmp_path / "out")])
+    assert end.value.code == 0
+    text = "a: every pixel is missing; is nodata right?"
+    assert text in " ".join(capfd.readouterr().err.split())
+    assert text in json.loads((tmp_path / "out" / "summary.json").read_text())["warnings"]
+    assert text in (tmp_path / "out" / "report.html").read_text()
+    few = noise(60, 60)
+    few[::, 4:] = 0
+    path = write_raster(tmp_path / "few.tif", few, nodata=0)
+    found = scan_images(config(model, path, tmp_path / "few")).summary
+    assert found["windows_with_value"] == 0
+    assert any("few: no window has a value" in text for text in found["warnings"])
+    path = write_raster(tmp_path / "whole.tif", noise(60, 60), nodata=0)
+    found = scan_images(config(model, path, tmp_path / "whole")).summary
+    assert not any("missing" in text for text in found["warnings"])
+
+
+# --- what is refused ---------------------------------------------------------------------------
+
+
+def test_settings_that_cannot_be_used(model: Path, tmp_path: Path) -> None:
+    image = write_raster(tmp_path / "a.tif", noise(60, 60))
+    for changes, message in (
+        ({"stride": 7}, "expected a multiple of 6"),
+        ({"stride": 24}, "expected 1 to 20 pixels"),
+        ({"max_gap": 1.5}, "max_gap is 1.5"),
+        ({"dtype": "int8"}, "dtype is 'int8'"),
+        ({"decision_threshold": 2.0}, "decision_threshold is 2"),
+        ({"workers": 0}, "workers is 0"),
+        ({"memory": 100.0}, "Give more --memory"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            scan_images(config(model, image, tmp_path / "out", **changes))
+    assert choose_stride(maps.classifier("compact"), None) == SIDE // 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_there_is_not_overwritten(model: Path, tmp_path: Path) -> None:
+    image = write_raster(tmp_path / "a.tif", noise(60, 60))
+    out = tmp_path / "out"
+    scan_images(config(model, image, out))
+    with pytest.raises(ExistsError, match="exists already"):
+        scan_images(config(model, image, out))
+    with pytest.raises(ExistsError, match="finished scan of another model"):
+        scan_images(config(model, image, out, stride=12), resume=True)
+    before = (out / "summary.json").stat().st_mtime_ns
+    scan_images(config(model, image, out), resume=True)
+    assert (out / "summary.json").stat().st_mtime_ns == before
+    scan_images(config(model, image, out, stride=12), force=True)
+    assert read_map(out).shape != read_map(tmp_path / "out.1").shape
+
+
+# --- reliability -------------------------------------------------------------------------------
+
+
+class _Killed(BaseException):
+    """Stands in for a sudden end."""
+
+
+@pytest.mark.parametrize("after", [0, 1, 5, 11])
+def test_an_interrupted_scan_goes_on_to_equal_results(
+    model: Path, tmp_path: Path, small_tiles: None, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    image = write_raster(tmp_path / "a.tif", gappy(260, 310, 3), nodata=0)
+    settings_ = {"decision_threshold": 0.5, "memory": 367.4}
+    scan_images(config(model, image, tmp_path / "whole", **settings_))
+    out, note, calls = tmp_path / "out", store.Ledger.note, []
+
+    def stop(self, *arguments: object) -> None:
+        if len(calls) == after:
+            raise _Killed
+        calls.append(arguments)
+        note(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.Ledger, "note", stop)
+        with pytest.raises(_Killed):
+            scan_images(config(model, image, out, **settings_))
+    assert not out.exists()
+    with pytest.raises(ExistsError, match="an unfinished scan of this name"):
+        scan_images(config(model, image, out, **settings_))
+    for changed in ({"max_gap": 0.5}, {"stride": 12}):
+        with pytest.raises(ExistsError, match="unfinished scan is of another model"):
+            scan_images(config(model, image, out, **(settings_ | changed)), resume=True)
+    done: list[int] = []
+    work = workers.scan_block
+    monkeypatch.setattr(workers, "scan_block", lambda *a: done.append(a[2].index) or work(*a))
+    # Another budget would cut other blocks; the first one's cut is kept.
+    scan_images(config(model, image, out, **(settings_ | {"memory": 900.0})), resume=True)
+    total = len(plan_scan(config(model, image, out, **settings_)).blocks(0))
+    assert len(set(done)) == len(done) == total - after
+    same_results(tmp_path / "whole", out)
+    assert list(tmp_path.glob(".out*")) == []
+
+
+def test_a_changed_image_or_model_is_not_resumed(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = write_raster(tmp_path / "a.tif", noise(60, 60))
+    with monkeypatch.context() as patch:
+        patch.setattr(workers, "scan_block", lambda *_: (_ for _ in ()).throw(_Killed))
+        with pytest.raises(_Killed):
+            scan_images(config(model, image, tmp_path / "out"))
+    other = maps.write_classifier(tmp_path / "other", resolution=100.0, temperature=3.0)
+    with pytest.raises(ExistsError, match="of another model"):
+        scan_images(config(other, image, tmp_path / "out"), resume=True)
+    write_raster(image, noise(60, 60, 7))
+    with pytest.raises(ExistsError, match="other images"):
+        scan_images(config(model, image, tmp_path / "out"), resume=True)
+
+
+def test_kill_9_at_any_moment(model: Path, tmp_path: Path) -> None:
+    image = write_raster(tmp_path / "a.tif", gappy(900, 900, 3), nodata=0)
+    arguments = [str(image), "--model", str(model), "--threshold", "0.5", "--memory", "420"]
+    command = [sys.executable, "-m", "craters", "scan", *arguments]
+    subprocess.run([*command, "--out", str(tmp_path / "whole"), "-q"], check=True)
+    out, random, kills = tmp_path / "out", np.random.default_rng(5), 0
+    for _ in range(3):
+        process = subprocess.Popen([*command, "--out", str(out), "--resume", "-q"],
+                                   stdout=subprocess.DEVNULL)  # fmt: skip
+        started = time.monotonic()
+        while not (tmp_path / ".out.unfinished").exists() and time.monotonic() < started + 60:
+            time.sleep(0.01)
+        time.sleep(random.uniform(0, 0.3))
+        process.send_signal(signal.SIGKILL)
+        kills += process.wait() == -signal.SIGKILL
+    assert kills >= 1
+    subprocess.run([*command, "--out", str(out), "--resume", "-q"], check=True)
+    same_results(tmp_path / "whole", out)
+    assert not (tmp_path / ".out.unfinished").exists()
+
+
+def test_a_failing_block_costs_only_itself(
+    model: Path, tmp_path: Path, small_tiles: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = write_raster(tmp_path / "a.tif", noise(260, 310, 3))
+    settings_ = {"decision_threshold": 0.5, "memory": 367.4, "workers": 1}
+    scan_images(config(model, image, tmp_path / "whole", **settings_))
+    work, tries = workers.scan_block, []
+
+    def fail(reader, grid, block, *rest):
+        tries.append(block.index)
+        if block.index == 2 or (block.index == 4 and tries.count(4) == 1):
+            raise DataError("the disk has a bad spot")
+        return work(reader, grid, block, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(workers, "scan_block", fail)
+        outcome = scan_images(config(model, image, tmp_path / "out", **settings_))
+    assert [(row["block"], row["reason"]) for row in outcome.failed] == [
+        (2, "the disk has a bad spot")
+    ]
+    assert tries.count(2) == tries.count(4) == 2
+    assert "the disk has a bad spot" in (tmp_path / "out" / "failed.csv").read_text()
+    whole, part = read_map(tmp_path / "whole"), read_map(tmp_path / "out")
+    assert 0 < np.isnan(part).sum() < part.size / 2
+    assert np.array_equal(part[np.isfinite(part)], whole[np.isfinite(part)])
+    scan_images(config(model, image, tmp_path / "out", **settings_), resume=True)
+    same_results(tmp_path / "whole", tmp_path / "out")
+    assert (tmp_path / "out.1" / "failed.csv").exists()
+
+
+def test_a_cut_off_file_is_told_and_the_rest_is_kept(model: Path, tmp_path: Path) -> None:
+    image = write_raster(tmp_path / "a.tif", noise(1600, 400), driver="COG",
+                         overviews="NONE", blocksize=128)  # fmt: skip
+    content = image.read_bytes()
+    image.write_bytes(content[: len(content) * 3 // 4])
+    found = subprocess.run(
+        [sys.executable, "-m", "craters", "scan", str(image), "--model", str(model), "--memory",
+         "420", "--out", str(tmp_path / "out")],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert found.returncode == 7, found.stderr
+    assert "Traceback" not in found.stderr
+    assert "failed.csv" in found.stderr
+    assert "Is the file whole?" in (tmp_path / "out" / "failed.csv").read_text()
+    assert np.isfinite(read_map(tmp_path / "out")[:50]).all()
+    image.write_bytes(content[:100])
+    with pytest.raises(DataError, match="a.tif: cannot be opened"):
+        scan_images(config(model, image, tmp_path / "none"))
+
+
+def test_a_full_disk_is_told_and_resumed(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = write_raster(tmp_path / "a.tif", noise(60, 60))
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        with pytest.raises(CratersError, match="no space is left on the disk. Free some"):
+            scan_images(config(model, image, tmp_path / "out"))
+    scan_images(config(model, image, tmp_path / "out"), resume=True)
+    with monkeypatch.context() as patch:
+        usage = shutil.disk_usage(tmp_path)
+        patch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10))
+        with pytest.raises(ConfigError, match="0 MB are free"):
+            scan_images(config(model, image, tmp_path / "other"))
+
+
+def test_a_dry_run_tells_and_writes_nothing(model: Path, tmp_path: Path) -> None:
+    image = write_raster(tmp_path / "a.tif", noise(100, 100))
+    lines = "\n".join(estimate(plan_scan(config(model, image, tmp_path / "out"))))
+    assert "225 windows of 20 px every 6 px" in lines
+    for word in ("time: about", "memory: up to 1,000 MB", "disk: up to"):
+        assert word in lines
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tif"]
+
+
+def test_the_command_line(model: Path, tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    from craters.cli.main import app
+
+    image = write_raster(tmp_path / "a.tif", noise(60, 60), crs=None)
+    command = ["scan", str(image), "--model", str(model), "--out", str(tmp_path / "out")]
+
+    def run(*more: str) -> int | str | None:
+        with pytest.raises(SystemExit) as end:
+            app([*command, *more])
+        return end.value.code
+
+    assert run() == 4
+    assert "--body mars" in capfd.readouterr().err
+    assert run("--scale", "5") == 2
+    assert run("--crs", "EPSG:4326") == 4
+    assert "of the Earth" in capfd.readouterr().err
+    assert run("--crs", maps.MARS, "--json") == 0
+    assert json.loads(capfd.readouterr().out)["summary"]["body"] == "mars"
+    assert run("--crs", maps.MARS) == 6
+
+
+@pytest.mark.parametrize(
+    ("matrix", "called", "reason"),
+    [
+        (None, 0.1, "has no confusion matrix of validation patches of both classes."),
+        ([[9, 1], [0, 0]], 0.1, "has no confusion matrix of validation patches of both classes."),
+        (
+            [[0, 13], [0, 27]], 1.0,
+            "calls 100.0 % of those with a crater and 100.0 % of those without, so its calls tell "
+            "nothing.",
+        ),
+        ([[10, 0], [1, 9]], 0.0, "no window was called, and the model gave no false alarm"),
+    ],
+)  # fmt: skip
+def test_why_precision_cannot_be_said(matrix, called: float, reason: str) -> None:
+    metrics = {} if matrix is None else {"confusion_matrix": matrix}
+    rates = measured_rates(ModelDescription("original", {}, 48, metrics=metrics))
+    found = expected_precision(called, rates)
+    assert found["precision"] is None
+    assert reason in precision_sentence(found)

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from craters.cli.main import app
+from craters.core.files import sha256_of
+from craters.errors import ConfigError, DataError
+from craters.evaluation import measure
+from craters.models import (
+    Classifier,
+    ModelDescription,
+    OriginalNet,
+    initialize,
+    network_to_onnx,
+    network_weights,
+    write_model,
+)
+from craters.pipeline import assess
+from tests.conftest import simple_patches, write_job
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A model folder, and a job folder whose training array the model knows."""
+    root = tmp_path_factory.mktemp("assess")
+    data = write_job(root / "DATA", groups=True)
+    np.save(data / "Ytest1.npy", simple_patches(30, 3)[1])
+    np.save(data / "groups_test.npy", np.arange(30) // 3)
+    network = OriginalNet(48)
+    initialize(network, 3)
+    calibrated = {"without crater": list(np.linspace(0.3, 0.7, 30)),
+                  "with crater": list(np.linspace(0.3, 0.7, 30))}  # fmt: skip
+    description = ModelDescription(
+        "original", {}, 48, temperature=0.5, conformal=calibrated,
+        data={"Xtrain1.npy": sha256_of(data / "Xtrain1.npy")},
+    )  # fmt: skip
+    folder = write_model(
+        root / "MODEL",
+        onnx=network_to_onnx(network, 48),
+        weights=network_weights(network),
+        description=description,
+    )
+    return folder, data
+
+
+def test_figures_are_those_of_the_model_s_probabilities(made: tuple[Path, Path]) -> None:
+    folder, data = made
+    model = Classifier.load(folder)
+    found = assess(model, data, prior=0.03)
+    images, labels = simple_patches(30, 3)
+    expected = measure(labels, model.predict_proba(images), 0.5)
+    assert found.figures["metrics"]["macro_f1"] == pytest.approx(expected.macro_f1)
+    assert found.figures["metrics"]["confusion_matrix"] == expected.confusion_matrix
+    for name, interval in found.figures["intervals"].items():
+        value = found.figures["metrics"][name]
+        assert interval["low"] - 1e-9 <= value <= interval["high"] + 1e-9, name
+        assert interval["n_groups"] == 10
+    assert found.warnings == []
+    assert found.figures["prediction_sets"]["n"] == 30
+    assert f"{expected.macro_f1:.4f}" in found.lines[1]
+
+
+def test_what_the_model_has_seen_is_told(made: tuple[Path, Path]) -> None:
+    folder, data = made
+    found = assess(Classifier.load(folder), data, which="train")
+    assert "Xtrain1.npy is an array that this model was made from" in found.warnings[0]
+    assert found.figures["metrics"]["n"] == 120
+
+
+def test_unknown_places_are_told(made: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, _ = made
+    data = write_job(tmp_path / "DATA")
+    found = assess(Classifier.load(folder), data, which="train")
+    assert "source images are unknown" in found.warnings[-1]
+    assert found.figures["intervals"]["macro_f1"]["n_groups"] is None
+
+
+def test_bad_requests(made: tuple[Path, Path], tmp_path: Path) -> None:
+    model = Classifier.load(made[0])
+    data = write_job(tmp_path / "DATA")
+    with pytest.raises(ConfigError, match="set is 'x'"):
+        assess(model, data, which="x")
+    with pytest.raises(DataError, match="expected the truth of the test set. Measure on the"):
+        assess(model, data)
+    with pytest.raises(ConfigError, match="risk is 1.5, expected a share above 0 and below 1"):
+        assess(model, data, which="train", risk=1.5)
+    other = write_job(tmp_path / "OTHER", side=28)
+    with pytest.raises(DataError, match="found patches of 28 x 28 pixels, expected 48 x 48"):
+        assess(model, other, which="train")
+
+
+def test_a_model_that_is_not_calibrated_makes_no_sets(
+    made: tuple[Path, Path], tmp_path: Path
+) -> None:
+    _, data = made
+    network = OriginalNet(48)
+    initialize(network, 3)
+    folder = write_model(
+        tmp_path / "MODEL",
+        onnx=network_to_onnx(network, 48),
+        weights=network_weights(network),
+        description=ModelDescription("original", {}, 48),
+    )
+    arguments = ["evaluate", str(folder), "--data", str(data), "--risk"]
+    told = CliRunner().invoke(app, [*arguments, "0.2"])
+    assert "  prediction sets: none (the model is not calibrated)" in told.output.splitlines()
+    refused = CliRunner().invoke(app, [*arguments, "1.5"])
+    assert refused.exit_code == 2
+    assert "risk is 1.5, expected a share above 0 and below 1" in refused.stderr
+
+
+def test_the_command_prints_lines_or_json(made: tuple[Path, Path]) -> None:
+    folder, data = made
+    arguments = ["evaluate", str(folder), "--data", str(data)]
+    lines = CliRunner().invoke(app, arguments)
+    assert lines.exit_code == 0
+    assert "macro F1" in lines.output
+    figures = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).output)
+    assert figures == json.loads(json.dumps(assess(Classifier.load(folder), data).figures))

@@ -1,0 +1,493 @@
+from __future__ import annotations
+
+import base64
+import csv
+import dataclasses
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from craters.core import NullProgress, files
+from craters.data import read_job_data
+from craters.errors import DataError, ExistsError
+from craters.evaluation import at_prior, bootstrap_interval, scores
+from craters.evaluation.calibration import choose_threshold
+from craters.models import Classifier
+from craters.pipeline import run_job, stages
+from craters.pipeline.report import summary_lines
+from craters.pipeline.result import JobResult
+from craters.pipeline.run import read_run
+from craters.pipeline.stages import run_phases
+from craters.training import RunConfig, recipes, trainer
+from craters.training.recipes import TrainConfig, modern_recipe
+from tests.conftest import simple_patches, write_job
+
+SAME_EVERY_TIME = ("metrics.json", "history.csv", "origins.csv", "predictions.npy",
+                   "predictions.csv", "probabilities.npy", "models/model_initial.h5",
+                   "models/model_final.h5", "model/model.onnx", "config.json",
+                   "figures/learning_curve.png", "figures/confusion_matrix.png",
+                   "figures/roc.png", "figures/reliability.png",
+                   "report.html", "manifest.json", "checks.json")  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _every_epoch_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "_BETWEEN_NEWS", 0.0)
+
+
+def config_for(data: Path, out: Path, **changes) -> RunConfig:
+    plain = RunConfig(
+        data, out, initial_epochs=10, final_epochs=4, threads=1, resolution=100.0, batch_size=8,
+        initial_lr=0.006, final_lr=0.003, pseudo_threshold=0.53, method="original",
+        network="original",
+    )  # fmt: skip
+    return dataclasses.replace(plain, **changes)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    root = tmp_path_factory.mktemp("run")
+    data = write_job(root / "DATA", groups=True)
+    run_job(config_for(data, root / "RUN"))
+    return data, root / "RUN"
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_nothing_unfinished_is_left(finished: tuple[Path, Path]) -> None:
+    assert sorted(path.name for path in finished[1].parent.iterdir()) == ["DATA", "RUN"]
+
+
+def test_the_manifest_holds_what_is_there(finished: tuple[Path, Path]) -> None:
+    data, out = finished
+    manifest = json.loads((out / "manifest.json").read_text())
+    written = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    unlisted = {"manifest.json", "times.json", "evaluations.jsonl"}
+    assert set(manifest["outputs"]) == written - unlisted
+    for name, digest in manifest["outputs"].items():
+        assert files.sha256_of(out / name) == digest
+    assert set(manifest["inputs"]) == {path.name for path in data.iterdir()}
+    for name, digest in manifest["inputs"].items():
+        assert files.sha256_of(data / name) == digest
+    assert manifest["versions"]["torch"].startswith("2.")
+    assert manifest["hardware"]["usable_cpus"] >= 1
+
+
+def test_tables_agree_with_each_other(finished: tuple[Path, Path]) -> None:
+    _, out = finished
+    metrics = read_run(out)
+    history = rows_of(out / "history.csv")
+    assert [row["phase"] for row in history] == ["initial"] * 10 + ["final"] * 4
+    for phase in ("initial", "final"):
+        mine = [row for row in history if row["phase"] == phase]
+        kept = [row for row in mine if row["kept"] == "1"]
+        assert len(kept) == 1
+        assert float(kept[0]["val_loss"]) == min(float(row["val_loss"]) for row in mine)
+        assert int(kept[0]["epoch"]) == metrics["phases"][phase]["best_epoch"]
+        assert float(kept[0]["val_loss"]) == pytest.approx(metrics["phases"][phase]["loss"], 1e-5)
+    origins = rows_of(out / "origins.csv")
+    pseudo = [row for row in origins if row["origin"] == "pseudo"]
+    assert len(pseudo) == metrics["pseudo_labels"]["added_without_crater"] > 0
+    assert all(float(row["probability"]) < 0.53 and row["label"] == "0" for row in pseudo)
+    assert {row["final_part"] for row in pseudo} == {"train"}
+    human = [row for row in origins if row["origin"] == "human"]
+    assert all(row["initial_part"] == row["final_part"] != "" for row in human)
+    assert len(human) == 120
+    predictions = rows_of(out / "predictions.csv")
+    called = np.load(out / "predictions.npy", allow_pickle=False)
+    probability = np.load(out / "probabilities.npy", allow_pickle=False)
+    assert called.dtype == np.int32
+    assert [int(row["label"]) for row in predictions] == called.tolist()
+    assert np.array_equal(np.float32([row["probability"] for row in predictions]), probability)
+    assert np.array_equal(called, probability >= 0.5)
+    assert metrics["class_balance"]["labeled"]["crater_share"] == pytest.approx(0.6)
+    described = json.loads((out / "model" / "model.json").read_text())
+    assert described["resolution"] == 100
+    assert described["temperature"] == 1
+
+
+def test_the_model_folder_says_what_the_run_said(finished: tuple[Path, Path]) -> None:
+    data, out = finished
+    model = Classifier.load(out / "model")
+    images = np.load(data / "Xtest1.npy").reshape(-1, 48, 48)
+    probability = np.load(out / "probabilities.npy")
+    assert np.abs(model.predict_proba(images) - probability).max() < 1e-5
+    assert np.array_equal(model.predict(images), np.load(out / "predictions.npy"))
+
+
+class Outside(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.sources: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, _tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.sources += [value or "" for key, value in attrs if key in ("src", "href")]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_report_is_self_contained_and_true(finished: tuple[Path, Path]) -> None:
+    _, out = finished
+    page = Outside()
+    page.feed((out / "report.html").read_text())
+    drawn = [base64.b64decode(source.partition(",")[2]) for source in page.sources]
+    for name in ("learning_curve", "precision_recall", "confusion_matrix", "roc", "reliability"):
+        assert drawn.count((out / "figures" / f"{name}.png").read_bytes()) == 1, name
+    assert all(source.startswith("data:image/png;base64,") for source in page.sources)
+    assert not re.search(r"url\(|@import|<script", (out / "report.html").read_text())
+    metrics = read_run(out)["phases"]["final"]
+    assert f"{metrics['macro_f1']:.4f}" in page.text
+    assert "All of its labels were given by people." in page.text
+
+
+def assert_equal_runs(first: Path, second: Path) -> None:
+    for name in SAME_EVERY_TIME:
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
+
+
+def test_equal_seeds_give_equal_bytes_and_others_do_not(
+    finished: tuple[Path, Path], tmp_path: Path
+) -> None:
+    data, out = finished
+    run_job(config_for(data, tmp_path / "again"))
+    for name in SAME_EVERY_TIME:
+        if name in ("config.json", "report.html", "manifest.json"):  # they name the folder
+            continue
+        assert (out / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
+    run_job(config_for(data, tmp_path / "other", seed=1))
+    for name in ("models/model_initial.h5", "models/model_final.h5", "metrics.json"):
+        assert (out / name).read_bytes() != (tmp_path / "other" / name).read_bytes(), name
+
+
+class StopAt(NullProgress):
+    def __init__(self, phase: str, epoch: int) -> None:
+        self.at = (phase, epoch)
+
+    def epoch(self, phase: str, state) -> None:
+        if (phase, state.epoch) == self.at:
+            raise KeyboardInterrupt
+
+
+class Counter(NullProgress):
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, int]] = []
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def epoch(self, phase: str, state) -> None:
+        if not state.finished:
+            self.seen.append((phase, state.epoch))
+
+
+def test_an_interrupted_run_goes_on_and_ends_the_same(
+    finished: tuple[Path, Path], tmp_path: Path
+) -> None:
+    data, _ = finished
+    config = config_for(data, tmp_path / "RUN")
+    for phase, epoch in (("initial", 2), ("final", 3)):
+        with pytest.raises(KeyboardInterrupt):
+            run_job(config, resume=phase == "final", listener=StopAt(phase, epoch))
+        assert not config.out.exists()
+    with pytest.raises(ExistsError, match="an unfinished run of this name is there. Go on"):
+        run_job(config)
+    with pytest.raises(ExistsError, match="has other settings, inputs or version"):
+        run_job(dataclasses.replace(config, seed=9), resume=True)
+    counter = Counter()
+    run_job(config, resume=True, listener=counter)
+    assert counter.seen == [("final", 4)]
+    (tmp_path / "whole").mkdir()
+    run_job(config_for(data, tmp_path / "whole" / "RUN"))
+    for name in SAME_EVERY_TIME:
+        if name not in ("config.json", "report.html", "manifest.json"):
+            theirs = tmp_path / "whole" / "RUN" / name
+            assert (config.out / name).read_bytes() == theirs.read_bytes(), name
+    times = json.loads((config.out / "times.json").read_text())
+    assert times["times_resumed"] == 2
+
+
+def test_existing_folders_are_kept(finished: tuple[Path, Path], tmp_path: Path) -> None:
+    data, _ = finished
+    out = tmp_path / "RUN"
+    out.mkdir()
+    (out / "precious").write_text("x")
+    config = config_for(data, out, initial_epochs=1, final_epochs=1)
+    with pytest.raises(ExistsError, match="exists already"):
+        run_job(config)
+    with pytest.raises(ExistsError, match="is a finished run of other settings"):
+        run_job(config, resume=True)
+    run_job(config, force=True)
+    assert (tmp_path / "RUN.1" / "precious").read_text() == "x"
+    counter = Counter()
+    again = run_job(config, resume=True, listener=counter)
+    assert counter.seen == []
+    assert "finished already" in counter.said[-1]
+    assert again.metrics == read_run(out)
+
+
+def test_bad_data_leaves_nothing_behind(job_folder: Path, tmp_path: Path) -> None:
+    (job_folder / "Ytrain1.npy").unlink()
+    with pytest.raises(DataError, match="Ytrain1.npy: no such file"):
+        run_job(config_for(job_folder, tmp_path / "RUN"))
+    assert [path.name for path in tmp_path.iterdir()] == ["DATA"]
+    np.save(job_folder / "Ytrain1.npy", np.ones(120, int))
+    with pytest.raises(DataError, match="expected both classes"):
+        run_job(config_for(job_folder, tmp_path / "RUN"))
+    assert [path.name for path in tmp_path.iterdir()] == ["DATA"]
+    with pytest.raises(DataError, match="holds no metrics.json"):
+        read_run(tmp_path / "DATA")
+
+
+ORIGINAL = ["--initial-epochs", "12", "--final-epochs", "8", "--threads", "1", "--method",
+            "original", "--network", "original"]  # fmt: skip
+COMPACT = ["--method", "supervised", "--epochs", "40", "--members", "2", "--threads", "2"]
+
+
+def start(data: Path, out: Path, options: list[str]) -> subprocess.Popen:
+    command = [sys.executable, "-m", "craters", "run", "--data", str(data), "--out", str(out),
+               "--resume", "--quiet", *options]  # fmt: skip
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def kill_and_resume(data: Path, root: Path, kills: int, options: list[str]) -> list[int]:
+    """Kill a run at random moments after its first epoch; return the epochs it had by then."""
+    out, random = root / "killed", np.random.default_rng(1)
+    work = root / ".killed.unfinished"
+    reached = []
+    for _ in range(kills):
+        process = start(data, out, options)
+        deadline = time.monotonic() + 120
+        before = set(work.glob("*.safetensors"))
+        while process.poll() is None and time.monotonic() < deadline:
+            if set(work.glob("*.safetensors")) - before or before:
+                break
+            time.sleep(0.005)
+        time.sleep(float(random.uniform(0, 2.5)))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        reached.append(len(list(work.glob("*.safetensors"))))
+        if out.exists():
+            break
+    process = start(data, out, options)
+    _, errors = process.communicate(timeout=1200)  # a busy machine is no fault
+    assert process.returncode == 0, errors
+    return reached
+
+
+def check_kills(tmp_path: Path, kills: int, options: list[str], n: int = 400) -> None:
+    data = write_job(tmp_path / "DATA", n=n)
+    process = start(data, tmp_path / "whole", options)
+    _, errors = process.communicate(timeout=1200)  # a busy machine is no fault
+    assert process.returncode == 0, errors
+    reached = kill_and_resume(data, tmp_path, kills, options)
+    assert reached[0] >= 1, "the first kill came before the first epoch"
+    for name in SAME_EVERY_TIME:
+        if name not in ("config.json", "report.html", "manifest.json"):
+            whole, killed = tmp_path / "whole" / name, tmp_path / "killed" / name
+            if options is COMPACT and name.endswith(".h5"):
+                assert not whole.exists()  # it has no Keras form
+                assert not killed.exists()
+                continue
+            assert whole.read_bytes() == killed.read_bytes(), name
+    leftover = {path.name for path in tmp_path.glob(".*")}
+    assert leftover <= {".killed.unfinished.lock"}
+
+
+def test_a_killed_run_goes_on(tmp_path: Path) -> None:
+    check_kills(tmp_path, 1, ORIGINAL)
+
+
+@pytest.mark.slow
+def test_ten_kills(tmp_path: Path) -> None:
+    check_kills(tmp_path, 10, ORIGINAL)
+
+
+@pytest.mark.slow
+def test_kills_of_trainings_side_by_side(tmp_path: Path) -> None:
+    check_kills(tmp_path, 4, COMPACT, n=120)
+
+
+@pytest.mark.slow
+def test_a_dense_run_leaves_a_model_that_scans(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("modern_recipe", "agreement_recipe", "distillation_recipe"):
+        recipe = getattr(recipes, name)
+        monkeypatch.setattr(
+            trainer, name,
+            lambda *args, recipe=recipe, **more: dataclasses.replace(
+                recipe(*args, **more), epochs=3
+            ),
+        )  # fmt: skip
+    data = write_job(tmp_path / "DATA")
+    config = config_for(data, tmp_path / "RUN", method="supervised", network="dense")
+    metrics = run_job(config).metrics
+    assert metrics["network"] == "dense"
+    model = Classifier.load(tmp_path / "RUN" / "model")
+    assert model.description.stride == 4
+    images = np.load(data / "Xtest1.npy").reshape(-1, 48, 48)
+    probability = np.load(tmp_path / "RUN" / "probabilities.npy")
+    assert np.abs(model.predict_proba(images) - probability).max() < 1e-5
+
+
+def test_a_supervised_compact_run_leaves_a_calibrated_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short(n: int, side: int, **more) -> TrainConfig:
+        return dataclasses.replace(modern_recipe(n, side, **more), epochs=6)
+
+    monkeypatch.setattr(trainer, "modern_recipe", short)
+    data = write_job(tmp_path / "DATA")
+    np.save(data / "Ytest1.npy", np.load(data / "Ytrain1.npy")[:30])
+    config = config_for(data, tmp_path / "RUN", method="supervised", network="compact")
+    metrics = run_job(config).metrics
+    model = Classifier.load(tmp_path / "RUN" / "model")
+    assert model.description.temperature == metrics["calibration"]["temperature"] != 1
+    assert model.description.network == "compact"
+    assert "trained once more" in model.description.metrics["remark"]
+    images = np.load(data / "Xtest1.npy").reshape(-1, 48, 48)
+    probability = np.load(tmp_path / "RUN" / "probabilities.npy")
+    assert np.abs(model.predict_proba(images) - probability).max() < 1e-5
+    sets = model.prediction_sets(probability, risk=0.1)
+    assert len(sets) == 30
+    assert metrics["pseudo_labels"] is None
+    assert metrics["test"]["n"] == 30
+    row, found = metrics["phases"]["supervised"], metrics["calibration"]
+    assert row["calibration"]["ece"] == pytest.approx(found["ece_after"], abs=1e-6)
+    assert row["calibration"]["ece_of_a_perfect_model"] == pytest.approx(
+        found["ece_of_a_perfect_model"], abs=1e-6
+    )
+    assert row["intervals_by"]["remark"].startswith("source images are unknown")
+    shares = metrics["prediction_sets"]
+    assert shares["unsure"] == pytest.approx((sets == 3).mean())
+    assert shares["against_truth"]["n"] == 30
+    text = (tmp_path / "RUN" / "report.html").read_text()
+    assert f"{100 * shares['unsure']:.1f} % of the test patches are <b>unsure</b>" in text
+    assert "trained once more, on all human labels" in text
+    assert "Probability calibration: logits are divided by" in text
+
+
+AIM = "recall>=0.95"
+
+
+@pytest.fixture(scope="module")
+def aimed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, JobResult]:
+    """A run with an aim, source images and truth; and the same job in memory."""
+    root = tmp_path_factory.mktemp("aimed")
+    data = write_job(root / "DATA", groups=True)
+    np.save(data / "Ytest1.npy", simple_patches(30, 3)[1])
+    np.save(data / "groups_test.npy", np.arange(30) // 3)
+    config = config_for(data, root / "RUN", initial_epochs=4, final_epochs=2, aim=AIM)
+    run_job(config)
+    return root / "RUN", run_phases(read_job_data(data), config)
+
+
+def test_a_threshold_by_aim_is_everywhere_the_same(aimed: tuple[Path, JobResult]) -> None:
+    out, result = aimed
+    last = result.final
+    chosen = choose_threshold(last.validation.labels, last.probability, AIM)
+    assert chosen != 0.5
+    metrics = read_run(out)
+    assert metrics["decision_threshold"] == chosen
+    assert metrics["threshold_chosen_for"] == AIM
+    assert metrics["threshold_remark"] == scores.FLATTERS
+    assert metrics["phases"]["final"]["decision_threshold"] == chosen
+    assert metrics["phases"]["final"]["crater_recall"] >= 0.95
+    assert metrics["phases"]["initial"]["decision_threshold"] == 0.5
+    assert metrics["test"]["decision_threshold"] == chosen
+    model = json.loads((out / "model" / "model.json").read_text())
+    assert model["decision_threshold"] == chosen
+    assert model["metrics"]["threshold_chosen_for"] == AIM
+    rows = rows_of(out / "predictions.csv")
+    assert [int(row["label"]) for row in rows] == [
+        int(float(row["probability"]) >= chosen) for row in rows
+    ]
+    page = Outside()
+    page.feed((out / "report.html").read_text())
+    sentence = f"The decision threshold {chosen:.4f} was chosen for {AIM}. {scores.FLATTERS}"
+    assert sentence in page.text
+    assert any(f"{chosen:.4g} was chosen for {AIM}" in line for line in summary_lines(metrics))
+
+
+def test_intervals_of_the_last_phase_and_the_test_set_are_by_source_image(
+    aimed: tuple[Path, JobResult],
+) -> None:
+    out, result = aimed
+    metrics, data = read_run(out), result.data
+    groups = dict(zip(data.train.ids, data.train.groups, strict=True))
+    last = result.final
+    sets = {
+        "final": (last.validation.labels, last.probability,
+                  np.array([groups[name] for name in last.validation.ids])),
+        "test": (data.test.labels, result.test_probability, data.test.groups),
+    }  # fmt: skip
+    for name, (labels, probability, units) in sets.items():
+        row = metrics["test"] if name == "test" else metrics["phases"][name]
+        assert sorted(row["intervals"]) == sorted(scores.STATISTICS)
+        for statistic, (low, high) in row["intervals"].items():
+            by_hand = bootstrap_interval(
+                labels, probability, statistic, units, decision_threshold=result.decision_threshold
+            )
+            assert (low, high) == (by_hand.low, by_hand.high), statistic
+        by = row["intervals_by"]
+        assert by["method"] == "percentile bootstrap over groups"
+        assert by["n_groups"] == len(np.unique(units))
+    assert "intervals" not in metrics["phases"]["initial"]
+    rare = at_prior(result.test_metrics, 0.03)
+    assert metrics["test"]["at_prior"]["precision"] == rare.precision
+    row = metrics["phases"]["final"]
+    low, high = row["intervals"]["macro_f1"]
+    expected = (
+        f"  macro F1 {row['macro_f1']:.4f} [{low:.4f}, {high:.4f}]: 95 %, percentile bootstrap "
+        f"over groups (n = {row['intervals_by']['n_groups']})"
+    )
+    assert any(line.startswith(expected) for line in summary_lines(metrics))
+
+
+def test_pseudo_labels_in_validation_give_no_interval(job_folder: Path, tmp_path: Path) -> None:
+    metrics = run_job(config_for(job_folder, tmp_path / "RUN", protocol="original")).metrics
+    row = metrics["phases"]["final"]
+    reason = f"no interval: {row['n_validation_pseudo']} of the {row['n']} labels are pseudo-labels"
+    assert row["no_interval"] == reason
+    assert metrics["phases"]["final_clean"]["no_interval"] is None
+    assert reason in (tmp_path / "RUN" / "report.html").read_text()
+    assert f"  {reason}" in summary_lines(metrics)
+
+
+def test_an_aim_out_of_reach_leaves_no_run_and_loses_no_training(
+    job_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_for(
+        job_folder, tmp_path / "RUN", method="supervised", initial_epochs=2, aim="precision>=0.9"
+    )
+    with monkeypatch.context() as patched:  # a network that says the same of every patch
+        patched.setattr(stages, "predict_logits", lambda _, images: np.zeros(len(images), "f4"))
+        reason = "no decision threshold reaches precision>=0.9: the best precision is 0.583"
+        with pytest.raises(DataError, match=f"{reason}, .* and --resume"):
+            run_job(config)
+    assert not config.out.exists()
+    with pytest.raises(ExistsError, match="has other settings, inputs or version"):
+        run_job(dataclasses.replace(config, seed=9), resume=True)
+    counter = Counter()
+    other = dataclasses.replace(config, aim="macro_f1")
+    metrics = run_job(other, resume=True, listener=counter).metrics
+    assert counter.seen == []
+    assert metrics["threshold_chosen_for"] == "macro_f1"
+    plain = run_job(dataclasses.replace(other, out=tmp_path / "plain")).metrics
+    assert plain == metrics
+    with pytest.raises(ExistsError, match="is a finished run of other settings"):
+        run_job(config, resume=True)

@@ -1,0 +1,275 @@
+"""Runs whose methods learn from the unlabeled patches: folders, verdicts, origins, resuming."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from craters.data import UNLABELED, read_job_data
+from craters.errors import DataError
+from craters.evaluation import measure
+from craters.models import Classifier, network_weights
+from craters.pipeline import kept_network, report_unlabeled, run_job, stages
+from craters.pipeline.stages import run_phases
+from craters.semi_supervised import verdict
+from craters.training import RunConfig, predict_logits, trainer
+from craters.training.checkpoint import load_state
+from tests.conftest import write_job
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("modern_recipe", "agreement_recipe", "distillation_recipe"):
+        recipe = getattr(trainer, name)
+        monkeypatch.setattr(
+            trainer, name,
+            lambda *args, recipe=recipe, **more: dataclasses.replace(
+                recipe(*args, **more), epochs=6
+            ),
+        )  # fmt: skip
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    folder = write_job(tmp_path / "DATA", side=28, n=120, groups=True)
+    np.save(folder / "groups_extra.npy", np.array([f"other_{row // 4}" for row in range(60)]))
+    return folder
+
+
+def config_for(data: Path, method: str, **changes) -> RunConfig:
+    plain = RunConfig(data, data.parent / "RUN", method=method, network="compact", threads=1)
+    return dataclasses.replace(plain, **changes)
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_a_fixmatch_run_is_measured_on_every_label_and_says_whether_it_helped(data: Path) -> None:
+    result = run_phases(read_job_data(data), config_for(data, "fixmatch"))
+    assert [phase.name for phase in result.phases] == ["supervised", "fixmatch"]
+    assert all(phase.is_cross_fitted for phase in result.phases)
+    assert len(result.final.validation) == 120
+    assert result.network is not result.final.network
+    outcome = run_job(config_for(data, "fixmatch"))
+    told = outcome.metrics["verdict"]
+    labels = result.final.validation.labels
+    scored = [measure(labels, stages.sigmoid(phase.logits)).macro_f1 for phase in result.phases]
+    assert told["reference_value"] == pytest.approx(scored[0])
+    assert told["value"] == pytest.approx(scored[1])
+    assert told["difference"] == pytest.approx(scored[1] - scored[0])
+    assert told["low"] <= told["difference"] <= told["high"]
+    assert (told["n_labels"], told["n_folds"], told["n_seeds"]) == (120, 3, 1)
+    share = outcome.metrics["class_share"]
+    assert share["low"] <= share["share"] <= share["high"]
+    assert share["n_pool"] > 0
+    assert outcome.metrics["pseudo_labels"] is None
+    assert outcome.metrics["validation_rule"]["final"].startswith("3 folds of whole source images")
+    page = (outcome.folder / "report.html").read_text()
+    assert told["sentence"] in page
+    assert share["sentence"] in page
+    assert "pool.png" in {path.name for path in (outcome.folder / "figures").iterdir()}
+    model = Classifier.load(outcome.folder / "model")
+    images = np.load(data / "Xtest1.npy").reshape(-1, 28, 28)
+    probability = np.load(outcome.folder / "probabilities.npy")
+    assert np.abs(model.predict_proba(images) - probability).max() < 1e-5
+    assert np.allclose(probability, result.test_probability)
+
+
+def test_a_self_training_run_tells_the_origin_of_every_label(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("craters.semi_supervised.pseudo_labels.CONFIDENCE", 0.6)
+    outcome = run_job(config_for(data, "self-training"))
+    pseudo = outcome.metrics["pseudo_labels"]
+    assert [row["number"] for row in pseudo["rounds"]] == [1, 2]
+    assert pseudo["added_with_crater"] == pseudo["rounds"][-1]["with_crater"] > 0
+    rows = rows_of(outcome.folder / "origins.csv")
+    human = [row for row in rows if row["origin"] == "human"]
+    given = [row for row in rows if row["origin"] == "pseudo"]
+    truth = np.load(data / "Ytrain1.npy")
+    assert [int(row["label"]) for row in human] == truth.tolist()
+    assert {row["final_part"] for row in human} == {"held out once"}
+    assert {row["final_part"] for row in given} == {""}
+    assert len(given) == pseudo["added_with_crater"] + pseudo["added_without_crater"]
+    for row in given:
+        probability = float(row["probability"])
+        assert (row["label"] == "1") == (probability > 0.5)
+        assert max(probability, 1 - probability) >= 0.6 - 1e-6
+    shares = outcome.metrics["class_balance"]
+    assert shares["pseudo-labels of round 2"]["with_crater"] == pseudo["added_with_crater"]
+    assert (outcome.folder / "figures" / "borderline.png").is_file()
+
+
+def test_pseudo_labels_of_both_classes_keep_the_class_shares_and_leave_validation_alone(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("craters.semi_supervised.pseudo_labels.CONFIDENCE", 0.6)
+    config = config_for(data, "pseudo-label", epochs=25)
+    train = read_job_data(data).train
+    # Half of the pool must teach nothing of validation: copies, and patches of its places.
+    validation = stages.draw_split(read_job_data(data), config).validation
+    pool = np.load(data / "Xtrain1_extra.npy")
+    pool[:15] = train.images[validation[:15]].reshape(15, -1)
+    np.save(data / "Xtrain1_extra.npy", pool)
+    groups = np.load(data / "groups_extra.npy").astype(object)
+    groups[15:30] = train.groups[validation[:15]]
+    np.save(data / "groups_extra.npy", groups.astype(str))
+    leaky = {f"Xtrain1_extra:{row}" for row in range(30)}
+
+    result = run_phases(read_job_data(data), config)
+    pseudo = report_unlabeled.count_pseudo_labels(result)
+    assert (pseudo["confidence"], pseudo["threshold"]) == (0.6, None)
+    kept = result.labeled
+    human, given = (kept.origin == origin for origin in ("human", "pseudo"))
+    assert np.array_equal(kept.labels[human], train.labels)
+    assert given.sum() == pseudo["added_with_crater"] + pseudo["added_without_crater"] > 10
+    share = pseudo["added_with_crater"] / given.sum()
+    assert share == pytest.approx(train.labels.mean(), abs=1 / given.sum())
+    sure = np.where(kept.labels[given] == 1, kept.probability[given], 1 - kept.probability[given])
+    assert sure.min() >= 0.6
+    assert [phase.name for phase in result.phases] == ["initial", "final"]
+    first, last = result.phases
+    assert np.array_equal(first.validation.ids, last.validation.ids)
+    assert set(last.validation.origin) == {"human"}
+    assert leaky & set(kept.ids)
+    assert set(last.train.origin) == {"human", "pseudo"}
+    assert not leaky & set(last.train.ids)
+    assert not set(last.validation.ids) & set(last.train.ids)
+    told = report_unlabeled.summary(result)["verdict"]
+    assert (told["method"], told["reference"]) == ("pseudo-label", "the first phase")
+    assert told["difference"] == pytest.approx(last.metrics.macro_f1 - first.metrics.macro_f1)
+
+
+def test_a_network_that_is_sure_of_nothing_is_kept_as_it_is(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("craters.semi_supervised.pseudo_labels.CONFIDENCE", 1.0)
+    warned: list[str] = []
+    monkeypatch.setattr(stages.NullProgress, "warn", lambda _, text: warned.append(text))
+    sets = read_job_data(data)
+    result = run_phases(sets, config_for(data, "pseudo-label"))
+    assert stages.NOTHING_SURE in warned
+    assert result.n_pseudo == 0
+    plain = kept_network(sets.train, sets.pool, config_for(data, "supervised"))
+    ours, theirs = (predict_logits(one, sets.test.images) for one in (result.network, plain))
+    assert np.array_equal(ours, theirs)
+    nobody = sets.pool.take(np.arange(0))
+    alone = kept_network(sets.train, nobody, config_for(data, "pseudo-label"))
+    assert np.array_equal(predict_logits(alone, sets.test.images), theirs)
+
+
+def test_once_every_patch_is_labeled_there_is_no_pool_and_a_run_all_the_same(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warned: list[str] = []
+    monkeypatch.setattr(stages.NullProgress, "warn", lambda _, text: warned.append(text))
+    np.save(data / "Xtrain1_extra.npy", np.load(data / "Xtrain1_extra.npy")[:0])
+    np.save(data / "groups_extra.npy", np.load(data / "groups_extra.npy")[:0])
+    outcome = run_job(config_for(data, "pseudo-label"))
+    assert stages.NO_POOL in warned
+    assert stages.NOTHING_SURE not in warned
+    assert outcome.metrics["class_balance"]["extra"]["n"] == 0
+    assert outcome.metrics["pseudo_labels"]["added_with_crater"] == 0
+    origins = {row["origin"] for row in rows_of(outcome.folder / "origins.csv")}
+    assert origins == {"human"}
+    config = config_for(data, "auto", epochs=1, out=data.parent / "AUTO")
+    assert run_phases(read_job_data(data), config).learned.method == "supervised"
+
+
+@pytest.mark.parametrize(("least_chance", "method"), [(1.1, "supervised"), (0.0, "fixmatch")])
+def test_auto_keeps_the_network_of_the_method_that_it_takes(
+    data: Path, monkeypatch: pytest.MonkeyPatch, least_chance: float, method: str
+) -> None:
+    monkeypatch.setattr(verdict, "SURE_ENOUGH", least_chance)
+    outcome = run_job(config_for(data, "auto", epochs=2))
+    assert outcome.metrics["auto"]["method"] == method
+    (name,) = outcome.metrics["tried"]
+    assert name in verdict.candidates(120)
+    report = (outcome.folder / "report.html").read_text()
+    assert f"Method auto took <b>{method}</b>. {name} gained" in report
+    plain = run_phases(read_job_data(data), config_for(data, method, epochs=2)).network
+    expected = network_weights(plain)
+    found = load_file(outcome.folder / "model" / "model.safetensors")
+    assert {name: one.tobytes() for name, one in found.items()} == {
+        name: one.tobytes() for name, one in expected.items()
+    }
+
+
+def test_a_comparison_trains_the_network_that_a_run_keeps(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = read_job_data(data)
+    hidden = dataclasses.replace(job.pool, labels=np.full(60, UNLABELED, np.int8))
+    monkeypatch.setattr("craters.semi_supervised.pseudo_labels.CONFIDENCE", 0.6)
+    for method in ("fixmatch", "pseudo-label", "self-training", "distillation"):
+        config = config_for(data, method)
+        alone = kept_network(job.train, hidden, config)
+        whole = run_phases(job, config).network
+        images = job.test.images
+        assert np.array_equal(predict_logits(alone, images), predict_logits(whole, images))
+
+
+def test_another_network_is_measured_on_the_first_fold(data: Path) -> None:
+    result = run_phases(read_job_data(data), config_for(data, "distillation", members=2))
+    assert [phase.name for phase in result.phases] == ["supervised", "measured"]
+    assert len(result.final.network.members) == len(result.network.members) == 2
+    assert not set(result.final.train.ids) & set(result.final.validation.ids)
+    assert result.final_split_rule.startswith("the first of 3 folds")
+    assert len(result.final.validation) < 60
+
+
+def test_a_killed_run_goes_on_to_the_same_end(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run_job(config_for(data, "fixmatch", out=data.parent / "WHOLE"))
+    save = stages.Trainer.train
+
+    def dying(self, *parts):
+        if parts[0].name == "refit":
+            raise KeyboardInterrupt
+        return save(self, *parts)
+
+    monkeypatch.setattr(stages.Trainer, "train", dying)
+    config = config_for(data, "fixmatch")
+    with pytest.raises(KeyboardInterrupt):
+        run_job(config)
+    left = sorted(path.stem for path in (data.parent / ".RUN.unfinished").glob("*.safetensors"))
+    assert left == sorted(
+        f"{method}-fold{n}" for method in ("supervised", "fixmatch") for n in (1, 2, 3)
+    )
+    state = load_state(data.parent / ".RUN.unfinished" / "fixmatch-fold1.safetensors")
+    assert state.finished
+    monkeypatch.setattr(stages.Trainer, "train", save)
+    again = run_job(config, resume=True)
+    for name in ("probabilities.npy", "metrics.json", "origins.csv"):
+        assert (again.folder / name).read_bytes() == (whole.folder / name).read_bytes()
+
+
+def test_too_few_labels_are_refused_before_anything_is_written(data: Path) -> None:
+    labels = np.zeros(120, np.int32)
+    labels[:2] = 1
+    np.save(data / "Ytrain1.npy", labels)
+    with pytest.raises(DataError, match="--method supervised"):
+        run_job(config_for(data, "auto"))
+    assert not list(data.parent.glob(".RUN*"))
+
+
+def test_the_original_method_has_a_verdict_too(data: Path) -> None:
+    config = config_for(
+        data, "original", network="original", initial_epochs=4, final_epochs=3, initial_lr=0.006
+    )
+    outcome = run_job(config)
+    told, rows = outcome.metrics["verdict"], outcome.metrics["phases"]
+    assert told["method"] == "original"
+    assert told["reference"] == "the first phase"
+    assert told["difference"] == pytest.approx(
+        rows["final"]["macro_f1"] - rows["initial"]["macro_f1"]
+    )
+    text = json.dumps(outcome.metrics)
+    assert told["sentence"] in text

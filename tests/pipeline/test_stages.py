@@ -1,0 +1,272 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from craters.core import NullProgress
+from craters.data import read_job_data
+from craters.errors import DataError
+from craters.evaluation import fit_temperature, measure
+from craters.evaluation.calibration import choose_threshold
+from craters.pipeline import stages
+from craters.pipeline.stages import run_phases
+from craters.training import Examples, RunConfig, build_network, derive_seed, fit, trainer
+from craters.training.recipes import TrainConfig, modern_recipe
+from tests.conftest import simple_patches, write_job
+
+
+def config_for(folder: Path, **changes) -> RunConfig:
+    plain = RunConfig(
+        folder, folder / "none", initial_epochs=10, final_epochs=4, initial_lr=0.006,
+        final_lr=0.003, pseudo_threshold=0.53, batch_size=8, threads=1,
+        method="original", network="original",
+    )  # fmt: skip
+    return dataclasses.replace(plain, **changes)
+
+
+class Notes(NullProgress):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.warned: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def warn(self, text: str) -> None:
+        self.warned.append(text)
+
+
+@pytest.fixture(scope="module")
+def clean_result(tmp_path_factory: pytest.TempPathFactory):
+    folder = write_job(tmp_path_factory.mktemp("job") / "DATA", groups=True)
+    notes = Notes()
+    return run_phases(read_job_data(folder), config_for(folder), listener=notes), notes
+
+
+def test_validation_is_human_the_same_for_both_phases_and_keeps_groups(clean_result) -> None:
+    result, _ = clean_result
+    first, last = result.initial.validation, result.final.validation
+    assert np.array_equal(first.ids, last.ids)
+    assert set(last.origin) == {"human"}
+    assert not set(last.ids) & set(result.final.train.ids)
+    groups = dict(zip(result.data.train.ids, result.data.train.groups, strict=True))
+    apart = {groups[name] for name in first.ids}
+    assert not apart & {groups[name] for name in result.initial.train.ids}
+
+
+def test_pseudo_labels_are_what_the_rule_says(clean_result) -> None:
+    result, notes = clean_result
+    rows = np.flatnonzero(result.pool_probability < 0.53)
+    assert 0 < len(rows) < len(result.pool_probability)
+    pseudo = result.final.train.origin == "pseudo"
+    assert result.final.train.ids[pseudo].tolist() == [f"Xtrain1_extra:{row}" for row in rows]
+    assert not result.final.train.labels[pseudo].any()
+    assert np.array_equal(result.final.train.probability[pseudo], result.pool_probability[rows])
+    assert result.n_pseudo == len(rows)
+    human = result.final.train.ids[~pseudo]
+    assert np.array_equal(human, result.initial.train.ids)
+    assert any("move the share of craters in the training set" in text for text in notes.warned)
+
+
+def test_metrics_are_those_of_the_probabilities(clean_result) -> None:
+    result, _ = clean_result
+    labels, probability = result.final.validation.labels, result.final.probability
+    called = probability >= 0.5
+    assert result.final.metrics.accuracy == pytest.approx((called == labels).mean())
+    assert np.array_equal(result.test_predicted, (result.test_probability >= 0.5).astype(int))
+    assert result.test_metrics is None
+
+
+@pytest.fixture(scope="module")
+def brief_result(tmp_path_factory: pytest.TempPathFactory):
+    """A network that ranks well, and calls too few patches craters at 0.5."""
+    folder = write_job(tmp_path_factory.mktemp("brief") / "DATA", groups=True)
+    return run_phases(read_job_data(folder), config_for(folder, initial_epochs=4, final_epochs=2))
+
+
+@pytest.mark.parametrize("aim", ["macro_f1", "recall>=0.95", "precision>=0.9"])
+def test_an_aim_chooses_the_threshold_on_validation_and_changes_no_network(
+    brief_result, aim: str
+) -> None:
+    plain, notes = brief_result, Notes()
+    config = dataclasses.replace(plain.config, aim=aim)
+    result = run_phases(plain.data, config, listener=notes)
+    labels = result.final.validation.labels
+    assert np.array_equal(result.final.logits, plain.final.logits)
+    chosen = choose_threshold(labels, plain.final.probability, aim)
+    assert result.decision_threshold == chosen != 0.5 == plain.decision_threshold
+    assert result.final.metrics == measure(labels, plain.final.probability, chosen)
+    assert result.initial.metrics == plain.initial.metrics
+    assert np.array_equal(result.test_predicted, result.test_probability >= chosen)
+    assert f"Decision threshold {chosen:.4g}, chosen for {aim}." in notes.said
+
+
+def test_a_given_threshold_holds_for_the_last_phase_and_predictions(brief_result) -> None:
+    plain = brief_result
+    result = run_phases(plain.data, dataclasses.replace(plain.config, threshold_final=0.6))
+    assert result.decision_threshold == result.final.metrics.decision_threshold == 0.6
+    assert result.initial.metrics.decision_threshold == 0.5
+    assert np.array_equal(result.test_predicted, result.test_probability >= 0.6)
+
+
+def test_without_pseudo_labels_the_last_phase_is_a_plain_retraining(job_folder: Path) -> None:
+    config = config_for(
+        job_folder, pseudo_threshold=0.0, initial_epochs=3, final_epochs=3, initial_lr=0.003
+    )
+    result = run_phases(read_job_data(job_folder), config)
+    assert result.n_pseudo == 0
+    assert np.array_equal(result.final.train.images, result.initial.train.images)
+    assert np.array_equal(result.final.train.labels, result.initial.train.labels)
+    settings = TrainConfig(3, 0.003, 8, derive_seed(0, stages.FINAL))
+    parts = [
+        Examples(part.images, part.labels)
+        for part in (result.initial.train, result.initial.validation)
+    ]
+    with stages.torch_threads(1):
+        network, state = fit(build_network("original", 48), *parts, settings)
+    assert state.history == result.final.state.history
+    for name, tensor in network.state_dict().items():
+        assert np.array_equal(tensor.numpy(), result.final.network.state_dict()[name].numpy())
+
+
+def test_the_original_protocol_splits_again_and_shows_the_clean_figures(job_folder: Path) -> None:
+    notes = Notes()
+    data = read_job_data(job_folder)
+    result = run_phases(data, config_for(job_folder, protocol="original"), listener=notes)
+    clean = run_phases(data, config_for(job_folder))
+    assert result.final_clean is not None
+    assert (result.final.validation.origin == "pseudo").any()
+    assert set(result.final_clean.validation.origin) == {"human"}
+    assert result.final_clean.metrics == clean.final.metrics
+    assert len(result.final.validation) == round(0.2 * len(result.labeled))
+    assert any("drawn again after merging" in text for text in notes.warned)
+
+
+def test_a_truth_of_the_test_set_is_used_for_measuring_only(job_folder: Path) -> None:
+    data = read_job_data(job_folder)
+    without = run_phases(data, config_for(job_folder))
+    truth = simple_patches(30, 3)[1]
+    np.save(job_folder / "Ytest1.npy", truth)
+    result = run_phases(read_job_data(job_folder), config_for(job_folder))
+    assert np.array_equal(result.test_probability, without.test_probability)
+    assert result.test_metrics is not None
+    assert result.test_metrics.accuracy == pytest.approx((result.test_predicted == truth).mean())
+
+
+def test_repeated_rows_and_recognised_ranges_are_told(job_folder: Path) -> None:
+    test = np.load(job_folder / "Xtest1.npy")
+    test[:3] = np.load(job_folder / "Xtrain1.npy")[:3]
+    np.save(job_folder / "Xtest1.npy", test / 255)
+    notes = Notes()
+    config = config_for(job_folder, initial_epochs=1, final_epochs=1)
+    run_phases(read_job_data(job_folder), config, listener=notes)
+    assert "3 patches stand in labeled and test, byte for byte." in notes.warned
+    assert any("float64 pixels 0..1, brought to 8 bits" in text for text in notes.said)
+    assert (
+        "the arrays were read as of different pixel ranges: labeled as 0..255, extra as 0..255, "
+        "test as 0..1. A dark array may look like another range: see Notes."
+    ) in notes.warned
+
+
+def test_a_pool_of_no_patch_is_told_as_none(job_folder: Path) -> None:
+    np.save(job_folder / "Xtrain1_extra.npy", np.zeros((0, 2304)))
+    notes = Notes()
+    config = config_for(job_folder, method="supervised", initial_epochs=1, final_epochs=1)
+    run_phases(read_job_data(job_folder), config, listener=notes)
+    assert "extra         0 patches of 48 x 48: none" in notes.said
+    assert not any("pixel ranges" in text for text in notes.warned)
+
+
+def test_sizes_must_agree(job_folder: Path) -> None:
+    np.save(job_folder / "Xtest1.npy", simple_patches(5, 0, side=28)[0])
+    with pytest.raises(DataError, match="found patches of 28 x 28 pixels, expected 48 x 48"):
+        read_job_data(job_folder)
+
+
+def test_a_missing_folder_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such folder, expected one with Xtrain1.npy"):
+        read_job_data(tmp_path / "none")
+
+
+def test_other_sizes_and_npz_work(tmp_path: Path) -> None:
+    folder = write_job(tmp_path / "DATA", side=28)
+    np.savez_compressed(folder / "Xtest1.npz", np.load(folder / "Xtest1.npy"))
+    (folder / "Xtest1.npy").unlink()
+    result = run_phases(read_job_data(folder), config_for(folder))
+    assert result.final.network.side == 28
+    assert len(result.test_predicted) == 30
+
+
+def test_supervised_compact_measures_without_validation_and_refits_on_everything(
+    job_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "modern_recipe", short_recipe)
+    config = config_for(job_folder, method="supervised", network="compact", symmetry="up-down")
+    data = read_job_data(job_folder)
+    result = run_phases(data, config)
+    assert [phase.name for phase in result.phases] == ["supervised"]
+    assert result.initial is result.final
+    assert result.final_clean is None
+    assert result.n_pseudo == 0
+    assert result.network is not result.final.network
+    assert result.network.symmetry == ("identity", "up-down")
+    assert result.temperature != 1
+    logits = stages.predict_logits(result.network, data.test.images) / result.temperature
+    assert np.array_equal(result.test_probability, stages.sigmoid(logits))
+    assert np.array_equal(result.test_predicted, logits >= 0)
+    labels = result.final.validation.labels
+    assert result.temperature == fit_temperature(labels, result.final.logits)
+    calibrated = stages.sigmoid(result.final.logits / result.temperature)
+    assert np.array_equal(result.final.probability, calibrated)
+    assert result.final.metrics == measure(labels, calibrated, 0.5)
+    again = run_phases(data, config)
+    assert np.array_equal(result.test_probability, again.test_probability)
+    assert result.final.metrics == again.final.metrics
+
+
+def short_recipe(n: int, side: int, **settings) -> TrainConfig:
+    return dataclasses.replace(modern_recipe(n, side, **settings), epochs=6)
+
+
+def test_members_are_different_networks_whose_logits_are_averaged(
+    job_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "modern_recipe", short_recipe)
+    config = config_for(job_folder, method="supervised", network="compact", members=2)
+    data = read_job_data(job_folder)
+    network = run_phases(data, config).network
+    first, second = (stages.predict_logits(member, data.test.images) for member in network.members)
+    assert np.abs(first - second).max() > 1e-3
+    joined = stages.predict_logits(network, data.test.images)
+    assert np.abs(joined - (first + second) / 2).max() < 1e-5
+
+
+def test_the_original_recipe_is_not_refitted(job_folder: Path) -> None:
+    config = config_for(job_folder, method="supervised")
+    result = run_phases(read_job_data(job_folder), config)
+    assert result.network is result.final.network
+
+
+def test_epochs_are_planned(job_folder: Path) -> None:
+    planned: list[int] = []
+
+    class Planner(Notes):
+        def plan(self, epochs: int) -> None:
+            planned.append(epochs)
+
+    for protocol in ("clean", "original"):
+        config = config_for(
+            job_folder, protocol=protocol, initial_epochs=2, final_epochs=1, members=2
+        )
+        run_phases(read_job_data(job_folder), config, listener=Planner())
+    assert planned == [6, 8]
+
+
+def test_a_one_sided_network_is_told(job_folder: Path) -> None:
+    notes = Notes()
+    config = config_for(job_folder, initial_epochs=1, final_epochs=1, initial_lr=1e-6)
+    run_phases(read_job_data(job_folder), config, listener=notes)
+    assert any("of the validation patches 'with crater'; it has learned" in w for w in notes.warned)

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score
+
+from craters.evaluation.intervals import paired_bootstrap
+from craters.semi_supervised import Verdict, verdict
+from craters.semi_supervised.verdict import choose, compare_with_supervised
+
+
+def made(method: str, difference: float, reach: float, n: int = 50) -> Verdict:
+    return Verdict(
+        method, "supervised", "macro_f1", 0.8 + difference, 0.8, difference, difference - reach,
+        difference + reach, 0.95, "patches", n, 1, 5,
+    )  # fmt: skip
+
+
+def predictions(n: int, right: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    labels = np.arange(n) % 2
+    called = np.where(random.random(n) < right, labels, 1 - labels)
+    return labels, 0.1 + 0.8 * called
+
+
+def test_the_paired_interval_is_that_of_paired_draws_by_hand() -> None:
+    labels, first = predictions(80, 0.9, 0)
+    second = predictions(80, 0.7, 1)[1]
+    difference, interval = paired_bootstrap(labels, first, second, draws=400, seed=3)
+
+    def gain(rows: np.ndarray) -> float:
+        ours, theirs = (
+            f1_score(labels[rows], values[rows] >= 0.5, average="macro")
+            for values in (first, second)
+        )
+        return ours - theirs
+
+    assert difference == pytest.approx(gain(np.arange(80)))
+    random, found = np.random.default_rng(3), []
+    classes = [np.flatnonzero(labels == label) for label in (0, 1)]
+    for _ in range(400):
+        rows = [rows[random.integers(0, len(rows), len(rows))] for rows in classes]
+        found.append(gain(np.concatenate(rows)))
+    assert interval.low == pytest.approx(np.quantile(found, 0.025))
+    assert interval.high == pytest.approx(np.quantile(found, 0.975))
+
+
+def test_pairing_makes_the_interval_of_two_like_predictions_narrow() -> None:
+    labels, first = predictions(400, 0.8, 0)
+    second = first.copy()
+    second[:2] = 1 - second[:2]
+    _, interval = paired_bootstrap(labels, first, second)
+    assert interval.high - interval.low < 0.02
+
+
+def test_a_verdict_says_helped_only_where_the_interval_leaves_zero_out() -> None:
+    labels, good = predictions(300, 0.95, 0)
+    bad = predictions(300, 0.7, 1)[1]
+    groups = np.arange(300) // 10
+    helped = compare_with_supervised("fixmatch", labels, good, bad, groups, 5)
+    assert helped.outcome == "helped"
+    assert helped.sentence.startswith("The unlabeled data helped: fixmatch 0.9")
+    assert "300 labels, 5 folds, 1 seed" in helped.sentence
+    assert compare_with_supervised("x", labels, bad, good, groups, 5).outcome == "did not help"
+    same = compare_with_supervised("x", labels, good, good, groups, 5)
+    assert (same.difference, same.outcome) == (0, "no difference can be shown")
+    assert "groups" in helped.interval_by
+
+
+def test_where_a_class_is_of_one_image_patches_are_drawn() -> None:
+    labels, good = predictions(100, 0.9, 0)
+    found = compare_with_supervised("x", labels, good, good, np.where(labels, "a", "b"), 5)
+    assert "over patches" in found.interval_by
+
+
+def test_the_choice_is_the_product_of_two_normal_measurements() -> None:
+    mean, spread = verdict.prior_of(50)["fixmatch"]
+    found = choose([made("fixmatch", 0.02, 0.1)], 50).judgements[0]
+    error = 0.1 / 1.959964
+    weight = spread**2 / (spread**2 + error**2)
+    assert found.error == pytest.approx(error)
+    assert found.expected == pytest.approx(mean + weight * (0.02 - mean))
+    assert found.spread == pytest.approx(math.sqrt(weight) * error)
+
+
+def test_few_labels_can_only_veto_and_many_decide() -> None:
+    assert choose([made("fixmatch", -0.01, 0.12)], 50).method == "fixmatch"
+    assert choose([made("fixmatch", -0.30, 0.12)], 50).method == "supervised"
+    assert choose([made("fixmatch", 0.02, 0.08, 100)], 100).method == "supervised"
+    assert choose([made("fixmatch", 0.10, 0.04, 100)], 100).method == "fixmatch"
+    name = verdict.candidates(3000)[0]
+    assert choose([made(name, 0.03, 0.005, 3000)], 3000).method == name
+    kept = choose([made(name, -0.03, 0.005, 3000)], 3000)
+    assert kept.method == "supervised"
+    assert "supervised is kept" in kept.reason
+    assert f"{name} gained -3.0 points" in kept.reason
+
+
+def test_every_number_of_labels_has_a_prior_with_a_spread() -> None:
+    for n in (4, 50, 75, 76, 300, 301, 500, 501, 10**6):
+        assert all(spread > 0 for _, spread in verdict.prior_of(n).values())
+        assert verdict.candidates(n)

@@ -1,0 +1,84 @@
+"""Folders that version 0.1.0 wrote before the package was divided into packages still open."""
+
+from __future__ import annotations
+
+import csv
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from craters.cli.main import app
+from craters.labels import LabelStore
+from craters.models import Classifier
+from craters.review import open_target
+from tests.conftest import REPOSITORY
+
+pytest.importorskip("rasterio", reason="rasterio is not installed")
+
+
+@pytest.fixture
+def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Unpack the folders, and work beside them as they were written."""
+    with zipfile.ZipFile(REPOSITORY / "tests" / "golden" / "before_packages.zip") as archive:
+        archive.extractall(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def call(*words: str) -> str:
+    result = CliRunner().invoke(app, [*words], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_a_run_is_whole_and_is_checked_again(old: Path) -> None:
+    assert json.loads(call("info", "RUN", "--json"))["changed"] == []
+    before = json.loads((old / "RUN" / "checks.json").read_text())
+    after = json.loads(call("check", "RUN", "--data", "DATA", "--json"))["checks"]
+    assert [(check["id"], check["state"]) for check in after] == [
+        (check["id"], check["state"]) for check in before
+    ]
+
+
+def test_a_model_predicts_what_it_predicted(old: Path) -> None:
+    call("predict", "RUN", "DATA/Xtest1.npy", "--out", "again.csv", "--quiet")
+    before, after = read(old / "predictions.csv"), read(old / "again.csv")
+    assert [row["label"] for row in after] == [row["label"] for row in before]
+    columns = [name for name in before[0] if name.startswith("p")]
+    for name in columns:
+        np.testing.assert_allclose(
+            [float(row[name]) for row in after], [float(row[name]) for row in before], atol=1e-4
+        )
+    assert Classifier.load(old / "RUN" / "model").description.side == 28
+
+
+def test_a_scan_opens_and_comes_out_the_same(old: Path) -> None:
+    assert len(open_target(old / "SCAN")) > 0
+    call("scan", "image.tif", "--model", "RUN", "--out", "AGAIN", "--no-crs", "--stride", "12",
+         "--quiet")  # fmt: skip
+    before, after = read(old / "SCAN" / "detections.csv"), read(old / "AGAIN" / "detections.csv")
+    assert [list(row) for row in after] == [list(row) for row in before]  # columns
+    for name in ("x", "y", "p_crater"):
+        np.testing.assert_allclose(
+            [float(row[name]) for row in after], [float(row[name]) for row in before], atol=1e-4
+        )
+
+
+def test_a_label_store_opens_and_goes_on(old: Path) -> None:
+    with LabelStore(old / "LABELS.sqlite", must_exist=True) as store:
+        assert len(list(store.entries())) == 3
+    call("labels", "export", "LABELS.sqlite", "--out", "EXPORTED")
+    assert np.load(old / "EXPORTED" / "Ytrain1.npy").tolist() == [1, 0, 1]
+    (old / "more.csv").write_text("id,answer\nXtrain1:5,1\n")
+    found = call("labels", "import", "LABELS.sqlite", "more.csv", "--target", "DATA",
+                 "--reviewer", "Bo", "--json")  # fmt: skip
+    assert json.loads(found)["added"] == 1

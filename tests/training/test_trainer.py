@@ -1,0 +1,159 @@
+"""Trainings of a job: seeds, teachers, ensembles, and equal results side by side."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from craters.core import NullProgress
+from craters.data import make_patch_set
+from craters.models import EnsembleNet
+from craters.training import (
+    NoStore,
+    Part,
+    RunConfig,
+    Trainer,
+    TrainState,
+    Unlabeled,
+    human_only,
+    predict_logits,
+    recipes,
+)
+from craters.training import trainer as fitting
+from craters.training.distillation import TEACHERS
+from tests.conftest import simple_patches
+
+SYMMETRY = ("identity", "up-down")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two epochs of each recipe; settings travel to other processes by value."""
+    for name in ("modern_recipe", "agreement_recipe", "distillation_recipe"):
+        recipe = getattr(recipes, name)
+        monkeypatch.setattr(
+            fitting, name,
+            lambda *args, recipe=recipe, **options: dataclasses.replace(
+                recipe(*args, **options), epochs=2, batch_size=16
+            ),
+        )  # fmt: skip
+
+
+class Keeper(NoStore):
+    def __init__(self) -> None:
+        self.states: dict[str, TrainState] = {}
+        self.asked: list[str] = []
+
+    def load(self, phase: str) -> TrainState | None:
+        self.asked.append(phase)
+        return None
+
+    def save(self, phase: str, state: TrainState) -> None:
+        self.states[phase] = dataclasses.replace(state, history=[*state.history])
+
+
+class Counter(NullProgress):
+    def __init__(self) -> None:
+        self.epochs: dict[str, int] = {}
+
+    def epoch(self, phase: str, state: TrainState) -> None:
+        self.epochs[phase] = state.epoch
+
+
+def parts() -> tuple[Part, Part]:
+    images, labels = simple_patches(60, 2)
+    everything = human_only(make_patch_set(images, labels))
+    few = human_only(make_patch_set(images[:40], labels[:40]))
+    rest = human_only(make_patch_set(images[40:], labels[40:]))
+    return Part("supervised", few, rest, 1, is_early=True), Part("refit", everything, None, 4)
+
+
+def trainer(network: str, threads: int, members: int = 1, **more) -> Trainer:
+    config = RunConfig(
+        Path(), Path("out"), network=network, members=members, threads=threads, initial_epochs=2
+    )
+    return Trainer(config, SYMMETRY, simple_patches(30, 3)[0], **more)
+
+
+@pytest.mark.parametrize(("network", "members"), [("compact", 1), ("compact", 2), ("dense", 1)])
+def test_side_by_side_equals_one_after_another_bit_for_bit(network: str, members: int) -> None:
+    images = simple_patches(8, 9)[0]
+    found = {}
+    for threads in (1, 2):
+        keeper, counter = Keeper(), Counter()
+        made = trainer(network, threads, members, store=keeper, listener=counter)
+        pairs = made.train(*parts())
+        planned = made.planned_epochs(*parts())
+        found[threads] = [predict_logits(network, images) for network, _ in pairs], keeper
+        assert sum(counter.epochs.values()) == planned
+    for one, two in zip(found[1][0], found[2][0], strict=True):
+        assert np.array_equal(one, two)
+    assert found[1][1].asked == found[2][1].asked
+    for key, state in found[1][1].states.items():
+        other = found[2][1].states[key]
+        assert state.history == other.history
+        assert all(torch.equal(state.weights[name], other.weights[name]) for name in state.weights)
+
+
+@pytest.mark.parametrize("network", ["compact", "dense"])
+def test_labels_and_agreement_are_learned_in_smaller_and_more_steps(
+    monkeypatch: pytest.MonkeyPatch, network: str
+) -> None:
+    for name in ("modern_recipe", "agreement_recipe", "distillation_recipe"):
+        monkeypatch.setattr(fitting, name, getattr(recipes, name))
+    plain = parts()[1]  # of 60 labels
+    agreeing = dataclasses.replace(plain, unlabeled=Unlabeled("fixmatch", plain.train.images))
+    epochs = [trainer(network, 1).planned_epochs(part) for part in (plain, agreeing)]
+    if network == "compact":  # one step an epoch
+        assert epochs == [400, 700]
+    else:  # its three teachers learn so; it learns their answers by one recipe
+        assert epochs[1] - epochs[0] == TEACHERS * (700 - 400)
+
+
+def test_the_recipe_of_agreement_takes_700_steps_or_more() -> None:
+    for n, steps in ((20, 700), (50, 700), (100, 702), (250, 700), (3000, 40 * 93)):
+        recipe, plain = recipes.agreement_recipe(n, 48), recipes.modern_recipe(n, 48)
+        assert recipe.batch_size == min(32, n)
+        assert recipe.epochs * (n // recipe.batch_size) == steps
+        alike = {"batch_size": plain.batch_size, "epochs": plain.epochs}
+        assert dataclasses.replace(recipe, **alike) == plain
+
+
+def test_a_dense_network_has_teachers_of_its_own_labels() -> None:
+    keeper = Keeper()
+    trainer("dense", 1, store=keeper).train(*parts())
+    expected = [
+        f"{name}-teacher{suffix}"
+        for suffix in ("", "-2", "-3")[:TEACHERS]
+        for name in ("supervised", "refit")
+    ]
+    assert keeper.asked == [*expected, "supervised", "refit"]
+    first = [keeper.states[name].weights["last.weight"] for name in expected]
+    assert len({tuple(tensor.ravel().tolist()) for tensor in first}) == len(expected)
+
+
+def test_members_differ_and_are_averaged() -> None:
+    keeper = Keeper()
+    part = parts()[1]
+    ((network, state),) = trainer("compact", 1, members=2, store=keeper).train(part)
+    assert isinstance(network, EnsembleNet)
+    assert keeper.asked == ["refit", "refit-2"]
+    images = part.train.images[:5]
+    logits = [predict_logits(member, images) for member in network.members]
+    assert not np.array_equal(*logits)
+    assert np.allclose(predict_logits(network, images), np.mean(logits, 0), atol=1e-6)
+    assert state.history == keeper.states["refit"].history
+
+
+@pytest.mark.parametrize("network", ["compact", "dense"])
+def test_epochs_can_be_asked_for(network: str) -> None:
+    keeper = Keeper()
+    made = trainer(network, 1, store=keeper)
+    made = dataclasses.replace(made, config=dataclasses.replace(made.config, epochs=3))
+    made.train(*parts())
+    assert {state.epoch for state in keeper.states.values()} == {3}
+    assert made.planned_epochs(*parts()) == 3 * len(keeper.states)
