@@ -1,7 +1,8 @@
 """Run the benchmarks, keep what they find, and write docs/benchmarks.md.
 
 Finished rows are kept in benchmarks/results/NAME.jsonl and are not measured again while settings,
-versions, data and hardware are the same; so an interrupted call goes on where it stopped.
+data and the RESULT_VERSION of the benchmark are the same; so an interrupted call goes on where it
+stopped. `--fresh` measures them again.
 """
 
 from __future__ import annotations
@@ -10,32 +11,27 @@ import argparse
 import sys
 from pathlib import Path
 
-import audit
-import auto_choice
-import auto_time
-import charts
-import cold_predict
-import designs
-import floor
-import folds
-import growth
 import harness
-import installed
-import job
-import keras_parity
-import nanedi
-import original_job_time
-import region_cv
-import review
-import scan
-import share
-import tables
-import tiles
-import unlabeled
+from accuracy import designs, nanedi, region_cv
+from craters.errors import CratersError
+from harness import charts, tables
+from labels import audit, review
+from scans import scan, tiles
+from speed import (
+    cold_predict,
+    floor,
+    folds,
+    growth,
+    installed,
+    job,
+    keras_parity,
+    original_job_time,
+)
+from unlabeled import auto_choice, auto_time, methods, share
 
 _MODULES = (
     audit, auto_choice, auto_time, cold_predict, designs, floor, folds, growth, installed, job,
-    keras_parity, nanedi, original_job_time, region_cv, review, scan, share, tiles, unlabeled,
+    keras_parity, nanedi, original_job_time, region_cv, review, scan, share, tiles, methods,
 )  # fmt: skip
 BENCHMARKS = {module.NAME: module for module in _MODULES}
 
@@ -47,7 +43,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--only", choices=list(BENCHMARKS), help="one benchmark")
     parser.add_argument("--data", type=Path, help="folder of the themis48 arrays")
     parser.add_argument("--seeds", type=int, default=10, help="paired seeds of comparisons [10]")
-    parser.add_argument("--again", action="store_true", help="measure anew what is stored")
+    parser.add_argument(
+        "--fresh", action="store_true", help="measure again although a row is stored"
+    )
     parser.add_argument(
         "--independent", action="store_true", help="keras_parity: starts drawn independently"
     )
@@ -60,7 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         data = harness.find_data(asked.data)
         bench = harness.Bench(
-            data, asked.mode == "full", asked.seeds, asked.again, not asked.independent
+            data, asked.mode == "full", asked.seeds, asked.fresh, not asked.independent
         )
         for name in [asked.only] if asked.only else BENCHMARKS:
             result = BENCHMARKS[name].run(bench, lambda text, name=name: print(f"{name}: {text}"))
@@ -68,7 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
                 for line in result["findings"]:
                     print(f"{name}: {line}")
                 harness.write_result(result.pop("result_name", name), result)
-    except harness.BenchError as error:
+    except (harness.BenchError, CratersError) as error:
         sys.exit(f"bench: error: {error}")
     charts.draw_all()
     print(f"Written: {tables.write().relative_to(harness.ROOT)}")

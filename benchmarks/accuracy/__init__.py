@@ -1,0 +1,1 @@
+"""Accuracy of labels alone: unseen regions, designs of `compact`, the fixed folds of Nanedi."""

@@ -1,0 +1,45 @@
+"""Where things lie, what was asked for, and the error that ends a call."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "benchmarks"
+RESULTS = FOLDER / "results"
+WORK = FOLDER / "work"
+
+Row = dict[str, Any]
+Say = Callable[[str], None]
+
+
+class BenchError(Exception):
+    """A benchmark that cannot be run; the message says what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """What was asked for.
+
+    Parameters
+    ----------
+    data : Path
+        Folder of the themis48 arrays.
+    full : bool
+        Everything, or what is quick.
+    seeds : int
+        Paired seeds of comparisons.
+    fresh : bool
+        Measure again although a row is stored.
+    same_start : bool
+        Let contenders of `keras_parity` start from the same weights.
+    """
+
+    data: Path
+    full: bool
+    seeds: int
+    fresh: bool = False
+    same_start: bool = True

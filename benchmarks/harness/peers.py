@@ -1,0 +1,48 @@
+"""The environment of its own that TensorFlow, Keras and scikit-image are measured in."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import venv
+from pathlib import Path
+
+from harness.base import FOLDER, BenchError, Say
+
+_VENV = FOLDER / ".venv-tf"
+
+
+def tensorflow_python(say: Say) -> Path:
+    """Return the interpreter of the TensorFlow environment; make it where it is missing."""
+    python = _VENV / "bin" / "python"
+    if not python.exists():
+        say("installing TensorFlow into benchmarks/.venv-tf ...")
+        venv.create(_VENV, with_pip=True)
+        _install(python, "tf-requirements.txt")
+    return python
+
+
+def scikit_python(say: Say) -> Path:
+    """Return the same interpreter, with scikit-learn and scikit-image in its environment."""
+    python = tensorflow_python(say)
+    looked = [python, "-c", "import skimage, sklearn"]
+    if subprocess.run(looked, check=False, stderr=subprocess.DEVNULL).returncode:
+        say("installing scikit-learn and scikit-image into benchmarks/.venv-tf ...")
+        _install(python, "sklearn-requirements.txt")
+    return python
+
+
+def _install(python: Path, requirements: str) -> None:
+    command = [python, "-m", "pip", "install", "--quiet", "-r", FOLDER / requirements]
+    if subprocess.run(command, check=False).returncode:
+        raise BenchError(f"the packages of {requirements} could not be installed")
+
+
+def tensorflow_versions(python: Path) -> dict[str, str]:
+    """Ask the TensorFlow environment for its versions."""
+    code = (
+        "import json, platform; from importlib.metadata import version as v; print(json.dumps({"
+        "'tensorflow': v('tensorflow-cpu'), 'keras': v('keras'), 'numpy with Keras': v('numpy'), "
+        "'python with Keras': platform.python_version()}))"
+    )
+    return json.loads(subprocess.check_output([python, "-c", code], text=True))

@@ -1,0 +1,200 @@
+"""Write docs/benchmarks.md from benchmarks/results/*.json; nothing is measured here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from harness.base import RESULTS, ROOT
+
+PAGE = ROOT / "docs" / "benchmarks.md"
+README = ROOT / "README.md"
+FIGURES = ROOT / "docs" / "figures"
+
+_MARKS = ("<!-- results -->", "<!-- /results -->")
+_DEAD = 0.5  # macro F1 of networks that call nearly everything one class
+_CORES = ", 2 cores"  # how labels of `job` end that the README shows
+
+_HEAD = """\
+# Benchmarks
+
+This page is written by `benchmarks/harness/tables.py` from the files in `benchmarks/results`; do
+not edit it. `make bench` runs what is quick, `make bench BENCH=full` everything.
+
+Each cell is the mean ± standard deviation, with the 95 % interval of the mean (Student's t) in
+brackets; n counts seeds or rounds. A single round has no spread and shows its value alone.
+"""
+
+
+def page(results: list[dict[str, Any]]) -> str:
+    """Lay out every result as Markdown."""
+    return "\n".join([_HEAD, *(section(result) for result in results)])
+
+
+def section(result: dict[str, Any]) -> str:
+    """Lay out one benchmark: what it is, what it found, its tables, how to repeat it."""
+    parts = [f"## {result['title']}", " ".join(result["about"])]
+    if result["findings"]:
+        parts.append("\n".join(f"- {line}" for line in result["findings"]))
+    if (FIGURES / f"bench-{result['name']}.png").is_file():
+        parts.append(f"![{result['title']}](figures/bench-{result['name']}.png)")
+    for title, names in result["tables"].items():
+        parts.append(f"{title}:\n\n{table(result, names)}")
+    if result["comparisons"]:
+        parts.append(comparisons(result))
+    parts.append(facts(result))
+    return "\n\n".join(parts) + "\n"
+
+
+def table(result: dict[str, Any], names: list[str]) -> str:
+    """Lay out one row a contender, the baseline last."""
+    titles = [result["titles"][name][0] for name in names]
+    lines = [row(["", "n", *titles]), row(["---"] * (len(names) + 2))]
+    for contender in sorted(result["contenders"], key=lambda one: one["baseline"]):
+        if not all(name in contender["measures"] for name in names):
+            continue  # a table of what only some have
+        label = contender["label"] + (" (baseline)" if contender["baseline"] else "")
+        cells = [cell(contender["measures"][name], result["titles"][name][1], "") for name in names]
+        lines.append(row([label, str(len(contender["rounds"])), *cells]))
+    return "\n".join(lines)
+
+
+def comparisons(result: dict[str, Any]) -> str:
+    """Lay out the paired differences."""
+    lines = [row(["Difference", "of", "n", "", "margin"]), row(["---"] * 5)]
+    for one in result["comparisons"]:
+        title, digits = result["titles"][one["measure"]]
+        found = cell(one, digits, "+")
+        lines.append(row([one["label"], title, str(one["n"]), found, f"±{one['margin']:g}"]))
+    return "\n".join(lines)
+
+
+def cell(found: dict[str, Any], digits: int, sign: str) -> str:
+    """Write mean ± standard deviation (interval)."""
+    mean, *spread = (found[name] for name in ("mean", "sd", "low", "high"))
+    if spread[0] is None:
+        return f"{mean:{sign}.{digits}f}"
+    sd, low, high = spread
+    interval = f"{low:{sign}.{digits}f} to {high:{sign}.{digits}f}"
+    return f"{mean:{sign}.{digits}f} ± {sd:.{digits}f} ({interval})"
+
+
+def facts(result: dict[str, Any]) -> str:
+    """Say how to repeat it, and where and when its rows were measured."""
+    made = result["made"]
+    machines = [f"{one['hardware']['processor']}, {one['hardware']['cpus']} CPUs" for one in made]
+    commits = [f"{one['commit']} ({one['date']})" for one in made]
+    numbers = sorted({pair for one in made for pair in one["versions"].items()})
+    return "\n".join(
+        [
+            f"Command: `{result['command']}`  ",
+            f"Measured at: {', '.join(dict.fromkeys(commits))}  ",
+            f"Hardware: {'; '.join(dict.fromkeys(machines))}  ",
+            f"Versions: {', '.join(f'{name} {number}' for name, number in numbers)}",
+        ]
+    )
+
+
+def version_of(result: dict[str, Any], package: str) -> str:
+    """Say by which versions of a package the rows of a result were measured."""
+    found = [one["versions"][package] for one in result["made"] if package in one["versions"]]
+    return " and ".join(dict.fromkeys(found))
+
+
+def processors(result: dict[str, Any]) -> str:
+    """Say on which processors the rows of a result were measured."""
+    found = [one["hardware"]["processor"] for one in result["made"]]
+    return " and ".join(dict.fromkeys(found))
+
+
+def row(cells: list[str]) -> str:
+    """Write a row of a Markdown table."""
+    return f"| {' | '.join(cells)} |"
+
+
+def write() -> Path:
+    """Write the page; equal results give equal bytes."""
+    found = [
+        json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))
+    ]
+    PAGE.parent.mkdir(parents=True, exist_ok=True)
+    PAGE.write_text(page(found), encoding="utf-8")
+    text = README.read_text(encoding="utf-8")
+    before, after = text.partition(_MARKS[0])[0], text.partition(_MARKS[1])[2]
+    block = readme_block({result["name"]: result for result in found})
+    README.write_text(f"{before}{_MARKS[0]}\n{block}{_MARKS[1]}{after}", encoding="utf-8")
+    return PAGE
+
+
+def _short(score: dict[str, Any]) -> str:
+    """Write mean ± standard deviation; a single seed has none."""
+    spread = "" if score["sd"] is None else f" ± {score['sd']:.3f}"
+    return f"{score['mean']:.3f}{spread}"
+
+
+def readme_block(results: dict[str, dict[str, Any]]) -> str:
+    """Lay out what the README opens with: quality on unseen regions, and time beside the peers."""
+    parts = [_quality(results.get("region_cv")), _speed(results.get("job"))]
+    return "\n".join(part for part in parts if part)
+
+
+def _quality(found: dict[str, Any] | None) -> str:
+    """Lay out macro F1 on unseen regions, from `region_cv`."""
+    if found is None:
+        return ""
+    lines = [
+        "| network | macro F1 on unseen regions of Mars | ROC AUC | n |",
+        "| --- | --- | --- | --- |",
+    ]
+    for one in sorted(found["contenders"], key=lambda contender: contender["baseline"]):
+        label = f"`{one['label']}`".replace(", labels alone`", "` from labels alone")
+        if one["baseline"]:
+            label = "original script's (baseline)"
+        scores = [one["measures"][name] for name in ("macro_f1", "roc_auc")]
+        cells = [_short(score) for score in scores]
+        seeds = f"{scores[0]['n']} seed{'s' if scores[0]['n'] > 1 else ''}"
+        lines.append(row([label, *cells, f"{seeds} x 5 folds"]))
+    lines += [
+        "",
+        "1,217 labeled THEMIS patches, whole regions held out, human labels only; mean ± standard "
+        f"deviation over seeds; {processors(found)}, torch {version_of(found, 'torch')}. "
+        "[How it was measured](docs/benchmarks.md).",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _speed(found: dict[str, Any] | None) -> str:
+    """Lay out time and quality of one training, side by side with the peers, from `job`."""
+    if found is None:
+        return ""
+    both = [one for one in found["contenders"] if one["label"].endswith(_CORES)]
+    lines = [
+        "| one training, start to predictions, two cores | seconds | CPU seconds | macro F1 |",
+        "| --- | --- | --- | --- |",
+    ]
+    for one in both:
+        label = one["label"].removesuffix(_CORES)
+        wall, cpu, score = (one["measures"][name] for name in ("wall_s", "cpu_s", "macro_f1"))
+        if dead := sum(value < _DEAD for value in score["values"]):
+            label += f"; {dead} of {score['n']} rounds one-sided"
+        figures = [
+            f"{middle} ({min(measure['values']):{form}} to {max(measure['values']):{form}})"
+            for middle, measure, form in (
+                (f"{wall['median']:.0f}", wall, ".0f"), (f"{cpu['median']:.0f}", cpu, ".0f"),
+                (f"{score['mean']:.3f}", score, ".3f"),
+            )
+        ]  # fmt: skip
+        lines.append(row([label + " (baseline)" * one["baseline"], *figures]))
+    rounds = max(one["measures"]["wall_s"]["n"] for one in both)
+    lines += [
+        "",
+        f"The same patches, another fifth of the regions unseen in each of {rounds} rounds; "
+        f"medians of the times, mean of macro F1, and their ranges; {processors(found)}, torch "
+        f"{version_of(found, 'torch')}, tensorflow {version_of(found, 'tensorflow')}.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(write().relative_to(ROOT))

@@ -1,0 +1,1 @@
+"""Wrong labels and new ones: the audit and the review page."""

@@ -1,0 +1,180 @@
+"""A simulated reviewer: labels round by round, in the order of the queue or at random."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import harness
+from harness import Bench, Row, RowStore, Say
+
+NAME = "review"
+RESULT_VERSION = 1
+FOLDS = 5
+START, STEP, MOST = 30, 60, 750  # labels: drawn at random first, asked a round, at most
+WRONG = 0.05  # of the reviewer's answers
+GOAL = 0.90
+ALL = "all"  # every patch answered: what can be reached at all
+METHOD = "pseudo-label"  # what the page trains by
+
+
+def simulate(
+    bench: Bench, order: str, repeat: int, say: Say, *, most: int = MOST,
+    network: str = "compact",
+) -> list[Row]:  # fmt: skip
+    """Label round by round until the goal is reached; finished rounds are not repeated.
+
+    Each round, `STEP` patches are asked in the order, and a network is trained as the page trains
+    it: on all answers so far without those of the queue's random part, and on its own sure answers
+    for the patches that nobody was asked about. It is measured on the held-out regions. The first
+    round is the same for both orders; `ALL` asks for everything at once.
+    """
+    store, rounds = RowStore(NAME), list[Row]()
+    for labels in [ALL] if order == ALL else range(START, most + 1, STEP):
+        key = key_of(bench, order, repeat, labels, network)
+        row = None if bench.fresh else store.find(key)
+        if row is None:
+            row = store.add(key, _one_round(bench, order, repeat, rounds, network))
+            say(f"{order} {repeat}: {row['labels']} labels, macro F1 {row['macro_f1']:.3f}")
+        rounds.append(row)
+        if row["macro_f1"] >= GOAL:
+            break
+    return rounds
+
+
+def key_of(
+    bench: Bench, order: str, repeat: int, labels: int | str, network: str = "compact"
+) -> Row:
+    """Say what the row of a round depends on."""
+    settings = {"labels": labels, "start": START, "step": STEP, "wrong": WRONG,
+                "network": network, "method": METHOD}  # fmt: skip
+    name = "start" if labels == START else order
+    return harness.row_key(bench, name, repeat, settings, RESULT_VERSION)
+
+
+def _one_round(bench: Bench, order: str, repeat: int, rounds: list[Row], network: str) -> Row:
+    """Ask for more patches, train on all that was answered, and measure."""
+    from craters.evaluation import estimate
+    from craters.training import predict_logits
+
+    clock = time.process_time()
+    images, truth, pool, held_out = _arrays(bench, repeat)
+    random = np.random.default_rng([31, repeat])
+    shuffled = random.permutation(pool)
+    wrong = random.random(len(truth)) < WRONG  # the same patches in every order
+    said = np.where(wrong, 1 - truth, truth)
+    asked = list(rounds[-1]["asked"]) if rounds else []
+    apart = list(rounds[-1]["apart"]) if rounds else []
+    if order == ALL:
+        asked = shuffled.tolist()
+    elif not rounds:
+        asked = shuffled[:START].tolist()
+    elif order == "random":
+        asked = shuffled[: len(asked) + STEP].tolist()
+    else:
+        last = rounds[-1]
+        if not _model_folder(repeat, last["labels"]).is_dir():  # the work folder was cleared
+            _train(images, said, pool, last, repeat, network)
+        more, held = _ask_queue(images, said, pool, asked, last, repeat)
+        asked, apart = asked + more, apart + held
+    row = {"asked": [int(one) for one in asked], "apart": [int(one) for one in apart],
+           "labels": len(asked), "trained_on": len(asked) - len(apart)}  # fmt: skip
+    keep = order == "queue" or (order == "random" and not rounds)
+    trained = _train(images, said, pool, row, repeat, network, keep=keep)
+    found = estimate(truth[held_out], predict_logits(trained, images[held_out]) >= 0)
+    return row | {"macro_f1": found.macro_f1, "accuracy": found.accuracy,
+                  "seconds": time.process_time() - clock}  # fmt: skip
+
+
+def _train(
+    images: np.ndarray, said: np.ndarray, pool: np.ndarray, row: Row, repeat: int, network: Any,
+    *, keep: bool = True,
+) -> Any:  # fmt: skip
+    """Train on the answers of a row as the page does, and write the model where it is asked."""
+    from craters.data import make_patch_set
+    from craters.pipeline import kept_network
+    from craters.training import RunConfig, derive_seed
+
+    train = np.setdiff1d(row["asked"], row["apart"])
+    rest = np.setdiff1d(pool, row["asked"])
+    seed = derive_seed(repeat, row["labels"]) % 2**32
+    config = RunConfig(Path(), Path(), method=METHOD, network=network, seed=seed, threads=1)
+    left = make_patch_set(images).take(rest)  # which may be nothing
+    trained = kept_network(make_patch_set(images[train], said[train]), left, config)
+    if keep:
+        _keep_model(trained, _model_folder(repeat, row["labels"]))
+    return trained
+
+
+def _arrays(bench: Bench, repeat: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Read images and truth, and split whole regions off: rows of the pool, rows held out."""
+    from craters.data import patches, splits
+
+    names = ("Xtrain1", "Ytrain1", "groups_train")
+    found = patches.read_patches(*(bench.data / f"{name}.npy" for name in names))
+    fold = splits.whole_folds(splits.regions_of(found.groups), FOLDS)[repeat % FOLDS]
+    return np.asarray(found.images), found.labels.astype(int), fold.train, fold.validation
+
+
+def _model_folder(repeat: int, labels: int) -> Path:
+    return harness.WORK / "review-models" / f"v{RESULT_VERSION}-{repeat}-{labels}"
+
+
+def _keep_model(network: Any, folder: Path) -> None:
+    """Write a network as the page reads it."""
+    from craters.models import (
+        ModelDescription,
+        network_to_onnx,
+        network_weights,
+        over_images,
+        write_model,
+    )
+
+    whole = over_images(network.eval())
+    write_model(
+        folder, onnx=network_to_onnx(whole, 48), weights=network_weights(network),
+        description=ModelDescription(
+            network.name, {}, 48, stride=whole.stride, symmetry=network.symmetry
+        ),
+        force=True,
+    )  # fmt: skip
+
+
+def _ask_queue(
+    images: np.ndarray, said: np.ndarray, pool: np.ndarray, asked: list[int], last: Row, repeat: int
+) -> tuple[list[int], list[int]]:
+    """Ask the page's own queue for patches, answer by answer; also say which are set apart."""
+    from craters.labels import Answer, LabelStore, Tally
+    from craters.review.features import Judge, judge_all
+    from craters.review.queue import Picker
+    from craters.review.source import open_arrays
+
+    words, more, apart = ("not", "crater"), [], []
+    with tempfile.TemporaryDirectory(dir=harness.WORK) as folder:
+        np.save(Path(folder) / "pool.npy", images[pool])
+        source = open_arrays(Path(folder) / "pool.npy")
+        place = {int(row): number for number, row in enumerate(pool)}
+        with LabelStore(Path(folder) / "l.sqlite", seed=repeat) as store:
+            tally = Tally()
+            picker = Picker(source, store.seed)
+            model = _model_folder(repeat, last["labels"])
+            picker.learn(judge_all(source, Judge(model)))
+            for row in asked:
+                one = Answer(source.patch(place[row]), words[said[row]], "grid")
+                store.add("simulated", [one])
+            for _ in range(STEP):
+                tally.catch_up(store)
+                found = picker.upcoming("simulated", tally, 1)
+                if not found:
+                    break
+                row = int(pool[found[0].row])
+                one = Answer(source.patch(found[0].row), words[said[row]], found[0].why)
+                store.add("simulated", [one])
+                more.append(row)
+                if found[0].why == "random":
+                    apart.append(row)
+    return more, apart

@@ -1,0 +1,1 @@
+"""Time, memory and size: trainings, predictions, commands, beside their peers."""

@@ -1,0 +1,140 @@
+"""Predictions from a cold start: `craters predict` against a script of TensorFlow/Keras."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import functools
+import shutil
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import harness
+from harness import WORK, Bench, BenchError, Keys, Row, Rows, Say
+
+NAME = "cold_predict"
+TITLE = "Predictions from a cold start: craters against TensorFlow/Keras"
+RESULT_VERSION = {"craters": 1, "keras": 1}
+ROUNDS = 5
+PATCHES = 696
+FASTER, MOST_MIB = 5, 150  # the targets
+TOLERANCE = 1e-5  # of probabilities
+
+_PEERS = Path(__file__).parent / "peers"
+_COSTS = ("wall_s", "cpu_s", "peak_mib")
+_TITLES = {
+    "wall_s": ["wall seconds", 2],
+    "cpu_s": ["CPU seconds", 2],
+    "peak_mib": ["peak memory, MiB", 0],
+}
+
+
+def run(bench: Bench, say: Say) -> Row | None:
+    """Measure the missing rounds, both contenders in turn; a quick call leaves what is stored."""
+    if not bench.full:
+        return harness.tell_stored(NAME, say)
+    python = functools.cache(lambda: harness.tensorflow_python(say))
+    commands = functools.cache(lambda: _commands(bench, python()))
+
+    def measure(name: str, number: int) -> Row:
+        row = dataclasses.asdict(_measure(name, commands()[name]))
+        say(f"{name}, round {number}: {row['wall_s']:.2f} s")
+        return row
+
+    def by(name: str, _: int) -> Row | None:
+        return harness.tensorflow_versions(python()) if name == "keras" else None
+
+    return _result(harness.measure_missing(bench, NAME, keys(bench), measure, by=by))
+
+
+def keys(bench: Bench) -> Keys:
+    """Say what the row of each contender and round depends on."""
+    settings = {"cpus": 1, "patches": PATCHES}
+    return {
+        (name, number): harness.row_key(bench, name, number, settings, version)
+        for number in range(ROUNDS)
+        for name, version in RESULT_VERSION.items()
+    }
+
+
+def _commands(bench: Bench, python: Path) -> dict[str, list[str]]:
+    """Make the models anew and say how each contender is called."""
+    folder = WORK / NAME
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    subprocess.run([sys.executable, str(_PEERS / "cold_models.py"), str(folder)], check=True)
+    images = str(_write_patches(bench, folder))
+    ours = [sys.executable, "-m", "craters", "predict", str(folder / "model"), images]
+    theirs = [str(python), str(_PEERS / "keras_predict.py"), str(folder / "model.h5"), images]
+    commands = {
+        "craters": [*ours, "--threads", "1", "--quiet", "--out", str(folder / "craters.csv")],
+        "keras": [*theirs, str(folder / "keras.csv")],
+    }
+    for name, command in commands.items():  # files are read once before: no round pays the disk
+        _measure(name, command)
+    _compare(folder)
+    return commands
+
+
+def _write_patches(bench: Bench, folder: Path) -> Path:
+    """Write as many patches as the original script's test set has, first those of the test set."""
+    import numpy as np
+
+    both = [np.load(bench.data / f"{stem}.npy") for stem in ("Xtest1", "Xtrain1")]
+    path = folder / "patches.npy"
+    np.save(path, np.concatenate([images.reshape(len(images), -1) for images in both])[:PATCHES])
+    return path
+
+
+def _measure(name: str, command: list[str]) -> harness.Usage:
+    """Run one contender on one core with one thread, in a process of its own."""
+    (WORK / NAME / f"{name}.csv").unlink(missing_ok=True)
+    cpus, log = harness.usable_cpus(1), WORK / NAME / f"{name}.log"
+    return harness.measure_process(command, log, cpus=cpus, one_thread=True)
+
+
+def _compare(folder: Path) -> None:
+    """Check that both contenders say the same."""
+    columns = []
+    for name in ("craters", "keras"):
+        with (folder / f"{name}.csv").open(newline="") as stream:
+            columns.append([float(row["probability"]) for row in csv.DictReader(stream)])
+    apart = max(abs(a - b) for a, b in zip(*columns, strict=True))
+    if apart > TOLERANCE:
+        raise BenchError(f"the contenders' probabilities differ by {apart:g}")
+
+
+def _result(found: Rows) -> Row:
+    """Put the rows together with what they say."""
+    by_name = harness.by_contender(found, RESULT_VERSION)
+    middle = {
+        name: {cost: statistics.median(row[cost] for row in rows.values()) for cost in _COSTS}
+        for name, rows in by_name.items()
+    }
+    ours, theirs = middle["craters"], middle["keras"]
+    ratio = theirs["wall_s"] / ours["wall_s"]
+    return harness.result(
+        NAME,
+        TITLE,
+        rows=found.values(),
+        about=[
+            "A new process each round, in turn, on one core with one thread: start, load the "
+            f"original network, predict {PATCHES} patches of themis48, write a table. Files "
+            "are in the system's cache. Both give the same probabilities within 1e-5.",
+        ],
+        settings={"rounds": ROUNDS},
+        titles=_TITLES,
+        tables={"What it took": _COSTS},
+        contenders=[
+            harness.contender("craters predict", by_name["craters"], _COSTS, False),
+            harness.contender("TensorFlow/Keras", by_name["keras"], _COSTS, True),
+        ],
+        findings=[
+            f"Medians of {ROUNDS} rounds: {ours['wall_s']:.2f} s against {theirs['wall_s']:.2f} s, "
+            f"{ratio:.1f} times faster (target: {FASTER} times).",
+            f"Peak memory: {ours['peak_mib']:.0f} MiB against {theirs['peak_mib']:.0f} MiB "
+            f"(target: at most {MOST_MIB} MiB).",
+        ],
+    )

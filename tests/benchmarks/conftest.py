@@ -1,0 +1,7 @@
+from __future__ import annotations
+
+import sys
+
+from tests.conftest import REPOSITORY
+
+sys.path.insert(0, str(REPOSITORY / "benchmarks"))
