@@ -64,8 +64,8 @@ def main(arguments: list[str] | None = None) -> None:
         from craters.pipeline import report, stages
 
         data = read_job_data(config.data)
-        with terminal.TerminalProgress(layers=True, stderr=False) as listener:
-            result = stages.run_phases(data, config, listener=listener)
+        with terminal.TerminalProgress(layers=True, stderr=False) as progress:
+            result = stages.run_phases(data, config, progress=progress)
         written = report.write_original_files(result, Path())
         print("\n".join(report.summary_lines(report.summary(result))))
         print("Written: " + ", ".join(str(path) for path in written))

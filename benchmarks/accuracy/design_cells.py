@@ -123,7 +123,7 @@ DESIGNS = {
 }
 
 
-def train_cell(*, tell, data: Path, cell: tuple[str, int, int]) -> Row:  # noqa: ARG001
+def train_cell(*, send, data: Path, cell: tuple[str, int, int]) -> Row:  # noqa: ARG001
     """Train one design without one fold, and measure it there."""
     name, seed, fold = cell
     design = DESIGNS[name]

@@ -101,7 +101,7 @@ def dense_weights(bench: Bench, fold: int) -> Path | None:
     return path if path.is_file() else None
 
 
-def train_cell(*, tell, data: Path, cell: tuple[str, int, int], work: Path) -> Row:  # noqa: ARG001
+def train_cell(*, send, data: Path, cell: tuple[str, int, int], work: Path) -> Row:  # noqa: ARG001
     """Train one network and predict its held-out fold; some leave their weights to others."""
     from safetensors.torch import save_file
 

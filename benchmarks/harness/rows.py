@@ -197,7 +197,7 @@ def train_missing(
     keys : dict
         For each cell, in the order of the work, what its row depends on.
     call : callable
-        Trains one cell; a module's function that takes `tell`, `data` and `cell`.
+        Trains one cell; a module's function that takes `send`, `data` and `cell`.
     say : callable
     anew : collection
         Cells to train although their rows are stored.

@@ -56,7 +56,7 @@ def run(bench: Bench, say: Say) -> Row | None:
     many = harness.measure_missing(bench, NAME, _many_keys(bench), measure)
     rows = [*folds.values(), *many.values(), {"made": harness.made()}]
     timed = harness.by_contender(many, ["many"])["many"]
-    return _result(rows, flips, copies, timed, _examined(bench, say))
+    return _result(rows, flips, copies, timed, _examined(bench))
 
 
 def keys(bench: Bench) -> Keys:
@@ -116,7 +116,7 @@ def _folds(data: Path, draw: int):
     return labeled, drawn
 
 
-def train_cell(*, tell, data: Path, cell: tuple[str, int, int]) -> Row:
+def train_cell(*, send, data: Path, cell: tuple[str, int, int]) -> Row:
     """Train without one fold on flipped labels, and predict it as the audit does."""
     from craters.quality import label_errors
 
@@ -125,7 +125,7 @@ def train_cell(*, tell, data: Path, cell: tuple[str, int, int]) -> Row:
     one, images = drawn[fold], np.asarray(labeled.images)
     clock = time.process_time()
     logits = label_errors.train_fold(
-        tell=tell,
+        send=send,
         images=images[one.train],
         labels=labeled.labels[one.train],
         held_out=images[one.held_out],
@@ -254,8 +254,9 @@ def measure_audit(count: int) -> Row:
 # Real arrays
 
 
-def _examined(bench: Bench, say: Say) -> dict[str, Row]:
+def _examined(bench: Bench) -> dict[str, Row]:
     """Audit the real arrays as `craters audit` does; finished trainings lie in work/audit."""
+    from craters.cli.terminal import TerminalProgress
     from craters.quality import AuditConfig, run_audit
 
     folders = {"themis48": bench.data}
@@ -266,7 +267,7 @@ def _examined(bench: Bench, say: Say) -> dict[str, Row]:
     for name, folder in folders.items():
         out = harness.WORK / NAME / name.partition(",")[0].lower()
         settings = AuditConfig(folder, out, threads=len(harness.usable_cpus()))
-        found[name] = run_audit(settings, resume=True, say=say).summary
+        found[name] = run_audit(settings, resume=True, progress=TerminalProgress()).summary
     return found
 
 

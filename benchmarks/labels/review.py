@@ -59,7 +59,7 @@ def run(bench: Bench, say: Say) -> Row | None:
     return _result(page, paths)
 
 
-def _path(*, tell: Any, bench: Bench, order: str, repeat: int) -> list[Row]:  # noqa: ARG001
+def _path(*, send: Any, bench: Bench, order: str, repeat: int) -> list[Row]:  # noqa: ARG001
     """Follow one order to the goal, on one thread."""
     from craters.core import torch_threads
 

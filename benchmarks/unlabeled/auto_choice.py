@@ -54,7 +54,7 @@ def _key(bench: Bench, data: str, labels: int | str, draw: int) -> Row:
     return harness.row_key(bench, "auto", draw, settings, RESULT_VERSION)
 
 
-def choose_cell(*, tell, data: Path, cell: Cell) -> Row:  # noqa: ARG001
+def choose_cell(*, send, data: Path, cell: Cell) -> Row:  # noqa: ARG001
     """Cross-fit the candidates on the labels of a draw; the kept network is not trained here."""
     from craters.core import torch_threads
     from craters.data import choose_symmetry

@@ -59,7 +59,7 @@ def keys(bench: Bench) -> Keys:
     return {cell: key_of(bench, cell) for cell in cells(bench.seeds)}
 
 
-def train_cell(*, tell, data: Path, cell: Cell) -> Row:  # noqa: ARG001
+def train_cell(*, send, data: Path, cell: Cell) -> Row:  # noqa: ARG001
     """Train what `craters run` would keep, and measure it where nothing was trained on."""
     import contextlib
 

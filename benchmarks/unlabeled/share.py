@@ -54,7 +54,7 @@ def _key(bench: Bench, region: str, labels: int, draw: int) -> Row:
     return harness.row_key(bench, region, draw, settings, RESULT_VERSION)
 
 
-def train_cell(*, tell, data: Path, cell: tuple[str, int, int]) -> Row:  # noqa: ARG001
+def train_cell(*, send, data: Path, cell: tuple[str, int, int]) -> Row:  # noqa: ARG001
     """Return, for each share, the truth of a drawn pool and its estimate with the interval."""
     from accuracy.fixed_folds.folds import read_fold_set
     from craters.compare import cells

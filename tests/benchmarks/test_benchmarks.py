@@ -56,7 +56,7 @@ def nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     def read_only(tasks: list[Task], *, threads: int) -> Iterator[tuple[str, Any]]:
         for task in tasks:
             assert task.key.split()[0] in ("queue", "random", "all"), task.key
-            yield task.key, task.call(tell=print, **task.arguments)
+            yield task.key, task.call(send=print, **task.arguments)
 
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     monkeypatch.setattr("craters.core.run_tasks", read_only)

@@ -368,7 +368,7 @@ def test_a_real_network_learns_from_the_other_folds(monkeypatch: pytest.MonkeyPa
     images, labels = simple_patches(120, 3, 0.5, 16)
     data = FoldSet("x", images, labels.astype(np.int8), np.arange(120) % 2)
     logits = protocol.train_cell(
-        tell=print, images=images, labels=hold_out(data, 1), network="compact", seed=3
+        send=print, images=images, labels=hold_out(data, 1), network="compact", seed=3
     )
     assert metrics.roc_auc_score(labels[data.folds == 1], logits) > 0.9
 

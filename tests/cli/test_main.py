@@ -203,11 +203,11 @@ def test_the_terminal_bar_and_the_layer_table(monkeypatch: pytest.MonkeyPatch, c
 
     row = {"loss": 0.5, "val_loss": 0.6}
     state = TrainState(epoch=10, history=[row] * 10)
-    with TerminalProgress(layers=True, stderr=False) as listener:
-        listener.plan(20)
-        listener.network("initial", OriginalNet(48))
-        listener.epoch("initial", state)
-        listener.warn("look out")
+    with TerminalProgress(layers=True, stderr=False) as progress:
+        progress.plan(20)
+        progress.network("initial", OriginalNet(48))
+        progress.epoch("initial", state)
+        progress.warn("look out")
     text = capsys.readouterr().out
     assert "Conv2D        (None, 46, 46, 16)           160" in text
     assert "Total                                   14,033" in text
@@ -215,12 +215,12 @@ def test_the_terminal_bar_and_the_layer_table(monkeypatch: pytest.MonkeyPatch, c
     assert "Warning: look out" in text
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
-    with TerminalProgress() as listener:
-        listener.plan(20)
-        listener.console.is_terminal or pytest.fail("not a terminal")
-        assert listener.bar is not None
-        listener.epoch("initial", state)
-        assert listener.bar.tasks[0].completed == 10
+    with TerminalProgress() as progress:
+        progress.plan(20)
+        progress.console.is_terminal or pytest.fail("not a terminal")
+        assert progress.bar is not None
+        progress.epoch("initial", state)
+        assert progress.bar.tasks[0].completed == 10
 
 
 def test_a_group_file_is_honoured(tmp_path: Path) -> None:

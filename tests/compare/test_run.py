@@ -483,7 +483,7 @@ def test_the_duration_is_told_first_and_by_what_was_measured(
     monkeypatch.setattr(compare_cells.time, "monotonic", lambda: float(next(clock)))
     notes = Notes()
     config = config_for(data_folder)
-    compare(config, listener=notes)
+    compare(config, progress=notes)
     text = [line for line in notes.lines if not line.startswith("say: Held out")]
     assert text[0] == "say: 24 cells; 24 to compute on 1 process."
     assert text[1] == "say: The first cell of each contender will tell how long all of them take."

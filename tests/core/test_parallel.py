@@ -17,17 +17,17 @@ from craters.errors import DataError, WorkerError
 from tests.conftest import REPOSITORY
 
 
-def square(*, tell, array: np.ndarray, number: int) -> tuple[float, int, int]:
+def square(*, send, array: np.ndarray, number: int) -> tuple[float, int, int]:
     for step in range(3):
-        tell((number, step))
+        send((number, step))
     return float((array.astype(float) ** 2).sum()) + number, torch.get_num_threads(), os.getpid()
 
 
-def refuse(*, tell, number: int) -> None:
+def refuse(*, send, number: int) -> None:
     raise DataError(f"{number} is not wanted", "Take another.")
 
 
-def vanish(*, tell) -> None:
+def vanish(*, send) -> None:
     os._exit(9)
 
 
@@ -43,7 +43,7 @@ def test_results_and_news_are_those_of_one_after_another(threads: int) -> None:
         run_tasks(
             squares(5),
             threads=threads,
-            on_news=lambda key, new: news.setdefault(key, []).append(new),
+            on_message=lambda key, new: news.setdefault(key, []).append(new),
         )
     )
     total = float((np.arange(300_000, dtype=np.uint8).astype(float) ** 2).sum())
@@ -78,12 +78,12 @@ def test_errors_come_through_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_errors_of_the_listener_come_through_and_stop_the_work(threads: int) -> None:
-    def hear(key: str, new: tuple[int, int]) -> None:
+def test_errors_of_on_message_come_through_and_stop_the_work(threads: int) -> None:
+    def receive(key: str, new: tuple[int, int]) -> None:
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space left"):
-        list(run_tasks(squares(4), threads=threads, on_news=hear))
+        list(run_tasks(squares(4), threads=threads, on_message=receive))
     assert len(list(run_tasks(squares(4), threads=threads))) == 4
 
 
@@ -102,7 +102,7 @@ list(run_tasks(tasks, threads=2))
 """
 
 
-def linger(*, tell, folder: str) -> None:
+def linger(*, send, folder: str) -> None:
     (Path(folder) / str(os.getpid())).touch()
     time.sleep(600)
 

@@ -201,14 +201,14 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(
     config = config_for(data, tmp_path / "RUN")
     for phase, epoch in (("initial", 2), ("final", 3)):
         with pytest.raises(KeyboardInterrupt):
-            run_job(config, resume=phase == "final", listener=StopAt(phase, epoch))
+            run_job(config, resume=phase == "final", progress=StopAt(phase, epoch))
         assert not config.out.exists()
     with pytest.raises(ExistsError, match="an unfinished run of this name is there. Go on"):
         run_job(config)
     with pytest.raises(ExistsError, match="has other settings, inputs or version"):
         run_job(dataclasses.replace(config, seed=9), resume=True)
     counter = Counter()
-    run_job(config, resume=True, listener=counter)
+    run_job(config, resume=True, progress=counter)
     assert counter.seen == [("final", 4)]
     (tmp_path / "whole").mkdir()
     run_job(config_for(data, tmp_path / "whole" / "RUN"))
@@ -233,7 +233,7 @@ def test_existing_folders_are_kept(finished: tuple[Path, Path], tmp_path: Path) 
     run_job(config, force=True)
     assert (tmp_path / "RUN.1" / "precious").read_text() == "x"
     counter = Counter()
-    again = run_job(config, resume=True, listener=counter)
+    again = run_job(config, resume=True, progress=counter)
     assert counter.seen == []
     assert "finished already" in counter.said[-1]
     assert again.metrics == read_run(out)
@@ -484,7 +484,7 @@ def test_an_aim_out_of_reach_leaves_no_run_and_loses_no_training(
         run_job(dataclasses.replace(config, seed=9), resume=True)
     counter = Counter()
     other = dataclasses.replace(config, aim="macro_f1")
-    metrics = run_job(other, resume=True, listener=counter).metrics
+    metrics = run_job(other, resume=True, progress=counter).metrics
     assert counter.seen == []
     assert metrics["threshold_chosen_for"] == "macro_f1"
     plain = run_job(dataclasses.replace(other, out=tmp_path / "plain")).metrics

@@ -43,7 +43,7 @@ class Notes(NullProgress):
 def clean_result(tmp_path_factory: pytest.TempPathFactory):
     folder = write_job(tmp_path_factory.mktemp("job") / "DATA", groups=True)
     notes = Notes()
-    return run_phases(read_job_data(folder), config_for(folder), listener=notes), notes
+    return run_phases(read_job_data(folder), config_for(folder), progress=notes), notes
 
 
 def test_validation_is_human_the_same_for_both_phases_and_keeps_groups(clean_result) -> None:
@@ -93,7 +93,7 @@ def test_an_aim_chooses_the_threshold_on_validation_and_changes_no_network(
 ) -> None:
     plain, notes = brief_result, Notes()
     config = dataclasses.replace(plain.config, aim=aim)
-    result = run_phases(plain.data, config, listener=notes)
+    result = run_phases(plain.data, config, progress=notes)
     labels = result.final.validation.labels
     assert np.array_equal(result.final.logits, plain.final.logits)
     chosen = choose_threshold(labels, plain.final.probability, aim)
@@ -135,7 +135,7 @@ def test_without_pseudo_labels_the_last_phase_is_a_plain_retraining(job_folder: 
 def test_the_original_protocol_splits_again_and_shows_the_clean_figures(job_folder: Path) -> None:
     notes = Notes()
     data = read_job_data(job_folder)
-    result = run_phases(data, config_for(job_folder, protocol="original"), listener=notes)
+    result = run_phases(data, config_for(job_folder, protocol="original"), progress=notes)
     clean = run_phases(data, config_for(job_folder))
     assert result.final_clean is not None
     assert (result.final.validation.origin == "pseudo").any()
@@ -162,7 +162,7 @@ def test_repeated_rows_and_recognised_ranges_are_told(job_folder: Path) -> None:
     np.save(job_folder / "Xtest1.npy", test / 255)
     notes = Notes()
     config = config_for(job_folder, initial_epochs=1, final_epochs=1)
-    run_phases(read_job_data(job_folder), config, listener=notes)
+    run_phases(read_job_data(job_folder), config, progress=notes)
     assert "3 patches stand in labeled and test, byte for byte." in notes.warned
     assert any("float64 pixels 0..1, brought to 8 bits" in text for text in notes.said)
     assert (
@@ -175,7 +175,7 @@ def test_a_pool_of_no_patch_is_told_as_none(job_folder: Path) -> None:
     np.save(job_folder / "Xtrain1_extra.npy", np.zeros((0, 2304)))
     notes = Notes()
     config = config_for(job_folder, method="supervised", initial_epochs=1, final_epochs=1)
-    run_phases(read_job_data(job_folder), config, listener=notes)
+    run_phases(read_job_data(job_folder), config, progress=notes)
     assert "extra         0 patches of 48 x 48: none" in notes.said
     assert not any("pixel ranges" in text for text in notes.warned)
 
@@ -261,12 +261,12 @@ def test_epochs_are_planned(job_folder: Path) -> None:
         config = config_for(
             job_folder, protocol=protocol, initial_epochs=2, final_epochs=1, members=2
         )
-        run_phases(read_job_data(job_folder), config, listener=Planner())
+        run_phases(read_job_data(job_folder), config, progress=Planner())
     assert planned == [6, 8]
 
 
 def test_a_one_sided_network_is_told(job_folder: Path) -> None:
     notes = Notes()
     config = config_for(job_folder, initial_epochs=1, final_epochs=1, initial_lr=1e-6)
-    run_phases(read_job_data(job_folder), config, listener=notes)
+    run_phases(read_job_data(job_folder), config, progress=notes)
     assert any("of the validation patches 'with crater'; it has learned" in w for w in notes.warned)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -368,9 +367,8 @@ def planted(tmp_path: Path) -> Path:
 
 
 def audit(planted: Path, out: Path | None = None, **changes) -> Audit:
-    say: Callable[[str], None] = changes.pop("say", None)
     flags = {name: changes.pop(name) for name in ("resume", "force") if name in changes}
-    return run_audit(AuditConfig(planted, out, threads=1, **changes), say=say, **flags)
+    return run_audit(AuditConfig(planted, out, threads=1, **changes), **flags)
 
 
 def test_what_was_planted_is_found(trainer: Trainer, planted: Path) -> None:

@@ -121,14 +121,14 @@ def test_what_was_judged_is_kept_and_damage_is_computed_again(
     first = judge_all(source, judge, cache=tmp_path)
     (path,) = tmp_path.iterdir()
     told = []
-    again = judge_all(source, judge, cache=tmp_path, tell=lambda *one: told.append(one) or True)
+    again = judge_all(source, judge, cache=tmp_path, proceed=lambda *one: told.append(one) or True)
     assert told == []
     assert (again.probability == first.probability).all()
     assert (again.features == first.features).all()
     path.write_bytes(path.read_bytes()[:100])
     third = judge_all(source, judge, cache=tmp_path)
     assert (third.probability == first.probability).all()
-    assert judge_all(source, judge, tell=lambda *_: False) is None
+    assert judge_all(source, judge, proceed=lambda *_: False) is None
 
 
 def test_a_second_start_takes_the_predictions_that_are_there(

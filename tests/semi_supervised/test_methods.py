@@ -35,7 +35,7 @@ class FakeTrainer:
 
     def __init__(self, **skills: float) -> None:
         self.config = RunConfig(Path("data"), Path("out"), threads=1)
-        self.listener = NullProgress()
+        self.progress = NullProgress()
         self.skills = skills
         self.parts: list[Part] = []
 

@@ -85,7 +85,7 @@ def test_side_by_side_equals_one_after_another_bit_for_bit(network: str, members
     found = {}
     for threads in (1, 2):
         keeper, counter = Keeper(), Counter()
-        made = trainer(network, threads, members, store=keeper, listener=counter)
+        made = trainer(network, threads, members, store=keeper, progress=counter)
         pairs = made.train(*parts())
         planned = made.planned_epochs(*parts())
         found[threads] = [predict_logits(network, images) for network, _ in pairs], keeper

@@ -28,7 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
-from craters.core import Tell
+from craters.core import Send
 from craters.data import COPY_CORRELATION, UNLABELED, patches, splits
 from craters.errors import DataError
 from craters.training import predict_logits, train_network
@@ -222,7 +222,7 @@ def _standardize(images: np.ndarray) -> np.ndarray:
 
 def train_cell(
     *,
-    tell: Tell,  # noqa: ARG001
+    send: Send,  # noqa: ARG001
     images: np.ndarray,
     labels: np.ndarray,
     network: str,
@@ -232,7 +232,7 @@ def train_cell(
 
     Parameters
     ----------
-    tell : callable
+    send : callable
         Unused: a training is told of when it is done.
     images : ndarray, shape (N, S, S), uint8
         The whole region.

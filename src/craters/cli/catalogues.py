@@ -147,7 +147,7 @@ def patches_command(
                 resolution=resolution, band=band,
             ),
         )  # fmt: skip
-        content = patch_writer.cut_patches(request, TerminalProgress(quiet=quiet or json).say)
+        content = patch_writer.cut_patches(request, TerminalProgress(quiet=quiet or json))
         if json:
             typer.echo(files.to_json({"data": out, **content}))
             return

@@ -159,8 +159,8 @@ def _run(
     from craters.pipeline import report, run_job
     from craters.quality import checks
 
-    with TerminalProgress(quiet=quiet or as_json) as listener:
-        outcome = run_job(settings, resume=resume, force=force, listener=listener)
+    with TerminalProgress(quiet=quiet or as_json) as progress:
+        outcome = run_job(settings, resume=resume, force=force, progress=progress)
     if as_json:
         told = {"run": outcome.folder, "metrics": outcome.metrics}
         typer.echo(files.to_json(told | {"checks": checks.as_json(outcome.checks)}))
@@ -368,8 +368,8 @@ def compare_command(
         if dry_run:
             typer.echo("\n".join(plan(settings, resume=resume)))
             return
-        listener = TerminalProgress(quiet=quiet or json)
-        found = compare(settings, resume=resume, force=force, listener=listener)
+        progress = TerminalProgress(quiet=quiet or json)
+        found = compare(settings, resume=resume, force=force, progress=progress)
         typer.echo(files.to_json(found.summary) if json else "\n".join(found.lines))
         if not json:
             typer.echo(f"Tables and figure: {found.folder}")

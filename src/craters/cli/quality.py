@@ -71,8 +71,8 @@ def audit_command(
         settings = AuditConfig(
             data, out, fix, fix_labels, repeats, folds, shift, seed or 0, threads  # type: ignore[arg-type]
         )  # fmt: skip
-        say = TerminalProgress(quiet=quiet or json).say
-        found = run_audit(settings, resume=resume, force=force, say=say)
+        progress = TerminalProgress(quiet=quiet or json)
+        found = run_audit(settings, resume=resume, force=force, progress=progress)
         if json:
             typer.echo(files.to_json({"audit": out, "fix": fix, **found.summary}))
             return

@@ -112,8 +112,8 @@ def scan_command(
         if dry_run:
             typer.echo("\n".join(estimate(plan_scan(config))))
             return
-        with TerminalProgress(quiet=quiet or json) as teller:
-            found = scan_images(config, resume=resume, force=force, teller=teller)
+        with TerminalProgress(quiet=quiet or json) as progress:
+            found = scan_images(config, resume=resume, force=force, progress=progress)
         _show(found.folder, found.summary, as_json=json)
     if found.summary["failed_blocks"]:
         typer.echo(

@@ -21,7 +21,7 @@ import numpy as np
 
 from craters.compare.report import MEASURES, Outcome
 from craters.compare.settings import LEAST_OF_CLASS, Cell, CompareConfig, HoldOut, Pool
-from craters.core import Tell, torch_threads
+from craters.core import Send, torch_threads
 from craters.data import UNLABELED, PatchSet, find_array, patches, splits
 from craters.errors import ConfigError, DataError, DeadNetworkError
 from craters.evaluation import metrics
@@ -295,7 +295,7 @@ def _train(labeled: PatchSet, pool: PatchSet, config: RunConfig) -> Network:
 
 
 def fit_cell(
-    *, tell: Tell, cell: Cell, data: CompareData, fold: Fold, config: CompareConfig
+    *, send: Send, cell: Cell, data: CompareData, fold: Fold, config: CompareConfig
 ) -> Outcome:
     """Train one cell on one thread and measure it on its held-out fold.
 
@@ -304,7 +304,7 @@ def fit_cell(
     Outcome
         Failed where the labels cannot be used or every network died.
     """
-    del tell  # a cell has no news but its outcome
+    del send  # a cell is reported when it is done
     started = time.monotonic()
     try:
         labeled, pool = take_cell(data, fold, cell, config.pool)

@@ -81,7 +81,7 @@ def compare(
     *,
     resume: bool = False,
     force: bool = False,
-    listener: Progress | None = None,
+    progress: Progress | None = None,
 ) -> Comparison:
     """Train and measure every cell, and leave tables and a figure.
 
@@ -95,8 +95,8 @@ def compare(
         Go on with a comparison of the same data, folds, pool and versions.
     force : bool
         Move an earlier folder aside (`NAME.1`, ...); never delete it.
-    listener : Progress, optional
-        Told how long it will take, and of each cell.
+    progress : Progress, optional
+        Receives the expected duration, and a line for each cell.
 
     Returns
     -------
@@ -112,11 +112,11 @@ def compare(
     """
     if resume and force:
         raise ConfigError("--resume and --force exclude each other", "Give one of them.")
-    listener = listener or NullProgress()
+    progress = progress or NullProgress()
     job = _prepare(config)
-    _open_folder(job, resume=resume, force=force, listener=listener)
+    _open_folder(job, resume=resume, force=force, progress=progress)
     with _locked(config.out):
-        return _work(job, _read_ledger(config.out), listener)
+        return _work(job, _read_ledger(config.out), progress)
 
 
 def plan(config: CompareConfig, *, resume: bool = False) -> list[str]:
@@ -134,7 +134,7 @@ def plan(config: CompareConfig, *, resume: bool = False) -> list[str]:
         known = _read_ledger(config.out)
     states = ("done" if cell in known else "to do" for cell in config.cells())
     cells = [f"{state}: {cell.key}" for state, cell in zip(states, config.cells(), strict=True)]
-    return _Progress(job, known, NullProgress()).opening() + cells
+    return _Schedule(job, known, NullProgress()).opening() + cells
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,17 +176,17 @@ def _prepare(config: CompareConfig) -> _Job:
     return _Job(config, data, folds, fingerprint)
 
 
-def _open_folder(job: _Job, *, resume: bool, force: bool, listener: Progress) -> None:
+def _open_folder(job: _Job, *, resume: bool, force: bool, progress: Progress) -> None:
     """Make the comparison's folder, or take up the one that is there."""
     out = job.config.out
     if out.exists():
         if force:
             with _locked(out):
-                listener.say(f"The earlier folder is now {files.move_aside(out)}.")
+                progress.say(f"The earlier folder is now {files.move_aside(out)}.")
         else:
             _check_folder(job, resume=resume)
     elif resume:
-        listener.say("There is nothing to go on with; starting from the beginning.")
+        progress.say("There is nothing to go on with; starting from the beginning.")
     settings = dataclasses.asdict(job.config) | {"baseline": job.baseline}
     content = {"settings": settings, "fingerprint": job.fingerprint, "craters": __version__}
     files.write_json(out / _CONFIG, content | {"versions": package_versions()})
@@ -247,33 +247,33 @@ def _write_ledger(folder: Path, known: Mapping[Cell, Outcome]) -> None:
     files.write_text(folder / _LEDGER, "".join(f"{line}\n" for line in lines))
 
 
-def _work(job: _Job, known: dict[Cell, Outcome], listener: Progress) -> Comparison:
+def _work(job: _Job, known: dict[Cell, Outcome], progress: Progress) -> Comparison:
     """Compute what is missing; results are brought up to date after every complete seed."""
     config = job.config
-    progress = _Progress(job, known, listener)
-    progress.begin()
+    schedule = _Schedule(job, known, progress)
+    schedule.begin()
     shared = {"data": job.data, "config": config}
     tasks = [
         Task(cell.key, fit_cell, shared | {"cell": cell, "fold": job.folds.folds[cell.fold - 1]})
-        for cell in progress.to_do()
+        for cell in schedule.to_do()
     ]
-    for _, outcome in run_tasks(tasks, threads=progress.workers):
+    for _, outcome in run_tasks(tasks, threads=schedule.workers):
         known[outcome.cell] = outcome
         _write_ledger(config.out, known)
-        progress.finished(outcome)
-        left = progress.to_do()
+        schedule.finished(outcome)
+        left = schedule.to_do()
         if left and outcome.cell.seed not in {cell.seed for cell in left}:
             _write_results(job, known)
     return _write_results(job, known)
 
 
-class _Progress:
-    """Tells how long a comparison will take, by the cells that are done."""
+class _Schedule:
+    """Estimates how long a comparison will take, by the cells that are done, and reports it."""
 
-    def __init__(self, job: _Job, known: Mapping[Cell, Outcome], listener: Progress) -> None:
+    def __init__(self, job: _Job, known: Mapping[Cell, Outcome], progress: Progress) -> None:
         self.cells = job.config.cells()
         self.notes = job.notes
-        self.known, self.listener = known, listener
+        self.known, self.progress = known, progress
         self.workers = plan_workers(len(self.to_do()), usable_threads(job.config.threads))[0]
         self.is_estimated = False
 
@@ -296,23 +296,23 @@ class _Progress:
         return lines
 
     def begin(self) -> None:
-        """Tell the opening."""
+        """Report the opening."""
         for line in self.opening():
-            self.listener.say(line)
+            self.progress.say(line)
 
     def finished(self, outcome: Outcome) -> None:
-        """Tell what became of a cell, and the time left."""
+        """Report what became of a cell, and the time left."""
         done = len(self.cells) - len(self.to_do())
         what = f"{done} of {len(self.cells)}: {outcome.cell.key}: "
         seconds = self._seconds_left()
         if outcome.error:
-            self.listener.warn(f"{what}failed: {outcome.error}")
+            self.progress.warn(f"{what}failed: {outcome.error}")
         else:
             f1, took = outcome.figures["macro_f1"], _duration(outcome.seconds)
             rest = f"; about {_duration(seconds)} left" if self.is_estimated and seconds else ""
-            self.listener.say(f"{what}macro F1 {f1:.4f} in {took}{rest}")
+            self.progress.say(f"{what}macro F1 {f1:.4f} in {took}{rest}")
         if not self.is_estimated and (estimate := self._estimate()):
-            self.listener.say(estimate)
+            self.progress.say(estimate)
 
     def _estimate(self) -> str | None:
         """Say the expected duration as soon as it is known."""

@@ -7,15 +7,14 @@ It knows nothing of patches, networks or maps.
 from craters.core import environment, files
 from craters.core.environment import describe_hardware, package_versions, usable_threads
 from craters.core.html import page_templates, report_style
-from craters.core.parallel import Task, Tell, plan_workers, run_tasks, torch_threads
-from craters.core.progress import NullProgress, Progress, Say
+from craters.core.parallel import Send, Task, plan_workers, run_tasks, torch_threads
+from craters.core.progress import NullProgress, Progress
 
 __all__ = [
     "NullProgress",
     "Progress",
-    "Say",
+    "Send",
     "Task",
-    "Tell",
     "describe_hardware",
     "environment",
     "files",

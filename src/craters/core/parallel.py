@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import secrets
 import tempfile
@@ -15,7 +16,7 @@ from typing import Any
 
 from craters.errors import WorkerError
 
-Tell = Callable[[Any], None]
+Send = Callable[[Any], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +28,8 @@ class Task:
     key : str
         Names it; unique among the tasks of a call.
     call : callable
-        A module's function, so that another process finds it. It is given `arguments` and
-        `tell`, and what it returns is sent back.
+        A module's function, so that another process finds it. It is called with `arguments` and
+        `send`, which sends a message to the process that waits; its result is sent back.
     arguments : mapping
         Arrays, strings, dataclasses: whatever pickles.
     """
@@ -54,7 +55,7 @@ def run_tasks(
     tasks: Sequence[Task],
     *,
     threads: int,
-    on_news: Callable[[str, Any], None] | None = None,
+    on_message: Callable[[str, Any], None] | None = None,
 ) -> Iterator[tuple[str, Any]]:
     """Do tasks side by side and give each result as soon as it is there.
 
@@ -67,8 +68,8 @@ def run_tasks(
     threads : int
         Of all processes together; each process computes with an equal share, by which alone the
         number of processes can touch a result.
-    on_news : callable, optional
-        Called in this process with a task's key and what it told.
+    on_message : callable, optional
+        Called in this process with a task's key and each message of it.
 
     Yields
     ------
@@ -79,35 +80,35 @@ def run_tasks(
     ------
     WorkerError
         When a process ends before its task, as one that runs out of memory does. Errors of the
-        task itself and of `on_news` come through as they are.
+        task itself and of `on_message` come through as they are.
     """
-    hear = on_news or _ignore
+    on_message = on_message or _ignore
     workers, each = plan_workers(len(tasks), threads)
     if workers == 1:
         for task in tasks:
-            with _threads(each):
-                result = task.call(tell=_bind(hear, task.key), **task.arguments)
+            with torch_threads(each):
+                result = task.call(send=functools.partial(on_message, task.key), **task.arguments)
             yield task.key, result
         return
-    yield from _run_in_processes(tasks, workers, each, hear)
+    yield from _run_in_processes(tasks, workers, each, on_message)
 
 
 def _run_in_processes(
-    tasks: Sequence[Task], workers: int, each: int, hear: Callable[[str, Any], None]
+    tasks: Sequence[Task], workers: int, each: int, on_message: Callable[[str, Any], None]
 ) -> Iterator[tuple[str, Any]]:
     import joblib
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    with _Switchboard(hear) as board:
+    with _MessageServer(on_message) as server:
         # joblib's processes start afresh, so no state of this one leaks into them, and they need
         # no `if __name__ == "__main__"` in the user's script.
         pool = joblib.Parallel(workers, backend="loky", return_as="generator_unordered")
-        jobs = (joblib.delayed(_work)(task, each, board.address, board.secret) for task in tasks)
+        jobs = (joblib.delayed(_work)(task, each, server.address, server.secret) for task in tasks)
         try:
             yield from pool(jobs)
         except Exception as error:
-            if board.failure is not None:  # the worker's own is only that nobody listened any more
-                raise board.failure from None
+            if server.failure is not None:  # the worker's own says only that its connection closed
+                raise server.failure from None
             if not isinstance(error, TerminatedWorkerError):
                 raise
             raise WorkerError(
@@ -118,51 +119,51 @@ def _run_in_processes(
 
 def _work(task: Task, threads: int, address: str, secret: bytes) -> tuple[str, Any]:
     """Do one task in a process of its own, and end with the process that waits for it."""
-    with Client(address, authkey=secret) as line, _threads(threads):
-        watcher = threading.Thread(target=_end_with_parent, args=(line,), daemon=True)
+    with Client(address, authkey=secret) as connection, torch_threads(threads):
+        watcher = threading.Thread(target=_end_with_parent, args=(connection,), daemon=True)
         watcher.start()
         try:
-            return task.key, task.call(tell=_Caller(line, task.key), **task.arguments)
+            return task.key, task.call(send=_Sender(connection, task.key), **task.arguments)
         finally:
-            line.send(None)  # goodbye; the answer says that all news were heard
+            connection.send(None)  # the end; the answer says that all messages were received
             watcher.join()
 
 
-def _end_with_parent(line: Connection) -> None:
-    """Wait for the answer to the goodbye; stop at once when the waiting process is gone.
+def _end_with_parent(connection: Connection) -> None:
+    """Wait for the answer to the end mark; stop at once when the waiting process is gone.
 
     An orphan would go on writing the files that a resumed run reads.
     """
     try:
-        line.recv()
+        connection.recv()
     except (EOFError, OSError):
         os._exit(1)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Caller:
-    """Sends news of one task."""
+class _Sender:
+    """Sends messages of one task."""
 
-    line: Connection
+    connection: Connection
     key: str
 
-    def __call__(self, news: Any) -> None:
-        self.line.send((self.key, news))
+    def __call__(self, message: Any) -> None:
+        self.connection.send((self.key, message))
 
 
-class _Switchboard:
-    """Takes the calls of all workers, a thread for each, and passes news on one at a time."""
+class _MessageServer:
+    """Receives messages of all workers, a thread for each, and passes them on one at a time."""
 
-    def __init__(self, hear: Callable[[str, Any], None]) -> None:
-        self.hear, self.secret = hear, secrets.token_bytes(16)
+    def __init__(self, on_message: Callable[[str, Any], None]) -> None:
+        self.on_message, self.secret = on_message, secrets.token_bytes(16)
         self.folder = tempfile.TemporaryDirectory(prefix="craters-")
-        self.address = str(Path(self.folder.name) / "news")
+        self.address = str(Path(self.folder.name) / "messages")
         self.listener = Listener(self.address, authkey=self.secret)
         self.one_at_a_time = threading.Lock()
         self.is_open = True
-        self.failure: BaseException | None = None  # of `hear`, which ends the worker that told
+        self.failure: BaseException | None = None  # of `on_message`; it ends the worker that sent
 
-    def __enter__(self) -> _Switchboard:
+    def __enter__(self) -> _MessageServer:
         self.thread = threading.Thread(target=self._accept, daemon=True)
         self.thread.start()
         return self
@@ -177,38 +178,28 @@ class _Switchboard:
 
     def _accept(self) -> None:
         while self.is_open:
-            line = self.listener.accept()
-            threading.Thread(target=self._listen, args=(line,), daemon=True).start()
+            connection = self.listener.accept()
+            threading.Thread(target=self._receive, args=(connection,), daemon=True).start()
 
-    def _listen(self, line: Connection) -> None:
-        with line, contextlib.suppress(EOFError, OSError):
-            while (news := line.recv()) is not None:
+    def _receive(self, connection: Connection) -> None:
+        with connection, contextlib.suppress(EOFError, OSError):
+            while (message := connection.recv()) is not None:
                 with self.one_at_a_time:
-                    self._pass_on(*news)
-            line.send(None)
+                    self._pass_on(*message)
+            connection.send(None)
 
-    def _pass_on(self, key: str, news: Any) -> None:
+    def _pass_on(self, key: str, message: Any) -> None:
         if self.failure is None:
             try:
-                self.hear(key, news)
+                self.on_message(key, message)
             except BaseException as error:  # noqa: BLE001 (raised again where results are awaited)
                 self.failure = error
         if self.failure is not None:
             raise ConnectionAbortedError
 
 
-def _ignore(key: str, news: Any) -> None:
-    """Stand in for a listener."""
-
-
-def _bind(hear: Callable[[str, Any], None], key: str) -> Tell:
-    return lambda news: hear(key, news)
-
-
-@contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
-    with torch_threads(count):
-        yield
+def _ignore(key: str, message: Any) -> None:
+    """Drop a message."""
 
 
 @contextlib.contextmanager

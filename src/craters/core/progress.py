@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Protocol
-
-Say = Callable[[str], None]  # takes a plain line
 
 
 class Progress(Protocol):

@@ -83,7 +83,7 @@ def run_job(
     *,
     resume: bool = False,
     force: bool = False,
-    listener: Progress | None = None,
+    progress: Progress | None = None,
 ) -> RunOutcome:
     """Do the main job and leave a run folder.
 
@@ -98,8 +98,8 @@ def run_job(
         the decision thresholds may be others. A finished one is left as it is.
     force : bool
         Move an earlier folder aside (`NAME.1`, `NAME.2`, ...); never delete it.
-    listener : Progress, optional
-        Told what happens.
+    progress : Progress, optional
+        Receives lines, warnings and states.
 
     Returns
     -------
@@ -111,21 +111,21 @@ def run_job(
         When the folder exists, or what is to be resumed does not match.
     DataError, ConfigError, DeadNetworkError
     """
-    listener, clock = listener or NullProgress(), time.monotonic()
+    progress, clock = progress or NullProgress(), time.monotonic()
     _refuse_existing(config.out, resume, force)
-    data, more = _add_labels(dataset.read_job_data(config.data), config, listener)
+    data, more = _add_labels(dataset.read_job_data(config.data), config, progress)
     stages.check_data(data, config)  # before anything is written
     looks = test_set_uses.read_ledger(config.out)  # of a run that this one takes the place of
     inputs = {path.name: files.sha256_of(path) for path in dataset.input_files(config.data)}
     inputs |= more
     fingerprint = _fingerprint(config, inputs)
     if resume and config.out.exists():
-        return _finished(config.out, fingerprint, listener)
+        return _finished(config.out, fingerprint, progress)
     work = _work_folder(config.out)
     with files.locked(work, "run"):
         training = _fingerprint(config, inputs, but=_AFTER_TRAINING)
-        started = _open_work(work, config.out, training, resume, listener)
-        result = stages.run_phases(data, config, store=FolderStore(work), listener=listener)
+        started = _open_work(work, config.out, training, resume, progress)
+        result = stages.run_phases(data, config, store=FolderStore(work), progress=progress)
         whole = work / "whole"
         shutil.rmtree(whole, ignore_errors=True)
         metrics, made = _write_all(result, whole, inputs, fingerprint, looks)
@@ -136,7 +136,7 @@ def run_job(
 
 
 def _add_labels(
-    data: JobData, config: RunConfig, listener: Progress
+    data: JobData, config: RunConfig, progress: Progress
 ) -> tuple[JobData, dict[str, str]]:
     """Take in the consensus of a label store; return the job and the store's fingerprint."""
     if config.labels is None:
@@ -146,7 +146,7 @@ def _add_labels(
     with LabelStore(config.labels, must_exist=True) as store:
         merged, told = merge_labels(store, data)
         fingerprint = store.fingerprint()
-    listener.say(f"{told.sentence()}.")
+    progress.say(f"{told.sentence()}.")
     return merged, {"labels": fingerprint}
 
 
@@ -180,7 +180,7 @@ def _fingerprint(config: RunConfig, inputs: dict[str, str], but: tuple[str, ...]
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def _finished(out: Path, fingerprint: str, listener: Progress) -> RunOutcome:
+def _finished(out: Path, fingerprint: str, progress: Progress) -> RunOutcome:
     """Accept a finished run of the same fingerprint, refuse any other."""
     manifest = out / "manifest.json"
     found = json.loads(manifest.read_text())["fingerprint"] if manifest.is_file() else None
@@ -190,12 +190,12 @@ def _finished(out: Path, fingerprint: str, listener: Progress) -> RunOutcome:
             "Name a new folder, or move it aside by --force.",
         )
     shutil.rmtree(_work_folder(out), ignore_errors=True)  # killed between its last two steps
-    listener.say(f"{out} is finished already; nothing was done.")
+    progress.say(f"{out} is finished already; nothing was done.")
     return RunOutcome(out, json.loads((out / "metrics.json").read_text()), checks.run_checks(out))
 
 
 def _open_work(
-    work: Path, out: Path, fingerprint: str, resume: bool, listener: Progress
+    work: Path, out: Path, fingerprint: str, resume: bool, progress: Progress
 ) -> dict[str, Any]:
     """Make the unfinished run's folder, or take up the one that is there."""
     note = work / "started.json"
@@ -206,13 +206,13 @@ def _open_work(
                 f"{out}: the unfinished run has other settings, inputs or version",
                 "Repeat its settings, or start anew by --force.",
             )
-        listener.say("Going on with the unfinished run.")
+        progress.say("Going on with the unfinished run.")
         started["resumed"] += 1
     else:
         if work.exists():
             files.move_aside(work)
         if resume:
-            listener.say("There is nothing to go on with; starting from the beginning.")
+            progress.say("There is nothing to go on with; starting from the beginning.")
         work.mkdir(parents=True)
         now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
         started = {"fingerprint": fingerprint, "first_start": now, "resumed": 0}

@@ -70,7 +70,7 @@ def run_phases(
     config: RunConfig,
     *,
     store: StateStore | None = None,
-    listener: Progress | None = None,
+    progress: Progress | None = None,
 ) -> JobResult:
     """Train, pseudo-label, retrain, evaluate and predict; write nothing.
 
@@ -81,8 +81,8 @@ def run_phases(
         `out` is not touched.
     store : StateStore, optional
         Takes the state after each epoch and gives it back to a resumed job.
-    listener : Progress, optional
-        Told what happens.
+    progress : Progress, optional
+        Receives lines, warnings and states.
 
     Returns
     -------
@@ -93,25 +93,25 @@ def run_phases(
     ------
     DataError, DeadNetworkError
     """
-    store, listener = store or NoStore(), listener or NullProgress()
+    store, progress = store or NoStore(), progress or NullProgress()
     with torch_threads(usable_threads(config.threads)):
-        return _run_phases(data, config, store, listener)
+        return _run_phases(data, config, store, progress)
 
 
 def _run_phases(
-    data: JobData, config: RunConfig, store: StateStore, listener: Progress
+    data: JobData, config: RunConfig, store: StateStore, progress: Progress
 ) -> JobResult:
-    _tell_data(data, listener)
+    _report_data(data, progress)
     human = human_only(data.train)
-    symmetry = _symmetry(data.train, config, listener)
-    trainer = Trainer(config, symmetry.allowed, data.pool.images, store, listener)
-    job = _Job(config, listener, symmetry, trainer)
+    symmetry = _symmetry(data.train, config, progress)
+    trainer = Trainer(config, symmetry.allowed, data.pool.images, store, progress)
+    job = _Job(config, progress, symmetry, trainer)
     if config.method in COMPARING:
         return _compared(job, data)
     split = draw_split(data, config)
     fit_on = take(human, split.train)
     choose_by = take(human, split.validation)
-    listener.say(f"Validation: {len(choose_by)} human-labeled patches, {split.rule}.")
+    progress.say(f"Validation: {len(choose_by)} human-labeled patches, {split.rule}.")
     if config.method == "supervised":
         first, network = _supervised(job, fit_on, choose_by, human)
         return _conclude(job, data, split.rule, [first], network, human, split.rule)
@@ -121,16 +121,16 @@ def _run_phases(
         return _conclude(job, data, split.rule, phases, network, labeled, split.rule)
     early = Part("initial", fit_on, choose_by, INITIAL, is_early=True)
     late = Part("final", fit_on, choose_by, FINAL)
-    listener.plan(
+    progress.plan(
         trainer.planned_epochs(early, *[late] * (2 if config.protocol == "original" else 1))
     )
     first = job.measure(early, *trainer.train(early)[0])
     merged, labeled = _add_pseudo_labels(data.pool, first.network, config, fit_on, human)
-    _tell_balance(fit_on, merged, listener)
+    _report_balance(fit_on, merged, progress)
     clean = Part("final", merged, choose_by, FINAL)
     parts, rule = [clean], split.rule
     if config.protocol == "original":
-        flattering, rule = _original_part(labeled, config, listener)
+        flattering, rule = _original_part(labeled, config, progress)
         parts = [flattering, dataclasses.replace(clean, name="final_clean")]
     last = [
         job.measure(part, *found) for part, found in zip(parts, trainer.train(*parts), strict=True)
@@ -150,7 +150,7 @@ def _supervised(
     parts = [part]
     if job.config.network != "original":
         parts.append(Part("refit", human, None, _REFIT))
-    job.listener.plan(job.trainer.planned_epochs(*parts))
+    job.progress.plan(job.trainer.planned_epochs(*parts))
     found = job.trainer.train(*parts)  # side by side: neither waits for the other
     return job.measure(part, *found[0]), found[-1][0]
 
@@ -171,14 +171,14 @@ def _pseudo_labeled(
     trainer = job.trainer
     early = Part("initial", fit_on, choose_by, INITIAL)
     teacher = Part("teacher", human, None, _TEACHER)
-    job.listener.plan(2 * trainer.planned_epochs(early, teacher))
+    job.progress.plan(2 * trainer.planned_epochs(early, teacher))
     (network, state), (taught_by, _) = trainer.train(early, teacher)  # side by side
     first = job.measure(early, network, state)
     merged = _add_sure(pool.take(apart), network, fit_on, job.config)
     labeled = _add_sure(pool, taught_by, human, job.config)
-    _tell_balance(human, labeled, job.listener)
+    _report_balance(human, labeled, job.progress)
     if len(labeled) == len(human):
-        job.listener.warn(NOTHING_SURE if len(pool) else NO_POOL)
+        job.progress.warn(NOTHING_SURE if len(pool) else NO_POOL)
     final = Part("final", merged, choose_by, FINAL)
     (network, state), (kept, _) = trainer.train(final, Part("refit", labeled, None, _REFIT))
     return [first, job.measure(final, network, state)], kept, labeled
@@ -201,9 +201,9 @@ def _compared(job: _Job, data: JobData) -> JobResult:
     One `compact` network a fold judges the methods. Where another network is to be kept, it is
     measured on the first of these folds.
     """
-    config, listener, trainer = job.config, job.listener, job.trainer
+    config, progress, trainer = job.config, job.progress, job.trainer
     found = methods.learn(config.method, data.train, data.pool, _judging(trainer))
-    _tell_learned(found, listener)
+    _report_learned(found, progress)
     kept = Part("refit", found.labeled, None, _REFIT, unlabeled=found.unlabeled)
     phases = [job.cross_fitted(found.supervised, data.train)]
     if found.method != SUPERVISED:
@@ -226,21 +226,21 @@ def _judging(trainer: Trainer) -> Trainer:
     return dataclasses.replace(trainer, config=config)
 
 
-def _tell_learned(found: Learned, listener: Progress) -> None:
+def _report_learned(found: Learned, progress: Progress) -> None:
     """Say what the pool holds, what was tried, and what came of it."""
     if found.share is not None:
-        listener.say(found.share.sentence)
+        progress.say(found.share.sentence)
     for verdict in found.verdicts.values():
-        listener.say(verdict.sentence)
+        progress.say(verdict.sentence)
     if found.choice is not None:
-        listener.say(f"Method auto: {found.choice.reason}")
+        progress.say(f"Method auto: {found.choice.reason}")
     for one in found.rounds:
-        listener.say(
+        progress.say(
             f"Round {one.number}: {one.with_crater} pseudo-labels with and "
             f"{one.without_crater} without crater."
         )
     if found.method == "self-training" and not found.rounds[-1].with_crater:
-        listener.warn(NOTHING_SURE)
+        progress.warn(NOTHING_SURE)
 
 
 def _add_pseudo_labels(
@@ -341,7 +341,7 @@ def _conclude(
         config.threshold_final,
     )
     if config.aim is not None:
-        job.listener.say(f"Decision threshold {threshold:.4g}, chosen for {config.aim}.")
+        job.progress.say(f"Decision threshold {threshold:.4g}, chosen for {config.aim}.")
     last = [_as_predicted(phase, config, threshold) for phase in phases[place:]]
     test_probability = sigmoid(predict_logits(network, data.test.images) / temperature)
     has_truth = bool((data.test.labels >= 0).all())
@@ -381,22 +381,22 @@ def _temperature(measured: Phase, config: RunConfig) -> float:
     return fit_temperature(labels, measured.logits)
 
 
-def _symmetry(train: PatchSet, config: RunConfig, listener: Progress) -> SymmetryReport:
+def _symmetry(train: PatchSet, config: RunConfig, progress: Progress) -> SymmetryReport:
     """Choose the transforms of `compact`; the original network is trained without any."""
     if config.network == "original":
         return SymmetryReport(("identity",), {}, "no random transforms")
     report = choose_symmetry(config.symmetry, train.images, train.labels)
-    listener.say(f"{report.sentence[0].upper()}{report.sentence[1:]}.")
+    progress.say(f"{report.sentence[0].upper()}{report.sentence[1:]}.")
     return report
 
 
-def _original_part(labeled: TrainingSet, config: RunConfig, listener: Progress) -> tuple[Part, str]:
+def _original_part(labeled: TrainingSet, config: RunConfig, progress: Progress) -> tuple[Part, str]:
     """Split everything anew for the last phase, as the original did; say by which rule."""
     split = splits.row_split(labeled.labels, config.validation_share, _seed32(config, _RESPLIT))
     train = take(labeled, split.train)
     validation = take(labeled, split.validation)
     n_pseudo = int((validation.origin == pseudo_labels.PSEUDO).sum())
-    listener.warn(
+    progress.warn(
         f"protocol original: validation is drawn again after merging; {n_pseudo} of its "
         f"{len(validation)} labels are the model's own, and patches that chose the first network "
         "are trained on: its figures flatter."
@@ -409,7 +409,7 @@ class _Job:
     """What every training of a job shares."""
 
     config: RunConfig
-    listener: Progress
+    progress: Progress
     symmetry: SymmetryReport
     trainer: Trainer
 
@@ -444,7 +444,7 @@ class _Job:
         share = float(called.mean())
         if min(share, 1 - share) < ONE_SIDED:
             word = "without crater" if share < 0.5 else "with crater"
-            self.listener.warn(
+            self.progress.warn(
                 f"phase {name}: the network calls {max(share, 1 - share):.0%} of the validation "
                 f"patches {word!r}; it has learned little. Try another --seed."
             )
@@ -454,11 +454,11 @@ def _seed32(config: RunConfig, purpose: int) -> int:
     return derive_seed(config.seed, purpose) % 2**32  # scikit-learn takes no more
 
 
-def _tell_data(data: JobData, listener: Progress) -> None:
-    listener.say("Classes: 1 = with crater, 0 = without crater.")
+def _report_data(data: JobData, progress: Progress) -> None:
+    progress.say("Classes: 1 = with crater, 0 = without crater.")
     for name, found in data.sets.items():
         for note in found.notes:
-            listener.say(f"Note: {note}.")
+            progress.say(f"Note: {note}.")
         counts = patches.class_counts(found.labels)
         known = (
             f"{counts['with_crater']} with crater, {counts['without_crater']} without "
@@ -467,25 +467,25 @@ def _tell_data(data: JobData, listener: Progress) -> None:
             else "no labels"
         )
         known = known if len(found) else "none"
-        listener.say(f"{name:8} {counts['n']:6} patches of {found.side} x {found.side}: {known}")
+        progress.say(f"{name:8} {counts['n']:6} patches of {found.side} x {found.side}: {known}")
     if data.mixed_ranges:
-        listener.warn(f"{data.mixed_ranges}. A dark array may look like another range: see Notes.")
+        progress.warn(f"{data.mixed_ranges}. A dark array may look like another range: see Notes.")
     for first, second, count in splits.repeats_between(data.sets):
         where = f"in {first} and {second}" if first != second else f"more than once in {first}"
-        listener.warn(f"{count} patches stand {where}, byte for byte.")
+        progress.warn(f"{count} patches stand {where}, byte for byte.")
 
 
-def _tell_balance(before: TrainingSet, after: TrainingSet, listener: Progress) -> None:
+def _report_balance(before: TrainingSet, after: TrainingSet, progress: Progress) -> None:
     """Say what pseudo-labels do to the class shares of the training set."""
     old, new = patches.class_counts(before.labels), patches.class_counts(after.labels)
     for word, counts in (("before", old), ("after", new)):
-        listener.say(
+        progress.say(
             f"Training set {word} pseudo-labels: {counts['with_crater']} with crater, "
             f"{counts['without_crater']} without ({counts['crater_share']:.1%} craters)"
         )
     shift = new["crater_share"] - old["crater_share"]
     if abs(shift) > WORTH_A_WARNING:
-        listener.warn(
+        progress.warn(
             f"pseudo-labels move the share of craters in the training set from "
             f"{old['crater_share']:.1%} to {new['crater_share']:.1%}: the next network will call "
             f"{'fewer' if shift < 0 else 'more'} patches craters than it should."

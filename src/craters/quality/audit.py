@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from craters._version import __version__
-from craters.core import Say, files, package_versions, usable_threads
+from craters.core import NullProgress, Progress, files, package_versions, usable_threads
 from craters.data import MOST_SHIFT, CopySearch, PatchSet, find_array, search_copies
 from craters.errors import ConfigError, DataError, ExistsError
 from craters.quality import audit_report
@@ -101,7 +101,11 @@ class Audit:
 
 
 def run_audit(
-    config: AuditConfig, *, resume: bool = False, force: bool = False, say: Say | None = None
+    config: AuditConfig,
+    *,
+    resume: bool = False,
+    force: bool = False,
+    progress: Progress | None = None,
 ) -> Audit:
     """Audit the arrays of a folder, which are only read.
 
@@ -112,8 +116,8 @@ def run_audit(
         Go on with an audit of the same arrays, settings and versions; repeats may be added.
     force : bool
         Move an earlier `config.out` aside (`NAME.1`, ...); never delete it.
-    say : callable, optional
-        Told what is being done.
+    progress : Progress, optional
+        Receives a line for each step.
 
     Returns
     -------
@@ -127,7 +131,7 @@ def run_audit(
         When an array cannot be used; nothing was written then.
     ConfigError, DeadNetworkError, WorkerError
     """
-    say = say or _keep_quiet
+    progress = progress or NullProgress()
     if config.fix is not None:
         check_target(config.fix)
     if config.out is not None and config.out.exists() and not (resume or force):
@@ -137,7 +141,7 @@ def run_audit(
         )
     sets = read_arrays(config.data)
     cells = _open_folder(config, resume)
-    findings = _examine(config, sets, cells, say)
+    findings = _examine(config, sets, cells, progress)
     left_out = None
     if config.fix is not None:
         left_out = choose(findings, drop_labels=config.fix_labels == "drop")
@@ -152,22 +156,18 @@ def run_audit(
     )
 
 
-def _keep_quiet(text: str) -> None:
-    """Stand in for a listener."""
-
-
 def _examine(
-    config: AuditConfig, sets: dict[str, PatchSet], cells: Path | None, say: Say
+    config: AuditConfig, sets: dict[str, PatchSet], cells: Path | None, progress: Progress
 ) -> Findings:
     images = np.concatenate([one.images for one in sets.values()])
     threads = usable_threads(config.threads)
-    say(f"Looking for copies among {len(images):,} patches.")
+    progress.say(f"Looking for copies among {len(images):,} patches.")
     copies = search_copies(images, shift=config.shift, threads=threads)
     flaws = find_flaws(images)
     del images
-    say("Comparing the arrays.")
+    progress.say("Comparing the arrays.")
     shifts, notes = _compare(sets, config.seed)
-    labels = _audit_labels(config, sets["labeled"], copies, cells, threads, say)
+    labels = _audit_labels(config, sets["labeled"], copies, cells, threads, progress)
     return Findings(config.data, sets, flaws, copies, labels, shifts, notes)
 
 
@@ -187,7 +187,7 @@ def _audit_labels(
     copies: CopySearch,
     cells: Path | None,
     threads: int,
-    say: Say,
+    progress: Progress,
 ) -> LabelAudit | None:
     if config.repeats == 0:
         return None
@@ -198,8 +198,8 @@ def _audit_labels(
         rounds=config.repeats,
         seed=config.seed,
     )
-    say(f"Training {len(folds)} networks, each without the patches that it judges.")
-    probability = out_of_fold(labeled, folds, threads=threads, cells=cells, say=say)
+    progress.say(f"Training {len(folds)} networks, each without the patches that it judges.")
+    probability = out_of_fold(labeled, folds, threads=threads, cells=cells, progress=progress)
     return confident_learning(labeled.labels, probability)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from craters.core import Say, Task, Tell, files, plan_workers, run_tasks
+from craters.core import NullProgress, Progress, Send, Task, files, plan_workers, run_tasks
 from craters.data import PatchSet, patches, splits
 from craters.errors import DataError
 from craters.training import derive_seed, predict_logits, sigmoid, train_network
@@ -172,10 +172,10 @@ def _train_and_predict(
 
 
 def train_fold(
-    *, tell: Tell, images: np.ndarray, labels: np.ndarray, held_out: np.ndarray, seed: int
+    *, send: Send, images: np.ndarray, labels: np.ndarray, held_out: np.ndarray, seed: int
 ) -> np.ndarray:
     """Train on some patches and return the logits of others; a `parallel.Task` calls it."""
-    del tell  # a training is told of when it is done
+    del send  # a training is reported when it is done
     return _train_and_predict(images, labels, held_out, seed).astype(np.float32)
 
 
@@ -185,7 +185,7 @@ def out_of_fold(
     *,
     threads: int = 1,
     cells: Path | None = None,
-    say: Say | None = None,
+    progress: Progress | None = None,
 ) -> np.ndarray:
     """Predict every labeled patch by networks that did not see it.
 
@@ -198,14 +198,15 @@ def out_of_fold(
         Trainings side by side, one thread each, so that it touches no result.
     cells : Path, optional
         Folder that keeps each finished training; what it holds is not computed again.
-    say : callable, optional
-        Told of each training.
+    progress : Progress, optional
+        Receives a line for each training.
 
     Returns
     -------
     ndarray of float64, shape (N,)
         Probability of "with crater", by the mean logit over the rounds.
     """
+    progress = progress or NullProgress()
     images, labels = np.asarray(labeled.images), labeled.labels
     logits = np.zeros((1 + max(fold.round for fold in folds), len(labeled)))
     by_key, waiting = {fold.key: fold for fold in folds}, []
@@ -235,10 +236,9 @@ def out_of_fold(
         logits[fold.round, fold.held_out] = found
         if cells is not None:
             files.write_array(cells / f"{key}.npy", found)
-        if say is not None:
-            left = (time.monotonic() - started) / done * (len(tasks) - done)
-            rest = f", about {left:.0f} s left" if left else ""
-            say(f"Labels: {done} of {len(tasks)} trainings done{rest}.")
+        left = (time.monotonic() - started) / done * (len(tasks) - done)
+        rest = f", about {left:.0f} s left" if left else ""
+        progress.say(f"Labels: {done} of {len(tasks)} trainings done{rest}.")
     return sigmoid(logits.mean(axis=0)).astype(np.float64)
 
 

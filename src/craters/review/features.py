@@ -195,11 +195,15 @@ class Judged:
     threshold: float
 
 
-Tell = Callable[[int, int], bool]  # patches done, of all; False: stop
+Proceed = Callable[[int, int], bool]  # takes patches done, of all; False stops
 
 
 def judge_all(
-    source: Source, judge: Judge | None, *, cache: Path | None = None, tell: Tell | None = None
+    source: Source,
+    judge: Judge | None,
+    *,
+    cache: Path | None = None,
+    proceed: Proceed | None = None,
 ) -> Judged | None:
     """Judge every patch, a piece at a time; what was computed before is taken from `cache`.
 
@@ -209,10 +213,10 @@ def judge_all(
     judge : Judge or None
     cache : Path, optional
         Folder of results by model and patches.
-    tell : callable, optional
-        Told of the progress; where it returns False, this ends and returns None.
+    proceed : callable, optional
+        Called with the patches done, and of all; False stops the work, and None is returned.
     """
-    tell = tell or (lambda _done, _total: True)
+    proceed = proceed or (lambda _done, _total: True)
     sha256 = judge.sha256 if judge else ""
     threshold = judge.threshold if judge else 0.5
     path = None if cache is None else cache / f"{_mark(source)[:16]}-{sha256[:16] or 'none'}.npz"
@@ -225,7 +229,7 @@ def judge_all(
     features = np.empty((len(source), components.axes.shape[1]), np.float32)
     known = np.full(len(source), np.nan, np.float32)
     for first, images in source.pieces():
-        if not tell(first, len(source)):
+        if not proceed(first, len(source)):
             return None
         probability, inner, _ = _judge(judge, images)
         known[first : first + len(images)] = probability
@@ -233,7 +237,7 @@ def judge_all(
     if path is not None:
         with files.atomic_path(path) as temporary, temporary.open("wb") as stream:
             np.savez(stream, probability=known, features=features, origin=np.array(origin))
-    tell(len(source), len(source))
+    proceed(len(source), len(source))
     return Judged(sha256, known, features, origin, threshold)
 
 
@@ -308,13 +312,13 @@ class Background:
         if self._thread is not None:
             self._thread.join()
 
-    def _tell(self, done: int, total: int) -> bool:
+    def _proceed(self, done: int, total: int) -> bool:
         self.progress = (done, total)
         return not self._stop.is_set()
 
     def _run(self, judge: Judge | None) -> None:
         try:
-            found = judge_all(self.source, judge, cache=self.cache, tell=self._tell)
+            found = judge_all(self.source, judge, cache=self.cache, proceed=self._proceed)
         except (CratersError, OSError) as error:
             self.failure = str(error)
             return

@@ -264,7 +264,7 @@ def _plan(trainer: Trainer, parts: list[Part], wanted: list[str]) -> None:
     """Tell how many epochs are ahead, at most: more labels may make longer and fewer ones."""
     folds = trainer.planned_epochs(*parts)
     trainings = [ROUNDS if name == "self-training" else 1 for name in wanted]
-    trainer.listener.plan(folds * (1 + sum(trainings)) + folds // len(parts))
+    trainer.progress.plan(folds * (1 + sum(trainings)) + folds // len(parts))
 
 
 def candidates(count: int, seed: int) -> np.ndarray:

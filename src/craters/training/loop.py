@@ -202,7 +202,7 @@ def fit(
 
 
 def _ignore(state: TrainState) -> None:
-    """Stand in for a listener."""
+    """Do nothing after an epoch."""
 
 
 def build_network(name: str, side: int, symmetry: tuple[str, ...] = ("identity",)) -> Build:

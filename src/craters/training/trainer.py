@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from craters.core import NullProgress, Progress, Task, Tell, run_tasks, usable_threads
+from craters.core import NullProgress, Progress, Send, Task, run_tasks, usable_threads
 from craters.data import choose_symmetry, make_patch_set, validation_split
 from craters.models import EnsembleNet, Network
 from craters.training.distillation import TEACHERS, Distillation, Weights, build_teacher
@@ -108,7 +108,7 @@ class Fitting:
 
 
 def fit_all(
-    fittings: Sequence[Fitting], *, threads: int, store: StateStore, listener: Progress
+    fittings: Sequence[Fitting], *, threads: int, store: StateStore, progress: Progress
 ) -> dict[str, tuple[Network, TrainState]]:
     """Train networks side by side, each from where an interrupted training stopped.
 
@@ -117,14 +117,14 @@ def fit_all(
     dict
         For each key, the network in evaluation mode and its training's last state.
     """
-    teller = _Teller(store, listener)
+    reporter = _EpochReporter(store, progress)
     tasks = []
     for fitting in fittings:
         build = build_network(fitting.network, fitting.side, fitting.symmetry)
-        listener.network(fitting.key, build(0))
+        progress.network(fitting.key, build(0))
         state = store.load(fitting.key)
         tasks.append(Task(fitting.key, _fit, {"fitting": fitting, "state": state}))
-    states = dict(run_tasks(tasks, threads=threads, on_news=teller))
+    states = dict(run_tasks(tasks, threads=threads, on_message=reporter))
     found = {}
     for fitting in fittings:
         network = build_network(fitting.network, fitting.side, fitting.symmetry)(0)
@@ -133,7 +133,7 @@ def fit_all(
     return found
 
 
-def _fit(*, tell: Tell, fitting: Fitting, state: TrainState | None) -> TrainState:
+def _fit(*, send: Send, fitting: Fitting, state: TrainState | None) -> TrainState:
     """Train one network, wherever this process is."""
     return fit(
         build_network(fitting.network, fitting.side, fitting.symmetry),
@@ -142,7 +142,7 @@ def _fit(*, tell: Tell, fitting: Fitting, state: TrainState | None) -> TrainStat
         fitting.config,
         objective=_objective(fitting),
         state=state,
-        on_epoch=_Seldom(tell),
+        on_epoch=_Throttled(send),
     )[1]
 
 
@@ -157,34 +157,34 @@ def _objective(fitting: Fitting) -> Objective | None:
     return None
 
 
-class _Seldom:
-    """Tells of the first epoch, of the last, of every restart, and of some between."""
+class _Throttled:
+    """Sends the first state, the last, every restart, and some of the others."""
 
-    def __init__(self, tell: Tell) -> None:
-        self.tell, self.next, self.attempt = tell, 0.0, 0
+    def __init__(self, send: Send) -> None:
+        self.send, self.next, self.attempt = send, 0.0, 0
 
     def __call__(self, state: TrainState) -> None:
         now = time.monotonic()
         if now >= self.next or state.finished or state.attempt > self.attempt:
-            self.tell(state)
+            self.send(state)
             self.next, self.attempt = now + _BETWEEN_NEWS, state.attempt
 
 
-class _Teller:
-    """Keeps the state after every epoch and tells of it."""
+class _EpochReporter:
+    """Saves the state after every epoch and reports it."""
 
-    def __init__(self, store: StateStore, listener: Progress) -> None:
-        self.store, self.listener = store, listener
-        self.told: dict[str, int] = {}
+    def __init__(self, store: StateStore, progress: Progress) -> None:
+        self.store, self.progress = store, progress
+        self.reported: dict[str, int] = {}
 
     def __call__(self, key: str, state: TrainState) -> None:
         self.store.save(key, state)
-        for sentence in state.restarts[self.told.get(key, 0) :]:
-            self.listener.warn(
+        for sentence in state.restarts[self.reported.get(key, 0) :]:
+            self.progress.warn(
                 f"phase {key}: {sentence}; another one is started from another seed."
             )
-        self.told[key] = len(state.restarts)
-        self.listener.epoch(key, state)
+        self.reported[key] = len(state.restarts)
+        self.progress.epoch(key, state)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,14 +226,14 @@ class Trainer:
     pool : ndarray, shape (N, S, S), uint8
         Unlabeled patches that `dense` networks are taught on.
     store : StateStore
-    listener : Progress
+    progress : Progress
     """
 
     config: RunConfig
     symmetry: tuple[str, ...]
     pool: np.ndarray
     store: StateStore = dataclasses.field(default_factory=NoStore)
-    listener: Progress = dataclasses.field(default_factory=NullProgress)
+    progress: Progress = dataclasses.field(default_factory=NullProgress)
 
     def train(self, *parts: Part) -> list[tuple[Network, TrainState]]:
         """Train all networks of some phases that do not wait for each other.
@@ -270,7 +270,7 @@ class Trainer:
 
     def _fit_all(self, fittings: list[Fitting]) -> dict[str, tuple[Network, TrainState]]:
         threads = usable_threads(self.config.threads)
-        return fit_all(fittings, threads=threads, store=self.store, listener=self.listener)
+        return fit_all(fittings, threads=threads, store=self.store, progress=self.progress)
 
     def _teachers(self, parts: Sequence[Part]) -> dict[str, tuple[Weights, ...]]:
         """Train the teachers of each part, on what that part may use."""

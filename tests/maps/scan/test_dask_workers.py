@@ -63,9 +63,9 @@ def test_a_cluster_gives_the_same_bytes_and_is_left_clean(
     monkeypatch.chdir(tmp_path)  # workers are elsewhere
     image, held, most = Path("a.tif"), [], 0
     scan_images(config(model, image, tmp_path / "threads", **ONE_TILE))
-    submit = dask_workers.DaskCrew.submit
+    submit = dask_workers.DaskExecutor.submit
     monkeypatch.setattr(
-        dask_workers.DaskCrew, "submit", lambda *a: held.append(submit(*a)) or held[-1]
+        dask_workers.DaskExecutor, "submit", lambda *a: held.append(submit(*a)) or held[-1]
     )
 
     class Counter(NullProgress):
@@ -75,7 +75,7 @@ def test_a_cluster_gives_the_same_bytes_and_is_left_clean(
 
     scan_images(
         config(model, image, tmp_path / "dask", dask=cluster.scheduler_address, **ONE_TILE),
-        teller=Counter(),
+        progress=Counter(),
     )
     same_results(tmp_path / "threads", tmp_path / "dask")
     assert len(held) == len(plan_scan(config(model, image, tmp_path / "x", **ONE_TILE)).blocks(0))
@@ -113,7 +113,7 @@ def test_a_killed_worker_loses_nothing(model: Path, tmp_path: Path) -> None:
         watcher = Watcher(3, kill)
         outcome = scan_images(
             config(model, image, tmp_path / "dask", dask=cluster.scheduler_address, **ONE_TILE),
-            teller=watcher,
+            progress=watcher,
         )
     assert killed
     assert watcher.seen[-1] == len(
@@ -150,7 +150,7 @@ def test_a_lost_scheduler_is_told_and_resumed(
         with pytest.raises(WorkerError, match="the Dask scheduler is gone. Start it again"):
             scan_images(
                 config(model, image, tmp_path / "out", dask=address, **ONE_TILE),
-                teller=Watcher(1, mine.close),
+                progress=Watcher(1, mine.close),
             )
     assert not (tmp_path / "out").exists()
     scan_images(config(model, image, tmp_path / "out", **ONE_TILE), resume=True)
@@ -186,6 +186,6 @@ def test_a_block_that_ends_every_worker_is_a_failed_block() -> None:
         def result(self):
             raise KilledWorker("key", None, 3)
 
-    crew = dask_workers.DaskCrew("local", lambda: None, 1, 0.2)
+    crew = dask_workers.DaskExecutor("local", lambda: None, 1, 0.2)
     with pytest.raises(DataError, match=r"4 of them\). Out of memory"):
         crew.result(Ticket())

@@ -7,14 +7,14 @@ import io
 import itertools
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from craters._version import __version__
-from craters.core import files
+from craters.core import NullProgress, Progress, files
 from craters.data import class_counts
 from craters.errors import DataError, ExistsError
 from craters.maps.catalogues import sampling
@@ -31,14 +31,14 @@ _HEAD = (
 )  # fmt: skip
 
 
-def cut_patches(request: CutRequest, say: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
+def cut_patches(request: CutRequest, progress: Progress | None = None) -> dict[str, Any]:
     """Cut patches into a new folder, whole or not at all.
 
     Parameters
     ----------
     request : CutRequest
-    say : callable
-        Told what happens.
+    progress : Progress, optional
+        Receives a line for each step.
 
     Returns
     -------
@@ -52,13 +52,14 @@ def cut_patches(request: CutRequest, say: Callable[[str], None] = lambda _: None
     ConfigError, DataError, GeoError
         When images or catalogue cannot be used, or no window fits the rule.
     """
+    progress = progress or NullProgress()
     if request.out.exists():
         raise ExistsError(f"{request.out}: exists already", "Name a new folder.")
     catalogue = None
     if request.catalogue is not None:
         catalogue = read_catalogue(request.catalogue, request.columns)
-    parts = make_parts(request, say)
-    say(f"Choosing windows in {len(parts)} image(s) or cells ...")
+    parts = make_parts(request, progress)
+    progress.say(f"Choosing windows in {len(parts)} image(s) or cells ...")
     plan = sampling.plan_cuts(request, parts, catalogue)
     _refuse_empty(request, plan)
     work = request.out.with_name(f".{request.out.name}.{os.getpid()}.partial")

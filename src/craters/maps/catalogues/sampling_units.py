@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from craters.core import NullProgress, Progress
 from craters.errors import ConfigError, DataError
 from craters.maps.catalogues.window_rules import Chart
 from craters.maps.geo import find_images, raster
@@ -107,7 +108,7 @@ class Part:
     is_test: bool = False
 
 
-def make_parts(request: CutRequest, say: Callable[[str], None] = lambda _: None) -> list[Part]:
+def make_parts(request: CutRequest, progress: Progress | None = None) -> list[Part]:
     """Look at the images, deal them into cells where asked, and hold out the test ones.
 
     Raises
@@ -115,6 +116,7 @@ def make_parts(request: CutRequest, say: Callable[[str], None] = lambda _: None)
     ConfigError, DataError, GeoError
         When images cannot be used together, or cannot be held out as asked.
     """
+    progress = progress or NullProgress()
     charts = []
     for path, name in find_images(list(request.images)):
         charts.append(Chart(raster.describe_image(path, name, request.read)))
@@ -124,7 +126,7 @@ def make_parts(request: CutRequest, say: Callable[[str], None] = lambda _: None)
     if len(small) == len(parts):
         raise DataError(f"{small[0]}: is smaller than a window of {request.side} pixels")
     for name in small:
-        say(f"{name}: smaller than a window, left out")
+        progress.say(f"{name}: smaller than a window, left out")
     parts = [part for part in parts if part.name not in set(small)]
     held_out = _hold_out(request, parts)
     return [dataclasses.replace(part, is_test=part.name in held_out) for part in parts]

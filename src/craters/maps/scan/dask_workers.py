@@ -54,11 +54,11 @@ class _Equipment:
         self.make, self.max_gap = make, max_gap
 
     def setup(self, worker: Any) -> None:  # noqa: ARG002
-        """Get ready in the worker's process."""
+        """Make the `Worker` in the process of the Dask worker."""
         self.worker = Worker(self.make, self.max_gap)
 
     def teardown(self, worker: Any) -> None:  # noqa: ARG002
-        """Let images go."""
+        """Close its images."""
         self.worker.close()
 
 
@@ -76,7 +76,7 @@ def _work(name: str, image: Image, blocks: Blocks, block: Block) -> np.ndarray |
         return str(error)
 
 
-class DaskCrew:
+class DaskExecutor:
     """Workers of a Dask cluster.
 
     Parameters
@@ -105,7 +105,7 @@ class DaskCrew:
         self._seen = self._looked = 0.0
         self._threads = 0
 
-    def __enter__(self) -> DaskCrew:
+    def __enter__(self) -> DaskExecutor:
         """Connect.
 
         Raises
@@ -170,7 +170,7 @@ class DaskCrew:
             self.client.unregister_worker_plugin(self._name)
 
     def ahead(self) -> int:
-        """See `Crew`; follows clusters that grow and shrink."""
+        """See `Executor`; follows clusters that grow and shrink."""
         if time.monotonic() - self._looked > _GLANCE:
             self._look()
         return AHEAD * max(1, self._threads)
@@ -193,7 +193,7 @@ class DaskCrew:
         )
 
     def submit(self, image: Image, blocks: Blocks, block: Block) -> Any:
-        """See `Crew`."""
+        """See `Executor`."""
         path = Path(image.path)
         if path.exists():  # workers may be in other folders
             image = dataclasses.replace(image, path=os.path.abspath(path))  # noqa: PTH100
@@ -203,7 +203,7 @@ class DaskCrew:
             raise self._lost() from error
 
     def ended(self, waiting: Collection[Any]) -> Collection[Any]:
-        """See `Crew`."""
+        """See `Executor`."""
         from distributed import wait
 
         while True:
@@ -215,7 +215,7 @@ class DaskCrew:
                 raise self._lost() from error
 
     def result(self, ticket: Any) -> np.ndarray:
-        """See `Crew`."""
+        """See `Executor`."""
         from distributed.scheduler import KilledWorker
 
         try:

@@ -32,7 +32,7 @@ class ScanOutcome:
 
 
 def write_all(
-    plan: Plan, folder: Path, jobs: list[Job], ledger: Ledger, teller: Progress
+    plan: Plan, folder: Path, jobs: list[Job], ledger: Ledger, progress: Progress
 ) -> ScanOutcome:
     """Write every file of the result; summary.json, which says that all is there, last."""
     shutil.rmtree(folder, ignore_errors=True)
@@ -62,7 +62,7 @@ def write_all(
     ]
     summary = _summary(plan, rows, failed, histogram)
     for text in summary["warnings"]:
-        teller.warn(text)
+        progress.warn(text)
     _write_tables(plan, folder, scanned, tables, prints, summary)
     facts = {
         "model": f"{plan.config.model} ({plan.classifier.sha256[:16]})",

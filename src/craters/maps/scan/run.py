@@ -16,11 +16,15 @@ from craters.maps.scan.grid import Blocks
 from craters.maps.scan.plan import Plan, ScanConfig, plan_scan
 from craters.maps.scan.result import ScanOutcome, write_all
 from craters.maps.scan.store import Ledger, Store
-from craters.maps.scan.workers import Crew, Job, ThreadCrew, refuse_lost, run_blocks
+from craters.maps.scan.workers import Executor, Job, ThreadExecutor, refuse_lost, run_blocks
 
 
 def scan_images(
-    config: ScanConfig, *, resume: bool = False, force: bool = False, teller: Progress | None = None
+    config: ScanConfig,
+    *,
+    resume: bool = False,
+    force: bool = False,
+    progress: Progress | None = None,
 ) -> ScanOutcome:
     """Scan images and leave a folder of maps, layers and tables.
 
@@ -36,7 +40,8 @@ def scan_images(
         Go on with an interrupted scan of the same model, images and settings.
     force : bool
         Move an earlier folder aside (`NAME.1`, ...); never delete it.
-    teller : Progress, optional
+    progress : Progress, optional
+        Receives lines, warnings and how many blocks have ended.
 
     Returns
     -------
@@ -48,21 +53,21 @@ def scan_images(
         When the folder exists, or what is to be resumed does not match.
     CratersError
     """
-    teller = teller or NullProgress()
+    progress = progress or NullProgress()
     work = config.out.with_name(f".{config.out.name}.unfinished")
     _refuse_existing(config.out, work, resume=resume, force=force)
     plan = plan_scan(config)
     if resume and config.out.exists() and (found := _finished(plan, work)) is not None:
-        teller.say(f"{config.out} is finished already; nothing was done.")
+        progress.say(f"{config.out} is finished already; nothing was done.")
         return found
     for line in _notes(plan):
-        teller.say(line)
+        progress.say(line)
     with files.locked(work, "scan"):
-        _open_work(work, plan, resume=resume, teller=teller)
+        _open_work(work, plan, resume=resume, progress=progress)
         ledger = Ledger(work)
         try:
             _check_disk(plan, work)
-            outcome = _scan(plan, work, ledger, teller)
+            outcome = _scan(plan, work, ledger, progress)
         finally:
             ledger.close()
         if config.out.exists():
@@ -104,12 +109,12 @@ def _finished(plan: Plan, work: Path) -> ScanOutcome | None:
     return ScanOutcome(out, found, [])
 
 
-def _open_work(work: Path, plan: Plan, *, resume: bool, teller: Progress) -> None:
+def _open_work(work: Path, plan: Plan, *, resume: bool, progress: Progress) -> None:
     """Make the unfinished scan's folder, or take up the one that is there."""
     if work.exists() and not resume:
         files.move_aside(work)
     if resume and not work.exists():
-        teller.say("There is nothing to go on with; starting from the beginning.")
+        progress.say("There is nothing to go on with; starting from the beginning.")
     work.mkdir(exist_ok=True)
     ledger = Ledger(work)
     try:
@@ -148,7 +153,7 @@ def _notes(plan: Plan) -> list[str]:
     return found
 
 
-def _scan(plan: Plan, work: Path, ledger: Ledger, teller: Progress) -> ScanOutcome:
+def _scan(plan: Plan, work: Path, ledger: Ledger, progress: Progress) -> ScanOutcome:
     jobs = []
     for number, image in enumerate(plan.images):
         cut = plan.blocks(number)
@@ -156,19 +161,19 @@ def _scan(plan: Plan, work: Path, ledger: Ledger, teller: Progress) -> ScanOutco
         blocks = Blocks(plan.grids[number], *layout)
         jobs.append(Job(number, image, blocks, Store(work / f"logits-{number}.f32", blocks)))
     try:
-        run_blocks(jobs, ledger, _crew(plan), teller)
+        run_blocks(jobs, ledger, _executor(plan), progress)
         refuse_lost(jobs, ledger)
-        return write_all(plan, work / "whole", jobs, ledger, teller)
+        return write_all(plan, work / "whole", jobs, ledger, progress)
     finally:
         for job in jobs:
             job.store.close()
 
 
-def _crew(plan: Plan) -> Crew:
-    """Choose who does the blocks; whoever it is, they do the same."""
+def _executor(plan: Plan) -> Executor:
+    """Choose the executor: threads or Dask workers; the results are equal."""
     config = plan.config
     if not config.dask:
-        return ThreadCrew(plan.engine, config.workers, config.max_gap)
-    from craters.maps.scan.dask_workers import DaskCrew
+        return ThreadExecutor(plan.engine, config.workers, config.max_gap)
+    from craters.maps.scan.dask_workers import DaskExecutor
 
-    return DaskCrew(config.dask, plan.engine, config.workers, config.max_gap)
+    return DaskExecutor(config.dask, plan.engine, config.workers, config.max_gap)

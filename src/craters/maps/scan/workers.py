@@ -33,22 +33,25 @@ class Job:
     store: Store
 
 
-class Crew(Protocol):
-    """Takes blocks and gives their logits back, in any order; on leaving it drops what waits."""
+class Executor(Protocol):
+    """Computes the logits of submitted blocks, in any order.
 
-    def __enter__(self) -> Crew:
-        """Get ready."""
+    A context manager: leaving it cancels blocks that have not begun.
+    """
+
+    def __enter__(self) -> Executor:
+        """Start the workers."""
         ...
 
     def __exit__(self, *error: object) -> None:
-        """Drop blocks that wait, and let everything go."""
+        """Cancel blocks that wait, and free the workers."""
 
     def ahead(self) -> int:
-        """Say how many blocks it may hold at once."""
+        """Return how many blocks it may hold at once."""
         ...
 
     def submit(self, image: Image, blocks: Blocks, block: Block) -> Any:
-        """Take a block."""
+        """Submit a block; return a ticket for its result."""
         ...
 
     def ended(self, waiting: Collection[Any]) -> Collection[Any]:
@@ -56,20 +59,20 @@ class Crew(Protocol):
         ...
 
     def result(self, ticket: Any) -> np.ndarray:
-        """Give the logits of a block that has ended, or raise what it failed with."""
+        """Return the logits of a block that has ended, or raise its error."""
         ...
 
 
-def run_blocks(jobs: list[Job], ledger: Ledger, crew: Crew, teller: Progress) -> None:
-    """Do every block that the ledger does not list as done; results do not depend on the crew.
+def run_blocks(jobs: list[Job], ledger: Ledger, executor: Executor, progress: Progress) -> None:
+    """Do every block that the ledger does not list as done; results do not depend on the executor.
 
     Parameters
     ----------
     jobs : list of Job
     ledger : Ledger
-    crew : Crew
-    teller : Progress
-        Told how many blocks have ended.
+    executor : Executor
+    progress : Progress
+        Receives how many blocks have ended.
 
     Raises
     ------
@@ -85,25 +88,25 @@ def run_blocks(jobs: list[Job], ledger: Ledger, crew: Crew, teller: Progress) ->
     )
     if ended == total:
         return
-    with crew:
+    with executor:
         waiting: dict[Any, tuple[Job, Block]] = {}
         for job, block in todo:
-            waiting[crew.submit(job.image, job.blocks, block)] = job, block
-            if len(waiting) >= crew.ahead():
-                ended += _collect(waiting, ledger, crew)
-                teller.blocks(ended, total)
+            waiting[executor.submit(job.image, job.blocks, block)] = job, block
+            if len(waiting) >= executor.ahead():
+                ended += _collect(waiting, ledger, executor)
+                progress.blocks(ended, total)
         while waiting:
-            ended += _collect(waiting, ledger, crew)
-            teller.blocks(ended, total)
+            ended += _collect(waiting, ledger, executor)
+            progress.blocks(ended, total)
 
 
-def _collect(waiting: dict[Any, tuple[Job, Block]], ledger: Ledger, crew: Crew) -> int:
+def _collect(waiting: dict[Any, tuple[Job, Block]], ledger: Ledger, executor: Executor) -> int:
     """Keep the results of the blocks that have ended; wait for one at least."""
-    ended = list(crew.ended(waiting))
+    ended = list(executor.ended(waiting))
     for ticket in ended:
         job, block = waiting.pop(ticket)
         try:
-            logits = crew.result(ticket)
+            logits = executor.result(ticket)
         except WorkerError:
             raise
         except (CratersError, OSError, MemoryError) as error:
@@ -132,7 +135,7 @@ class Worker:
         self._readers: list[Reader] = []
 
     def close(self) -> None:
-        """Let all images go; no thread may be at work any more."""
+        """Close all images; no thread may be at work any more."""
         with self._lock:
             while self._readers:
                 self._readers.pop().close()
@@ -170,7 +173,7 @@ class Worker:
             self._own.reader = None
 
 
-class ThreadCrew:
+class ThreadExecutor:
     """Workers that are threads of this process.
 
     Parameters
@@ -184,7 +187,7 @@ class ThreadCrew:
     def __init__(self, make: Callable[[], Predictor], workers: int, max_gap: float) -> None:
         self._worker, self._count = Worker(make, max_gap), workers
 
-    def __enter__(self) -> ThreadCrew:
+    def __enter__(self) -> ThreadExecutor:
         self._pool = ThreadPoolExecutor(self._count)
         return self
 
@@ -193,19 +196,19 @@ class ThreadCrew:
         self._worker.close()
 
     def ahead(self) -> int:
-        """See `Crew`."""
+        """See `Executor`."""
         return AHEAD * self._count
 
     def submit(self, image: Image, blocks: Blocks, block: Block) -> Future[np.ndarray]:
-        """See `Crew`."""
+        """See `Executor`."""
         return self._pool.submit(self._worker.work, image, blocks, block)
 
     def ended(self, waiting: Collection[Future[np.ndarray]]) -> Collection[Future[np.ndarray]]:
-        """See `Crew`."""
+        """See `Executor`."""
         return wait(waiting, return_when=FIRST_COMPLETED).done
 
     def result(self, ticket: Future[np.ndarray]) -> np.ndarray:
-        """See `Crew`."""
+        """See `Executor`."""
         return ticket.result()
 
 
