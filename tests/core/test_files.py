@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import fcntl
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -96,7 +98,7 @@ def test_a_killed_writer_leaves_a_whole_file_and_its_litter_is_cleared(tmp_path:
 
 
 def test_a_second_process_is_kept_out_and_let_in_afterwards(tmp_path: Path) -> None:
-    work = tmp_path / "new" / ".RUN.unfinished"
+    work = tmp_path / "new" / "RUN"
     with files.locked(work, "run"):
         refused = pytest.raises(ExistsError, match="another process is working on this run")
         with refused, files.locked(work, "run"):
@@ -148,3 +150,45 @@ def test_text_in_parts_is_whole_or_absent(tmp_path: Path) -> None:
         files.write_parts(target, broken())
     assert target.read_bytes() == "é,\nb\r\n".encode()
     assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+
+
+def test_a_lock_on_a_file_that_its_holder_removed_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock, third = fcntl.flock, []
+
+    def late(stream: IO[str], how: int) -> None:
+        if not third:  # between opening and locking, one process leaves and another one enters
+            (tmp_path / ".RUN.lock").unlink()
+            third.append((tmp_path / ".RUN.lock").open("w"))
+            flock(third[0], fcntl.LOCK_EX)
+        flock(stream, how)
+
+    monkeypatch.setattr(files.fcntl, "flock", late)
+    refused = pytest.raises(ExistsError, match="another process is working on this run")
+    with refused, files.locked(tmp_path / "RUN", "run"):
+        pytest.fail("two processes hold the lock")
+    third[0].close()
+    with files.locked(tmp_path / "RUN", "run"):
+        pass
+
+
+def test_a_new_folder_is_whole_or_absent(tmp_path: Path) -> None:
+    with files.new_folder(tmp_path / "a" / "B.1") as folder:
+        (folder / "x").write_text("x")
+        assert not (tmp_path / "a" / "B.1").exists()
+    assert (tmp_path / "a" / "B.1" / "x").read_text() == "x"
+
+    def broken() -> None:
+        with files.new_folder(tmp_path / "a" / "C") as folder:
+            (folder / "x").write_text("x")
+            raise ValueError("planted")
+
+    with pytest.raises(ValueError, match="planted"):
+        broken()
+    killed = subprocess.Popen(["true"])
+    killed.wait()
+    (tmp_path / "a" / f".C.{killed.pid}.partial").mkdir()
+    with files.new_folder(tmp_path / "a" / "C"):
+        pass
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["B.1", "C"]

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import fcntl
-import hashlib
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,20 +24,24 @@ from craters.compare.cells import (
 from craters.compare.report import Outcome, Row
 from craters.compare.settings import Cell, CompareConfig, budget_size
 from craters.core import (
+    Fingerprint,
     NullProgress,
     Progress,
     Task,
+    Workspace,
     files,
+    library_versions,
     package_versions,
     plan_workers,
     run_tasks,
     usable_threads,
 )
 from craters.data import find_array
-from craters.errors import ConfigError, CratersError, DataError, ExistsError
+from craters.errors import ConfigError, CratersError, DataError
 from craters.evaluation import save_figure
 
 _LEDGER, _CONFIG = "cells.jsonl", "config.json"
+_LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn")  # that results depend on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,9 +113,9 @@ def compare(
     if resume and force:
         raise ConfigError("--resume and --force exclude each other", "Give one of them.")
     progress = progress or NullProgress()
+    workspace = _workspace(config, resume=resume, force=force)
     job = _prepare(config)
-    _open_folder(job, resume=resume, force=force, progress=progress)
-    with _locked(config.out):
+    with workspace.open(job.fingerprint, progress, _entries(job)):
         return _work(job, _read_ledger(config.out), progress)
 
 
@@ -127,10 +127,10 @@ def plan(config: CompareConfig, *, resume: bool = False) -> list[str]:
     ExistsError, DataError, ConfigError
         As `compare` does.
     """
+    workspace = _workspace(config, resume=resume)
     job = _prepare(config)
     known: dict[Cell, Outcome] = {}
-    if config.out.exists():
-        _check_folder(job, resume=resume)
+    if workspace.read_record(job.fingerprint) is not None:
         known = _read_ledger(config.out)
     states = ("done" if cell in known else "to do" for cell in config.cells())
     cells = [f"{state}: {cell.key}" for state, cell in zip(states, config.cells(), strict=True)]
@@ -144,7 +144,7 @@ class _Job:
     config: CompareConfig
     data: CompareData
     folds: Folds
-    fingerprint: str
+    fingerprint: Fingerprint
 
     @property
     def baseline(self) -> str:
@@ -158,73 +158,32 @@ class _Job:
 
 def _prepare(config: CompareConfig) -> _Job:
     """Read and refuse before anything is written."""
-    if config.out.name in ("", ".", ".."):
-        raise ExistsError(f"--out {config.out}: expected the name of a new folder")
     data = read_compare_data(config.data)
     folds = draw_folds(data, config.hold_out, config.folds)
     check_budgets(config, folds.folds)
     paths = [find_array(config.data, stem) for stem in STEMS]
-    content = {
-        "held_out": folds.held_out,
-        "folds": config.folds,
-        "pool": config.pool,
-        "inputs": {path.name: files.sha256_of(path) for path in paths if path.is_file()},
-        "versions": package_versions() | {"craters": __version__},
-    }
     # What a cell depends on, and no more: so that seeds or contenders can be added later.
-    fingerprint = hashlib.sha256(files.to_json(content).encode()).hexdigest()
+    fingerprint = Fingerprint(
+        settings={"held_out": folds.held_out, "folds": config.folds, "pool": config.pool},
+        inputs={path.name: files.sha256_of(path) for path in paths if path.is_file()},
+        versions=library_versions(*_LIBRARIES),
+    )
     return _Job(config, data, folds, fingerprint)
 
 
-def _open_folder(job: _Job, *, resume: bool, force: bool, progress: Progress) -> None:
-    """Make the comparison's folder, or take up the one that is there."""
-    out = job.config.out
-    if out.exists():
-        if force:
-            with _locked(out):
-                progress.say(f"The earlier folder is now {files.move_aside(out)}.")
-        else:
-            _check_folder(job, resume=resume)
-    elif resume:
-        progress.say("There is nothing to go on with; starting from the beginning.")
+def _workspace(config: CompareConfig, *, resume: bool, force: bool = False) -> Workspace:
+    """Return the folder of a comparison; refuse one that is there and is not resumed."""
+    workspace = Workspace(
+        config.out, "comparison", record=_CONFIG, resume=resume, force=force, in_place=True
+    )
+    workspace.refuse_existing()
+    return workspace
+
+
+def _entries(job: _Job) -> dict[str, Any]:
+    """Return what config.json holds beside the fingerprint."""
     settings = dataclasses.asdict(job.config) | {"baseline": job.baseline}
-    content = {"settings": settings, "fingerprint": job.fingerprint, "craters": __version__}
-    files.write_json(out / _CONFIG, content | {"versions": package_versions()})
-
-
-def _check_folder(job: _Job, *, resume: bool) -> None:
-    out = job.config.out
-    if not resume:
-        raise ExistsError(
-            f"{out}: exists already",
-            "Go on with it by --resume, move it aside by --force, or name a new folder.",
-        )
-    try:
-        found = json.loads((out / _CONFIG).read_text(encoding="utf-8"))["fingerprint"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ExistsError(f"{out}: is not the folder of a comparison", "Name another.") from error
-    if found != job.fingerprint:
-        raise ExistsError(
-            f"{out}: is a comparison of other data, folds, pool or versions",
-            "Repeat its settings, or start anew by --force.",
-        )
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep a second process out of the same comparison."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ExistsError(
-                f"{folder}: another process is working on this comparison",
-                "Wait for it, or stop it.",
-            ) from error
-        yield
-    finally:
-        os.close(descriptor)
+    return {"settings": settings, "craters": __version__, "versions": package_versions()}
 
 
 def _read_ledger(folder: Path) -> dict[Cell, Outcome]:

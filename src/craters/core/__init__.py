@@ -1,23 +1,32 @@
-"""Files, processes, the environment and progress: what every other package stands on.
+"""Files, processes, environment, progress and output folders: what every other package stands on.
 
-Interface: `files`, `run_tasks`, `Progress`, `environment`, HTML templates.
+Interface: `files`, `run_tasks`, `Progress`, `Workspace`, `environment`, HTML templates.
 It knows nothing of patches, networks or maps.
 """
 
 from craters.core import environment, files
-from craters.core.environment import describe_hardware, package_versions, usable_threads
+from craters.core.environment import (
+    describe_hardware,
+    library_versions,
+    package_versions,
+    usable_threads,
+)
 from craters.core.html import page_templates, report_style
 from craters.core.parallel import Send, Task, plan_workers, run_tasks, torch_threads
 from craters.core.progress import NullProgress, Progress
+from craters.core.workspace import Fingerprint, Workspace
 
 __all__ = [
+    "Fingerprint",
     "NullProgress",
     "Progress",
     "Send",
     "Task",
+    "Workspace",
     "describe_hardware",
     "environment",
     "files",
+    "library_versions",
     "package_versions",
     "page_templates",
     "plan_workers",

@@ -9,6 +9,7 @@ import os
 import platform
 import shutil
 import sys
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -202,8 +203,17 @@ def _gpu() -> str:
 
 def package_versions() -> dict[str, str]:
     """Return the versions of the packages that results depend on."""
-    found = {"python": platform.python_version()}
-    for name in _PACKAGES:
+    return {"python": platform.python_version()} | _installed(_PACKAGES)
+
+
+def library_versions(*names: str) -> dict[str, str]:
+    """Return the versions of craters and of installed packages, for a `Fingerprint`."""
+    return {"craters": __version__} | _installed(names)
+
+
+def _installed(names: Iterable[str]) -> dict[str, str]:
+    found = {}
+    for name in names:
         with contextlib.suppress(PackageNotFoundError):
             found[name] = version(name)
     return found

@@ -10,6 +10,7 @@ import io
 import json
 import mmap
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,14 +32,18 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(work: Path, what: str) -> Iterator[None]:
-    """Keep a second process out of the same unfinished work.
+def locked(target: Path, job: str) -> Iterator[None]:
+    """Keep a second process away from a file or folder.
+
+    The lock is of a hidden file beside `target`, which its holder removes while it still holds the
+    lock. A process that opened the file before that tries again: it checks that the file that it
+    locked is the one that is there.
 
     Parameters
     ----------
-    work : Path
-        Its folder, which need not exist yet; the lock lies beside it.
-    what : str
+    target : Path
+        It need not exist.
+    job : str
         "run", "scan", ...: for the message.
 
     Raises
@@ -46,19 +51,56 @@ def locked(work: Path, what: str) -> Iterator[None]:
     ExistsError
         When another process holds it.
     """
-    work.parent.mkdir(parents=True, exist_ok=True)
-    lock = work.with_name(f"{work.name}.lock")
-    with lock.open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ExistsError(
-                f"{work}: another process is working on this {what}", "Wait for it, or stop it."
-            ) from error
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    lock = target.with_name(f".{target.name}.lock")
+    while True:
+        with lock.open("w") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ExistsError(
+                    f"{target}: another process is working on this {job}",
+                    "Wait for it, or stop it.",
+                ) from error
+            if not _is_at(stream.fileno(), lock):
+                continue
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+            return
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Tell whether an open file is the one at a path."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `folder`; give it that name when the block ends well.
+
+    Parameters
+    ----------
+    folder : Path
+        It must not exist. The folder around it is made where it is missing.
+
+    Yields
+    ------
+    Path
+        A new, empty folder, which is removed when the block ends with an error.
+    """
+    temporary = _temporary(folder)
+    temporary.mkdir()
+    try:
+        yield temporary
+        temporary.rename(folder)
+        sync_folder(folder.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -85,9 +127,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     >>> target.read_text()
     'whole'
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _drop_stale(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    temporary = _temporary(path)
     temporary.open("wb").close()
     try:
         yield temporary
@@ -99,12 +139,18 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _drop_stale(path: Path) -> None:
-    """Remove what processes that were killed while they wrote `path` left beside it."""
+def _temporary(path: Path) -> Path:
+    """Name a temporary file or folder beside `path`; remove those of processes that were killed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     for litter in path.parent.glob(f".{glob.escape(path.stem)}.*.partial{path.suffix}"):
         owner = litter.name.removesuffix(f".partial{path.suffix}").rpartition(".")[2]
-        if owner.isdigit() and not is_alive(int(owner)):
+        if not owner.isdigit() or is_alive(int(owner)):
+            continue
+        if litter.is_dir():
+            shutil.rmtree(litter, ignore_errors=True)
+        else:
             litter.unlink(missing_ok=True)
+    return path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
 
 
 def is_alive(pid: int) -> bool:

@@ -75,22 +75,20 @@ def export_labels(store: LabelStore, out: Path, *, least: int = 1) -> dict[str, 
     kept = [known[name] for name in sorted(labels)]
     if len({patch.pixels.shape for patch in kept}) > 1:
         raise DataError(f"{store.path}: holds patches of several sizes, which no array can")
-    unfinished = out.with_name(f".{out.name}.unfinished")
-    unfinished.mkdir(parents=True)
-    if kept:
-        files.write_array(
-            unfinished / "Xtrain1.npy", np.stack([patch.pixels.reshape(-1) for patch in kept])
-        )
-        files.write_array(
-            unfinished / "Ytrain1.npy", np.array([labels[patch.id] for patch in kept], np.int32)
-        )
-        if all(patch.image for patch in kept):
+    with files.new_folder(out) as folder:
+        if kept:
             files.write_array(
-                unfinished / "groups_train.npy", np.array([patch.image for patch in kept])
+                folder / "Xtrain1.npy", np.stack([patch.pixels.reshape(-1) for patch in kept])
             )
-    files.write_text(unfinished / "labels.csv", labels_csv(store, tally, least=least))
-    files.write_text(unfinished / "answers.csv", entries_csv(tally))
-    unfinished.rename(out)
+            files.write_array(
+                folder / "Ytrain1.npy", np.array([labels[patch.id] for patch in kept], np.int32)
+            )
+            if all(patch.image for patch in kept):
+                files.write_array(
+                    folder / "groups_train.npy", np.array([patch.image for patch in kept])
+                )
+        files.write_text(folder / "labels.csv", labels_csv(store, tally, least=least))
+        files.write_text(folder / "answers.csv", entries_csv(tally))
     return {"patches": len(tally.answered()), "labels": len(kept), "entries": tally.last}
 
 

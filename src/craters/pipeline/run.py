@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import hashlib
 import json
 import shutil
 import time
@@ -13,15 +12,18 @@ from typing import Any
 
 from craters._version import __version__
 from craters.core import (
+    Fingerprint,
     NullProgress,
     Progress,
+    Workspace,
     describe_hardware,
     files,
+    library_versions,
     package_versions,
     usable_threads,
 )
 from craters.data import JobData, dataset
-from craters.errors import DataError, ExistsError
+from craters.errors import DataError
 from craters.models import (
     ModelDescription,
     OriginalNet,
@@ -46,8 +48,10 @@ _FIGURES = {
     "pool": "pool.png",
     "borderline": "borderline.png",
 }
+_MANIFEST = "manifest.json"
 _WITHOUT_WEIGHT = ("out", "data", "labels")  # settings that do not change what is computed
 _AFTER_TRAINING = ("aim", "threshold_initial", "threshold_final")  # nor what is trained
+_LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn")  # that results depend on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +98,7 @@ def run_job(
     ----------
     config : RunConfig
     resume : bool
-        Go on with an interrupted run of the same settings, inputs and version; only the aim and
+        Go on with an interrupted run of the same settings, inputs and versions; only the aim and
         the decision thresholds may be others. A finished one is left as it is.
     force : bool
         Move an earlier folder aside (`NAME.1`, `NAME.2`, ...); never delete it.
@@ -112,26 +116,26 @@ def run_job(
     DataError, ConfigError, DeadNetworkError
     """
     progress, clock = progress or NullProgress(), time.monotonic()
-    _refuse_existing(config.out, resume, force)
+    workspace = Workspace(config.out, "run", record=_MANIFEST, resume=resume, force=force)
+    workspace.refuse_existing()
     data, more = _add_labels(dataset.read_job_data(config.data), config, progress)
     stages.check_data(data, config)  # before anything is written
     looks = test_set_uses.read_ledger(config.out)  # of a run that this one takes the place of
     inputs = {path.name: files.sha256_of(path) for path in dataset.input_files(config.data)}
     inputs |= more
     fingerprint = _fingerprint(config, inputs)
-    if resume and config.out.exists():
-        return _finished(config.out, fingerprint, progress)
-    work = _work_folder(config.out)
-    with files.locked(work, "run"):
-        training = _fingerprint(config, inputs, but=_AFTER_TRAINING)
-        started = _open_work(work, config.out, training, resume, progress)
+    if resume and workspace.read_record(fingerprint) is not None:
+        workspace.discard_work()  # of a run that was killed between its last two steps
+        progress.say(f"{config.out} is finished already; nothing was done.")
+        return RunOutcome(config.out, read_run(config.out), checks.run_checks(config.out))
+    training = _fingerprint(config, inputs, but=_AFTER_TRAINING)
+    with workspace.open(training, progress) as work:
         result = stages.run_phases(data, config, store=FolderStore(work), progress=progress)
         whole = work / "whole"
         shutil.rmtree(whole, ignore_errors=True)
         metrics, made = _write_all(result, whole, inputs, fingerprint, looks)
-        files.write_json(whole / "times.json", _times(started, clock))
-        _put_in_place(whole, config.out, force)
-        shutil.rmtree(work)
+        files.write_json(whole / "times.json", _times(workspace, clock))
+        workspace.publish(whole)
     return RunOutcome(config.out, metrics, made)
 
 
@@ -150,90 +154,23 @@ def _add_labels(
     return merged, {"labels": fingerprint}
 
 
-def _work_folder(out: Path) -> Path:
-    return out.with_name(f".{out.name}.unfinished")
-
-
-def _refuse_existing(out: Path, resume: bool, force: bool) -> None:
-    if out.name in ("", ".", ".."):
-        raise ExistsError(f"--out {out}: expected the name of a new folder")
-    if out.exists() and not (resume or force):
-        raise ExistsError(
-            f"{out}: exists already", "Name a new folder, or move it aside by --force."
-        )
-    if _work_folder(out).exists() and not (resume or force):
-        raise ExistsError(
-            f"{out}: an unfinished run of this name is there",
-            "Go on with it by --resume, or start anew by --force.",
-        )
-
-
-def _fingerprint(config: RunConfig, inputs: dict[str, str], but: tuple[str, ...] = ()) -> str:
-    """Hash what the results depend on: settings, threads, inputs, version."""
+def _fingerprint(
+    config: RunConfig, inputs: dict[str, str], but: tuple[str, ...] = ()
+) -> Fingerprint:
     settings = {
         name: value
         for name, value in dataclasses.asdict(config).items()
         if name not in _WITHOUT_WEIGHT + but
     }
     settings["threads"] = usable_threads(config.threads)
-    content = files.to_json({"settings": settings, "inputs": inputs, "version": __version__})
-    return hashlib.sha256(content.encode()).hexdigest()
-
-
-def _finished(out: Path, fingerprint: str, progress: Progress) -> RunOutcome:
-    """Accept a finished run of the same fingerprint, refuse any other."""
-    manifest = out / "manifest.json"
-    found = json.loads(manifest.read_text())["fingerprint"] if manifest.is_file() else None
-    if found != fingerprint:
-        raise ExistsError(
-            f"{out}: is a finished run of other settings, inputs or version",
-            "Name a new folder, or move it aside by --force.",
-        )
-    shutil.rmtree(_work_folder(out), ignore_errors=True)  # killed between its last two steps
-    progress.say(f"{out} is finished already; nothing was done.")
-    return RunOutcome(out, json.loads((out / "metrics.json").read_text()), checks.run_checks(out))
-
-
-def _open_work(
-    work: Path, out: Path, fingerprint: str, resume: bool, progress: Progress
-) -> dict[str, Any]:
-    """Make the unfinished run's folder, or take up the one that is there."""
-    note = work / "started.json"
-    if note.is_file() and resume:
-        started = json.loads(note.read_text())
-        if started["fingerprint"] != fingerprint:
-            raise ExistsError(
-                f"{out}: the unfinished run has other settings, inputs or version",
-                "Repeat its settings, or start anew by --force.",
-            )
-        progress.say("Going on with the unfinished run.")
-        started["resumed"] += 1
-    else:
-        if work.exists():
-            files.move_aside(work)
-        if resume:
-            progress.say("There is nothing to go on with; starting from the beginning.")
-        work.mkdir(parents=True)
-        now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-        started = {"fingerprint": fingerprint, "first_start": now, "resumed": 0}
-    files.write_json(note, started)
-    return started
-
-
-def _put_in_place(whole: Path, out: Path, force: bool) -> None:
-    if out.exists():
-        if not force:
-            raise ExistsError(f"{out}: appeared while the run was at work", "Use --force.")
-        files.move_aside(out)
-    whole.rename(out)
-    files.sync_folder(out.parent)
+    return Fingerprint(settings, inputs, library_versions(*_LIBRARIES))
 
 
 def _write_all(
     result: JobResult,
     folder: Path,
     inputs: dict[str, str],
-    fingerprint: str,
+    fingerprint: Fingerprint,
     looks: list[test_set_uses.Evaluation],
 ) -> tuple[dict[str, Any], list[Check]]:
     """Write every file of the run folder; the manifest, which lists the others, last."""
@@ -263,7 +200,7 @@ def _write_all(
     told = metrics | {"checks_html": checks.to_html(made)}
     files.write_text(folder / "report.html", report.html_report(result, told, pictures, facts))
     manifest = {
-        "fingerprint": fingerprint,
+        **fingerprint.record(),
         "craters": __version__,
         "versions": package_versions(),
         "hardware": hardware,
@@ -271,7 +208,7 @@ def _write_all(
         "inputs": inputs,
         "outputs": _hash_folder(folder),
     }
-    files.write_json(folder / "manifest.json", manifest)
+    files.write_json(folder / _MANIFEST, manifest)
     return metrics, made
 
 
@@ -332,12 +269,12 @@ def _remarks(metrics: dict[str, Any]) -> dict[str, str]:
     return found
 
 
-def _times(started: dict[str, Any], clock: float) -> dict[str, Any]:
+def _times(workspace: Workspace, clock: float) -> dict[str, Any]:
     now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     return {
-        "first_start": started["first_start"],
+        "first_start": workspace.first_start,
         "end": now,
-        "times_resumed": started["resumed"],
+        "times_resumed": workspace.times_resumed,
         "seconds_since_last_start": round(time.monotonic() - clock, 3),
     }
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import hashlib
 import itertools
-import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from craters._version import __version__
-from craters.core import NullProgress, Progress, files, package_versions, usable_threads
+from craters.core import (
+    Fingerprint,
+    NullProgress,
+    Progress,
+    Workspace,
+    files,
+    library_versions,
+    usable_threads,
+)
 from craters.data import MOST_SHIFT, CopySearch, PatchSet, find_array, search_copies
-from craters.errors import ConfigError, DataError, ExistsError
+from craters.errors import ConfigError, DataError
 from craters.quality import audit_report
 from craters.quality.cleaning import LeftOut, check_target, choose, write_cleaned
 from craters.quality.findings import STEMS, Findings, read_arrays
@@ -23,6 +30,7 @@ from craters.quality.label_errors import LabelAudit, confident_learning, draw_fo
 from craters.quality.shift import Shift, compare_arrays
 
 _NOTE = "config.json"
+_LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn")  # that results depend on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,20 +142,16 @@ def run_audit(
     progress = progress or NullProgress()
     if config.fix is not None:
         check_target(config.fix)
-    if config.out is not None and config.out.exists() and not (resume or force):
-        raise ExistsError(
-            f"{config.out}: exists already",
-            "Go on with it by --resume, name a new folder, or move it aside by --force.",
-        )
+    workspace = _workspace(config, resume=resume, force=force)
     sets = read_arrays(config.data)
-    cells = _open_folder(config, resume)
-    findings = _examine(config, sets, cells, progress)
-    left_out = None
-    if config.fix is not None:
-        left_out = choose(findings, drop_labels=config.fix_labels == "drop")
-        write_cleaned(findings, left_out, config.fix)
-    if config.out is not None:
-        audit_report.write_all(findings, config.out, left_out)
+    with _opened(workspace, config, progress) as cells:
+        findings = _examine(config, sets, cells, progress)
+        left_out = None
+        if config.fix is not None:
+            left_out = choose(findings, drop_labels=config.fix_labels == "drop")
+            write_cleaned(findings, left_out, config.fix)
+        if config.out is not None:
+            audit_report.write_all(findings, config.out, left_out)
     return Audit(
         findings,
         left_out,
@@ -203,32 +207,36 @@ def _audit_labels(
     return confident_learning(labeled.labels, probability)
 
 
-def _open_folder(config: AuditConfig, resume: bool) -> Path | None:
-    """Make the folder of an audit, or take up the one that is there; name its cells."""
+def _workspace(config: AuditConfig, *, resume: bool, force: bool) -> Workspace | None:
+    """Return the folder of an audit that leaves one; refuse one that is there already."""
     if config.out is None:
         return None
-    note, facts = config.out / _NOTE, _facts(config)
-    if resume and config.out.exists():
-        found = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
-        if found.get("fingerprint") != facts["fingerprint"]:
-            raise ExistsError(
-                f"{config.out}: is an audit of other arrays, settings or versions",
-                "Repeat its settings, or start anew by --force.",
-            )
-    else:
-        if config.out.exists():
-            files.move_aside(config.out)
-        files.write_json(note, facts)
-    return config.out / "cells"
+    workspace = Workspace(
+        config.out, "audit", record=_NOTE, resume=resume, force=force, in_place=True
+    )
+    workspace.refuse_existing()
+    return workspace
 
 
-def _facts(config: AuditConfig) -> dict[str, Any]:
-    """Gather what a training depends on, and its hash; rounds can be added later."""
+@contextlib.contextmanager
+def _opened(
+    workspace: Workspace | None, config: AuditConfig, progress: Progress
+) -> Iterator[Path | None]:
+    """Open the folder of an audit; give its folder of finished trainings."""
+    if workspace is None:
+        yield None
+        return
+    fingerprint = _fingerprint(config)
+    with workspace.open(fingerprint, progress, dataclasses.asdict(fingerprint)) as folder:
+        yield folder / "cells"
+
+
+def _fingerprint(config: AuditConfig) -> Fingerprint:
+    """Gather what a training depends on; rounds can be added later."""
     stems = [stem for stems in STEMS.values() for stem in stems if stem]
     paths = [path for stem in stems if (path := find_array(config.data, stem)).is_file()]
-    facts: dict[str, Any] = {
-        "settings": {name: getattr(config, name) for name in ("folds", "shift", "seed")},
-        "inputs": {path.name: files.sha256_of(path) for path in paths},
-        "versions": package_versions() | {"craters": __version__},
-    }
-    return facts | {"fingerprint": hashlib.sha256(files.to_json(facts).encode()).hexdigest()}
+    return Fingerprint(
+        settings={name: getattr(config, name) for name in ("folds", "shift", "seed")},
+        inputs={path.name: files.sha256_of(path) for path in paths},
+        versions=library_versions(*_LIBRARIES),
+    )

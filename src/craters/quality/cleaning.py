@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -129,19 +128,13 @@ def write_cleaned(found: Findings, left_out: list[LeftOut], folder: Path) -> lis
     """
     check_target(folder)
     keep = _kept_rows(found, left_out)
-    unfinished = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    try:
+    with files.new_folder(folder) as cleaned:
         for name, rows in keep.items():
             for stem in filter(None, STEMS[name]):
                 path = find_array(found.folder, stem)
                 if path.is_file():
-                    files.write_array(unfinished / f"{stem}.npy", patches.read_array(path)[rows])
-        files.write_text(unfinished / LEFT_OUT, left_out_csv(left_out))
-        unfinished.rename(folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    files.sync_folder(folder.parent)
+                    files.write_array(cleaned / f"{stem}.npy", patches.read_array(path)[rows])
+        files.write_text(cleaned / LEFT_OUT, left_out_csv(left_out))
     return sorted(folder.iterdir())
 
 

@@ -387,7 +387,9 @@ def test_what_is_there_is_not_overwritten(model: Path, tmp_path: Path) -> None:
     scan_images(config(model, image, out))
     with pytest.raises(ExistsError, match="exists already"):
         scan_images(config(model, image, out))
-    with pytest.raises(ExistsError, match="finished scan of another model"):
+    with pytest.raises(
+        ExistsError, match="finished scan of other settings.*: .*stride was 6 and is 12"
+    ):
         scan_images(config(model, image, out, stride=12), resume=True)
     before = (out / "summary.json").stat().st_mtime_ns
     scan_images(config(model, image, out), resume=True)
@@ -425,8 +427,8 @@ def test_an_interrupted_scan_goes_on_to_equal_results(
     assert not out.exists()
     with pytest.raises(ExistsError, match="an unfinished scan of this name"):
         scan_images(config(model, image, out, **settings_))
-    for changed in ({"max_gap": 0.5}, {"stride": 12}):
-        with pytest.raises(ExistsError, match="unfinished scan is of another model"):
+    for changed, told in (({"max_gap": 0.5}, "max_gap was"), ({"stride": 12}, "stride was 6 and")):
+        with pytest.raises(ExistsError, match=f"unfinished scan is of other settings.*: .*{told}"):
             scan_images(config(model, image, out, **(settings_ | changed)), resume=True)
     done: list[int] = []
     work = workers.scan_block
@@ -448,10 +450,10 @@ def test_a_changed_image_or_model_is_not_resumed(
         with pytest.raises(_Killed):
             scan_images(config(model, image, tmp_path / "out"))
     other = maps.write_classifier(tmp_path / "other", resolution=100.0, temperature=3.0)
-    with pytest.raises(ExistsError, match="of another model"):
+    with pytest.raises(ExistsError, match="inputs or versions: model has changed"):
         scan_images(config(other, image, tmp_path / "out"), resume=True)
     write_raster(image, noise(60, 60, 7))
-    with pytest.raises(ExistsError, match="other images"):
+    with pytest.raises(ExistsError, match="inputs or versions: image a has changed"):
         scan_images(config(model, image, tmp_path / "out"), resume=True)
 
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import dataclasses
 import io
 import math
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +111,7 @@ def write_all(
     }
     content = summarize(found, curve, by_size, false_per_image=false_per_image, seed=seed)
     content |= {"inputs": inputs, "version": __version__}
-    with _new_folder(out) as folder:
+    with files.new_folder(out) as folder:
         files.write_text(folder / "detections.csv", _csv(detection_columns(found)))
         files.write_text(folder / "craters.csv", _csv(crater_columns(found)))
         files.write_text(folder / "recall_by_diameter.csv", _csv(_bin_columns(by_size, found)))
@@ -127,18 +123,6 @@ def write_all(
         save_figure(folder / "match.png", figure)
         files.write_json(folder / "summary.json", content)
     return content
-
-
-@contextlib.contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
-    work = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    try:
-        yield work
-        work.rename(out)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def summarize(

@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-import os
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,19 +60,13 @@ def cut_patches(request: CutRequest, progress: Progress | None = None) -> dict[s
     progress.say(f"Choosing windows in {len(parts)} image(s) or cells ...")
     plan = sampling.plan_cuts(request, parts, catalogue)
     _refuse_empty(request, plan)
-    work = request.out.with_name(f".{request.out.name}.{os.getpid()}.partial")
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    try:
+    with files.new_folder(request.out) as work:
         for name, cuts in plan.items():
             if cuts:
                 _write_arrays(work, name, cuts, request.side)
         files.write_text(work / "positions.csv", _positions(plan, catalogue, request.side))
         content = _summarize(request, plan, parts)
         files.write_json(work / "summary.json", content)
-        work.rename(request.out)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return content
 
 

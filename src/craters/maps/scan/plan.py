@@ -11,8 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from craters._version import __version__
-from craters.core import files
+from craters.core import Fingerprint, files, library_versions
 from craters.errors import ConfigError, GeoError
 from craters.maps.geo import Image, Reader, ReadOptions, describe_image, find_images, map_files
 from craters.maps.scan.detections import MergeRule, merge_rule
@@ -23,6 +22,7 @@ from craters.models import Classifier
 
 _BASE, _ENGINE = 220 << 20, 130 << 20  # bytes that a process takes, and each worker's engine
 _PER_PIXEL = 26  # bytes while a pixel is worked on, beside the stored value
+_LIBRARIES = ("numpy", "onnxruntime", "rasterio", "pyproj")  # that results depend on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Plan:
     grids: list[Grid]
     stride: int
     rule: MergeRule
-    fingerprint: str
+    fingerprint: Fingerprint
 
     @property
     def on_cluster(self) -> bool:
@@ -159,19 +159,36 @@ def plan_scan(config: ScanConfig) -> Plan:
     threshold = description.decision_threshold if threshold is None else threshold
     rule = merge_rule(description.side, stride, threshold, config.merge)
     grids = [Grid(image.height, image.width, description.side, stride) for image in images]
-    computed = {
-        "version": __version__,
-        "model": first.sha256,
-        "images": [dataclasses.asdict(image) | {"path": ""} for image in images],
-        "stride": stride,
-        "max_gap": config.max_gap,
-        "rule": dataclasses.asdict(rule),
-        "dtype": config.dtype,
-        "arithmetic": engine.arithmetic,
-        "written": [config.windows, config.parquet],
-    }
-    fingerprint = hashlib.sha256(files.to_json(computed).encode()).hexdigest()
+    fingerprint = _fingerprint(config, first, engine, images, rule)
     return Plan(config, first, engine, images, grids, stride, rule, fingerprint)
+
+
+def _fingerprint(
+    config: ScanConfig,
+    model: Classifier,
+    engine: Engine,
+    images: list[Image],
+    rule: MergeRule,
+) -> Fingerprint:
+    libraries = _LIBRARIES if config.device == "cpu" else (*_LIBRARIES, "torch")
+    described = {
+        f"image {image.name}": files.to_json(dataclasses.asdict(image) | {"path": ""})
+        for image in images
+    }
+    return Fingerprint(
+        settings={
+            "stride": engine.stride,
+            "max_gap": config.max_gap,
+            **dataclasses.asdict(rule),
+            "dtype": config.dtype,
+            "arithmetic": engine.arithmetic,
+            "windows": config.windows,
+            "parquet": config.parquet,
+        },
+        inputs={"model": model.sha256}
+        | {name: hashlib.sha256(text.encode()).hexdigest() for name, text in described.items()},
+        versions=library_versions(*libraries),
+    )
 
 
 def _threads_each(config: ScanConfig) -> int:

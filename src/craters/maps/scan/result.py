@@ -21,6 +21,9 @@ from craters.maps.scan.plan import Plan
 from craters.maps.scan.store import Ledger
 from craters.maps.scan.workers import Job
 
+SUMMARY = "summary.json"
+_NOT_IN_TABLE = ("images", "histogram", "depends_on")  # too long for the layer `run`
+
 
 @dataclasses.dataclass(frozen=True)
 class ScanOutcome:
@@ -79,7 +82,7 @@ def write_all(
     files.write_text(folder / "report.html", page)
     if failed:
         files.write_text(folder / "failed.csv", _failed_csv(failed))
-    files.write_json(folder / "summary.json", summary)
+    files.write_json(folder / SUMMARY, summary)
     return ScanOutcome(plan.config.out, summary, failed)
 
 
@@ -151,7 +154,7 @@ def _summary(
     areas = [row["area_km2"] for row in rows]
     return {
         "craters": __version__,
-        "fingerprint": plan.fingerprint,
+        **plan.fingerprint.record(),
         "model": str(plan.config.model),
         "model_sha256": plan.classifier.sha256,
         "network": description.network,
@@ -192,7 +195,7 @@ def _write_tables(
     windows = itertools.chain.from_iterable(
         output.window_parts(item, plan.rule.decision_threshold) for item in scanned
     )
-    plain = {name: value for name, value in summary.items() if name not in ("images", "histogram")}
+    plain = {name: value for name, value in summary.items() if name not in _NOT_IN_TABLE}
     texts = {
         name: value if isinstance(value, str) else files.to_json(value)
         for name, value in plain.items()

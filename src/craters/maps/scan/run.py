@@ -6,15 +6,14 @@ not depend on the number of workers nor on the size of the blocks.
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
-from craters.core import NullProgress, Progress, files
-from craters.errors import ConfigError, ExistsError
+from craters.core import NullProgress, Progress, Workspace
+from craters.errors import ConfigError
 from craters.maps.scan.grid import Blocks
 from craters.maps.scan.plan import Plan, ScanConfig, plan_scan
-from craters.maps.scan.result import ScanOutcome, write_all
+from craters.maps.scan.result import SUMMARY, ScanOutcome, write_all
 from craters.maps.scan.store import Ledger, Store
 from craters.maps.scan.workers import Executor, Job, ThreadExecutor, refuse_lost, run_blocks
 
@@ -54,78 +53,25 @@ def scan_images(
     CratersError
     """
     progress = progress or NullProgress()
-    work = config.out.with_name(f".{config.out.name}.unfinished")
-    _refuse_existing(config.out, work, resume=resume, force=force)
+    workspace = Workspace(config.out, "scan", record=SUMMARY, resume=resume, force=force)
+    workspace.refuse_existing()
     plan = plan_scan(config)
-    if resume and config.out.exists() and (found := _finished(plan, work)) is not None:
+    found = workspace.read_record(plan.fingerprint) if resume else None
+    if found is not None and not (found["failed_blocks"] and workspace.folder.exists()):
+        workspace.discard_work()  # of a scan that was killed between its last two steps
         progress.say(f"{config.out} is finished already; nothing was done.")
-        return found
+        return ScanOutcome(config.out, found, [])
     for line in _notes(plan):
         progress.say(line)
-    with files.locked(work, "scan"):
-        _open_work(work, plan, resume=resume, progress=progress)
+    with workspace.open(plan.fingerprint, progress) as work:
         ledger = Ledger(work)
         try:
             _check_disk(plan, work)
             outcome = _scan(plan, work, ledger, progress)
         finally:
             ledger.close()
-        if config.out.exists():
-            files.move_aside(config.out)
-        (work / "whole").rename(config.out)
-        files.sync_folder(config.out.parent)
-        if not outcome.failed:
-            shutil.rmtree(work)
+        workspace.publish(work / "whole", keep_work=bool(outcome.failed))
     return outcome
-
-
-def _refuse_existing(out: Path, work: Path, *, resume: bool, force: bool) -> None:
-    if resume or force:
-        return
-    if out.exists():
-        raise ExistsError(
-            f"{out}: exists already", "Name a new folder, or move it aside by --force."
-        )
-    if work.exists():
-        raise ExistsError(
-            f"{out}: an unfinished scan of this name is there",
-            "Go on with it by --resume, or start anew by --force.",
-        )
-
-
-def _finished(plan: Plan, work: Path) -> ScanOutcome | None:
-    """Accept a finished scan of the same fingerprint; None where failed blocks are left to try."""
-    out = plan.config.out
-    path = out / "summary.json"
-    found = json.loads(path.read_text()) if path.is_file() else {}
-    if found.get("fingerprint") != plan.fingerprint:
-        raise ExistsError(
-            f"{out}: is a finished scan of another model, other images or settings",
-            "Name a new folder, or move it aside by --force.",
-        )
-    if found["failed_blocks"] and work.exists():
-        return None
-    shutil.rmtree(work, ignore_errors=True)  # killed between its last two steps
-    return ScanOutcome(out, found, [])
-
-
-def _open_work(work: Path, plan: Plan, *, resume: bool, progress: Progress) -> None:
-    """Make the unfinished scan's folder, or take up the one that is there."""
-    if work.exists() and not resume:
-        files.move_aside(work)
-    if resume and not work.exists():
-        progress.say("There is nothing to go on with; starting from the beginning.")
-    work.mkdir(exist_ok=True)
-    ledger = Ledger(work)
-    try:
-        noted = ledger.fact("fingerprint", plan.fingerprint)
-    finally:
-        ledger.close()
-    if noted != plan.fingerprint:
-        raise ExistsError(
-            f"{plan.config.out}: the unfinished scan is of another model, other images or settings",
-            "Repeat its settings, or start anew by --force.",
-        )
 
 
 def _check_disk(plan: Plan, work: Path) -> None:

@@ -22,7 +22,6 @@ LEDGER = "ledger.sqlite"
 _ITEM = 4  # bytes of a logit
 
 _TABLES = """
-CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS images (
   image INTEGER PRIMARY KEY, tile_rows INTEGER NOT NULL, tile_columns INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS blocks (
@@ -68,14 +67,6 @@ class Ledger:
             raise DataError(
                 f"{self.path}: is damaged ({error})", "Start anew by --force."
             ) from error
-
-    def fact(self, name: str, value: str | None = None) -> str | None:
-        """Return what was noted under a name; note `value` first where nothing was."""
-        with self._clear_errors(), self._base:
-            if value is not None:
-                self._base.execute("INSERT OR IGNORE INTO facts VALUES (?, ?)", (name, value))
-            row = self._base.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
-        return None if row is None else str(row[0])
 
     def layout(self, image: int, rows: int, columns: int) -> tuple[int, int]:
         """Return how an image was first cut into blocks; note it where it was not yet."""
