@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import itertools
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from craters.compare.settings import Budget, Cell
+from craters.core import files
 from craters.evaluation import BLUE, GRAY, ORANGE, Difference, paired_difference
 from craters.pipeline import ONE_SIDED
 
@@ -227,20 +226,17 @@ def cells_csv(outcomes: Iterable[Outcome]) -> str:
         known = {name: figures.get(name) for name in ("labels", "pool", "n", *MEASURES)}
         rest = {"seconds": round(outcome.seconds, 2), "error": outcome.error}
         lines.append(dataclasses.asdict(outcome.cell) | known | counts | rest)
-    return _csv(lines)
+    return _table(lines)
 
 
 def table_csv(rows: Sequence[Row]) -> str:
     """Lay out the rows; empty where a value is not known."""
-    return _csv([row_facts(row) for row in rows])
+    return _table([row_facts(row) for row in rows])
 
 
-def _csv(lines: list[dict[str, Any]]) -> str:
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, list(lines[0]) if lines else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return stream.getvalue()
+def _table(lines: list[dict[str, Any]]) -> str:
+    header = list(lines[0]) if lines else []
+    return files.to_csv([header, *([line[name] for name in header] for line in lines)])
 
 
 def table_lines(rows: Sequence[Row], baseline: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import fcntl
 import glob
 import hashlib
@@ -241,6 +242,30 @@ def to_json(content: Any) -> str:
     }
     """
     return json.dumps(content, indent=2, sort_keys=True, allow_nan=False, default=_plain)
+
+
+def to_csv(rows: Iterable[Iterable[Any]]) -> str:
+    r"""Turn rows into CSV with line ends of one character; None is empty.
+
+    Large tables are written some rows at a time: each piece is turned into text, and `write_parts`
+    takes the pieces.
+
+    Parameters
+    ----------
+    rows : iterable of iterable
+        The names of the columns are the first row.
+
+    Examples
+    --------
+    >>> to_csv([["id", "label"], ["a, b", 1], ["c", None]])
+    'id,label
+    "a, b",1
+    c,
+    '
+    """
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def _plain(value: Any) -> Any:

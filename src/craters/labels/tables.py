@@ -7,7 +7,7 @@ import dataclasses
 import datetime as dt
 import hashlib
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -127,12 +127,8 @@ def entries_csv(tally: Tally) -> str:
     return _table(ENTRY_COLUMNS, rows)
 
 
-def _table(columns: Iterable[str], rows: list[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+def _table(columns: Collection[str], rows: list[dict[str, Any]]) -> str:
+    return files.to_csv([columns, *([row[name] for name in columns] for row in rows)])
 
 
 def import_labels(

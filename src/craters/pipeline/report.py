@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import csv
 import dataclasses
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -238,7 +236,7 @@ def history_csv(result: JobResult) -> str:
         for phase in result.phases
         for row in phase.state.history
     ]
-    return _csv(list(rows[0]), [list(row.values()) for row in rows])
+    return files.to_csv([rows[0], *(row.values() for row in rows)])
 
 
 def origins_csv(result: JobResult) -> str:
@@ -263,14 +261,14 @@ def origins_csv(result: JobResult) -> str:
             ]
         )
     header = ["id", "label", "origin", "round", "probability", "initial_part", "final_part"]
-    return _csv(header, rows)
+    return files.to_csv([header, *rows])
 
 
 def predictions_csv(result: JobResult) -> str:
     """Write id, probability of "with crater" and label of each test patch."""
     columns = (result.data.test.ids, result.test_probability, result.test_predicted)
     rows = [[name, f"{p:.9g}", int(label)] for name, p, label in zip(*columns, strict=True)]
-    return _csv(["id", "probability", "label"], rows)
+    return files.to_csv([["id", "probability", "label"], *rows])
 
 
 def refit_words(result: JobResult) -> str:
@@ -283,14 +281,6 @@ def refit_words(result: JobResult) -> str:
 def is_refitted(result: JobResult) -> bool:
     """Tell whether the network that predicts is another one than the measured one."""
     return result.network is not result.final.network
-
-
-def _csv(header: list[str], rows: list[list[Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def write_figures(result: JobResult, folder: Path, names: dict[str, str]) -> dict[str, Path]:

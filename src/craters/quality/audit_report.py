@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -179,7 +177,7 @@ def write_all(found: Findings, folder: Path, left_out: list[LeftOut] | None) -> 
     for name, make_rows in tables.items():
         header, *rows = make_rows(found)
         if rows:
-            files.write_text(folder / f"{name}.csv", _csv([header, *rows]))
+            files.write_text(folder / f"{name}.csv", files.to_csv([header, *rows]))
             written.append(folder / f"{name}.csv")
     pictures = []
     for name, draw in sheets.items():
@@ -193,12 +191,6 @@ def write_all(found: Findings, folder: Path, left_out: list[LeftOut] | None) -> 
     files.write_text(folder / "audit.md", f"# Audit\n\n```text\n{text}\n```\n{shown}")
     files.write_json(folder / "audit.json", summary(found, left_out))
     return [*written, *pictures, folder / "audit.md", folder / "audit.json"]
-
-
-def _csv(rows: list[list[Any]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
 
 
 def _label_rows(found: Findings) -> Iterator[list[Any]]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 from pathlib import Path
 
 import numpy as np
@@ -156,8 +154,5 @@ def _kept_rows(found: Findings, left_out: list[LeftOut]) -> dict[str, np.ndarray
 
 def left_out_csv(left_out: list[LeftOut]) -> str:
     """List what was left out, a row each."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["array", "row", "id", "why"])
-    writer.writerows([dataclasses.astuple(one) for one in left_out])
-    return text.getvalue()
+    header = ["array", "row", "id", "why"]
+    return files.to_csv([header, *(dataclasses.astuple(one) for one in left_out)])

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import math
 from pathlib import Path
 from typing import Any
@@ -331,15 +329,12 @@ def _bin_columns(by_size: dict[str, list[Bin]], found: Found) -> dict[str, np.nd
 
 def _csv(columns: dict[str, np.ndarray]) -> str:
     """Write columns with all their digits; nothing where there is no number."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(columns)
     values = [column.tolist() for column in columns.values()]
-    for row in zip(*values, strict=True):
-        writer.writerow(
-            ["" if value is None or value != value else value for value in row]  # noqa: PLR0124
-        )
-    return stream.getvalue()
+    rows = (
+        ["" if value is None or value != value else value for value in row]  # noqa: PLR0124
+        for row in zip(*values, strict=True)
+    )
+    return files.to_csv([columns, *rows])
 
 
 def lines(content: dict[str, Any]) -> list[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -110,13 +108,12 @@ def _read_all(cuts: Sequence[tuple[Part, Cut]], side: int) -> Iterator[np.ndarra
 
 
 def _positions(plan: sampling.Plan, catalogue: Catalogue | None, side: int) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(_HEAD)
-    for name, cuts in plan.items():
-        for index, (part, one) in enumerate(cuts):
-            writer.writerow([name, index, *_position(part, one, catalogue, side)])
-    return stream.getvalue()
+    rows = (
+        [name, index, *_position(part, one, catalogue, side)]
+        for name, cuts in plan.items()
+        for index, (part, one) in enumerate(cuts)
+    )
+    return files.to_csv([_HEAD, *rows])
 
 
 def _position(part: Part, one: Cut, catalogue: Catalogue | None, side: int) -> list[Any]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -211,11 +209,7 @@ def to_csv(table: dict[str, np.ndarray]) -> str:
         [_cell(value, forms.get(name, ".9g")) for value in values.tolist()]
         for name, values in table.items()
     ]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(table)
-    writer.writerows(zip(*columns, strict=True))
-    return text.getvalue()
+    return files.to_csv([table, *zip(*columns, strict=True)])
 
 
 def _cell(value: Any, form: str) -> str:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import base64
-import html
-import string
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from craters.core import report_style
+from craters.core import page_templates, report_style
 from craters.errors import DataError
 from craters.maps.geo import MEAN, SPREAD, Image, gdal_errors, small_copy
 from craters.models import ModelDescription
 
 _SIDE = 900  # of the quick-look map, in pixels at most
-_TEMPLATE = Path(__file__).parent / "templates" / "scan.html"
+_WIDTH, _HEIGHT = 720, 220  # of the histogram, in pixels
+_MARKS = 5000  # detections that are marked on a map
 LOOKS = 4  # images that are shown
 _NO_RATES = "the model's description has no confusion matrix of validation patches of both classes"
 
@@ -168,25 +166,18 @@ def html_report(
     facts : dict of str
         Name and value of what is listed at the end.
     """
-    text = _TEMPLATE.read_text(encoding="utf-8")
-    notes = "".join(f'<p class="note">{html.escape(note)}</p>' for note in summary["warnings"])
-    rows = "".join(_image_row(row) for row in summary["images"])
-    maps = "".join(_figure(*look) for look in looks)
-    if count > len(looks):
-        maps += f"<p class='soft'>The first {len(looks)} of {count} images are shown.</p>"
-    listed = "".join(
-        f"<tr><td>{html.escape(name)}</td><td>{html.escape(value)}</td></tr>"
-        for name, value in facts.items()
-    )
-    return string.Template(text).substitute(
+    template = page_templates("craters.maps.scan").get_template("scan.html")
+    return template.render(
         css=report_style(),
-        tiles=_tiles(summary),
-        notes=notes,
-        precision=html.escape(precision_sentence(summary["expected"])),
-        maps=maps,
-        histogram=_svg(histogram, summary["decision_threshold"]),
-        rows=rows,
-        facts=listed,
+        summary=summary,
+        precision=precision_sentence(summary["expected"]),
+        looks=[_describe_look(*look) for look in looks],
+        count=count,
+        bars=_bars(histogram),
+        line=summary["decision_threshold"] * _WIDTH,
+        width=_WIDTH,
+        height=_HEIGHT,
+        facts=facts,
     )
 
 
@@ -207,55 +198,27 @@ def precision_sentence(expected: dict[str, Any]) -> str:
     return text
 
 
-def _tiles(summary: dict[str, Any]) -> str:
-    area = summary["area_km2"]
-    tiles = [
-        (f"{summary['detections']:,}", "detections"),
-        (f"{summary['windows_with_value']:,}", f"of {summary['windows']:,} windows have a value"),
-        (f"{summary['candidates']:,}", "windows at or above the threshold"),
-        (f"{area:,.0f} km²" if area is not None else "unknown", "area in those windows"),
-        (f"{summary['failed_blocks']:,}", "blocks failed"),
-    ]
-    return "".join(
-        f'<div class="tile"><b>{html.escape(value)}</b><span>{html.escape(words)}</span></div>'
-        for value, words in tiles
-    )
-
-
-def _image_row(row: dict[str, Any]) -> str:
-    area = "" if row["area_km2"] is None else f"{row['area_km2']:,.1f}"
-    height, width = row["native"]
-    cells = [
-        row["name"], f"{width} x {height}", f"{row['width']} x {row['height']}",
-        f"{row['windows']:,}", f"{row['windows_with_value']:,}", f"{row['candidates']:,}",
-        f"{row['detections']:,}", area,
-    ]  # fmt: skip
-    return "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
-
-
-def _figure(
+def _describe_look(
     image: Image, table: dict[str, np.ndarray], small: tuple[np.ndarray, np.ndarray] | None
-) -> str:
+) -> dict[str, Any]:
+    """Gather the picture of an image, its size, and where its detections are marked."""
     if small is None:
-        return f"<p class='soft'>{html.escape(image.name)}: damaged, so no picture of it.</p>"
+        return {"name": image.name, "picture": ""}
     pixels, missing = small
     height, width = pixels.shape
-    scale = height / image.height
-    marks = "".join(
-        f'<circle cx="{(col + 0.5) * width / image.width:.1f}" cy="{(row + 0.5) * scale:.1f}" '
-        'r="5"/>'
-        for row, col in zip(table["row"][:5000].tolist(), table["col"][:5000].tolist(), strict=True)
-    )
     words = f"{image.name}: {len(table['row'])} detections"
-    if len(table["row"]) > 5000:
-        words += " (the first 5000 are marked)"
-    return (
-        f'<figure><svg viewBox="0 0 {width} {height}" style="max-width:100%;width:{width}px" '
-        f'role="img" aria-label="{html.escape(words)}"><image width="{width}" height="{height}" '
-        f'href="{_png(pixels, missing)}"/><g fill="none" stroke="#ff7a3d" stroke-width="1.6">'
-        f"{marks}</g></svg><figcaption>{html.escape(words)}. Gaps are transparent.</figcaption>"
-        "</figure>"
-    )
+    if len(table["row"]) > _MARKS:
+        words += f" (the first {_MARKS} are marked)"
+    x = (table["col"][:_MARKS] + 0.5) * width / image.width
+    y = (table["row"][:_MARKS] + 0.5) * (height / image.height)
+    return {
+        "name": image.name,
+        "picture": _png(pixels, missing),
+        "height": height,
+        "width": width,
+        "words": words,
+        "marks": zip(x.tolist(), y.tolist(), strict=True),
+    }
 
 
 def _png(pixels: np.ndarray, missing: np.ndarray) -> str:
@@ -277,25 +240,21 @@ def _png(pixels: np.ndarray, missing: np.ndarray) -> str:
     return "data:image/png;base64," + base64.b64encode(content).decode()
 
 
-def _svg(histogram: np.ndarray, threshold: float) -> str:
-    """Draw a histogram on a logarithmic scale."""
-    width, height, bins = 720, 220, len(histogram)
+def _bars(histogram: np.ndarray) -> list[dict[str, float]]:
+    """Lay out the bars of a histogram on a logarithmic scale."""
+    bins = len(histogram)
     top = np.log10(max(int(histogram.max()), 1) + 1)
     bars = []
     for place, count in enumerate(histogram.tolist()):
-        size = float(np.log10(count + 1) / top * (height - 30)) if count else 0.0
+        size = float(np.log10(count + 1) / top * (_HEIGHT - 30)) if count else 0.0
         bars.append(
-            f'<rect x="{place * width / bins:.1f}" y="{height - 20 - size:.1f}" '
-            f'width="{width / bins - 1:.1f}" height="{size:.1f}"><title>{count:,} windows from '
-            f"{place / bins:.2f}</title></rect>"
+            {
+                "x": place * _WIDTH / bins,
+                "y": _HEIGHT - 20 - size,
+                "width": _WIDTH / bins - 1,
+                "height": size,
+                "count": count,
+                "low": place / bins,
+            }
         )
-    line = threshold * width
-    return (
-        f'<svg viewBox="0 0 {width} {height}" style="max-width:100%;width:{width}px" role="img" '
-        'aria-label="Histogram of window probabilities, logarithmic">'
-        f'<g fill="#7a8fa6">{"".join(bars)}</g><line x1="{line:.1f}" x2="{line:.1f}" y1="0" '
-        f'y2="{height - 20}" stroke="#a63d12" stroke-dasharray="4 3"/>'
-        f'<g font-size="12" fill="currentColor"><text x="0" y="{height - 4}">0</text><text '
-        f'x="{width / 2 - 8}" y="{height - 4}">0.5</text><text x="{width - 10}" y="{height - 4}">1'
-        "</text></g></svg>"
-    )
+    return bars

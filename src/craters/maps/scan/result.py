@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import itertools
 import shutil
 from pathlib import Path
@@ -81,17 +79,10 @@ def write_all(
     page = report.html_report(summary, looks, len(jobs), histogram, facts)
     files.write_text(folder / "report.html", page)
     if failed:
-        files.write_text(folder / "failed.csv", _failed_csv(failed))
+        failed_rows = files.to_csv([failed[0], *(row.values() for row in failed)])
+        files.write_text(folder / "failed.csv", failed_rows)
     files.write_json(folder / SUMMARY, summary)
     return ScanOutcome(plan.config.out, summary, failed)
-
-
-def _failed_csv(failed: list[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, ("image", "block", "reason"), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(failed)
-    return text.getvalue()
 
 
 def _one_image(
