@@ -33,7 +33,7 @@ BASE = "42368d3"  # the last commit with a flat package
 
 # Names of JSON keys whose values differ between two runs of one program.
 _UNSTABLE_KEY = re.compile(
-    r"version|seconds|time|first_start|^end$|hardware|memory|sha256|digest|fingerprint|^files$"
+    r"version|seconds|time|first_start|^end$|hardware|memory|sha256|digest|fingerprint|depends_on|^files$"
     r"|manifest|^created|^made|^date|^at$|_s$|model_sha|^code$|^cpu",
 )
 _UNSTABLE_TEXT = (

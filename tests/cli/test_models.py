@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import numpy as np
@@ -129,14 +130,21 @@ def test_a_manifest_cannot_make_info_read_elsewhere(run_folder: Path, tmp_path: 
 # --- doctor ------------------------------------------------------------------------------------
 
 
-def test_the_doctor_knows_every_package_of_every_part() -> None:
+def test_the_doctor_knows_every_package_of_every_part(monkeypatch: pytest.MonkeyPatch) -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    parts = {"core": project["dependencies"], **project["optional-dependencies"]}
-    for name in set(parts) - {"dev", "docs"}:
-        for item in parts[name]:
-            package = item.split(">")[0].split("[")[0]
-            assert package in environment._PARTS[name], (name, package)
-    assert set(environment._PARTS) == set(environment._FOR)
+    extras = project["optional-dependencies"]
+    conditional = [f"{item}; extra == '{name}'" for name in extras for item in extras[name]]
+    required = {
+        "craters": [*project["dependencies"], *conditional],
+        "dask": ["click>=8", 'distributed<2,>=1; extra == "distributed"', "x; extra == 'array'"],
+    }
+    monkeypatch.setattr(environment, "requires", required.__getitem__)
+    found = {part.name: {*part.versions, *part.missing} for part in environment.examine().parts}
+    parts = {"core": project["dependencies"], **extras}
+    assert set(found) == set(parts) - {"dev", "docs"}
+    for name, listed in found.items():
+        packages = {item.split(">")[0].split("[")[0] for item in parts[name]}
+        assert listed == packages | ({"distributed"} if name == "dask" else set())
 
 
 def test_the_doctor_says_what_is_there() -> None:
@@ -153,13 +161,14 @@ def test_the_doctor_says_what_is_there() -> None:
 
 
 def test_the_doctor_says_what_is_missing_and_how_to_get_it(monkeypatch) -> None:
-    import importlib.util
+    installed, gone = environment.version, {"rasterio"}
 
-    there = importlib.util.find_spec
-    gone = {"rasterio"}
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name in gone else there(name)
-    )
+    def version(name: str) -> str:
+        if name in gone:
+            raise PackageNotFoundError(name)
+        return installed(name)
+
+    monkeypatch.setattr(environment, "version", version)
     found = craters("doctor")
     assert found.exit_code == 0
     assert "geo (scanning, matching and cutting images): missing rasterio" in found.stdout

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib.util
 import os
 import platform
+import re
 import shutil
 import sys
 from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +20,9 @@ _PACKAGES = ("torch", "numpy", "scikit-learn", "scipy", "matplotlib", "h5py", "s
 
 
 _FEATURES = ("sse4_2", "avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
-# The packages of each part, as they are imported where that is another name.
-_PARTS = {
-    "core": {
-        "numpy": "", "onnxruntime": "", "safetensors": "", "typer": "", "rich": "",
-        "lazy-loader": "lazy_loader",
-    },
-    "train": {
-        "torch": "", "scikit-learn": "sklearn", "scipy": "", "matplotlib": "", "jinja2": "",
-        "h5py": "", "onnx": "", "onnxscript": "", "crepes": "", "joblib": "",
-    },
-    "geo": {"rasterio": "", "pyproj": "", "pyogrio": ""},
-    "review": {"starlette": "", "uvicorn": "", "jinja2": "", "pillow": "PIL"},
-    "dask": {"dask": "", "distributed": ""},
-    "parquet": {"arro3-core": "arro3.core", "arro3-io": "arro3.io"},
-}  # fmt: skip
+# A requirement, such as: dask[distributed]>=2025.1; extra == 'dask'
+_REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)(\[(?P<extras>[\w,-]+)\])?")
+_EXTRA = re.compile(r"extra == ['\"]([\w-]+)['\"]")
 _FOR = {
     "core": "predicting, reading and making arrays",
     "train": "training, measuring, reports, Keras files",
@@ -142,25 +130,29 @@ def examine() -> Examination:
         "usable_cpus": _usable_cpus(),
         "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1),
     }
-    return Examination(machine, _gpu(), tuple(_look_for(name) for name in _PARTS))
+    return Examination(machine, _gpu(), tuple(_look_for(name) for name in _FOR))
 
 
-def _look_for(name: str) -> Part:
-    versions, missing = {}, []
-    for package, imported in _PARTS[name].items():
-        if not _is_there(imported or package):
-            missing.append(package)
+def _look_for(part: str) -> Part:
+    required = _required("craters", "" if part == "core" else part)
+    versions = _installed(required)
+    missing = tuple(name for name in required if name not in versions)
+    return Part(part, _FOR[part], versions, missing)
+
+
+def _required(distribution: str, extra: str) -> list[str]:
+    """List the packages that an installed distribution requires, for itself or for an extra."""
+    names = []
+    for requirement in requires(distribution) or []:
+        found = _REQUIREMENT.match(requirement)
+        condition = _EXTRA.search(requirement)
+        if found is None or (condition[1] if condition else "") != extra:
             continue
-        with contextlib.suppress(PackageNotFoundError):
-            versions[package] = version(package)
-    return Part(name, _FOR[name], versions, tuple(missing))
-
-
-def _is_there(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # of the package around it
-        return False
+        names.append(found["name"])
+        for inner in filter(None, (found["extras"] or "").split(",")):
+            with contextlib.suppress(PackageNotFoundError):
+                names += _required(found["name"], inner)
+    return names
 
 
 def _usable_cpus() -> int:

@@ -258,10 +258,7 @@ def to_csv(rows: Iterable[Iterable[Any]]) -> str:
     Examples
     --------
     >>> to_csv([["id", "label"], ["a, b", 1], ["c", None]])
-    'id,label
-    "a, b",1
-    c,
-    '
+    'id,label\n"a, b",1\nc,\n'
     """
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)

@@ -19,7 +19,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from craters._version import __version__
@@ -238,7 +238,7 @@ def make_app(desk: Desk, *, reviewer: str = "me") -> Starlette:
 
     def render(call: Call, template: str, found: dict[str, Any]) -> Response:
         page = templates.get_template(template).render(pages.common(call) | found)
-        return Response(page, media_type="text/html; charset=utf-8", headers=_NOT_KEPT)
+        return HTMLResponse(page, headers=_NOT_KEPT)
 
     def page(answering: Answering, template: str) -> Any:
         """Make one handler for HTML and JSON."""
@@ -268,7 +268,7 @@ def make_app(desk: Desk, *, reviewer: str = "me") -> Starlette:
         page = templates.get_template("error.html").render(
             text=text, status=status, mark=pages.mark, who=""
         )
-        return Response(page, status, media_type="text/html; charset=utf-8", headers=_NOT_KEPT)
+        return HTMLResponse(page, status, headers=_NOT_KEPT)
 
     async def home(request: Request) -> Response:
         name = check_reviewer(request.query_params.get("name", ""))

@@ -11,20 +11,23 @@ import hmac
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse, Response
+
 LARGEST = 1 << 20  # bytes of a body
 LONGEST = 8192  # characters of an address
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
-HEADERS = (
-    (b"content-security-policy", POLICY.encode()),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cross-origin-opener-policy", b"same-origin"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-    (b"x-frame-options", b"DENY"),
-)
+HEADERS = {
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "x-frame-options": "DENY",
+}
 _CHANGING = ("POST", "PUT", "PATCH", "DELETE")
 _KNOWN = ("GET", "HEAD", "POST")
 
@@ -52,91 +55,88 @@ class Guard:
         if scope["type"] != "http":
             return
         safe_send = _with_headers(send)
-        refused = self._refuse(scope)
-        if refused is not None:
-            await _reply(safe_send, *refused)
-            return
-        query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-        if scope["method"] in ("GET", "HEAD") and "token" in query:
-            await self._let_in(scope, query, safe_send)
-            return
-        if not self._has_cookie(scope):
-            await _reply(safe_send, 403, "Open the address that `craters review` printed.")
+        answer = self._answer(scope)
+        if answer is not None:
+            await answer(scope, receive, safe_send)
             return
         body = await _read_body(receive)
         if body is None:
-            await _reply(safe_send, 413, f"A request may have {LARGEST} bytes.")
+            await _too_large()(scope, receive, safe_send)
             return
         await self.app(scope, _replay(body), safe_send)
 
-    def _refuse(self, scope: Any) -> tuple[int, str] | None:  # noqa: PLR0911
-        hosts = _all_of(scope, b"host")
+    def _answer(self, scope: Any) -> Response | None:
+        """Answer a request that must not reach the app; None lets it through."""
+        headers = Headers(scope=scope)
+        refused = self._refuse(scope, headers)
+        if refused is not None:
+            return refused
+        query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        if scope["method"] in ("GET", "HEAD") and "token" in query:
+            return self._let_in(scope, query)
+        if not self._has_cookie(headers):
+            return PlainTextResponse("Open the address that `craters review` printed.", 403)
+        return None
+
+    def _refuse(self, scope: Any, headers: Headers) -> Response | None:  # noqa: PLR0911
+        hosts = headers.getlist("host")
         if len(hosts) != 1 or hosts[0] not in self.hosts:
-            return 421, "This server answers only under the address that it printed."
+            text = "This server answers only under the address that it printed."
+            return PlainTextResponse(text, 421)
         if scope["method"] not in _KNOWN:
-            return 405, "Expected GET, HEAD or POST."
+            return PlainTextResponse("Expected GET, HEAD or POST.", 405)
         if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > LONGEST:
-            return 414, "The address is too long."
-        sites = _all_of(scope, b"sec-fetch-site")
+            return PlainTextResponse("The address is too long.", 414)
+        sites = headers.getlist("sec-fetch-site")
         if sites and sites[0] not in ("same-origin", "none"):
             # A link from elsewhere may only open the page by its token, as an address typed would.
-            return 403, "Requests from other pages are refused."
+            return PlainTextResponse("Requests from other pages are refused.", 403)
         if scope["method"] in _CHANGING:
-            origins = _all_of(scope, b"origin")
+            origins = headers.getlist("origin")
             if len(origins) != 1 or origins[0] not in self.origins:
-                return 403, "Changes are accepted only from this server's own page."
-        sizes = _all_of(scope, b"content-length")
+                text = "Changes are accepted only from this server's own page."
+                return PlainTextResponse(text, 403)
+        sizes = headers.getlist("content-length")
         if sizes and (not sizes[0].isdigit() or len(sizes[0]) > 12 or int(sizes[0]) > LARGEST):
-            return 413, f"A request may have {LARGEST} bytes."
+            return _too_large()
         return None
 
     def _is_token(self, text: str) -> bool:
         return hmac.compare_digest(text.encode("utf-8", "replace"), self.token.encode())
 
-    def _has_cookie(self, scope: Any) -> bool:
-        for header in _all_of(scope, b"cookie"):
+    def _has_cookie(self, headers: Headers) -> bool:
+        for header in headers.getlist("cookie"):
             for part in header.split(";"):
                 name, _, value = part.strip().partition("=")
                 if name == self.cookie and self._is_token(value):
                     return True
         return False
 
-    async def _let_in(self, scope: Any, query: dict[str, list[str]], send: Any) -> None:
+    def _let_in(self, scope: Any, query: dict[str, list[str]]) -> Response:
         """Turn the token in the address into a cookie, and take it out of the address."""
         if not self._is_token(query.pop("token")[0]):
-            await _reply(send, 403, "The token is of another start of `craters review`.")
-            return
+            text = "The token is of another start of `craters review`."
+            return PlainTextResponse(text, 403)
         rest = urlencode(query, doseq=True)
         path = scope["raw_path"].decode("latin-1") if scope.get("raw_path") else "/"
         place = "/" + path.partition("?")[0].lstrip("/") + (f"?{rest}" if rest else "")
         cookie = f"{self.cookie}={self.token}; HttpOnly; SameSite=Strict; Path=/"
-        headers = [(b"location", place.encode("latin-1")), (b"set-cookie", cookie.encode())]
-        await _reply(send, 303, "", headers)
+        return PlainTextResponse("", 303, {"location": place, "set-cookie": cookie})
 
 
-def _all_of(scope: Any, name: bytes) -> list[str]:
-    return [value.decode("latin-1") for key, value in scope["headers"] if key.lower() == name]
+def _too_large() -> Response:
+    return PlainTextResponse(f"A request may have {LARGEST} bytes.", 413)
 
 
 def _with_headers(send: Any) -> Any:
     async def wrapped(message: Any) -> None:
         if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message.get("headers", []), *HEADERS]}
+            headers = MutableHeaders(raw=list(message.get("headers", [])))
+            headers.update(HEADERS)
+            message = {**message, "headers": headers.raw}
         await send(message)
 
     return wrapped
-
-
-async def _reply(
-    send: Any, status: int, text: str, headers: list[tuple[bytes, bytes]] | None = None
-) -> None:
-    body = text.encode()
-    plain = [(b"content-type", b"text/plain; charset=utf-8"),
-             (b"content-length", str(len(body)).encode())]  # fmt: skip
-    await send(
-        {"type": "http.response.start", "status": status, "headers": [*plain, *(headers or [])]}
-    )
-    await send({"type": "http.response.body", "body": body})
 
 
 async def _read_body(receive: Any) -> bytes | None:
