@@ -13,6 +13,7 @@ from craters.core import files
 from craters.errors import ConfigError, ExistsError, ModelError
 from craters.models.classifier import read_description, read_graph, read_weights, write_model
 from craters.models.description import ModelDescription
+from craters.models.keras.layers import TRAINING_ONLY
 from craters.models.keras.network import KerasNet, build_keras_network
 from craters.models.keras.reader import KerasModel, read_keras
 from craters.models.keras.writer import write_keras_h5, write_keras_zip
@@ -172,8 +173,8 @@ def _find_side(path: Path, model: KerasModel, options: ImportOptions) -> int:
 def _find_brightest(model: KerasModel, options: ImportOptions) -> int:
     if options.brightest is not None:
         return options.brightest
-    first = next((layer for layer in model.layers if layer.kind != "nothing"), None)
-    is_scaled = first is not None and first.kind == "scale"
+    first = next((layer for layer in model.layers if layer.kind not in TRAINING_ONLY), None)
+    is_scaled = first is not None and first.kind == "Rescaling"
     return 255 if is_scaled and first is not None and first.settings["scale"] < 0.01 else 1
 
 

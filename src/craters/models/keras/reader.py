@@ -13,6 +13,7 @@ import json
 import re
 import reprlib
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from craters.errors import ModelError
-from craters.models.keras.layers import KerasLayer, read_layer
+from craters.models.keras.layers import KerasLayer, read_settings
 
 MOST_LAYERS = 200
 
@@ -28,7 +29,10 @@ _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5
 _LARGEST = {_CONFIG: 1 << 22, _METADATA: 1 << 20, _WEIGHTS: 1 << 28}  # bytes
 _MODULES = re.compile(r"(tensorflow\.|tf_)?keras(\.[a-z_0-9]+)*")
 _NAME = re.compile(r"[A-Za-z0-9_.\-]{1,100}")
-_DAMAGE = (OSError, RuntimeError, LookupError, ValueError, TypeError, OverflowError, MemoryError)
+_DAMAGE = (
+    OSError, RuntimeError, LookupError, ValueError, TypeError, OverflowError, MemoryError, EOFError,
+    zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error,
+)  # fmt: skip
 _HINT = "Only plain chains of layers are read; code in a file is never run."
 
 
@@ -49,6 +53,10 @@ class KerasModel:
     layers: tuple[KerasLayer, ...]
     input_shape: tuple[int | None, ...]
     keras_version: str
+
+
+class _RefusedError(ValueError):
+    """What is wrong with a file, without its name."""
 
 
 def read_keras(path: Path) -> KerasModel:
@@ -78,7 +86,7 @@ def read_keras(path: Path) -> KerasModel:
             return _read_h5(path)
     except _RefusedError as error:
         raise ModelError(f"{path}: {error}", _HINT) from error
-    except _DAMAGE as error:  # HDF5 finds damage wherever it looks, in many words
+    except _DAMAGE as error:  # damage shows wherever it lies, in many words
         raise ModelError(f"{path}: is damaged ({error})", "Save it again.") from error
     hint = "Save it by model.save('model.keras')."
     if start[:1] == b"\x80":
@@ -86,34 +94,21 @@ def read_keras(path: Path) -> KerasModel:
     raise ModelError(f"{path}: is no Keras file, expected .h5 or .keras", hint)
 
 
-class _RefusedError(ValueError):
-    """What is wrong with a file, without its name."""
-
-
-# --- the two containers ------------------------------------------------------------------------
+# --- the two containers --------------------------------------------------------------------------
 
 
 def _read_zip(path: Path) -> KerasModel:
     """Read a .keras file: a zip of two JSON texts and the weights. Nothing is unpacked to disk."""
     import h5py
 
-    try:
-        with zipfile.ZipFile(path) as archive:
-            parts = dict(_parts(archive))
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, RuntimeError, EOFError, OSError,
-            NotImplementedError, ValueError) as error:  # fmt: skip
-        if isinstance(error, _RefusedError):
-            raise
-        raise _RefusedError(f"is damaged ({error})") from error
+    with zipfile.ZipFile(path) as archive:
+        parts = dict(_parts(archive))
     for name in (_CONFIG, _WEIGHTS):
         if name not in parts:
             raise _RefusedError(f"holds no {name}")
-    config = _parse_json(parts[_CONFIG], _CONFIG)
     version = _parse_json(parts.get(_METADATA, b"{}"), _METADATA).get("keras_version")
-    entries, shape = _chain(config)
-    with _open(h5py, io.BytesIO(parts[_WEIGHTS])) as store:
-        layers = _with_weights(entries, _ZipWeights(h5py, store))
-    return KerasModel(layers, shape, _text(version))
+    with h5py.File(io.BytesIO(parts[_WEIGHTS]), "r") as store:
+        return _read_model(parts[_CONFIG], version, store, _groups_of_zip)
 
 
 def _parts(archive: zipfile.ZipFile) -> Iterator[tuple[str, bytes]]:
@@ -125,14 +120,11 @@ def _parts(archive: zipfile.ZipFile) -> Iterator[tuple[str, bytes]]:
             raise _RefusedError(f"holds a file that would be put elsewhere, {reprlib.repr(name)}")
         if names.count(name) > 1:
             raise _RefusedError(f"holds {reprlib.repr(name)} twice")
+        if name.rstrip("/") == "assets" and item.file_size == 0:
+            continue
         if name not in _LARGEST:
-            if name.rstrip("/") == "assets" and item.file_size == 0:
-                continue
             raise _RefusedError(f"holds {reprlib.repr(name)}, which is not of a plain model")
-        if item.file_size > _LARGEST[name]:
-            raise _RefusedError(
-                f"its {name} has more than {_LARGEST[name] >> 20} MiB when unpacked"
-            )
+        _check_size(name, item.file_size, when=" when unpacked")
         with archive.open(item) as stream:
             # By a number: left to itself, zipfile unpacks everything before it cuts off what is
             # more than the list says.
@@ -146,276 +138,232 @@ def _read_h5(path: Path) -> KerasModel:
     """Read a .h5 file: the JSON in an attribute, the weights in groups."""
     import h5py
 
-    with _open(h5py, path) as store:
-        config = _parse_json(_attribute(store, "model_config"), "model_config")
-        version = _attribute(store, "keras_version", b"")
-        entries, shape = _chain(config)
-        layers = _with_weights(entries, _H5Weights(h5py, store))
-    return KerasModel(layers, shape, _text(version.decode("utf-8", "replace")))
+    with h5py.File(path, "r") as store:
+        config = _attribute(store, "model_config")
+        if config is None:
+            raise _RefusedError(
+                "has no model_config: it holds weights alone, expected a whole model"
+            )
+        return _read_model(config, _attribute(store, "keras_version"), store, _groups_of_h5)
 
 
-def _open(h5py: Any, source: Any) -> Any:
-    try:
-        return h5py.File(source, "r")
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise _RefusedError(f"its weights cannot be read ({error})") from error
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) and re.fullmatch(r"[\w.+\-]{1,40}", value) else "unknown"
-
-
-def _attribute(group: Any, name: str, default: bytes | None = None) -> bytes:
+def _attribute(store: Any, name: str) -> Any:
     """Read a text attribute of bounded size."""
-    try:
-        if name not in group.attrs:
-            if default is None:
-                raise _RefusedError(
-                    f"has no {name}: it holds weights alone, expected a whole model"
-                )
-            return default
-        if group.attrs.get_id(name).get_storage_size() > _LARGEST[_CONFIG]:
-            raise _RefusedError(f"its {name} has more than {_LARGEST[_CONFIG] >> 20} MiB")
-        found = group.attrs[name]
-    except (OSError, RuntimeError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise _RefusedError(f"its {name} cannot be read ({error})") from error
-    if isinstance(found, str):
-        return found.encode("utf-8", "replace")
-    if not isinstance(found, bytes):
-        raise _RefusedError(f"its {name} is no text")
-    return found
+    if name not in store.attrs:
+        return None
+    _check_size(_CONFIG, store.attrs.get_id(name).get_storage_size())
+    found = store.attrs[name]
+    return found.decode("utf-8", "replace") if isinstance(found, bytes) else found
 
 
-def _parse_json(text: bytes, name: str) -> dict[str, Any]:
+def _check_size(name: str, size: int, when: str = "") -> None:
+    if size > _LARGEST[name]:
+        raise _RefusedError(f"its {name} has more than {_LARGEST[name] >> 20} MiB{when}")
+
+
+def _parse_json(text: Any, name: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
-    except (ValueError, RecursionError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise _RefusedError(f"its {name} is no JSON ({error})") from error
     if not isinstance(found, dict):
         raise _RefusedError(f"its {name} is no JSON object")
     return found
 
 
-# --- the chain of layers -----------------------------------------------------------------------
+# --- the chain of layers -------------------------------------------------------------------------
+
+_Entry = dict[str, Any]  # of a layer: its class, its settings by "config", where its input is from
 
 
-def _chain(config: dict[str, Any]) -> tuple[list[dict[str, Any]], tuple[int | None, ...]]:
-    """List a model's layers in order, and its input's shape."""
-    kind, inner = _kind(config), config.get("config")
-    if kind == "Sequential":
-        entries = inner.get("layers") if isinstance(inner, dict) else inner
-        ordered = _entries(entries)
-    elif kind in ("Functional", "Model"):
-        if not isinstance(inner, dict):
-            raise _RefusedError("its layers cannot be read")
-        ordered = _follow(_entries(inner.get("layers")), inner)
-    else:
-        raise _RefusedError(f"is a {reprlib.repr(kind)}, expected a Sequential or Functional model")
-    shape = None
-    if ordered and _kind(ordered[0]) == "InputLayer":
-        shape = _shape(_config(ordered.pop(0)))
-    elif ordered:
-        shape = _shape(_config(ordered[0]))
-    if shape is None:
-        build = config.get("build_config")
-        shape = _shape(build if isinstance(build, dict) else {})
-    if shape is None:
-        raise _RefusedError("does not say what its input's shape is")
-    return ordered, shape
+def _read_model(text: Any, version: object, store: Any, groups: Any) -> KerasModel:
+    config = _parse_json(text, _CONFIG)
+    entries = _chain(config)
+    known = isinstance(version, str) and re.fullmatch(r"[\w.+\-]{1,40}", version)
+    return KerasModel(
+        layers=tuple(_read_layers(entries, store, groups)),
+        input_shape=_input_shape(entries[0]["config"], config.get("build_config")),
+        keras_version=str(version) if known else "unknown",
+    )
 
 
-def _entries(layers: object) -> list[dict[str, Any]]:
-    if not isinstance(layers, list) or not 0 < len(layers) <= MOST_LAYERS:
-        raise _RefusedError(f"its layers are no list of 1 to {MOST_LAYERS}")
-    names = set()
-    for entry in layers:
-        if not isinstance(entry, dict) or not isinstance(entry.get("config"), dict):
-            raise _RefusedError(f"its layer {reprlib.repr(entry)} cannot be read")
-        name = _config(entry).get("name")
-        if not isinstance(name, str) or not _NAME.fullmatch(name) or name in names:
-            raise _RefusedError(f"its layer name {reprlib.repr(name)} is none, odd or there twice")
-        names.add(name)
-    return layers
+def _dig(value: Any, *steps: str | int) -> Any:
+    """Walk into parsed JSON; None where there is no such place."""
+    for step in steps:
+        try:
+            value = value[step]
+        except (LookupError, TypeError):
+            return None
+    return value
 
 
-def _config(entry: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = entry["config"]
-    return found
-
-
-def _kind(entry: dict[str, Any]) -> str:
+def _kind(entry: _Entry) -> str:
     """Return the class of an entry, if it is Keras's own."""
     kind, module = entry.get("class_name"), entry.get("module", "keras")
     own = entry.get("registered_name")
-    foreign = not isinstance(module, str) or not _MODULES.fullmatch(module)
     if not isinstance(kind, str):
         raise _RefusedError(f"its class {reprlib.repr(kind)} cannot be read")
+    foreign = not isinstance(module, str) or not _MODULES.fullmatch(module)
     if foreign or own not in (None, kind):
         raise _RefusedError(f"holds code of its own: {reprlib.repr(own or module)} ({kind[:60]})")
     return kind
 
 
-def _shape(config: dict[str, Any]) -> tuple[int | None, ...] | None:
-    for key in ("batch_shape", "batch_input_shape", "input_shape"):
-        found = config.get(key)
-        if isinstance(found, list) and len(found) > 1:
-            sizes = found[1:]
-            if all(size is None or (type(size) is int and 0 < size < 1 << 16) for size in sizes):
-                return tuple(sizes)
-    return None
+def _chain(config: _Entry) -> list[_Entry]:
+    """List a model's layers in order."""
+    kind, inner = _kind(config), config.get("config")
+    if kind not in ("Sequential", "Functional", "Model"):
+        raise _RefusedError(f"is a {reprlib.repr(kind)}, expected a Sequential or Functional model")
+    entries = inner if isinstance(inner, list) else _dig(inner, "layers")
+    if not isinstance(entries, list) or not 0 < len(entries) <= MOST_LAYERS:
+        raise _RefusedError(f"its layers are no list of 1 to {MOST_LAYERS}")
+    names = set()
+    for entry in entries:
+        name = _dig(entry, "config", "name")
+        if not isinstance(name, str) or not _NAME.fullmatch(name) or name in names:
+            raise _RefusedError(f"its layer name {reprlib.repr(name)} is none, odd or there twice")
+        names.add(name)
+    return entries if kind == "Sequential" else _follow(entries, _dig(inner, "output_layers"))
 
 
-def _follow(entries: list[dict[str, Any]], config: dict[str, Any]) -> list[dict[str, Any]]:
+def _follow(entries: list[_Entry], ends: object) -> list[_Entry]:
     """Put the layers of a functional model in order; refuse what is no single chain."""
-    before = {_config(entry)["name"]: _source(entry) for entry in entries}
-    after = {source: name for name, source in before.items() if source is not None}
-    starts = [name for name, source in before.items() if source is None]
-    if len(starts) != 1 or len(after) != len(entries) - 1:
+    after = {_source(entry): entry for entry in entries}
+    ordered, name = [], None
+    while name in after:
+        ordered.append(after.pop(name))
+        name = ordered[-1]["config"]["name"]
+    if len(ordered) != len(entries):
         raise _RefusedError("its layers branch or join, expected one chain")
-    by_name = {_config(entry)["name"]: entry for entry in entries}
-    ordered = [starts[0]]
-    while ordered[-1] in after and len(ordered) <= len(entries):
-        ordered.append(after[ordered[-1]])
-    if len(ordered) != len(entries) or any(name not in by_name for name in ordered):
-        raise _RefusedError("its layers branch or join, expected one chain")
-    ends = config.get("output_layers")
-    if ends not in ([ordered[-1], 0, 0], [[ordered[-1], 0, 0]]):
+    if ends not in ([name, 0, 0], [[name, 0, 0]]):
         raise _RefusedError("its output is not its last layer's")
-    return [by_name[name] for name in ordered]
+    return ordered
 
 
-def _source(entry: dict[str, Any]) -> str | None:
+def _source(entry: _Entry) -> str | None:
     """Name the layer that one is applied to; None of an input layer."""
     nodes = entry.get("inbound_nodes")
-    name = _config(entry)["name"]
     if nodes == []:
         return None
-    found: object = None
+    found = None
     if isinstance(nodes, list) and len(nodes) == 1:
-        node = nodes[0]
-        if isinstance(node, dict):  # Keras 3
-            given = node.get("args")
-            given = given[0] if isinstance(given, list) and len(given) == 1 else None
-            inner = given.get("config") if isinstance(given, dict) else None
-            found = inner.get("keras_history") if isinstance(inner, dict) else None
-        elif isinstance(node, list) and len(node) == 1 and isinstance(node[0], list):  # Keras 2
-            found = node[0][:3]
-    if not (isinstance(found, list) and isinstance(found[:1], list) and found[1:3] == [0, 0]):
+        inputs = _dig(nodes, 0, "args") or nodes[0]  # of Keras 3, and of Keras 2
+        if isinstance(inputs, list) and len(inputs) == 1:
+            found = _dig(inputs, 0, "config", "keras_history") or inputs[0]
+    name, *place = found[:3] if isinstance(found, list) else [None]
+    if not isinstance(name, str) or place != [0, 0]:
+        name = entry["config"]["name"]
         raise _RefusedError(f"its layer {name!r} is used several times or has several inputs")
-    if not isinstance(found[0], str):
-        raise _RefusedError(f"its layer {name!r} has an input that cannot be read")
-    return found[0]
+    return name
 
 
-# --- the weights -------------------------------------------------------------------------------
+def _input_shape(*configs: object) -> tuple[int | None, ...]:
+    """Return the input's shape without the batch, as the first of some settings gives it."""
+    for config in configs:
+        for key in ("batch_shape", "batch_input_shape", "input_shape"):
+            shape = _dig(config, key)
+            if isinstance(shape, list) and len(shape) > 1:
+                sizes = shape[1:]
+                if all(n is None or (type(n) is int and 0 < n < 1 << 16) for n in sizes):
+                    return tuple(sizes)
+    raise _RefusedError("does not say what its input's shape is")
 
 
-def _with_weights(entries: list[dict[str, Any]], weights: Any) -> tuple[KerasLayer, ...]:
+# --- the weights ---------------------------------------------------------------------------------
+
+
+def _read_layers(entries: list[_Entry], store: Any, groups: Any) -> Iterator[KerasLayer]:
+    """Read the settings of every layer, then the numbers of all, of bounded size."""
     layers = []
     for entry in entries:
-        kind, config = _kind(entry), _config(entry)
+        kind, name = _kind(entry), entry["config"]["name"]
         if kind == "InputLayer":
             continue
         try:
-            layers.append(read_layer(kind, config, weights.of(kind, config["name"])))
+            layers.append(KerasLayer(kind, name, read_settings(kind, entry["config"])))
         except ValueError as error:
-            if isinstance(error, _RefusedError):
-                raise
-            raise _RefusedError(f"its layer {config['name']!r} ({kind[:60]}) {error}") from error
-    return tuple(layers)
+            raise _RefusedError(f"its layer {name!r} ({kind[:60]}) {error}") from error
+    found = []
+    for layer, (group, paths) in zip(layers, groups(layers, store), strict=True):
+        if len(paths) > 8:
+            raise _RefusedError(f"its layer {layer.name!r} has {len(paths)} arrays")
+        found.append([_dataset(group, path) for path in paths])
+    _check_size(_WEIGHTS, sum(4 * item.size for items in found for item in items), " of weights")
+    for layer, items in zip(layers, found, strict=True):
+        yield dataclasses.replace(layer, weights=tuple(map(_numbers, items)))
 
 
-class _Weights:
-    """Arrays of an open HDF5 file: plain ones that lie in the file itself, of bounded size."""
+_Groups = Iterator[tuple[Any, list[str]]]
 
-    def __init__(self, h5py: Any, store: Any) -> None:
-        self.h5py, self.store, self.left = h5py, store, _LARGEST[_WEIGHTS]
 
-    def item(self, group: Any, path: str) -> Any:
-        """Walk to an item; links to other files or elsewhere are refused."""
-        for name in path.split("/"):
-            if not isinstance(group, self.h5py.Group) or name in ("", ".", ".."):
-                return None
-            link = group.get(name, getlink=True)
-            if link is None:
-                return None
-            if not isinstance(link, self.h5py.HardLink):
-                raise _RefusedError(f"its {name!r} is a link, expected numbers in the file itself")
-            group = group[name]
-        return group
+def _groups_of_h5(layers: list[KerasLayer], store: Any) -> _Groups:
+    """Find the weights in a .h5 file: a group a layer, which lists the names of its arrays."""
+    for layer in layers:
+        group = _item(store, f"model_weights/{layer.name}")
+        names = [] if group is None else group.attrs.get("weight_names", [])
+        yield group, [name.decode() if isinstance(name, bytes) else str(name) for name in names]
 
-    def array(self, group: Any, path: str) -> np.ndarray:
-        """Read an array of plain floating-point numbers."""
-        found = self.item(group, path)
-        if not isinstance(found, self.h5py.Dataset):
-            raise _RefusedError(f"has no numbers at {reprlib.repr(path)}")
-        if found.external or found.is_virtual:
-            raise _RefusedError(f"keeps the numbers of {reprlib.repr(path)} in another file")
-        if found.dtype.kind != "f" or found.dtype.itemsize > 8 or len(found.shape) > 4:
+
+def _groups_of_zip(layers: list[KerasLayer], store: Any) -> _Groups:
+    """Find the weights in a .keras file: groups named after the layers' classes, counted."""
+    import h5py
+
+    homes = ("layers", "_layer_checkpoint_dependencies")  # of Keras 3, and of Keras 2
+    home = next((name for name in homes if _item(store, name) is not None), homes[0])
+    counts: dict[str, int] = {}
+    for layer in layers:
+        stem = _snake(layer.kind)
+        number = counts[stem] = counts.get(stem, -1) + 1
+        group = _item(store, f"{home}/{stem}{f'_{number}' if number else ''}/vars")
+        if not isinstance(group, h5py.Group):
+            yield None, []
+            continue
+        name = group.attrs.get("name", layer.name)
+        if name != layer.name:
             raise _RefusedError(
-                f"holds {found.dtype} at {reprlib.repr(path)}, expected plain floats"
+                f"its weights of {reprlib.repr(name)} stand where {layer.name!r} is due"
             )
-        self.left -= 4 * found.size
-        if self.left < 0:
-            raise _RefusedError(f"has more than {_LARGEST[_WEIGHTS] >> 20} MiB of weights")
-        try:
-            numbers = np.array(found[()], np.float32)
-        except (OSError, RuntimeError, ValueError) as error:
-            raise _RefusedError(
-                f"its numbers at {reprlib.repr(path)} are damaged ({error})"
-            ) from error
-        if not np.isfinite(numbers).all():
-            raise _RefusedError(f"its numbers at {reprlib.repr(path)} are not all finite")
-        return numbers
-
-
-class _H5Weights(_Weights):
-    """Of a .h5 file: a group a layer, which lists the names of its arrays."""
-
-    def of(self, kind: str, name: str) -> list[np.ndarray]:  # noqa: ARG002
-        """Read the weights of a layer, in Keras's order."""
-        group = self.item(self.store, f"model_weights/{name}")
-        if group is None:
-            return []
-        try:
-            names = list(group.attrs.get("weight_names", []))
-        except (OSError, RuntimeError, TypeError) as error:
-            raise _RefusedError(f"its list of weights cannot be read ({error})") from error
-        texts = [each.decode() if isinstance(each, bytes) else str(each) for each in names]
-        if len(texts) > 8:
-            raise _RefusedError(f"its layer {name!r} has {len(texts)} arrays")
-        return [self.array(group, text) for text in texts]
-
-
-class _ZipWeights(_Weights):
-    """Of a .keras file: groups named after the layers' classes, counted."""
-
-    def __init__(self, h5py: Any, store: Any) -> None:
-        super().__init__(h5py, store)
-        self.counts: dict[str, int] = {}
-        homes = ("layers", "_layer_checkpoint_dependencies")  # of Keras 3, and of Keras 2
-        self.home = next((name for name in homes if self.item(store, name) is not None), homes[0])
-
-    def of(self, kind: str, name: str) -> list[np.ndarray]:
-        """Read the weights of a layer, in Keras's order."""
-        stem = _snake(kind)
-        number = self.counts.get(stem, 0)
-        self.counts[stem] = number + 1
-        path = f"{self.home}/{stem}{f'_{number}' if number else ''}/vars"
-        group = self.item(self.store, path)
-        if not isinstance(group, self.h5py.Group):
-            return []
-        told = group.attrs.get("name", name)
-        if told != name:
-            raise _RefusedError(f"its weights of {reprlib.repr(told)} stand where {name!r} is due")
-        count = len(group)
-        if count > 8:
-            raise _RefusedError(f"its layer {name!r} has {count} arrays")
-        return [self.array(group, str(place)) for place in range(count)]
+        yield group, [str(place) for place in range(len(group))]
 
 
 def _snake(name: str) -> str:
     """Turn a class's name into that of its group: MaxPooling2D, max_pooling2d."""
-    name = re.sub(r"\W+", "", name)
     name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
     return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+def _item(group: Any, path: str) -> Any:
+    """Walk to an item of an HDF5 file; links to other files or elsewhere are refused."""
+    import h5py
+
+    for name in path.split("/"):
+        if not isinstance(group, h5py.Group) or name in ("", ".", ".."):
+            return None
+        link = group.get(name, getlink=True)
+        if link is None:
+            return None
+        if not isinstance(link, h5py.HardLink):
+            raise _RefusedError(f"its {name!r} is a link, expected numbers in the file itself")
+        group = group[name]
+    return group
+
+
+def _dataset(group: Any, path: str) -> Any:
+    """Find an array of plain floating-point numbers that lie in the file itself."""
+    import h5py
+
+    found, place = _item(group, path), reprlib.repr(path)
+    if not isinstance(found, h5py.Dataset):
+        raise _RefusedError(f"has no numbers at {place}")
+    if found.external or found.is_virtual:
+        raise _RefusedError(f"keeps the numbers of {place} in another file")
+    if found.dtype.kind != "f" or found.dtype.itemsize > 8 or len(found.shape) > 4:
+        raise _RefusedError(f"holds {found.dtype} at {place}, expected plain floats")
+    return found
+
+
+def _numbers(dataset: Any) -> np.ndarray:
+    numbers = np.array(dataset[()], np.float32)
+    if not np.isfinite(numbers).all():
+        raise _RefusedError(f"its numbers at {reprlib.repr(dataset.name)} are not all finite")
+    return numbers
