@@ -171,14 +171,14 @@ def test_equal_networks_give_equal_graphs_without_paths(capfd, recwarn) -> None:
 def test_a_graph_that_differs_is_not_handed_out(monkeypatch: pytest.MonkeyPatch) -> None:
     from craters.models import onnx_export
 
-    whole = onnx_export._without_traces
+    whole = onnx_export.without_traces
 
     def spoil(model) -> bytes:
         tensor = next(item for item in model.graph.initializer if item.name.endswith("2.bias"))
         tensor.raw_data = np.full(len(tensor.raw_data) // 4, 0.5, np.float32).tobytes()
         return whole(model)
 
-    monkeypatch.setattr(onnx_export, "_without_traces", spoil)
+    monkeypatch.setattr(onnx_export, "without_traces", spoil)
     with pytest.raises(ModelError, match="differs from the network by .* in a batch of 1"):
         network_to_onnx(trained_like(3, 28), 28)
 

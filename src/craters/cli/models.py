@@ -23,14 +23,25 @@ def register(app: typer.Typer) -> None:
 
 
 def import_command(
-    model: Annotated[Path, typer.Argument(help="Keras file: .h5 or .keras, of Keras 2 or 3.")],
+    model: Annotated[
+        Path, typer.Argument(help="Keras file (.h5 or .keras, of Keras 2 or 3), or ONNX file.")
+    ],
     out: Annotated[Path, typer.Option(help="Model folder to make; must not exist.")],
     side: Annotated[
         int | None, typer.Option(help="Pixels of a patch, where the file leaves them open.")
     ] = None,
     brightest: Annotated[
         int | None,
-        typer.Option(help="What the model takes for white: 1 or 255. [by its Rescaling, or 1]"),
+        typer.Option(
+            help="What the model takes for white: 1, 255 or 65535. [by its first scaling; else 1 "
+            "of a Keras file, and needed of an ONNX file]"
+        ),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            help="What an ONNX model gives: logit or probability. [by its last Sigmoid or Softmax]"
+        ),
     ] = None,
     crater_class: Annotated[int, typer.Option(help="Output that means with crater: 0 or 1.")] = 1,
     decision_threshold: Annotated[
@@ -42,22 +53,33 @@ def import_command(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Read a Keras model and write it as a model folder; nothing in the file is executed.
+    """Read a Keras or an ONNX model and write it as a model folder; no code in it is executed.
 
-    Chains of plain layers are read, from gray patches to a sigmoid or a softmax of two. A Lambda,
-    or a layer that is not on the list, is refused by name.
+    Of Keras, chains of plain layers are read, from gray patches to a sigmoid or a softmax of two. A
+    Lambda, or a layer that is not on the list, is refused by name.
+
+    Of ONNX, graphs of standard operators are read, from gray patches to one logit or probability,
+    or two, for example exported by PyTorch. What the graph does not say must be given.
 
     \b
     Examples:
       craters import my_model.keras --out MODEL
       craters import my_model.h5 --out MODEL --brightest 255 --resolution 100
+      craters import my_model.onnx --out MODEL --brightest 1 --output logit
     """
     with plain_errors():
         settle_threads()
         from craters.core import files
         from craters.models import ImportOptions, import_model
 
-        options = ImportOptions(side, brightest, crater_class, resolution, decision_threshold)
+        options = ImportOptions(
+            side=side,
+            brightest=brightest,
+            crater_class=crater_class,
+            resolution=resolution,
+            decision_threshold=decision_threshold,
+            output=output,
+        )
         found = import_model(model, out, options)
         if json:
             typer.echo(files.to_json(found.to_dict()))

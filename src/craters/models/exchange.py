@@ -19,33 +19,40 @@ from craters.models.keras.reader import KerasModel, read_keras
 from craters.models.keras.writer import write_keras_h5, write_keras_zip
 from craters.models.networks import OriginalNet
 from craters.models.onnx_export import network_to_onnx, network_weights
+from craters.models.onnx_import import onnx_weights, read_onnx, wrap_onnx
 
 FORMATS = ("h5", "keras", "onnx")
 SIDES = (8, 1024)  # pixels
+WHITES = (1, 255, 65535)
+OUTPUTS = ("logit", "probability")
 
 _NO_KERAS = {
     "compact": "it pools by weights that it learns for every place, for which Keras has no layer",
     "dense": "it pools by weights that it learns for every place, for which Keras has no layer",
     "keras": "it was read from a Keras file, which is there already",
+    "onnx": "it was read from an ONNX file",
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class ImportOptions:
-    """What a Keras file does not say of itself.
+    """What a file of another program does not say of its model.
 
     Parameters
     ----------
     side : int or None
         Height and width of a patch in pixels, where the file leaves them open.
-    brightest : {1, 255} or None
-        What the model takes for white. None: 255 where it begins with a Rescaling that divides by
-        more than 100, else 1.
+    brightest : {1, 255, 65535} or None
+        What the model takes for white. None: as the file says. A Keras file that does not begin
+        with a Rescaling by less than 1/100 says 1; an ONNX file that begins with no scaling says
+        nothing.
     crater_class : {0, 1}
         The output that means "with crater".
     resolution : float or None
         Metres a pixel of its training patches.
     decision_threshold : float
+    output : {"logit", "probability"} or None
+        What the model gives. None: as the file says, by its last sigmoid or softmax.
     """
 
     side: int | None = None
@@ -53,14 +60,17 @@ class ImportOptions:
     crater_class: int = 1
     resolution: float | None = None
     decision_threshold: float = 0.5
+    output: str | None = None
 
     def __post_init__(self) -> None:
-        if self.brightest not in (None, 1, 255):
-            raise ConfigError(f"brightest is {self.brightest}, expected 1 or 255")
+        if self.brightest not in (None, *WHITES):
+            raise ConfigError(f"brightest is {self.brightest}, expected 1, 255 or 65535")
         if self.crater_class not in (0, 1):
             raise ConfigError(f"crater class is {self.crater_class}, expected 0 or 1")
         if self.side is not None and not SIDES[0] <= self.side <= SIDES[1]:
             raise ConfigError(f"side is {self.side}, expected {SIDES[0]} to {SIDES[1]} pixels")
+        if self.output not in (None, *OUTPUTS):
+            raise ConfigError(f"output is {self.output!r}, expected {' or '.join(OUTPUTS)}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +87,13 @@ class Imported:
     why_not_dense : str
         Why they are not; empty where they are.
     layers : int
-    keras_version : str
+        Of an ONNX file, the operators.
+    keras_version : str or None
+        None of an ONNX file.
+    layout : str
+        Of the file's input.
+    output : {"logit", "probability"}
+        Of the file.
     """
 
     folder: Path
@@ -86,17 +102,21 @@ class Imported:
     stride: int | None
     why_not_dense: str
     layers: int
-    keras_version: str
+    keras_version: str | None
+    layout: str = "(N, S, S, 1)"
+    output: str = "probability"
 
     @property
     def lines(self) -> list[str]:
         """What a person should know, as sentences."""
+        made = f"{self.layers} layers, written by Keras {self.keras_version}"
+        if self.keras_version is None:
+            made = f"{self.layers} ONNX operators, {self.layout} to one {self.output}"
         scan = f"Images are scanned in one pass, every {self.stride} px."
         if self.stride is None:
             scan = f"Images are scanned window by window: {self.why_not_dense}."
         return [
-            f"{self.layers} layers, written by Keras {self.keras_version}; patches of "
-            f"{self.side} x {self.side} px, white = {self.brightest}.",
+            f"{made}; patches of {self.side} x {self.side} px, white = {self.brightest}.",
             scan,
         ]
 
@@ -106,13 +126,14 @@ class Imported:
 
 
 def import_model(path: Path, out: Path, options: ImportOptions | None = None) -> Imported:
-    """Read a Keras file and write it as a model folder; nothing in the file is executed.
+    """Read a Keras or an ONNX file and write it as a model folder; no code in it is executed.
 
     Parameters
     ----------
     path : Path
         .h5 or .keras, of Keras 2 or 3: a chain of layers from gray patches to a sigmoid of one
-        unit or a softmax of two.
+        unit or a softmax of two. Or .onnx, of standard operators: from gray patches to a logit, a
+        probability, or those of two classes.
     out : Path
         Folder to make.
     options : ImportOptions, optional
@@ -126,13 +147,28 @@ def import_model(path: Path, out: Path, options: ImportOptions | None = None) ->
     ------
     ModelError
         When the file is refused; what is wrong with it is named.
-    ConfigError, ExistsError
+    ConfigError
+        When the file does not say what an option must; it is named.
+    ExistsError
     """
     options = options or ImportOptions()
     if out.exists():
         raise ExistsError(f"{out}: exists already", "Name a new folder.")
+    read = _import_onnx if path.suffix.lower() == ".onnx" else _import_keras
+    return read(path, out, options)
+
+
+def _import_keras(path: Path, out: Path, options: ImportOptions) -> Imported:
     model = read_keras(path)
-    side, brightest = _find_side(path, model, options), _find_brightest(model, options)
+    _find_output(path, "probability", options)
+    shape = model.input_shape
+    if len(shape) != 3 or shape[2] != 1 or shape[0] != shape[1]:
+        raise ModelError(
+            f"{path}: takes arrays of shape (N, {', '.join(str(size) for size in shape)}), "
+            "expected (N, S, S, 1)",
+            "Only models of square, gray patches are read.",
+        )
+    side, brightest = _find_side(path, shape[0], options), _find_brightest(model, options)
     try:
         network = build_keras_network(
             model.layers, side, brightest=brightest, crater_class=options.crater_class
@@ -151,15 +187,59 @@ def import_model(path: Path, out: Path, options: ImportOptions | None = None) ->
     )
 
 
-def _find_side(path: Path, model: KerasModel, options: ImportOptions) -> int:
-    shape = model.input_shape
-    if len(shape) != 3 or shape[2] != 1 or shape[0] != shape[1]:
-        raise ModelError(
-            f"{path}: takes arrays of shape (N, {', '.join(str(size) for size in shape)}), "
-            "expected (N, S, S, 1)",
-            "Only models of square, gray patches are read.",
+def _import_onnx(path: Path, out: Path, options: ImportOptions) -> Imported:
+    model = read_onnx(path)
+    side, output = _find_side(path, model.side, options), _find_output(path, model.output, options)
+    brightest = options.brightest or model.brightest
+    if brightest is None:
+        raise ConfigError(
+            f"{path}: does not say what it takes for white: it begins with no scaling of pixels",
+            "Say --brightest 1 if it takes 0..1, --brightest 255 if it takes 0..255.",
         )
-    side, asked = shape[0], options.side
+    graph = wrap_onnx(
+        model, side=side, brightest=brightest, crater_class=options.crater_class, output=output
+    )
+    description = ModelDescription(
+        network="onnx",
+        network_settings={
+            "layout": model.layout,
+            "brightest": brightest,
+            "output": output,
+            "crater_class": options.crater_class,
+        },
+        side=side,
+        resolution=options.resolution,
+        decision_threshold=options.decision_threshold,
+        data={"ONNX file": model.sha256},
+        versions={"craters": __version__},
+    )
+    write_model(out, onnx=graph, weights=onnx_weights(model), description=description)
+    return Imported(
+        folder=out,
+        side=side,
+        brightest=brightest,
+        stride=None,
+        why_not_dense="an ONNX file takes patches of one size",
+        layers=len(model.proto.graph.node),
+        keras_version=None,
+        layout=model.layout,
+        output=output,
+    )
+
+
+def _find_output(path: Path, known: str | None, options: ImportOptions) -> str:
+    if known is None and options.output is None:
+        raise ConfigError(
+            f"{path}: does not say what it gives: it ends in no Sigmoid and no Softmax of two",
+            "Say --output logit or --output probability.",
+        )
+    if known is not None and options.output not in (None, known):
+        raise ConfigError(f"output is {options.output!r}, expected {known!r} as {path} says")
+    return known or str(options.output)
+
+
+def _find_side(path: Path, side: int | None, options: ImportOptions) -> int:
+    asked = options.side
     if side is None and asked is None:
         raise ConfigError(f"{path}: takes patches of any size", "Name one by --side.")
     if side is not None and asked not in (None, side):

@@ -93,7 +93,7 @@ def network_to_onnx(network: Network, side: int) -> bytes:
             )
         if program is None:
             raise ModelError(f"the network {network.name!r} has no ONNX form")
-        graph = _without_traces(program.model_proto)
+        graph = without_traces(program.model_proto)
         _check_parity(ends, graph, side, network.stride)
     finally:
         network.train(was_training)
@@ -130,7 +130,7 @@ def _quiet_export() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _without_traces(model: Any) -> bytes:
+def without_traces(model: Any) -> bytes:
     """Drop names of source files and other notes; what the graph computes stays."""
     for message in (model, model.graph, *model.graph.node, *model.graph.initializer,
                     *model.graph.input, *model.graph.output):  # fmt: skip

@@ -1,0 +1,427 @@
+"""Read ONNX graphs of other programs, and wrap them into this package's input and output."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from craters.errors import ModelError
+from craters.models.classifier import INPUT, OUTPUT
+from craters.models.onnx_export import ONNX_TOLERANCE, without_traces
+from craters.models.onnx_graph import graph_errors, open_graph
+
+_LARGEST = 1 << 28  # bytes of a file
+_TYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(uint8)": np.uint8}
+_RANGES = ((0, 1), (-1, 1), (-0.5, 0.5))  # what networks make of black and white
+_MOVING = ("Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Cast")
+_ENDS = {"Sigmoid": "probability", "Softmax": "probability", "LogSoftmax": "logit"}
+_PARITY_BATCHES = (1, 7, 64)
+_PREFIX = "network/"  # of every name in the graph that is wrapped
+_LEAST_PROBABILITY = 1e-30  # keeps logarithms finite
+
+# An operator, its constant second input, the type that it casts to.
+_Operator = tuple[str, Any, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class OnnxModel:
+    """An ONNX file, and what its graph says of its input and output.
+
+    Parameters
+    ----------
+    path : Path
+    sha256 : str
+        Of the file.
+    proto : onnx.ModelProto
+    session : onnxruntime.InferenceSession
+    layout : {"(N, 1, S, S)", "(N, S, S, 1)", "(N, S, S)", "(N, S * S)"}
+        Of its input.
+    side : int or None
+        Height and width of a patch in pixels; None where any size goes.
+    brightest : int or None
+        What it takes for white; None where the graph does not say.
+    end : str
+        Its last operator where that is a "Sigmoid", "Softmax" or "LogSoftmax"; else empty.
+    logits : str
+        The value that goes into this operator; the output where there is none.
+    """
+
+    path: Path
+    sha256: str
+    proto: Any
+    session: Any
+    layout: str
+    side: int | None
+    brightest: int | None
+    end: str
+    logits: str
+
+    @property
+    def output(self) -> str | None:
+        """What it gives, "logit" or "probability"; None where the graph does not say."""
+        return _ENDS.get(self.end)
+
+    def run(self, patches: np.ndarray) -> np.ndarray:
+        """Run the graph as it is in the file, one patch at a time.
+
+        Parameters
+        ----------
+        patches : ndarray, shape (N, S, S)
+            In the range that it takes.
+
+        Returns
+        -------
+        ndarray, shape (N, 1) or (N, 2)
+        """
+        end = self.session.get_inputs()[0]
+        batch = patches.reshape(len(patches), *_patch_shape(self.layout, patches.shape[1]))
+        batch = (batch.round() if end.type == "tensor(uint8)" else batch).astype(_TYPES[end.type])
+        try:
+            found = [self.session.run(None, {end.name: one[None]})[0] for one in batch]
+            values = np.stack(found).reshape(len(batch), -1)
+        except graph_errors() as error:
+            raise ModelError(f"{self.path}: the graph failed ({_one_line(error)})") from error
+        if values.shape[1] not in (1, 2):
+            raise ModelError(
+                f"{self.path}: gives {values.shape[1]} values for a patch, expected one, or two "
+                "(without and with crater)"
+            )
+        return values
+
+
+def read_onnx(path: Path) -> OnnxModel:
+    """Read an ONNX file that takes gray patches and gives one or two values for each.
+
+    Parameters
+    ----------
+    path : Path
+
+    Raises
+    ------
+    ModelError
+        When it is no such file, or `open_graph` refuses it.
+    """
+    import onnx
+
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file, expected an ONNX model (.onnx)")
+    with path.open("rb") as stream:
+        content = stream.read(_LARGEST + 1)
+    if len(content) > _LARGEST:
+        raise ModelError(f"{path}: has more than {_LARGEST >> 20} MiB, expected a small network")
+    session = open_graph(content, source=str(path))
+    with _damage_named(path):
+        proto = onnx.load_model_from_string(content)
+        inputs, outputs = session.get_inputs(), session.get_outputs()
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise ModelError(
+            f"{path}: takes {len(inputs)} arrays and gives {len(outputs)}, expected one of each"
+        )
+    if inputs[0].type not in _TYPES or outputs[0].type not in ("tensor(float)", "tensor(double)"):
+        raise ModelError(
+            f"{path}: takes {inputs[0].type} and gives {outputs[0].type}, expected numbers "
+            f"({', '.join(_TYPES)}) and floating-point logits or probabilities"
+        )
+    layout, side = _find_layout(path, inputs[0].shape)
+    sha256 = hashlib.sha256(content).hexdigest()
+    with _damage_named(path):
+        brightest = 255 if inputs[0].type == "tensor(uint8)" else _find_brightest(proto.graph)
+        end = _find_end(proto.graph)
+        return OnnxModel(path, sha256, proto, session, layout, side, brightest, *end)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+@contextlib.contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    """Turn what reading a damaged graph raises into an error that names the file."""
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    try:
+        yield
+    except (DecodeError, LookupError, ValueError) as error:
+        raise ModelError(f"{path}: is damaged ({error})", "Export it again.") from error
+
+
+# --- what the graph says -------------------------------------------------------------------------
+
+
+def _patch_shape(layout: str, side: int) -> tuple[int, ...]:
+    return {
+        "(N, 1, S, S)": (1, side, side),
+        "(N, S, S, 1)": (side, side, 1),
+        "(N, S, S)": (side, side),
+        "(N, S * S)": (side * side,),
+    }[layout]
+
+
+def _find_layout(path: Path, shape: list[Any]) -> tuple[str, int | None]:
+    """Name the layout of the input, and the side of a patch where it is fixed."""
+    batch, *rest = [size if isinstance(size, int) else None for size in shape] or [0]
+    if batch not in (None, 1):
+        raise ModelError(
+            f"{path}: takes batches of exactly {batch}", "Export it with a free batch axis."
+        )
+    if len(rest) == 3 and rest[0] == 1 and rest[1] == rest[2]:
+        return "(N, 1, S, S)", rest[1]
+    if len(rest) == 3 and rest[2] == 1 and rest[0] == rest[1]:
+        return "(N, S, S, 1)", rest[0]
+    if len(rest) == 2 and rest[0] == rest[1]:
+        return "(N, S, S)", rest[0]
+    if len(rest) == 1:
+        side = None if rest[0] is None else math.isqrt(rest[0])
+        if side is None or side * side == rest[0]:
+            return "(N, S * S)", side
+    raise ModelError(
+        f"{path}: takes arrays of shape ({', '.join(map(str, shape))}), expected (N, 1, S, S), "
+        "(N, S, S, 1), (N, S, S) or (N, S * S)",
+        "Only models of square, gray patches are read. Export it with a fixed number of channels.",
+    )
+
+
+def _find_end(graph: Any) -> tuple[str, str]:
+    """Return the last operator if it says what the output is, and the value that holds logits."""
+    makers = {name: node for node in graph.node for name in node.output}
+    output = graph.output[0].name
+    node = makers.get(output)
+    while node is not None and node.op_type in _MOVING:
+        node = makers.get(node.input[0])
+    if node is None or node.op_type not in _ENDS:
+        return "", output
+    return node.op_type, node.input[0]
+
+
+def _find_brightest(graph: Any) -> int | None:
+    """Return the value of white if the graph begins by scaling it to 1; None where it does not.
+
+    Shifts and factors of all pixels are followed until black and white are a usual range.
+    """
+    numbers = dict(_single_numbers(graph))
+    given = {tensor.name for tensor in graph.initializer}
+    name = next(end.name for end in graph.input if end.name not in given)
+    scale, offset = 1.0, 0.0
+    while True:
+        users = [node for node in graph.node if name in node.input]
+        if len(users) != 1:
+            return None
+        node = users[0]
+        name = node.output[0]
+        if node.op_type in _MOVING:
+            continue
+        constant = [numbers.get(each) for each in node.input[1:]]
+        if node.op_type in ("Mul", "Add"):  # in either order
+            constant = [numbers[each] for each in node.input if each in numbers]
+        if len(constant) != 1 or constant[0] is None or constant[0] == 0:
+            return None
+        number = constant[0]
+        if node.op_type in ("Mul", "Div"):
+            factor = number if node.op_type == "Mul" else 1 / number
+            scale, offset = scale * factor, offset * factor
+        elif node.op_type in ("Add", "Sub"):
+            offset += number if node.op_type == "Add" else -number
+        else:
+            return None
+        if (scale, offset) == (1, 0):
+            continue
+        for white in (1, 255, 65535):
+            ends = (offset, scale * white + offset)
+            if any(np.allclose(ends, usual, atol=1e-3) for usual in _RANGES):
+                return white
+
+
+def _single_numbers(graph: Any) -> Iterator[tuple[str, float]]:
+    """List the constants that are one number."""
+    from onnx import numpy_helper
+
+    named = [(tensor.name, tensor) for tensor in graph.initializer]
+    for node in graph.node:
+        if node.op_type == "Constant":
+            named += [(node.output[0], each.t) for each in node.attribute if each.name == "value"]
+    for name, tensor in named:
+        if math.prod(tensor.dims) == 1 and tensor.data_type in (1, 11):  # float, double
+            yield name, float(numpy_helper.to_array(tensor).reshape(()))
+
+
+# --- wrapping ------------------------------------------------------------------------------------
+
+
+def wrap_onnx(
+    model: OnnxModel, *, side: int, brightest: int, crater_class: int, output: str
+) -> bytes:
+    """Wrap a graph into one of `images` (N, S, S), brightness 0..1, to `logits` (N,).
+
+    A final Sigmoid or Softmax is cut off, so that logits are exact; other probabilities are turned
+    into logits by logarithms.
+
+    Parameters
+    ----------
+    model : OnnxModel
+    side : int
+        Height and width of a patch in pixels.
+    brightest : int
+        What the graph takes for white.
+    crater_class : {0, 1}
+        Which of two outputs means "with crater"; of one output, what its 1 means.
+    output : {"logit", "probability"}
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    ModelError
+        When the output is not as described, or the graph and the wrapped one differ by more than
+        `ONNX_TOLERANCE` on random patches.
+    """
+    import onnx
+
+    end = model.session.get_inputs()[0]
+    if end.type == "tensor(uint8)" and brightest != 255:
+        raise ModelError(f"{model.path}: takes 8-bit pixels, so white is 255, not {brightest}")
+    columns = model.run(_noise(2, side) * brightest).shape[1]
+    if model.end and columns != (1 if model.end == "Sigmoid" else 2):
+        raise ModelError(
+            f"{model.path}: ends in a {model.end} of {columns} values, expected a Sigmoid of one "
+            "or a Softmax of two"
+        )
+    with _damage_named(model.path):
+        proto = onnx.compose.add_prefix(model.proto, _PREFIX)
+    graph = proto.graph
+    if end.shape[0] == 1:
+        _free_batch(graph)
+    as_logits = output == "logit" or bool(model.end)
+    before = _operators_before(end.type, _patch_shape(model.layout, side), brightest)
+    after = _operators_after(columns, crater_class, as_logits=as_logits)
+    nodes = [
+        *_chain(graph, INPUT, f"{_PREFIX}{end.name}", before),
+        *graph.node,
+        *_chain(graph, f"{_PREFIX}{model.logits}", OUTPUT, after),
+    ]
+    del graph.node[:], graph.input[:], graph.output[:]
+    graph.node.extend(nodes)
+    info = onnx.helper.make_tensor_value_info
+    graph.input.append(info(INPUT, onnx.TensorProto.FLOAT, ["N", side, side]))
+    graph.output.append(info(OUTPUT, onnx.TensorProto.FLOAT, ["N"]))
+    proto.ir_version = max(proto.ir_version, 4)  # initializers need not be inputs
+    wrapped = without_traces(proto)
+    _check_parity(model, wrapped, side, brightest, crater_class, output)
+    return wrapped
+
+
+def onnx_weights(model: OnnxModel) -> dict[str, np.ndarray]:
+    """Return the floating-point initializers of a graph by name."""
+    from onnx import numpy_helper
+
+    found = {each.name: numpy_helper.to_array(each) for each in model.proto.graph.initializer}
+    return {name: array for name, array in found.items() if array.dtype in (np.float32, np.float64)}
+
+
+def _free_batch(graph: Any) -> None:
+    """Let every Reshape of a graph that was exported for a batch of 1 take any batch."""
+    from onnx import numpy_helper
+
+    shapes = {node.input[1] for node in graph.node if node.op_type == "Reshape"}
+    for tensor in graph.initializer:
+        if tensor.name in shapes and tensor.dims != [0]:
+            sizes = numpy_helper.to_array(tensor).copy()
+            if sizes[0] == 1:
+                sizes[0] = 0 if -1 in sizes else -1  # 0: as it is before
+                tensor.CopyFrom(numpy_helper.from_array(sizes, tensor.name))
+
+
+def _operators_before(kind: str, shape: tuple[int, ...], brightest: int) -> list[_Operator]:
+    """From brightness 0..1 to the range, type and layout that the graph takes."""
+    half = [("Add", 0.5, None)] if kind == "tensor(uint8)" else []  # casting cuts off
+    cast, reshape = ("Cast", None, _TYPES[kind]), ("Reshape", [-1, *shape], None)
+    return [("Mul", brightest, None), *half, cast, reshape]
+
+
+def _operators_after(columns: int, crater_class: int, *, as_logits: bool) -> list[_Operator]:
+    """From what the graph gives to one logit of "with crater" a patch."""
+    operators: list[_Operator] = [
+        ("Reshape", [-1, columns], None),
+        ("Cast", None, np.float32),
+    ]
+    if not as_logits:
+        if columns == 1:  # to the probabilities of both classes
+            operators += [("MatMul", [[-1, 1]], None), ("Add", [[1, 0]], None)]
+            columns = 2
+        operators += [("Max", _LEAST_PROBABILITY, None), ("Log", None, None)]
+    sign = 1 if crater_class == 1 else -1
+    weights = [[-sign], [sign]][-columns:]
+    return [*operators, ("MatMul", weights, None), ("Reshape", [-1], None)]
+
+
+def _chain(graph: Any, start: str, end: str, operators: list[_Operator]) -> Iterator[Any]:
+    """Make the nodes that lead from one value to another; constants become initializers."""
+    from onnx import helper, numpy_helper
+
+    name = start
+    for number, (kind, constant, target) in enumerate(operators, 1):
+        inputs, after = [name], end if number == len(operators) else f"to {end}, {number}"
+        if constant is not None:
+            inputs.append(f"to {end}, {number}: by")
+            array = np.array(constant, np.int64 if kind == "Reshape" else np.float32)
+            graph.initializer.append(numpy_helper.from_array(array, inputs[1]))
+        attributes: dict[str, Any] = {}
+        if target is not None:
+            attributes["to"] = helper.np_dtype_to_tensor_dtype(np.dtype(target))
+        yield helper.make_node(kind, inputs, [after], **attributes)
+        name = after
+
+
+def _noise(count: int, side: int, seed: int = 0) -> np.ndarray:
+    """Make 8-bit patches of noise, dark and bright ones, scaled to 0..1."""
+    random = np.random.default_rng(seed)
+    pixels = (
+        random.integers(0, 256, (count, side, side)) * np.linspace(1, 0.1, count)[:, None, None]
+    )
+    return (pixels.round() / 255).astype(np.float32)
+
+
+def _check_parity(
+    model: OnnxModel, wrapped: bytes, side: int, brightest: int, crater_class: int, output: str
+) -> None:
+    """Compare what the graph and the wrapped one say of random patches."""
+    session = open_graph(wrapped, source=str(model.path))
+    for count in _PARITY_BATCHES:
+        patches = _noise(count, side, seed=count)
+        theirs = model.run(patches * brightest).astype(np.float64)
+        try:
+            ours = session.run([OUTPUT], {INPUT: patches})[0].astype(np.float64)
+        except graph_errors() as error:
+            raise ModelError(
+                f"{model.path}: fails in batches of {count} ({_one_line(error)})",
+                "Export it with a free batch axis.",
+            ) from error
+        if output == "probability":
+            if not (theirs.min() >= -1e-6 and theirs.max() <= 1 + 1e-6):
+                raise ModelError(
+                    f"{model.path}: gives {theirs.min():.3g} to {theirs.max():.3g}, which are no "
+                    "probabilities",
+                    "If it gives logits, say --output logit.",
+                )
+            ours = np.exp(-np.logaddexp(0, -ours))
+            both = np.column_stack([1 - theirs, theirs]) if theirs.shape[1] == 1 else theirs
+            theirs = both[:, crater_class]
+        else:
+            both = np.column_stack([np.zeros(count), theirs])[:, -2:]
+            theirs = both[:, crater_class] - both[:, 1 - crater_class]
+        apart = np.abs(ours - theirs).max() if ours.shape == theirs.shape else np.inf
+        if not apart <= ONNX_TOLERANCE * max(1.0, np.abs(theirs).max()):
+            raise ModelError(
+                f"{model.path}: wrapped, it differs from the file by {apart:.2g} in a batch of "
+                f"{count}",
+                "Two values must be the classes without and with crater; patches must not depend "
+                "on each other.",
+            )
