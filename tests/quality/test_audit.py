@@ -488,7 +488,8 @@ def test_an_audit_leaves_tables_and_resumes(
     assert (out / "labels.csv").read_bytes() == bytes_before
     audit(planted, out, resume=True, repeats=2)
     assert len(trainer.calls) == 10
-    with pytest.raises(ExistsError, match="audit of other settings, inputs or versions: seed was 0 and is 1"):
+    said = "audit of other settings, inputs or versions: seed was 0 and is 1"
+    with pytest.raises(ExistsError, match=said):
         audit(planted, out, resume=True, seed=1)
     audit(planted, out, force=True, repeats=0)
     assert (tmp_path / "AUDIT.1" / "labels.csv").is_file()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +58,11 @@ class Predictions:
 
     def csv_parts(self) -> Iterator[str]:
         """Write the table with a header, some rows at a time."""
-        yield _csv([self._part(slice(0)).columns])
+        yield files.to_csv([self._part(slice(0)).columns])
         for start in range(0, len(self.ids), _PIECE):
             columns: dict[str, Sequence[Any]] = {**self._part(slice(start, start + _PIECE)).columns}
             columns["probability"] = [f"{value:.9g}" for value in columns["probability"]]
-            yield _csv(zip(*columns.values(), strict=True))
+            yield files.to_csv(zip(*columns.values(), strict=True))
 
     def _part(self, rows: slice) -> Predictions:
         return dataclasses.replace(
@@ -91,12 +89,6 @@ class Predictions:
             f"{int(self.labels.sum())} of {len(self.labels)} patches called "
             f"{self.class_names[1]!r} (decision threshold {self.decision_threshold:g})."
         )
-
-
-def _csv(rows: Iterable[Iterable[Any]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
 
 
 def predict_table(classifier: Classifier, patches: PatchSet) -> Predictions:
