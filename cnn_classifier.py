@@ -61,13 +61,14 @@ def main(arguments: list[str] | None = None) -> None:
         config = parse(arguments)
         terminal.settle_threads()
         from craters.data import read_job_data
-        from craters.pipeline import report, stages
+        from craters.pipeline import report, stages, summarize
 
         data = read_job_data(config.data)
         with terminal.TerminalProgress(layers=True, stderr=False) as progress:
             result = stages.run_phases(data, config, progress=progress)
-        written = report.write_original_files(result, Path())
-        print("\n".join(report.summary_lines(report.summary(result))))
+        found = summarize(result)
+        written = report.write_original_files(result, found, Path())
+        print("\n".join(report.summary_lines(found)))
         print("Written: " + ", ".join(str(path) for path in written))
 
 

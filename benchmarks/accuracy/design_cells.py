@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from accuracy import region_cv
 from craters.data import augment, normalize, patches, splits
-from craters.evaluation import metrics
+from craters.evaluation import Scored, metrics
 from craters.models import initialize
 from craters.models.networks import CompactNet
 from craters.training import Examples, fit, predict_logits, recipes, sigmoid
@@ -145,7 +145,10 @@ def train_cell(*, send, data: Path, cell: tuple[str, int, int]) -> Row:  # noqa:
     network, _ = fit(build, Examples(images, part.labels), None, recipe, objective=objective)
     seconds = time.process_time() - clock
     figures = metrics.measure(
-        held_out.labels, sigmoid(predict_logits(network, np.asarray(held_out.images)))
+        Scored(
+            labels=held_out.labels,
+            probability=sigmoid(predict_logits(network, np.asarray(held_out.images))),
+        )
     )
     return {
         "macro_f1": figures.macro_f1,

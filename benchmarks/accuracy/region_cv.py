@@ -106,7 +106,7 @@ def train_cell(*, send, data: Path, cell: tuple[str, int, int], work: Path) -> R
     from safetensors.torch import save_file
 
     from craters.data import patches, splits
-    from craters.evaluation import metrics
+    from craters.evaluation import Scored, metrics
     from craters.training import predict_logits, sigmoid
 
     kind, seed, fold = cell
@@ -131,7 +131,7 @@ def train_cell(*, send, data: Path, cell: tuple[str, int, int], work: Path) -> R
         weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
         save_file(weights, _weights(work, seed, fold, kind))
     logits = predict_logits(network, np.asarray(held_out.images))
-    figures = metrics.measure(held_out.labels, sigmoid(logits))
+    figures = metrics.measure(Scored(labels=held_out.labels, probability=sigmoid(logits)))
     names = ("macro_f1", "roc_auc", "accuracy")
     return {name: float(getattr(figures, name)) for name in names} | {
         "seconds": seconds,
@@ -191,7 +191,7 @@ def _by_seed(rows: Rows, kind: str) -> dict[int, Row]:
 
 def calibrate(rows: Rows, seed: int) -> Row:
     """Pool out-of-fold probabilities, each fold after a temperature fitted inside its training."""
-    from craters.evaluation import calibration
+    from craters.evaluation import Scored, calibration
 
     labels, before, after, temperatures = [], [], [], []
     for fold in range(FOLDS):
@@ -205,11 +205,13 @@ def calibrate(rows: Rows, seed: int) -> Row:
         after.append(calibration.apply_temperature(logits, temperature))
         temperatures.append(temperature)
     truth, pooled = np.concatenate(labels), np.concatenate(after)
-    error = calibration.expected_calibration_error(truth, pooled)
+    error = calibration.expected_calibration_error(Scored(labels=truth, probability=pooled))
     floor = calibration.calibration_floor(pooled)[0]
     return {
         "temperature": float(np.mean(temperatures)),
-        "ece_before": calibration.expected_calibration_error(truth, np.concatenate(before)),
+        "ece_before": calibration.expected_calibration_error(
+            Scored(labels=truth, probability=np.concatenate(before))
+        ),
         "ece_after": error,
         "floor": floor,
         "above_floor": error - floor,

@@ -97,7 +97,7 @@ def _python(way: Way, say: Say) -> Path:
 
 def measure(bench: Bench, way: Way, fold: int, say: Say) -> Row:
     """Train without a fold's regions in a process of its own; score it on that fold's labels."""
-    from craters.evaluation import metrics
+    from craters.evaluation import Scored, metrics
 
     cpus = harness.usable_cpus(way.cpus)
     arrays, truth = take_fold(bench.data, fold)
@@ -108,7 +108,7 @@ def measure(bench: Bench, way: Way, fold: int, say: Say) -> Row:
     usage = harness.measure_process(
         list(map(str, command)), WORK / NAME / "last.log", cpus=cpus, one_thread=way.cpus == 1
     )
-    found = metrics.measure(truth, np.load(out))
+    found = metrics.measure(Scored(labels=truth, probability=np.load(out)))
     return {"macro_f1": found.macro_f1, "roc_auc": found.roc_auc} | dataclasses.asdict(usage)
 
 

@@ -136,14 +136,17 @@ def _measure(command: list[str], out: Path) -> harness.Usage:
 
 def _score(bench: Bench, split: Path, out: Path, usage: harness.Usage) -> Row:
     """Measure a contender's probabilities on the human validation labels."""
-    from craters.evaluation import metrics
+    from craters.evaluation import Scored, decide, metrics
 
     with np.load(split) as rows:
         labels = np.load(bench.data / "Ytrain1.npy").reshape(-1)[rows["validation"]]
         train_patches = len(rows["train"])
         split_hash = hashlib.sha256(rows["train"].tobytes() + rows["validation"].tobytes())
     with np.load(out) as said:
-        initial, final = (metrics.measure(labels, said[name]) for name in ("initial", "final"))
+        initial, final = (
+            metrics.measure(Scored(labels=labels, probability=said[name]))
+            for name in ("initial", "final")
+        )
         seen = patches_seen(train_patches, int(said["pseudo_labels"]))
         return {
             "macro_f1_initial": initial.macro_f1,
@@ -151,7 +154,7 @@ def _score(bench: Bench, split: Path, out: Path, usage: harness.Usage) -> Row:
             "roc_auc_final": final.roc_auc,
             "loss_final": final.loss,
             "pseudo_labels": int(said["pseudo_labels"]),
-            "test_called_with_crater": int(metrics.decide(said["test"], 0.5).sum()),
+            "test_called_with_crater": int(decide(said["test"], 0.5).sum()),
             "best_epoch_initial": int(said["best_epochs"][0]),
             "best_epoch_final": int(said["best_epochs"][1]),
             "dead_networks": int(said["restarts"].sum()),

@@ -64,7 +64,7 @@ def train_cell(*, send, data: Path, cell: Cell) -> Row:  # noqa: ARG001
     import contextlib
 
     from craters.core import torch_threads
-    from craters.evaluation import metrics
+    from craters.evaluation import Scored, metrics
     from craters.pipeline import kept_network
     from craters.training import RunConfig, predict_logits, sigmoid
     from unlabeled.draws import draw_cell
@@ -80,7 +80,7 @@ def train_cell(*, send, data: Path, cell: Cell) -> Row:  # noqa: ARG001
     with torch_threads(1), by_idea:
         network = kept_network(labeled, pool, config, on_share=shares.append)
         probability = sigmoid(predict_logits(network, images))
-    found = metrics.measure(truth, probability)
+    found = metrics.measure(Scored(labels=truth, probability=probability))
     row = {
         "macro_f1": found.macro_f1,
         "roc_auc": found.roc_auc,

@@ -12,7 +12,7 @@ from scipy.stats import norm
 from sklearn.calibration import calibration_curve
 
 from craters.errors import ConfigError, DataError
-from craters.evaluation import fit_temperature, parse_aim
+from craters.evaluation import Scored, fit_temperature, parse_aim
 from craters.evaluation.calibration import (
     apply_temperature,
     calibration_floor,
@@ -31,10 +31,10 @@ def planted(n: int, temperature: float, seed: int, scale: float = 2.0):
     return (random.random(n) < expit(logits / temperature)).astype(int), logits
 
 
-def test_importing_needs_neither_scipy_nor_scikit_learn_nor_crepes() -> None:
+def test_importing_needs_neither_scipy_nor_scikit_learn() -> None:
     code = (
         "import sys; from craters.evaluation import calibration, conformal, intervals\n"
-        "heavy = {'scipy', 'sklearn', 'crepes', 'pandas', 'torch', 'matplotlib'}\n"
+        "heavy = {'scipy', 'sklearn', 'pandas', 'torch', 'matplotlib'}\n"
         "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -120,12 +120,22 @@ def test_apply_temperature_takes_any_shape_and_refuses_nonsense() -> None:
 def test_calibration_error_by_hand() -> None:
     labels = np.array([0, 0, 1, 1, 1, 0])
     probability = np.array([0.1, 0.2, 0.3, 0.7, 0.8, 0.9])
-    assert expected_calibration_error(labels, probability, 1) == pytest.approx(0.0)
+    assert expected_calibration_error(
+        Scored(labels=labels, probability=probability), 1
+    ) == pytest.approx(0.0)
     # Sums of three: 0.6 against 1, 2.4 against 2.
-    assert expected_calibration_error(labels, probability, 2) == pytest.approx(0.8 / 6)
-    assert expected_calibration_error(labels, probability, 6) == pytest.approx(2.4 / 6)
-    assert expected_calibration_error(labels, probability, 60) == pytest.approx(2.4 / 6)
-    assert expected_calibration_error(1 - labels, np.full(6, 0.25)) == pytest.approx(0.25)
+    assert expected_calibration_error(
+        Scored(labels=labels, probability=probability), 2
+    ) == pytest.approx(0.8 / 6)
+    assert expected_calibration_error(
+        Scored(labels=labels, probability=probability), 6
+    ) == pytest.approx(2.4 / 6)
+    assert expected_calibration_error(
+        Scored(labels=labels, probability=probability), 60
+    ) == pytest.approx(2.4 / 6)
+    assert expected_calibration_error(
+        Scored(labels=1 - labels, probability=np.full(6, 0.25))
+    ) == pytest.approx(0.25)
 
 
 @settings(deadline=None, max_examples=50)
@@ -134,11 +144,11 @@ def test_bins_are_those_of_scikit_learn_where_nothing_is_equal(seed: int, bins: 
     random = np.random.default_rng(seed)
     probability, labels = random.random(bins * 10), random.integers(0, 2, bins * 10)
     observed, predicted = calibration_curve(labels, probability, n_bins=bins, strategy="quantile")
-    found = reliability_points(labels, probability, bins)
+    found = reliability_points(Scored(labels=labels, probability=probability), bins)
     assert found.count.tolist() == [10] * bins
     assert found.predicted == pytest.approx(predicted)
     assert found.observed == pytest.approx(observed)
-    error = expected_calibration_error(labels, probability, bins)
+    error = expected_calibration_error(Scored(labels=labels, probability=probability), bins)
     assert error == pytest.approx(np.mean(np.abs(observed - predicted)))
 
 
@@ -149,21 +159,23 @@ tied = st.tuples(st.integers(0, 1), st.sampled_from([0.0, 0.1, 0.45, 0.5, 0.9, 1
 @given(st.lists(tied, min_size=1, max_size=40), st.integers(1, 15), st.integers(0, 99))
 def test_equal_probabilities_share_a_bin(rows, bins, seed) -> None:
     labels, probability = (np.array(column) for column in zip(*rows, strict=True))
-    found = reliability_points(labels, probability, bins)
+    found = reliability_points(Scored(labels=labels, probability=probability), bins)
     assert len(found.count) <= min(bins, len(np.unique(probability)))
     assert found.count.sum() == len(rows)
     assert found.count @ found.observed == pytest.approx(labels.sum())
     assert found.count @ found.predicted == pytest.approx(probability.sum())
     order = np.random.default_rng(seed).permutation(len(rows))
-    error = expected_calibration_error(labels, probability, bins)
-    assert expected_calibration_error(labels[order], probability[order], bins) == pytest.approx(
-        error
-    )
+    error = expected_calibration_error(Scored(labels=labels, probability=probability), bins)
+    assert expected_calibration_error(
+        Scored(labels=labels[order], probability=probability[order]), bins
+    ) == pytest.approx(error)
     assert 0 <= error <= 1
 
 
 def test_wilson_limits_by_formula() -> None:
-    found = reliability_points(np.repeat([1, 0], [3, 17]), np.full(20, 0.2))
+    found = reliability_points(
+        Scored(labels=np.repeat([1, 0], [3, 17]), probability=np.full(20, 0.2))
+    )
     z, share, n = norm.ppf(0.975), 3 / 20, 20
     middle = (share + z**2 / 2 / n) / (1 + z**2 / n)
     reach = z * np.sqrt(share * (1 - share) / n + z**2 / 4 / n**2) / (1 + z**2 / n)
@@ -176,9 +188,14 @@ def test_a_calibrated_model_is_within_the_floor_and_a_bent_one_above() -> None:
         labels, logits = planted(500, 1.0, seed)
         probability = apply_temperature(logits, 1)
         mean, quantile = calibration_floor(probability, draws=100)
-        above_95 += expected_calibration_error(labels, probability) > quantile
+        above_95 += (
+            expected_calibration_error(Scored(labels=labels, probability=probability)) > quantile
+        )
         bent = apply_temperature(logits, 3)
-        assert expected_calibration_error(labels, bent) > calibration_floor(bent, draws=20)[1]
+        assert (
+            expected_calibration_error(Scored(labels=labels, probability=bent))
+            > calibration_floor(bent, draws=20)[1]
+        )
         assert 0 < mean < quantile
     assert above_95 <= 7  # 2 expected; more than 7 in one of 1000 times
 
@@ -205,15 +222,15 @@ def test_the_floor_falls_with_n_and_is_seeded() -> None:
 def test_calibration_refuses_what_it_cannot_use() -> None:
     labels, probability = np.array([0, 1]), np.array([0.2, 0.7])
     with pytest.raises(ConfigError, match="bins is 0"):
-        expected_calibration_error(labels, probability, 0)
+        expected_calibration_error(Scored(labels=labels, probability=probability), 0)
     with pytest.raises(ConfigError, match="draws is 0"):
         calibration_floor(probability, draws=0)
     with pytest.raises(DataError, match="probability of row 1 is 1.5, expected 0..1"):
         calibration_floor(np.array([0.2, 1.5]))
     with pytest.raises(DataError, match="probability of row 0 is nan"):
-        reliability_points(labels, np.array([np.nan, 0.5]))
+        reliability_points(Scored(labels=labels, probability=np.array([np.nan, 0.5])))
     with pytest.raises(DataError, match="found labels 0, 2"):
-        expected_calibration_error(np.array([0, 2]), probability)
+        expected_calibration_error(Scored(labels=np.array([0, 2]), probability=probability))
 
 
 LABELS = np.array([0, 0, 0, 1, 0, 1, 1, 1])
@@ -222,12 +239,18 @@ PROBABILITY = np.array([0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.9])
 
 def test_thresholds_by_hand() -> None:
     # One error at (0.2, 0.3] and at (0.4, 0.6]; of these 0.5 is nearest to 0.5.
-    assert choose_threshold(LABELS, PROBABILITY, "macro_f1") == 0.5
-    assert choose_threshold(LABELS, PROBABILITY, "recall>=0.95") == pytest.approx(0.25)
-    assert choose_threshold(LABELS, PROBABILITY, "recall >= .75") == 0.5
-    assert choose_threshold(LABELS, PROBABILITY, "precision>=0.9") == 0.5
-    assert choose_threshold(LABELS, PROBABILITY, "precision>=.8") == pytest.approx(0.25)
-    assert choose_threshold(1 - LABELS, 1 - PROBABILITY, "macro_f1") == 0.5
+    assert choose_threshold(Scored(labels=LABELS, probability=PROBABILITY), "macro_f1") == 0.5
+    assert choose_threshold(
+        Scored(labels=LABELS, probability=PROBABILITY), "recall>=0.95"
+    ) == pytest.approx(0.25)
+    assert choose_threshold(Scored(labels=LABELS, probability=PROBABILITY), "recall >= .75") == 0.5
+    assert choose_threshold(Scored(labels=LABELS, probability=PROBABILITY), "precision>=0.9") == 0.5
+    assert choose_threshold(
+        Scored(labels=LABELS, probability=PROBABILITY), "precision>=.8"
+    ) == pytest.approx(0.25)
+    assert (
+        choose_threshold(Scored(labels=1 - LABELS, probability=1 - PROBABILITY), "macro_f1") == 0.5
+    )
 
 
 def figures_by_hand(labels: np.ndarray, probability: np.ndarray, t: float) -> dict[str, float]:
@@ -248,39 +271,60 @@ def test_no_other_threshold_serves_better(rows, least) -> None:
     if len(np.unique(labels)) < 2:
         return
     every = [figures_by_hand(labels, probability, t) for t in [*np.unique(probability), 0.5]]
-    best = figures_by_hand(labels, probability, choose_threshold(labels, probability, "macro_f1"))
+    best = figures_by_hand(
+        labels,
+        probability,
+        choose_threshold(Scored(labels=labels, probability=probability), "macro_f1"),
+    )
     assert best["macro_f1"] == pytest.approx(max(of["macro_f1"] for of in every))
     for kept, free in (("recall", "precision"), ("precision", "recall")):
         aim = f"{kept}>={least}"
         served = [of[free] for of in every if of[kept] >= least - 1e-12]
         if served:
-            found = figures_by_hand(labels, probability, choose_threshold(labels, probability, aim))
+            found = figures_by_hand(
+                labels,
+                probability,
+                choose_threshold(Scored(labels=labels, probability=probability), aim),
+            )
             assert found[kept] >= least - 1e-12
             assert found[free] == pytest.approx(max(served))
         else:
             with pytest.raises(DataError, match=f"no decision threshold reaches {kept}"):
-                choose_threshold(labels, probability, aim)
+                choose_threshold(Scored(labels=labels, probability=probability), aim)
 
 
 def test_ties_go_to_the_threshold_nearest_to_half_then_to_the_lower() -> None:
     labels = np.array([0, 1])
-    assert choose_threshold(labels, np.array([0.1, 0.95]), "macro_f1") == 0.5
-    assert choose_threshold(labels, np.array([0.6, 0.8]), "macro_f1") == pytest.approx(0.7)
+    assert (
+        choose_threshold(Scored(labels=labels, probability=np.array([0.1, 0.95])), "macro_f1")
+        == 0.5
+    )
+    assert choose_threshold(
+        Scored(labels=labels, probability=np.array([0.6, 0.8])), "macro_f1"
+    ) == pytest.approx(0.7)
     # Two plateaus with one error each, at 0.25 and 0.75, and two errors at 0.5.
     labels = np.array([0, 1, 0, 1])
     probability = np.array([0.125, 0.375, 0.625, 0.875])
-    assert choose_threshold(labels, probability, "macro_f1") == 0.25
-    assert choose_threshold(labels[::-1], probability[::-1], "macro_f1") == 0.25
+    assert choose_threshold(Scored(labels=labels, probability=probability), "macro_f1") == 0.25
+    assert (
+        choose_threshold(Scored(labels=labels[::-1], probability=probability[::-1]), "macro_f1")
+        == 0.25
+    )
 
 
 def test_aims_that_cannot_be_reached_or_read() -> None:
     with pytest.raises(DataError, match=r"reaches precision>=0.9: the best precision is 0.667, at"):
-        choose_threshold(np.array([1, 1, 0]), np.array([0.3, 0.5, 0.5]), "precision>=0.9")
+        choose_threshold(
+            Scored(labels=np.array([1, 1, 0]), probability=np.array([0.3, 0.5, 0.5])),
+            "precision>=0.9",
+        )
     for aim in ("f1", "recall>0.9", "recall>=0", "recall>=1.2", "recall>=95%", ""):
         with pytest.raises(ConfigError, match='expected "macro_f1", "recall>=0.95" or "precision'):
-            choose_threshold(LABELS, PROBABILITY, aim)
+            choose_threshold(Scored(labels=LABELS, probability=PROBABILITY), aim)
     with pytest.raises(DataError, match="all 2 labels are 1, expected both classes"):
-        choose_threshold(np.array([1, 1]), np.array([0.2, 0.7]), "macro_f1")
+        choose_threshold(
+            Scored(labels=np.array([1, 1]), probability=np.array([0.2, 0.7])), "macro_f1"
+        )
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import matplotlib
@@ -9,7 +10,7 @@ from matplotlib.image import imread
 
 import craters
 from craters.errors import DataError
-from craters.evaluation import figures, measure
+from craters.evaluation import Scored, figures, measure
 from tests.conftest import simple_patches
 
 IMAGES = simple_patches(7, 0)[0]
@@ -43,7 +44,7 @@ def test_nothing_is_shown_without_a_screen(monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_confusion_matrix_shows_counts_and_names() -> None:
     labels = np.repeat([0, 1], [5, 9])
     called = np.array([0.9, 0.1, 0.1, 0.1, 0.1] + [0.9] * 7 + [0.1] * 2)
-    figure = figures.confusion_matrix(measure(labels, called))
+    figure = figures.confusion_matrix(measure(Scored(labels=labels, probability=called)))
     axes = figure.axes[0]
     texts = [text.get_text() for text in axes.texts]
     assert [texts[i] for i in (0, 2, 4, 6)] == ["4", "1", "2", "7"]
@@ -61,7 +62,9 @@ def test_equal_figures_have_equal_bytes(tmp_path: Path) -> None:
 
 def test_the_reliability_diagram_shows_the_points_and_the_floor() -> None:
     labels = np.repeat([0, 1, 0, 1], [40, 10, 10, 40])
-    figure = figures.reliability_diagram(labels, np.repeat([0.3, 0.8], 50))
+    figure = figures.reliability_diagram(
+        Scored(labels=labels, probability=np.repeat([0.3, 0.8], 50))
+    )
     axes, below = figure.axes
     points = axes.containers[0].lines[0]
     assert points.get_xdata() == pytest.approx([0.3, 0.8])
@@ -77,16 +80,17 @@ def test_the_reliability_diagram_shows_the_points_and_the_floor() -> None:
 def test_the_roc_marks_the_threshold_and_names_the_area() -> None:
     labels = np.array([0, 0, 1, 1])
     curves = {
-        "good": (labels, np.array([0.1, 0.2, 0.8, 0.9])),
-        "fair": (labels, np.array([0.1, 0.6, 0.5, 0.9])),
+        "good": Scored(labels=labels, probability=[0.1, 0.2, 0.8, 0.9], decision_threshold=0.55),
+        "fair": Scored(labels=labels, probability=[0.1, 0.6, 0.5, 0.9], decision_threshold=0.55),
     }
-    figure = figures.roc(curves, decision_threshold=0.55)
+    figure = figures.roc(curves)
     axes = figure.axes[0]
     texts = [text.get_text() for text in axes.get_legend().get_texts()]
     assert texts == ["good (area 1.000)", "fair (area 0.750)", "chance (area 0.5)"]
     dots = [line.get_xydata().ravel().tolist() for line in axes.lines if len(line.get_xdata()) == 1]
     assert dots == [[0.0, 1.0], [0.5, 0.5]]
-    figure = figures.roc(curves, {"good": 0.55, "fair": 0.15})
+    curves["fair"] = dataclasses.replace(curves["fair"], decision_threshold=0.15)
+    figure = figures.roc(curves)
     axes = figure.axes[0]
     dots = [line.get_xydata().ravel().tolist() for line in axes.lines if len(line.get_xdata()) == 1]
     assert dots == [[0.0, 1.0], [0.5, 1.0]]

@@ -8,7 +8,7 @@ from scipy import stats
 from scipy.special import expit
 
 from craters.errors import ConfigError, DataError
-from craters.evaluation import bootstrap_interval, measure, paired_difference
+from craters.evaluation import Scored, bootstrap_interval, measure, paired_difference
 from craters.evaluation.intervals import STATISTICS, weighted_statistic
 
 
@@ -27,8 +27,19 @@ def test_weights_equal_repeated_rows_through_scikit_learn(rows, statistic, thres
     repeated = np.repeat(np.arange(len(rows)), weights)
     if len(np.unique(labels[repeated])) < 2:
         return
-    plain = getattr(measure(labels[repeated], probability[repeated], threshold), statistic)
-    figure = weighted_statistic(statistic, labels, probability, threshold)
+    plain = getattr(
+        measure(
+            Scored(
+                labels=labels[repeated],
+                probability=probability[repeated],
+                decision_threshold=threshold,
+            )
+        ),
+        statistic,
+    )
+    figure = weighted_statistic(
+        Scored(labels=labels, probability=probability, decision_threshold=threshold), statistic
+    )
     assert figure(weights) == pytest.approx(plain, abs=1e-12)
 
 
@@ -36,11 +47,15 @@ def test_weights_equal_repeated_rows_through_scikit_learn(rows, statistic, thres
 def test_the_interval_contains_the_point(statistic: str) -> None:
     for seed in range(3):
         labels, probability = drawn(150, seed)
-        point = getattr(measure(labels, probability), statistic)
-        found = bootstrap_interval(labels, probability, statistic, draws=300)
+        point = getattr(measure(Scored(labels=labels, probability=probability)), statistic)
+        found = bootstrap_interval(
+            Scored(labels=labels, probability=probability), statistic, draws=300
+        )
         assert found.low < point < found.high
         groups = np.random.default_rng(seed).integers(0, 30, 150)
-        grouped = bootstrap_interval(labels, probability, statistic, groups, draws=300)
+        grouped = bootstrap_interval(
+            Scored(labels=labels, probability=probability, groups=groups), statistic, draws=300
+        )
         assert grouped.low < point < grouped.high
         assert (found.n_groups, grouped.n_groups) == (None, len(np.unique(groups)))
 
@@ -52,7 +67,9 @@ def test_equal_to_scipys_bootstrap_within_chance() -> None:
         (called[labels == 1],), np.mean, method="percentile", n_resamples=20000,
         random_state=np.random.default_rng(0),
     ).confidence_interval  # fmt: skip
-    ours = bootstrap_interval(labels, probability, "crater_recall", draws=20000)
+    ours = bootstrap_interval(
+        Scored(labels=labels, probability=probability), "crater_recall", draws=20000
+    )
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.013)
 
 
@@ -64,9 +81,17 @@ def test_equal_to_the_plain_loop_over_groups() -> None:
         rows = np.concatenate(
             [np.flatnonzero(groups == g) for g in 10 + random.integers(0, 12, 12)]
         )
-        found.append(measure(labels[rows], probability[rows], 0.4).macro_f1)
+        found.append(
+            measure(
+                Scored(labels=labels[rows], probability=probability[rows], decision_threshold=0.4)
+            ).macro_f1
+        )
     interval = bootstrap_interval(
-        labels, probability, "macro_f1", groups, decision_threshold=0.4, draws=80, level=0.8, seed=9
+        Scored(labels=labels, probability=probability, decision_threshold=0.4, groups=groups),
+        "macro_f1",
+        draws=80,
+        level=0.8,
+        seed=9,
     )
     assert (interval.low, interval.high) == pytest.approx(tuple(np.quantile(found, [0.1, 0.9])))
     assert interval.method == "percentile bootstrap over groups"
@@ -86,16 +111,20 @@ def test_groups_that_are_alike_widen_the_interval() -> None:
     ratios = []
     for seed in range(5):
         labels, probability, groups = correlated(seed)
-        alone = bootstrap_interval(labels, probability, "accuracy")
-        grouped = bootstrap_interval(labels, probability, "accuracy", groups)
+        alone = bootstrap_interval(Scored(labels=labels, probability=probability), "accuracy")
+        grouped = bootstrap_interval(
+            Scored(labels=labels, probability=probability, groups=groups), "accuracy"
+        )
         ratios.append((grouped.high - grouped.low) / (alone.high - alone.low))
     assert np.mean(ratios) == pytest.approx(np.sqrt(10), rel=0.15)
 
 
 def test_groups_of_one_row_are_as_wide_as_rows() -> None:
     labels, probability = drawn(300, 8)
-    alone = bootstrap_interval(labels, probability, "roc_auc")
-    grouped = bootstrap_interval(labels, probability, "roc_auc", np.arange(300))
+    alone = bootstrap_interval(Scored(labels=labels, probability=probability), "roc_auc")
+    grouped = bootstrap_interval(
+        Scored(labels=labels, probability=probability, groups=np.arange(300)), "roc_auc"
+    )
     assert grouped.high - grouped.low == pytest.approx(alone.high - alone.low, rel=0.15)
 
 
@@ -103,8 +132,9 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     """The truth is 0.8; 200 intervals of 90 % over groups."""
     hits = 0
     for seed in range(200):
-        found = bootstrap_interval(*correlated(seed)[:2], "accuracy", correlated(seed)[2],
-                                   draws=200, level=0.9)  # fmt: skip
+        labels, probability, groups = correlated(seed)
+        scored = Scored(labels=labels, probability=probability, groups=groups)
+        found = bootstrap_interval(scored, "accuracy", draws=200, level=0.9)
         hits += found.low <= 0.8 <= found.high
     assert 0.82 <= hits / 200 <= 0.96
 
@@ -112,7 +142,9 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
 def test_draws_that_lack_a_class_are_left_out_and_counted() -> None:
     labels, probability = drawn(40, 6, share=0.1)
     groups = np.where(labels == 1, np.arange(40) % 2, 2 + np.arange(40) % 6)
-    found = bootstrap_interval(labels, probability, "crater_recall", groups, draws=2000)
+    found = bootstrap_interval(
+        Scored(labels=labels, probability=probability, groups=groups), "crater_recall", draws=2000
+    )
     # Both images with craters are absent from a draw of 8 with probability (6/8)^8 = 0.100.
     assert found.skipped / 2000 == pytest.approx((6 / 8) ** 8, abs=0.025)
     assert found.n_groups == 8
@@ -121,10 +153,16 @@ def test_draws_that_lack_a_class_are_left_out_and_counted() -> None:
 
 def test_seeded_and_wider_at_a_higher_level() -> None:
     labels, probability = drawn(80, 7)
-    first = bootstrap_interval(labels, probability, "macro_f1", seed=1)
-    assert first == bootstrap_interval(labels, probability, "macro_f1", seed=1)
-    assert first != bootstrap_interval(labels, probability, "macro_f1", seed=2)
-    wide = bootstrap_interval(labels, probability, "macro_f1", seed=1, level=0.99)
+    first = bootstrap_interval(Scored(labels=labels, probability=probability), "macro_f1", seed=1)
+    assert first == bootstrap_interval(
+        Scored(labels=labels, probability=probability), "macro_f1", seed=1
+    )
+    assert first != bootstrap_interval(
+        Scored(labels=labels, probability=probability), "macro_f1", seed=2
+    )
+    wide = bootstrap_interval(
+        Scored(labels=labels, probability=probability), "macro_f1", seed=1, level=0.99
+    )
     assert wide.low < first.low < first.high < wide.high
     assert (first.level, wide.level, first.skipped) == (0.95, 0.99, 0)
 
@@ -132,27 +170,33 @@ def test_seeded_and_wider_at_a_higher_level() -> None:
 def test_a_perfect_prediction_has_no_width() -> None:
     labels = np.repeat([0, 1], 10)
     for statistic in STATISTICS:
-        found = bootstrap_interval(labels, labels * 0.98 + 0.01, statistic, draws=20)
+        found = bootstrap_interval(
+            Scored(labels=labels, probability=labels * 0.98 + 0.01), statistic, draws=20
+        )
         assert (found.low, found.high) == (1.0, 1.0)
 
 
 def test_bootstrap_refusals() -> None:
     labels, probability = drawn(20, 0)
     with pytest.raises(ConfigError, match="statistic is 'f1', expected one of macro_f1, accuracy"):
-        bootstrap_interval(labels, probability, "f1")
+        bootstrap_interval(Scored(labels=labels, probability=probability), "f1")
     with pytest.raises(ConfigError, match="draws is 1, expected at least 2"):
-        bootstrap_interval(labels, probability, "accuracy", draws=1)
+        bootstrap_interval(Scored(labels=labels, probability=probability), "accuracy", draws=1)
     with pytest.raises(ConfigError, match="level is 95, expected a share"):
-        bootstrap_interval(labels, probability, "accuracy", level=95)
+        bootstrap_interval(Scored(labels=labels, probability=probability), "accuracy", level=95)
     with pytest.raises(DataError, match="all 20 labels are 0"):
-        bootstrap_interval(np.zeros(20), probability, "accuracy")
+        bootstrap_interval(Scored(labels=np.zeros(20), probability=probability), "accuracy")
     with pytest.raises(DataError, match=r"all patches without crater are of one group \(7\)"):
-        bootstrap_interval(labels, probability, "accuracy", np.full(20, 7))
+        bootstrap_interval(
+            Scored(labels=labels, probability=probability, groups=np.full(20, 7)), "accuracy"
+        )
     hills = np.where(labels == 1, "hills", np.array([f"plain {row % 5}" for row in range(20)]))
     with pytest.raises(DataError, match=r"all patches with crater are of one group \(hills\)"):
-        bootstrap_interval(labels, probability, "accuracy", hills)
+        bootstrap_interval(Scored(labels=labels, probability=probability, groups=hills), "accuracy")
     with pytest.raises(DataError, match="expected one name or number for each of 20 images"):
-        bootstrap_interval(labels, probability, "accuracy", np.arange(19))
+        bootstrap_interval(
+            Scored(labels=labels, probability=probability, groups=np.arange(19)), "accuracy"
+        )
 
 
 @settings(deadline=None)

@@ -7,8 +7,23 @@ from hypothesis import strategies as st
 from sklearn import metrics as measures
 
 from craters.errors import ConfigError, DataError
-from craters.evaluation import at_prior, confident_mistakes, measure, precision_recall_points
-from craters.evaluation.metrics import check_predictions, decide, roc_points
+from craters.evaluation import (
+    Scored,
+    at_prior,
+    confident_mistakes,
+    decide,
+    measure,
+    precision_recall_points,
+)
+from craters.evaluation.metrics import (
+    accuracy,
+    class_f1,
+    confusion_table,
+    macro_f1,
+    precisions,
+    recalls,
+    roc_points,
+)
 
 
 def test_known_answer_of_the_original_authors_matrix() -> None:
@@ -19,7 +34,7 @@ def test_known_answer_of_the_original_authors_matrix() -> None:
     counts = {(0, 0): 260, (0, 1): 43, (1, 0): 21, (1, 1): 335}
     labels = np.concatenate([np.full(n, label) for (label, _), n in counts.items()])
     called = np.concatenate([np.full(n, call) for (_, call), n in counts.items()])
-    found = measure(labels, np.where(called == 1, 0.9, 0.1))
+    found = measure(Scored(labels=labels, probability=np.where(called == 1, 0.9, 0.1)))
     assert found.confusion_matrix == [[260, 43], [21, 335]]
     assert found.n == 659
     assert found.macro_f1 == pytest.approx(0.9016, abs=5e-5)
@@ -31,7 +46,10 @@ def test_known_answer_of_the_original_authors_matrix() -> None:
 
 def test_perfect_and_worst() -> None:
     labels = np.array([0, 1, 1, 0])
-    best, worst = measure(labels, labels * 0.98 + 0.01), measure(labels, 0.99 - labels * 0.98)
+    best, worst = (
+        measure(Scored(labels=labels, probability=labels * 0.98 + 0.01)),
+        measure(Scored(labels=labels, probability=0.99 - labels * 0.98)),
+    )
     assert (best.macro_f1, best.roc_auc, best.average_precision) == (1.0, 1.0, 1.0)
     assert (worst.macro_f1, worst.accuracy, worst.roc_auc) == (0.0, 0.0, 0.0)
     assert best.loss == pytest.approx(-np.log(0.99))
@@ -42,7 +60,7 @@ def test_perfect_and_worst() -> None:
 def test_equal_to_definitions(rows: list[tuple[int, float]], threshold: float) -> None:
     labels = np.array([label for label, _ in rows])
     probability = np.array([p for _, p in rows])
-    found = measure(labels, probability, threshold)
+    found = measure(Scored(labels=labels, probability=probability, decision_threshold=threshold))
     (tn, fp), (fn, tp) = found.confusion_matrix
     assert tn + fp + fn + tp == len(rows)
     assert tp == sum(label == 1 and p >= threshold for label, p in rows)
@@ -69,7 +87,7 @@ def test_precision_recall_points_are_scikit_learns() -> None:
     random = np.random.default_rng(0)
     labels, probability = random.integers(0, 2, 50), random.random(50)
     for ours, theirs in zip(
-        precision_recall_points(labels, probability),
+        precision_recall_points(Scored(labels=labels, probability=probability)),
         measures.precision_recall_curve(labels, probability),
         strict=True,
     ):
@@ -79,26 +97,38 @@ def test_precision_recall_points_are_scikit_learns() -> None:
 def test_most_confident_mistakes_come_first() -> None:
     labels = np.array([0, 0, 1, 1, 1])
     probability = np.array([0.6, 0.99, 0.9, 0.3, 0.45])
-    assert confident_mistakes(labels, probability, 0.5).tolist() == [1, 3, 0, 4]
-    assert confident_mistakes(labels, probability, 0.5, most=2).tolist() == [1, 3]
-    assert confident_mistakes(labels, labels.astype(float), 0.5).tolist() == []
+    assert confident_mistakes(Scored(labels=labels, probability=probability)).tolist() == [
+        1,
+        3,
+        0,
+        4,
+    ]
+    assert confident_mistakes(Scored(labels=labels, probability=probability), most=2).tolist() == [
+        1,
+        3,
+    ]
+    assert (
+        confident_mistakes(Scored(labels=labels, probability=labels.astype(float))).tolist() == []
+    )
 
 
 def test_roc_points_are_scikit_learns_and_hold_the_area() -> None:
     random = np.random.default_rng(1)
     labels, probability = random.integers(0, 2, 50), random.random(50)
-    false_rate, recall = roc_points(labels, probability)
+    false_rate, recall = roc_points(Scored(labels=labels, probability=probability))
     theirs = measures.roc_curve(labels, probability)
     assert np.array_equal(false_rate, theirs[0])
     assert np.array_equal(recall, theirs[1])
-    assert np.trapezoid(recall, false_rate) == pytest.approx(measure(labels, probability).roc_auc)
+    assert np.trapezoid(recall, false_rate) == pytest.approx(
+        measure(Scored(labels=labels, probability=probability)).roc_auc
+    )
 
 
 def test_figures_at_a_prior_by_hand() -> None:
     """90 of 100 craters found, 5 of 100 others called: at 3 % craters, 27 of 75.5 calls hold."""
     labels = np.repeat([1, 0], 100)
     called = np.concatenate([np.arange(100) < 90, np.arange(100) < 5])
-    found = at_prior(measure(labels, np.where(called, 0.8, 0.2)), 0.03)
+    found = at_prior(measure(Scored(labels=labels, probability=np.where(called, 0.8, 0.2))), 0.03)
     assert found.recall == pytest.approx(0.9)
     assert found.false_positives_per_1000 == pytest.approx(970 * 0.05)
     assert found.precision == pytest.approx(27 / (27 + 48.5))
@@ -111,7 +141,7 @@ def test_at_its_own_share_of_craters_nothing_changes(rows: list[tuple[int, float
     labels, probability = (np.array(column) for column in zip(*rows, strict=True))
     if len(set(labels)) < 2:
         return
-    found = measure(labels, probability)
+    found = measure(Scored(labels=labels, probability=probability))
     same, rarer = at_prior(found, labels.mean()), at_prior(found, labels.mean() / 2)
     assert same.precision == pytest.approx(found.crater_precision)
     assert rarer.precision <= same.precision + 1e-12
@@ -120,26 +150,42 @@ def test_at_its_own_share_of_craters_nothing_changes(rows: list[tuple[int, float
 
 
 def test_priors_that_cannot_be_used() -> None:
-    found = measure(np.array([0, 1]), np.array([0.2, 0.7]))
+    found = measure(Scored(labels=np.array([0, 1]), probability=np.array([0.2, 0.7])))
     for prior in (0, 1, 3, -0.1, np.nan):
         with pytest.raises(ConfigError, match=f"prior is {prior:g}, expected a share"):
             at_prior(found, prior)
     with pytest.raises(DataError, match="a class is absent from the measured patches"):
-        at_prior(measure(np.array([1, 1]), np.array([0.2, 0.7])), 0.03)
-    assert at_prior(measure(np.array([0, 1]), np.array([0.2, 0.3])), 0.03).precision == 0
+        at_prior(measure(Scored(labels=np.array([1, 1]), probability=np.array([0.2, 0.7]))), 0.03)
+    assert (
+        at_prior(
+            measure(Scored(labels=np.array([0, 1]), probability=np.array([0.2, 0.3]))), 0.03
+        ).precision
+        == 0
+    )
 
 
-def test_predictions_are_checked() -> None:
-    labels, probability = check_predictions(np.array([[0.0], [1.0]]), np.array([0, 1], np.float32))
-    assert (labels.tolist(), probability.tolist()) == ([0, 1], [0.0, 1.0])
-    for bad, message in (
-        ([0.5], "found 2 labels for 1 images"),
-        ([], r"shape \(0,\)"),
-        ([[0.5, 0.5]], r"shape \(1, 2\)"),
-        ([0.5, -0.1], "row 1 is -0.1, expected 0..1"),
-        ([np.inf, 0.5], "row 0 is inf"),
-    ):
-        with pytest.raises(DataError, match=message):
-            check_predictions(labels, np.array(bad))
-    with pytest.raises(DataError, match="all 2 labels are 0, expected both"):
-        check_predictions(np.zeros(2), np.array([0.1, 0.2]), both_classes=True)
+tables = st.lists(st.integers(0, 30), min_size=4, max_size=4).filter(any)
+
+
+@given(tables)
+@settings(deadline=None)
+def test_figures_of_counts_are_those_of_scikit_learn_on_the_rows(counts: list[int]) -> None:
+    labels = np.repeat([0, 0, 1, 1], counts)
+    called = np.repeat([0, 1, 0, 1], counts)
+    table = confusion_table(labels, called)
+    assert table.ravel().tolist() == counts
+    precision, recall, f1, _ = measures.precision_recall_fscore_support(
+        labels, called, labels=[0, 1], zero_division=0.0
+    )
+    assert precisions(table).tolist() == precision.tolist()
+    assert recalls(table).tolist() == recall.tolist()
+    assert class_f1(table).tolist() == f1.tolist()
+    assert macro_f1(table) == np.mean(f1)
+    assert accuracy(table) == measures.accuracy_score(labels, called)
+
+
+@given(st.lists(tables, min_size=1, max_size=5))
+def test_many_tables_at_once_are_as_one_by_one(counts: list[list[int]]) -> None:
+    many = np.array(counts).reshape(-1, 2, 2)
+    assert macro_f1(many).tolist() == [macro_f1(one) for one in many]
+    assert accuracy(many).tolist() == [accuracy(one) for one in many]

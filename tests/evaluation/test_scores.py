@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from craters.data import make_patch_set
 from craters.errors import ConfigError, DataError
 from craters.evaluation import (
+    Scored,
     at_prior,
     bootstrap_interval,
     fit_conformal,
@@ -31,15 +32,20 @@ def drawn(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_without_an_aim_the_given_threshold_holds() -> None:
-    assert scores.decision_threshold(*drawn(30, 0), None, 0.7) == 0.7
+    labels, probability = drawn(30, 0)
+    scored = Scored(labels=labels, probability=probability, decision_threshold=0.7)
+    assert scores.decision_threshold(scored, None) == 0.7
 
 
 @given(seeds, st.sampled_from(["macro_f1", "recall>=0.9", "precision>=0.5"]))
 def test_a_threshold_by_aim_is_the_chosen_one_and_keeps_its_word(seed: int, aim: str) -> None:
     labels, probability = drawn(40, seed)
-    found = scores.decision_threshold(labels, probability, aim, 0.5)
-    assert found == choose_threshold(labels, probability, aim)
-    reached, plain = measure(labels, probability, found), measure(labels, probability)
+    found = scores.decision_threshold(Scored(labels=labels, probability=probability), aim)
+    assert found == choose_threshold(Scored(labels=labels, probability=probability), aim)
+    reached, plain = (
+        measure(Scored(labels=labels, probability=probability, decision_threshold=found)),
+        measure(Scored(labels=labels, probability=probability)),
+    )
     if aim == "macro_f1":
         assert reached.macro_f1 >= plain.macro_f1 - 1e-12
     elif aim == "recall>=0.9":
@@ -51,14 +57,14 @@ def test_a_threshold_by_aim_is_the_chosen_one_and_keeps_its_word(seed: int, aim:
 def test_an_aim_out_of_reach_says_what_can_be_reached_and_what_to_do() -> None:
     labels, probability = np.array([0, 1, 0, 1]), np.array([0.9, 0.8, 0.2, 0.3])
     with pytest.raises(DataError) as caught:
-        scores.decision_threshold(labels, probability, "precision>=0.9", 0.5)
+        scores.decision_threshold(Scored(labels=labels, probability=probability), "precision>=0.9")
     assert str(caught.value) == (
         "aim precision>=0.9, on 4 validation patches: no decision threshold reaches "
         "precision>=0.9: the best precision is 0.667, at 0.250. Ask for less, by another --aim "
         "and --resume: what is trained is kept."
     )
     with pytest.raises(ConfigError, match="aim is 'best', expected"):
-        scores.decision_threshold(labels, probability, "best", 0.5)
+        scores.decision_threshold(Scored(labels=labels, probability=probability), "best")
 
 
 @given(st.permutations(range(12)))
@@ -75,9 +81,14 @@ def test_groups_are_found_by_id_whatever_the_order(order: list[int]) -> None:
 def test_intervals_are_those_of_the_bootstrap(grouped: bool) -> None:
     labels, probability = drawn(90, 1)
     groups = np.array([f"image_{row % 30}" for row in range(90)]) if grouped else None
-    found = scores.score(labels, probability, 0.45, groups)
+    found = scores.score(
+        Scored(labels=labels, probability=probability, decision_threshold=0.45, groups=groups)
+    ).to_dict()
     for name in scores.STATISTICS:
-        by_hand = bootstrap_interval(labels, probability, name, groups, decision_threshold=0.45)
+        by_hand = bootstrap_interval(
+            Scored(labels=labels, probability=probability, decision_threshold=0.45, groups=groups),
+            name,
+        )
         assert found["intervals"][name] == [by_hand.low, by_hand.high]
         by = {"level": 0.95, "method": by_hand.method, "n_groups": by_hand.n_groups,
               "skipped": by_hand.skipped}  # fmt: skip
@@ -89,16 +100,23 @@ def test_intervals_are_those_of_the_bootstrap(grouped: bool) -> None:
 
 def test_few_groups_are_told() -> None:
     labels, probability = drawn(40, 1)
-    by = scores.score(labels, probability, 0.5, np.arange(40) % 19)["intervals_by"]
+    by = scores.score(
+        Scored(labels=labels, probability=probability, groups=np.arange(40) % 19)
+    ).to_dict()["intervals_by"]
     assert by["remark"] == "with fewer than 20 groups intervals are too narrow"
     assert (
-        scores.score(labels, probability, 0.5, np.arange(40) % 20)["intervals_by"]["remark"] is None
+        scores.score(
+            Scored(labels=labels, probability=probability, groups=np.arange(40) % 20)
+        ).to_dict()["intervals_by"]["remark"]
+        is None
     )
 
 
 def test_calibration_and_prior_by_hand() -> None:
     labels, probability = np.array([0, 1, 1, 1]), np.array([0.5, 0.5, 0.9, 0.9])
-    found = scores.score(labels, probability, 0.6)
+    found = scores.score(
+        Scored(labels=labels, probability=probability, decision_threshold=0.6)
+    ).to_dict()
     assert found["calibration"]["ece"] == pytest.approx((0 + 0.2) / 4)
     # Recall 2/3, no false call: precision 1 whatever the prior.
     assert found["at_prior"] == pytest.approx(
@@ -123,7 +141,9 @@ def test_calibration_and_prior_by_hand() -> None:
 def test_where_no_interval_can_be_a_sentence_says_why(labels, groups, n_pseudo, reason) -> None:
     units = None if groups is None else np.array(groups)
     probability = np.array([0.1, 0.6, 0.7, 0.8])
-    found = scores.score(np.array(labels), probability, 0.5, units, n_pseudo=n_pseudo)
+    found = scores.score(
+        Scored(labels=np.array(labels), probability=probability, groups=units), n_pseudo=n_pseudo
+    ).to_dict()
     assert found["no_interval"] == reason
     assert (found["intervals"], found["intervals_by"]) == ({}, None)
     assert (found["at_prior"] is None) == (0 not in labels)
@@ -131,8 +151,10 @@ def test_where_no_interval_can_be_a_sentence_says_why(labels, groups, n_pseudo, 
 
 def test_rows_for_people_hold_the_figures() -> None:
     labels, probability = drawn(90, 2)
-    metrics = measure(labels, probability, 0.45)
-    found = scores.score(labels, probability, 0.45)
+    metrics = measure(Scored(labels=labels, probability=probability, decision_threshold=0.45))
+    found = scores.score(
+        Scored(labels=labels, probability=probability, decision_threshold=0.45)
+    ).to_dict()
     rows = {name: (value, beside) for name, value, beside in
             scores.figure_rows(dataclasses.asdict(metrics) | found)}  # fmt: skip
     low, high = found["intervals"]["macro_f1"]
@@ -147,12 +169,16 @@ def test_rows_for_people_hold_the_figures() -> None:
 
 
 def test_rows_say_where_a_figure_or_its_spread_is_not_known() -> None:
-    flawless = scores.score(np.tile([0, 1], 9), np.tile([0.1, 0.9], 9), 0.5)
-    metrics = measure(np.tile([0, 1], 9), np.tile([0.1, 0.9], 9))
+    flawless = scores.score(
+        Scored(labels=np.tile([0, 1], 9), probability=np.tile([0.1, 0.9], 9))
+    ).to_dict()
+    metrics = measure(Scored(labels=np.tile([0, 1], 9), probability=np.tile([0.1, 0.9], 9)))
     rows = scores.figure_rows(dataclasses.asdict(metrics) | flawless)
     assert ("macro F1", "1.0000", "every draw the same") in rows
-    one_class = scores.score(np.ones(3, int), np.array([0.4, 0.6, 0.8]), 0.5)
-    metrics = measure(np.ones(3, int), np.array([0.4, 0.6, 0.8]))
+    one_class = scores.score(
+        Scored(labels=np.ones(3, int), probability=np.array([0.4, 0.6, 0.8]))
+    ).to_dict()
+    metrics = measure(Scored(labels=np.ones(3, int), probability=np.array([0.4, 0.6, 0.8])))
     short = scores.figure_rows(dataclasses.asdict(metrics) | one_class)
     assert [row[0] for row in short] == [row[0] for row in rows]
     assert ("ROC AUC", "n/a", "") in short
@@ -162,8 +188,10 @@ def test_rows_say_where_a_figure_or_its_spread_is_not_known() -> None:
 def test_prediction_sets_are_those_of_conformal_on_calibrated_probabilities() -> None:
     labels, probability = drawn(80, 3)
     logits = np.log((probability + 0.01) / (1.01 - probability))
-    by_class = scores.conformal_scores(labels, logits, 1.7)
-    fitted = fit_conformal(labels, apply_temperature(logits, 1.7))
+    by_class = scores.conformal_scores(
+        Scored(labels=labels, probability=probability, logits=logits), 1.7
+    )
+    fitted = fit_conformal(Scored(labels=labels, probability=apply_temperature(logits, 1.7)))
     assert by_class == {"without crater": list(fitted.without_crater),
                         "with crater": list(fitted.with_crater)}  # fmt: skip
     truth, new = drawn(50, 4)
@@ -177,5 +205,6 @@ def test_prediction_sets_are_those_of_conformal_on_calibrated_probabilities() ->
 
 
 def test_a_network_without_temperature_has_no_prediction_sets() -> None:
-    assert scores.conformal_scores(np.array([0, 1]), np.array([-1.0, 1.0]), 1.0) is None
+    scored = Scored(labels=[0, 1], probability=[0.3, 0.7], logits=np.array([-1.0, 1.0]))
+    assert scores.conformal_scores(scored, 1.0) is None
     assert scores.set_shares(None, np.array([0.5]), np.array([1])) is None

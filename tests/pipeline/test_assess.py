@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from craters.cli.main import app
 from craters.core.files import sha256_of
 from craters.errors import ConfigError, DataError
-from craters.evaluation import measure
+from craters.evaluation import Scored, measure
 from craters.models import (
     Classifier,
     ModelDescription,
@@ -53,7 +53,7 @@ def test_figures_are_those_of_the_model_s_probabilities(made: tuple[Path, Path])
     model = Classifier.load(folder)
     found = assess(model, data, prior=0.03)
     images, labels = simple_patches(30, 3)
-    expected = measure(labels, model.predict_proba(images), 0.5)
+    expected = measure(Scored(labels=labels, probability=model.predict_proba(images)))
     assert found.figures["metrics"]["macro_f1"] == pytest.approx(expected.macro_f1)
     assert found.figures["metrics"]["confusion_matrix"] == expected.confusion_matrix
     for name, interval in found.figures["intervals"].items():

@@ -18,7 +18,7 @@ import pytest
 from craters.core import NullProgress, files
 from craters.data import read_job_data
 from craters.errors import DataError, ExistsError
-from craters.evaluation import at_prior, bootstrap_interval, scores
+from craters.evaluation import Scored, at_prior, bootstrap_interval, measure, scores
 from craters.evaluation.calibration import choose_threshold
 from craters.models import Classifier
 from craters.pipeline import run_job, stages
@@ -402,7 +402,9 @@ def aimed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, JobResult]:
 def test_a_threshold_by_aim_is_everywhere_the_same(aimed: tuple[Path, JobResult]) -> None:
     out, result = aimed
     last = result.final
-    chosen = choose_threshold(last.validation.labels, last.probability, AIM)
+    chosen = choose_threshold(
+        Scored(labels=last.validation.labels, probability=last.scored.probability), AIM
+    )
     assert chosen != 0.5
     metrics = read_run(out)
     assert metrics["decision_threshold"] == chosen
@@ -434,7 +436,7 @@ def test_intervals_of_the_last_phase_and_the_test_set_are_by_source_image(
     groups = dict(zip(data.train.ids, data.train.groups, strict=True))
     last = result.final
     sets = {
-        "final": (last.validation.labels, last.probability,
+        "final": (last.validation.labels, last.scored.probability,
                   np.array([groups[name] for name in last.validation.ids])),
         "test": (data.test.labels, result.test_probability, data.test.groups),
     }  # fmt: skip
@@ -443,14 +445,20 @@ def test_intervals_of_the_last_phase_and_the_test_set_are_by_source_image(
         assert sorted(row["intervals"]) == sorted(scores.STATISTICS)
         for statistic, (low, high) in row["intervals"].items():
             by_hand = bootstrap_interval(
-                labels, probability, statistic, units, decision_threshold=result.decision_threshold
+                Scored(
+                    labels=labels,
+                    probability=probability,
+                    decision_threshold=result.decision_threshold,
+                    groups=units,
+                ),
+                statistic,
             )
             assert (low, high) == (by_hand.low, by_hand.high), statistic
         by = row["intervals_by"]
         assert by["method"] == "percentile bootstrap over groups"
         assert by["n_groups"] == len(np.unique(units))
     assert "intervals" not in metrics["phases"]["initial"]
-    rare = at_prior(result.test_metrics, 0.03)
+    rare = at_prior(measure(result.test_scored), 0.03)
     assert metrics["test"]["at_prior"]["precision"] == rare.precision
     row = metrics["phases"]["final"]
     low, high = row["intervals"]["macro_f1"]

@@ -13,9 +13,9 @@ from safetensors.numpy import load_file
 
 from craters.data import UNLABELED, read_job_data
 from craters.errors import DataError
-from craters.evaluation import measure
+from craters.evaluation import Scored, measure
 from craters.models import Classifier, network_weights
-from craters.pipeline import kept_network, report_unlabeled, run_job, stages
+from craters.pipeline import kept_network, run_job, stages, summarize
 from craters.pipeline.stages import run_phases
 from craters.semi_supervised import verdict
 from craters.training import RunConfig, predict_logits, trainer
@@ -61,7 +61,10 @@ def test_a_fixmatch_run_is_measured_on_every_label_and_says_whether_it_helped(da
     outcome = run_job(config_for(data, "fixmatch"))
     told = outcome.metrics["verdict"]
     labels = result.final.validation.labels
-    scored = [measure(labels, stages.sigmoid(phase.logits)).macro_f1 for phase in result.phases]
+    scored = [
+        measure(Scored(labels=labels, probability=stages.sigmoid(phase.scored.logits))).macro_f1
+        for phase in result.phases
+    ]
     assert told["reference_value"] == pytest.approx(scored[0])
     assert told["value"] == pytest.approx(scored[1])
     assert told["difference"] == pytest.approx(scored[1] - scored[0])
@@ -125,7 +128,7 @@ def test_pseudo_labels_of_both_classes_keep_the_class_shares_and_leave_validatio
     leaky = {f"Xtrain1_extra:{row}" for row in range(30)}
 
     result = run_phases(read_job_data(data), config)
-    pseudo = report_unlabeled.count_pseudo_labels(result)
+    pseudo = summarize(result)["pseudo_labels"]
     assert (pseudo["confidence"], pseudo["threshold"]) == (0.6, None)
     kept = result.labeled
     human, given = (kept.origin == origin for origin in ("human", "pseudo"))
@@ -143,7 +146,7 @@ def test_pseudo_labels_of_both_classes_keep_the_class_shares_and_leave_validatio
     assert set(last.train.origin) == {"human", "pseudo"}
     assert not leaky & set(last.train.ids)
     assert not set(last.validation.ids) & set(last.train.ids)
-    told = report_unlabeled.summary(result)["verdict"]
+    told = summarize(result)["verdict"]
     assert (told["method"], told["reference"]) == ("pseudo-label", "the first phase")
     assert told["difference"] == pytest.approx(last.metrics.macro_f1 - first.metrics.macro_f1)
 

@@ -9,7 +9,7 @@ import pytest
 from craters.core import NullProgress
 from craters.data import read_job_data
 from craters.errors import DataError
-from craters.evaluation import fit_temperature, measure
+from craters.evaluation import Scored, fit_temperature, measure
 from craters.evaluation.calibration import choose_threshold
 from craters.pipeline import stages
 from craters.pipeline.stages import run_phases
@@ -73,11 +73,11 @@ def test_pseudo_labels_are_what_the_rule_says(clean_result) -> None:
 
 def test_metrics_are_those_of_the_probabilities(clean_result) -> None:
     result, _ = clean_result
-    labels, probability = result.final.validation.labels, result.final.probability
+    labels, probability = result.final.validation.labels, result.final.scored.probability
     called = probability >= 0.5
     assert result.final.metrics.accuracy == pytest.approx((called == labels).mean())
     assert np.array_equal(result.test_predicted, (result.test_probability >= 0.5).astype(int))
-    assert result.test_metrics is None
+    assert result.test_scored is None
 
 
 @pytest.fixture(scope="module")
@@ -95,10 +95,14 @@ def test_an_aim_chooses_the_threshold_on_validation_and_changes_no_network(
     config = dataclasses.replace(plain.config, aim=aim)
     result = run_phases(plain.data, config, progress=notes)
     labels = result.final.validation.labels
-    assert np.array_equal(result.final.logits, plain.final.logits)
-    chosen = choose_threshold(labels, plain.final.probability, aim)
+    assert np.array_equal(result.final.scored.logits, plain.final.scored.logits)
+    chosen = choose_threshold(
+        Scored(labels=labels, probability=plain.final.scored.probability), aim
+    )
     assert result.decision_threshold == chosen != 0.5 == plain.decision_threshold
-    assert result.final.metrics == measure(labels, plain.final.probability, chosen)
+    assert result.final.metrics == measure(
+        Scored(labels=labels, probability=plain.final.scored.probability, decision_threshold=chosen)
+    )
     assert result.initial.metrics == plain.initial.metrics
     assert np.array_equal(result.test_predicted, result.test_probability >= chosen)
     assert f"Decision threshold {chosen:.4g}, chosen for {aim}." in notes.said
@@ -152,8 +156,9 @@ def test_a_truth_of_the_test_set_is_used_for_measuring_only(job_folder: Path) ->
     np.save(job_folder / "Ytest1.npy", truth)
     result = run_phases(read_job_data(job_folder), config_for(job_folder))
     assert np.array_equal(result.test_probability, without.test_probability)
-    assert result.test_metrics is not None
-    assert result.test_metrics.accuracy == pytest.approx((result.test_predicted == truth).mean())
+    assert measure(result.test_scored).accuracy == pytest.approx(
+        (result.test_predicted == truth).mean()
+    )
 
 
 def test_repeated_rows_and_recognised_ranges_are_told(job_folder: Path) -> None:
@@ -218,10 +223,10 @@ def test_supervised_compact_measures_without_validation_and_refits_on_everything
     assert np.array_equal(result.test_probability, stages.sigmoid(logits))
     assert np.array_equal(result.test_predicted, logits >= 0)
     labels = result.final.validation.labels
-    assert result.temperature == fit_temperature(labels, result.final.logits)
-    calibrated = stages.sigmoid(result.final.logits / result.temperature)
-    assert np.array_equal(result.final.probability, calibrated)
-    assert result.final.metrics == measure(labels, calibrated, 0.5)
+    assert result.temperature == fit_temperature(labels, result.final.scored.logits)
+    calibrated = stages.sigmoid(result.final.scored.logits / result.temperature)
+    assert np.array_equal(result.final.scored.probability, calibrated)
+    assert result.final.metrics == measure(Scored(labels=labels, probability=calibrated))
     again = run_phases(data, config)
     assert np.array_equal(result.test_probability, again.test_probability)
     assert result.final.metrics == again.final.metrics

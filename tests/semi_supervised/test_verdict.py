@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
+from craters.evaluation import Scored
 from craters.evaluation.intervals import paired_bootstrap
 from craters.semi_supervised import Verdict, verdict
 from craters.semi_supervised.verdict import choose, compare_with_supervised
@@ -28,7 +30,8 @@ def predictions(n: int, right: float, seed: int) -> tuple[np.ndarray, np.ndarray
 def test_the_paired_interval_is_that_of_paired_draws_by_hand() -> None:
     labels, first = predictions(80, 0.9, 0)
     second = predictions(80, 0.7, 1)[1]
-    difference, interval = paired_bootstrap(labels, first, second, draws=400, seed=3)
+    scored = Scored(labels=labels, probability=first)
+    value, reference_value, interval = paired_bootstrap(scored, second, draws=400, seed=3)
 
     def gain(rows: np.ndarray) -> float:
         ours, theirs = (
@@ -37,7 +40,7 @@ def test_the_paired_interval_is_that_of_paired_draws_by_hand() -> None:
         )
         return ours - theirs
 
-    assert difference == pytest.approx(gain(np.arange(80)))
+    assert value - reference_value == pytest.approx(gain(np.arange(80)))
     random, found = np.random.default_rng(3), []
     classes = [np.flatnonzero(labels == label) for label in (0, 1)]
     for _ in range(400):
@@ -51,7 +54,7 @@ def test_pairing_makes_the_interval_of_two_like_predictions_narrow() -> None:
     labels, first = predictions(400, 0.8, 0)
     second = first.copy()
     second[:2] = 1 - second[:2]
-    _, interval = paired_bootstrap(labels, first, second)
+    _, _, interval = paired_bootstrap(Scored(labels=labels, probability=first), second)
     assert interval.high - interval.low < 0.02
 
 
@@ -59,19 +62,22 @@ def test_a_verdict_says_helped_only_where_the_interval_leaves_zero_out() -> None
     labels, good = predictions(300, 0.95, 0)
     bad = predictions(300, 0.7, 1)[1]
     groups = np.arange(300) // 10
-    helped = compare_with_supervised("fixmatch", labels, good, bad, groups, 5)
+    plain = Scored(labels=labels, probability=bad, groups=groups, decision_threshold=0.9)
+    better = dataclasses.replace(plain, probability=good)
+    helped = compare_with_supervised("fixmatch", plain, good, n_folds=5)
     assert helped.outcome == "helped"
     assert helped.sentence.startswith("The unlabeled data helped: fixmatch 0.9")
     assert "300 labels, 5 folds, 1 seed" in helped.sentence
-    assert compare_with_supervised("x", labels, bad, good, groups, 5).outcome == "did not help"
-    same = compare_with_supervised("x", labels, good, good, groups, 5)
+    assert compare_with_supervised("x", better, bad, n_folds=5).outcome == "did not help"
+    same = compare_with_supervised("x", better, good, n_folds=5)
     assert (same.difference, same.outcome) == (0, "no difference can be shown")
     assert "groups" in helped.interval_by
 
 
 def test_where_a_class_is_of_one_image_patches_are_drawn() -> None:
     labels, good = predictions(100, 0.9, 0)
-    found = compare_with_supervised("x", labels, good, good, np.where(labels, "a", "b"), 5)
+    scored = Scored(labels=labels, probability=good, groups=np.where(labels, "a", "b"))
+    found = compare_with_supervised("x", scored, good, n_folds=5)
     assert "over patches" in found.interval_by
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from accuracy.fixed_folds.folds import Copies, FoldSet
-from craters.evaluation import metrics
+from craters.evaluation import Scored, metrics
 from craters.training import sigmoid
 
 DECISION_THRESHOLD = 0.5
@@ -101,7 +101,13 @@ def score_folds(data: FoldSet, copies: Copies, logits: np.ndarray) -> list[FoldS
                 fold=number,
                 exact=int(copies.exact[rows].sum()),
                 near=int(copies.near[rows].sum()),
-                official=metrics.measure(data.labels[rows], probability[rows], DECISION_THRESHOLD),
+                official=metrics.measure(
+                    Scored(
+                        labels=data.labels[rows],
+                        probability=probability[rows],
+                        decision_threshold=DECISION_THRESHOLD,
+                    )
+                ),
                 without_copies=_measure_kept(data.labels, probability, rows & ~copies.either),
             )
         )
@@ -114,7 +120,13 @@ def _measure_kept(
     """Measure some rows; without both classes there is no F1 and no ranking."""
     if len(np.unique(labels[rows])) < 2:
         return None
-    return metrics.measure(labels[rows], probability[rows], DECISION_THRESHOLD)
+    return metrics.measure(
+        Scored(
+            labels=labels[rows],
+            probability=probability[rows],
+            decision_threshold=DECISION_THRESHOLD,
+        )
+    )
 
 
 def pooled_f1(data: FoldSet, logits: np.ndarray, rows: np.ndarray) -> float | None:

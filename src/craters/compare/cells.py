@@ -24,7 +24,7 @@ from craters.compare.settings import LEAST_OF_CLASS, Cell, CompareConfig, HoldOu
 from craters.core import Send, torch_threads
 from craters.data import UNLABELED, PatchSet, find_array, patches, splits
 from craters.errors import ConfigError, DataError, DeadNetworkError
-from craters.evaluation import metrics
+from craters.evaluation import Scored, measure
 from craters.models import Network
 from craters.training import RunConfig, predict_logits, sigmoid
 
@@ -314,7 +314,13 @@ def fit_cell(
             probability = sigmoid(predict_logits(network, data.labeled.images[fold.test]))
     except (DataError, DeadNetworkError) as error:
         return Outcome(cell, {}, time.monotonic() - started, str(error))
-    found = metrics.measure(data.labeled.labels[fold.test], probability, settings.threshold_final)
+    found = measure(
+        Scored(
+            labels=data.labeled.labels[fold.test],
+            probability=probability,
+            decision_threshold=settings.threshold_final,
+        )
+    )
     figures = {name: getattr(found, name) for name in ("n", "confusion_matrix", *MEASURES)}
     figures |= {"labels": len(labeled), "pool": len(pool)}
     return Outcome(cell, figures, time.monotonic() - started)

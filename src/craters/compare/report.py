@@ -11,7 +11,7 @@ import numpy as np
 
 from craters.compare.settings import Budget, Cell
 from craters.core import files
-from craters.evaluation import BLUE, GRAY, ORANGE, Difference, paired_difference
+from craters.evaluation import BLUE, GRAY, ORANGE, Difference, macro_f1, paired_difference
 from craters.pipeline import ONE_SIDED
 
 if TYPE_CHECKING:
@@ -142,7 +142,10 @@ def _row(contender: str, budget: Budget, outcomes: list[Outcome], folds: int) ->
         measure: {seed: _mean_of(parts, measure) for seed, parts in whole.items()}
         for measure in MEASURES
     }
-    scores[POOLED] = {seed: _pooled_macro_f1(parts) for seed, parts in whole.items()}
+    scores[POOLED] = {  # of the counts of all folds together
+        seed: float(macro_f1(np.sum([part["confusion_matrix"] for part in parts], axis=0)))
+        for seed, parts in whole.items()
+    }
     labels = [part["labels"] for parts in by_seed.values() for part in parts]
     failed = sum(bool(outcome.error) for outcome in outcomes)
     return Row(contender, budget, float(np.mean(labels)) if labels else 0.0, scores, failed)
@@ -152,15 +155,6 @@ def _mean_of(parts: list[dict[str, Any]], measure: str) -> float | None:
     """Average over the folds that hold both classes; all contenders share the folds."""
     known = [part[measure] for part in parts if part[measure] is not None]
     return float(np.mean(known)) if known else None
-
-
-def _pooled_macro_f1(parts: list[dict[str, Any]]) -> float:
-    """Form macro F1 once, of the counts of all folds together."""
-    (tn, fp), (fn, tp) = np.sum([part["confusion_matrix"] for part in parts], axis=0).tolist()
-    wrong = fp + fn
-    crater = 2 * tp / (2 * tp + wrong) if tp else 0.0
-    other = 2 * tn / (2 * tn + wrong) if tn else 0.0
-    return (crater + other) / 2
 
 
 def _compare(row: Row, reference: Row) -> Row:

@@ -1,6 +1,7 @@
 """Arrays in, figures out: metrics, intervals, calibration, conformal sets, class share.
 
-Interface: `metrics`, `intervals`, `calibration`, `conformal`, `class_share`, `scores`, `figures`.
+Interface: `Scored`, `measure`, `bootstrap`, and the modules `metrics`, `intervals`, `calibration`,
+`conformal`, `class_share`, `scores`, `figures`.
 It reads no run folders and knows no networks.
 """
 
@@ -37,10 +38,12 @@ from craters.evaluation.metrics import (
     Metrics,
     at_prior,
     confident_mistakes,
-    decide,
+    macro_f1,
     measure,
     precision_recall_points,
 )
+from craters.evaluation.resampling import bootstrap, draw_counts, percentile_limits, table_counts
+from craters.evaluation.scored import Scored, decide, sigmoid
 from craters.evaluation.scores import PRIOR, groups_of
 
 __all__ = [
@@ -54,13 +57,16 @@ __all__ = [
     "Difference",
     "Interval",
     "Metrics",
+    "Scored",
     "at_prior",
+    "bootstrap",
     "bootstrap_interval",
     "calibration",
     "class_share",
     "confident_mistakes",
     "conformal",
     "decide",
+    "draw_counts",
     "estimate",
     "figures",
     "fit_conformal",
@@ -68,15 +74,19 @@ __all__ = [
     "gain",
     "groups_of",
     "intervals",
+    "macro_f1",
     "measure",
     "metrics",
     "new_figure",
     "paired_difference",
     "parse_aim",
+    "percentile_limits",
     "plot_image_48x48",
     "precision_recall_points",
     "prediction_sets",
     "save_figure",
     "scores",
+    "sigmoid",
+    "table_counts",
     "tidy",
 ]

@@ -14,7 +14,8 @@ import numpy as np
 
 from craters.data import check_labels
 from craters.errors import ConfigError, DataError
-from craters.evaluation.metrics import check_predictions, check_probability
+from craters.evaluation.metrics import macro_f1, precisions, recalls
+from craters.evaluation.scored import Scored, check_probability, sigmoid
 
 LEAST_PATCHES = 20  # fewer cannot tell one temperature from another
 TEMPERATURE_LIMITS = (0.05, 20.0)
@@ -130,9 +131,7 @@ def apply_temperature(logits: np.ndarray, temperature: float) -> np.ndarray:
     """
     if not (math.isfinite(temperature) and temperature > 0):
         raise ConfigError(f"temperature is {temperature:g}, expected a number above 0")
-    scaled = np.asarray(logits, np.float64) / temperature
-    small = np.exp(-np.abs(scaled))
-    return np.where(scaled >= 0, 1.0, small) / (1.0 + small)
+    return sigmoid(np.asarray(logits, np.float64) / temperature)
 
 
 def _check_logits(logits: np.ndarray) -> np.ndarray:
@@ -145,9 +144,7 @@ def _check_logits(logits: np.ndarray) -> np.ndarray:
     return values
 
 
-def expected_calibration_error(
-    labels: np.ndarray, probability: np.ndarray, bins: int = 15
-) -> float:
+def expected_calibration_error(scored: Scored, bins: int = 15) -> float:
     """Measure how far probabilities are from frequencies, over bins of equal mass.
 
     The mean over bins, weighted by their patches, of |mean probability - share with crater|.
@@ -156,10 +153,7 @@ def expected_calibration_error(
 
     Parameters
     ----------
-    labels : ndarray, shape (N,)
-        0 or 1.
-    probability : ndarray, shape (N,)
-        Of "with crater".
+    scored : Scored
     bins : int
         At most; equal probabilities share a bin, so the order of rows does not matter.
 
@@ -170,8 +164,8 @@ def expected_calibration_error(
 
     Raises
     ------
-    DataError, ConfigError
-        When the arrays, or `bins`, cannot be used.
+    ConfigError
+        When `bins` is below 1.
 
     References
     ----------
@@ -179,12 +173,11 @@ def expected_calibration_error(
 
     Examples
     --------
-    >>> labels, probability = np.array([0, 1, 1, 1]), np.array([0.5, 0.5, 0.9, 0.9])
-    >>> round(expected_calibration_error(labels, probability, bins=2), 3)
+    >>> scored = Scored(labels=[0, 1, 1, 1], probability=[0.5, 0.5, 0.9, 0.9])
+    >>> round(expected_calibration_error(scored, bins=2), 3)
     0.05
     """
-    column, values = check_predictions(labels, probability)
-    return _gap(column, values, _equal_mass(values, bins))
+    return _gap(scored.labels, scored.probability, _equal_mass(scored.probability, bins))
 
 
 def calibration_floor(
@@ -227,15 +220,12 @@ def calibration_floor(
     return float(np.mean(errors)), float(np.quantile(errors, 0.95))
 
 
-def reliability_points(labels: np.ndarray, probability: np.ndarray, bins: int = 15) -> Reliability:
+def reliability_points(scored: Scored, bins: int = 15) -> Reliability:
     """Compare probability and frequency, bin by bin, for a reliability diagram.
 
     Parameters
     ----------
-    labels : ndarray, shape (N,)
-        0 or 1.
-    probability : ndarray, shape (N,)
-        Of "with crater".
+    scored : Scored
     bins : int
         At most; bins are those of `expected_calibration_error`.
 
@@ -246,15 +236,15 @@ def reliability_points(labels: np.ndarray, probability: np.ndarray, bins: int = 
 
     Examples
     --------
-    >>> points = reliability_points(np.array([0, 1, 1, 1]), np.array([0.5, 0.5, 0.9, 0.9]), 2)
+    >>> scored = Scored(labels=[0, 1, 1, 1], probability=[0.5, 0.5, 0.9, 0.9])
+    >>> points = reliability_points(scored, 2)
     >>> points.predicted.tolist(), points.observed.tolist(), points.count.tolist()
     ([0.5, 0.9], [0.5, 1.0], [2, 2])
     """
     from scipy.stats import binomtest
 
-    column, values = check_predictions(labels, probability)
-    index = _equal_mass(values, bins)
-    count, mass, craters = _per_bin(column, values, index)
+    index = _equal_mass(scored.probability, bins)
+    count, mass, craters = _per_bin(scored.labels, scored.probability, index)
     limits = [
         binomtest(int(hits), int(of)).proportion_ci(0.95, method="wilson")
         for hits, of in zip(craters, count, strict=True)
@@ -295,7 +285,7 @@ def _gap(labels: np.ndarray, probability: np.ndarray, index: np.ndarray) -> floa
     return float(np.abs(mass - craters).sum() / len(labels))
 
 
-def choose_threshold(labels: np.ndarray, probability: np.ndarray, aim: str) -> float:
+def choose_threshold(scored: Scored, aim: str) -> float:
     """Choose the decision threshold that serves an aim best, on validation patches.
 
     Tried are 0.5 and the midpoints between neighbouring probabilities; of thresholds that serve
@@ -304,10 +294,8 @@ def choose_threshold(labels: np.ndarray, probability: np.ndarray, aim: str) -> f
 
     Parameters
     ----------
-    labels : ndarray, shape (N,)
-        0 or 1; both present.
-    probability : ndarray, shape (N,)
-        Of "with crater".
+    scored : Scored
+        Both classes present; its own threshold is not used.
     aim : str
         "macro_f1": the highest macro F1. "recall>=0.95": of the thresholds with at least this
         recall of craters, the one of highest precision. "precision>=0.9": the reverse.
@@ -322,18 +310,18 @@ def choose_threshold(labels: np.ndarray, probability: np.ndarray, aim: str) -> f
     ConfigError
         When `aim` has none of these forms.
     DataError
-        When the arrays cannot be used, or the aim cannot be reached; says what can.
+        When a class is absent, or the aim cannot be reached; says what can.
 
     Examples
     --------
-    >>> labels, probability = np.array([0, 0, 1, 1]), np.array([0.1, 0.6, 0.7, 0.9])
-    >>> round(choose_threshold(labels, probability, "macro_f1"), 6)
+    >>> scored = Scored(labels=[0, 0, 1, 1], probability=[0.1, 0.6, 0.7, 0.9])
+    >>> round(choose_threshold(scored, "macro_f1"), 6)
     0.65
     """
     kept, least = parse_aim(aim)
-    column, values = check_predictions(labels, probability, both_classes=True)
-    tried = _thresholds(values)
-    figures = _figures_at(tried, column, values)
+    scored.check_both_classes()
+    tried = _thresholds(scored.probability)
+    figures = _figures_at(tried, scored)
     if kept == "macro_f1":
         return float(tried[_first_best(tried, figures["macro_f1"])])
     served = figures[kept] >= least - 1e-12
@@ -388,22 +376,24 @@ def _thresholds(probability: np.ndarray) -> np.ndarray:
     return np.unique(np.concatenate([[distinct[0] / 2, 0.5], between]))
 
 
-def _figures_at(
-    thresholds: np.ndarray, labels: np.ndarray, probability: np.ndarray
-) -> dict[str, np.ndarray]:
+def _figures_at(thresholds: np.ndarray, scored: Scored) -> dict[str, np.ndarray]:
     """Measure macro F1, and precision and recall of craters, at many thresholds at once."""
-    tp, fp = (
-        (labels == label).sum()
-        - np.searchsorted(np.sort(probability[labels == label]), thresholds, "left")
-        for label in (1, 0)
-    )
-    fn, tn = (labels == 1).sum() - tp, (labels == 0).sum() - fp
-    f1 = [2 * hits / (2 * hits + fp + fn) for hits in (tp, tn)]
+    (fp, tn), (tp, fn) = (_count_called(thresholds, scored, label) for label in (0, 1))
+    tables = np.stack([tn, fp, fn, tp], axis=-1).reshape(-1, 2, 2)
     return {
-        "macro_f1": (f1[0] + f1[1]) / 2,
-        "precision": tp / np.maximum(tp + fp, 1),
-        "recall": tp / (tp + fn),
+        "macro_f1": macro_f1(tables),
+        "precision": precisions(tables)[:, 1],
+        "recall": recalls(tables)[:, 1],
     }
+
+
+def _count_called(
+    thresholds: np.ndarray, scored: Scored, label: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Count the patches of a class that each threshold calls craters, and those it does not."""
+    ranked = np.sort(scored.probability[scored.labels == label])
+    below = np.searchsorted(ranked, thresholds, "left")
+    return len(ranked) - below, below
 
 
 def _first_best(thresholds: np.ndarray, *worth: np.ndarray) -> int:

@@ -9,6 +9,15 @@ import numpy as np
 
 from craters.data import check_groups, check_labels
 from craters.errors import ConfigError, DataError
+from craters.evaluation.resampling import (
+    Draw,
+    bootstrap,
+    group_weights,
+    has_both,
+    percentile_limits,
+    row_weights,
+    table_counts,
+)
 
 ShareMethod = Literal["likelihood", "confusion"]
 
@@ -16,7 +25,7 @@ LEAST_OF_A_CLASS = 5  # labeled patches, for a fit of two numbers to mean anythi
 
 _MOST_BINS = 4096  # of pool logits; a million patches need no more
 _RATIO_LIMIT = 30.0  # of the log likelihood ratio: no single patch may decide alone
-_HALVINGS = 50
+_ROOT_ERROR = 1e-15  # of the share of greatest likelihood
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,25 +139,34 @@ def estimate_class_share(
     bins, centres = _bin(pool)
     full = np.bincount(bins, minlength=len(centres)).astype(float)
     share = estimate(column, values, np.ones(len(column)), centres, full)
-    random = np.random.default_rng(seed)
-    labeled_units, pool_units = _units(groups, len(column)), _units(pool_groups, len(pool))
-    found = []
-    for _ in range(draws):
-        weights = _draw(column, labeled_units, random)
-        counts = _draw_pool(bins, full, pool_units, random)
-        if weights is not None:
-            found.append(estimate(column, values, weights, centres, counts))
+    draw_labeled = row_weights(column, _check_groups(groups, len(column)))
+    draw_pool = _pool_counts(bins, full, _check_groups(pool_groups, len(pool)))
+
+    def statistic(drawn: tuple[np.ndarray, np.ndarray]) -> float | None:
+        weights, counts = drawn
+        if not has_both(column, weights):
+            return None
+        return estimate(column, values, weights, centres, counts)
+
+    found = bootstrap(
+        lambda random: (draw_labeled(random), draw_pool(random)), statistic, draws=draws, seed=seed
+    )
     if len(found) < 2:
         raise DataError(
             "the labeled patches of a class are of too few source images to draw from",
             "Leave the groups out, and say that the interval is too narrow.",
         )
-    tail = 50 * (1 - level)
-    low, high = np.percentile(found, [tail, 100 - tail])
+    low, high = percentile_limits(found, (1 - level) / 2)
     return ClassShare(
-        share, min(float(low), share), max(float(high), share), level, method, len(column),
-        len(pool), float(column.mean()),
-    )  # fmt: skip
+        share=share,
+        low=min(low, share),
+        high=max(high, share),
+        level=level,
+        method=method,
+        n_labeled=len(column),
+        n_pool=len(pool),
+        labeled_share=float(column.mean()),
+    )
 
 
 def calibration_line(labels: np.ndarray, logits: np.ndarray) -> tuple[float, float]:
@@ -207,53 +225,35 @@ def _bin(pool: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return bins, sums / np.bincount(bins, minlength=count)
 
 
-def _units(groups: np.ndarray | None, count: int) -> np.ndarray | None:
+def _check_groups(groups: np.ndarray | None, count: int) -> np.ndarray | None:
+    return None if groups is None else check_groups(np.asarray(groups), count, "groups")
+
+
+def _pool_counts(bins: np.ndarray, full: np.ndarray, groups: np.ndarray | None) -> Draw[np.ndarray]:
+    """Prepare draws of the pool; each says how often each bin is in it."""
     if groups is None:
-        return None
-    return np.unique(check_groups(np.asarray(groups), count, "groups"), return_inverse=True)[1]
-
-
-def _draw(
-    labels: np.ndarray, units: np.ndarray | None, random: np.random.Generator
-) -> np.ndarray | None:
-    """Draw labeled patches with replacement; None where a class is then missing."""
-    weights = np.zeros(len(labels))
-    if units is not None:
-        count = int(units.max()) + 1
-        drawn = np.bincount(random.integers(0, count, count), minlength=count)
-        weights += drawn[units]
-        both = weights[labels == 0].any() and weights[labels == 1].any()
-        return weights if both else None
-    for label in (0, 1):
-        rows = np.flatnonzero(labels == label)
-        drawn = random.integers(0, len(rows), len(rows))
-        weights[rows] = np.bincount(drawn, minlength=len(rows))
-    return weights
-
-
-def _draw_pool(
-    bins: np.ndarray, full: np.ndarray, units: np.ndarray | None, random: np.random.Generator
-) -> np.ndarray:
-    """Draw the pool with replacement: how often each bin is in it."""
-    if units is None:
-        return random.multinomial(len(bins), full / len(bins)).astype(float)
-    count = int(units.max()) + 1
-    drawn = np.bincount(random.integers(0, count, count), minlength=count)
-    return np.bincount(bins, weights=drawn[units].astype(float), minlength=len(full))
+        return table_counts(full)
+    draw = group_weights(groups)
+    return lambda random: np.bincount(bins, weights=draw(random), minlength=len(full))
 
 
 def _likelihood(
     labels: np.ndarray, logits: np.ndarray, weights: np.ndarray, pool: np.ndarray, n: np.ndarray
 ) -> float:
-    """Find the share of greatest likelihood; its derivative falls, so halving finds the root."""
+    """Find the share of greatest likelihood: its derivative falls, and its root is searched."""
+    from scipy.optimize import brentq
+
     slope, offset, odds = _platt(labels, logits, weights)
     ratio = np.exp(np.clip(slope * pool + offset - odds, -_RATIO_LIMIT, _RATIO_LIMIT))
-    low, high = 0.0, 1.0
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        rises = (n * (ratio - 1) / (middle * ratio + 1 - middle)).sum() > 0
-        low, high = (middle, high) if rises else (low, middle)
-    return (low + high) / 2
+
+    def derivative(share: float) -> float:
+        return float((n * (ratio - 1) / (share * ratio + 1 - share)).sum())
+
+    if derivative(0.0) <= 0:
+        return 0.0
+    if derivative(1.0) >= 0:
+        return 1.0
+    return float(brentq(derivative, 0.0, 1.0, xtol=_ROOT_ERROR, rtol=_ROOT_ERROR))
 
 
 def _platt(

@@ -1,20 +1,18 @@
 """Conformal prediction: sets of classes that miss each class at most at a chosen risk.
 
-Fitted on validation patches by crepes; the result is plain numbers, and `sets_by_quantiles`,
-which is all that prediction needs, uses numpy only.
+Fitted on validation patches: the scores of each class, sorted. By numpy alone.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import warnings
 
 import numpy as np
 
 from craters.data import CLASS_NAMES, check_labels
 from craters.errors import ConfigError, DataError
-from craters.evaluation.metrics import check_predictions, check_probability
+from craters.evaluation.scored import Scored, check_probability
 
 # The code of a prediction set is its place here: 1 for class 0, plus 2 for class 1.
 SET_NAMES = ("none", *CLASS_NAMES, "unsure")
@@ -85,18 +83,16 @@ class SetFigures:
     error_when_sure: float | None
 
 
-def fit_conformal(labels: np.ndarray, probability: np.ndarray) -> ConformalScores:
-    """Fit class-conditional conformal prediction on validation patches, by crepes.
+def fit_conformal(scored: Scored) -> ConformalScores:
+    """Fit class-conditional conformal prediction on validation patches.
 
     Class-conditional (Mondrian): the promise holds for craters and for the rest alike, whatever
     their shares, as long as new patches are exchangeable with these.
 
     Parameters
     ----------
-    labels : ndarray, shape (N,)
-        0 or 1; both present.
-    probability : ndarray, shape (N,)
-        Of "with crater". Patches on which nothing was trained.
+    scored : Scored
+        Patches on which nothing was trained; both classes present.
 
     Returns
     -------
@@ -105,26 +101,28 @@ def fit_conformal(labels: np.ndarray, probability: np.ndarray) -> ConformalScore
     Raises
     ------
     DataError
-        When the arrays cannot be used or a class is absent.
+        When a class is absent.
 
     References
     ----------
-    Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, 2005, section 4.5;
-    Boström, Conformal prediction in Python with crepes, PMLR 230, 2024.
+    Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, 2005, section 4.5.
 
     Examples
     --------
-    >>> fit_conformal(np.array([0, 1, 1]), np.array([0.25, 0.5, 0.75]))
+    >>> fit_conformal(Scored(labels=[0, 1, 1], probability=[0.25, 0.5, 0.75]))
     ConformalScores(without_crater=(0.25,), with_crater=(0.25, 0.5))
     """
-    column, values = check_predictions(labels, probability, both_classes=True)
-    with warnings.catch_warnings():  # crepes changes the filters of the process on import
-        from crepes import ConformalClassifier
-        from crepes.extras import hinge
-    both = np.column_stack([1 - values, values])
-    fitted = ConformalClassifier().fit(hinge(both, np.array([0, 1]), column), bins=column)
-    by_class = (np.sort(fitted.alphas[fitted.bins == label]) for label in (0, 1))
-    return ConformalScores(*(tuple(scores.tolist()) for scores in by_class))
+    scored.check_both_classes()
+    without, crater = (
+        np.sort(scores[scored.labels == label])
+        for label, scores in enumerate(_nonconformity(scored.probability))
+    )
+    return ConformalScores(without_crater=tuple(without), with_crater=tuple(crater))
+
+
+def _nonconformity(probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Score how unlike each class patches are: one minus the probability of that class."""
+    return 1 - (1 - probability), 1 - probability
 
 
 def conformal_quantiles(scores: ConformalScores, risk: float) -> tuple[float, float]:
@@ -200,7 +198,8 @@ def prediction_sets(probability: np.ndarray, scores: ConformalScores, risk: floa
 
     Examples
     --------
-    >>> scores = fit_conformal(np.repeat([0, 1], 9), np.linspace(0.1, 0.9, 18))
+    >>> scored = Scored(labels=np.repeat([0, 1], 9), probability=np.linspace(0.1, 0.9, 18))
+    >>> scores = fit_conformal(scored)
     >>> sets = prediction_sets(np.array([0.05, 0.5, 0.95]), scores, 0.2)
     >>> [SET_NAMES[code] for code in sets]
     ['without crater', 'none', 'with crater']
@@ -228,10 +227,9 @@ def sets_by_quantiles(probability: np.ndarray, quantiles: tuple[float, float]) -
     >>> sets_by_quantiles(np.array([0.1, 0.5, 0.9]), (0.6, 0.6)).tolist()
     [1, 3, 2]
     """
-    values = check_probability(probability)
-    other = 1 - (1 - values) <= quantiles[0]  # rounded as in `fit_conformal`
-    crater = 1 - values <= quantiles[1]
-    return other.astype(np.int8) + np.int8(2) * crater.astype(np.int8)
+    other, crater = _nonconformity(check_probability(probability))
+    codes = (other <= quantiles[0]).astype(np.int8)
+    return codes + np.int8(2) * (crater <= quantiles[1]).astype(np.int8)
 
 
 def measure_sets(labels: np.ndarray, sets: np.ndarray, risk: float) -> SetFigures:

@@ -12,6 +12,7 @@ from craters.data import CLASS_NAMES, as_squares
 from craters.errors import DataError
 from craters.evaluation import calibration
 from craters.evaluation.metrics import Metrics, measure, roc_points
+from craters.evaluation.scored import Scored
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,38 +48,28 @@ def tidy(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-def roc(
-    curves: dict[str, tuple[np.ndarray, np.ndarray]],
-    decision_threshold: float | dict[str, float] = 0.5,
-) -> Figure:
+def roc(curves: dict[str, Scored]) -> Figure:
     """Draw the receiver operating characteristic of each named prediction, its threshold marked.
 
     Parameters
     ----------
-    curves : dict of (labels, probability)
-        By the name in the legend; arrays of shape (N,), with both classes. The last is the one
-        that matters: it is drawn last and in orange where there are three.
-    decision_threshold : float or dict of float
-        Where the dots are: one for all, or one by name.
+    curves : dict of Scored
+        By the name in the legend; both classes present. The last is the one that matters: it is
+        drawn last and in orange where there are three. Dots are at the thresholds.
 
     Examples
     --------
-    >>> labels = np.array([0, 0, 1, 1])
-    >>> figure = roc({"network": (labels, np.array([0.1, 0.6, 0.5, 0.9]))})
+    >>> scored = Scored(labels=[0, 0, 1, 1], probability=[0.1, 0.6, 0.5, 0.9])
+    >>> figure = roc({"network": scored})
     >>> figure.axes[0].get_legend().get_texts()[0].get_text()
     'network (area 0.750)'
     """
     figure, (axes,) = new_figure(5.0, 5.0)
-    thresholds = (
-        decision_threshold
-        if isinstance(decision_threshold, dict)
-        else dict.fromkeys(curves, decision_threshold)
-    )
-    for position, (name, (labels, probability)) in enumerate(curves.items()):
+    for position, (name, scored) in enumerate(curves.items()):
         color = (GRAY, BLUE, ORANGE)[position % 3] if len(curves) > 1 else BLUE
         dashes = ("-", "--", "-.", ":")[position // 3 % 4]
-        false_rate, recall = roc_points(labels, probability)
-        found = measure(labels, probability, thresholds[name])
+        false_rate, recall = roc_points(scored)
+        found = measure(scored)
         text = f"{name} (area {found.roc_auc:.3f})"
         axes.plot(false_rate, recall, dashes, color=color, linewidth=1.7, label=text)
         dot = (1 - found.other_recall, found.crater_recall)
@@ -89,35 +80,33 @@ def roc(
     axes.set_aspect("equal")
     axes.set_xlabel("share of patches without crater called craters")
     axes.set_ylabel("recall of craters")
-    where = ", ".join(f"{threshold:.3g}" for threshold in dict.fromkeys(thresholds.values()))
+    thresholds = dict.fromkeys(scored.decision_threshold for scored in curves.values())
+    where = ", ".join(f"{threshold:.3g}" for threshold in thresholds)
     axes.set_title(f"Receiver operating characteristic (dots: threshold {where})", fontsize=10)
     tidy(axes)
     axes.legend(frameon=False, loc="lower right", fontsize=9)
     return figure
 
 
-def reliability_diagram(labels: np.ndarray, probability: np.ndarray, bins: int = 15) -> Figure:
+def reliability_diagram(scored: Scored, bins: int = 15) -> Figure:
     """Draw observed share against probability in bins of equal mass, and where the patches lie.
 
     Parameters
     ----------
-    labels : ndarray, shape (N,)
-        0 or 1.
-    probability : ndarray, shape (N,)
-        Of "with crater".
+    scored : Scored
     bins : int
         At most.
 
     Examples
     --------
-    >>> labels, probability = np.array([0, 1, 1, 1]), np.array([0.5, 0.5, 0.9, 0.9])
-    >>> figure = reliability_diagram(labels, probability, bins=2)
+    >>> scored = Scored(labels=[0, 1, 1, 1], probability=[0.5, 0.5, 0.9, 0.9])
+    >>> figure = reliability_diagram(scored, bins=2)
     >>> figure.axes[0].get_title().splitlines()[0]
     'Reliability, n = 4: calibration error 5.0 %'
     """
-    points = calibration.reliability_points(labels, probability, bins)
-    error = calibration.expected_calibration_error(labels, probability, bins)
-    mean, quantile = calibration.calibration_floor(probability, bins)
+    points = calibration.reliability_points(scored, bins)
+    error = calibration.expected_calibration_error(scored, bins)
+    mean, quantile = calibration.calibration_floor(scored.probability, bins)
     figure, (axes, below) = new_figure(5.4, 6.2, 2, 1)
     axes.get_gridspec().set_height_ratios([3.6, 1])
     axes.plot([0, 1], [0, 1], ":", color=GRAY, linewidth=1.2, label="perfect calibration")
@@ -136,25 +125,25 @@ def reliability_diagram(labels: np.ndarray, probability: np.ndarray, bins: int =
     axes.set_ylim(-0.03, 1.03)
     axes.set_ylabel("share that holds a crater")
     axes.set_title(
-        f"Reliability, n = {len(probability):,}: calibration error {100 * error:.1f} %\n"
+        f"Reliability, n = {len(scored):,}: calibration error {100 * error:.1f} %\n"
         f"(a perfectly calibrated network: {100 * mean:.1f} %, "
         f"19 times of 20 below {100 * quantile:.1f} %)",
         fontsize=10,
     )
     axes.legend(loc="upper left", fontsize=9, framealpha=0.85, edgecolor="none")
-    _stack_by_class(below, np.asarray(labels), np.asarray(probability))
+    _stack_by_class(below, scored)
     for part in (axes, below):
         part.set_xlim(-0.03, 1.03)
         tidy(part)
     return figure
 
 
-def _stack_by_class(axes: Axes, labels: np.ndarray, probability: np.ndarray) -> None:
+def _stack_by_class(axes: Axes, scored: Scored) -> None:
     """Draw how many patches of each class have which probability."""
     from matplotlib.ticker import MaxNLocator
 
     axes.hist(
-        [probability[labels == label] for label in (0, 1)],
+        [scored.probability[scored.labels == label] for label in (0, 1)],
         bins=np.linspace(0, 1, 26).tolist(),
         stacked=True,
         color=["#b9b9b9", ORANGE],

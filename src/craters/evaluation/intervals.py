@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from craters.data import CLASS_NAMES, check_groups
+from craters.data import CLASS_NAMES
 from craters.errors import ConfigError, DataError
-from craters.evaluation.metrics import check_predictions, decide
+from craters.evaluation.metrics import (
+    accuracy,
+    class_f1,
+    confusion_table,
+    macro_f1,
+    precisions,
+    recalls,
+)
+from craters.evaluation.resampling import (
+    bootstrap,
+    has_both,
+    percentile_limits,
+    row_weights,
+    table_counts,
+)
+from craters.evaluation.scored import Scored
 
 STATISTICS = (
     "macro_f1", "accuracy", "crater_precision", "crater_recall", "crater_f1",
@@ -69,15 +84,7 @@ class Difference:
 
 
 def bootstrap_interval(
-    labels: np.ndarray,
-    probability: np.ndarray,
-    statistic: str,
-    groups: np.ndarray | None = None,
-    *,
-    decision_threshold: float = 0.5,
-    draws: int = 1000,
-    level: float = 0.95,
-    seed: int = 0,
+    scored: Scored, statistic: str, *, draws: int = 1000, level: float = 0.95, seed: int = 0
 ) -> Interval:
     """Find the percentile bootstrap interval of a figure, resampling whole groups.
 
@@ -87,15 +94,10 @@ def bootstrap_interval(
 
     Parameters
     ----------
-    labels : ndarray, shape (N,)
-        0 or 1; both present.
-    probability : ndarray, shape (N,)
-        Of "with crater".
+    scored : Scored
+        Both classes present. With groups, draws in which a class is absent are left out.
     statistic : str
-        One of `STATISTICS`; as `evaluate.measure` defines them.
-    groups : ndarray, shape (N,), optional
-        The source image of each row. Draws in which a class is absent are left out.
-    decision_threshold : float
+        One of `STATISTICS`; as `measure` defines them.
     draws : int
         At least 2.
     level : float
@@ -111,8 +113,8 @@ def bootstrap_interval(
     ConfigError
         When `statistic`, `draws` or `level` cannot be used.
     DataError
-        When the arrays cannot be used, or the patches of a class are all of one group: nothing
-        then tells how that class varies from group to group.
+        When a class is absent, or its patches are all of one group: nothing then tells how that
+        class varies from group to group.
 
     References
     ----------
@@ -124,61 +126,45 @@ def bootstrap_interval(
     >>> random = np.random.default_rng(0)
     >>> labels = np.repeat([0, 1], 100)
     >>> probability = np.clip(0.5 + 0.3 * (labels - 0.5) + random.normal(0, 0.2, 200), 0, 1)
-    >>> found = bootstrap_interval(labels, probability, "roc_auc")
+    >>> found = bootstrap_interval(Scored(labels=labels, probability=probability), "roc_auc")
     >>> 0.7 < found.low < found.high < 0.95, found.method
     (True, 'percentile bootstrap over patches, within classes')
     """
     _check_request(statistic, draws, level)
-    column, values = check_predictions(labels, probability, both_classes=True)
-    units = None if groups is None else _number_groups(groups, column)
-    figure = weighted_statistic(statistic, column, values, decision_threshold)
-    drawn = _draw_weights(column, units, draws, np.random.default_rng(seed))
-    found = np.array([figure(weights) for weights in drawn if _has_both(column, weights)])
-    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
-    what = "patches, within classes" if units is None else "groups"
-    return Interval(
-        low=float(low),
-        high=float(high),
-        level=level,
-        method=f"percentile bootstrap over {what}",
-        n_groups=None if units is None else int(units.max()) + 1,
-        skipped=draws - len(found),
-    )
+    _check_drawable(scored)
+    figure = weighted_statistic(scored, statistic)
+    return _interval(scored, figure, "percentile bootstrap", draws=draws, level=level, seed=seed)
 
 
 def paired_bootstrap(
-    labels: np.ndarray,
-    first: np.ndarray,
-    second: np.ndarray,
+    scored: Scored,
+    reference: np.ndarray,
     statistic: str = "macro_f1",
-    groups: np.ndarray | None = None,
     *,
     draws: int = 1000,
     level: float = 0.95,
     seed: int = 0,
-) -> tuple[float, Interval]:
+) -> tuple[float, float, Interval]:
     """Compare two predictions of the same patches: each draw holds the same patches for both.
 
     Parameters
     ----------
-    labels : ndarray, shape (N,)
-        0 or 1, both present.
-    first, second : ndarray, shape (N,)
-        Probabilities of "with crater"; decisions are taken at 0.5.
+    scored : Scored
+        Both classes present; where it has groups, whole groups are drawn.
+    reference : ndarray, shape (N,)
+        Probabilities of the prediction that `scored` is compared to, at the same threshold.
     statistic : str
         One of `STATISTICS`.
-    groups : ndarray, shape (N,), optional
-        Source image of each patch: whole groups are drawn.
     draws : int
     level : float
     seed : int
 
     Returns
     -------
-    difference : float
-        First minus second.
+    value, reference_value : float
+        Of the figure, by both predictions.
     interval : Interval
-        Of the difference. It tells of other patches, not of other trainings.
+        Of the difference, first minus second. It tells of other patches, not of other trainings.
 
     Raises
     ------
@@ -189,27 +175,62 @@ def paired_bootstrap(
     --------
     >>> labels = np.repeat([0, 1], 50)
     >>> right, wrong = labels * 0.8 + 0.1, np.where(np.arange(100) % 4, labels, 1 - labels)
-    >>> difference, interval = paired_bootstrap(labels, right, wrong, "accuracy")
-    >>> round(difference, 2), interval.low > 0.1
+    >>> scored = Scored(labels=labels, probability=right)
+    >>> value, reference_value, interval = paired_bootstrap(scored, wrong, "accuracy")
+    >>> round(value - reference_value, 2), interval.low > 0.1
     (0.25, True)
     """
     _check_request(statistic, draws, level)
-    column, ours = check_predictions(labels, first, both_classes=True)
-    theirs = check_predictions(labels, second, both_classes=True)[1]
-    units = None if groups is None else _number_groups(groups, column)
-    figures = [weighted_statistic(statistic, column, values, 0.5) for values in (ours, theirs)]
+    _check_drawable(scored)
+    ours = weighted_statistic(scored, statistic)
+    theirs = weighted_statistic(dataclasses.replace(scored, probability=reference), statistic)
 
     def gain(weights: np.ndarray) -> float:
-        return figures[0](weights) - figures[1](weights)
+        return ours(weights) - theirs(weights)
 
-    drawn = _draw_weights(column, units, draws, np.random.default_rng(seed))
-    found = np.array([gain(weights) for weights in drawn if _has_both(column, weights)])
-    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
-    what = "patches, within classes" if units is None else "groups"
-    count = None if units is None else int(units.max()) + 1
-    method = f"paired percentile bootstrap over {what}"
-    interval = Interval(float(low), float(high), level, method, count, draws - len(found))
-    return gain(np.ones(len(column), np.int64)), interval
+    every, method = np.ones(len(scored), np.int64), "paired percentile bootstrap"
+    interval = _interval(scored, gain, method, draws=draws, level=level, seed=seed)
+    return ours(every), theirs(every), interval
+
+
+def with_drawable_groups(scored: Scored) -> Scored:
+    """Leave groups out where the patches of a class are all of one group.
+
+    Whole groups cannot be drawn there; rows can, which makes intervals too narrow.
+    """
+    try:
+        _check_drawable(scored)
+    except DataError:
+        return dataclasses.replace(scored, groups=None)
+    return scored
+
+
+def _interval(
+    scored: Scored,
+    figure: Callable[[np.ndarray], float],
+    method: str,
+    *,
+    draws: int,
+    level: float,
+    seed: int,
+) -> Interval:
+    """Draw, leaving out draws that lack a class, and take the percentiles of a figure."""
+    labels, groups = scored.labels, scored.groups
+
+    def statistic(weights: np.ndarray) -> float | None:
+        return figure(weights) if has_both(labels, weights) else None
+
+    found = bootstrap(row_weights(labels, groups), statistic, draws=draws, seed=seed)
+    low, high = percentile_limits(found, (1 - level) / 2)
+    what = "patches, within classes" if groups is None else "groups"
+    return Interval(
+        low=low,
+        high=high,
+        level=level,
+        method=f"{method} over {what}",
+        n_groups=None if groups is None else len(np.unique(groups)),
+        skipped=draws - len(found),
+    )
 
 
 def _check_request(statistic: str, draws: int, level: float) -> None:
@@ -227,58 +248,31 @@ def _check_level(level: float) -> None:
         )
 
 
-def _number_groups(groups: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    names = check_groups(np.asarray(groups), len(labels), "groups")
+def _check_drawable(scored: Scored) -> None:
+    """Refuse what holds one class only, or a class of one group only."""
+    scored.check_both_classes()
+    if scored.groups is None:
+        return
     for label, word in enumerate(CLASS_NAMES):
-        found = np.unique(names[labels == label])
+        found = np.unique(scored.groups[scored.labels == label])
         if len(found) < 2:
             raise DataError(
                 f"all patches {word} are of one group ({found[0]}), expected at least two groups",
                 "Resample rows instead, and say that the interval is too narrow.",
             )
-    return np.unique(names, return_inverse=True)[1]
 
 
-def _draw_weights(
-    labels: np.ndarray, units: np.ndarray | None, draws: int, random: np.random.Generator
-) -> Iterator[np.ndarray]:
-    """Yield, for each draw, how often each row is in it."""
-    if units is not None:
-        count = int(units.max()) + 1
-        for _ in range(draws):
-            yield _draw(count, random)[units]
-        return
-    classes = [np.flatnonzero(labels == label) for label in (0, 1)]
-    for _ in range(draws):
-        weights = np.empty(len(labels), np.int64)
-        for rows in classes:
-            weights[rows] = _draw(len(rows), random)
-        yield weights
-
-
-def _draw(count: int, random: np.random.Generator) -> np.ndarray:
-    return np.bincount(random.integers(0, count, count), minlength=count)
-
-
-def _has_both(labels: np.ndarray, weights: np.ndarray) -> bool:
-    return bool(weights[labels == 0].any() and weights[labels == 1].any())
-
-
-def weighted_statistic(
-    statistic: str, labels: np.ndarray, probability: np.ndarray, decision_threshold: float = 0.5
-) -> Callable[[np.ndarray], float]:
+def weighted_statistic(scored: Scored, statistic: str) -> Callable[[np.ndarray], float]:
     """Prepare a figure that is then asked for many weightings of the same rows.
 
     A thousand draws through scikit-learn take seconds; this takes a tenth of one. The tests hold
-    it equal to `evaluate.measure` of the repeated rows.
+    it equal to `measure` of the repeated rows.
 
     Parameters
     ----------
+    scored : Scored
     statistic : str
         One of `STATISTICS`.
-    labels, probability : ndarray, shape (N,)
-        As `evaluate.check_predictions` returns them.
-    decision_threshold : float
 
     Returns
     -------
@@ -287,31 +281,29 @@ def weighted_statistic(
 
     Examples
     --------
-    >>> labels, probability = np.array([0, 0, 1]), np.array([0.2, 0.6, 0.7])
-    >>> accuracy = weighted_statistic("accuracy", labels, probability)
+    >>> scored = Scored(labels=[0, 0, 1], probability=[0.2, 0.6, 0.7])
+    >>> accuracy = weighted_statistic(scored, "accuracy")
     >>> accuracy(np.array([1, 0, 1])), accuracy(np.array([0, 1, 3]))
     (1.0, 0.75)
     """
     if statistic in ("average_precision", "roc_auc"):
-        return _ranking(statistic, labels, probability)
-    cell = 2 * labels.astype(np.int64) + decide(probability, decision_threshold)
+        return _ranking(statistic, scored.labels, scored.probability)
+    cell = 2 * scored.labels.astype(np.int64) + scored.called
 
     def figure(weights: np.ndarray) -> float:
-        return _from_counts(statistic, *np.bincount(cell, weights=weights, minlength=4).tolist())
+        table = np.bincount(cell, weights=weights, minlength=4).reshape(2, 2)
+        return float(_BY_COUNTS[statistic](table))
 
     return figure
 
 
-def _from_counts(statistic: str, tn: float, fp: float, fn: float, tp: float) -> float:
-    """Form a figure from the confusion matrix; 0 where nothing was called, as `measure` does."""
-    if statistic == "accuracy":
-        return (tn + tp) / (tn + fp + fn + tp)
-    if statistic == "crater_precision":
-        return tp / (tp + fp) if tp + fp else 0.0
-    if statistic == "crater_recall":
-        return tp / (tp + fn)
-    crater_f1 = 2 * tp / (2 * tp + fp + fn)
-    return crater_f1 if statistic == "crater_f1" else (crater_f1 + 2 * tn / (2 * tn + fp + fn)) / 2
+_BY_COUNTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "macro_f1": macro_f1,
+    "accuracy": accuracy,
+    "crater_precision": lambda table: precisions(table)[1],
+    "crater_recall": lambda table: recalls(table)[1],
+    "crater_f1": lambda table: class_f1(table)[1],
+}
 
 
 def _ranking(
@@ -386,7 +378,7 @@ def paired_difference(
     differences = pairs[0] - pairs[1]
     mean, low, high = _t_interval(differences, level)
     shown = "better" if low > 0 else "worse" if high < 0 else "no difference can be shown"
-    return Difference(mean, low, high, level, len(differences), shown)
+    return Difference(mean=mean, low=low, high=high, level=level, n=len(differences), verdict=shown)
 
 
 def _t_interval(values: np.ndarray, level: float) -> tuple[float, float, float]:
@@ -396,10 +388,6 @@ def _t_interval(values: np.ndarray, level: float) -> tuple[float, float, float]:
     error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
     reach = float(t.ppf((1 + level) / 2, len(values) - 1)) * error
     return mean, mean - reach, mean + reach
-
-
-_DRAWS = 1000
-_SEED = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -428,57 +416,32 @@ class Estimate:
         return dataclasses.asdict(self)
 
 
-def macro_f1(table: np.ndarray) -> np.ndarray:
-    """Compute macro F1 of tables (..., 2, 2): rows true, columns called; an absent class counts 0.
-
-    Examples
-    --------
-    >>> float(macro_f1(np.array([[3, 0], [0, 5]])))
-    1.0
-    """
-    counts = np.asarray(table, float)
-    right = counts[..., [0, 1], [0, 1]]
-    whole = counts.sum(-1) + counts.sum(-2)
-    return np.where(whole > 0, 2 * right / np.maximum(whole, 1), 0.0).mean(-1)
-
-
-def accuracy(table: np.ndarray) -> np.ndarray:
-    """Compute the accuracy of tables (..., 2, 2)."""
-    counts = np.asarray(table, float)
-    return (counts[..., 0, 0] + counts[..., 1, 1]) / np.maximum(counts.sum((-1, -2)), 1)
-
-
 def estimate(labels: np.ndarray, called: np.ndarray) -> Estimate:
     """Measure calls 0 or 1 against labels 0 or 1."""
-    labels, called = np.asarray(labels, int), np.asarray(called, int)
-    n, craters = len(labels), int(labels.sum())
-    if n == 0:
-        return Estimate(0, 0)
-    table = np.zeros((2, 2), int)
-    np.add.at(table, (labels, called), 1)
-    random = np.random.default_rng(_SEED)
-    drawn = random.multinomial(n, table.reshape(-1) / n, _DRAWS).reshape(-1, 2, 2)
+    if len(labels) == 0:
+        return Estimate(n=0, craters=0)
+    table = confusion_table(labels, called)
+    drawn = bootstrap(table_counts(table), np.asarray)
     return Estimate(
-        n, craters, float(accuracy(table)), float(macro_f1(table)),
-        _interval(accuracy(drawn)), _interval(macro_f1(drawn)),
-    )  # fmt: skip
+        n=len(labels),
+        craters=int(table[1].sum()),
+        accuracy=float(accuracy(table)),
+        macro_f1=float(macro_f1(table)),
+        accuracy_interval=percentile_limits(accuracy(drawn)),
+        macro_f1_interval=percentile_limits(macro_f1(drawn)),
+    )
 
 
 def gain(labels: np.ndarray, before: np.ndarray, after: np.ndarray) -> dict[str, Any] | None:
     """Measure what a second model gains in macro F1 on the same patches, with a paired interval."""
-    labels, before, after = (np.asarray(one, int) for one in (labels, before, after))
-    n = len(labels)
-    if n == 0:
+    if len(labels) == 0:
         return None
     table = np.zeros((2, 2, 2), int)  # label, before, after
-    np.add.at(table, (labels, before, after), 1)
-    random = np.random.default_rng(_SEED)
-    drawn = random.multinomial(n, table.reshape(-1) / n, _DRAWS).reshape(-1, 2, 2, 2)
-    differences = macro_f1(drawn.sum(axis=2)) - macro_f1(drawn.sum(axis=3))
-    value = float(macro_f1(table.sum(axis=1)) - macro_f1(table.sum(axis=2)))
-    return {"n": n, "macro_f1": value, "interval": _interval(differences)}
+    np.add.at(table, tuple(np.asarray(one, int) for one in (labels, before, after)), 1)
 
+    def gained(tables: np.ndarray) -> np.ndarray:
+        return macro_f1(tables.sum(axis=-2)) - macro_f1(tables.sum(axis=-1))
 
-def _interval(values: np.ndarray) -> tuple[float, float]:
-    low, high = np.percentile(values, [2.5, 97.5])
-    return float(low), float(high)
+    drawn = gained(bootstrap(table_counts(table), np.asarray))
+    return {"n": len(labels), "macro_f1": float(gained(table)),
+            "interval": percentile_limits(drawn)}  # fmt: skip

@@ -1,4 +1,4 @@
-"""Arrays in, numbers out: the measures of a two-class prediction, by scikit-learn."""
+"""The measures of a two-class prediction: from its confusion counts, and by scikit-learn."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import dataclasses
 
 import numpy as np
 
-from craters.data import check_labels
 from craters.errors import ConfigError, DataError
+from craters.evaluation.scored import Scored
 
-# scikit-learn is imported where it measures: deciding and checking need numpy only.
+# scikit-learn is imported where it measures: the counts need numpy only.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,128 +79,102 @@ class PriorFigures:
     false_positives_per_1000: float
 
 
-def check_probability(probability: np.ndarray) -> np.ndarray:
-    """Return probabilities as float64, or say why they cannot be used.
+def confusion_table(labels: np.ndarray, called: np.ndarray) -> np.ndarray:
+    """Count patches by class and call.
 
     Parameters
     ----------
-    probability : array-like, shape (N,)
-        Of "with crater", 0..1.
-
-    Raises
-    ------
-    DataError
-        When nothing is there, or a value is out of range or NaN.
-
-    Examples
-    --------
-    >>> check_probability([0.25, 1]).tolist()
-    [0.25, 1.0]
-    """
-    values = np.asarray(probability, np.float64)
-    if values.ndim != 1 or len(values) == 0:
-        raise DataError(
-            f"probabilities have shape {values.shape}, expected (N,) with N of at least 1"
-        )
-    outside = ~((values >= 0) & (values <= 1))  # NaN is outside too
-    if outside.any():
-        row = int(np.flatnonzero(outside)[0])
-        raise DataError(
-            f"probability of row {row} is {values[row]:g}, expected 0..1",
-            "Turn logits into probabilities first.",
-        )
-    return values
-
-
-def check_predictions(
-    labels: np.ndarray, probability: np.ndarray, *, both_classes: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return labels as int8 and probabilities as float64, or say why they cannot be used.
-
-    Parameters
-    ----------
-    labels : array-like, shape (N,)
-        0 without crater, 1 with crater.
-    probability : array-like, shape (N,)
-        Of "with crater", 0..1.
-    both_classes : bool
-        Refuse labels that hold one class only.
-
-    Raises
-    ------
-    DataError
-        When lengths differ, nothing is there, or values are out of range.
-
-    Examples
-    --------
-    >>> labels, probability = check_predictions([0, 1], [0.25, 0.5])
-    >>> labels.dtype, probability.dtype
-    (dtype('int8'), dtype('float64'))
-    """
-    values = check_probability(probability)
-    column = check_labels(np.asarray(labels), len(values), "labels")
-    if both_classes and len(np.unique(column)) < 2:
-        raise DataError(
-            f"all {len(column)} labels are {column[0]}, expected both classes",
-            "Take a set that holds patches with and without craters.",
-        )
-    return column, values
-
-
-def decide(probability: np.ndarray, decision_threshold: float) -> np.ndarray:
-    """Call patches "with crater" (1) where the probability reaches the threshold, else 0.
-
-    Examples
-    --------
-    >>> decide(np.array([0.2, 0.5, 0.9]), 0.5).tolist()
-    [0, 1, 1]
-    """
-    return (probability >= decision_threshold).astype(np.int32)
-
-
-def measure(
-    labels: np.ndarray, probability: np.ndarray, decision_threshold: float = 0.5
-) -> Metrics:
-    """Measure probabilities against human labels.
-
-    Parameters
-    ----------
-    labels : ndarray, shape (N,)
-        0 without crater, 1 with crater.
-    probability : ndarray, shape (N,)
-        Of "with crater".
-    decision_threshold : float
+    labels, called : ndarray of int, shape (N,)
+        0 or 1.
 
     Returns
     -------
-    Metrics
+    ndarray of int, shape (2, 2)
+        Rows true, columns called: [[TN, FP], [FN, TP]].
 
     Examples
     --------
-    >>> result = measure(np.array([0, 0, 1, 1]), np.array([0.1, 0.6, 0.7, 0.9]))
+    >>> confusion_table(np.array([0, 0, 1]), np.array([0, 1, 1])).tolist()
+    [[1, 1], [0, 1]]
+    """
+    cell = 2 * np.asarray(labels, np.int64) + np.asarray(called, np.int64)
+    return np.bincount(cell, minlength=4).reshape(2, 2)
+
+
+def accuracy(table: np.ndarray) -> np.ndarray:
+    """Compute the share of right calls of tables (..., 2, 2)."""
+    counts = np.asarray(table, np.float64)
+    return (counts[..., 0, 0] + counts[..., 1, 1]) / np.maximum(counts.sum((-1, -2)), 1)
+
+
+def recalls(table: np.ndarray) -> np.ndarray:
+    """Compute the recall of each class of tables (..., 2, 2): shape (..., 2); 0 where absent."""
+    return _share_right(table, -1)
+
+
+def precisions(table: np.ndarray) -> np.ndarray:
+    """Compute the precision of each class, as `recalls`; 0 where nothing is called so."""
+    return _share_right(table, -2)
+
+
+def _share_right(table: np.ndarray, axis: int) -> np.ndarray:
+    counts = np.asarray(table, np.float64)
+    return counts[..., [0, 1], [0, 1]] / np.maximum(counts.sum(axis), 1)
+
+
+def class_f1(table: np.ndarray) -> np.ndarray:
+    """Compute the F1 of each class, as `recalls`; 0 where it is absent and never called.
+
+    F1 is 2 TP / (2 TP + FP + FN).
+    """
+    counts = np.asarray(table, np.float64)
+    return 2 * counts[..., [0, 1], [0, 1]] / np.maximum(counts.sum(-1) + counts.sum(-2), 1)
+
+
+def macro_f1(table: np.ndarray) -> np.ndarray:
+    """Compute macro F1, the mean F1 of both classes, of tables (..., 2, 2).
+
+    Parameters
+    ----------
+    table : array-like, shape (..., 2, 2)
+        Counts, rows true, columns called.
+
+    Returns
+    -------
+    ndarray, shape (...)
+
+    Examples
+    --------
+    >>> macro_f1([[3, 0], [0, 5]]).item(), macro_f1([[0, 0], [0, 5]]).item()
+    (1.0, 0.5)
+    """
+    return class_f1(table).mean(-1)
+
+
+def measure(scored: Scored) -> Metrics:
+    """Measure probabilities against human labels.
+
+    Examples
+    --------
+    >>> found = Scored(labels=[0, 0, 1, 1], probability=[0.1, 0.6, 0.7, 0.9])
+    >>> result = measure(found)
     >>> result.accuracy, result.confusion_matrix
     (0.75, [[1, 1], [0, 2]])
     """
     from sklearn import metrics as measures
 
-    probability = np.asarray(probability, np.float64)
-    predicted = decide(probability, decision_threshold)
-    precision, recall, f1, _ = measures.precision_recall_fscore_support(
-        labels, predicted, labels=[0, 1], zero_division=0.0
-    )
-    present = np.unique(labels)
-    both = len(present) == 2
-    balanced = measures.recall_score(
-        labels, predicted, labels=present, average="macro", zero_division=0.0
-    )
+    labels, probability = scored.labels, scored.probability
+    table = confusion_table(labels, scored.called)
+    precision, recall, f1 = precisions(table), recalls(table), class_f1(table)
+    both = scored.has_both_classes
     return Metrics(
         n=len(labels),
-        decision_threshold=decision_threshold,
+        decision_threshold=scored.decision_threshold,
         loss=float(measures.log_loss(labels, probability, labels=[0, 1])),
         brier=float(measures.brier_score_loss(labels, probability, pos_label=1)),
-        accuracy=float(measures.accuracy_score(labels, predicted)),
-        balanced_accuracy=float(balanced),
-        macro_f1=float(np.mean(f1)),
+        accuracy=float(accuracy(table)),
+        balanced_accuracy=float(recall[table.sum(axis=1) > 0].mean()),
+        macro_f1=float(macro_f1(table)),
         crater_precision=float(precision[1]),
         crater_recall=float(recall[1]),
         crater_f1=float(f1[1]),
@@ -211,13 +185,11 @@ def measure(
             float(measures.average_precision_score(labels, probability)) if both else None
         ),
         roc_auc=float(measures.roc_auc_score(labels, probability)) if both else None,
-        confusion_matrix=measures.confusion_matrix(labels, predicted, labels=[0, 1]).tolist(),
+        confusion_matrix=table.tolist(),
     )
 
 
-def precision_recall_points(
-    labels: np.ndarray, probability: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def precision_recall_points(scored: Scored) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return precision, recall and thresholds of the class "with crater".
 
     Returns
@@ -228,16 +200,17 @@ def precision_recall_points(
 
     Examples
     --------
-    >>> precision, recall, _ = precision_recall_points(np.array([0, 1]), np.array([0.2, 0.7]))
+    >>> found = Scored(labels=[0, 1], probability=[0.2, 0.7])
+    >>> precision, recall, _ = precision_recall_points(found)
     >>> precision.tolist(), recall.tolist()
     ([0.5, 1.0, 1.0], [1.0, 1.0, 0.0])
     """
     from sklearn import metrics as measures
 
-    return measures.precision_recall_curve(labels, probability)
+    return measures.precision_recall_curve(scored.labels, scored.probability)
 
 
-def roc_points(labels: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def roc_points(scored: Scored) -> tuple[np.ndarray, np.ndarray]:
     """Return the receiver operating characteristic of the class "with crater".
 
     Returns
@@ -247,13 +220,13 @@ def roc_points(labels: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray,
 
     Examples
     --------
-    >>> false_rate, recall = roc_points(np.array([0, 1]), np.array([0.2, 0.7]))
+    >>> false_rate, recall = roc_points(Scored(labels=[0, 1], probability=[0.2, 0.7]))
     >>> false_rate.tolist(), recall.tolist()
     ([0.0, 0.0, 1.0], [0.0, 1.0, 1.0])
     """
     from sklearn import metrics as measures
 
-    false_rate, recall, _ = measures.roc_curve(labels, probability)
+    false_rate, recall, _ = measures.roc_curve(scored.labels, scored.probability)
     return false_rate, recall
 
 
@@ -281,7 +254,8 @@ def at_prior(metrics: Metrics, prior: float) -> PriorFigures:
     Examples
     --------
     >>> labels = np.repeat([0, 1], [10, 10])
-    >>> found = measure(labels, np.where(np.arange(20) % 10 == 0, 0.7, labels * 0.8))
+    >>> probability = np.where(np.arange(20) % 10 == 0, 0.7, labels * 0.8)
+    >>> found = measure(Scored(labels=labels, probability=probability))
     >>> round(found.crater_precision, 3), found.crater_recall, found.other_recall
     (0.909, 1.0, 0.9)
     >>> rare = at_prior(found, 0.03)
@@ -308,9 +282,7 @@ def at_prior(metrics: Metrics, prior: float) -> PriorFigures:
     )
 
 
-def confident_mistakes(
-    labels: np.ndarray, probability: np.ndarray, decision_threshold: float, most: int = 12
-) -> np.ndarray:
+def confident_mistakes(scored: Scored, most: int = 12) -> np.ndarray:
     """Find the wrong predictions that are farthest from the threshold, worst first.
 
     Returns
@@ -320,9 +292,9 @@ def confident_mistakes(
 
     Examples
     --------
-    >>> confident_mistakes(np.array([0, 0, 1]), np.array([0.6, 0.9, 0.8]), 0.5).tolist()
+    >>> confident_mistakes(Scored(labels=[0, 0, 1], probability=[0.6, 0.9, 0.8])).tolist()
     [1, 0]
     """
-    wrong = np.flatnonzero(decide(probability, decision_threshold) != labels)
-    distance = np.abs(probability[wrong] - decision_threshold)
+    wrong = np.flatnonzero(scored.called != scored.labels)
+    distance = np.abs(scored.probability[wrong] - scored.decision_threshold)
     return wrong[np.argsort(-distance, kind="stable")[:most]]

@@ -1,4 +1,4 @@
-"""What a job says of its predictions: the threshold by an aim, and figures with their intervals."""
+"""Everything measured of a prediction: the threshold by an aim, figures with their intervals."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import numpy as np
 from craters.data import CLASS_NAMES, PatchSet
 from craters.errors import DataError
 from craters.evaluation import calibration, conformal, intervals
-from craters.evaluation.metrics import at_prior, measure
+from craters.evaluation.intervals import Interval
+from craters.evaluation.metrics import Metrics, PriorFigures, at_prior, measure
+from craters.evaluation.scored import Scored
 
 PRIOR = 0.03  # of windows that hold a crater, where an image is searched
 
@@ -38,21 +40,63 @@ FLATTERS = (
 )
 
 
-def decision_threshold(
-    labels: np.ndarray, probability: np.ndarray, aim: str | None, given: float
-) -> float:
-    """Return the threshold of predictions: the given one, or the one that serves an aim.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Everything that is measured of one prediction of labeled patches.
 
     Parameters
     ----------
-    labels : ndarray, shape (N,)
-        Of validation patches.
-    probability : ndarray, shape (N,)
-        After the temperature, as predictions are.
+    metrics : Metrics
+    intervals : dict of Interval
+        By the names of figures; empty where there can be none.
+    no_interval : str or None
+        Why there is none, as a sentence.
+    calibration : dict
+        "ece", the calibration error; "ece_of_a_perfect_model", its "mean" and "p95" by chance.
+    at_prior : PriorFigures or None
+        Where craters are rare; None where a class is absent.
+    """
+
+    metrics: Metrics
+    intervals: dict[str, Interval]
+    no_interval: str | None
+    calibration: dict[str, Any]
+    at_prior: PriorFigures | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as a row of metrics.json holds them.
+
+        Intervals are [low, high] by name; what they have in common is "intervals_by".
+        """
+        one = next(iter(self.intervals.values()), None)  # all of them are of the same draws
+        return dataclasses.asdict(self.metrics) | {
+            "intervals": {name: [found.low, found.high] for name, found in self.intervals.items()},
+            "intervals_by": None if one is None else _how(one),
+            "no_interval": self.no_interval,
+            "calibration": self.calibration,
+            "at_prior": None if self.at_prior is None else dataclasses.asdict(self.at_prior),
+        }
+
+
+def _how(interval: Interval) -> dict[str, Any]:
+    names = ("level", "method", "n_groups", "skipped")
+    remark = None
+    if interval.n_groups is None:
+        remark = "source images are unknown: intervals by patch are too narrow"
+    elif interval.n_groups < FEW_GROUPS:
+        remark = f"with fewer than {FEW_GROUPS} groups intervals are too narrow"
+    return {name: getattr(interval, name) for name in names} | {"remark": remark}
+
+
+def decision_threshold(scored: Scored, aim: str | None) -> float:
+    """Return the threshold of predictions: that of `scored`, or the one that serves an aim.
+
+    Parameters
+    ----------
+    scored : Scored
+        Validation patches, after the temperature, as predictions are.
     aim : str or None
         As `calibration.choose_threshold` takes it.
-    given : float
-        Holds where there is no aim.
 
     Raises
     ------
@@ -61,19 +105,19 @@ def decision_threshold(
 
     Examples
     --------
-    >>> labels, probability = np.array([0, 0, 1, 1]), np.array([0.1, 0.6, 0.7, 0.9])
-    >>> decision_threshold(labels, probability, None, 0.5)
+    >>> scored = Scored(labels=[0, 0, 1, 1], probability=[0.1, 0.6, 0.7, 0.9])
+    >>> decision_threshold(scored, None)
     0.5
-    >>> round(decision_threshold(labels, probability, "macro_f1", 0.5), 6)
+    >>> round(decision_threshold(scored, "macro_f1"), 6)
     0.65
     """
     if aim is None:
-        return given
+        return scored.decision_threshold
     try:
-        return calibration.choose_threshold(labels, probability, aim)
+        return calibration.choose_threshold(scored, aim)
     except DataError as error:
         raise DataError(
-            f"aim {aim}, on {len(labels)} validation patches: {error.message}",
+            f"aim {aim}, on {len(scored)} validation patches: {error.message}",
             "Ask for less, by another --aim and --resume: what is trained is kept.",
         ) from error
 
@@ -108,95 +152,75 @@ def groups_of(ids: np.ndarray, known: PatchSet) -> np.ndarray | None:
 
 
 def score(
-    labels: np.ndarray,
-    probability: np.ndarray,
-    decision_threshold: float,
-    groups: np.ndarray | None = None,
+    scored: Scored,
     *,
     n_pseudo: int = 0,
-) -> dict[str, Any]:
-    """Gather what `evaluate.measure` does not say: intervals, calibration, a realistic prior.
+    statistics: tuple[str, ...] = STATISTICS,
+    prior: float = PRIOR,
+    seed: int = 0,
+) -> Scores:
+    """Measure a prediction: figures, their intervals, calibration, and a realistic prior.
 
     Parameters
     ----------
-    labels : ndarray, shape (N,)
-        0 or 1.
-    probability : ndarray, shape (N,)
-        Of "with crater", after the temperature.
-    decision_threshold : float
-    groups : ndarray, shape (N,), optional
-        The source image of each patch.
+    scored : Scored
+        After the temperature. With groups, whole groups are drawn for the intervals.
     n_pseudo : int
         How many labels are pseudo-labels; above 0 no interval is given.
+    statistics : tuple of str
+        Of `intervals.STATISTICS`: what intervals are found of.
+    prior : float
+        Share of craters for which precision is worked out, above 0 and below 1.
+    seed : int
+        Of the bootstrap.
 
     Returns
     -------
-    dict
-        Plain values. "intervals" holds [low, high] by the names of `STATISTICS`; where there can
-        be none it is empty, and "no_interval" says why.
+    Scores
 
     Examples
     --------
     >>> labels = np.tile([0, 1], 30)
     >>> probability = np.where(np.arange(60) % 5 == 0, 0.5, 0.2 + 0.6 * labels)
-    >>> found = score(labels, probability, 0.5)
-    >>> found["intervals_by"]["method"], sorted(found["intervals"]) == sorted(STATISTICS)
+    >>> found = score(Scored(labels=labels, probability=probability))
+    >>> found.intervals["macro_f1"].method, tuple(found.intervals) == STATISTICS
     ('percentile bootstrap over patches, within classes', True)
-    >>> score(labels, probability, 0.5, np.full(60, "east"))["no_interval"]
+    >>> east = Scored(labels=labels, probability=probability, groups=np.full(60, "east"))
+    >>> score(east).no_interval
     'no interval: all patches without crater are of one group (east), expected at least two groups'
     """
-    mean, high = calibration.calibration_floor(probability)
-    metrics = measure(labels, probability, decision_threshold)
-    both = len(np.unique(labels)) == 2
-    return _intervals(labels, probability, decision_threshold, groups, n_pseudo) | {
-        "calibration": {
-            "ece": calibration.expected_calibration_error(labels, probability),
-            "ece_of_a_perfect_model": {"mean": mean, "p95": high},
+    metrics = measure(scored)
+    found, reason = _intervals(scored, statistics, n_pseudo, seed)
+    return Scores(
+        metrics=metrics,
+        intervals=found,
+        no_interval=reason,
+        calibration={
+            "ece": calibration.expected_calibration_error(scored),
+            "ece_of_a_perfect_model": perfect_error(scored.probability),
         },
-        "at_prior": dataclasses.asdict(at_prior(metrics, PRIOR)) if both else None,
-    }
+        at_prior=at_prior(metrics, prior) if scored.has_both_classes else None,
+    )
+
+
+def perfect_error(probability: np.ndarray) -> dict[str, float]:
+    """Say what calibration error a perfect model with these probabilities would show."""
+    mean, high = calibration.calibration_floor(probability)
+    return {"mean": mean, "p95": high}
 
 
 def _intervals(
-    labels: np.ndarray,
-    probability: np.ndarray,
-    decision_threshold: float,
-    groups: np.ndarray | None,
-    n_pseudo: int,
-) -> dict[str, Any]:
+    scored: Scored, statistics: tuple[str, ...], n_pseudo: int, seed: int
+) -> tuple[dict[str, Interval], str | None]:
     """Find the intervals, or say in a sentence why there are none."""
     try:
         if n_pseudo:
-            raise DataError(f"{n_pseudo} of the {len(labels)} labels are pseudo-labels")
-        found = {
-            name: intervals.bootstrap_interval(
-                labels, probability, name, groups, decision_threshold=decision_threshold
-            )
-            for name in STATISTICS
-        }
+            raise DataError(f"{n_pseudo} of the {len(scored)} labels are pseudo-labels")
+        return {
+            name: intervals.bootstrap_interval(scored, name, seed=seed) for name in statistics
+        }, None
     except DataError as error:
-        reason = f"no interval: {error.message}"
-        return {"intervals": {}, "intervals_by": None, "no_interval": reason}
-    one = found[STATISTICS[0]]  # all of them are of the same draws
-    return {
-        "intervals": {name: [interval.low, interval.high] for name, interval in found.items()},
-        "intervals_by": {
-            "level": one.level,
-            "method": one.method,
-            "n_groups": one.n_groups,
-            "skipped": one.skipped,
-            "remark": _doubt(one.n_groups),
-        },
-        "no_interval": None,
-    }
-
-
-def _doubt(n_groups: int | None) -> str | None:
-    if n_groups is None:
-        return "source images are unknown: intervals by patch are too narrow"
-    if n_groups < FEW_GROUPS:
-        return f"with fewer than {FEW_GROUPS} groups intervals are too narrow"
-    return None
+        return {}, f"no interval: {error.message}"
 
 
 def figure_rows(row: dict[str, Any]) -> list[tuple[str, str, str]]:
@@ -205,7 +229,7 @@ def figure_rows(row: dict[str, Any]) -> list[tuple[str, str, str]]:
     Parameters
     ----------
     row : dict
-        The fields of `evaluate.Metrics` and of `score`.
+        As `Scores.to_dict` returns it.
 
     Returns
     -------
@@ -241,15 +265,13 @@ def _limits(pair: list[float] | None) -> str:
     return f"{pair[0]:.4f} to {pair[1]:.4f}" if pair[0] < pair[1] else "every draw the same"
 
 
-def conformal_scores(
-    labels: np.ndarray, logits: np.ndarray, temperature: float
-) -> dict[str, list[float]] | None:
+def conformal_scores(scored: Scored, temperature: float) -> dict[str, list[float]] | None:
     """Score validation patches for prediction sets, by class as the model folder keeps them.
 
     Parameters
     ----------
-    labels, logits : ndarray, shape (N,)
-        Of validation patches.
+    scored : Scored
+        Validation patches, with their logits.
     temperature : float
         1 stands for "not calibrated".
 
@@ -260,15 +282,22 @@ def conformal_scores(
 
     Examples
     --------
-    >>> conformal_scores(np.array([0, 1]), np.array([0.0, 0.0]), 2.0)
+    >>> scored = Scored(labels=[0, 1], probability=[0.5, 0.5], logits=np.zeros(2))
+    >>> conformal_scores(scored, 2.0)
     {'without crater': [0.5], 'with crater': [0.5]}
     """
     if temperature == 1.0:
         return None
-    probability = calibration.apply_temperature(logits, temperature)
-    found = conformal.fit_conformal(labels, probability)
+    found = conformal.fit_conformal(at_temperature(scored, temperature))
     rows = (found.without_crater, found.with_crater)
     return {name: list(row) for name, row in zip(CLASS_NAMES, rows, strict=True)}
+
+
+def at_temperature(scored: Scored, temperature: float) -> Scored:
+    """Return the same patches with the probabilities that their logits have at a temperature."""
+    assert scored.logits is not None
+    probability = calibration.apply_temperature(scored.logits, temperature)
+    return dataclasses.replace(scored, probability=probability)
 
 
 def set_shares(
@@ -300,7 +329,8 @@ def set_shares(
     """
     if by_class is None:
         return None
-    scores = conformal.ConformalScores(*(tuple(by_class[name]) for name in CLASS_NAMES))
+    without, crater = (tuple(by_class[name]) for name in CLASS_NAMES)
+    scores = conformal.ConformalScores(without_crater=without, with_crater=crater)
     sets = conformal.prediction_sets(probability, scores, RISK)
     is_known = bool((labels >= 0).all())
     truth = dataclasses.asdict(conformal.measure_sets(labels, sets, RISK)) if is_known else None

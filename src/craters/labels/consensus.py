@@ -15,6 +15,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from craters.evaluation import bootstrap, percentile_limits, table_counts
 from craters.labels.store import CRATER, NOT, UNSURE, Entry, LabelStore
 
 DISPUTED = "disputed"
@@ -200,12 +201,18 @@ def _agreement(pair: tuple[str, str], table: list[list[int]], unsure: int, draws
     n = int(counts.sum())
     interval = (float("nan"), float("nan"))
     if n:
-        random = np.random.default_rng(0)
-        drawn = random.multinomial(n, counts.reshape(-1) / n, draws).reshape(-1, 2, 2)
-        values = cohen_kappa(drawn)
+        values = cohen_kappa(bootstrap(table_counts(counts), np.asarray, draws=draws))
         values = values[np.isfinite(values)]
         if len(values):
-            low, high = np.percentile(values, [2.5, 97.5])
-            interval = (float(low), float(high))
+            interval = percentile_limits(values)
     same = float((counts[0, 0] + counts[1, 1]) / n) if n else float("nan")
-    return Agreement(*pair, n, same, float(cohen_kappa(counts)), interval, table, unsure)
+    return Agreement(
+        first=pair[0],
+        second=pair[1],
+        n=n,
+        agreement=same,
+        kappa=float(cohen_kappa(counts)),
+        interval=interval,
+        table=table,
+        unsure=unsure,
+    )

@@ -17,7 +17,7 @@ import numpy as np
 
 from craters.data import normalize
 from craters.errors import DataError, ExistsError, ModelError
-from craters.evaluation import ConformalScores, prediction_sets
+from craters.evaluation import ConformalScores, decide, prediction_sets, sigmoid
 from craters.models.description import DAMAGED, ModelDescription, facts, model_card
 from craters.models.folder import (
     CARD,
@@ -207,7 +207,7 @@ class Classifier:
     def probability(self, logits: np.ndarray) -> np.ndarray:
         """Turn logits into probabilities of class 1: after temperature, float32."""
         scaled = np.asarray(logits, np.float64) / self.description.temperature
-        return np.exp(-np.logaddexp(0, -scaled)).astype(np.float32)
+        return sigmoid(scaled).astype(np.float32)
 
     def predict_proba(self, images: np.ndarray) -> np.ndarray:
         """Predict the probability of class 1, "with crater".
@@ -224,7 +224,7 @@ class Classifier:
 
     def decide(self, probability: np.ndarray) -> np.ndarray:
         """Call patches class 1 where their probability reaches the decision threshold; int32."""
-        return (probability >= np.float32(self.description.decision_threshold)).astype(np.int32)
+        return decide(probability, self.description.decision_threshold)
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Predict labels.

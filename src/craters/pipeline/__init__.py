@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from craters.pipeline.report import layer_table
     from craters.pipeline.run import run_job
     from craters.pipeline.stages import ONE_SIDED, kept_network
+    from craters.pipeline.summary import summarize
 
 __all__ = [
     "ONE_SIDED",
@@ -29,6 +30,7 @@ __all__ = [
     "layer_table",
     "report",
     "run_job",
+    "summarize",
 ]
 
 # Imported when they are first used: they need torch.
@@ -40,5 +42,6 @@ __getattr__, _, _ = lazy_loader.attach(
         "report": ["layer_table"],
         "run": ["run_job"],
         "stages": ["ONE_SIDED", "kept_network"],
+        "summary": ["summarize"],
     },
 )

@@ -11,10 +11,17 @@ import numpy as np
 from craters.core import files
 from craters.data import PatchSet, find_array, patches
 from craters.errors import ConfigError, DataError
-from craters.evaluation import PRIOR, at_prior, calibration, conformal, intervals, measure
+from craters.evaluation import PRIOR, Scored, conformal, intervals, scores
 from craters.models import Classifier
 
 SETS = ("test", "train")
+_WORDS = {
+    "macro_f1": "macro F1",
+    "accuracy": "accuracy",
+    "crater_precision": "crater precision",
+    "crater_recall": "crater recall",
+    "roc_auc": "ROC AUC",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,18 +83,27 @@ def assess(
             f"{found.source}: found patches of {found.side} x {found.side} pixels, expected "
             f"{model.description.side} x {model.description.side} as the model takes"
         )
-    logits = model.logits(np.asarray(found.images))
-    probability = model.probability(logits)
-    metrics = measure(found.labels, probability, model.description.decision_threshold)
+    probability = model.predict_proba(np.asarray(found.images))
+    scored = Scored(
+        labels=found.labels,
+        probability=probability,
+        decision_threshold=model.description.decision_threshold,
+        groups=found.groups,
+    )
+    told = scores.score(
+        intervals.with_drawable_groups(scored), statistics=tuple(_WORDS), prior=prior, seed=seed
+    )
     figures: dict[str, Any] = {
         "set": which,
-        "metrics": dataclasses.asdict(metrics),
-        "intervals": _intervals(found, probability, metrics.decision_threshold, seed),
-        "calibration": _calibration(found.labels, probability),
-        "at_prior": dataclasses.asdict(at_prior(metrics, prior)),
+        "metrics": dataclasses.asdict(told.metrics),
+        "intervals": {name: dataclasses.asdict(row) for name, row in told.intervals.items()},
+        "calibration": told.calibration,
+        "at_prior": None if told.at_prior is None else dataclasses.asdict(told.at_prior),
         "prediction_sets": _sets(model, found.labels, probability, risk),
     }
-    return Assessment(figures, _lines(figures), _warnings(model, folder, which, found))
+    return Assessment(
+        figures=figures, lines=_lines(figures), warnings=_warnings(model, folder, which, found)
+    )
 
 
 def _read(folder: Path, which: str) -> PatchSet:
@@ -102,35 +118,6 @@ def _read(folder: Path, which: str) -> PatchSet:
     found = patches.read_patches(images, labels, groups)
     patches.check_two_classes(found, 1)
     return found
-
-
-def _intervals(
-    found: PatchSet, probability: np.ndarray, threshold: float, seed: int
-) -> dict[str, Any]:
-    """Find intervals by group; by row where groups cannot show how a class varies."""
-    rows = {}
-    for statistic in ("macro_f1", "accuracy", "crater_precision", "crater_recall", "roc_auc"):
-        for groups in (found.groups, None):
-            try:
-                interval = intervals.bootstrap_interval(
-                    found.labels, probability, statistic, groups,
-                    decision_threshold=threshold, seed=seed,
-                )  # fmt: skip
-            except DataError:
-                if groups is None:
-                    raise
-                continue
-            rows[statistic] = dataclasses.asdict(interval)
-            break
-    return rows
-
-
-def _calibration(labels: np.ndarray, probability: np.ndarray) -> dict[str, Any]:
-    mean, high = calibration.calibration_floor(probability)
-    return {
-        "ece": calibration.expected_calibration_error(labels, probability),
-        "ece_of_a_perfect_model": {"mean": mean, "p95": high},
-    }
 
 
 def _sets(
@@ -158,15 +145,8 @@ def _warnings(model: Classifier, folder: Path, which: str, found: PatchSet) -> l
 def _lines(figures: dict[str, Any]) -> list[str]:
     """Say the figures in a few lines."""
     metrics, spread, prior = figures["metrics"], figures["intervals"], figures["at_prior"]
-    names = {
-        "macro_f1": "macro F1",
-        "accuracy": "accuracy",
-        "crater_precision": "crater precision",
-        "crater_recall": "crater recall",
-        "roc_auc": "ROC AUC",
-    }
     lines = [f"{metrics['n']} patches, threshold {metrics['decision_threshold']:g}"]
-    for name, word in names.items():
+    for name, word in _WORDS.items():
         interval = spread[name]
         lines.append(
             f"  {word:<17}{metrics[name]:.4f}  (95 % interval {interval['low']:.4f} to "

@@ -28,6 +28,7 @@ from craters.data import (
     to_8bit,
 )
 from craters.errors import DataError
+from craters.evaluation import decide
 from craters.models import (
     ModelDescription,
     Network,
@@ -285,8 +286,7 @@ class CraterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ndarray, shape (N,)
             Of `classes_`.
         """
-        called = self.predict_proba(X)[:, 1] >= self.decision_threshold
-        return self.classes_[called.astype(int)]
+        return self.classes_[decide(self.predict_proba(X)[:, 1], self.decision_threshold)]
 
     def score(self, X: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> float:
         """Give the accuracy on the labeled rows; those of label -1 are left out.

@@ -67,8 +67,7 @@ def precision_recall(phases: list[Phase]) -> Figure:
         "final_clean": "last, clean",
     }
     for phase, color in zip(phases, colors, strict=False):
-        labels = phase.validation.labels
-        precision, recall, _ = precision_recall_points(labels, phase.probability)
+        precision, recall, _ = precision_recall_points(phase.scored)
         average = phase.metrics.average_precision
         axes.step(
             recall,

@@ -2,91 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from craters.evaluation import figures, groups_of
-from craters.pipeline.result import JobResult, Phase
-from craters.semi_supervised import PSEUDO, Learned, Verdict, pseudo_labels, verdict
+from craters.evaluation import figures
+from craters.pipeline.result import JobResult
+from craters.semi_supervised import PSEUDO, Learned
 
 _BORDERLINE = 12  # pictures of the pseudo-labels that were given with the least confidence
-
-
-def summary(result: JobResult) -> dict[str, Any]:
-    """Gather the pool's class share, the methods tried, the choice and the verdict.
-
-    Returns
-    -------
-    dict
-        `verdict`, `class_share`, `auto` and `tried`; None where a method knows nothing of it.
-    """
-    found = result.learned
-    tried = {} if found is None else found.verdicts
-    told = _verdict(result)
-    share = None if found is None or found.share is None else found.share
-    choice = None if found is None else found.choice
-    return {
-        "verdict": None if told is None else _as_dict(told),
-        "class_share": (
-            None if share is None else dataclasses.asdict(share) | {"sentence": share.sentence}
-        ),
-        "auto": None if choice is None else dataclasses.asdict(choice),
-        "tried": {name: _as_dict(one) for name, one in tried.items()},
-    }
-
-
-def _as_dict(told: Verdict) -> dict[str, Any]:
-    return dataclasses.asdict(told) | {"outcome": told.outcome, "sentence": told.sentence}
-
-
-def _verdict(result: JobResult) -> Verdict | None:
-    """Find the verdict on the method that was used; of what `auto` tried in vain, the best one."""
-    found = result.learned
-    if found is not None:
-        if found.method in found.verdicts:
-            return found.verdicts[found.method]
-        return max(found.verdicts.values(), key=lambda one: one.difference, default=None)
-    return _of_phases(result)
-
-
-def _of_phases(result: JobResult) -> Verdict | None:
-    """Compare two phases, without and with pseudo-labels, on human labels that neither learned."""
-    last = result.final_clean or result.final
-    if last is result.initial:
-        return None
-    first = result.initial
-    if not np.array_equal(first.validation.ids, last.validation.ids):
-        return None
-    groups = groups_of(first.validation.ids, result.data.train)
-    told = verdict.compare_with_supervised(
-        result.config.method,
-        first.validation.labels,
-        last.probability,
-        first.probability,
-        groups,
-        1,
-    )
-    return dataclasses.replace(told, reference="the first phase", n_labels=len(first.validation))
-
-
-def count_pseudo_labels(result: JobResult) -> dict[str, Any] | None:
-    """Count the pseudo-labels by round, for methods that give any."""
-    method = result.config.method if result.learned is None else result.learned.method
-    if method not in ("original", "pseudo-label", "self-training"):
-        return None
-    given = result.labeled.labels[result.labeled.origin == PSEUDO]
-    rounds = [] if result.learned is None else result.learned.rounds
-    return {
-        "threshold": result.config.pseudo_threshold if method == "original" else None,
-        "confidence": None if method == "original" else pseudo_labels.CONFIDENCE,
-        "pool": len(result.pool_probability),
-        "added_without_crater": int((given == 0).sum()),
-        "added_with_crater": int((given == 1).sum()),
-        "rounds": [dataclasses.asdict(one) | {"crater_share": one.crater_share} for one in rounds],
-    }
 
 
 def lines(found: dict[str, Any]) -> list[str]:
@@ -173,11 +98,3 @@ def _asked(result: JobResult) -> tuple[np.ndarray, np.ndarray]:
 
 def _pseudo_ids(result: JobResult) -> np.ndarray:
     return result.labeled.ids[result.labeled.origin == PSEUDO]
-
-
-def membership(phase: Phase) -> dict[str, str]:
-    """Say in which part of a phase each label stands, by id."""
-    if phase.is_cross_fitted:
-        return dict.fromkeys(phase.validation.ids, "held out once")
-    parts = dict.fromkeys(phase.train.ids, "train")
-    return parts | dict.fromkeys(phase.validation.ids, "validation")

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from craters.data import JobData, SymmetryReport
-from craters.evaluation import Metrics
+from craters.evaluation import Metrics, Scored
 from craters.models import Network
 from craters.semi_supervised import Learned, pseudo_labels
 from craters.training import RunConfig, TrainingSet, TrainState
@@ -25,11 +25,11 @@ class Phase:
     state : TrainState
         History, kept epoch and restarts.
     train, validation : TrainingSet
-    logits, probability : ndarray, shape (n,), float32
-        Of "with crater", on the validation patches; probability of a last phase is after its
-        temperature, as predictions are.
-    metrics : evaluate.Metrics
-        On the validation patches, by `probability`.
+    scored : Scored
+        The validation patches with their logits; probability of a last phase is after its
+        temperature, as predictions are. Groups are left out where pseudo-labels are among them.
+    metrics : Metrics
+        Of `scored`.
     is_cross_fitted : bool
         Every human label is validation, predicted by a network that was trained without its fold;
         `network`, `state` and `train` are then the first fold's.
@@ -40,10 +40,14 @@ class Phase:
     state: TrainState
     train: TrainingSet
     validation: TrainingSet
-    logits: np.ndarray
-    probability: np.ndarray
+    scored: Scored
     metrics: Metrics
     is_cross_fitted: bool = False
+
+    @property
+    def n_pseudo(self) -> int:
+        """Pseudo-labels among the validation labels."""
+        return int((self.validation.origin == pseudo_labels.PSEUDO).sum())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,8 +77,8 @@ class JobResult:
     pool_probability, test_probability : ndarray, float32
         Of "with crater": the pool by the first phase's network, the test set by `network`.
     test_predicted : ndarray, int32
-    test_metrics : evaluate.Metrics or None
-        Where the truth of the test set is at hand.
+    test_scored : Scored or None
+        The test set, where its truth is at hand.
     learned : Learned or None
         What methods that learn from the pool found on the way, and what `auto` chose.
     """
@@ -92,7 +96,7 @@ class JobResult:
     pool_probability: np.ndarray
     test_probability: np.ndarray
     test_predicted: np.ndarray
-    test_metrics: Metrics | None
+    test_scored: Scored | None
     learned: Learned | None = None
 
     @property

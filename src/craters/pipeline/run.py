@@ -33,7 +33,7 @@ from craters.models import (
     write_keras_h5,
     write_model,
 )
-from craters.pipeline import report, stages
+from craters.pipeline import report, stages, summary
 from craters.pipeline.result import JobResult
 from craters.quality import Check, checks, test_set_uses
 from craters.training import RunConfig, TrainState, checkpoint
@@ -176,7 +176,7 @@ def _write_all(
     """Write every file of the run folder; the manifest, which lists the others, last."""
     config = result.config
     folder.mkdir()
-    metrics = report.summary(result)
+    metrics = summary.summarize(result)
     settings = dataclasses.asdict(config) | {"threads": usable_threads(config.threads)}
     files.write_json(folder / "config.json", settings)
     files.write_json(folder / "metrics.json", metrics)
@@ -217,7 +217,7 @@ def _write_ledger(result: JobResult, folder: Path, looks: list[test_set_uses.Eva
 
     The same run made again looks at nothing new.
     """
-    if result.test_metrics is None:
+    if result.test_scored is None:
         test_set_uses.write_ledger(folder, looks)
         return
     n = len(result.data.test)
@@ -247,7 +247,7 @@ def _write_models(
         resolution=result.config.resolution,
         decision_threshold=result.decision_threshold,
         temperature=result.temperature,
-        conformal=report.conformal_scores(result),
+        conformal=summary.conformal_scores(result),
         data=inputs,
         metrics=metrics["phases"][result.final.name] | _remarks(metrics),
         versions=package_versions() | {"craters": __version__},

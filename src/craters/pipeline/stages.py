@@ -9,7 +9,7 @@ import numpy as np
 
 from craters.core import NullProgress, Progress, torch_threads, usable_threads
 from craters.data import JobData, PatchSet, SymmetryReport, choose_symmetry, patches, splits
-from craters.evaluation import LEAST_PATCHES, decide, fit_temperature, measure, scores
+from craters.evaluation import LEAST_PATCHES, Scored, decide, fit_temperature, measure, scores
 from craters.models import Network
 from craters.pipeline.result import JobResult, Phase
 from craters.semi_supervised import SUPERVISED, CrossFit, Learned, folds, methods, pseudo_labels
@@ -105,7 +105,7 @@ def _run_phases(
     human = human_only(data.train)
     symmetry = _symmetry(data.train, config, progress)
     trainer = Trainer(config, symmetry.allowed, data.pool.images, store, progress)
-    job = _Job(config, progress, symmetry, trainer)
+    job = _Job(config=config, progress=progress, symmetry=symmetry, trainer=trainer, data=data)
     if config.method in COMPARING:
         return _compared(job, data)
     split = draw_split(data, config)
@@ -205,9 +205,9 @@ def _compared(job: _Job, data: JobData) -> JobResult:
     found = methods.learn(config.method, data.train, data.pool, _judging(trainer))
     _report_learned(found, progress)
     kept = Part("refit", found.labeled, None, _REFIT, unlabeled=found.unlabeled)
-    phases = [job.cross_fitted(found.supervised, data.train)]
+    phases = [job.cross_fitted(found.supervised)]
     if found.method != SUPERVISED:
-        phases.append(job.cross_fitted(found.measured, data.train))
+        phases.append(job.cross_fitted(found.measured))
     rule = found.folds.rule
     if trainer.config == _judging(trainer).config:
         network = trainer.train(kept)[0][0]
@@ -335,16 +335,23 @@ def _conclude(
     measured = phases[place]
     temperature = _temperature(measured, config)
     threshold = scores.decision_threshold(
-        measured.validation.labels,
-        sigmoid(measured.logits / temperature),
-        config.aim,
-        config.threshold_final,
+        _as_predicted(measured, temperature, config.threshold_final).scored, config.aim
     )
     if config.aim is not None:
         job.progress.say(f"Decision threshold {threshold:.4g}, chosen for {config.aim}.")
-    last = [_as_predicted(phase, config, threshold) for phase in phases[place:]]
-    test_probability = sigmoid(predict_logits(network, data.test.images) / temperature)
-    has_truth = bool((data.test.labels >= 0).all())
+    last = [
+        _as_predicted(phase, _temperature(phase, config), threshold) for phase in phases[place:]
+    ]
+    test, has_truth = data.test, bool((data.test.labels >= 0).all())
+    test_probability = sigmoid(predict_logits(network, test.images) / temperature)
+    test_scored = None
+    if has_truth:
+        test_scored = Scored(
+            labels=test.labels,
+            probability=test_probability,
+            decision_threshold=threshold,
+            groups=test.groups,
+        )
     return JobResult(
         config=config,
         data=data,
@@ -359,26 +366,30 @@ def _conclude(
         pool_probability=sigmoid(predict_logits(phases[0].network, data.pool.images)),
         test_probability=test_probability,
         test_predicted=decide(test_probability, threshold),
-        test_metrics=(
-            measure(data.test.labels, test_probability, threshold) if has_truth else None
-        ),
+        test_scored=test_scored,
         learned=learned,
     )
 
 
-def _as_predicted(phase: Phase, config: RunConfig, threshold: float) -> Phase:
-    """Measure a last phase as predictions are made: after the temperature, at their threshold."""
-    probability = sigmoid(phase.logits / _temperature(phase, config))
-    metrics = measure(phase.validation.labels, probability, threshold)
-    return dataclasses.replace(phase, probability=probability, metrics=metrics)
+def _as_predicted(phase: Phase, temperature: float, threshold: float) -> Phase:
+    """Measure a last phase as predictions are made: after a temperature, at a threshold."""
+    assert phase.scored.logits is not None
+    scored = dataclasses.replace(
+        phase.scored,
+        probability=sigmoid(phase.scored.logits / temperature),
+        decision_threshold=threshold,
+    )
+    return dataclasses.replace(phase, scored=scored, metrics=measure(scored))
 
 
 def _temperature(measured: Phase, config: RunConfig) -> float:
     """Fit the temperature where the recipe leaves the network under-confident."""
-    labels = measured.validation.labels
-    if config.network == "original" or len(labels) < LEAST_PATCHES or len(np.unique(labels)) < 2:
+    scored = measured.scored
+    is_fitted = config.network != "original" and len(scored) >= LEAST_PATCHES
+    if not (is_fitted and scored.has_both_classes):
         return 1.0
-    return fit_temperature(labels, measured.logits)
+    assert scored.logits is not None
+    return fit_temperature(scored.labels, scored.logits)
 
 
 def _symmetry(train: PatchSet, config: RunConfig, progress: Progress) -> SymmetryReport:
@@ -412,36 +423,58 @@ class _Job:
     progress: Progress
     symmetry: SymmetryReport
     trainer: Trainer
+    data: JobData
 
     def measure(self, part: Part, network: Network, state: TrainState) -> Phase:
         """Measure the network of one phase on its validation patches."""
         assert part.validation is not None
-        config, validation = self.config, part.validation
-        logits = predict_logits(network, validation.images)
-        probability = sigmoid(logits)
-        threshold = config.threshold_initial if part.name == "initial" else config.threshold_final
-        metrics = measure(validation.labels, probability, threshold)
-        self._warn_if_one_sided(part.name, decide(probability, threshold))
+        config = self.config
+        scored = self._scored(
+            part.validation,
+            predict_logits(network, part.validation.images),
+            config.threshold_initial if part.name == "initial" else config.threshold_final,
+        )
+        self._warn_if_one_sided(part.name, scored)
         return Phase(
-            part.name, network, state, part.train, validation, logits, probability, metrics
+            name=part.name,
+            network=network,
+            state=state,
+            train=part.train,
+            validation=part.validation,
+            scored=scored,
+            metrics=measure(scored),
         )
 
-    def cross_fitted(self, found: CrossFit, labeled: PatchSet) -> Phase:
+    def cross_fitted(self, found: CrossFit) -> Phase:
         """Measure a method on all human labels, each predicted without its fold."""
         network, state = found.first
-        human = human_only(labeled)
-        probability = sigmoid(found.logits)
-        metrics = measure(human.labels, probability, self.config.threshold_final)
-        name = found.method
-        self._warn_if_one_sided(name, decide(probability, self.config.threshold_final))
+        human = human_only(self.data.train)
+        scored = self._scored(human, found.logits, self.config.threshold_final)
+        self._warn_if_one_sided(found.method, scored)
         return Phase(
-            name, network, state, found.parts[0].train, human, found.logits, probability, metrics,
+            name=found.method,
+            network=network,
+            state=state,
+            train=found.parts[0].train,
+            validation=human,
+            scored=scored,
+            metrics=measure(scored),
             is_cross_fitted=True,
-        )  # fmt: skip
+        )
 
-    def _warn_if_one_sided(self, name: str, called: np.ndarray) -> None:
+    def _scored(self, validation: TrainingSet, logits: np.ndarray, threshold: float) -> Scored:
+        is_human = bool((validation.origin != pseudo_labels.PSEUDO).all())
+        return Scored(
+            labels=validation.labels,
+            probability=sigmoid(logits),
+            decision_threshold=threshold,
+            groups=scores.groups_of(validation.ids, self.data.train) if is_human else None,
+            logits=logits,
+        )
+
+    def _warn_if_one_sided(self, name: str, scored: Scored) -> None:
         """Tell of a network that is alive and yet says nearly the same of every patch."""
-        share = float(called.mean())
+        share = float(scored.called.mean())
         if min(share, 1 - share) < ONE_SIDED:
             word = "without crater" if share < 0.5 else "with crater"
             self.progress.warn(

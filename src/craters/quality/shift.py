@@ -7,14 +7,20 @@ chance (area under the ROC curve 0.5), no difference can be shown.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 
 import numpy as np
 
 from craters.data import PatchSet
 from craters.errors import DataError
-from craters.evaluation import Interval, bootstrap_interval
+from craters.evaluation import (
+    Interval,
+    Scored,
+    bootstrap,
+    bootstrap_interval,
+    intervals,
+    percentile_limits,
+)
 
 LEAST_AREA = 0.55  # below it a difference is too small to matter
 LOOKS = ("brightness", "contrast", "sharpness")
@@ -235,9 +241,8 @@ def _held_out_scores(
 
 def _interval(side: np.ndarray, score: np.ndarray, units: np.ndarray, seed: int) -> Interval:
     """Resample images where the area can be had from them."""
-    with contextlib.suppress(DataError):
-        return bootstrap_interval(side, score, "roc_auc", units, draws=_DRAWS, seed=seed)
-    return bootstrap_interval(side, score, "roc_auc", draws=_DRAWS, seed=seed)
+    scored = intervals.with_drawable_groups(Scored(labels=side, probability=score, groups=units))
+    return bootstrap_interval(scored, "roc_auc", draws=_DRAWS, seed=seed)
 
 
 def _verdict(area: float, interval: Interval) -> str:
@@ -252,16 +257,16 @@ def _compare_looks(
     """Compare mean properties; images are resampled for the intervals."""
     draws = [_draw_means(looks[side == one, : len(LOOKS)], units[side == one], seed + one)
              for one in (0, 1)]  # fmt: skip
-    low, high = np.quantile(draws[1] - draws[0], (0.025, 0.975), axis=0)
+    low, high = percentile_limits(draws[1] - draws[0])
     means = [looks[side == one, : len(LOOKS)].mean(axis=0) for one in (0, 1)]
     return [
         LookDifference(
-            name,
-            float(means[0][k]),
-            float(means[1][k]),
-            float(means[1][k] - means[0][k]),
-            float(low[k]),
-            float(high[k]),
+            name=name,
+            first=float(means[0][k]),
+            second=float(means[1][k]),
+            difference=float(means[1][k] - means[0][k]),
+            low=float(low[k]),
+            high=float(high[k]),
         )
         for k, name in enumerate(LOOKS)
     ]
@@ -274,9 +279,12 @@ def _draw_means(values: np.ndarray, units: np.ndarray, seed: int) -> np.ndarray:
     sums = np.zeros((count, values.shape[1]))
     np.add.at(sums, number, values)
     sizes = np.bincount(number)
-    random = np.random.default_rng(seed)
-    drawn = [random.integers(0, count, count) for _ in range(_DRAWS)]
-    return np.stack([sums[rows].sum(axis=0) / sizes[rows].sum() for rows in drawn])
+    return bootstrap(
+        lambda random: random.integers(0, count, count),
+        lambda drawn: sums[drawn].sum(axis=0) / sizes[drawn].sum(),
+        draws=_DRAWS,
+        seed=seed,
+    )
 
 
 def in_words(shift: Shift) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from craters.errors import CratersError
-from craters.evaluation import estimate, gain
+from craters.evaluation import decide, estimate, gain
 from craters.labels import ANSWERS, CRATER, NOT, RULE, agreement_summary, answered_start
 from craters.review.features import Judge
 from craters.review.queue import MIX_WORDS
@@ -112,7 +112,7 @@ def _random_part(desk: Desk) -> dict[str, Any]:
         "estimate": None,
     }
     if desk.judged is not None and desk.judge is not None:
-        called = desk.judged.probability[rows] >= np.float32(desk.judged.threshold)
+        called = decide(desk.judged.probability[rows], desk.judged.threshold)
         found["estimate"] = estimate(np.array(labels, int), called).to_dict()
     return found
 

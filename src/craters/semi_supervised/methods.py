@@ -29,7 +29,7 @@ import numpy as np
 
 from craters.data import PatchSet
 from craters.errors import DataError
-from craters.evaluation import ClassShare, class_share
+from craters.evaluation import ClassShare, Scored, class_share
 from craters.models import Network
 from craters.semi_supervised import pseudo_labels, verdict
 from craters.semi_supervised.folds import Folds, draw_folds
@@ -288,7 +288,9 @@ def _cross_fit(method: str, where: _Where, parts: Sequence[Part]) -> CrossFit:
         held_out = where.folds.folds[number].held_out
         logits[held_out] = predict_logits(network, where.labeled.images[held_out])
         pool_logits.append(predict_logits(network, where.pool.images[where.pool_rows(number)]))
-    return CrossFit(method, logits, pool_logits, list(parts), found[0])
+    return CrossFit(
+        method=method, logits=logits, pool_logits=pool_logits, parts=list(parts), first=found[0]
+    )
 
 
 def _share(where: _Where, supervised: CrossFit, *, must: bool) -> ClassShare | None:
@@ -371,13 +373,11 @@ def _add(
 
 
 def _judge(method: str, where: _Where, logits: np.ndarray, reference: np.ndarray) -> Verdict:
+    supervised = Scored(
+        labels=where.labeled.labels, probability=sigmoid(reference), groups=where.labeled.groups
+    )
     return verdict.compare_with_supervised(
-        method,
-        where.labeled.labels,
-        sigmoid(logits),
-        sigmoid(reference),
-        where.labeled.groups,
-        len(where.numbers),
+        method, supervised, sigmoid(logits), n_folds=len(where.numbers)
     )
 
 
@@ -388,7 +388,8 @@ def _choose(verdicts: dict[str, Verdict], n_labels: int, share: ClassShare | Non
             if share is None
             else "no method is expected to gain with so many labels"
         )
-        return Choice(SUPERVISED, f"Nothing was tried ({why}): supervised is kept.", [])
+        reason = f"Nothing was tried ({why}): supervised is kept."
+        return Choice(method=SUPERVISED, reason=reason, judgements=[])
     return verdict.choose(list(verdicts.values()), n_labels)
 
 
@@ -416,9 +417,19 @@ def _conclude(
     if method in ("fixmatch", "distillation"):
         unlabeled = where.unlabeled(method, everything, share)
     return Learned(
-        method, supervised, tried, verdicts, share, choice, rounds, labeled, unlabeled,
-        where.folds, where.candidates, probability,
-    )  # fmt: skip
+        method=method,
+        supervised=supervised,
+        tried=tried,
+        verdicts=verdicts,
+        share=share,
+        choice=choice,
+        rounds=rounds,
+        labeled=labeled,
+        unlabeled=unlabeled,
+        folds=where.folds,
+        candidates=where.candidates,
+        pool_probability=probability,
+    )
 
 
 def _count_rounds(
@@ -431,7 +442,8 @@ def _count_rounds(
     found = []
     for number, training in ((1, earlier), (ROUNDS, labeled)):
         given = training.labels[training.origin == pseudo_labels.PSEUDO]
-        found.append(Round(number, int((given == 1).sum()), int((given == 0).sum())))
+        craters = int((given == 1).sum())
+        found.append(Round(number=number, with_crater=craters, without_crater=len(given) - craters))
     return found
 
 

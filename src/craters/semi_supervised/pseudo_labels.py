@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from craters.data import PatchSet
+from craters.evaluation import sigmoid
 from craters.training import TrainingSet
 
 PSEUDO = "pseudo"
@@ -110,7 +111,7 @@ def at_pool_share(
     slope, offset = line
     shift = np.log(pool_share / (1 - pool_share)) - np.log(labeled_share / (1 - labeled_share))
     odds = np.clip(slope * np.asarray(logits, np.float64) + offset + shift, -50, 50)
-    return (1 / (1 + np.exp(-odds))).astype(np.float32)
+    return sigmoid(odds).astype(np.float32)
 
 
 def add_pseudo_labels(

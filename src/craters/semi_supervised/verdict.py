@@ -9,8 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from craters.errors import DataError
-from craters.evaluation import intervals
+from craters.evaluation import Scored, intervals
 
 Outcome = Literal["helped", "did not help", "no difference can be shown"]
 
@@ -87,51 +86,36 @@ class Verdict:
 
 
 def compare_with_supervised(
-    method: str,
-    labels: np.ndarray,
-    probability: np.ndarray,
-    reference: np.ndarray,
-    groups: np.ndarray | None,
-    n_folds: int,
+    method: str, scored: Scored, probability: np.ndarray, *, n_folds: int
 ) -> Verdict:
-    """Compare out-of-fold predictions of a method and of `supervised`.
+    """Compare out-of-fold predictions of a method with those of `supervised`, at threshold 0.5.
 
     Parameters
     ----------
     method : str
-    labels : ndarray, shape (N,)
-        Human labels.
-    probability, reference : ndarray, shape (N,)
-        Of "with crater", each by a network that was trained without that patch's fold.
-    groups : ndarray or None
-        Source images: whole ones are drawn where each class has several.
+    scored : Scored
+        Human labels as `supervised` predicts them, each by a network that was trained without
+        that patch's fold. Whole source images are drawn where each class has several.
+    probability : ndarray, shape (N,)
+        Of "with crater", likewise by the method.
     n_folds : int
     """
-    try:
-        difference, interval = intervals.paired_bootstrap(
-            labels, probability, reference, groups=groups, level=LEVEL
-        )
-    except DataError:
-        if groups is None:
-            raise
-        return compare_with_supervised(method, labels, probability, reference, None, n_folds)
-    every = np.ones(len(labels), np.int64)
-    ours, theirs = (
-        intervals.weighted_statistic("macro_f1", np.asarray(labels), values)(every)
-        for values in (probability, reference)
+    ours = dataclasses.replace(scored, probability=probability, decision_threshold=0.5)
+    value, reference_value, interval = intervals.paired_bootstrap(
+        intervals.with_drawable_groups(ours), scored.probability, level=LEVEL
     )
     return Verdict(
         method=method,
         reference=SUPERVISED,
         measure="macro_f1",
-        value=ours,
-        reference_value=theirs,
-        difference=difference,
+        value=value,
+        reference_value=reference_value,
+        difference=value - reference_value,
         low=interval.low,
         high=interval.high,
         level=LEVEL,
         interval_by=interval.method,
-        n_labels=len(labels),
+        n_labels=len(scored),
         n_seeds=1,
         n_folds=n_folds,
     )
@@ -210,10 +194,11 @@ def choose(verdicts: Sequence[Verdict], n_labels: int) -> Choice:
     good = [found for found in judgements if found.chance >= SURE_ENOUGH]
     if good:
         best = max(good, key=lambda found: found.expected)
-        return Choice(best.method, f"{_words(best)}: taken.", judgements)
+        reason = f"{_words(best)}: taken."
+        return Choice(method=best.method, reason=reason, judgements=judgements)
     words = "; ".join(map(_words, judgements))
     reason = f"{words}: below {SURE_ENOUGH:.0%}, so supervised is kept."
-    return Choice(SUPERVISED, reason, judgements)
+    return Choice(method=SUPERVISED, reason=reason, judgements=judgements)
 
 
 def _judge(verdict: Verdict, prior: tuple[float, float]) -> Judgement:
@@ -225,7 +210,15 @@ def _judge(verdict: Verdict, prior: tuple[float, float]) -> Judgement:
     expected = (mean * trust + verdict.difference * evidence) / (trust + evidence)
     after = math.sqrt(1 / (trust + evidence))
     chance = (1 + math.erf(expected / after / math.sqrt(2))) / 2
-    return Judgement(verdict.method, prior, verdict.difference, error, expected, after, chance)
+    return Judgement(
+        method=verdict.method,
+        prior=prior,
+        found=verdict.difference,
+        error=error,
+        expected=expected,
+        spread=after,
+        chance=chance,
+    )
 
 
 def _normal_quantile(share: float) -> float:

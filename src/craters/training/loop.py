@@ -403,7 +403,10 @@ def predict_logits(network: nn.Module, images: np.ndarray) -> np.ndarray:
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
-    """Turn logits into probabilities, float32."""
+    """Turn a network's logits into probabilities, float32, by torch.
+
+    `evaluation.sigmoid` differs in the last digit: files hold what torch gives.
+    """
     return torch.sigmoid(torch.from_numpy(np.asarray(logits, np.float32))).numpy()
 
 

@@ -10,11 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from craters.errors import ConfigError
-from craters.evaluation import Interval
+from craters.evaluation import Interval, bootstrap, decide, draw_counts, percentile_limits
 from craters.maps.catalogues.catalogue import Catalogue, Detections
 from craters.maps.catalogues.matching import COUNTED, FALSE, HIT, Matching, probability_order
 
-_Z_95 = 1.959963984540054  # of the normal distribution, for 95 %
 _DRAWS = 1000
 _LEVEL = 0.95
 
@@ -84,12 +83,12 @@ def make_curve(matching: Matching, detections: Detections) -> Curve:
     probability = detections.probability[order]
     ends = np.flatnonzero(np.diff(probability, append=-1.0))
     return Curve(
-        probability[ends],
-        np.cumsum(states == HIT)[ends],
-        np.cumsum(states == FALSE)[ends],
-        int((matching.target_state == COUNTED).sum()),
-        len(matching.images),
-        float(matching.areas.sum()),
+        threshold=probability[ends],
+        hits=np.cumsum(states == HIT)[ends],
+        false=np.cumsum(states == FALSE)[ends],
+        n_craters=int((matching.target_state == COUNTED).sum()),
+        n_images=len(matching.images),
+        area=float(matching.areas.sum()),
     )
 
 
@@ -128,12 +127,16 @@ def wilson(found: int, n: int) -> Interval | None:
     """
     if n == 0:
         return None
-    share, z = found / n, _Z_95
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    reach = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    low = 0.0 if found == 0 else middle - reach
-    high = 1.0 if found == n else middle + reach
-    return Interval(low, high, _LEVEL, "Wilson score, craters as independent", None)
+    from scipy.stats import binomtest
+
+    limits = binomtest(found, n).proportion_ci(_LEVEL, method="wilson")
+    return Interval(
+        low=float(limits.low),
+        high=float(limits.high),
+        level=_LEVEL,
+        method="Wilson score, craters as independent",
+        n_groups=None,
+    )
 
 
 def bin_edges(
@@ -192,7 +195,7 @@ def recall_by_diameter(
         if place == len(edges) - 2:
             inside |= diameters == high
         n, hits = int(inside.sum()), int(found[inside].sum())
-        bins.append(Bin(low, high, n, hits, wilson(hits, n)))
+        bins.append(Bin(low=low, high=high, n=n, found=hits, interval=wilson(hits, n)))
     return bins
 
 
@@ -201,7 +204,7 @@ def is_found(matching: Matching, detections: Detections, threshold: float) -> np
     found = np.zeros(len(matching.target_crater), bool)
     matched = matching.target_detection >= 0
     rows = matching.target_detection[matched]
-    found[matched] = detections.probability[rows] >= threshold
+    found[matched] = decide(detections.probability[rows], threshold)
     return found
 
 
@@ -238,21 +241,25 @@ def bootstrap_rates(
     home = matching.detection_image[order]
     hit, false = (matching.detection_state[order] == state for state in (HIT, FALSE))
     ends = np.flatnonzero(np.diff(detections.probability[order], append=-1.0))
-    random = np.random.default_rng(seed)
-    found: list[list[float]] = [[] for _ in rates]
-    for _ in range(draws):
-        weight = np.bincount(random.integers(0, images, images), minlength=images)
+
+    def recalls(weight: np.ndarray) -> list[float] | None:
         if not (total := int(weight @ craters)):
-            continue
+            return None
         hits = np.append(0, np.cumsum(weight[home] * hit)[ends])
         wrong = np.append(0, np.cumsum(weight[home] * false)[ends])
-        for values, rate in zip(found, rates, strict=True):
-            last = int(np.searchsorted(wrong, rate * images + 1e-9, side="right")) - 1
-            values.append(float(hits[last] / total))
-    return [_percentiles(values, images, draws) for values in found]
+        last = [np.searchsorted(wrong, rate * images + 1e-9, side="right") - 1 for rate in rates]
+        return [float(hits[row] / total) for row in last]
 
-
-def _percentiles(values: list[float], images: int, draws: int) -> Interval:
-    low, high = np.quantile(values, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
-    method = "percentile bootstrap over images"
-    return Interval(float(low), float(high), _LEVEL, method, images, draws - len(values))
+    found = bootstrap(lambda random: draw_counts(images, random), recalls, draws=draws, seed=seed)
+    low, high = percentile_limits(found, (1 - _LEVEL) / 2)
+    return [
+        Interval(
+            low=float(limits[0]),
+            high=float(limits[1]),
+            level=_LEVEL,
+            method="percentile bootstrap over images",
+            n_groups=images,
+            skipped=draws - len(found),
+        )
+        for limits in zip(low, high, strict=True)
+    ]

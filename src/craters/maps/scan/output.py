@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from craters.core import files
+from craters.evaluation import sigmoid
 from craters.maps.geo import Image, Layer, Planet, box_sums, map_files
 from craters.maps.scan.detections import MergeRule, find_detections
 from craters.maps.scan.grid import Grid
@@ -182,7 +183,7 @@ def _columns(
         "row": pixel_row,
         "col": pixel_column,
         "p_crater": probability.astype(np.float64),
-        "p_raw": _sigmoid(logits),
+        "p_raw": sigmoid(logits),
     }
     if classifier.description.conformal is not None:
         names = np.array(classifier.set_names, object)
@@ -191,10 +192,6 @@ def _columns(
     found["source"] = np.full(len(logits), image.name, object)
     found["model_sha"] = np.full(len(logits), classifier.sha256[:16], object)
     return found
-
-
-def _sigmoid(logits: np.ndarray) -> np.ndarray:
-    return np.exp(-np.logaddexp(0, -logits.astype(np.float64)))
 
 
 def join(tables: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -1,0 +1,121 @@
+"""The bootstrap: draw with replacement, compute a statistic of each draw, take percentiles.
+
+Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 8 and 13.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+
+T = TypeVar("T")
+Draw = Callable[[np.random.Generator], T]  # makes one draw
+
+
+def bootstrap(
+    draw: Draw[T], statistic: Callable[[T], Any], *, draws: int = 1000, seed: int = 0
+) -> np.ndarray:
+    """Compute a statistic of many draws.
+
+    Parameters
+    ----------
+    draw : callable
+        Given a random generator, makes one draw: see the functions below.
+    statistic : callable
+        Given a draw, returns numbers; None leaves the draw out.
+    draws : int
+    seed : int
+
+    Returns
+    -------
+    ndarray, shape (K, ...)
+        The statistics of the K draws that were not left out.
+
+    Examples
+    --------
+    >>> values = np.array([1.0, 2.0, 6.0])
+    >>> means = bootstrap(lambda random: draw_counts(3, random), lambda n: n @ values / 3, draws=50)
+    >>> means.shape, bool(1 <= means.min() <= means.max() <= 6)
+    ((50,), True)
+    """
+    random = np.random.default_rng(seed)
+    found = (statistic(draw(random)) for _ in range(draws))
+    return np.array([value for value in found if value is not None])
+
+
+def percentile_limits(values: np.ndarray, tail: float = 0.025) -> tuple[Any, Any]:
+    """Return what a share `tail` of the values is below, and above.
+
+    Parameters
+    ----------
+    values : ndarray, shape (K, ...)
+        Of `bootstrap`.
+    tail : float
+        Above 0, below 0.5; half of what an interval leaves out.
+
+    Returns
+    -------
+    low, high : float or ndarray
+        Of the shape of one statistic.
+
+    Examples
+    --------
+    >>> percentile_limits(np.arange(41.0))
+    (1.0, 39.0)
+    """
+    low, high = np.quantile(values, [tail, 1 - tail], axis=0)
+    return (low, high) if np.ndim(low) else (float(low), float(high))
+
+
+def draw_counts(count: int, random: np.random.Generator) -> np.ndarray:
+    """Draw `count` of `count` units; return how often each was drawn, shape (count,)."""
+    return np.bincount(random.integers(0, count, count), minlength=count)
+
+
+def row_weights(labels: np.ndarray, groups: np.ndarray | None) -> Draw[np.ndarray]:
+    """Prepare draws of labeled rows: whole groups, or rows within each class.
+
+    Parameters
+    ----------
+    labels : ndarray of int, shape (N,)
+        0 or 1.
+    groups : ndarray, shape (N,), or None
+        Rows of one group are drawn together; a draw may then lack a class.
+
+    Returns
+    -------
+    callable
+        Makes a draw: how often each row is in it, shape (N,).
+    """
+    if groups is not None:
+        return group_weights(groups)
+    classes = [np.flatnonzero(labels == label) for label in (0, 1)]
+
+    def draw(random: np.random.Generator) -> np.ndarray:
+        weights = np.empty(len(labels), np.int64)
+        for rows in classes:
+            weights[rows] = draw_counts(len(rows), random)
+        return weights
+
+    return draw
+
+
+def group_weights(groups: np.ndarray) -> Draw[np.ndarray]:
+    """Prepare draws of whole groups; each says how often each row is in it, shape (N,)."""
+    names, units = np.unique(groups, return_inverse=True)
+    return lambda random: draw_counts(len(names), random)[units]
+
+
+def table_counts(table: np.ndarray) -> Draw[np.ndarray]:
+    """Prepare draws of the rows behind a table of counts; each is a table of the same shape."""
+    counts = np.asarray(table)
+    n = int(counts.sum())
+    shares = counts.reshape(-1) / n
+    return lambda random: random.multinomial(n, shares).reshape(counts.shape)
+
+
+def has_both(labels: np.ndarray, weights: np.ndarray) -> bool:
+    """Tell whether a draw holds rows of both classes."""
+    return bool(weights[labels == 0].any() and weights[labels == 1].any())

@@ -1,0 +1,199 @@
+"""Every figure of a job, computed once: what metrics.json and the model folder hold."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from craters.data import CLASS_NAMES, patches
+from craters.evaluation import calibration, scores
+from craters.pipeline.result import JobResult, Phase
+from craters.semi_supervised import CONFIDENCE, PSEUDO, Verdict, verdict
+
+WHY_PROTOCOLS_DIFFER = (
+    "They differ because protocol 'original' draws validation again after pseudo-labels were "
+    "merged: part of it is the model's own labels, and patches that chose the first network may "
+    "be trained on. The clean figures are of human labels that no phase was trained on; they only "
+    "chose the epoch."
+)
+
+REFIT = (
+    "The network that predicts was trained once more, on all human labels; the figures are of the "
+    "one that was trained without the validation patches."
+)
+
+REFIT_AFTER_FOLDS = (
+    "The network that predicts was trained once more, on all human labels; the figures are of "
+    "networks that were trained without the fold that they answer for."
+)
+
+
+def summarize(result: JobResult) -> dict[str, Any]:
+    """Measure a job and gather every figure as plain values, for metrics.json.
+
+    Takes seconds: intervals are of thousands of draws.
+    """
+    aim, refitted = result.config.aim, _is_refitted(result)
+    test = result.test_scored
+    return {
+        "classes": {str(label): name for label, name in enumerate(CLASS_NAMES)},
+        "protocol": result.config.protocol,
+        "validation_rule": {"initial": result.split_rule, "final": result.final_split_rule},
+        "why_protocols_differ": WHY_PROTOCOLS_DIFFER if result.final_clean else None,
+        "decision_threshold": result.decision_threshold,
+        "threshold_chosen_for": aim,
+        "threshold_remark": scores.FLATTERS if aim else None,
+        "phases": {phase.name: _phase_row(phase, result) for phase in result.phases},
+        "calibration": _calibration(result),
+        "method": result.config.method,
+        "network": result.config.network,
+        "refit": refitted,
+        "refit_remark": _refit_words(result) if refitted else "",
+        "members": result.config.members,
+        "symmetry": dataclasses.asdict(result.symmetry),
+        "pseudo_labels": _pseudo_labels(result),
+        "class_balance": _balance(result),
+        **_unlabeled(result),
+        "test": None if test is None else scores.score(test).to_dict(),
+        "test_called_with_crater": int(result.test_predicted.sum()),
+        "prediction_sets": scores.set_shares(
+            conformal_scores(result), result.test_probability, result.data.test.labels
+        ),
+    }
+
+
+def conformal_scores(result: JobResult) -> dict[str, list[float]] | None:
+    """Score the validation patches for prediction sets, where probabilities are calibrated."""
+    return scores.conformal_scores(result.final.scored, result.temperature)
+
+
+def _phase_row(phase: Phase, result: JobResult) -> dict[str, Any]:
+    """Gather the figures of a phase; the first of two is only a step on the way: no intervals."""
+    row = dataclasses.asdict(phase.metrics) | {
+        "best_epoch": phase.state.best_epoch,
+        "epochs": phase.state.epoch,
+        "restarts": phase.state.restarts,
+        "n_train": len(phase.train),
+        "n_validation_pseudo": phase.n_pseudo,
+    }
+    if phase is result.initial and phase is not result.final:
+        return row
+    return row | scores.score(phase.scored, n_pseudo=phase.n_pseudo).to_dict()
+
+
+def _calibration(result: JobResult) -> dict[str, Any] | None:
+    """Say how far probabilities are from frequencies, before and after the temperature."""
+    if result.temperature == 1.0:
+        return None
+    before, after = (
+        scores.at_temperature(result.final.scored, temperature)
+        for temperature in (1.0, result.temperature)
+    )
+    return {
+        "temperature": result.temperature,
+        "ece_before": calibration.expected_calibration_error(before),
+        "ece_after": calibration.expected_calibration_error(after),
+        "ece_of_a_perfect_model": scores.perfect_error(after.probability),
+        "remark": "the temperature was fitted on the same patches",
+    }
+
+
+def _balance(result: JobResult) -> dict[str, dict[str, float | int]]:
+    """Count the classes of every array, before and after pseudo-labels."""
+    rows = {name: patches.class_counts(found.labels) for name, found in result.data.sets.items()}
+    if result.learned is not None:
+        rows["labels, held out in folds"] = patches.class_counts(result.final.validation.labels)
+        for one in result.learned.rounds:
+            counts = np.repeat([0, 1], [one.without_crater, one.with_crater])
+            rows[f"pseudo-labels of round {one.number}"] = patches.class_counts(counts)
+        rows["training, kept network"] = patches.class_counts(result.labeled.labels)
+    elif len(result.phases) == 1:
+        rows["training"] = patches.class_counts(result.final.train.labels)
+        rows["validation"] = patches.class_counts(result.final.validation.labels)
+    else:
+        rows["training before pseudo-labels"] = patches.class_counts(result.initial.train.labels)
+        rows["training after pseudo-labels"] = patches.class_counts(result.final.train.labels)
+        rows["validation, first phase"] = patches.class_counts(result.initial.validation.labels)
+        rows["validation, last phase"] = patches.class_counts(result.final.validation.labels)
+    rows["test as predicted"] = patches.class_counts(result.test_predicted)
+    return rows
+
+
+def _refit_words(result: JobResult) -> str:
+    """Say whose the figures are, where another network predicts."""
+    return REFIT_AFTER_FOLDS if result.final.is_cross_fitted else REFIT
+
+
+def _is_refitted(result: JobResult) -> bool:
+    """Tell whether the network that predicts is another one than the measured one."""
+    return result.network is not result.final.network
+
+
+def _unlabeled(result: JobResult) -> dict[str, Any]:
+    """Gather the pool's class share, the methods tried, the choice and the verdict.
+
+    Returns
+    -------
+    dict
+        `verdict`, `class_share`, `auto` and `tried`; None where a method knows nothing of it.
+    """
+    found = result.learned
+    tried = {} if found is None else found.verdicts
+    told = _verdict(result)
+    share = None if found is None or found.share is None else found.share
+    choice = None if found is None else found.choice
+    return {
+        "verdict": None if told is None else _as_dict(told),
+        "class_share": (
+            None if share is None else dataclasses.asdict(share) | {"sentence": share.sentence}
+        ),
+        "auto": None if choice is None else dataclasses.asdict(choice),
+        "tried": {name: _as_dict(one) for name, one in tried.items()},
+    }
+
+
+def _as_dict(told: Verdict) -> dict[str, Any]:
+    return dataclasses.asdict(told) | {"outcome": told.outcome, "sentence": told.sentence}
+
+
+def _verdict(result: JobResult) -> Verdict | None:
+    """Find the verdict on the method that was used; of what `auto` tried in vain, the best one."""
+    found = result.learned
+    if found is not None:
+        if found.method in found.verdicts:
+            return found.verdicts[found.method]
+        return max(found.verdicts.values(), key=lambda one: one.difference, default=None)
+    return _of_phases(result)
+
+
+def _of_phases(result: JobResult) -> Verdict | None:
+    """Compare two phases, without and with pseudo-labels, on human labels that neither learned."""
+    last = result.final_clean or result.final
+    if last is result.initial:
+        return None
+    first = result.initial
+    if not np.array_equal(first.validation.ids, last.validation.ids):
+        return None
+    told = verdict.compare_with_supervised(
+        result.config.method, first.scored, last.scored.probability, n_folds=1
+    )
+    return dataclasses.replace(told, reference="the first phase", n_labels=len(first.validation))
+
+
+def _pseudo_labels(result: JobResult) -> dict[str, Any] | None:
+    """Count the pseudo-labels by round, for methods that give any."""
+    method = result.config.method if result.learned is None else result.learned.method
+    if method not in ("original", "pseudo-label", "self-training"):
+        return None
+    given = result.labeled.labels[result.labeled.origin == PSEUDO]
+    rounds = [] if result.learned is None else result.learned.rounds
+    return {
+        "threshold": result.config.pseudo_threshold if method == "original" else None,
+        "confidence": None if method == "original" else CONFIDENCE,
+        "pool": len(result.pool_probability),
+        "added_without_crater": int((given == 0).sum()),
+        "added_with_crater": int((given == 1).sum()),
+        "rounds": [dataclasses.asdict(one) | {"crater_share": one.crater_share} for one in rounds],
+    }
