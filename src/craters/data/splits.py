@@ -5,11 +5,45 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
+from typing import Literal
 
 import numpy as np
 
 from craters.data.patches import PatchSet
 from craters.errors import DataError
+
+HeldOut = Literal["region", "group", "patch"]  # what a fold holds out whole
+
+_HELD_OUT_WORDS: dict[HeldOut, str] = {
+    "region": "whole regions",
+    "group": "whole source images",
+    "patch": "single patches",
+}
+
+
+def fold_rule(unit: HeldOut, number: int) -> str:
+    """Say how folds were drawn, as run folders record it.
+
+    Examples
+    --------
+    >>> fold_rule("group", 3)
+    '3 folds of whole source images, each held out once'
+    """
+    return f"{number} folds of {_HELD_OUT_WORDS[unit]}, each held out once"
+
+
+def fold_unit(rule: str) -> HeldOut | None:
+    """Read back what `fold_rule` recorded; None where it is no such record.
+
+    Examples
+    --------
+    >>> fold_unit("3 folds of whole source images, each held out once")
+    'group'
+    """
+    number, _, _ = rule.partition(" ")
+    if not number.isdecimal():
+        return None
+    return next((unit for unit in _HELD_OUT_WORDS if rule == fold_rule(unit, int(number))), None)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from craters.core import files, usable_threads
-from craters.data import CopySearch, JobData, dataset, search_copies
+from craters.data import CopySearch, JobData, dataset, search_copies, splits
 from craters.errors import CratersError, DataError
 from craters.quality import test_set_uses
 from craters.quality.test_set_uses import Evaluation
@@ -127,6 +127,11 @@ class Evidence:
             if name in phases:
                 return name, phases[name]
         raise KeyError("final")
+
+    @property
+    def held_out(self) -> splits.HeldOut | None:
+        """What the folds of cross-fitted labels hold out whole; None where it is not on record."""
+        return splits.fold_unit(self.metrics["validation_rule"]["initial"])
 
     @functools.cached_property
     def copies(self) -> Copies:

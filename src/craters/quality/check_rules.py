@@ -52,11 +52,14 @@ def _leak(evidence: Evidence, kind: int, verb: str) -> Finding:
     if evidence.data is None:
         return _unknown(evidence.why_no_data)
     parts, compared = [], []
-    for judged, seen, n, counts in _comparisons(evidence):
-        compared.append(f"{_without_phase(judged)} and {seen}")
-        if counts[kind]:
-            article = "an" if seen[0] in "aeiou" else "a"
-            parts.append(f"{counts[kind]} of {n} {judged} patches {verb} {article} {seen} patch")
+    for pair in _comparisons(evidence):
+        compared.append(f"{pair.judged} and {pair.seen}")
+        if pair.counts[kind]:
+            article = "an" if pair.seen[0] in "aeiou" else "a"
+            parts.append(
+                f"{pair.counts[kind]} of {pair.n} {pair.judged}{pair.phase} patches {verb} "
+                f"{article} {pair.seen} patch"
+            )
     if parts:
         return _judge(True, "; ".join(parts) + ".")
     word = "equal" if kind == 0 else "near"
@@ -66,41 +69,71 @@ def _leak(evidence: Evidence, kind: int, verb: str) -> Finding:
     return _judge(False, f"No {word} copies between {pairs} patches.")
 
 
-def _comparisons(evidence: Evidence) -> Iterator[tuple[str, str, int, tuple[int, int]]]:
-    """Yield judged set, seen set, size of the first, and its equal and near copies."""
+@dataclasses.dataclass(frozen=True)
+class _Comparison:
+    """Copies of the patches of one set among those of another.
+
+    Parameters
+    ----------
+    judged, seen : str
+        Names of the sets.
+    n : int
+        Patches of the judged set.
+    counts : (int, int)
+        Of them, those with an equal and with a near copy among the seen ones.
+    phase : str
+        In brackets, which phase's validation set was judged; may be empty.
+    """
+
+    judged: str
+    seen: str
+    n: int
+    counts: tuple[int, int]
+    phase: str = ""
+
+
+def _comparisons(evidence: Evidence) -> Iterator[_Comparison]:
+    """Search the judged sets for copies of what was learned from."""
     copies, ids = evidence.copies, evidence.origins["id"]
     measured: list[np.ndarray] = []
     for part in evidence.parts:
         if part.is_cross_fitted:
             continue
         rows = copies.rows_of(ids[part.rows])
-        words = _part_words(evidence, part)
         equal = near = 0
         for name in np.unique(part.names[part.judged]):
             counts = copies.count(rows[part.names != name], rows[part.names == name])
             equal, near = equal + counts[0], near + counts[1]
-        yield words[0], words[1], int(part.judged.sum()), (equal, near)
+        yield _Comparison(
+            judged=_judged_word(part),
+            seen="training",
+            n=int(part.judged.sum()),
+            counts=(equal, near),
+            phase=_phase_word(evidence, part),
+        )
         measured.append(rows[part.names == VALIDATION])
     n_test = len(copies.test)
-    yield "test", "labeled", n_test, copies.count(copies.labeled, copies.test)
+    found = copies.count(copies.labeled, copies.test)
+    yield _Comparison(judged="test", seen="labeled", n=n_test, counts=found)
     if evidence.learns_from_pool:
-        yield "test", "unlabeled", n_test, copies.count(copies.pool, copies.test)
+        found = copies.count(copies.pool, copies.test)
+        yield _Comparison(judged="test", seen="unlabeled", n=n_test, counts=found)
         validation = np.setdiff1d(np.concatenate([np.zeros(0, int), *measured]), copies.pool)
         if len(validation):
             found = copies.count(copies.pool, validation)
-            yield "validation", "unlabeled", len(validation), found
+            yield _Comparison(
+                judged="validation", seen="unlabeled", n=len(validation), counts=found
+            )
 
 
-def _part_words(evidence: Evidence, part: Part) -> tuple[str, str]:
-    """Name the judged and the training part; with the phase where there are several splits."""
-    which = f" ({part.phase} phase)" if len(evidence.parts) > 1 else ""
-    if set(part.names[part.judged]) == {VALIDATION}:
-        return f"validation{which}", "training"
-    return f"held-out{which}", "training"
+def _judged_word(part: Part) -> str:
+    """Name the part of a split that is measured on."""
+    return "validation" if set(part.names[part.judged]) == {VALIDATION} else "held-out"
 
 
-def _without_phase(words: str) -> str:
-    return words.partition(" (")[0]
+def _phase_word(evidence: Evidence, part: Part) -> str:
+    """Name the phase in brackets, where there are several splits."""
+    return f" ({part.phase} phase)" if len(evidence.parts) > 1 else ""
 
 
 def shared_groups(evidence: Evidence) -> Finding:
@@ -118,8 +151,8 @@ def shared_groups(evidence: Evidence) -> Finding:
     for part in evidence.parts:
         if part.is_cross_fitted:
             rule = evidence.metrics["validation_rule"]["initial"]
-            is_random = "single patches" in rule
-            (fired if is_random else passed).append(f"labels were held out once: {rule}")
+            told = fired if evidence.held_out == "patch" else passed
+            told.append(f"labels were held out once: {rule}")
             continue
         groups = np.array([group_of.get(name, "") for name in ids[part.rows].tolist()])
         judged, both = set(), set()
@@ -127,10 +160,11 @@ def shared_groups(evidence: Evidence) -> Finding:
             mine = set(groups[part.names == name]) - {""}
             judged |= mine
             both |= mine & set(groups[part.names != name])
-        word, count = _part_words(evidence, part)[0], f"the {len(judged)} source images of"
+        word, count = _judged_word(part), f"the {len(judged)} source images of"
         if both:
-            fired.append(f"{len(both)} of {count} {word} have patches in training, too")
-        passed.append(f"none of {count} {_without_phase(word)} is in training")
+            phase = _phase_word(evidence, part)
+            fired.append(f"{len(both)} of {count} {word}{phase} have patches in training, too")
+        passed.append(f"none of {count} {word} is in training")
     if test.groups is not None:
         judged = set(test.groups.tolist())
         both = judged & set(group_of.values())
@@ -291,11 +325,11 @@ def judged_by_itself(evidence: Evidence) -> Finding:
     passed: list[str] = []
     for part in evidence.parts:
         pseudo = evidence.is_pseudo[part.rows] & part.judged
-        word = _part_words(evidence, part)[0]
-        n = int(part.judged.sum())
+        word, n = _judged_word(part), int(part.judged.sum())
         if pseudo.any():
-            fired.append(f"{int(pseudo.sum())} of the {n} labels of {word} are the model's own")
-        passed.append(f"all {n} labels of {_without_phase(word)} were given by people")
+            whose = f"labels of {word}{_phase_word(evidence, part)}"
+            fired.append(f"{int(pseudo.sum())} of the {n} {whose} are the model's own")
+        passed.append(f"all {n} labels of {word} were given by people")
     if not passed:
         return _unknown("origins.csv tells of no part")
     return _judge(bool(fired), _sentence(fired or passed))

@@ -35,10 +35,15 @@ class Fold:
 
 @dataclasses.dataclass(frozen=True)
 class Folds:
-    """All folds, and how they were drawn, as a sentence."""
+    """All folds, and what each holds out whole."""
 
     folds: list[Fold]
-    rule: str
+    unit: splits.HeldOut
+
+    @property
+    def rule(self) -> str:
+        """How they were drawn, as a sentence."""
+        return splits.fold_rule(self.unit, len(self.folds))
 
 
 def draw_folds(labeled: PatchSet, pool: PatchSet, seed: int) -> Folds:
@@ -59,23 +64,24 @@ def draw_folds(labeled: PatchSet, pool: PatchSet, seed: int) -> Folds:
         When there are too few labels of a class for any of that.
     """
     number = FOLDS
-    parts, words = None, ""
-    for units, words in _units(labeled):  # noqa: B007
+    for units, unit in _units(labeled):
         if (parts := _deal(units, labeled.labels, number, seed)) is not None:
-            break
-    if parts is None:
-        counts = np.bincount(labeled.labels, minlength=2)
-        raise DataError(
-            f"{labeled.source}: found {counts[0]} labels without and {counts[1]} with crater, "
-            f"expected enough of both for {number} folds",
-            "Label more patches of the rarer class, or choose --method supervised.",
-        )
-    by_region = words == "whole regions"
-    folds = [
-        Fold(train, held_out, pool_apart(pool, labeled.take(held_out), by_region=by_region))
-        for train, held_out in parts
-    ]
-    return Folds(folds, f"{number} folds of {words}, each held out once")
+            by_region = unit == "region"
+            folds = [
+                Fold(
+                    train=train,
+                    held_out=held_out,
+                    pool=pool_apart(pool, labeled.take(held_out), by_region=by_region),
+                )
+                for train, held_out in parts
+            ]
+            return Folds(folds=folds, unit=unit)
+    counts = np.bincount(labeled.labels, minlength=2)
+    raise DataError(
+        f"{labeled.source}: found {counts[0]} labels without and {counts[1]} with crater, "
+        f"expected enough of both for {number} folds",
+        "Label more patches of the rarer class, or choose --method supervised.",
+    )
 
 
 def pool_apart(pool: PatchSet, held_out: PatchSet, *, by_region: bool = False) -> np.ndarray:
@@ -103,7 +109,7 @@ def pool_apart(pool: PatchSet, held_out: PatchSet, *, by_region: bool = False) -
     return np.flatnonzero(keep)
 
 
-def _units(labeled: PatchSet) -> Iterator[tuple[np.ndarray, str]]:
+def _units(labeled: PatchSet) -> Iterator[tuple[np.ndarray, splits.HeldOut]]:
     """Give what may be held out whole, the most honest first."""
     if labeled.groups is not None:
         try:
@@ -111,9 +117,9 @@ def _units(labeled: PatchSet) -> Iterator[tuple[np.ndarray, str]]:
         except DataError:
             pass  # groups have other names
         else:
-            yield splits.bind_copies(dataclasses.replace(labeled, groups=regions)), "whole regions"
-        yield splits.bind_copies(labeled), "whole source images"
-    yield splits.bind_copies(dataclasses.replace(labeled, groups=None)), "single patches"
+            yield splits.bind_copies(dataclasses.replace(labeled, groups=regions)), "region"
+        yield splits.bind_copies(labeled), "group"
+    yield splits.bind_copies(dataclasses.replace(labeled, groups=None)), "patch"
 
 
 def _deal(
