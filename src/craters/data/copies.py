@@ -72,6 +72,35 @@ class CopySearch:
         graph = coo_array((ones, (self.pairs[:, 0], self.pairs[:, 1])), shape=(count, count))
         return connected_components(graph, directed=False)[1][self.content]
 
+    def among(self, judged: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Tell which patches have a copy among others.
+
+        Parameters
+        ----------
+        judged, seen : ndarray of int
+            Rows of patches; a patch in both is no copy of itself.
+
+        Returns
+        -------
+        equal, near : ndarray of bool, shape (len(judged),)
+            A patch with an equal copy does not count as one with a near copy.
+
+        Examples
+        --------
+        >>> patch = np.random.default_rng(0).integers(0, 200, (12, 12)).astype(np.uint8)
+        >>> found = search_copies(np.stack([patch, patch, patch + 9, patch.T]))
+        >>> equal, near = found.among(np.array([0, 2, 3]), np.array([1, 3]))
+        >>> equal.tolist(), near.tolist()
+        ([True, False, False], [False, True, False])
+        """
+        count = np.bincount(self.content[seen], minlength=len(self.rows))
+        beside = np.zeros(len(self.rows), bool)
+        for one, other in (self.pairs.T, self.pairs.T[::-1]):
+            np.logical_or.at(beside, one, count[other] > 0)
+        content = self.content[judged]
+        equal = count[content] > np.isin(judged, seen)
+        return equal, beside[content] & ~equal
+
     @property
     def is_repeated(self) -> np.ndarray:
         """Tell of each patch whether another one has equal pixels."""

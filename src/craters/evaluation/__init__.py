@@ -1,7 +1,6 @@
 """Arrays in, figures out: metrics, intervals, calibration, conformal sets, class share.
 
-Interface: `Scored`, `measure`, `bootstrap`, and the modules `metrics`, `intervals`, `calibration`,
-`conformal`, `class_share`, `scores`, `figures`.
+Interface: `Scored`, `measure`, `scores`, `intervals`, `calibration`, `conformal`, `figures`.
 It reads no run folders and knows no networks.
 """
 

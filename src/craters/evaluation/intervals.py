@@ -130,10 +130,24 @@ def bootstrap_interval(
     >>> 0.7 < found.low < found.high < 0.95, found.method
     (True, 'percentile bootstrap over patches, within classes')
     """
-    _check_request(statistic, draws, level)
+    found = bootstrap_intervals(scored, (statistic,), draws=draws, level=level, seed=seed)
+    return found[statistic]
+
+
+def bootstrap_intervals(
+    scored: Scored,
+    statistics: Sequence[str],
+    *,
+    draws: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """Find the intervals of several figures by the same draws: each as `bootstrap_interval`."""
+    _check_request(statistics, draws, level)
     _check_drawable(scored)
-    figure = weighted_statistic(scored, statistic)
-    return _interval(scored, figure, "percentile bootstrap", draws=draws, level=level, seed=seed)
+    figures = [weighted_statistic(scored, name) for name in statistics]
+    found = _intervals(scored, figures, "percentile bootstrap", draws=draws, level=level, seed=seed)
+    return dict(zip(statistics, found, strict=True))
 
 
 def paired_bootstrap(
@@ -180,7 +194,7 @@ def paired_bootstrap(
     >>> round(value - reference_value, 2), interval.low > 0.1
     (0.25, True)
     """
-    _check_request(statistic, draws, level)
+    _check_request((statistic,), draws, level)
     _check_drawable(scored)
     ours = weighted_statistic(scored, statistic)
     theirs = weighted_statistic(dataclasses.replace(scored, probability=reference), statistic)
@@ -189,7 +203,7 @@ def paired_bootstrap(
         return ours(weights) - theirs(weights)
 
     every, method = np.ones(len(scored), np.int64), "paired percentile bootstrap"
-    interval = _interval(scored, gain, method, draws=draws, level=level, seed=seed)
+    (interval,) = _intervals(scored, [gain], method, draws=draws, level=level, seed=seed)
     return ours(every), theirs(every), interval
 
 
@@ -205,37 +219,43 @@ def with_drawable_groups(scored: Scored) -> Scored:
     return scored
 
 
-def _interval(
+def _intervals(
     scored: Scored,
-    figure: Callable[[np.ndarray], float],
+    figures: Sequence[Callable[[np.ndarray], float]],
     method: str,
     *,
     draws: int,
     level: float,
     seed: int,
-) -> Interval:
-    """Draw, leaving out draws that lack a class, and take the percentiles of a figure."""
+) -> list[Interval]:
+    """Draw, leaving out draws that lack a class, and take the percentiles of each figure."""
     labels, groups = scored.labels, scored.groups
 
-    def statistic(weights: np.ndarray) -> float | None:
-        return figure(weights) if has_both(labels, weights) else None
+    def statistic(weights: np.ndarray) -> list[float] | None:
+        return [figure(weights) for figure in figures] if has_both(labels, weights) else None
 
     found = bootstrap(row_weights(labels, groups), statistic, draws=draws, seed=seed)
-    low, high = percentile_limits(found, (1 - level) / 2)
+    limits = zip(*percentile_limits(found, (1 - level) / 2), strict=True)
     what = "patches, within classes" if groups is None else "groups"
-    return Interval(
-        low=low,
-        high=high,
-        level=level,
-        method=f"{method} over {what}",
-        n_groups=None if groups is None else len(np.unique(groups)),
-        skipped=draws - len(found),
-    )
+    return [
+        Interval(
+            low=float(low),
+            high=float(high),
+            level=level,
+            method=f"{method} over {what}",
+            n_groups=None if groups is None else len(np.unique(groups)),
+            skipped=draws - len(found),
+        )
+        for low, high in limits
+    ]
 
 
-def _check_request(statistic: str, draws: int, level: float) -> None:
-    if statistic not in STATISTICS:
-        raise ConfigError(f"statistic is {statistic!r}, expected one of {', '.join(STATISTICS)}")
+def _check_request(statistics: Sequence[str], draws: int, level: float) -> None:
+    for statistic in statistics:
+        if statistic not in STATISTICS:
+            raise ConfigError(
+                f"statistic is {statistic!r}, expected one of {', '.join(STATISTICS)}"
+            )
     if draws < 2:
         raise ConfigError(f"draws is {draws}, expected at least 2")
     _check_level(level)

@@ -216,9 +216,7 @@ def _intervals(
     try:
         if n_pseudo:
             raise DataError(f"{n_pseudo} of the {len(scored)} labels are pseudo-labels")
-        return {
-            name: intervals.bootstrap_interval(scored, name, seed=seed) for name in statistics
-        }, None
+        return intervals.bootstrap_intervals(scored, statistics, seed=seed), None
     except DataError as error:
         return {}, f"no interval: {error.message}"
 

@@ -181,16 +181,8 @@ class Copies:
             Constant patches are copies of nothing; a patch with an equal one is not counted as
             near.
         """
-        content, pairs = self.found.content, self.found.pairs
-        present = np.zeros(len(self.found.rows), bool)
-        present[content[seen]] = True
-        beside = np.zeros_like(present)
-        beside[pairs[:, 0]] |= present[pairs[:, 1]]
-        np.logical_or.at(beside, pairs[:, 0], present[pairs[:, 1]])
-        np.logical_or.at(beside, pairs[:, 1], present[pairs[:, 0]])
-        equal = present[content[judged]] & ~self.is_constant[judged]
-        near = beside[content[judged]] & ~equal
-        return int(equal.sum()), int(near.sum())
+        equal, near = self.found.among(judged, seen)
+        return int((equal & ~self.is_constant[judged]).sum()), int(near.sum())
 
 
 def read_evidence(folder: Path, data_folder: Path | None = None) -> Evidence:

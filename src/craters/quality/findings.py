@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -121,21 +122,12 @@ class Findings:
             A patch with an equal one is not counted as a near copy. Pairs without copies are
             left out.
         """
-        names = list(self.sets)
-        n_contents = len(self.copies.rows)
-        present = np.zeros((n_contents, len(names)), int)
-        np.add.at(present, (self.copies.content, self.array), 1)
-        near = np.zeros_like(present)
-        for one, other in ((0, 1), (1, 0)):
-            pairs = self.copies.pairs
-            np.add.at(near, pairs[:, one], present[pairs[:, other]])
+        rows = {name: np.flatnonzero(self.array == number) for number, name in enumerate(self.sets)}
         found = []
-        for first, second in ((a, b) for a in range(len(names)) for b in range(len(names))):
-            content = self.copies.content[self.array == first]
-            equal = present[content, second] > (1 if first == second else 0)
-            close = (near[content, second] > 0) & ~equal
-            if equal.any() or close.any():
-                found.append((names[first], names[second], int(equal.sum()), int(close.sum())))
+        for first, second in itertools.product(rows, repeat=2):
+            equal, near = self.copies.among(rows[first], rows[second])
+            if equal.any() or near.any():
+                found.append((first, second, int(equal.sum()), int(near.sum())))
         return found
 
     @functools.cached_property
