@@ -10,7 +10,7 @@ import numpy as np
 from craters.data import CLASS_NAMES, patches
 from craters.evaluation import calibration, scores
 from craters.pipeline.result import JobResult, Phase
-from craters.semi_supervised import CONFIDENCE, PSEUDO, Verdict, verdict
+from craters.semi_supervised import PSEUDO, Verdict, pseudo_labels, verdict
 
 WHY_PROTOCOLS_DIFFER = (
     "They differ because protocol 'original' draws validation again after pseudo-labels were "
@@ -191,7 +191,7 @@ def _pseudo_labels(result: JobResult) -> dict[str, Any] | None:
     rounds = [] if result.learned is None else result.learned.rounds
     return {
         "threshold": result.config.pseudo_threshold if method == "original" else None,
-        "confidence": None if method == "original" else CONFIDENCE,
+        "confidence": None if method == "original" else pseudo_labels.CONFIDENCE,
         "pool": len(result.pool_probability),
         "added_without_crater": int((given == 0).sum()),
         "added_with_crater": int((given == 1).sum()),
