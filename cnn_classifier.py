@@ -12,14 +12,14 @@ from pathlib import Path
 try:
     from craters.cli import terminal
     from craters.evaluation import plot_image_48x48
-    from craters.training import RunConfig
+    from craters.settings import JobSettings
 except ImportError as error:
     sys.exit(f"cnn_classifier.py: {error}. Install the package first: pip install '.[train]'")
 
 __all__ = ["main", "plot_image_48x48"]
 
 
-def parse(arguments: list[str] | None = None) -> RunConfig:
+def parse(arguments: list[str] | None = None) -> JobSettings:
     """Turn the command line into settings; the defaults are the original script's."""
     parser = argparse.ArgumentParser(
         description="Tell 48x48 patches with a crater (1) from those without (0).",
@@ -52,20 +52,20 @@ def parse(arguments: list[str] | None = None) -> RunConfig:
         help="clean: one validation set of human labels; original: split again after merging",
     )
     values = vars(parser.parse_args(arguments))
-    return RunConfig(data=Path("DATA"), out=Path(), method="original", network="original", **values)
+    return JobSettings(method="original", network="original", **values)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Do the original job in the working folder."""
     with terminal.plain_errors():
-        config = parse(arguments)
+        settings = parse(arguments)
         terminal.settle_threads()
         from craters.data import read_job_data
         from craters.pipeline import report, stages, summarize
 
-        data = read_job_data(config.data)
+        data = read_job_data(Path("DATA"))
         with terminal.TerminalProgress(layers=True, stderr=False) as progress:
-            result = stages.run_phases(data, config, progress=progress)
+            result = stages.run_phases(data, settings, progress=progress)
         found = summarize(result)
         written = report.write_original_files(result, found, Path())
         print("\n".join(report.summary_lines(found)))

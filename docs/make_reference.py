@@ -1,4 +1,4 @@
-"""Write docs/cli.md and the list of modules in docs/contributing.md anew, from the code.
+"""Write docs/cli.md, docs/settings.md and the list of modules in docs/contributing.md.
 
 python docs/make_reference.py
 """
@@ -61,6 +61,58 @@ def cli_page() -> str:
     return "\n".join(parts)
 
 
+SETTINGS_HEAD = """\
+# Settings
+
+Made from the declarations in `craters.settings` by `python docs/make_reference.py`.
+
+Settings have the same names everywhere. `--batch-size 16` on the command line is `batch_size=16`
+in Python, in [`RunConfig`](api.md) and the like. `craters run` also takes them from a TOML file
+(`--config run.toml`, with `batch_size = 16`) and from the environment (`CRATERS_BATCH_SIZE=16`): the
+command line wins over the environment, the environment over the file, the file over the default.
+`CRATERS_DATA` is the one exception: it is no setting, but where tests and benchmarks find real images.
+A value off its limits ends with [exit code 2](cli.md).
+"""
+COMMANDS = {
+    "RunConfig": "run",
+    "CompareConfig": "compare",
+    "ScanConfig": "scan",
+    "AuditConfig": "audit",
+    "MatchRequest": "match",
+    "CutRequest": "patches",
+}
+
+
+def settings_page() -> str:
+    """Write the page of the settings, a table for each command that has them."""
+    import craters.settings
+
+    parts = [SETTINGS_HEAD]
+    for name, command in COMMANDS.items():
+        columns = ["Option", "Python", "Default", "Limits", "Meaning"]
+        if command == "run":
+            columns[1:2] = ["Python, TOML", "Variable"]
+        parts.append(f"## craters {command}\n\n`craters.settings.{name}`\n")
+        rows = [_row(columns), _row(["---"] * len(columns))]
+        for each in craters.settings.declared(getattr(craters.settings, name)):
+            prefix = craters.settings.ENV_PREFIX
+            variable = f"`{prefix}{each.name.upper()}`" if each.setting.in_environment else ""
+            cells = [
+                " ".join(f"`{option}`" for option in each.setting.options or (each.flag,)),
+                f"`{each.group + '.' if each.group else ''}{each.name}`",
+                "required" if each.is_required else each.default_text or "none",
+                each.limits,
+                each.setting.meaning or each.setting.help,
+            ]
+            rows.append(_row([*cells[:2], variable, *cells[2:]] if command == "run" else cells))
+        parts.append("\n".join(rows) + "\n")
+    return "\n".join(parts)
+
+
+def _row(cells: list[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
 def packages() -> list[str]:
     """List the packages as import-linter orders them, the lowest first."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -100,7 +152,11 @@ def contributing_page(text: str) -> str:
 def pages() -> dict[Path, str]:
     """Give what each page should hold."""
     page = DOCS / "contributing.md"
-    return {DOCS / "cli.md": cli_page(), page: contributing_page(page.read_text())}
+    return {
+        DOCS / "cli.md": cli_page(),
+        DOCS / "settings.md": settings_page(),
+        page: contributing_page(page.read_text()),
+    }
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from craters.training import RunConfig
+from craters.settings import JobSettings
 from tests.conftest import REPOSITORY, simple_patches, write_job
 
 SCRIPT = REPOSITORY / "cnn_classifier.py"
@@ -89,8 +89,8 @@ def test_defaults_are_the_originals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(REPOSITORY))
     from cnn_classifier import parse
 
-    assert parse([]) == RunConfig(
-        Path("DATA"), Path(), method="original", network="original",
+    assert parse([]) == JobSettings(
+        method="original", network="original",
         initial_lr=0.0003, final_lr=0.0004, initial_epochs=75, final_epochs=50,
         threshold_initial=0.5, threshold_final=0.5, pseudo_threshold=0.25, seed=0, protocol="clean",
     )  # fmt: skip

@@ -12,9 +12,12 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import craters
+from craters.cli.main import app
 from craters.pipeline import run_job
+from craters.training import trainer
 from tests.conftest import REPOSITORY, write_job
 
 SOURCE = REPOSITORY / "src" / "craters"
@@ -119,6 +122,58 @@ def test_functions_are_short_and_only_commands_print(path: Path) -> None:
             assert node.type is not None
         if isinstance(node, ast.Call) and path.parent.name != "cli":
             assert ast.unparse(node.func) != "print"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=dotted)
+def test_functions_take_few_arguments_by_position(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            count = len(node.args.posonlyargs) + len(node.args.args)
+            assert count <= 8, f"{node.name} takes {count}"
+
+
+def test_dataclasses_are_not_filled_by_position() -> None:
+    """Up to three values, such as images, labels and ids, may be; and the rows of a table."""
+    trees = {path: ast.parse(path.read_text()) for path in MODULES}
+    names = {
+        node.name
+        for tree in trees.values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+        and any("dataclass" in ast.unparse(each) for each in node.decorator_list)
+    }
+    for path, tree in trees.items():
+        if path.relative_to(SOURCE).parts[0] in ("evaluation", "models"):
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and len(node.args) > 3:
+                name = ast.unparse(node.func).rpartition(".")[2]
+                assert name not in names - {"Rule"}, f"{path.name}:{node.lineno} {name}"
+
+
+def test_a_setting_passes_few_functions_on_its_way_to_training(
+    job_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the command to the training loop; parsing and processes are the same for all."""
+    seen: list[list[str]] = []
+
+    def look(*arguments: object, **named: object) -> object:
+        names, frame = [], sys._getframe(1)
+        while frame is not None:
+            path = Path(frame.f_code.co_filename)
+            if path.is_relative_to(SOURCE) and path.name not in ("options.py", "parallel.py"):
+                names.append(frame.f_code.co_name)
+            frame = frame.f_back
+        seen.append(names[::-1])
+        return fit(*arguments, **named)
+
+    fit = trainer.fit
+    monkeypatch.setattr(trainer, "fit", look)
+    words = ["--network", "original", "--method", "supervised", "--initial-epochs", "1"]
+    places = ["--data", str(job_folder), "--out", str(job_folder.parent / "RUN")]
+    result = CliRunner().invoke(app, ["run", *places, *words, "--threads", "1", "-q"])
+    assert result.exit_code == 0, result.output
+    assert seen == [["run_command", "run_job", "run_phases", "_supervised", "train", "_fit"]]
 
 
 LIGHT = {

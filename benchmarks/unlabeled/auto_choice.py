@@ -68,7 +68,7 @@ def choose_cell(*, send, data: Path, cell: Cell) -> Row:  # noqa: ARG001
     symmetry = choose_symmetry(config.symmetry, labeled.images, labeled.labels)
     clock = time.process_time()
     with torch_threads(1):
-        trainer = Trainer(config, symmetry.allowed, pool.images)
+        trainer = Trainer(config.training, symmetry.allowed, pool.images)
         found = learn("auto", labeled, pool, trainer)
     return {
         "method": found.method,

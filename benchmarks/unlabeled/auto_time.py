@@ -71,7 +71,7 @@ def measure(bench: Bench, labels: int | None, method: str, number: int) -> Row:
 def _draw(data: Path, labels: int, number: int, folder: Path) -> Path:
     """Write the arrays with a few of the labels, in the class shares of all."""
     from craters.compare import cells
-    from craters.compare.settings import Cell
+    from craters.settings import Cell
 
     folder.mkdir(parents=True, exist_ok=True)
     truth = np.load(data / "Ytrain1.npy")

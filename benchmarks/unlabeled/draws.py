@@ -8,8 +8,8 @@ import numpy as np
 
 from accuracy.fixed_folds.folds import read_fold_set
 from craters.compare import cells
-from craters.compare.settings import Cell
 from craters.data import COPY_CORRELATION, PatchSet, make_patch_set
+from craters.settings import Cell
 from harness import nanedi_file
 
 _FOLDS = 5  # of regions

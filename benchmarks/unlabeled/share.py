@@ -56,9 +56,10 @@ def _key(bench: Bench, region: str, labels: int, draw: int) -> Row:
 
 def train_cell(*, send, data: Path, cell: tuple[str, int, int]) -> Row:  # noqa: ARG001
     """Return, for each share, the truth of a drawn pool and its estimate with the interval."""
+    from craters.compare.settings import Cell
+
     from accuracy.fixed_folds.folds import read_fold_set
     from craters.compare import cells
-    from craters.compare.settings import Cell
     from craters.core import torch_threads
     from craters.data import make_patch_set
     from craters.evaluation.class_share import estimate_class_share
@@ -75,7 +76,7 @@ def train_cell(*, send, data: Path, cell: tuple[str, int, int]) -> Row:  # noqa:
     rest = rest[~is_copy(images[rest], images[rows])]
     labeled = make_patch_set(images[rows], found.labels[rows])
     config = RunConfig(data, data, method="fixmatch", seed=draw, threads=1)
-    trainer = Trainer(config, ("identity", "up-down"), images[:0])
+    trainer = Trainer(config.training, ("identity", "up-down"), images[:0])
     clock = time.process_time()
     with torch_threads(1):
         learned = learn("fixmatch", labeled, make_patch_set(images[rest]), trainer, judge=False)

@@ -18,11 +18,10 @@ from craters.compare import cells as compare_cells
 from craters.compare import compare, plan
 from craters.compare.cells import CompareData, draw_folds, draw_labels, read_compare_data, take_cell
 from craters.compare.report import Outcome, draw_rows, gather_rows, one_sided_cells, table_lines
-from craters.compare.settings import Cell, CompareConfig
 from craters.data import make_patch_set, splits
 from craters.errors import ConfigError, DataError, DeadNetworkError, ExistsError
 from craters.evaluation import paired_difference
-from craters.training import RunConfig
+from craters.settings import Cell, CompareConfig, JobSettings
 from tests.conftest import simple_patches
 
 SIDE = 16
@@ -578,7 +577,7 @@ def test_failed_cells_make_the_exit_code_one(data_folder: Path, monkeypatch) -> 
         (["--folds", "1"], 2, "--folds is 1, expected 2 or more"),
         (["--folds", "12"], 3, "found 9 regions or groups, expected at least 12"),
         (["--hold-out", "regions"], 2, "Did you mean 'region'?"),
-        (["--pool", "all"], 2, "--pool: found 'all', expected extra or rest or both"),
+        (["--pool", "all"], 2, "--pool is 'all', expected extra or rest or both"),
         (["--baseline", "supervised"], 2, "--baseline: found 'supervised', expected supervised/"),
         (["--resume", "--force"], 2, "exclude each other"),
         (["--data", "nowhere"], 3, "nowhere: no such folder"),
@@ -597,14 +596,14 @@ def test_errors_are_one_line(
 
 
 def test_pairs_that_cannot_be_trained_are_left_out(data_folder: Path, monkeypatch) -> None:
-    accept = RunConfig.__post_init__
+    accept = JobSettings.__post_init__
 
-    def refuse(config: RunConfig) -> None:
+    def refuse(config: JobSettings) -> None:
         accept(config)
         if (config.method, config.network) == ("original", "compact"):
             raise ConfigError("they do not go together")
 
-    monkeypatch.setattr(RunConfig, "__post_init__", refuse)
+    monkeypatch.setattr(JobSettings, "__post_init__", refuse)
     contenders, refused = config_for(data_folder, networks=("compact", "original")).contenders()
     assert contenders == ["supervised/compact", "supervised/original", "original/original"]
     assert refused == ["original/compact is left out: they do not go together"]
@@ -632,9 +631,7 @@ def test_two_processes_and_the_real_trainer(tmp_path: Path) -> None:
         seed, fold = int(line["seed"]), folds[int(line["fold"]) - 1]
         cell = Cell("supervised", "original", 24, seed, int(line["fold"]))
         labeled, pool = take_cell(data, fold, cell, "extra")
-        settings = RunConfig(
-            config.data, config.out, method="supervised", network="original", seed=seed, threads=1
-        )
+        settings = JobSettings(method="supervised", network="original", seed=seed, threads=1)
         logits = predict_logits(
             kept_network(labeled, pool, settings), data.labeled.images[fold.test]
         )

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from craters.data import make_patch_set
 from craters.errors import ConfigError, CratersError, DataError
 from craters.models import Classifier
 from craters.pipeline import stages
+from craters.settings import JobSettings, declared
 from craters.training import RunConfig, predict_logits, trainer
 from craters.training.recipes import modern_recipe
 from tests.conftest import simple_patches
@@ -70,6 +73,21 @@ def outcomes(estimator: CraterClassifier, expected: dict[str, str]) -> dict[str,
     for result in results:
         found.setdefault(result["status"], set()).add(result["check_name"])
     return found
+
+
+def test_settings_have_the_defaults_of_a_run() -> None:
+    mine = inspect.signature(CraterClassifier).parameters
+    defaults = {each.name: each.default for each in declared(JobSettings)}
+    shared = mine.keys() & defaults.keys()
+    assert mine.keys() - shared == {"decision_threshold", "random_state", "n_jobs"}
+    assert {name: mine[name].default for name in shared} == {
+        name: defaults[name] for name in shared
+    }
+    assert mine["decision_threshold"].default == defaults["threshold_final"]
+    assert mine["random_state"].default == defaults["seed"]
+    documented = CraterClassifier.__doc__.partition("Attributes")[0]
+    for name in mine:
+        assert re.search(rf"\b{name}\b", documented), name
 
 
 def test_scikit_learns_checks_pass_but_those_on_tables() -> None:

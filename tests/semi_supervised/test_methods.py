@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +13,8 @@ from craters.data import make_patch_set, normalize
 from craters.errors import DataError
 from craters.evaluation.class_share import estimate_class_share
 from craters.semi_supervised import learn, methods, verdict
-from craters.training import Part, RunConfig, TrainState
+from craters.settings import JobSettings
+from craters.training import Part, TrainState
 
 
 class Bright(torch.nn.Module):
@@ -34,7 +34,7 @@ class FakeTrainer:
     """Takes down what it is asked to train; `skills` by method."""
 
     def __init__(self, **skills: float) -> None:
-        self.config = RunConfig(Path("data"), Path("out"), threads=1)
+        self.settings = JobSettings(threads=1).training
         self.progress = NullProgress()
         self.skills = skills
         self.parts: list[Part] = []

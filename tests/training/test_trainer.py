@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,10 +11,10 @@ import torch
 from craters.core import NullProgress
 from craters.data import make_patch_set
 from craters.models import EnsembleNet
+from craters.settings import JobSettings
 from craters.training import (
     NoStore,
     Part,
-    RunConfig,
     Trainer,
     TrainState,
     Unlabeled,
@@ -73,10 +72,8 @@ def parts() -> tuple[Part, Part]:
 
 
 def trainer(network: str, threads: int, members: int = 1, **more) -> Trainer:
-    config = RunConfig(
-        Path(), Path("out"), network=network, members=members, threads=threads, initial_epochs=2
-    )
-    return Trainer(config, SYMMETRY, simple_patches(30, 3)[0], **more)
+    settings = JobSettings(network=network, members=members, threads=threads, initial_epochs=2)
+    return Trainer(settings.training, SYMMETRY, simple_patches(30, 3)[0], **more)
 
 
 @pytest.mark.parametrize(("network", "members"), [("compact", 1), ("compact", 2), ("dense", 1)])
@@ -153,7 +150,7 @@ def test_members_differ_and_are_averaged() -> None:
 def test_epochs_can_be_asked_for(network: str) -> None:
     keeper = Keeper()
     made = trainer(network, 1, store=keeper)
-    made = dataclasses.replace(made, config=dataclasses.replace(made.config, epochs=3))
+    made = dataclasses.replace(made, settings=dataclasses.replace(made.settings, epochs=3))
     made.train(*parts())
     assert {state.epoch for state in keeper.states.values()} == {3}
     assert made.planned_epochs(*parts()) == 3 * len(keeper.states)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,21 +11,19 @@ import typer
 from craters._version import __version__
 from craters.cli import catalogues, models, quality, review, scan
 from craters.cli.models import ModelArgument
+from craters.cli.options import command_of
 from craters.cli.quality import StrictOption
 from craters.cli.terminal import (
-    DataOption,
     JsonOption,
-    OutOption,
     QuietOption,
-    SeedOption,
     TerminalProgress,
     plain_errors,
     settle_threads,
 )
+from craters.settings import CompareConfig, RunConfig
 
 if TYPE_CHECKING:
-    from craters.quality import Check
-    from craters.training import RunConfig
+    from craters.pipeline import RunOutcome
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -63,68 +59,10 @@ def _main(
 
 
 @app.command("run")
+@command_of(RunConfig, from_file=True)
 def run_command(
-    data: DataOption = None,
-    out: OutOption = None,
-    config: Annotated[
-        Path | None, typer.Option(help="TOML with these settings; flags and CRATERS_* win.")
-    ] = None,
-    method: Annotated[
-        str | None,
-        typer.Option(
-            help="auto: what suits the labels; supervised, original, pseudo-label, "
-            "self-training, fixmatch, distillation. [auto]"
-        ),
-    ] = None,
-    network: Annotated[
-        str | None,
-        typer.Option(help="compact; dense: scans images exactly; original. [compact]"),
-    ] = None,
-    members: Annotated[int | None, typer.Option(help="Networks of an ensemble. [1]")] = None,
-    symmetry: Annotated[
-        str | None,
-        typer.Option(help="Random flips: auto, none, up-down, left-right, flips, dihedral. [auto]"),
-    ] = None,
-    protocol: Annotated[
-        str | None,
-        typer.Option(
-            help="clean: one validation set, human labels; original: split again. [clean]"
-        ),
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Of compact, dense; 0: by labels. [0]")] = None,
-    initial_lr: Annotated[float | None, typer.Option(help="Step, first phase. [0.0003]")] = None,
-    final_lr: Annotated[float | None, typer.Option(help="Step, last phase. [0.0004]")] = None,
-    initial_epochs: Annotated[int | None, typer.Option(help="Epochs, first phase. [75]")] = None,
-    final_epochs: Annotated[int | None, typer.Option(help="Epochs, last phase. [50]")] = None,
-    threshold_initial: Annotated[
-        float | None, typer.Option(help="Decision threshold, first phase. [0.5]")
-    ] = None,
-    threshold_final: Annotated[
-        float | None, typer.Option(help="Decision threshold, last phase and predictions. [0.5]")
-    ] = None,
-    aim: Annotated[
-        str | None,
-        typer.Option(
-            help="Choose that threshold on validation: macro_f1, 'recall>=0.95', 'precision>=0.9'."
-        ),
-    ] = None,
-    pseudo_threshold: Annotated[
-        float | None,
-        typer.Option(help="Unlabeled patches below it become 'without crater'; 0: none. [0.25]"),
-    ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Patches a step. [32]")] = None,
-    validation_share: Annotated[
-        float | None, typer.Option(help="Share of labels kept for validation. [0.2]")
-    ] = None,
-    seed: SeedOption = None,
-    threads: Annotated[int | None, typer.Option(help="Threads; 0: all usable CPUs. [0]")] = None,
-    resolution: Annotated[
-        float | None, typer.Option(help="Metres a pixel, stored with the model.")
-    ] = None,
-    labels: Annotated[
-        Path | None,
-        typer.Option(help="Label store of craters review; its consensus is trained on."),
-    ] = None,
+    settings: RunConfig,
+    *,
     resume: Annotated[bool, typer.Option(help="Go on with an interrupted run.")] = False,
     force: Annotated[bool, typer.Option(help="Move an earlier folder aside first.")] = False,
     strict: StrictOption = False,
@@ -140,35 +78,28 @@ def run_command(
       craters run --data DATA --out RUN --method original --network original
       CRATERS_SEED=3 craters run --config run.toml --json
     """
-    flags = dict(locals())
-    with plain_errors():
-        from craters.training import RunConfig, resolve
-
-        names = [field.name for field in dataclasses.fields(RunConfig)]
-        settings = resolve({name: flags[name] for name in names}, os.environ, config)
-        made = _run(settings, resume=resume, force=force, as_json=json, quiet=quiet)
-        if strict:
-            quality.refuse_severe(made)
-
-
-def _run(
-    settings: RunConfig, *, resume: bool, force: bool, as_json: bool, quiet: bool
-) -> list[Check]:
     settle_threads()
+    from craters.pipeline import run_job
+
+    with TerminalProgress(quiet=quiet or json) as progress:
+        outcome = run_job(settings, resume=resume, force=force, progress=progress)
+    _show_run(outcome, as_json=json)
+    if strict:
+        quality.refuse_severe(outcome.checks)
+
+
+def _show_run(outcome: RunOutcome, *, as_json: bool = False) -> None:
     from craters.core import files
-    from craters.pipeline import report, run_job
+    from craters.pipeline import report
     from craters.quality import checks
 
-    with TerminalProgress(quiet=quiet or as_json) as progress:
-        outcome = run_job(settings, resume=resume, force=force, progress=progress)
     if as_json:
         told = {"run": outcome.folder, "metrics": outcome.metrics}
         typer.echo(files.to_json(told | {"checks": checks.as_json(outcome.checks)}))
-        return outcome.checks
+        return
     for line in [*report.summary_lines(outcome.metrics), *checks.lines(outcome.checks)]:
         typer.echo(line)
     typer.echo(f"Report: {outcome.folder / 'report.html'}")
-    return outcome.checks
 
 
 @app.command()
@@ -213,8 +144,9 @@ def demo(
       craters demo --out demo
     """
     with plain_errors():
+        settle_threads()
+        from craters.pipeline import run_job
         from craters.synthetic import write_dataset
-        from craters.training import RunConfig
 
         data = out / f"data-{seed}"
         if not data.exists():
@@ -226,7 +158,9 @@ def demo(
         settings = RunConfig(
             data=data, out=out / "run", method="original", network="original", seed=seed
         )
-        _run(settings, resume=False, force=True, as_json=False, quiet=quiet)
+        with TerminalProgress(quiet=quiet) as progress:
+            outcome = run_job(settings, force=True, progress=progress)
+        _show_run(outcome)
 
 
 @app.command()
@@ -319,30 +253,10 @@ def evaluate_command(
 
 
 @app.command("compare")
+@command_of(CompareConfig)
 def compare_command(
-    data: Annotated[Path, typer.Option(help="Folder of Xtrain1, Ytrain1, Xtrain1_extra.")],
-    out: Annotated[Path, typer.Option(help="Folder of the comparison; made where it is missing.")],
-    methods: Annotated[
-        str, typer.Option(help="As for run, with commas between.")
-    ] = "supervised,original",
-    networks: Annotated[
-        str, typer.Option(help="As for run, with commas between.")
-    ] = "compact,original",
-    budgets: Annotated[
-        str, typer.Option(help="Labels that may be used, with commas between; all: every one.")
-    ] = "50,100,250,all",
-    seeds: Annotated[int, typer.Option(help="Seeds 0, 1, ... of draws and trainings.")] = 3,
-    hold_out: Annotated[
-        str, typer.Option(help="auto, region, group or random: what is held out whole.")
-    ] = "auto",
-    folds: Annotated[int, typer.Option(help="Each is held out once.")] = 5,
-    pool: Annotated[
-        str, typer.Option(help="Unlabeled: extra, rest (what the budget left out), or both.")
-    ] = "extra",
-    baseline: Annotated[
-        str, typer.Option(help="METHOD/NETWORK to compare to. [the first one]", show_default=False)
-    ] = "",
-    threads: Annotated[int, typer.Option(help="Cells side by side; 0: all usable CPUs.")] = 0,
+    settings: CompareConfig,
+    *,
     resume: Annotated[bool, typer.Option(help="Go on; seeds or contenders may be added.")] = False,
     force: Annotated[bool, typer.Option(help="Move an earlier folder aside first.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Only tell what would be computed.")] = False,
@@ -358,22 +272,19 @@ def compare_command(
       craters compare --data DATA --out CMP --budgets 50,all --seeds 5
       craters compare --data DATA --out CMP --budgets 50,all --seeds 10 --resume
     """
-    flags = dict(locals())
-    with plain_errors():
-        settle_threads()
-        from craters.compare import compare, plan, read_options
-        from craters.core import files
+    settle_threads()
+    from craters.compare import compare, plan
+    from craters.core import files
 
-        settings = read_options(flags)
-        if dry_run:
-            typer.echo("\n".join(plan(settings, resume=resume)))
-            return
-        progress = TerminalProgress(quiet=quiet or json)
-        found = compare(settings, resume=resume, force=force, progress=progress)
-        typer.echo(files.to_json(found.summary) if json else "\n".join(found.lines))
-        if not json:
-            typer.echo(f"Tables and figure: {found.folder}")
-        found.refuse_failed()
+    if dry_run:
+        typer.echo("\n".join(plan(settings, resume=resume)))
+        return
+    progress = TerminalProgress(quiet=quiet or json)
+    found = compare(settings, resume=resume, force=force, progress=progress)
+    typer.echo(files.to_json(found.summary) if json else "\n".join(found.lines))
+    if not json:
+        typer.echo(f"Tables and figure: {found.folder}")
+    found.refuse_failed()
 
 
 models.register(app)

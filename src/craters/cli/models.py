@@ -27,6 +27,7 @@ def import_command(
         Path, typer.Argument(help="Keras file (.h5 or .keras, of Keras 2 or 3), or ONNX file.")
     ],
     out: Annotated[Path, typer.Option(help="Model folder to make; must not exist.")],
+    *,
     side: Annotated[
         int | None, typer.Option(help="Pixels of a patch, where the file leaves them open.")
     ] = None,

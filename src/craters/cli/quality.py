@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from craters.cli.options import command_of
 from craters.cli.terminal import (
     JsonOption,
     QuietOption,
-    SeedOption,
     TerminalProgress,
     plain_errors,
     settle_threads,
 )
+from craters.settings import AuditConfig
 
 if TYPE_CHECKING:
     from craters.quality import Check
@@ -30,24 +31,10 @@ def register(app: typer.Typer) -> None:
     app.command("check")(check_command)
 
 
+@command_of(AuditConfig)
 def audit_command(
-    data: Annotated[Path, typer.Option(help="Folder of Xtrain1, Ytrain1; others may be absent.")],
-    out: Annotated[
-        Path | None, typer.Option(help="New folder for tables and contact sheets.")
-    ] = None,
-    fix: Annotated[Path | None, typer.Option(help="New folder for cleaned copies.")] = None,
-    fix_labels: Annotated[
-        str, typer.Option(help="In cleaned copies, keep or drop suspected labels.")
-    ] = "keep",
-    repeats: Annotated[
-        int, typer.Option(help="Rounds of trainings, averaged; 0: leave the labels alone.")
-    ] = 1,
-    folds: Annotated[int, typer.Option(help="Trainings of a round.")] = 5,
-    shift: Annotated[
-        int, typer.Option(help="Pixels by which near copies may be moved, 0 to 4.")
-    ] = 1,
-    seed: SeedOption = None,
-    threads: Annotated[int, typer.Option(help="Trainings at once; 0: all usable CPUs.")] = 0,
+    settings: AuditConfig,
+    *,
     resume: Annotated[bool, typer.Option(help="Go on; repeats may be added.")] = False,
     force: Annotated[bool, typer.Option(help="Move an earlier folder aside first.")] = False,
     json: JsonOption = False,
@@ -63,24 +50,21 @@ def audit_command(
       craters audit --data DATA --repeats 0 --fix CLEANED
       craters audit --data DATA --out AUDIT --repeats 3 --resume --json
     """
-    with plain_errors():
-        settle_threads()
-        from craters.core import files
-        from craters.quality import AuditConfig, run_audit
+    settle_threads()
+    from craters.core import files
+    from craters.quality import run_audit
 
-        settings = AuditConfig(
-            data, out, fix, fix_labels, repeats, folds, shift, seed or 0, threads  # type: ignore[arg-type]
-        )  # fmt: skip
-        progress = TerminalProgress(quiet=quiet or json)
-        found = run_audit(settings, resume=resume, force=force, progress=progress)
-        if json:
-            typer.echo(files.to_json({"audit": out, "fix": fix, **found.summary}))
-            return
-        for line in found.lines:
-            typer.echo(line)
-        for folder, what in ((out, "Tables and sheets"), (fix, "Cleaned copies, left_out.csv")):
-            if folder is not None:
-                typer.echo(f"{what}: {folder}")
+    progress = TerminalProgress(quiet=quiet or json)
+    found = run_audit(settings, resume=resume, force=force, progress=progress)
+    out, fix = settings.out, settings.fix
+    if json:
+        typer.echo(files.to_json({"audit": out, "fix": fix, **found.summary}))
+        return
+    for line in found.lines:
+        typer.echo(line)
+    for folder, what in ((out, "Tables and sheets"), (fix, "Cleaned copies, left_out.csv")):
+        if folder is not None:
+            typer.echo(f"{what}: {folder}")
 
 
 def check_command(

@@ -33,6 +33,7 @@ def review_command(
     target: Annotated[
         Path, typer.Argument(help="Patch array, folder of arrays, run folder or scan folder.")
     ],
+    *,
     labels: Annotated[
         Path | None, typer.Option(help="Label store. [TARGET.labels.sqlite]", show_default=False)
     ] = None,

@@ -7,7 +7,6 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -183,12 +182,6 @@ def plain_errors() -> Iterator[None]:
         raise SystemExit(130) from error
 
 
-DataOption = Annotated[
-    Path | None,
-    typer.Option(help="Folder of Xtrain1, Ytrain1, Xtrain1_extra, Xtest1 (.npy or .npz)."),
-]
-OutOption = Annotated[Path | None, typer.Option(help="Run folder to make; must not exist.")]
-SeedOption = Annotated[int | None, typer.Option(help="Everything random derives from it. [0]")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")]
 QuietOption = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print results and warnings only.")

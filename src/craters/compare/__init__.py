@@ -1,14 +1,14 @@
 """Compare methods, networks, label budgets and seeds on held-out folds.
 
-Interface: `compare`, `plan`, `read_options`.
+Interface: `compare`, `plan`, `CompareConfig`.
 It trains by the main job, and changes nothing in it.
 """
 
 from craters.compare.run import compare, plan
-from craters.compare.settings import read_options
+from craters.settings import CompareConfig
 
 __all__ = [
+    "CompareConfig",
     "compare",
     "plan",
-    "read_options",
 ]

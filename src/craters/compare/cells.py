@@ -20,13 +20,20 @@ from pathlib import Path
 import numpy as np
 
 from craters.compare.report import MEASURES, Outcome
-from craters.compare.settings import LEAST_OF_CLASS, Cell, CompareConfig, HoldOut, Pool
 from craters.core import Send, torch_threads
 from craters.data import UNLABELED, PatchSet, find_array, patches, splits
 from craters.errors import ConfigError, DataError, DeadNetworkError
 from craters.evaluation import Scored, measure
 from craters.models import Network
-from craters.training import RunConfig, predict_logits, sigmoid
+from craters.settings import (
+    LEAST_OF_CLASS,
+    Cell,
+    CompareConfig,
+    HoldOut,
+    JobSettings,
+    Pool,
+)
+from craters.training import predict_logits, sigmoid
 
 STEMS = ("Xtrain1", "Ytrain1", "groups_train", "Xtrain1_extra", "groups_extra")
 _HELD_OUT_WORDS = {"region": "whole regions", "group": "whole groups", "random": "single patches"}
@@ -188,7 +195,13 @@ def _fold(
     is_copy = np.isin(labeled_ids[split.train], labeled_ids[test])
     is_extra_copy = np.isin(extra_ids[extra], labeled_ids[test])
     copies = int(is_copy.sum() + is_extra_copy.sum())
-    return Fold(split.train[~is_copy], test, extra[~is_extra_copy], split.rule, copies)
+    return Fold(
+        train=split.train[~is_copy],
+        test=test,
+        extra=extra[~is_extra_copy],
+        rule=split.rule,
+        copies=copies,
+    )
 
 
 def check_budgets(config: CompareConfig, folds: Sequence[Fold]) -> None:
@@ -287,11 +300,11 @@ def _join(first: PatchSet, second: PatchSet) -> PatchSet:
     )
 
 
-def _train(labeled: PatchSet, pool: PatchSet, config: RunConfig) -> Network:
+def _train(labeled: PatchSet, pool: PatchSet, settings: JobSettings) -> Network:
     """Train what `craters run` would keep; tests put a quicker trainer in this place."""
     from craters.pipeline import kept_network
 
-    return kept_network(labeled, pool, config)
+    return kept_network(labeled, pool, settings)
 
 
 def fit_cell(
@@ -308,12 +321,12 @@ def fit_cell(
     started = time.monotonic()
     try:
         labeled, pool = take_cell(data, fold, cell, config.pool)
-        settings = config.run_config(cell.method, cell.network, cell.seed)
+        settings = config.job_settings(cell.method, cell.network, cell.seed)
         with torch_threads(1):  # so that the number of processes cannot touch a result
             network = _train(labeled, pool, settings)
             probability = sigmoid(predict_logits(network, data.labeled.images[fold.test]))
     except (DataError, DeadNetworkError) as error:
-        return Outcome(cell, {}, time.monotonic() - started, str(error))
+        return Outcome(cell=cell, figures={}, seconds=time.monotonic() - started, error=str(error))
     found = measure(
         Scored(
             labels=data.labeled.labels[fold.test],

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from craters.compare.settings import Budget, Cell
 from craters.core import files
 from craters.evaluation import BLUE, GRAY, ORANGE, Difference, macro_f1, paired_difference
 from craters.pipeline import ONE_SIDED
+from craters.settings import Budget, Cell
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -148,7 +148,13 @@ def _row(contender: str, budget: Budget, outcomes: list[Outcome], folds: int) ->
     }
     labels = [part["labels"] for parts in by_seed.values() for part in parts]
     failed = sum(bool(outcome.error) for outcome in outcomes)
-    return Row(contender, budget, float(np.mean(labels)) if labels else 0.0, scores, failed)
+    return Row(
+        contender=contender,
+        budget=budget,
+        labels=float(np.mean(labels)) if labels else 0.0,
+        scores=scores,
+        failed=failed,
+    )
 
 
 def _mean_of(parts: list[dict[str, Any]], measure: str) -> float | None:

@@ -22,7 +22,6 @@ from craters.compare.cells import (
     read_compare_data,
 )
 from craters.compare.report import Outcome, Row
-from craters.compare.settings import Cell, CompareConfig, budget_size
 from craters.core import (
     Fingerprint,
     NullProgress,
@@ -39,6 +38,7 @@ from craters.core import (
 from craters.data import find_array
 from craters.errors import ConfigError, CratersError, DataError
 from craters.evaluation import save_figure
+from craters.settings import Cell, CompareConfig, budget_size
 
 _LEDGER, _CONFIG = "cells.jsonl", "config.json"
 _LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn")  # that results depend on
@@ -168,7 +168,7 @@ def _prepare(config: CompareConfig) -> _Job:
         inputs={path.name: files.sha256_of(path) for path in paths if path.is_file()},
         versions=library_versions(*_LIBRARIES),
     )
-    return _Job(config, data, folds, fingerprint)
+    return _Job(config=config, data=data, folds=folds, fingerprint=fingerprint)
 
 
 def _workspace(config: CompareConfig, *, resume: bool, force: bool = False) -> Workspace:
@@ -341,7 +341,9 @@ def _write_results(job: _Job, known: Mapping[Cell, Outcome]) -> Comparison:
     summary = _summary(job, rows, outcomes, notes, failed)
     files.write_json(out / "summary.json", summary)
     told = [f"Failed: {sentence}" for sentence in failed]
-    return Comparison(out, summary, [*table, *notes, *told], failed, len(cells))
+    return Comparison(
+        folder=out, summary=summary, lines=[*table, *notes, *told], failed=failed, total=len(cells)
+    )
 
 
 def _notes(job: _Job, total: int, outcomes: Sequence[Outcome]) -> list[str]:

@@ -137,7 +137,7 @@ def _look_for(part: str) -> Part:
     required = _required("craters", "" if part == "core" else part)
     versions = _installed(required)
     missing = tuple(name for name in required if name not in versions)
-    return Part(part, _FOR[part], versions, missing)
+    return Part(name=part, purpose=_FOR[part], versions=versions, missing=missing)
 
 
 def _required(distribution: str, extra: str) -> list[str]:

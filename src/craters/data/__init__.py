@@ -7,13 +7,12 @@ It trains and measures nothing, and needs no torch.
 from craters.data import dataset, patches, splits
 from craters.data.augment import (
     SYMMETRIES,
-    SymmetryChoice,
     SymmetryReport,
     choose_symmetry,
     pad_for_shifts,
     shift_and_flip,
 )
-from craters.data.copies import COPY_CORRELATION, MOST_SHIFT, CopySearch, search_copies
+from craters.data.copies import COPY_CORRELATION, CopySearch, search_copies
 from craters.data.dataset import JobData, find_array, read_job_data
 from craters.data.patches import (
     CLASS_NAMES,
@@ -36,14 +35,12 @@ from craters.data.splits import validation_split
 __all__ = [
     "CLASS_NAMES",
     "COPY_CORRELATION",
-    "MOST_SHIFT",
     "ROUNDING",
     "SYMMETRIES",
     "UNLABELED",
     "CopySearch",
     "JobData",
     "PatchSet",
-    "SymmetryChoice",
     "SymmetryReport",
     "as_squares",
     "check_groups",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
 
 import numpy as np
 
 from craters.errors import ConfigError
+from craters.settings import SymmetryChoice
 
 # The eight symmetries of a square: transpose first, then flip rows, then flip columns.
 SYMMETRIES: dict[str, tuple[bool, bool, bool]] = {
@@ -20,7 +20,6 @@ SYMMETRIES: dict[str, tuple[bool, bool, bool]] = {
     "rotate-270": (True, False, True),
     "anti-transpose": (True, True, True),
 }
-SymmetryChoice = Literal["auto", "none", "up-down", "left-right", "flips", "dihedral"]
 
 LEAST_CORRELATION = 0.5
 _FEWEST_CRATERS = 20  # fewer make a mean crater that says nothing

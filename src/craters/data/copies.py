@@ -18,12 +18,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from craters.data import splits
+from craters.settings import MOST_SHIFT
 
 COPY_CORRELATION = 0.95
 
 
 MOST_PARTNERS = 64  # of one patch and one shift; more are not listed
-MOST_SHIFT = 4
 
 _SIZES = (4, 6, 8, 12, 16, 24)  # waves along a side
 _ROWS, _COLUMNS = 256, 4096  # a tile of the comparison stays in the processor's cache
@@ -334,4 +334,11 @@ def _gather(
     ends, value, shift = ends[order], value[order], shift[order]
     is_first = np.ones(len(ends), bool)
     is_first[1:] = (np.diff(ends, axis=0) != 0).any(axis=1)
-    return CopySearch(content, rows, ends[is_first], value[is_first], shift[is_first], crowded)
+    return CopySearch(
+        content=content,
+        rows=rows,
+        pairs=ends[is_first],
+        correlation=value[is_first],
+        shift=shift[is_first],
+        crowded=crowded,
+    )

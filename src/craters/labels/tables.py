@@ -252,7 +252,9 @@ def _read_answer(row: dict[str, str], find_patch: Callable[[str], Patch], where:
     except ValueError as error:
         raise DataError(f"{where}: seconds is {row['seconds']!r}, expected a number") from error
     at = row.get("at") or "imported"  # the same each time, so that a second import adds nothing
-    return Answer(find_patch(row["id"]), _WORDS[word], "import", seconds, at=at)
+    return Answer(
+        patch=find_patch(row["id"]), answer=_WORDS[word], why="import", seconds=seconds, at=at
+    )
 
 
 def agreement_summary(store: LabelStore) -> dict[str, Any]:

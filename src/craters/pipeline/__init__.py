@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from craters.pipeline import report
     from craters.pipeline.estimator import CraterClassifier
     from craters.pipeline.report import layer_table
-    from craters.pipeline.run import run_job
+    from craters.pipeline.run import RunOutcome, run_job
     from craters.pipeline.stages import ONE_SIDED, kept_network
     from craters.pipeline.summary import summarize
 
 __all__ = [
     "ONE_SIDED",
     "CraterClassifier",
+    "RunOutcome",
     "assess",
     "info",
     "kept_network",
@@ -40,7 +41,7 @@ __getattr__, _, _ = lazy_loader.attach(
     submod_attrs={
         "estimator": ["CraterClassifier"],
         "report": ["layer_table"],
-        "run": ["run_job"],
+        "run": ["RunOutcome", "run_job"],
         "stages": ["ONE_SIDED", "kept_network"],
         "summary": ["summarize"],
     },

@@ -38,9 +38,8 @@ from craters.models import (
     write_model,
 )
 from craters.pipeline.stages import kept_network
-from craters.training import RunConfig, predict_logits, sigmoid
-
-_NOWHERE = Path()  # settings ask for folders; nothing is read or written
+from craters.settings import JobSettings
+from craters.training import predict_logits, sigmoid
 
 
 class PatchError(DataError, ValueError):
@@ -57,31 +56,16 @@ class CraterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Parameters
     ----------
-    network : {"compact", "dense", "original"}
-        The small residual network; the one that scans whole images exactly; the original script's.
+    network, members, symmetry, epochs, initial_epochs, final_epochs, initial_lr, final_lr, \
+    batch_size, pseudo_threshold, validation_share
+        As the [settings](settings.md) of `craters run`. A share of the labeled rows is held out
+        where the original network's epoch is chosen by it.
     method : str
         As `craters run --method`. "auto": without unlabeled rows, and for the original network,
         "supervised"; else what the run's "auto" does, which tries methods that learn from unlabeled
         rows and takes many times longer. "supervised" leaves unlabeled rows aside.
-    members : int
-        Networks of an ensemble, whose logits are averaged.
-    symmetry : str
-        Random flips: "auto" measures which keep the light; "none", "up-down", "left-right",
-        "flips", "dihedral".
     decision_threshold : float
         A patch is of the second class where its probability reaches it.
-    epochs : int
-        Of the networks "compact" and "dense"; 0 stands for what suits the number of labels.
-    initial_epochs, final_epochs : int
-        Of the original network's recipe, first and last phase; the others set their own.
-    initial_lr, final_lr : float
-        Likewise, Adam's step size.
-    batch_size : int
-        Likewise, patches a step.
-    pseudo_threshold : float
-        Of the method "original": unlabeled rows below it become "without crater".
-    validation_share : float
-        Share of the labeled rows by which the original network's epoch is chosen.
     random_state : int, RandomState or None
         An integer gives equal networks again, those of `craters run --seed`.
     n_jobs : int or None
@@ -194,35 +178,26 @@ class CraterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.side_ = patches.side
         self.n_labeled_, self.n_unlabeled_ = int(known.sum()), int((~known).sum())
         pool = patches.take(np.flatnonzero(~known))
-        config = self._config()
-        self._threads = usable_threads(config.threads)
+        settings = self._settings()
+        self._threads = usable_threads(settings.threads)
         with _value_errors():
-            self.network_: Network = kept_network(labeled, pool, config)
+            self.network_: Network = kept_network(labeled, pool, settings)
         return self
 
-    def _config(self) -> RunConfig:
+    def _settings(self) -> JobSettings:
+        names = {field.name for field in dataclasses.fields(JobSettings)}
+        values: dict[str, Any] = {
+            name: value for name, value in self.get_params().items() if name in names
+        }
+        has_choice = self.n_unlabeled_ > 0 and self.network != "original"
+        if self.method == "auto" and not has_choice:
+            values["method"] = "supervised"
         seed = self.random_state
         if not isinstance(seed, numbers.Integral):
             seed = check_random_state(seed).randint(2**31)
-        chosen: dict[str, Any] = {
-            name: getattr(self, name) for name in ("network", "members", "symmetry")
-        }
-        has_choice = self.n_unlabeled_ > 0 and self.network != "original"
-        method: Any = self.method if self.method != "auto" or has_choice else "supervised"
-        return RunConfig(
-            _NOWHERE,
-            _NOWHERE,
-            **chosen,
-            method=method,
-            initial_lr=self.initial_lr,
-            final_lr=self.final_lr,
-            epochs=self.epochs,
-            initial_epochs=self.initial_epochs,
-            final_epochs=self.final_epochs,
+        return JobSettings(
+            **values,
             threshold_final=self.decision_threshold,
-            pseudo_threshold=self.pseudo_threshold,
-            batch_size=self.batch_size,
-            validation_share=self.validation_share,
             seed=int(seed),
             threads=0 if self.n_jobs in (None, -1) else int(self.n_jobs),
         )

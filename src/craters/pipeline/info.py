@@ -99,7 +99,13 @@ def read_run(folder: Path) -> RunInfo:
     changed = [name for name in outputs if not _is_unchanged(folder, name, outputs[name])]
     model = folder / "model"
     text = Classifier.load(model).describe() if model.is_dir() else ""
-    return RunInfo(config, metrics, manifest, tuple(sorted(changed)), text)
+    return RunInfo(
+        config=config,
+        metrics=metrics,
+        manifest=manifest,
+        changed=tuple(sorted(changed)),
+        model=text,
+    )
 
 
 def _is_unchanged(folder: Path, name: str, sha256: object) -> bool:

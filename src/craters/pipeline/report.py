@@ -274,13 +274,12 @@ def write_original_files(result: JobResult, found: dict[str, Any], folder: Path)
     """
     from craters.models import write_keras_h5
 
-    resolution = result.config.resolution
     models = {
         folder / "MODELS" / "model_initial.h5": result.initial.network,
         folder / "MODELS" / "model_final.h5": result.final.network,
     }
     for path, network in models.items():
-        write_keras_h5(path, network, resolution)
+        write_keras_h5(path, network)
     names = {
         "learning_curve": "learning_curve.png",
         "precision_recall": "Precision-Recall_Curve.png",

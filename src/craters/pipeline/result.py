@@ -10,7 +10,8 @@ from craters.data import JobData, SymmetryReport
 from craters.evaluation import Metrics, Scored
 from craters.models import Network
 from craters.semi_supervised import Learned, pseudo_labels
-from craters.training import RunConfig, TrainingSet, TrainState
+from craters.settings import JobSettings
+from craters.training import TrainingSet, TrainState
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +57,7 @@ class JobResult:
 
     Parameters
     ----------
-    config : RunConfig
+    config : JobSettings
     data : JobData
     split_rule, final_split_rule : str
         How validation was drawn for the first and the last phase.
@@ -83,7 +84,7 @@ class JobResult:
         What methods that learn from the pool found on the way, and what `auto` chose.
     """
 
-    config: RunConfig
+    config: JobSettings
     data: JobData
     split_rule: str
     final_split_rule: str

@@ -36,7 +36,8 @@ from craters.models import (
 from craters.pipeline import report, stages, summary
 from craters.pipeline.result import JobResult
 from craters.quality import Check, checks, test_set_uses
-from craters.training import RunConfig, TrainState, checkpoint
+from craters.settings import RunConfig
+from craters.training import TrainState, checkpoint
 
 _FIGURES = {
     "learning_curve": "learning_curve.png",
@@ -133,7 +134,7 @@ def run_job(
         result = stages.run_phases(data, config, store=FolderStore(work), progress=progress)
         whole = work / "whole"
         shutil.rmtree(whole, ignore_errors=True)
-        metrics, made = _write_all(result, whole, inputs, fingerprint, looks)
+        metrics, made = _write_all(result, config, whole, inputs, fingerprint, looks)
         files.write_json(whole / "times.json", _times(workspace, clock))
         workspace.publish(whole)
     return RunOutcome(config.out, metrics, made)
@@ -168,13 +169,13 @@ def _fingerprint(
 
 def _write_all(
     result: JobResult,
+    config: RunConfig,
     folder: Path,
     inputs: dict[str, str],
     fingerprint: Fingerprint,
     looks: list[test_set_uses.Evaluation],
 ) -> tuple[dict[str, Any], list[Check]]:
     """Write every file of the run folder; the manifest, which lists the others, last."""
-    config = result.config
     folder.mkdir()
     metrics = summary.summarize(result)
     settings = dataclasses.asdict(config) | {"threads": usable_threads(config.threads)}
@@ -185,9 +186,9 @@ def _write_all(
     files.write_array(folder / "predictions.npy", result.test_predicted)
     files.write_array(folder / "probabilities.npy", result.test_probability)
     files.write_text(folder / "predictions.csv", report.predictions_csv(result))
-    _write_models(result, metrics, folder, inputs)
+    _write_models(result, config.resolution, metrics, folder, inputs)
     pictures = report.write_figures(result, folder / "figures", _FIGURES)
-    _write_ledger(result, folder, looks)
+    _write_ledger(result, config.data, folder, looks)
     made = checks.check_new_run(folder, result.data)
     files.write_json(folder / checks.NAME, checks.as_json(made))
     hardware = describe_hardware()
@@ -212,7 +213,9 @@ def _write_all(
     return metrics, made
 
 
-def _write_ledger(result: JobResult, folder: Path, looks: list[test_set_uses.Evaluation]) -> None:
+def _write_ledger(
+    result: JobResult, data: Path, folder: Path, looks: list[test_set_uses.Evaluation]
+) -> None:
     """Enter the measurement of the test set beside those of the runs before at this place.
 
     The same run made again looks at nothing new.
@@ -221,22 +224,23 @@ def _write_ledger(result: JobResult, folder: Path, looks: list[test_set_uses.Eva
         test_set_uses.write_ledger(folder, looks)
         return
     n = len(result.data.test)
-    mine = test_set_uses.make_entry("craters run", folder / "model", result.config.data, "test", n)
+    mine = test_set_uses.make_entry("craters run", folder / "model", data, "test", n)
     before = [entry for entry in looks if not test_set_uses.is_same_look(entry, mine)]
     test_set_uses.write_ledger(folder, [*before, mine])
 
 
 def _write_models(
-    result: JobResult, metrics: dict[str, Any], folder: Path, inputs: dict[str, str]
+    result: JobResult,
+    resolution: float | None,
+    metrics: dict[str, Any],
+    folder: Path,
+    inputs: dict[str, str],
 ) -> None:
     """Write the model folder of the network that predicts, and Keras files where they exist."""
     for phase in result.phases:
         if isinstance(phase.network, OriginalNet):
-            write_keras_h5(
-                folder / "models" / f"model_{phase.name}.h5",
-                phase.network,
-                result.config.resolution,
-            )
+            path = folder / "models" / f"model_{phase.name}.h5"
+            write_keras_h5(path, phase.network, resolution)
     network, side = result.network, result.data.train.side
     whole = over_images(network)  # so that scanning need not cut windows out
     description = ModelDescription(
@@ -244,7 +248,7 @@ def _write_models(
         network_settings={"members": result.config.members},
         side=side,
         stride=whole.stride,
-        resolution=result.config.resolution,
+        resolution=resolution,
         decision_threshold=result.decision_threshold,
         temperature=result.temperature,
         conformal=summary.conformal_scores(result),

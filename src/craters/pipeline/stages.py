@@ -13,10 +13,10 @@ from craters.evaluation import LEAST_PATCHES, Scored, decide, fit_temperature, m
 from craters.models import Network
 from craters.pipeline.result import JobResult, Phase
 from craters.semi_supervised import SUPERVISED, CrossFit, Learned, folds, methods, pseudo_labels
+from craters.settings import JobSettings
 from craters.training import (
     NoStore,
     Part,
-    RunConfig,
     StateStore,
     Trainer,
     TrainingSet,
@@ -39,7 +39,7 @@ COMPARING = ("auto", *methods.METHODS)  # methods that are compared with supervi
 _SPLIT, INITIAL, FINAL, _RESPLIT, _REFIT, _MEASURED, _TEACHER, _SURE = range(8)
 
 
-def check_data(data: JobData, config: RunConfig) -> None:
+def check_data(data: JobData, config: JobSettings) -> None:
     """Refuse data that cannot be split as the settings ask for, before anything is trained.
 
     Raises
@@ -53,7 +53,7 @@ def check_data(data: JobData, config: RunConfig) -> None:
         draw_split(data, config)
 
 
-def draw_split(data: JobData, config: RunConfig) -> splits.Split:
+def draw_split(data: JobData, config: JobSettings) -> splits.Split:
     """Draw the validation set of human labels, or say why there can be none.
 
     Raises
@@ -67,7 +67,7 @@ def draw_split(data: JobData, config: RunConfig) -> splits.Split:
 
 def run_phases(
     data: JobData,
-    config: RunConfig,
+    config: JobSettings,
     *,
     store: StateStore | None = None,
     progress: Progress | None = None,
@@ -77,8 +77,7 @@ def run_phases(
     Parameters
     ----------
     data : JobData
-    config : RunConfig
-        `out` is not touched.
+    config : JobSettings
     store : StateStore, optional
         Takes the state after each epoch and gives it back to a resumed job.
     progress : Progress, optional
@@ -95,39 +94,42 @@ def run_phases(
     """
     store, progress = store or NoStore(), progress or NullProgress()
     with torch_threads(usable_threads(config.threads)):
-        return _run_phases(data, config, store, progress)
+        _report_data(data, progress)
+        symmetry = _symmetry(data.train, config, progress)
+        trainer = Trainer(
+            settings=config.training,
+            symmetry=symmetry.allowed,
+            pool=data.pool.images,
+            store=store,
+            progress=progress,
+        )
+        job = _Job(config=config, progress=progress, symmetry=symmetry, trainer=trainer, data=data)
+        if config.method in COMPARING:
+            return _compared(job, data)
+        split = draw_split(data, config)
+        n = len(split.validation)
+        progress.say(f"Validation: {n} human-labeled patches, {split.rule}.")
+        if config.method == "supervised":
+            return _supervised(job, data, split)
+        if config.method == "pseudo-label":
+            return _pseudo_labeled(job, data, split)
+        return _original(job, data, split)
 
 
-def _run_phases(
-    data: JobData, config: RunConfig, store: StateStore, progress: Progress
-) -> JobResult:
-    _report_data(data, progress)
+def _original(job: _Job, data: JobData, split: splits.Split) -> JobResult:
+    """Train, add pseudo-labels "without crater", and train anew."""
+    config, progress, trainer = job.config, job.progress, job.trainer
     human = human_only(data.train)
-    symmetry = _symmetry(data.train, config, progress)
-    trainer = Trainer(config, symmetry.allowed, data.pool.images, store, progress)
-    job = _Job(config=config, progress=progress, symmetry=symmetry, trainer=trainer, data=data)
-    if config.method in COMPARING:
-        return _compared(job, data)
-    split = draw_split(data, config)
-    fit_on = take(human, split.train)
-    choose_by = take(human, split.validation)
-    progress.say(f"Validation: {len(choose_by)} human-labeled patches, {split.rule}.")
-    if config.method == "supervised":
-        first, network = _supervised(job, fit_on, choose_by, human)
-        return _conclude(job, data, split.rule, [first], network, human, split.rule)
-    if config.method == "pseudo-label":
-        pool = folds.pool_apart(data.pool, data.train.take(split.validation))
-        phases, network, labeled = _pseudo_labeled(job, data.pool, pool, fit_on, choose_by, human)
-        return _conclude(job, data, split.rule, phases, network, labeled, split.rule)
-    early = Part("initial", fit_on, choose_by, INITIAL, is_early=True)
-    late = Part("final", fit_on, choose_by, FINAL)
+    fit_on, choose_by = take(human, split.train), take(human, split.validation)
+    early = Part(name="initial", train=fit_on, validation=choose_by, purpose=INITIAL, is_early=True)
+    late = Part(name="final", train=fit_on, validation=choose_by, purpose=FINAL)
     progress.plan(
         trainer.planned_epochs(early, *[late] * (2 if config.protocol == "original" else 1))
     )
     first = job.measure(early, *trainer.train(early)[0])
     merged, labeled = _add_pseudo_labels(data.pool, first.network, config, fit_on, human)
     _report_balance(fit_on, merged, progress)
-    clean = Part("final", merged, choose_by, FINAL)
+    clean = Part(name="final", train=merged, validation=choose_by, purpose=FINAL)
     parts, rule = [clean], split.rule
     if config.protocol == "original":
         flattering, rule = _original_part(labeled, config, progress)
@@ -138,39 +140,39 @@ def _run_phases(
     return _conclude(job, data, split.rule, [first, *last], last[0].network, labeled, rule)
 
 
-def _supervised(
-    job: _Job, fit_on: TrainingSet, choose_by: TrainingSet, human: TrainingSet
-) -> tuple[Phase, Network]:
-    """Train on the human labels; return what is measured, and the network that is kept.
+def _supervised(job: _Job, data: JobData, split: splits.Split) -> JobResult:
+    """Train on the human labels, measure, and keep a network of all of them, validation included.
 
-    That is another one, trained on all human labels, validation included. The original recipe
-    chooses its epoch by validation, so there the measured network stays.
+    The original recipe chooses its epoch by validation, so there the measured network stays.
     """
-    part = Part("supervised", fit_on, choose_by, INITIAL, is_early=True)
+    human = human_only(data.train)
+    part = Part(
+        name="supervised",
+        train=take(human, split.train),
+        validation=take(human, split.validation),
+        purpose=INITIAL,
+        is_early=True,
+    )
     parts = [part]
     if job.config.network != "original":
-        parts.append(Part("refit", human, None, _REFIT))
+        parts.append(Part(name="refit", train=human, validation=None, purpose=_REFIT))
     job.progress.plan(job.trainer.planned_epochs(*parts))
     found = job.trainer.train(*parts)  # side by side: neither waits for the other
-    return job.measure(part, *found[0]), found[-1][0]
+    first = job.measure(part, *found[0])
+    return _conclude(job, data, split.rule, [first], found[-1][0], human, split.rule)
 
 
-def _pseudo_labeled(
-    job: _Job,
-    pool: PatchSet,
-    apart: np.ndarray,
-    fit_on: TrainingSet,
-    choose_by: TrainingSet,
-    human: TrainingSet,
-) -> tuple[list[Phase], Network, TrainingSet]:
+def _pseudo_labeled(job: _Job, data: JobData, split: splits.Split) -> JobResult:
     """Train, label what the network is sure of, and train anew; measured, and on all human labels.
 
-    `apart` are rows of the pool from which nothing of the validation set can be learned: the
-    measured networks see no others. What is kept is taught by a network of all human labels.
+    The measured networks see only rows of the pool from which nothing of the validation set can
+    be learned. What is kept is taught by a network of all human labels.
     """
-    trainer = job.trainer
-    early = Part("initial", fit_on, choose_by, INITIAL)
-    teacher = Part("teacher", human, None, _TEACHER)
+    trainer, pool, human = job.trainer, data.pool, human_only(data.train)
+    apart = folds.pool_apart(pool, data.train.take(split.validation))
+    fit_on, choose_by = take(human, split.train), take(human, split.validation)
+    early = Part(name="initial", train=fit_on, validation=choose_by, purpose=INITIAL)
+    teacher = Part(name="teacher", train=human, validation=None, purpose=_TEACHER)
     job.progress.plan(2 * trainer.planned_epochs(early, teacher))
     (network, state), (taught_by, _) = trainer.train(early, teacher)  # side by side
     first = job.measure(early, network, state)
@@ -179,13 +181,16 @@ def _pseudo_labeled(
     _report_balance(human, labeled, job.progress)
     if len(labeled) == len(human):
         job.progress.warn(NOTHING_SURE if len(pool) else NO_POOL)
-    final = Part("final", merged, choose_by, FINAL)
-    (network, state), (kept, _) = trainer.train(final, Part("refit", labeled, None, _REFIT))
-    return [first, job.measure(final, network, state)], kept, labeled
+    final = Part(name="final", train=merged, validation=choose_by, purpose=FINAL)
+    (network, state), (kept, _) = trainer.train(
+        final, Part(name="refit", train=labeled, validation=None, purpose=_REFIT)
+    )
+    phases = [first, job.measure(final, network, state)]
+    return _conclude(job, data, split.rule, phases, kept, labeled, split.rule)
 
 
 def _add_sure(
-    pool: PatchSet, network: Network, start: TrainingSet, config: RunConfig
+    pool: PatchSet, network: Network, start: TrainingSet, config: JobSettings
 ) -> TrainingSet:
     """Add what a network is sure of, in the class shares of the labels."""
     few = methods.candidates(len(pool), config.seed)
@@ -204,12 +209,18 @@ def _compared(job: _Job, data: JobData) -> JobResult:
     config, progress, trainer = job.config, job.progress, job.trainer
     found = methods.learn(config.method, data.train, data.pool, _judging(trainer))
     _report_learned(found, progress)
-    kept = Part("refit", found.labeled, None, _REFIT, unlabeled=found.unlabeled)
+    kept = Part(
+        name="refit",
+        train=found.labeled,
+        validation=None,
+        purpose=_REFIT,
+        unlabeled=found.unlabeled,
+    )
     phases = [job.cross_fitted(found.supervised)]
     if found.method != SUPERVISED:
         phases.append(job.cross_fitted(found.measured))
     rule = found.folds.rule
-    if trainer.config == _judging(trainer).config:
+    if trainer.settings == _judging(trainer).settings:
         network = trainer.train(kept)[0][0]
     else:
         part = dataclasses.replace(found.measured.parts[0], name="measured", purpose=_MEASURED)
@@ -222,8 +233,8 @@ def _compared(job: _Job, data: JobData) -> JobResult:
 
 def _judging(trainer: Trainer) -> Trainer:
     """Train one `compact` network where the settings ask for more."""
-    config = dataclasses.replace(trainer.config, network="compact", members=1)
-    return dataclasses.replace(trainer, config=config)
+    settings = dataclasses.replace(trainer.settings, network="compact", members=1)
+    return dataclasses.replace(trainer, settings=settings)
 
 
 def _report_learned(found: Learned, progress: Progress) -> None:
@@ -244,7 +255,7 @@ def _report_learned(found: Learned, progress: Progress) -> None:
 
 
 def _add_pseudo_labels(
-    pool: PatchSet, network: Network, config: RunConfig, *starts: TrainingSet
+    pool: PatchSet, network: Network, config: JobSettings, *starts: TrainingSet
 ) -> tuple[TrainingSet, ...]:
     """Add what the network confidently calls "without crater" to some training sets."""
     probability = sigmoid(predict_logits(network, pool.images))
@@ -259,7 +270,7 @@ def _add_pseudo_labels(
 def kept_network(
     labeled: PatchSet,
     pool: PatchSet,
-    config: RunConfig,
+    config: JobSettings,
     *,
     on_share: Callable[[float], None] | None = None,
 ) -> Network:
@@ -271,8 +282,7 @@ def kept_network(
         Human labels; all that the method may use to fit, stop and choose.
     pool : PatchSet
         Unlabeled patches.
-    config : RunConfig
-        `data` and `out` are not touched.
+    config : JobSettings
     on_share : callable, optional
         Told the estimated share of craters in the pool, where the method estimates it.
 
@@ -291,31 +301,38 @@ def kept_network(
             return _compared_network(labeled, pool, config, on_share)
         if config.method == "original" or config.network == "original":
             nothing = labeled.take(np.arange(1))  # a test set that nobody asks about
-            data = JobData(labeled, pool, nothing)
-            return _run_phases(data, config, NoStore(), NullProgress()).network
+            return run_phases(JobData(train=labeled, pool=pool, test=nothing), config).network
         patches.check_two_classes(labeled, 1)
         human = human_only(labeled)
         symmetry = _symmetry(labeled, config, NullProgress())
-        trainer = Trainer(config, symmetry.allowed, pool.images)
+        trainer = Trainer(settings=config.training, symmetry=symmetry.allowed, pool=pool.images)
         if config.method == "pseudo-label":
-            teacher = trainer.train(Part("teacher", human, None, _TEACHER))[0][0]
+            teacher = trainer.train(
+                Part(name="teacher", train=human, validation=None, purpose=_TEACHER)
+            )[0][0]
             human = _add_sure(pool, teacher, human, config)
-        return trainer.train(Part("refit", human, None, _REFIT))[0][0]
+        return trainer.train(Part(name="refit", train=human, validation=None, purpose=_REFIT))[0][0]
 
 
 def _compared_network(
     labeled: PatchSet,
     pool: PatchSet,
-    config: RunConfig,
+    config: JobSettings,
     on_share: Callable[[float], None] | None,
 ) -> Network:
     """Train what `_compared` would keep, without a verdict where nothing hangs on it."""
     symmetry = _symmetry(labeled, config, NullProgress())
-    trainer = Trainer(config, symmetry.allowed, pool.images)
+    trainer = Trainer(settings=config.training, symmetry=symmetry.allowed, pool=pool.images)
     found = methods.learn(config.method, labeled, pool, _judging(trainer), judge=False)
     if on_share is not None and found.share is not None:
         on_share(found.share.share)
-    kept = Part("refit", found.labeled, None, _REFIT, unlabeled=found.unlabeled)
+    kept = Part(
+        name="refit",
+        train=found.labeled,
+        validation=None,
+        purpose=_REFIT,
+        unlabeled=found.unlabeled,
+    )
     return trainer.train(kept)[0][0]
 
 
@@ -382,7 +399,7 @@ def _as_predicted(phase: Phase, temperature: float, threshold: float) -> Phase:
     return dataclasses.replace(phase, scored=scored, metrics=measure(scored))
 
 
-def _temperature(measured: Phase, config: RunConfig) -> float:
+def _temperature(measured: Phase, config: JobSettings) -> float:
     """Fit the temperature where the recipe leaves the network under-confident."""
     scored = measured.scored
     is_fitted = config.network != "original" and len(scored) >= LEAST_PATCHES
@@ -392,7 +409,7 @@ def _temperature(measured: Phase, config: RunConfig) -> float:
     return fit_temperature(scored.labels, scored.logits)
 
 
-def _symmetry(train: PatchSet, config: RunConfig, progress: Progress) -> SymmetryReport:
+def _symmetry(train: PatchSet, config: JobSettings, progress: Progress) -> SymmetryReport:
     """Choose the transforms of `compact`; the original network is trained without any."""
     if config.network == "original":
         return SymmetryReport(("identity",), {}, "no random transforms")
@@ -401,7 +418,9 @@ def _symmetry(train: PatchSet, config: RunConfig, progress: Progress) -> Symmetr
     return report
 
 
-def _original_part(labeled: TrainingSet, config: RunConfig, progress: Progress) -> tuple[Part, str]:
+def _original_part(
+    labeled: TrainingSet, config: JobSettings, progress: Progress
+) -> tuple[Part, str]:
     """Split everything anew for the last phase, as the original did; say by which rule."""
     split = splits.row_split(labeled.labels, config.validation_share, _seed32(config, _RESPLIT))
     train = take(labeled, split.train)
@@ -412,14 +431,14 @@ def _original_part(labeled: TrainingSet, config: RunConfig, progress: Progress) 
         f"{len(validation)} labels are the model's own, and patches that chose the first network "
         "are trained on: its figures flatter."
     )
-    return Part("final", train, validation, FINAL), split.rule
+    return Part(name="final", train=train, validation=validation, purpose=FINAL), split.rule
 
 
 @dataclasses.dataclass(frozen=True)
 class _Job:
     """What every training of a job shares."""
 
-    config: RunConfig
+    config: JobSettings
     progress: Progress
     symmetry: SymmetryReport
     trainer: Trainer
@@ -483,7 +502,7 @@ class _Job:
             )
 
 
-def _seed32(config: RunConfig, purpose: int) -> int:
+def _seed32(config: JobSettings, purpose: int) -> int:
     return derive_seed(config.seed, purpose) % 2**32  # scikit-learn takes no more
 
 

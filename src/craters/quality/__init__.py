@@ -12,9 +12,10 @@ import lazy_loader
 
 from craters.quality import checks, test_set_uses
 from craters.quality.checks import Check, run_checks
+from craters.settings import AuditConfig
 
 if TYPE_CHECKING:
-    from craters.quality.audit import AuditConfig, run_audit
+    from craters.quality.audit import run_audit
 
 __all__ = [
     "AuditConfig",
@@ -29,6 +30,6 @@ __all__ = [
 __getattr__, _, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "audit": ["AuditConfig", "run_audit"],
+        "audit": ["run_audit"],
     },
 )

@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -20,71 +20,18 @@ from craters.core import (
     library_versions,
     usable_threads,
 )
-from craters.data import MOST_SHIFT, CopySearch, PatchSet, find_array, search_copies
-from craters.errors import ConfigError, DataError
+from craters.data import CopySearch, PatchSet, find_array, search_copies
+from craters.errors import DataError
 from craters.quality import audit_report
 from craters.quality.cleaning import LeftOut, check_target, choose, write_cleaned
 from craters.quality.findings import STEMS, Findings, read_arrays
 from craters.quality.flaws import find_flaws
 from craters.quality.label_errors import LabelAudit, confident_learning, draw_folds, out_of_fold
 from craters.quality.shift import Shift, compare_arrays
+from craters.settings import AuditConfig
 
 _NOTE = "config.json"
 _LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn")  # that results depend on
-
-
-@dataclasses.dataclass(frozen=True)
-class AuditConfig:
-    """Settings of an audit; limits are checked here.
-
-    Parameters
-    ----------
-    data : Path
-        Folder of Xtrain1 and Ytrain1; Xtrain1_extra, Xtest1, Ytest1 and groups may be absent.
-    out : Path, optional
-        Folder to make, for tables and sheets; finished trainings are kept there.
-    fix : Path, optional
-        Folder to make, for cleaned copies of the arrays.
-    fix_labels : {"keep", "drop"}
-        Whether cleaned copies keep labels that are suspected.
-    repeats : int
-        Rounds of out-of-fold trainings, averaged; 0 leaves the labels alone.
-    folds : int
-        Trainings of a round, at least 2.
-    shift : int
-        Near copies are found when moved by up to so many pixels, 0 to 4.
-    seed, threads : int
-        0 threads stand for the processors that the process may use; they touch no result.
-    """
-
-    data: Path
-    out: Path | None = None
-    fix: Path | None = None
-    fix_labels: Literal["keep", "drop"] = "keep"
-    repeats: int = 1
-    folds: int = 5
-    shift: int = 1
-    seed: int = 0
-    threads: int = 0
-
-    def __post_init__(self) -> None:
-        self._check("fix-labels", self.fix_labels in ("keep", "drop"), "keep or drop")
-        self._check("repeats", 0 <= self.repeats <= 20, "0 to 20")
-        self._check("folds", self.folds >= 2, "2 or more")
-        self._check("shift", 0 <= self.shift <= MOST_SHIFT, f"0 to {MOST_SHIFT}")
-        for name in ("seed", "threads"):
-            self._check(name, getattr(self, name) >= 0, "0 or more")
-        if self.fix_labels == "drop" and self.repeats == 0:
-            raise ConfigError(
-                "--fix-labels drop needs networks, and --repeats is 0", "Give --repeats 1."
-            )
-        if self.fix is not None and self.fix == self.out:
-            raise ConfigError(f"--fix and --out are both {self.fix}", "Name two folders.")
-
-    def _check(self, option: str, is_good: bool, expected: str) -> None:
-        if not is_good:
-            value = getattr(self, option.replace("-", "_"))
-            raise ConfigError(f"--{option} is {value!r}, expected {expected}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,10 +100,10 @@ def run_audit(
         if config.out is not None:
             audit_report.write_all(findings, config.out, left_out)
     return Audit(
-        findings,
-        left_out,
-        audit_report.summary(findings, left_out),
-        audit_report.lines(findings, left_out),
+        findings=findings,
+        left_out=left_out,
+        summary=audit_report.summary(findings, left_out),
+        lines=audit_report.lines(findings, left_out),
     )
 
 
@@ -172,7 +119,15 @@ def _examine(
     progress.say("Comparing the arrays.")
     shifts, notes = _compare(sets, config.seed)
     labels = _audit_labels(config, sets["labeled"], copies, cells, threads, progress)
-    return Findings(config.data, sets, flaws, copies, labels, shifts, notes)
+    return Findings(
+        folder=config.data,
+        sets=sets,
+        flaws=flaws,
+        copies=copies,
+        labels=labels,
+        shifts=shifts,
+        notes=notes,
+    )
 
 
 def _compare(sets: dict[str, PatchSet], seed: int) -> tuple[list[Shift], list[str]]:

@@ -118,7 +118,15 @@ def _examine(evidence: Evidence) -> list[Check]:
             found = rule.examine(evidence)
         except KeyError as error:  # of another version
             found = Finding("not checked", f"the run folder's files hold no {error}")
-        made.append(Check(rule.id, rule.title, rule.severity, found.state, found.sentence))
+        made.append(
+            Check(
+                id=rule.id,
+                title=rule.title,
+                severity=rule.severity,
+                state=found.state,
+                sentence=found.sentence,
+            )
+        )
     return made
 
 

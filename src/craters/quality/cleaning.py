@@ -56,7 +56,12 @@ def choose(found: Findings, *, drop_labels: bool = False) -> list[LeftOut]:
     why[names == "test"] = ""
     _choose_copies(found, names, why)
     return [
-        LeftOut(str(names[row]), int(found.place[row]), str(found.ids[row]), str(why[row]))
+        LeftOut(
+            array=str(names[row]),
+            row=int(found.place[row]),
+            id=str(found.ids[row]),
+            why=str(why[row]),
+        )
         for row in np.flatnonzero(why != "")
     ]
 

@@ -159,7 +159,13 @@ def draw_folds(
                     "Label more patches of the rarer class, or take more --folds.",
                 )
             drawn.append(
-                LabelFold(number, position, kept, held_out, derive_seed(seed, number, position))
+                LabelFold(
+                    round=number,
+                    number=position,
+                    train=kept,
+                    held_out=held_out,
+                    seed=derive_seed(seed, number, position),
+                )
             )
     return drawn
 

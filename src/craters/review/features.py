@@ -221,7 +221,13 @@ def judge_all(
     threshold = judge.threshold if judge else 0.5
     path = None if cache is None else cache / f"{_mark(source)[:16]}-{sha256[:16] or 'none'}.npz"
     if path is not None and path.is_file() and (found := _read_cache(path, len(source))):
-        return Judged(sha256, found[0], found[1], found[2], threshold)
+        return Judged(
+            sha256=sha256,
+            probability=found[0],
+            features=found[1],
+            origin=found[2],
+            threshold=threshold,
+        )
     random = np.random.default_rng(_SEED)
     rows = np.sort(random.permutation(len(source))[:_SAMPLE])
     probability, sample, origin = _judge(judge, source.read(rows))
@@ -238,7 +244,9 @@ def judge_all(
         with files.atomic_path(path) as temporary, temporary.open("wb") as stream:
             np.savez(stream, probability=known, features=features, origin=np.array(origin))
     proceed(len(source), len(source))
-    return Judged(sha256, known, features, origin, threshold)
+    return Judged(
+        sha256=sha256, probability=known, features=features, origin=origin, threshold=threshold
+    )
 
 
 def _judge(judge: Judge | None, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:

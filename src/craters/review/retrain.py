@@ -99,7 +99,9 @@ class Loop:
             if self.is_running:
                 raise ExistsError("a training is going on", "Wait for it, or stop it.")
             number = self._next_number()
-            self.status = Status("merging", number, "Merging the labels.", time.monotonic())
+            self.status = Status(
+                state="merging", number=number, line="Merging the labels.", started=time.monotonic()
+            )
             self.lines.clear()
             self._thread = threading.Thread(target=self._run, args=(number,), daemon=True)
             self._thread.start()

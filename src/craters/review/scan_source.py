@@ -149,7 +149,20 @@ class ScanSource(Source):
         names = np.array([image.name for image in pixels.images])
         given = np.full(len(pixels), UNLABELED, np.int8)
         images = names[pixels.windows.image]
-        super().__init__(target, [Part(SCAN, str(target), pixels, given, images, "")], **facts)
+        super().__init__(
+            target,
+            [
+                Part(
+                    name=SCAN,
+                    source=str(target),
+                    pixels=pixels,
+                    given=given,
+                    images=images,
+                    stem="",
+                )
+            ],
+            **facts,
+        )
         self.windows, self.scan = pixels.windows, pixels
         self._rows = {self.id_of(row): row for row in range(len(self))}
 
@@ -275,9 +288,18 @@ def _draw_windows(
         for rows, drawn in ((uniform, True), (near, False)):
             top, left = row[rows] * stride, col[rows] * stride
             lon, lat = _places(images[number], top, left)
-            few = np.full(len(rows), drawn), np.zeros(len(rows), bool)
-            place = np.full(len(rows), number)
-            parts.append(Windows(place, top, left, probability[rows], *few, lon, lat))
+            parts.append(
+                Windows(
+                    image=np.full(len(rows), number),
+                    row=top,
+                    col=left,
+                    probability=probability[rows],
+                    drawn=np.full(len(rows), drawn),
+                    detected=np.zeros(len(rows), bool),
+                    lon=lon,
+                    lat=lat,
+                )
+            )
     return parts
 
 

@@ -213,13 +213,18 @@ class Desk:
                 reviewer,
                 [
                     Answer(
-                        self.source.patch(row), one.answer, one.why, one.seconds, model,
-                        self.probability(row), one.saw_probability,
+                        patch=self.source.patch(row),
+                        answer=one.answer,
+                        why=one.why,
+                        seconds=one.seconds,
+                        model=model,
+                        probability=self.probability(row),
+                        saw_probability=one.saw_probability,
                     )
                     for row, one in zip(rows, answers, strict=True)
                 ],
                 key,
-            )  # fmt: skip
+            )
             self.tally.catch_up(self.store)
             return {"saved": [_entry(one) for one in saved], "conflicts": conflicts}
 
@@ -349,7 +354,14 @@ def _read_one(one: Any) -> Given:
         raise ConfigError("knew: expected the number of an entry, or nothing")
     if not isinstance(saw, bool):
         raise ConfigError("saw_probability: expected true or false")
-    return Given(patch, answer, why, None if seconds is None else float(seconds), saw, knew)
+    return Given(
+        patch=patch,
+        answer=answer,
+        why=why,
+        seconds=None if seconds is None else float(seconds),
+        saw_probability=saw,
+        knew=knew,
+    )
 
 
 def _entry(entry: Entry) -> dict[str, Any]:

@@ -201,9 +201,13 @@ class Source:
         """Return a patch with what a label store keeps of it."""
         part, inside = self._locate(row)
         return Patch(
-            self.id_of(row), self.read(np.array([row]))[0], part.source, self.part_of(row),
-            None if part.images is None else str(part.images[inside]), int(self.given[row]),
-        )  # fmt: skip
+            id=self.id_of(row),
+            pixels=self.read(np.array([row]))[0],
+            source=part.source,
+            part=self.part_of(row),
+            image=None if part.images is None else str(part.images[inside]),
+            given=int(self.given[row]),
+        )
 
     def part_of(self, row: int) -> str:
         """Return the name of a patch's part."""
@@ -228,7 +232,9 @@ def open_arrays(target: Path, *, model: Path | None = None, data: Path | None = 
     """Open one array of unlabeled patches."""
     pixels, notes = open_pixels(target)
     given = np.full(len(pixels), UNLABELED, np.int8)
-    part = Part(EXTRA, str(target), pixels, given, None, target.stem)
+    part = Part(
+        name=EXTRA, source=str(target), pixels=pixels, given=given, images=None, stem=target.stem
+    )
     return Source(target, [part], model=model, data=data, notes=notes)
 
 
@@ -258,7 +264,16 @@ def open_data(
             )
         beside = find_array(folder, groups)
         images = check_groups(read_array(beside), count, str(beside)) if beside.is_file() else None
-        parts.append(Part(name, str(path), pixels, given, images, Path(path).stem))
+        parts.append(
+            Part(
+                name=name,
+                source=str(path),
+                pixels=pixels,
+                given=given,
+                images=images,
+                stem=Path(path).stem,
+            )
+        )
     return Source(target, parts, model=model, data=folder, settings=settings, notes=notes)
 
 

@@ -173,9 +173,11 @@ def learn(
         When labels or pool are too few for a method that was named; `auto` falls back to
         supervised and says why.
     """
-    folds = draw_folds(labeled, pool, derive_seed(trainer.config.seed, 0) % 2**32)
-    few = candidates(len(pool), trainer.config.seed)
-    where = _Where(labeled, pool.take(few), folds, few, trainer)
+    folds = draw_folds(labeled, pool, derive_seed(trainer.settings.seed, 0) % 2**32)
+    few = candidates(len(pool), trainer.settings.seed)
+    where = _Where(
+        labeled=labeled, pool=pool.take(few), folds=folds, candidates=few, trainer=trainer
+    )
     wanted = [method] if method != "auto" else verdict.candidates(len(labeled))
     parts = [where.part(SUPERVISED, number) for number in where.numbers]
     _plan(trainer, parts, wanted)
@@ -235,10 +237,10 @@ class _Where:
         """Say what one fold's network is trained on, by a method without pseudo-labels."""
         fold = self.folds.folds[number]
         return Part(
-            f"{method}-fold{number + 1}",
-            take(self.human, fold.train),
-            self.held_out(number),
-            _PURPOSES[method] + number,
+            name=f"{method}-fold{number + 1}",
+            train=take(self.human, fold.train),
+            validation=self.held_out(number),
+            purpose=_PURPOSES[method] + number,
             unlabeled=self.unlabeled(method, self.pool_rows(number), share),
         )
 
@@ -256,7 +258,12 @@ class _Where:
                     "Give unlabeled patches of other places, or choose --method supervised.",
                 )
             pool_share = _bounded(share.share, _LEAST_ALIGNED)
-            return Unlabeled("fixmatch", self.pool.images[rows], pool_share, self.labeled_share)
+            return Unlabeled(
+                kind="fixmatch",
+                pool=self.pool.images[rows],
+                pool_share=pool_share,
+                labeled_share=self.labeled_share,
+            )
         return None
 
 
@@ -347,7 +354,7 @@ def _taught(where: _Where, before: CrossFit, share: ClassShare, number: int, fol
     train = take(where.human, where.folds.folds[fold].train)
     taught = _add(train, where, rows, probability, number, purpose)
     name = f"self-training-round{number}-fold{fold + 1}"
-    return Part(name, taught, where.held_out(fold), purpose)
+    return Part(name=name, train=taught, validation=where.held_out(fold), purpose=purpose)
 
 
 def _calibrated(
@@ -366,7 +373,7 @@ def _add(
     number: int,
     purpose: int,
 ) -> TrainingSet:
-    random = np.random.default_rng(derive_seed(where.trainer.config.seed, _PSEUDO_DRAW, purpose))
+    random = np.random.default_rng(derive_seed(where.trainer.settings.seed, _PSEUDO_DRAW, purpose))
     return pseudo_labels.add_sure(
         train, where.pool, rows, probability, where.labeled_share, random, number
     )

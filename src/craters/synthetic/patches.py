@@ -99,7 +99,9 @@ def make_patches(
     images = np.array([cut[k][0] for k in order], np.uint8).reshape(n, size, size)
     labels, rows, cols = (np.array([cut[k][j] for k in order], np.int64) for j in (1, 3, 4))
     groups = np.array([cut[k][2] for k in order], dtype=np.str_)
-    return PatchSample(images, labels.astype(np.int32), groups, rows, cols)
+    return PatchSample(
+        images=images, labels=labels.astype(np.int32), groups=groups, rows=rows, cols=cols
+    )
 
 
 def write_dataset(

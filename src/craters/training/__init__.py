@@ -1,6 +1,6 @@
 """Train one network from labels and an objective, resumable and reproducible.
 
-Interface: `fit`, `Trainer`, `RunConfig`, `TrainingSet`, `predict_logits`.
+Interface: `fit`, `Trainer`, `TrainingSettings`, `TrainingSet`, `predict_logits`.
 It neither chooses unlabeled targets nor writes reports. torch is imported on first use.
 """
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import lazy_loader
 
-from craters.training.settings import Method, NetworkName, RunConfig, resolve
+from craters.settings import RunConfig, TrainingSettings
 from craters.training.training_set import TrainingSet, human_only, take
 
 if TYPE_CHECKING:
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Examples",
-    "Method",
-    "NetworkName",
     "NoStore",
     "Part",
     "RunConfig",
@@ -44,6 +42,7 @@ __all__ = [
     "TrainState",
     "Trainer",
     "TrainingSet",
+    "TrainingSettings",
     "Unlabeled",
     "build_network",
     "checkpoint",
@@ -51,7 +50,6 @@ __all__ = [
     "fit",
     "human_only",
     "predict_logits",
-    "resolve",
     "sigmoid",
     "take",
     "train_network",

@@ -280,7 +280,14 @@ def _take_up(
         _load_optimizer(optimizer, network, state.optimizer)
         if average is not None:
             average.load_state_dict(state.average)
-    return _Attempt(network, optimizer, average, config, objective, _steps(n, config))
+    return _Attempt(
+        network=network,
+        optimizer=optimizer,
+        average=average,
+        config=config,
+        objective=objective,
+        steps=_steps(n, config),
+    )
 
 
 def _steps(n: int, config: TrainConfig) -> int:

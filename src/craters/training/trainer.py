@@ -12,6 +12,7 @@ import numpy as np
 from craters.core import NullProgress, Progress, Send, Task, run_tasks, usable_threads
 from craters.data import choose_symmetry, make_patch_set, validation_split
 from craters.models import EnsembleNet, Network
+from craters.settings import JobSettings, TrainingSettings
 from craters.training.distillation import TEACHERS, Distillation, Weights, build_teacher
 from craters.training.fixmatch import FixMatch
 from craters.training.loop import Examples, Objective, TrainState, build_network, fit
@@ -22,11 +23,7 @@ from craters.training.recipes import (
     distillation_recipe,
     modern_recipe,
 )
-from craters.training.settings import RunConfig
 from craters.training.training_set import TrainingSet
-
-_ORIGINAL_EPOCHS, _ORIGINAL_RATE, _VALIDATION_SHARE = 75, 3e-4, 0.2
-
 
 _BETWEEN_NEWS = 1.0  # seconds; few labels make many short epochs, and a state has megabytes
 _TEACHING = 100  # offset of the purposes that teachers' seeds are derived for
@@ -107,32 +104,6 @@ class Fitting:
     agreement: Unlabeled | None = None
 
 
-def fit_all(
-    fittings: Sequence[Fitting], *, threads: int, store: StateStore, progress: Progress
-) -> dict[str, tuple[Network, TrainState]]:
-    """Train networks side by side, each from where an interrupted training stopped.
-
-    Returns
-    -------
-    dict
-        For each key, the network in evaluation mode and its training's last state.
-    """
-    reporter = _EpochReporter(store, progress)
-    tasks = []
-    for fitting in fittings:
-        build = build_network(fitting.network, fitting.side, fitting.symmetry)
-        progress.network(fitting.key, build(0))
-        state = store.load(fitting.key)
-        tasks.append(Task(fitting.key, _fit, {"fitting": fitting, "state": state}))
-    states = dict(run_tasks(tasks, threads=threads, on_message=reporter))
-    found = {}
-    for fitting in fittings:
-        network = build_network(fitting.network, fitting.side, fitting.symmetry)(0)
-        network.load_state_dict(states[fitting.key].best_weights)
-        found[fitting.key] = network.eval(), states[fitting.key]
-    return found
-
-
 def _fit(*, send: Send, fitting: Fitting, state: TrainState | None) -> TrainState:
     """Train one network, wherever this process is."""
     return fit(
@@ -146,6 +117,13 @@ def _fit(*, send: Send, fitting: Fitting, state: TrainState | None) -> TrainStat
     )[1]
 
 
+def _trained(fitting: Fitting, state: TrainState) -> Network:
+    """Return the network that a finished training kept, in evaluation mode."""
+    network = build_network(fitting.network, fitting.side, fitting.symmetry)(0)
+    network.load_state_dict(state.best_weights)
+    return network.eval()
+
+
 def _objective(fitting: Fitting) -> Objective | None:
     """Choose what a step lowers; None stands for the cross-entropy with the labels."""
     if fitting.teachers:
@@ -153,7 +131,12 @@ def _objective(fitting: Fitting) -> Objective | None:
         teacher = build_teacher(fitting.teachers, fitting.side)
         return Distillation(teacher, pool, fitting.config)
     if (found := fitting.agreement) is not None:
-        return FixMatch(found.pool, fitting.config, found.pool_share, found.labeled_share)
+        return FixMatch(
+            pool=found.pool,
+            config=fitting.config,
+            pool_share=found.pool_share,
+            labeled_share=found.labeled_share,
+        )
     return None
 
 
@@ -220,7 +203,7 @@ class Trainer:
 
     Parameters
     ----------
-    config : RunConfig
+    settings : TrainingSettings
     symmetry : tuple of str
         Transforms that keep the light.
     pool : ndarray, shape (N, S, S), uint8
@@ -229,7 +212,7 @@ class Trainer:
     progress : Progress
     """
 
-    config: RunConfig
+    settings: TrainingSettings
     symmetry: tuple[str, ...]
     pool: np.ndarray
     store: StateStore = dataclasses.field(default_factory=NoStore)
@@ -247,30 +230,47 @@ class Trainer:
         teachers = self._teachers(parts)
         fittings = [
             self._fitting(part, number, teachers.get(part.name, ()))
-            for number in range(self.config.members)
+            for number in range(self.settings.members)
             for part in parts
         ]
-        found = self._fit_all(fittings)
+        states = dict(
+            run_tasks(self._tasks(fittings), threads=self._threads, on_message=self._reporter)
+        )
+        networks = {each.key: _trained(each, states[each.key]) for each in fittings}
         result = []
         for part in parts:
-            keys = [_key(part.name, number) for number in range(self.config.members)]
-            networks = [found[key][0] for key in keys]
-            joined = networks[0] if len(networks) == 1 else EnsembleNet(networks).eval()
-            result.append((joined, found[keys[0]][1]))
+            keys = [_key(part.name, number) for number in range(self.settings.members)]
+            members = [networks[key] for key in keys]
+            joined = members[0] if len(members) == 1 else EnsembleNet(members).eval()
+            result.append((joined, states[keys[0]]))
         return result
 
     def planned_epochs(self, *parts: Part) -> int:
         """Count the epochs of all trainings of some parts."""
         count = 0
         for part in parts:
-            count += self.config.members * self._recipe(part, 0).epochs
+            count += self.settings.members * self._recipe(part, 0).epochs
             if self._is_taught(part):
                 count += TEACHERS * self._teacher_fitting(part, 0).config.epochs
         return count
 
-    def _fit_all(self, fittings: list[Fitting]) -> dict[str, tuple[Network, TrainState]]:
-        threads = usable_threads(self.config.threads)
-        return fit_all(fittings, threads=threads, store=self.store, progress=self.progress)
+    @property
+    def _threads(self) -> int:
+        return usable_threads(self.settings.threads)
+
+    @property
+    def _reporter(self) -> _EpochReporter:
+        return _EpochReporter(self.store, self.progress)
+
+    def _tasks(self, fittings: Sequence[Fitting]) -> list[Task]:
+        """Announce trainings, and take each up where an interrupted one stopped."""
+        tasks = []
+        for fitting in fittings:
+            build = build_network(fitting.network, fitting.side, fitting.symmetry)
+            self.progress.network(fitting.key, build(0))
+            state = self.store.load(fitting.key)
+            tasks.append(Task(fitting.key, _fit, {"fitting": fitting, "state": state}))
+        return tasks
 
     def _teachers(self, parts: Sequence[Part]) -> dict[str, tuple[Weights, ...]]:
         """Train the teachers of each part, on what that part may use."""
@@ -280,10 +280,12 @@ class Trainer:
         fittings = [
             self._teacher_fitting(part, number) for number in range(TEACHERS) for part in parts
         ]
-        found = self._fit_all(fittings)
+        states = dict(
+            run_tasks(self._tasks(fittings), threads=self._threads, on_message=self._reporter)
+        )
         return {
             part.name: tuple(
-                found[_key(f"{part.name}-teacher", number)][1].best_weights
+                states[_key(f"{part.name}-teacher", number)].best_weights
                 for number in range(TEACHERS)
             )
             for part in parts
@@ -292,10 +294,10 @@ class Trainer:
     def _is_taught(self, part: Part) -> bool:
         """Tell whether other networks' answers are learned instead of labels."""
         by_method = part.unlabeled is not None and part.unlabeled.kind == "distillation"
-        return by_method or self.config.network == "dense"
+        return by_method or self.settings.network == "dense"
 
     def _teacher_fitting(self, part: Part, number: int) -> Fitting:
-        seed = derive_seed(self.config.seed, _TEACHING + part.purpose, number)
+        seed = derive_seed(self.settings.seed, _TEACHING + part.purpose, number)
         images = part.train.images
         make = _own_recipe(part)
         recipe = make(len(images), images.shape[1], seed=seed, symmetry=self.symmetry)
@@ -309,7 +311,7 @@ class Trainer:
     def _fitting(self, part: Part, number: int, teachers: tuple[Weights, ...]) -> Fitting:
         return Fitting(
             key=_key(part.name, number),
-            network=self.config.network,
+            network=self.settings.network,
             side=part.train.images.shape[1],
             symmetry=self.symmetry,
             train=Examples(part.train.images, part.train.labels),
@@ -328,13 +330,13 @@ class Trainer:
         return self.pool if part.unlabeled is None else part.unlabeled.pool
 
     def _recipe(self, part: Part, number: int) -> TrainConfig:
-        config = self.config
-        seed = derive_seed(config.seed, part.purpose, *([number] if number else []))
-        if config.network == "original":
+        settings = self.settings
+        seed = derive_seed(settings.seed, part.purpose, *([number] if number else []))
+        if settings.network == "original":
             return TrainConfig(
-                epochs=config.initial_epochs if part.is_early else config.final_epochs,
-                learning_rate=config.initial_lr if part.is_early else config.final_lr,
-                batch_size=config.batch_size,
+                epochs=settings.initial_epochs if part.is_early else settings.final_epochs,
+                learning_rate=settings.initial_lr if part.is_early else settings.final_lr,
+                batch_size=settings.batch_size,
                 seed=seed,
             )
         make = distillation_recipe if self._is_taught(part) else _own_recipe(part)
@@ -343,7 +345,7 @@ class Trainer:
 
     def _in_epochs(self, recipe: TrainConfig) -> TrainConfig:
         """Take as many epochs as are asked for, or the recipe's own."""
-        return dataclasses.replace(recipe, epochs=self.config.epochs or recipe.epochs)
+        return dataclasses.replace(recipe, epochs=self.settings.epochs or recipe.epochs)
 
 
 def _own_recipe(part: Part) -> Callable[..., TrainConfig]:
@@ -374,11 +376,14 @@ def train_network(images: np.ndarray, labels: np.ndarray, name: str, seed: int) 
     """
     side = images.shape[1]
     if name == "original":
-        split = validation_split(make_patch_set(images, labels), _VALIDATION_SHARE, seed % 2**32)
+        share = JobSettings.validation_share
+        split = validation_split(make_patch_set(images, labels), share, seed % 2**32)
         train, validation = (
             Examples(images[rows], labels[rows]) for rows in (split.train, split.validation)
         )
-        recipe = TrainConfig(_ORIGINAL_EPOCHS, _ORIGINAL_RATE, seed=seed)
+        recipe = TrainConfig(
+            epochs=JobSettings.initial_epochs, learning_rate=JobSettings.initial_lr, seed=seed
+        )
         return fit(build_network(name, side), train, validation, recipe)[0]
     symmetry = choose_symmetry("auto", images, labels).allowed
     recipe = modern_recipe(len(labels), side, seed=seed, symmetry=symmetry)

@@ -6,8 +6,8 @@ It knows no networks and scans nothing.
 
 from craters.maps.catalogues import match_report, patch_writer
 from craters.maps.catalogues.catalogue import read_catalogue
-from craters.maps.catalogues.match_run import MatchRequest, run_match
-from craters.maps.catalogues.sampling_units import CutRequest
+from craters.maps.catalogues.match_run import run_match
+from craters.settings import CutRequest, MatchRequest
 
 __all__ = [
     "CutRequest",

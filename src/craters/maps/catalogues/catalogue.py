@@ -143,7 +143,11 @@ def read_catalogue(path: Path, columns: str = "") -> Catalogue:
     _refuse_rows(written <= 0, table.columns[name], table, name, "a positive diameter")
     diameters = written * _METRES.get(sizes[0], 1.0)
     return Catalogue(
-        _places(table, found, in_pixels), diameters, _sources(table, found), in_pixels, str(path)
+        places=_places(table, found, in_pixels),
+        diameters=diameters,
+        sources=_sources(table, found),
+        in_pixels=in_pixels,
+        name=str(path),
     )
 
 
@@ -182,7 +186,13 @@ def read_detections(path: Path, columns: str = "", *, in_pixels: bool = False) -
     places = _places(table, found, in_pixels)
     if in_pixels and found["y"].lower() == "y" and len(places) and (places[:, 1] <= 0).all():
         places = places * [1, -1]  # a scan without coordinates counts rows downwards
-    return Detections(places, probability, _sources(table, found), planet, str(file))
+    return Detections(
+        places=places,
+        probability=probability,
+        sources=_sources(table, found),
+        planet=planet,
+        name=str(file),
+    )
 
 
 def _detections_file(path: Path) -> Path:

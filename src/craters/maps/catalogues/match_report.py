@@ -297,7 +297,12 @@ def layers(found: Found) -> list[map_files.Layer]:
             for key, values in columns.items()
         }
         listed.append(
-            map_files.Layer(name, "Point", map_files.points(kept["lon"], kept["lat"]), kept)
+            map_files.Layer(
+                name=name,
+                kind="Point",
+                shapes=map_files.points(kept["lon"], kept["lat"]),
+                columns=kept,
+            )
         )
     return listed
 

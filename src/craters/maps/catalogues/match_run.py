@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -28,47 +27,10 @@ from craters.maps.geo import (
     settle_planet,
     wrap_lon,
 )
+from craters.settings import MatchRequest
 
 _NO_FOOTPRINT = "none"
 _REMEDY = "scan again with the right --crs"  # `craters match` has no --crs of its own
-
-
-@dataclasses.dataclass(frozen=True)
-class MatchRequest:
-    """What the command was asked; texts as typed.
-
-    Parameters
-    ----------
-    detections, catalogue, out : Path
-    columns, detection_columns : str
-        Names of unusual columns, "KIND=NAME,...".
-    diameters : str
-        "1.5,4.5": the range that counts, in km (pixels where the catalogue is in pixels); either
-        end may be left away. Empty: up to a window.
-    window, border : str
-        Lengths; empty: what the scan tells, and half a window.
-    footprint : str
-        Where images are: a vector file, an image or a folder; "none"; empty: what the scan tells.
-    body : str
-    false_per_image : float
-    bins : str
-    seed : int
-        Of the bootstrap.
-    """
-
-    detections: Path
-    catalogue: Path
-    out: Path
-    columns: str = ""
-    detection_columns: str = ""
-    diameters: str = ""
-    window: str = ""
-    border: str = ""
-    footprint: str = ""
-    body: str = ""
-    false_per_image: float = 0.5
-    bins: str = ""
-    seed: int = 0
 
 
 def run_match(request: MatchRequest) -> dict[str, Any]:
@@ -86,8 +48,6 @@ def run_match(request: MatchRequest) -> dict[str, Any]:
     """
     if request.out.exists():
         raise ExistsError(f"{request.out}: exists already", "Name a new folder.")
-    if not 0 <= request.false_per_image < np.inf:
-        raise ConfigError(f"--false-per-image is {request.false_per_image:g}, expected 0 or more")
     known = tables.read_catalogue(request.catalogue, request.columns)
     found = tables.read_detections(
         request.detections, request.detection_columns, in_pixels=known.in_pixels
@@ -102,7 +62,14 @@ def run_match(request: MatchRequest) -> dict[str, Any]:
         raise _none_in_sight(known, areas)
     return match_report.write_all(
         request.out,
-        match_report.Found(matching, found, known, rule, planet, areas is not None),
+        match_report.Found(
+            matching=matching,
+            detections=found,
+            catalogue=known,
+            rule=rule,
+            planet=planet,
+            has_edges=areas is not None,
+        ),
         false_per_image=request.false_per_image,
         bins=request.bins,
         seed=request.seed,
@@ -252,7 +219,7 @@ def make_rule(request: MatchRequest, space: Space, told: dict[str, float]) -> Ma
     if request.border:
         border = read_length(request.border, "--border", unit=unit, pixel=pixel)
     low, high = _read_range(request.diameters, 1.0 if unit == "px" else 1000.0, window)
-    return MatchRule(window / 2, low, high, border)
+    return MatchRule(half_window=window / 2, smallest=low, largest=high, border=border)
 
 
 def _read_range(text: str, scale: float, window: float) -> tuple[float, float]:

@@ -129,9 +129,17 @@ def match(
     states[found] = np.where(state[target[found]] == COUNTED, HIT, IGNORED)
     areas = [f.area for f in footprints] if footprints else [None] * len(images)
     return Matching(
-        images, np.array([np.nan if a is None else a for a in areas]), home, states, target,
-        distance, crater, image, state, detection,
-    )  # fmt: skip
+        images=images,
+        areas=np.array([np.nan if a is None else a for a in areas]),
+        detection_image=home,
+        detection_state=states,
+        detection_target=target,
+        distance=distance,
+        target_crater=crater,
+        target_image=image,
+        target_state=state,
+        target_detection=detection,
+    )
 
 
 def probability_order(detections: Detections) -> np.ndarray:

@@ -16,8 +16,9 @@ from craters.errors import DataError, ExistsError
 from craters.maps.catalogues import sampling
 from craters.maps.catalogues.catalogue import Catalogue, read_catalogue
 from craters.maps.catalogues.sampling import LABELED, TEST, UNLABELED, Cut
-from craters.maps.catalogues.sampling_units import CutRequest, Part, make_parts
+from craters.maps.catalogues.sampling_units import Part, make_parts
 from craters.maps.geo import raster
+from craters.settings import CutRequest
 
 _LABELS = {LABELED: "Ytrain1", TEST: "Ytest1"}
 _GROUPS = {LABELED: "groups_train", UNLABELED: "groups_extra", TEST: "groups_test"}

@@ -21,9 +21,10 @@ import numpy as np
 
 from craters.maps.catalogues import window_rules
 from craters.maps.catalogues.catalogue import Catalogue
-from craters.maps.catalogues.sampling_units import CutRequest, Part
+from craters.maps.catalogues.sampling_units import Part
 from craters.maps.catalogues.window_rules import Chart, Craters
 from craters.maps.geo import raster
+from craters.settings import CutRequest
 
 LABELED, UNLABELED, TEST = "Xtrain1", "Xtrain1_extra", "Xtest1"
 
@@ -241,7 +242,7 @@ class Sampler:
                 continue
             gap = float(self.reader.read(top, left, side, side)[1].mean())
             if gap <= self.request.max_gap:
-                cuts.append(Cut(top, left, label, crater, gap))
+                cuts.append(Cut(top=top, left=left, label=label, crater=crater, gap=gap))
                 taken.add(top, left)
 
     def _generator(self, purpose: str) -> np.random.Generator:

@@ -6,7 +6,6 @@ import dataclasses
 import fnmatch
 import itertools
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -14,85 +13,9 @@ from craters.core import NullProgress, Progress
 from craters.errors import ConfigError, DataError
 from craters.maps.catalogues.window_rules import Chart
 from craters.maps.geo import find_images, raster
+from craters.settings import CutRequest
 
 _SAME = 1.03  # resolutions that differ by less are one
-
-
-@dataclasses.dataclass(frozen=True)
-class CutRequest:
-    """What to cut.
-
-    Parameters
-    ----------
-    images : tuple of Path
-        Files or folders.
-    out : Path
-    catalogue : Path, optional
-        Without one, only unlabeled patches are cut.
-    columns : str
-        Names of unusual columns of the catalogue.
-    side : int
-        Of a window, in pixels.
-    diameters : tuple of float, or None
-        Smallest and largest crater that makes a patch "with crater", in km (pixels where images
-        have no coordinates). None: 10 pixels up to a window.
-    jitter : float or None
-        Pixels along rows and columns; None: a quarter of a window.
-    crater_share : float
-        Wanted share of craters in the labels, above 0, up to 1.
-    unlabeled : int
-        Unlabeled patches, in all.
-    test_share : float
-        Share of the images (cells, where there is one image) held out for the test set.
-    test_images : str
-        Names or patterns, with commas between; instead of a share.
-    cells : int
-        Side of the cells, in pixels, that an image is dealt into; 0: none.
-    max_gap : float
-        Share of a window that may be missing.
-    seed : int
-    read : ReadOptions
-        How images are read; with a resolution they are resampled to it.
-    """
-
-    images: tuple[Path, ...]
-    out: Path
-    catalogue: Path | None = None
-    columns: str = ""
-    side: int = 48
-    diameters: tuple[float, float] | None = None
-    jitter: float | None = None
-    crater_share: float = 0.5
-    unlabeled: int = 1000
-    test_share: float = 0.2
-    test_images: str = ""
-    cells: int = 0
-    max_gap: float = 0.0
-    seed: int = 0
-    read: raster.ReadOptions = dataclasses.field(default_factory=raster.ReadOptions)
-
-    def __post_init__(self) -> None:
-        checks = {
-            "--side": (8 <= self.side <= 1024, "8 to 1024 pixels", self.side),
-            "--crater-share": (0 < self.crater_share <= 1, "above 0, up to 1", self.crater_share),
-            "--unlabeled": (self.unlabeled >= 0, "0 or more", self.unlabeled),
-            "--test-share": (0 <= self.test_share < 1, "0 up to below 1", self.test_share),
-            "--cells": (
-                self.cells == 0 or self.cells >= 2 * self.side, "0, or two windows", self.cells,
-            ),
-            "--max-gap": (0 <= self.max_gap <= 1, "0 to 1", self.max_gap),
-            "--seed": (self.seed >= 0, "0 or more", self.seed),
-            "--jitter": (
-                self.jitter is None or 0 <= self.jitter <= self.side / 2,
-                "0 to half a window", self.jitter,
-            ),
-        }  # fmt: skip
-        for option, (fits, expected, value) in checks.items():
-            if not fits:
-                raise ConfigError(f"{option} is {value}, expected {expected}")
-        low, high = self.diameters or (0.0, np.inf)
-        if not 0 <= low < high:
-            raise ConfigError(f"--diameters {low:g},{high:g}: the first must be the smaller")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,15 +77,23 @@ def _check_alike(charts: Sequence[Chart]) -> None:
 def _deal(chart: Chart, side: int) -> list[Part]:
     image = chart.image
     if not side:
-        return [Part(image.name, chart, 0, 0, image.height, image.width)]
+        return [
+            Part(
+                name=image.name, chart=chart, top=0, left=0, height=image.height, width=image.width
+            )
+        ]
     starts = itertools.product(range(0, image.height, side), range(0, image.width, side))
     return [
         Part(
-            f"{image.name}_{top // side}_{left // side}", chart, top, left,
-            min(side, image.height - top), min(side, image.width - left),
+            name=f"{image.name}_{top // side}_{left // side}",
+            chart=chart,
+            top=top,
+            left=left,
+            height=min(side, image.height - top),
+            width=min(side, image.width - left),
         )
         for top, left in starts
-    ]  # fmt: skip
+    ]
 
 
 def _hold_out(request: CutRequest, parts: Sequence[Part]) -> set[str]:

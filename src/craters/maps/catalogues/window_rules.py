@@ -129,7 +129,8 @@ def craters_of(catalogue: Catalogue, chart: Chart, names: set[str]) -> Craters:
         entries = np.flatnonzero(catalogue.sources == chart.image.name)
     entries = entries[_is_near(catalogue, entries, chart)]
     places, diameters = catalogue.places[entries], catalogue.diameters[entries]
-    return Craters(places, diameters, *chart.to_pixels(places), entries)
+    rows, cols = chart.to_pixels(places)
+    return Craters(places=places, diameters=diameters, rows=rows, cols=cols, entries=entries)
 
 
 def _is_near(catalogue: Catalogue, entries: np.ndarray, chart: Chart) -> np.ndarray:

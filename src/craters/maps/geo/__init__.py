@@ -18,7 +18,6 @@ from craters.maps.geo.raster import (
     SPREAD,
     Image,
     Reader,
-    ReadOptions,
     bounded_gdal,
     describe_image,
     gdal_errors,
@@ -26,6 +25,7 @@ from craters.maps.geo.raster import (
     to_bytes,
 )
 from craters.maps.geo.sphere import Plane, Space, Sphere, read_length, wrap_lon
+from craters.settings import ReadOptions
 
 __all__ = [
     "BODIES",

@@ -14,6 +14,7 @@ from craters.maps.geo import image_files, raster, vectors
 from craters.maps.geo.image_files import image_name
 from craters.maps.geo.planet import Planet
 from craters.maps.geo.sphere import Plane, Space, Sphere
+from craters.settings import ReadOptions
 
 VECTOR_SUFFIXES = (".gpkg", ".geojson", ".json", ".shp", ".fgb")
 
@@ -192,7 +193,7 @@ def footprint_of_image(path: Path, name: str) -> Footprint:
     DataError, GeoError
     """
     # Its area is that of every band, so none need be chosen.
-    image = raster.describe_image(str(path), name, raster.ReadOptions(no_crs=True, band=1))
+    image = raster.describe_image(str(path), name, ReadOptions(no_crs=True, band=1))
     cols = np.array([0, image.width, image.width, 0, 0], float)
     rows = np.array([0, 0, image.height, image.height, 0], float)
     if not image.planet.is_known:
@@ -200,7 +201,9 @@ def footprint_of_image(path: Path, name: str) -> Footprint:
     ring = np.column_stack(image.to_xy(rows - 0.5, cols - 0.5))  # corners, not centres
     polygons = [[_on_sphere(ring, image.planet)]]
     space = Sphere(image.planet.radius)
-    return Footprint(image_name(name), polygons, space, image.resolution)
+    return Footprint(
+        source=image_name(name), polygons=polygons, space=space, pixel=image.resolution
+    )
 
 
 def _on_sphere(ring: np.ndarray, planet: Planet) -> np.ndarray:

@@ -23,6 +23,7 @@ from craters.errors import ConfigError, DataError, GeoError
 from craters.maps.geo.gaps import find_gaps
 from craters.maps.geo.masks import alpha_band, no_values, read_missing
 from craters.maps.geo.planet import NO_PLANET, Planet, settle_planet
+from craters.settings import ReadOptions
 
 FILL = 125  # 0.49 * 255, where the networks' scaling has its zero
 MEAN, SPREAD = 0.49 * 255, 0.157 * 255  # brightness of training patches, and its deviation
@@ -104,41 +105,6 @@ class Image:
         x, y = np.asarray(x, np.float64) - c, np.asarray(y, np.float64) - f
         scale = a * e - b * d
         return (a * y - d * x) / scale - 0.5, (e * x - b * y) / scale - 0.5
-
-
-@dataclasses.dataclass(frozen=True)
-class ReadOptions:
-    """How images are read; see `craters scan --help`.
-
-    Parameters
-    ----------
-    crs, body : str
-    no_crs : bool
-    scale : tuple of float, or None
-    resolution : float or None
-        Metres a pixel to resample to; 0: never resample; None: the model's, where known.
-    gap : int
-    band : int
-        0: the only one.
-    """
-
-    crs: str = ""
-    body: str = ""
-    no_crs: bool = False
-    scale: tuple[float, float] | None = None
-    resolution: float | None = None
-    gap: int = 8
-    band: int = 0
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.gap <= 256:
-            raise ConfigError(f"gap is {self.gap}, expected 1 to 256 pixels")
-        if self.resolution is not None and not 0 <= self.resolution < 1e9:
-            raise ConfigError(f"resolution is {self.resolution:g}, expected m/px, or 0")
-        if self.scale is not None and not (
-            np.isfinite(self.scale).all() and self.scale[0] < self.scale[1]
-        ):
-            raise ConfigError(f"scale is {self.scale}, expected LOW,HIGH with LOW below HIGH")
 
 
 @contextlib.contextmanager

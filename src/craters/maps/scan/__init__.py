@@ -4,9 +4,10 @@ Interface: `scan_images`, `plan_scan`, `ScanConfig`.
 It trains nothing, and knows no crater catalogues.
 """
 
-from craters.maps.scan.plan import ScanConfig, estimate, plan_scan
+from craters.maps.scan.plan import estimate, plan_scan
 from craters.maps.scan.report import precision_sentence
 from craters.maps.scan.run import scan_images
+from craters.settings import ScanConfig
 
 __all__ = [
     "ScanConfig",

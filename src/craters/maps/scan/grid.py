@@ -159,7 +159,7 @@ class Blocks:
         row, column = place[0] * self.height, place[1] * self.width
         rows = min(self.height, self.grid.rows - row)
         columns = min(self.width, self.grid.columns - column)
-        return Block(index, row, column, rows, columns)
+        return Block(index=index, row=row, column=column, rows=rows, columns=columns)
 
     def __iter__(self) -> Iterator[Block]:
         return (self[index] for index in range(len(self)))

@@ -144,7 +144,14 @@ def write_probability(scanned: Scanned, path: Path, dtype: str, threshold: float
         },
     )
     files.write_text(path.with_suffix(".qml"), MAP_STYLE)
-    return Counts(grid.rows * grid.columns, valued, candidates, called, histogram, total)
+    return Counts(
+        windows=grid.rows * grid.columns,
+        valued=valued,
+        candidates=candidates,
+        called=called,
+        histogram=histogram,
+        total=total,
+    )
 
 
 def catalogue(scanned: Scanned, rule: MergeRule) -> dict[str, np.ndarray]:
@@ -230,7 +237,9 @@ def window_parts(scanned: Scanned, threshold: float) -> Iterator[Layer]:
         x, y = scanned.image.to_xy(
             table["row"][:, None] + corners[:, 0], table["col"][:, None] + corners[:, 1]
         )
-        yield Layer("windows", "Polygon", map_files.rectangles(x, y), table)
+        yield Layer(
+            name="windows", kind="Polygon", shapes=map_files.rectangles(x, y), columns=table
+        )
 
 
 def footprint(scanned: Scanned) -> tuple[Layer, float | None]:
@@ -259,7 +268,7 @@ def footprint(scanned: Scanned) -> tuple[Layer, float | None]:
         "source": np.full(len(areas), image.name, object),
         "area_km2": np.array(areas, np.float64) / 1e6,
     }
-    return Layer("footprint", "Polygon", outlines, table), total
+    return Layer(name="footprint", kind="Polygon", shapes=outlines, columns=table), total
 
 
 def _covered(scanned: Scanned) -> tuple[np.ndarray, int]:

@@ -5,101 +5,23 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-import re
 import time
-from pathlib import Path
 
 import numpy as np
 
 from craters.core import Fingerprint, files, library_versions
-from craters.errors import ConfigError, GeoError
-from craters.maps.geo import Image, Reader, ReadOptions, describe_image, find_images, map_files
+from craters.errors import GeoError
+from craters.maps.geo import Image, Reader, describe_image, find_images
 from craters.maps.scan.detections import MergeRule, merge_rule
 from craters.maps.scan.grid import Blocks, Grid, plan_blocks
-from craters.maps.scan.predict import DEVICES, PRECISIONS, Engine, choose_stride, scan_block
+from craters.maps.scan.predict import Engine, choose_stride, scan_block
 from craters.maps.scan.workers import LOCAL
 from craters.models import Classifier
+from craters.settings import ScanConfig
 
 _BASE, _ENGINE = 220 << 20, 130 << 20  # bytes that a process takes, and each worker's engine
 _PER_PIXEL = 26  # bytes while a pixel is worked on, beside the stored value
 _LIBRARIES = ("numpy", "onnxruntime", "rasterio", "pyproj")  # that results depend on
-
-
-@dataclasses.dataclass(frozen=True)
-class ScanConfig:
-    """What is scanned, by which model, how.
-
-    Parameters
-    ----------
-    images : tuple of Path
-        Files, or folders of them.
-    model : Path
-        Model folder, or a run folder that holds one.
-    out : Path
-        Folder to make.
-    stride : int or None
-        Pixels between windows; None: the network's own, or half a window.
-    decision_threshold : float or None
-        From which probability on a window is a candidate; None: the model's.
-    merge : float or None
-        Least distance of two detections in pixels; None: half a window.
-    max_gap : float
-        Share of a window that may be missing, 0..1.
-    dtype : str
-        Of the maps: float32, uint16 or uint8.
-    read : ReadOptions
-    workers : int
-        Threads that read and predict; processes, where `dask` is "local".
-    threads : int
-        Processors for all of them together; 0: all that may be used. With the address of a
-        cluster: processors for each of its threads, 0: one.
-    memory : float
-        Megabytes that the whole scan should stay within; with the address of a cluster, this
-        process and each thread of the cluster's workers.
-    dask : str
-        Address of a Dask scheduler, or "local"; empty: threads of this process.
-    device : str
-        What evaluates the network; see `scan_predict.Engine`.
-    precision : str
-        Of torch, where `device` is not "cpu".
-    windows : bool
-        Whether the outlines of all candidates are written.
-    parquet : bool
-        Whether detections are written as GeoParquet too.
-    """
-
-    images: tuple[Path, ...]
-    model: Path
-    out: Path
-    stride: int | None = None
-    decision_threshold: float | None = None
-    merge: float | None = None
-    max_gap: float = 0.2
-    dtype: str = "float32"
-    read: ReadOptions = dataclasses.field(default_factory=ReadOptions)
-    workers: int = 1
-    threads: int = 0
-    memory: float = 1000.0
-    dask: str = ""
-    device: str = "cpu"
-    precision: str = "bfloat16"
-    windows: bool = True
-    parquet: bool = False
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.max_gap <= 1:
-            raise ConfigError(f"max_gap is {self.max_gap:g}, expected a share, 0 to 1")
-        if not 1 <= self.workers <= 256:
-            raise ConfigError(f"workers is {self.workers}, expected 1 to 256")
-        if self.out.name in ("", ".", ".."):
-            raise ConfigError(f"--out {self.out}: expected the name of a new folder")
-        if not re.fullmatch(r"cpu|torch|cuda(:\d+)?", self.device):
-            raise ConfigError(f"device is {self.device!r}, expected {DEVICES}")
-        if self.precision not in PRECISIONS:
-            raise ConfigError(
-                f"precision is {self.precision!r}, expected {' or '.join(PRECISIONS)}"
-            )
-        map_files.storage_error(self.dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,9 +69,13 @@ def plan_scan(config: ScanConfig) -> Plan:
     description = first.description
     stride = choose_stride(first, config.stride)
     engine = Engine(
-        os.path.abspath(config.model), first.sha256, stride, _threads_each(config),  # noqa: PTH100
-        config.device, config.precision,
-    )  # fmt: skip
+        model=os.path.abspath(config.model),  # noqa: PTH100
+        sha256=first.sha256,
+        stride=stride,
+        threads=_threads_each(config),
+        device=config.device,
+        precision=config.precision,
+    )
     images = [
         describe_image(path, name, config.read, description.resolution)
         for path, name in find_images(list(config.images))
@@ -158,9 +84,21 @@ def plan_scan(config: ScanConfig) -> Plan:
     threshold = config.decision_threshold
     threshold = description.decision_threshold if threshold is None else threshold
     rule = merge_rule(description.side, stride, threshold, config.merge)
-    grids = [Grid(image.height, image.width, description.side, stride) for image in images]
+    grids = [
+        Grid(height=image.height, width=image.width, side=description.side, stride=stride)
+        for image in images
+    ]
     fingerprint = _fingerprint(config, first, engine, images, rule)
-    return Plan(config, first, engine, images, grids, stride, rule, fingerprint)
+    return Plan(
+        config=config,
+        classifier=first,
+        engine=engine,
+        images=images,
+        grids=grids,
+        stride=stride,
+        rule=rule,
+        fingerprint=fingerprint,
+    )
 
 
 def _fingerprint(

@@ -14,9 +14,6 @@ from craters.maps.geo import Reader, box_sums
 from craters.maps.scan.grid import Block, Grid
 from craters.models import Classifier, ModelDescription
 
-DEVICES = "cpu, torch, cuda or cuda:NUMBER"
-PRECISIONS = ("float32", "bfloat16")
-
 _BATCH = 1024  # windows cut out at once
 
 
@@ -149,7 +146,7 @@ class Engine:
     device : str
         "cpu": ONNX Runtime; "torch": torch on the processor; "cuda", "cuda:1": torch on a GPU.
     precision : str
-        Of torch's convolutions: one of `PRECISIONS`.
+        Of torch's convolutions: "float32" or "bfloat16".
     """
 
     model: str

@@ -39,10 +39,16 @@ def write_all(
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     scanned = [
-        Scanned(job.image, job.blocks.grid, job.store, ledger.done(job.number),
-                ledger.failed(job.number), plan.classifier)
+        Scanned(
+            image=job.image,
+            grid=job.blocks.grid,
+            store=job.store,
+            done=ledger.done(job.number),
+            failed=ledger.failed(job.number),
+            classifier=plan.classifier,
+        )
         for job in jobs
-    ]  # fmt: skip
+    ]
     rows, tables, histogram = [], [], np.zeros(output.BINS, np.int64)
     prints: list[Layer] = []
     looks: list[report.Look] = []
@@ -182,7 +188,12 @@ def _write_tables(
     """Write the catalogue: GeoPackage, CSV and styles beside."""
     config, planet = plan.config, plan.images[0].planet
     table = output.join(tables)
-    points = Layer("detections", "Point", map_files.points(table["x"], table["y"]), table)
+    points = Layer(
+        name="detections",
+        kind="Point",
+        shapes=map_files.points(table["x"], table["y"]),
+        columns=table,
+    )
     windows = itertools.chain.from_iterable(
         output.window_parts(item, plan.rule.decision_threshold) for item in scanned
     )
@@ -191,11 +202,21 @@ def _write_tables(
         name: value if isinstance(value, str) else files.to_json(value)
         for name, value in plain.items()
     }
-    run = Layer("run", "none", [], {
-        "name": np.array(list(texts), object), "value": np.array(list(texts.values()), object),
-    })  # fmt: skip
-    layers = {"detections": iter([points]), "windows": windows, "footprint": iter(prints),
-              "run": iter([run])}  # fmt: skip
+    run = Layer(
+        name="run",
+        kind="none",
+        shapes=[],
+        columns={
+            "name": np.array(list(texts), object),
+            "value": np.array(list(texts.values()), object),
+        },
+    )
+    layers = {
+        "detections": iter([points]),
+        "windows": windows,
+        "footprint": iter(prints),
+        "run": iter([run]),
+    }
     if not config.windows:
         del layers["windows"]
     styles = {name: qml for name, qml in output.STYLES.items() if name in layers}

@@ -12,10 +12,11 @@ from pathlib import Path
 from craters.core import NullProgress, Progress, Workspace
 from craters.errors import ConfigError
 from craters.maps.scan.grid import Blocks
-from craters.maps.scan.plan import Plan, ScanConfig, plan_scan
+from craters.maps.scan.plan import Plan, plan_scan
 from craters.maps.scan.result import SUMMARY, ScanOutcome, write_all
 from craters.maps.scan.store import Ledger, Store
 from craters.maps.scan.workers import Executor, Job, ThreadExecutor, refuse_lost, run_blocks
+from craters.settings import ScanConfig
 
 
 def scan_images(
@@ -105,7 +106,14 @@ def _scan(plan: Plan, work: Path, ledger: Ledger, progress: Progress) -> ScanOut
         cut = plan.blocks(number)
         layout = ledger.layout(number, cut.tile_rows, cut.tile_columns)
         blocks = Blocks(plan.grids[number], *layout)
-        jobs.append(Job(number, image, blocks, Store(work / f"logits-{number}.f32", blocks)))
+        jobs.append(
+            Job(
+                number=number,
+                image=image,
+                blocks=blocks,
+                store=Store(work / f"logits-{number}.f32", blocks),
+            )
+        )
     try:
         run_blocks(jobs, ledger, _executor(plan), progress)
         refuse_lost(jobs, ledger)

@@ -8,7 +8,7 @@ import pytest
 
 from craters.core import usable_threads
 from craters.errors import ConfigError
-from craters.training import RunConfig, resolve
+from craters.settings import RunConfig, resolve
 
 GIVEN = {"data": "DATA", "out": "RUN"}
 
@@ -19,7 +19,7 @@ def write(path: Path, text: str) -> Path:
 
 
 def test_defaults_are_the_original_scripts() -> None:
-    config = resolve(GIVEN, {})
+    config = resolve(RunConfig, GIVEN, {})
     assert (config.initial_lr, config.final_lr) == (0.0003, 0.0004)
     assert (config.initial_epochs, config.final_epochs) == (75, 50)
     assert (config.threshold_initial, config.threshold_final) == (0.5, 0.5)
@@ -30,7 +30,7 @@ def test_defaults_are_the_original_scripts() -> None:
 def test_flag_beats_environment_beats_file_beats_default(tmp_path: Path) -> None:
     file = write(tmp_path / "run.toml", "seed = 1\nfinal_lr = 1\nbatch_size = 8\n")
     environ = {"CRATERS_SEED": "2", "CRATERS_FINAL_LR": "0.5"}
-    config = resolve({**GIVEN, "seed": 3, "final_lr": None}, environ, file)
+    config = resolve(RunConfig, {**GIVEN, "seed": 3, "final_lr": None}, environ, file)
     assert (config.seed, config.final_lr, config.batch_size) == (3, 0.5, 8)
     assert config.initial_lr == 0.0003
 
@@ -38,27 +38,30 @@ def test_flag_beats_environment_beats_file_beats_default(tmp_path: Path) -> None
 def test_the_environment_names_no_data() -> None:
     """$CRATERS_DATA has one meaning: where tests and benchmarks find real images."""
     with pytest.raises(ConfigError, match="--data is missing"):
-        resolve({"out": "RUN"}, {"CRATERS_DATA": "elsewhere"})
-    assert resolve({"data": "DATA"}, {"CRATERS_OUT": "RUN"}).out == Path("RUN")
+        resolve(RunConfig, {"out": "RUN"}, {"CRATERS_DATA": "elsewhere"})
+    assert resolve(RunConfig, {"data": "DATA"}, {"CRATERS_OUT": "RUN"}).out == Path("RUN")
 
 
 def test_the_accurate_network_is_the_default() -> None:
-    config = resolve(GIVEN, {})
+    config = resolve(RunConfig, GIVEN, {})
     assert (config.network, config.method) == ("compact", "auto")
 
 
 def test_methods_that_learn_from_the_pool_need_a_network_that_can() -> None:
     for method in ("auto", "pseudo-label", "fixmatch", "self-training", "distillation"):
         with pytest.raises(ConfigError, match=f"'{method}' goes with.*--method supervised"):
-            resolve({**GIVEN, "method": method, "network": "original"}, {})
+            resolve(RunConfig, {**GIVEN, "method": method, "network": "original"}, {})
     with pytest.raises(ConfigError, match="by distillation already"):
-        resolve({**GIVEN, "method": "distillation", "network": "dense"}, {})
-    assert resolve({**GIVEN, "method": "fixmatch", "network": "dense"}, {}).network == "dense"
+        resolve(RunConfig, {**GIVEN, "method": "distillation", "network": "dense"}, {})
+    assert (
+        resolve(RunConfig, {**GIVEN, "method": "fixmatch", "network": "dense"}, {}).network
+        == "dense"
+    )
 
 
 def test_paths_in_a_file_start_from_its_folder(tmp_path: Path) -> None:
     file = write(tmp_path / "run.toml", 'data = "in"\nout = "/elsewhere/out"\n')
-    config = resolve({}, {}, file)
+    config = resolve(RunConfig, {}, {}, file)
     assert config.data == tmp_path / "in"
     assert config.out == Path("/elsewhere/out")
 
@@ -77,19 +80,19 @@ def test_paths_in_a_file_start_from_its_folder(tmp_path: Path) -> None:
 )
 def test_bad_files_are_told(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message.replace("?", r"\?")):
-        resolve(GIVEN, {}, write(tmp_path / "run.toml", text))
+        resolve(RunConfig, GIVEN, {}, write(tmp_path / "run.toml", text))
 
 
 def test_a_missing_file_and_missing_folders_are_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none.toml: cannot be read \(No such file"):
-        resolve(GIVEN, {}, tmp_path / "none.toml")
+        resolve(RunConfig, GIVEN, {}, tmp_path / "none.toml")
     with pytest.raises(ConfigError, match="--out is missing"):
-        resolve({"data": "x"}, {})
+        resolve(RunConfig, {"data": "x"}, {})
 
 
 def test_bad_environment_is_told() -> None:
     with pytest.raises(ConfigError, match="CRATERS_SEED is 'x', expected a number"):
-        resolve(GIVEN, {"CRATERS_SEED": "x"})
+        resolve(RunConfig, GIVEN, {"CRATERS_SEED": "x"})
 
 
 @pytest.mark.parametrize(
@@ -111,21 +114,21 @@ def test_limits_name_the_setting(name: str, value: float) -> None:
 
 def test_epochs_of_the_original_network_are_those_of_its_phases() -> None:
     with pytest.raises(ConfigError, match="epochs is 3: it is of the networks") as caught:
-        resolve({**GIVEN, "network": "original", "method": "original", "epochs": 3}, {})
+        resolve(RunConfig, {**GIVEN, "network": "original", "method": "original", "epochs": 3}, {})
     assert "--initial-epochs" in str(caught.value)
-    assert resolve({**GIVEN, "epochs": 3}, {}).epochs == 3
+    assert resolve(RunConfig, {**GIVEN, "epochs": 3}, {}).epochs == 3
 
 
 def test_an_aim_takes_the_place_of_a_threshold(tmp_path: Path) -> None:
-    assert resolve(GIVEN, {}).aim is None
+    assert resolve(RunConfig, GIVEN, {}).aim is None
     file = write(tmp_path / "run.toml", 'aim = "macro_f1"\n')
-    assert resolve(GIVEN, {}, file).aim == "macro_f1"
+    assert resolve(RunConfig, GIVEN, {}, file).aim == "macro_f1"
     environ = {"CRATERS_AIM": "recall >= 0.9"}
-    assert resolve(GIVEN, environ, file).aim == "recall >= 0.9"
+    assert resolve(RunConfig, GIVEN, environ, file).aim == "recall >= 0.9"
     with pytest.raises(ConfigError, match="found aim 'macro_f1' and threshold_final 0.4, expected"):
-        resolve({**GIVEN, "threshold_final": 0.4}, {}, file)
+        resolve(RunConfig, {**GIVEN, "threshold_final": 0.4}, {}, file)
     with pytest.raises(ConfigError, match="aim is of the protocol 'clean' only"):
-        resolve({**GIVEN, "method": "original", "protocol": "original"}, {}, file)
+        resolve(RunConfig, {**GIVEN, "method": "original", "protocol": "original"}, {}, file)
 
 
 def test_threads_follow_the_processors_that_may_be_used() -> None:

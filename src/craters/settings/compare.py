@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from craters.errors import ConfigError
-from craters.training import Method, NetworkName, RunConfig
+from craters.settings.declaration import check_settings, choices_of, setting
+from craters.settings.run import JobSettings, Method, NetworkName
 
 Budget = int | Literal["all"]
 HoldOut = Literal["auto", "region", "group", "random"]
@@ -58,122 +58,6 @@ class Cell:
         return (self.method, self.network, size, self.seed, self.fold)
 
 
-@dataclasses.dataclass(frozen=True)
-class CompareConfig:
-    """Settings of a comparison. Limits are checked here, once.
-
-    Parameters
-    ----------
-    data : Path
-        Folder of Xtrain1, Ytrain1, Xtrain1_extra (.npy or .npz) and, where they are known,
-        groups_train and groups_extra.
-    out : Path
-        The comparison's folder.
-    methods, networks : tuple of str
-        As `RunConfig` has them; every pair that it accepts is a contender.
-    budgets : tuple of int or "all"
-        Labels that a contender may use.
-    seeds : int
-        Seeds 0, 1, ... of draws and trainings.
-    hold_out : {"auto", "region", "group", "random"}
-        What is held out whole. "auto": regions where all groups are named REGION_i_j, else
-        groups, else single patches.
-    folds : int
-    pool : {"extra", "rest", "both"}
-        Unlabeled patches: Xtrain1_extra; the training folds' patches that the budget left out,
-        their labels hidden; or both.
-    baseline : str
-        METHOD/NETWORK that the others are compared to; empty: the first contender.
-    threads : int
-        Cells computed side by side; 0 stands for the processors that the process may use.
-    """
-
-    data: Path
-    out: Path
-    methods: tuple[str, ...] = ("supervised", "original")
-    networks: tuple[str, ...] = ("compact", "original")
-    budgets: tuple[Budget, ...] = (50, 100, 250, "all")
-    seeds: int = 3
-    hold_out: HoldOut = "auto"
-    folds: int = 5
-    pool: Pool = "extra"
-    baseline: str = ""
-    threads: int = 0
-
-    def __post_init__(self) -> None:
-        for option, choices in (("methods", Method), ("networks", NetworkName)):
-            _check_names(option, getattr(self, option), typing.get_args(choices))
-        for option, choices in (("hold_out", HoldOut), ("pool", Pool)):
-            _check_names(option, (getattr(self, option),), typing.get_args(choices))
-        _check_names("budgets", tuple(map(str, self.budgets)), None)
-        least = 2 * LEAST_OF_CLASS
-        for budget in self.budgets:
-            if budget != "all" and budget < least:
-                raise ConfigError(f"--budgets: found {budget}, expected at least {least} labels")
-        for option, least in (("seeds", 1), ("folds", 2), ("threads", 0)):
-            if getattr(self, option) < least:
-                found = getattr(self, option)
-                raise ConfigError(f"--{option} is {found}, expected {least} or more")
-        contenders = self.contenders()[0]
-        if not contenders:
-            raise ConfigError("no method goes with any of the networks", self.contenders()[1][0])
-        if self.baseline:
-            _check_names("baseline", (self.baseline,), contenders)
-
-    def contenders(self) -> tuple[list[str], list[str]]:
-        """Return the pairs METHOD/NETWORK that can be trained, and why others cannot."""
-        found, refused = [], []
-        for method in self.methods:
-            for network in self.networks:
-                try:
-                    self.run_config(method, network, 0)
-                except ConfigError as error:
-                    refused.append(f"{method}/{network} is left out: {error}")
-                else:
-                    found.append(f"{method}/{network}")
-        return found, refused
-
-    def run_config(self, method: str, network: str, seed: int) -> RunConfig:
-        """Return the settings by which `craters run` would train a cell, on one thread."""
-        choice: dict[str, Any] = {"method": method, "network": network}
-        return RunConfig(self.data, self.out, seed=seed, threads=1, **choice)
-
-    def cells(self) -> list[Cell]:
-        """List every cell, in the order of the work.
-
-        First one cell of each contender at the largest budget, which tell how long the others
-        will take; then seed by seed, so that a comparison stopped early holds complete seeds.
-        """
-        pairs = [name.split("/") for name in self.contenders()[0]]
-        budgets = sorted(self.budgets, key=budget_size, reverse=True)
-        return [
-            Cell(method, network, budget, seed, fold)
-            for seed in range(self.seeds)
-            for fold in range(1, self.folds + 1)
-            for budget in budgets
-            for method, network in pairs
-        ]
-
-
-def budget_size(budget: Budget) -> float:
-    """Return a number that orders budgets; "all" is far above the others."""
-    return 1e9 if budget == "all" else float(budget)
-
-
-def _check_names(option: str, found: Sequence[str], known: Sequence[str] | None) -> None:
-    """Refuse an empty list, a name given twice, and an unknown one, with a suggestion."""
-    flag = f"--{option.replace('_', '-')}"
-    if not found:
-        raise ConfigError(f"{flag} is empty, expected at least one name")
-    for place, name in enumerate(found):
-        if name in found[:place]:
-            raise ConfigError(f"{flag}: {name} is given twice")
-        if known is not None and name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"Did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(f"{flag}: found {name!r}, expected {' or '.join(known)}", hint)
-
-
 def parse_names(text: str) -> tuple[str, ...]:
     """Split a list of the command line at its commas.
 
@@ -206,18 +90,125 @@ def parse_budgets(text: str) -> tuple[Budget, ...]:
     return tuple(budgets)
 
 
-def read_options(options: Mapping[str, Any]) -> CompareConfig:
-    """Make settings of what the command line holds: lists as text with commas.
+@dataclasses.dataclass(frozen=True)
+class CompareConfig:
+    """Settings of a comparison: `data`, `out`, and keywords for all others.
 
-    Parameters
-    ----------
-    options : mapping
-        A value for each field of `CompareConfig`; others are ignored.
+    The page [Settings](settings.md) describes every field. Every pair of `methods` and `networks`
+    that `JobSettings` accepts is a contender.
 
     Raises
     ------
     ConfigError
+        When a setting is off its limits.
     """
-    values = {field.name: options[field.name] for field in dataclasses.fields(CompareConfig)}
-    values |= {name: parse_names(values[name]) for name in ("methods", "networks")}
-    return CompareConfig(**values | {"budgets": parse_budgets(values["budgets"])})
+
+    data: Path = setting(
+        help="Folder of Xtrain1, Ytrain1, Xtrain1_extra.",
+        meaning="Folder of Xtrain1, Ytrain1, Xtrain1_extra (.npy or .npz) and, where they are "
+        "known, groups_train and groups_extra.",
+    )
+    out: Path = setting(help="Folder of the comparison; made where it is missing.")
+    _: dataclasses.KW_ONLY
+    methods: tuple[str, ...] = setting(
+        ("supervised", "original"), help="As for run, with commas between.", read=parse_names
+    )
+    networks: tuple[str, ...] = setting(
+        ("compact", "original"), help="As for run, with commas between.", read=parse_names
+    )
+    budgets: tuple[Budget, ...] = setting(
+        (50, 100, 250, "all"),
+        help="Labels that may be used, with commas between; all: every one.",
+        read=parse_budgets,
+        expected="whole numbers or all",
+    )
+    seeds: int = setting(3, help="Seeds 0, 1, ... of draws and trainings.", least=1)
+    hold_out: HoldOut = setting(
+        "auto",
+        help="auto, region, group or random: what is held out whole.",
+        meaning="What is held out whole. auto: regions where all groups are named REGION_i_j, "
+        "else groups, else single patches.",
+    )
+    folds: int = setting(5, help="Each is held out once.", least=2)
+    pool: Pool = setting(
+        "extra",
+        help="Unlabeled: extra, rest (what the budget left out), or both.",
+        meaning="Unlabeled patches. extra: Xtrain1_extra. rest: the training folds' patches that "
+        "the budget left out, their labels hidden. both: these and those.",
+    )
+    baseline: str = setting("", help="METHOD/NETWORK to compare to.", unset="the first one")
+    threads: int = setting(
+        0,
+        help="Cells side by side; 0: all usable CPUs.",
+        meaning="Cells computed side by side; 0 stands for the processors that the process may "
+        "use.",
+        least=0,
+    )
+
+    def __post_init__(self) -> None:
+        for option, choices in (("methods", Method), ("networks", NetworkName)):
+            _check_names(option, getattr(self, option), choices_of(choices))
+        _check_names("budgets", tuple(map(str, self.budgets)), None)
+        least = 2 * LEAST_OF_CLASS
+        for budget in self.budgets:
+            if budget != "all" and budget < least:
+                raise ConfigError(f"--budgets: found {budget}, expected at least {least} labels")
+        check_settings(self, as_flags=True)
+        contenders = self.contenders()[0]
+        if not contenders:
+            raise ConfigError("no method goes with any of the networks", self.contenders()[1][0])
+        if self.baseline:
+            _check_names("baseline", (self.baseline,), contenders)
+
+    def contenders(self) -> tuple[list[str], list[str]]:
+        """Return the pairs METHOD/NETWORK that can be trained, and why others cannot."""
+        found, refused = [], []
+        for method in self.methods:
+            for network in self.networks:
+                try:
+                    self.job_settings(method, network, 0)
+                except ConfigError as error:
+                    refused.append(f"{method}/{network} is left out: {error}")
+                else:
+                    found.append(f"{method}/{network}")
+        return found, refused
+
+    def job_settings(self, method: str, network: str, seed: int) -> JobSettings:
+        """Return the settings by which `craters run` would train a cell, on one thread."""
+        choice: dict[str, Any] = {"method": method, "network": network}
+        return JobSettings(seed=seed, threads=1, **choice)
+
+    def cells(self) -> list[Cell]:
+        """List every cell, in the order of the work.
+
+        First one cell of each contender at the largest budget, which tell how long the others
+        will take; then seed by seed, so that a comparison stopped early holds complete seeds.
+        """
+        pairs = [name.split("/") for name in self.contenders()[0]]
+        budgets = sorted(self.budgets, key=budget_size, reverse=True)
+        return [
+            Cell(method=method, network=network, budget=budget, seed=seed, fold=fold)
+            for seed in range(self.seeds)
+            for fold in range(1, self.folds + 1)
+            for budget in budgets
+            for method, network in pairs
+        ]
+
+
+def budget_size(budget: Budget) -> float:
+    """Return a number that orders budgets; "all" is far above the others."""
+    return 1e9 if budget == "all" else float(budget)
+
+
+def _check_names(option: str, found: Sequence[str], known: Sequence[str] | None) -> None:
+    """Refuse an empty list, a name given twice, and an unknown one, with a suggestion."""
+    flag = f"--{option.replace('_', '-')}"
+    if not found:
+        raise ConfigError(f"{flag} is empty, expected at least one name")
+    for place, name in enumerate(found):
+        if name in found[:place]:
+            raise ConfigError(f"{flag}: {name} is given twice")
+        if known is not None and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(f"{flag}: found {name!r}, expected {' or '.join(known)}", hint)

@@ -1,0 +1,57 @@
+"""Everything that a user can set, declared once: meaning, default, unit, limits.
+
+Interface: `RunConfig`, `JobSettings`, `TrainingSettings`, `resolve`, `declared`, `check_settings`.
+It computes nothing and imports no numerical library: the command line is made from it.
+"""
+
+from craters.settings.audit import MOST_SHIFT, AuditConfig
+from craters.settings.catalogues import CutRequest, MatchRequest
+from craters.settings.compare import (
+    LEAST_OF_CLASS,
+    Budget,
+    Cell,
+    CompareConfig,
+    HoldOut,
+    Pool,
+    budget_size,
+)
+from craters.settings.declaration import Declared, check_settings, declared, make_settings, setting
+from craters.settings.run import (
+    JobSettings,
+    Method,
+    NetworkName,
+    RunConfig,
+    SymmetryChoice,
+    TrainingSettings,
+)
+from craters.settings.scan import ReadOptions, ScanConfig
+from craters.settings.sources import ENV_PREFIX, resolve
+
+__all__ = [
+    "ENV_PREFIX",
+    "LEAST_OF_CLASS",
+    "MOST_SHIFT",
+    "AuditConfig",
+    "Budget",
+    "Cell",
+    "CompareConfig",
+    "CutRequest",
+    "Declared",
+    "HoldOut",
+    "JobSettings",
+    "MatchRequest",
+    "Method",
+    "NetworkName",
+    "Pool",
+    "ReadOptions",
+    "RunConfig",
+    "ScanConfig",
+    "SymmetryChoice",
+    "TrainingSettings",
+    "budget_size",
+    "check_settings",
+    "declared",
+    "make_settings",
+    "resolve",
+    "setting",
+]

@@ -1,0 +1,251 @@
+"""Declare a setting once: its meaning, default, unit and limits, for every way to give it."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import math
+import re
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from craters.errors import ConfigError
+
+_KEY = "craters"
+_Settings = TypeVar("_Settings")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What a field of a settings class means, and which values it takes.
+
+    Parameters
+    ----------
+    help : str
+        One line, for the command's help.
+    meaning : str
+        For the documentation; empty where `help` says everything.
+    unit : str
+        Of a number: "pixels", "m/px".
+    least, most, above, below : float or None
+        Limits of a number, which must be finite where one of them is given; `least` and `most`
+        are allowed values themselves, `above` and `below` are not.
+    pattern, expected : str
+        Regular expression of a text, and the forms that it allows in words.
+    unset : str
+        What holds where the setting is None or empty.
+    options : tuple of str
+        Names on the command line, where they are not simply the field's.
+    is_argument : bool
+        Whether the command line takes it by position, without a name.
+    read : callable or None
+        Turns the text of the command line into a value, where the type alone does not tell how.
+    in_environment : bool
+        Whether a variable `CRATERS_*` may give it.
+    """
+
+    help: str
+    meaning: str = ""
+    unit: str = ""
+    least: float | None = None
+    most: float | None = None
+    above: float | None = None
+    below: float | None = None
+    pattern: str = ""
+    expected: str = ""
+    unset: str = ""
+    options: tuple[str, ...] = ()
+    is_argument: bool = False
+    read: Callable[[str], Any] | None = None
+    in_environment: bool = True
+
+    def limits(self, kind: Any) -> str:
+        """Say which values of a type are allowed; empty where all are."""
+        if choices := choices_of(kind):
+            return " or ".join(choices)
+        if self.least is not None and self.most is not None:
+            text = f"{self.least:g} to {self.most:g}"
+        elif self.least is not None and self.below is None:
+            text = f"{self.least:g} or more"
+        else:
+            ends = {
+                "above": self.above,
+                "at least": self.least,
+                "at most": self.most,
+                "below": self.below,
+            }
+            text = " and ".join(
+                f"{word} {limit:g}" for word, limit in ends.items() if limit is not None
+            )
+        return f"{text} {self.unit}".strip() if text else self.expected
+
+    def accepts(self, value: Any, kind: Any) -> bool:
+        """Tell whether a value is within the limits; None always is."""
+        if value is None:
+            return True
+        if choices := choices_of(kind):
+            return value in choices
+        if self.pattern:
+            return re.fullmatch(self.pattern, value) is not None
+        if (self.least, self.most, self.above, self.below) == (None,) * 4:
+            return True
+        return (
+            math.isfinite(value)
+            and (self.least is None or value >= self.least)
+            and (self.most is None or value <= self.most)
+            and (self.above is None or value > self.above)
+            and (self.below is None or value < self.below)
+        )
+
+
+def choices_of(kind: Any) -> tuple[str, ...]:
+    """Return the texts of a `Literal` type; none of any other."""
+    return typing.get_args(kind) if typing.get_origin(kind) is typing.Literal else ()
+
+
+def setting(default: Any = dataclasses.MISSING, **facts: Any) -> Any:
+    """Declare a field of a settings class; `facts` are the parameters of `Setting`."""
+    return dataclasses.field(default=default, metadata={_KEY: Setting(**facts)})
+
+
+@dataclasses.dataclass(frozen=True)
+class _Group:
+    """Settings of another class that a class holds as one field."""
+
+    cls: type
+    without: tuple[str, ...]
+    changes: Mapping[str, Mapping[str, str]]
+
+
+def group(cls: type, *, without: tuple[str, ...] = (), **changes: Mapping[str, str]) -> Any:
+    """Declare a field that holds another settings class.
+
+    Parameters
+    ----------
+    cls : type
+    without : tuple of str
+        Its settings that keep their defaults here and are not offered.
+    **changes : mapping
+        By the name of a setting: what is said otherwise of it here.
+    """
+    return dataclasses.field(default_factory=cls, metadata={_KEY: _Group(cls, without, changes)})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Declared:
+    """One declared setting of a class.
+
+    Parameters
+    ----------
+    name : str
+        Of the field.
+    kind : type
+    default : object
+        `dataclasses.MISSING` where it must be given.
+    setting : Setting
+    group : str
+        The field that holds its class; empty for a setting of the class itself.
+    """
+
+    name: str
+    kind: Any
+    default: Any
+    setting: Setting
+    group: str = ""
+
+    @property
+    def is_required(self) -> bool:
+        """Whether there is no default."""
+        return self.default is dataclasses.MISSING
+
+    @property
+    def flag(self) -> str:
+        """Its first name on the command line."""
+        if self.setting.is_argument:
+            return self.name
+        if self.setting.options:
+            return self.setting.options[0]
+        return f"--{self.name.replace('_', '-')}"
+
+    @property
+    def limits(self) -> str:
+        """Which values are allowed, in words."""
+        return self.setting.limits(self.kind)
+
+    @property
+    def default_text(self) -> str:
+        """The default as it is typed, or what holds without a value."""
+        if self.default in (None, "") or self.is_required:
+            return self.setting.unset
+        if isinstance(self.default, tuple):
+            return ",".join(map(str, self.default))
+        return str(self.default)
+
+
+def declared(cls: type) -> tuple[Declared, ...]:
+    """List the settings of a class in their order, those of its groups among them."""
+    return _declared(cls)
+
+
+@functools.cache
+def _declared(cls: Any) -> tuple[Declared, ...]:
+    kinds = typing.get_type_hints(cls)
+    found: list[Declared] = []
+    for field in dataclasses.fields(cls):
+        facts = field.metadata[_KEY]
+        if isinstance(facts, Setting):
+            found.append(
+                Declared(
+                    name=field.name, kind=kinds[field.name], default=field.default, setting=facts
+                )
+            )
+            continue
+        for each in declared(facts.cls):
+            if each.name not in facts.without:
+                changed = dataclasses.replace(each.setting, **facts.changes.get(each.name, {}))
+                found.append(dataclasses.replace(each, setting=changed, group=field.name))
+    return tuple(found)
+
+
+def make_settings(cls: type[_Settings], values: Mapping[str, Any]) -> _Settings:
+    """Make settings of values by name; those of groups are given by their own names."""
+    found: dict[str, Any] = {}
+    groups: dict[str, dict[str, Any]] = {}
+    for each in declared(cls):
+        if each.name in values:
+            target = groups.setdefault(each.group, {}) if each.group else found
+            target[each.name] = values[each.name]
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        if field.name in groups:
+            found[field.name] = field.metadata[_KEY].cls(**groups[field.name])
+    return cls(**found)
+
+
+def check_settings(settings: Any, *, as_flags: bool = False) -> None:
+    """Refuse settings off their limits.
+
+    Parameters
+    ----------
+    settings : dataclass
+        Groups check themselves.
+    as_flags : bool
+        Whether messages name options of the command line instead of fields.
+
+    Raises
+    ------
+    ConfigError
+        With the setting, its value, and what is allowed.
+    """
+    for each in declared(type(settings)):
+        if each.group:
+            continue
+        value = getattr(settings, each.name)
+        if not each.setting.accepts(value, each.kind):
+            name = each.flag if as_flags else each.name
+            near = difflib.get_close_matches(str(value), choices_of(each.kind), n=1)
+            raise ConfigError(
+                f"{name} is {value!r}, expected {each.limits}",
+                f"Did you mean {near[0]!r}?" if near else "",
+            )

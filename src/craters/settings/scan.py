@@ -1,0 +1,174 @@
+"""The settings of a scan, and of reading images."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Literal
+
+from craters.errors import ConfigError
+from craters.settings.declaration import check_settings, group, setting
+
+
+def parse_scale(text: str) -> tuple[float, float]:
+    """Read the stored values that become 0 and 255.
+
+    Raises
+    ------
+    ConfigError
+
+    Examples
+    --------
+    >>> parse_scale("0,4095")
+    (0.0, 4095.0)
+    """
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise ConfigError(f"--scale {text}: expected LOW,HIGH, such as 0,4095") from error
+    return low, high
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReadOptions:
+    """How images are read.
+
+    The page [Settings](settings.md) describes every field.
+
+    Raises
+    ------
+    ConfigError
+        When a setting is off its limits.
+    """
+
+    gap: int = setting(
+        8,
+        help="Side in pixels from which on missing pixels are a gap.",
+        unit="pixels",
+        least=1,
+        most=256,
+    )
+    scale: tuple[float, float] | None = setting(
+        None,
+        help="LOW,HIGH: stored values that become 0 and 255.",
+        unset="8-bit: as stored",
+        expected="LOW,HIGH with LOW below HIGH",
+        read=parse_scale,
+    )
+    resolution: float | None = setting(
+        None,
+        help="m/px to scan at; 0: never resample.",
+        meaning="Metres a pixel to resample to; 0: never resample.",
+        unset="the model's",
+        unit="m/px",
+        least=0,
+        below=1e9,
+    )
+    band: int = setting(0, help="Band to scan; 0: the only one.")
+    crs: str = setting("", help="Coordinate system, such as IAU_2015:49910.")
+    body: str = setting("", help="Body the image is of: mars, moon, mercury, ...")
+    no_crs: bool = setting(False, help="Work in pixels where there is no system.")
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        if self.scale is not None:
+            low, high = self.scale
+            if not (math.isfinite(low) and math.isfinite(high) and low < high):
+                raise ConfigError(f"scale is {self.scale}, expected LOW,HIGH with LOW below HIGH")
+
+
+@dataclasses.dataclass(frozen=True)
+class ScanConfig:
+    """What is scanned, by which model, how: `images`, `model`, `out`, and keywords for the rest.
+
+    The page [Settings](settings.md) describes every field.
+
+    Raises
+    ------
+    ConfigError
+        When a setting is off its limits.
+    """
+
+    images: tuple[Path, ...] = setting(
+        help="Images (GeoTIFF, VRT, ISIS3, PDS4, ...), or folders.", is_argument=True
+    )
+    model: Path = setting(help="Model folder, or a run folder that holds one.")
+    out: Path = setting(help="Folder to make; must not exist.")
+    _: dataclasses.KW_ONLY
+    stride: int | None = setting(
+        None,
+        help="Pixels between windows.",
+        unset="the network's own, or half a window",
+        unit="pixels",
+    )
+    decision_threshold: float | None = setting(
+        None,
+        help="Probability of a candidate.",
+        meaning="Probability from which on a window is a candidate.",
+        unset="the model's",
+        options=("--decision-threshold", "--threshold"),
+    )
+    merge: float | None = setting(
+        None,
+        help="Pixels between two detections.",
+        meaning="Least distance of two detections.",
+        unset="half a window",
+        unit="pixels",
+    )
+    max_gap: float = setting(
+        0.2,
+        help="Share of a window that may be missing; else it has no value.",
+        least=0,
+        most=1,
+    )
+    read: ReadOptions = group(ReadOptions)
+    dtype: Literal["float32", "uint16", "uint8"] = setting(
+        "float32", help="Of the map: float32, uint16 or uint8.", meaning="Data type of the maps."
+    )
+    workers: int = setting(
+        1,
+        help="Blocks worked on at once.",
+        meaning="Blocks worked on at once: threads that read and predict; processes where dask "
+        "is 'local'.",
+        least=1,
+        most=256,
+    )
+    threads: int = setting(
+        0,
+        help="CPUs for all workers; 0: all usable.",
+        meaning="Processors for all workers together; 0: all that may be used. With the address "
+        "of a cluster: processors for each of its threads, 0: one.",
+    )
+    memory: float = setting(
+        1000.0,
+        help="Megabytes to stay within.",
+        meaning="Memory that the whole scan should stay within; with the address of a cluster, "
+        "this process and each thread of the cluster's workers.",
+        unit="MB",
+    )
+    dask: str = setting(
+        "",
+        help="Let a Dask cluster work: its scheduler's address, or local: --workers processes.",
+        unset="threads of this process",
+    )
+    device: str = setting(
+        "cpu",
+        help="cpu: ONNX Runtime; cuda, cuda:1: torch on a GPU; torch: on the CPU.",
+        meaning="What evaluates the network. cpu: ONNX Runtime. cuda, cuda:1: torch on a GPU. "
+        "torch: torch on the CPU.",
+        pattern=r"cpu|torch|cuda(:\d+)?",
+        expected="cpu, torch, cuda or cuda:NUMBER",
+    )
+    precision: Literal["float32", "bfloat16"] = setting(
+        "bfloat16",
+        help="Of torch: bfloat16, or float32.",
+        meaning="Precision of torch, where device is not cpu.",
+    )
+    windows: bool = setting(True, help="Write the outlines of all candidates.")
+    parquet: bool = setting(False, help="Write detections.parquet (GeoParquet) too.")
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        if self.out.name in ("", ".", ".."):
+            raise ConfigError(f"--out {self.out}: expected the name of a new folder")
