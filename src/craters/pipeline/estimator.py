@@ -261,7 +261,8 @@ class CraterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ndarray, shape (N,)
             Of `classes_`.
         """
-        return self.classes_[decide(self.predict_proba(X)[:, 1], self.decision_threshold)]
+        called = decide(self.predict_proba(X)[:, 1], self.decision_threshold)
+        return self.classes_[called]
 
     def score(self, X: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> float:
         """Give the accuracy on the labeled rows; those of label -1 are left out.
