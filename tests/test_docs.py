@@ -208,9 +208,6 @@ SHORT = {
     "compare": ["--networks", "original", "--methods", "supervised", "--budgets", "40", "--seeds",
                 "1", "--folds", "2"],
 }  # fmt: skip
-NOT_RUN = {
-    "benchmark": "trains ten folds of two regions; tests/test_kfold.py runs it on few patches"
-}
 
 
 @pytest.mark.slow
@@ -233,8 +230,6 @@ def test_the_readmes_commands_run(folder: Path) -> None:
     done = []
     for line in commands_of(text) + re.findall(r"`(craters (?:import|export) [^`]+)`", text):
         words = shlex.split(line)
-        if words[1] in NOT_RUN:
-            continue
         if words[1] == "review":
             serves_a_page(words, folder, environment)
             continue
