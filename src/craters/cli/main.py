@@ -17,8 +17,8 @@ from craters.cli.terminal import (
     JsonOption,
     QuietOption,
     TerminalProgress,
-    plain_errors,
-    settle_threads,
+    configure_threads,
+    report_errors,
 )
 from craters.settings import CompareConfig, RunConfig
 
@@ -78,7 +78,7 @@ def run_command(
       craters run --data DATA --out RUN --method original --network original
       CRATERS_SEED=3 craters run --config run.toml --json
     """
-    settle_threads()
+    configure_threads()
     from craters.pipeline import run_job
 
     with TerminalProgress(quiet=quiet or json) as progress:
@@ -116,7 +116,7 @@ def synth(
     Example:
       craters synth --out DATA --seed 7
     """
-    with plain_errors():
+    with report_errors():
         from craters.errors import ExistsError
         from craters.synthetic import write_dataset
 
@@ -143,8 +143,8 @@ def demo(
     Example:
       craters demo --out demo
     """
-    with plain_errors():
-        settle_threads()
+    with report_errors():
+        configure_threads()
         from craters.pipeline import run_job
         from craters.synthetic import write_dataset
 
@@ -187,7 +187,7 @@ def predict(
       craters predict RUN/model Xtest1.npy > predictions.csv
       craters predict RUN patch_1.png patch_2.png --json
     """
-    with plain_errors():
+    with report_errors():
         from craters.core import files
         from craters.models import Classifier, predict_table, read_inputs
 
@@ -239,7 +239,7 @@ def evaluate_command(
     Example:
       craters evaluate RUN --data DATA
     """
-    with plain_errors():
+    with report_errors():
         from craters.core import files
         from craters.models import Classifier
         from craters.pipeline import assess
@@ -272,7 +272,7 @@ def compare_command(
       craters compare --data DATA --out CMP --budgets 50,all --seeds 5
       craters compare --data DATA --out CMP --budgets 50,all --seeds 10 --resume
     """
-    settle_threads()
+    configure_threads()
     from craters.compare import compare, plan
     from craters.core import files
 
@@ -296,5 +296,5 @@ catalogues.register(app)
 
 def main() -> None:
     """Enter from the shell."""
-    with plain_errors():
+    with report_errors():
         app()

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from craters.cli.terminal import JsonOption, plain_errors, settle_threads
+from craters.cli.terminal import JsonOption, configure_threads, report_errors
 
 ModelArgument = Annotated[
     Path, typer.Argument(help="Model folder, or a run folder that holds one as `model`.")
@@ -68,8 +68,8 @@ def import_command(
       craters import my_model.h5 --out MODEL --brightest 255 --resolution 100
       craters import my_model.onnx --out MODEL --brightest 1 --output logit
     """
-    with plain_errors():
-        settle_threads()
+    with report_errors():
+        configure_threads()
         from craters.core import files
         from craters.models import ImportOptions, import_model
 
@@ -104,8 +104,8 @@ def export_command(
       craters export RUN --out model.onnx
       craters export RUN --out model.keras
     """
-    with plain_errors():
-        settle_threads()
+    with report_errors():
+        configure_threads()
         from craters.models import export_model
 
         typer.echo(export_model(model, out, file_format or out.suffix.lstrip(".")))
@@ -122,7 +122,7 @@ def info_command(
       craters info RUN
       craters info RUN/model
     """
-    with plain_errors():
+    with report_errors():
         import dataclasses
 
         from craters.core import files
@@ -147,8 +147,8 @@ def doctor_command(json: JsonOption = False) -> None:
     Example:
       craters doctor
     """
-    with plain_errors():
-        settle_threads()
+    with report_errors():
+        configure_threads()
         from craters.core import environment, files
 
         found = environment.examine()

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from craters.cli.terminal import plain_errors
+from craters.cli.terminal import report_errors
 from craters.settings import ENV_PREFIX, Declared, declared, make_settings, resolve
 
 _CONFIG = inspect.Parameter(
@@ -47,7 +47,7 @@ def command_of(
         @functools.wraps(function)
         def command(**values: Any) -> None:
             rest = {each.name: values.pop(each.name) for each in own}
-            with plain_errors():
+            with report_errors():
                 if from_file:
                     file = values.pop(_CONFIG.name)
                     function(resolve(cls, values, os.environ, file), **rest)

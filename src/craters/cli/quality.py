@@ -12,8 +12,8 @@ from craters.cli.terminal import (
     JsonOption,
     QuietOption,
     TerminalProgress,
-    plain_errors,
-    settle_threads,
+    configure_threads,
+    report_errors,
 )
 from craters.settings import AuditConfig
 
@@ -50,7 +50,7 @@ def audit_command(
       craters audit --data DATA --repeats 0 --fix CLEANED
       craters audit --data DATA --out AUDIT --repeats 3 --resume --json
     """
-    settle_threads()
+    configure_threads()
     from craters.core import files
     from craters.quality import run_audit
 
@@ -85,7 +85,7 @@ def check_command(
       craters check RUN
       craters check RUN --data DATA --strict --json
     """
-    with plain_errors():
+    with report_errors():
         from craters.core import files
         from craters.quality import checks
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from craters.cli.terminal import JsonOption, plain_errors
+from craters.cli.terminal import JsonOption, report_errors
 
 labels_app = typer.Typer(
     no_args_is_help=True,
@@ -59,7 +59,7 @@ def review_command(
       craters review SCAN --labels mine.sqlite --data DATA
       craters review patches.npy --model RUN
     """
-    with plain_errors():
+    with report_errors():
         from craters.labels import check_reviewer
         from craters.review import serve
 
@@ -73,7 +73,7 @@ def review_command(
 
                 webbrowser.open(address)
 
-        signal.signal(signal.SIGTERM, _leave)
+        signal.signal(signal.SIGTERM, _exit_on_sigterm)
         with contextlib.suppress(KeyboardInterrupt):  # the way to stop it
             serve(
                 target, store=labels, model=model, data=data, audit=audit, reviewer=name,
@@ -81,7 +81,7 @@ def review_command(
             )  # fmt: skip
 
 
-def _leave(*_: object) -> None:
+def _exit_on_sigterm(*_: object) -> None:
     """End in good order, so that a training that is going on is ended, too."""
     raise SystemExit(0)
 
@@ -106,7 +106,7 @@ def export_command(
     Example:
       craters labels export RUN.labels.sqlite --out LABELS
     """
-    with plain_errors():
+    with report_errors():
         from craters.core import files
         from craters.labels import LabelStore, export_labels
 
@@ -139,7 +139,7 @@ def import_command(
     Example:
       craters labels import RUN.labels.sqlite bo.csv --target RUN --reviewer Bo
     """
-    with plain_errors():
+    with report_errors():
         from craters.core import files
         from craters.errors import DataError
         from craters.labels import LabelStore, Patch, add_answers, read_answers
@@ -174,7 +174,7 @@ def agree_command(store: StoreArgument, json: JsonOption = False) -> None:
     Example:
       craters labels agree RUN.labels.sqlite
     """
-    with plain_errors():
+    with report_errors():
         from craters.core import files
         from craters.labels import LabelStore, agreement_lines, agreement_summary
 
@@ -203,7 +203,7 @@ def merge_command(
     Example:
       craters labels merge RUN.labels.sqlite RUN --out MERGED
     """
-    with plain_errors():
+    with report_errors():
         from craters.core import files
         from craters.data import read_job_data
         from craters.errors import ExistsError

@@ -37,7 +37,7 @@ _EXTRAS = {
 _PLAIN_EVERY = 10  # epochs between two plain lines
 
 
-def settle_threads() -> None:
+def configure_threads() -> None:
     """Let idle OpenMP threads spin for a moment only; call before torch is imported.
 
     By default they spin for very long, which slows training down many times as soon as any other
@@ -157,7 +157,7 @@ class TerminalProgress:
 
 
 @contextlib.contextmanager
-def plain_errors() -> Iterator[None]:
+def report_errors() -> Iterator[None]:
     """Turn errors into one line on stderr and their exit code."""
     try:
         yield

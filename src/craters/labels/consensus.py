@@ -31,7 +31,7 @@ class Tally:
     def __init__(self) -> None:
         self.last = 0
         self.entries: dict[int, Entry] = {}
-        self.asked: Counter[tuple[str, str]] = Counter()  # answers by reviewer and why
+        self.answer_counts: Counter[tuple[str, str]] = Counter()  # answers by reviewer and reason
         self.standing: Counter[str] = Counter()  # patches with an answer that counts, by reviewer
         self._standing: dict[str, dict[str, list[Entry]]] = {}
 
@@ -55,7 +55,7 @@ class Tally:
             stack = self._standing.setdefault(entry.patch, {}).setdefault(entry.reviewer, [])
             had = bool(stack)
             if entry.undoes is None:
-                self.asked[entry.reviewer, entry.why] += 1
+                self.answer_counts[entry.reviewer, entry.why] += 1
                 stack.append(entry)
             else:
                 stack[:] = [one for one in stack if one.entry != entry.undoes]

@@ -1,4 +1,4 @@
-"""The review page: one handler for HTML and JSON, over a `Desk`.
+"""The review page: one handler for HTML and JSON, over a `ReviewSession`.
 
 Every page is also JSON: by the header `Accept: application/json`, or by `?format=json`.
 """
@@ -28,7 +28,7 @@ from craters.errors import ConfigError, CratersError, DataError, ExistsError
 from craters.labels import check_key, check_reviewer
 from craters.review.map import detections, view
 from craters.review.progress import predicting, progress
-from craters.review.session import AHEAD, Desk, read_given
+from craters.review.session import AHEAD, ReviewSession, parse_answers
 
 _FOREVER = {"cache-control": "private, max-age=31536000, immutable"}
 _NOT_KEPT = {"cache-control": "no-store"}
@@ -91,28 +91,28 @@ class Pages:
 
     Parameters
     ----------
-    desk : Desk
+    session : ReviewSession
     reviewer : str
         Offered as the first name.
     """
 
-    def __init__(self, desk: Desk, reviewer: str) -> None:
-        self.desk, self.reviewer = desk, reviewer
+    def __init__(self, session: ReviewSession, reviewer: str) -> None:
+        self.session, self.reviewer = session, reviewer
         self.mark = secrets.token_hex(4)  # of this start: pictures are kept by browsers under it
 
     def common(self, call: Call) -> dict[str, Any]:
         """Gather what every page shows."""
         found = {
-            "who": call.who, "mark": self.mark, "target": self.desk.source.target.name,
-            "kind": self.desk.source.kind, "notes": self.desk.source.notes,
+            "who": call.who, "mark": self.mark, "target": self.session.source.target.name,
+            "kind": self.session.source.kind, "notes": self.session.source.notes,
         }  # fmt: skip
-        return found | ({"counts": self.desk.counts(call.who)} if call.who else {})
+        return found | ({"counts": self.session.counts(call.who)} if call.who else {})
 
     def welcome(self, call: Call) -> dict[str, Any]:
         """Offer names to review under."""
-        self.desk.counts(call.who)
-        names = self.desk.tally.reviewers()
-        return {"names": names, "offered": self.reviewer, "patches": len(self.desk.source)}
+        self.session.counts(call.who)
+        names = self.session.tally.reviewers()
+        return {"names": names, "offered": self.reviewer, "patches": len(self.session.source)}
 
     def queue(self, call: Call) -> dict[str, Any]:
         """Show the next patches of a reviewer; `patch` names one that comes first."""
@@ -121,11 +121,11 @@ class Pages:
             raise ConfigError(f"show is {show[:40]!r}, expected mix or disputed")
         first, skip = [], []
         if name := call.query.get("patch"):
-            first = [self.desk.card(self.desk.find(name), call.who)]
+            first = [self.session.item(self.session.find(name), call.who)]
             skip = [name]
-        ahead = self.desk.queue(call.who, count=4, skip=skip, show=show)
-        return {"show": show, "cards": [*first, *ahead], "predicting": predicting(self.desk),
-                "keys": key_lines(self.desk.source.kind)}  # fmt: skip
+        ahead = self.session.queue(call.who, count=4, skip=skip, show=show)
+        return {"show": show, "cards": [*first, *ahead], "predicting": predicting(self.session),
+                "keys": key_lines(self.session.source.kind)}  # fmt: skip
 
     def more(self, call: Call) -> dict[str, Any]:
         """Return further patches, without those that the page has."""
@@ -142,76 +142,76 @@ class Pages:
         if not want:
             return []
         show = "disputed" if show == "disputed" else "mix"
-        return self.desk.queue(call.who, count=want, skip=skip, show=show)
+        return self.session.queue(call.who, count=want, skip=skip, show=show)
 
     def answers(self, call: Call) -> dict[str, Any]:
         """Store answers; they are on disk when this is answered."""
         content = call.content()
         key = _key(content)
-        found = self.desk.add(call.who, read_given(content.get("answers")), key)
+        found = self.session.add(call.who, parse_answers(content.get("answers")), key)
         return found | {
-            "counts": self.desk.counts(call.who),
+            "counts": self.session.counts(call.who),
             "next": self._more(call, content),
         }
 
     def undo(self, call: Call) -> dict[str, Any]:
         """Take back the last answers of a reviewer."""
-        found = self.desk.undo(call.who, _key(call.content()))
-        return found | {"counts": self.desk.counts(call.who)}
+        found = self.session.undo(call.who, _key(call.content()))
+        return found | {"counts": self.session.counts(call.who)}
 
     def details(self, call: Call) -> dict[str, Any]:
         """Tell what the model and others say of a patch."""
-        return self.desk.details(self.desk.find(call.query.get("patch", "")))
+        return self.session.details(self.session.find(call.query.get("patch", "")))
 
     def grid(self, call: Call) -> dict[str, Any]:
         """Show many patches in an order."""
         sort, show = call.query.get("sort", "uncertainty"), call.query.get("show", "open")
-        self.desk.check_sort(sort, show)
-        found = self.desk.grid(
+        self.session.check_sort(sort, show)
+        found = self.session.grid(
             call.who, sort=sort, show=show, page=call.number("page", 1, 1, 10**9),
             reverse=call.number("reverse", 0, 0, 1) == 1,
         )  # fmt: skip
-        return found | {"predicting": predicting(self.desk)}
+        return found | {"predicting": predicting(self.session)}
 
     def map(self, call: Call) -> dict[str, Any]:
         """Show the detections of one image of a scan."""
         return detections(
-            self.desk, call.who, image=call.number("image", 0, 0, 10**6),
+            self.session, call.who, image=call.number("image", 0, 0, 10**6),
             least=call.share("least", 0.0), most=call.share("most", 1.0),
         )  # fmt: skip
 
     def progress(self, call: Call) -> dict[str, Any]:
         """Show how the review stands."""
-        found = progress(self.desk) | {"you": call.who}
+        found = progress(self.session) | {"you": call.who}
         return found | {"curve": curve(found["models"])}
 
     def train(self, call: Call) -> dict[str, Any]:
         """Begin a training with the labels so far."""
         call.content()
-        return {"number": self.desk.loop.start()}
+        return {"number": self.session.retraining.start()}
 
     def stop(self, call: Call) -> dict[str, Any]:
         """End the training that is going on."""
         call.content()
-        self.desk.loop.stop()
-        return self.desk.loop.to_dict()
+        self.session.retraining.stop()
+        return self.session.retraining.to_dict()
 
     def picture(self, request: Request) -> Response:
         """Return a patch as PNG, with what is around it where `around=1`."""
         row = int(request.path_params["number"])
-        if row >= len(self.desk.source):
+        if row >= len(self.session.source):
             raise HTTPException(404)
         pixels = None
         if request.query_params.get("around") == "1":
-            pixels = self.desk.source.surroundings(row)
+            pixels = self.session.source.surroundings(row)
         if pixels is None:
-            pixels = self.desk.source.patch(row).pixels
+            pixels = self.session.source.patch(row).pixels
         return Response(_png(pixels), media_type="image/png", headers=_FOREVER)
 
     def window(self, request: Request) -> Response:
         """Return a square of an image of a scan as PNG."""
         names = ("image", "shrink", "top", "left")
-        pixels = view(self.desk, *(int(request.path_params[name]) for name in names))
+        pixels = view(self.session, *(int(request.path_params[name]) for name in names))
         return Response(_png(pixels), media_type="image/png", headers=_FOREVER)
 
 
@@ -222,16 +222,16 @@ def _key(content: dict[str, Any]) -> str:
     return check_key(key)
 
 
-def make_app(desk: Desk, *, reviewer: str = "me") -> Starlette:
-    """Make the application; `Guard` must stand before it.
+def make_app(session: ReviewSession, *, reviewer: str = "me") -> Starlette:
+    """Make the application; `RequestGuard` must stand before it.
 
     Parameters
     ----------
-    desk : Desk
+    session : ReviewSession
     reviewer : str
         Offered as the first name.
     """
-    pages = Pages(desk, reviewer)
+    pages = Pages(session, reviewer)
     templates = page_templates("craters.review")
     templates.filters["quoted"] = lambda text: quote(str(text), safe="")
     templates.globals["version"] = __version__

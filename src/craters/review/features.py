@@ -86,7 +86,7 @@ def _varint(value: int) -> bytes:
     return bytes([*found, value])
 
 
-class Judge:
+class Scorer:
     """A model that gives probabilities and features of patches.
 
     Parameters
@@ -112,7 +112,7 @@ class Judge:
         """The decision threshold."""
         return float(self.classifier.description.decision_threshold)
 
-    def judge(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    def score(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Give probabilities (N,) and features (N, K), or None where the graph has none."""
         logits, features = [], []
         for first in range(0, len(images), _BATCH):
@@ -173,7 +173,7 @@ class Components:
 
 
 @dataclasses.dataclass(frozen=True)
-class Judged:
+class PatchPredictions:
     """What is known of all patches.
 
     Parameters
@@ -198,30 +198,30 @@ class Judged:
 Proceed = Callable[[int, int], bool]  # takes patches done, of all; False stops
 
 
-def judge_all(
+def predict_all(
     source: Source,
-    judge: Judge | None,
+    scorer: Scorer | None,
     *,
     cache: Path | None = None,
     proceed: Proceed | None = None,
-) -> Judged | None:
-    """Judge every patch, a piece at a time; what was computed before is taken from `cache`.
+) -> PatchPredictions | None:
+    """Score every patch, in batches; reuse results from `cache`.
 
     Parameters
     ----------
     source : Source
-    judge : Judge or None
+    scorer : Scorer or None
     cache : Path, optional
         Folder of results by model and patches.
     proceed : callable, optional
         Called with the patches done, and of all; False stops the work, and None is returned.
     """
     proceed = proceed or (lambda _done, _total: True)
-    sha256 = judge.sha256 if judge else ""
-    threshold = judge.threshold if judge else 0.5
+    sha256 = scorer.sha256 if scorer else ""
+    threshold = scorer.threshold if scorer else 0.5
     path = None if cache is None else cache / f"{_mark(source)[:16]}-{sha256[:16] or 'none'}.npz"
     if path is not None and path.is_file() and (found := _read_cache(path, len(source))):
-        return Judged(
+        return PatchPredictions(
             sha256=sha256,
             probability=found[0],
             features=found[1],
@@ -230,29 +230,29 @@ def judge_all(
         )
     random = np.random.default_rng(_SEED)
     rows = np.sort(random.permutation(len(source))[:_SAMPLE])
-    probability, sample, origin = _judge(judge, source.read(rows))
+    probability, sample, origin = _score(scorer, source.read(rows))
     components = Components.of(sample)
     features = np.empty((len(source), components.axes.shape[1]), np.float32)
     known = np.full(len(source), np.nan, np.float32)
     for first, images in source.pieces():
         if not proceed(first, len(source)):
             return None
-        probability, inner, _ = _judge(judge, images)
+        probability, inner, _ = _score(scorer, images)
         known[first : first + len(images)] = probability
         features[first : first + len(images)] = components.project(inner)
     if path is not None:
         with files.atomic_path(path) as temporary, temporary.open("wb") as stream:
             np.savez(stream, probability=known, features=features, origin=np.array(origin))
     proceed(len(source), len(source))
-    return Judged(
+    return PatchPredictions(
         sha256=sha256, probability=known, features=features, origin=origin, threshold=threshold
     )
 
 
-def _judge(judge: Judge | None, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
-    if judge is None:
+def _score(scorer: Scorer | None, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
+    if scorer is None:
         return np.full(len(images), np.nan, np.float32), pixel_features(images), PIXELS
-    probability, features = judge.judge(images)
+    probability, features = scorer.score(images)
     if features is None:
         return probability, pixel_features(images), PIXELS
     return probability, features, NETWORK
@@ -295,18 +295,20 @@ class Background:
         Given the result.
     """
 
-    def __init__(self, source: Source, cache: Path, on_done: Callable[[Judged], None]) -> None:
+    def __init__(
+        self, source: Source, cache: Path, on_done: Callable[[PatchPredictions], None]
+    ) -> None:
         self.source, self.cache, self.on_done = source, cache, on_done
         self.progress, self.failure = (0, 0), ""
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
 
-    def start(self, judge: Judge | None) -> None:
+    def start(self, scorer: Scorer | None) -> None:
         """Begin; what was running is stopped first."""
         self.stop()
         self._stop, self.failure = threading.Event(), ""
         self.progress = (0, len(self.source))
-        self._thread = threading.Thread(target=self._run, args=(judge,), daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(scorer,), daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -324,9 +326,9 @@ class Background:
         self.progress = (done, total)
         return not self._stop.is_set()
 
-    def _run(self, judge: Judge | None) -> None:
+    def _run(self, scorer: Scorer | None) -> None:
         try:
-            found = judge_all(self.source, judge, cache=self.cache, proceed=self._proceed)
+            found = predict_all(self.source, scorer, cache=self.cache, proceed=self._proceed)
         except (CratersError, OSError) as error:
             self.failure = str(error)
             return

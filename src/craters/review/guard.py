@@ -32,7 +32,7 @@ _CHANGING = ("POST", "PUT", "PATCH", "DELETE")
 _KNOWN = ("GET", "HEAD", "POST")
 
 
-class Guard:
+class RequestGuard:
     """ASGI middleware that refuses what should not come in.
 
     Parameters

@@ -48,7 +48,7 @@ class Status:
     epoch: str = ""
 
 
-class Loop:
+class Retraining:
     """Trains anew, one training at a time.
 
     Parameters

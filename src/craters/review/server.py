@@ -13,8 +13,8 @@ import uvicorn
 from craters.errors import ConfigError
 from craters.labels import LabelStore
 from craters.review.app import make_app
-from craters.review.guard import Guard
-from craters.review.session import Desk, read_audit
+from craters.review.guard import RequestGuard
+from craters.review.session import ReviewSession, read_audit
 from craters.review.target import open_target
 
 HOST = "127.0.0.1"
@@ -91,10 +91,10 @@ def serve(
     source = open_target(target, model=model, data=data)
     with LabelStore(store or default_store(target)) as labels, listen(port) as door:
         words = None if audit is None else read_audit(audit, source)
-        desk = Desk(source, labels, threads=threads, audit=words)
-        desk.open_model()
+        session = ReviewSession(source, labels, threads=threads, audit=words)
+        session.open_model()
         number, token = door.getsockname()[1], secrets.token_urlsafe(24)
-        app = Guard(make_app(desk, reviewer=reviewer), token, number)
+        app = RequestGuard(make_app(session, reviewer=reviewer), token, number)
         config = uvicorn.Config(
             app, log_level="error", access_log=False, server_header=False, date_header=False,
             proxy_headers=False, ws="none", lifespan="off", limit_concurrency=_AT_ONCE,
@@ -110,7 +110,7 @@ def serve(
         try:
             server.run(sockets=[door])
         finally:
-            desk.close()
+            session.close()
 
 
 def _stop_by(stop: threading.Event, server: uvicorn.Server) -> None:
