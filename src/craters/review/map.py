@@ -1,4 +1,4 @@
-"""The map of a scan: its detections by probability, and its image in squares."""
+"""Map view of a scan: its detections filtered by probability, and its image in squares."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from craters.review.session import ReviewSession
 
 SQUARE = 256  # pixels of a picture
 SHRINKS = tuple(2**power for power in range(15))
-MOST = 5000  # detections in one reply, the likeliest first
+MOST = 5000  # detections in one reply, the most probable first
 _TABLE = 100  # rows of the table beside
 
 
 def detections(
     session: ReviewSession, reviewer: str, *, image: int, least: float, most: float
 ) -> dict[str, Any]:
-    """Return the detections of an image within probabilities, the likeliest first.
+    """Return the detections of an image in a range of probabilities, the most probable first.
 
     Raises
     ------
     DataError
-        When it is no scan that is reviewed, or has no such image.
+        When the target is no scan, or has no such image.
     """
     from craters.review.scan_source import ScanSource
 
     if session.source.kind != "scan":
-        raise DataError(f"{session.source.target}: is no scan, and has no map")
+        raise DataError(f"{session.source.target}: is not a scan and has no map")
     source = cast("ScanSource", session.source)
     images = source.scan.images
     if image >= len(images):
@@ -59,14 +59,14 @@ def _detection(session: ReviewSession, reviewer: str, row: int, source: Any) -> 
 
 
 def _deepest(height: int, width: int) -> int:
-    """Return the shrinking at which an image fits into a square."""
+    """Return the reduction factor at which an image fits into one square."""
     return next(
         (shrink for shrink in SHRINKS if shrink * SQUARE >= max(height, width)), SHRINKS[-1]
     )
 
 
 def view(session: ReviewSession, image: int, shrink: int, top: int, left: int) -> np.ndarray:
-    """Return a square of an image, `shrink` x `shrink` of its pixels each.
+    """Return a square of an image, reduced by the factor `shrink`.
 
     Raises
     ------
@@ -76,10 +76,10 @@ def view(session: ReviewSession, image: int, shrink: int, top: int, left: int) -
     from craters.review.scan_source import ScanSource
 
     if session.source.kind != "scan":
-        raise DataError(f"{session.source.target}: is no scan, and has no map")
+        raise DataError(f"{session.source.target}: is not a scan and has no map")
     scan = cast("ScanSource", session.source).scan
     if image >= len(scan.images) or shrink not in SHRINKS:
-        raise DataError("there is no such image, or no such shrinking")
+        raise DataError("there is no such image or reduction factor")
     size = scan.images[image]
     if top * SQUARE * shrink >= size.height or left * SQUARE * shrink >= size.width:
         raise DataError("there is no such square of the image")
