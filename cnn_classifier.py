@@ -57,9 +57,9 @@ def parse(arguments: list[str] | None = None) -> JobSettings:
 
 def main(arguments: list[str] | None = None) -> None:
     """Do the original job in the working folder."""
-    with terminal.plain_errors():
+    with terminal.report_errors():
         settings = parse(arguments)
-        terminal.settle_threads()
+        terminal.configure_threads()
         from craters.data import read_job_data
         from craters.pipeline import report, stages, summarize
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from craters.cli.terminal import TerminalProgress, plain_errors, settle_threads
+from craters.cli.terminal import TerminalProgress, configure_threads, report_errors
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -35,8 +35,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> None:
     """Run the protocol and print its table."""
     asked = vars(parse(arguments))
-    with plain_errors():
-        settle_threads()
+    with report_errors():
+        configure_threads()
         from accuracy.fixed_folds import report
         from accuracy.fixed_folds.run import KFoldConfig, run_kfold
 

@@ -16,7 +16,7 @@ from craters.labels import Answer, LabelStore
 from craters.maps.scan import ScanConfig, scan_images
 from craters.pipeline import run_job
 from craters.review import open_target
-from craters.review.session import Desk
+from craters.review.session import ReviewSession
 from craters.training import RunConfig
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -74,22 +74,22 @@ def answer(truth: dict[str, int]) -> Path:
     if path.exists():
         return path
     random = np.random.default_rng(3)
-    desk = Desk(open_target(WORK / "RUN"), LabelStore(path, seed=5))
-    desk.open_model()
-    desk.background.wait()
+    session = ReviewSession(open_target(WORK / "RUN"), LabelStore(path, seed=5))
+    session.open_model()
+    session.background.wait()
     for who, count in (("Ann", ASKED), ("Bo", ASKED // 2)):
         for number in range(count):
-            (card,) = desk.queue(who, count=1)
+            (card,) = session.queue(who, count=1)
             label = truth[card["id"]] ^ int(random.random() < ERRORS[who])
             word = "unsure" if random.random() < 0.04 else ("not", "crater")[label]
-            patch = desk.source.patch(card["number"])
+            patch = session.source.patch(card["number"])
             seconds = round(float(random.lognormal(0.3, 0.5)), 2)
-            one = Answer(patch, word, card["why"], seconds, desk.judge.sha256)
-            desk.store.add(who, [one], f"{who}-{number}")
+            one = Answer(patch, word, card["why"], seconds, session.scorer.sha256)
+            session.store.add(who, [one], f"{who}-{number}")
         if who == "Ann":
-            desk.loop.start()
-            desk.loop.wait()
-    desk.close()
+            session.retraining.start()
+            session.retraining.wait()
+    session.close()
     return path
 
 

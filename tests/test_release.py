@@ -35,7 +35,7 @@ def test_help_and_import_are_light() -> None:
         "    print(sorted(sys.modules), file=sys.stderr)\n"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "Find the image patches" in found.stdout
+    assert "Find impact craters" in found.stdout
     loaded = {name.strip("' ").partition(".")[0] for name in found.stderr.strip("[]\n").split(",")}
     assert "typer" in loaded
     assert not loaded & (HEAVY | {"numpy"})

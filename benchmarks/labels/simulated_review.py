@@ -149,8 +149,8 @@ def _ask_queue(
 ) -> tuple[list[int], list[int]]:
     """Ask the page's own queue for patches, answer by answer; also say which are set apart."""
     from craters.labels import Answer, LabelStore, Tally
-    from craters.review.features import Judge, judge_all
-    from craters.review.queue import Picker
+    from craters.review.features import Scorer, predict_all
+    from craters.review.queue import QueryStrategy
     from craters.review.source import open_arrays
 
     words, more, apart = ("not", "crater"), [], []
@@ -160,15 +160,15 @@ def _ask_queue(
         place = {int(row): number for number, row in enumerate(pool)}
         with LabelStore(Path(folder) / "l.sqlite", seed=repeat) as store:
             tally = Tally()
-            picker = Picker(source, store.seed)
+            strategy = QueryStrategy(source, store.seed)
             model = _model_folder(repeat, last["labels"])
-            picker.learn(judge_all(source, Judge(model)))
+            strategy.update(predict_all(source, Scorer(model)))
             for row in asked:
                 one = Answer(source.patch(place[row]), words[said[row]], "grid")
                 store.add("simulated", [one])
             for _ in range(STEP):
                 tally.catch_up(store)
-                found = picker.upcoming("simulated", tally, 1)
+                found = strategy.upcoming("simulated", tally, 1)
                 if not found:
                     break
                 row = int(pool[found[0].row])

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from craters.cli.main import app, run_command
-from craters.cli.terminal import TerminalProgress, plain_errors
+from craters.cli.terminal import TerminalProgress, report_errors
 from craters.training import RunConfig
 from tests.conftest import write_job
 
@@ -153,7 +153,7 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys) -> No
     def fail() -> None:
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
-    with pytest.raises(SystemExit) as caught, plain_errors():
+    with pytest.raises(SystemExit) as caught, report_errors():
         fail()
     assert caught.value.code == 2
     assert "torch is not installed. Install it by: pip install 'craters[train]'" in (
@@ -169,7 +169,7 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys) -> No
     ],
 )
 def test_other_ends_are_plain_too(capsys, error: BaseException, code: int, message: str) -> None:
-    with pytest.raises(SystemExit) as caught, plain_errors():
+    with pytest.raises(SystemExit) as caught, report_errors():
         raise error
     assert caught.value.code == code
     assert message in capsys.readouterr().err

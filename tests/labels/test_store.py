@@ -147,7 +147,7 @@ def test_bad_answers_and_files_are_refused(tmp_path: Path, store: LabelStore) ->
     other.execute("CREATE TABLE t (x)")
     other.commit()
     other.close()
-    with pytest.raises(DataError, match="none of labels"):
+    with pytest.raises(DataError, match="not a label store"):
         LabelStore(tmp_path / "other.sqlite")
     with pytest.raises(DataError, match="no such label store"):
         LabelStore(tmp_path / "absent.sqlite", must_exist=True)
@@ -347,7 +347,7 @@ def test_no_answers_leave_the_arrays_as_they_are(job_folder: Path, store: LabelS
 
 def test_labels_of_another_array_are_refused(job_folder: Path, store: LabelStore) -> None:
     store.add("Ann", [Answer(Patch("Xtrain1:0", np.zeros((48, 48), np.uint8)), CRATER)])
-    with pytest.raises(DataError, match="is another one"):
+    with pytest.raises(DataError, match="has other pixels in"):
         merge_labels(store, read_job_data(job_folder))
 
 

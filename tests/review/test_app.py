@@ -16,14 +16,14 @@ from craters.evaluation.intervals import macro_f1
 from craters.labels import LabelStore, Tally, in_random_part
 from craters.models import Classifier
 from craters.review import open_target
-from craters.review.features import Judge, Judged, judge_all, pixel_features
+from craters.review.features import PatchPredictions, Scorer, pixel_features, predict_all
 from craters.review.guard import LARGEST
 from craters.review.progress import progress
-from craters.review.queue import MIX, Picker, doubted, k_center, uncertainty
-from craters.review.session import Given, read_audit
+from craters.review.queue import MIX, QueryStrategy, doubted, k_center, uncertainty
+from craters.review.session import ReceivedAnswer, read_audit
 from craters.review.source import FilePixels, open_arrays
 from tests.conftest import REPOSITORY, simple_patches
-from tests.review.tools import HOST, PORT, TOKEN, Client, make_desk, make_run
+from tests.review.tools import HOST, PORT, TOKEN, Client, make_run, make_session
 
 
 @pytest.fixture(scope="module")
@@ -32,16 +32,16 @@ def run_folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def desk(run_folder: Path, tmp_path: Path):
-    found = make_desk(run_folder, tmp_path / "labels.sqlite")
+def session(run_folder: Path, tmp_path: Path):
+    found = make_session(run_folder, tmp_path / "labels.sqlite")
     yield found
     found.close()
 
 
 @pytest.fixture(scope="module")
 def lasting(run_folder: Path, tmp_path_factory):
-    """One desk for all the examples of a property."""
-    found = make_desk(run_folder, tmp_path_factory.mktemp("fuzz") / "labels.sqlite")
+    """One session for all the examples of a property."""
+    found = make_session(run_folder, tmp_path_factory.mktemp("fuzz") / "labels.sqlite")
     yield Client(found)
     found.close()
 
@@ -79,12 +79,12 @@ def test_a_run_shows_its_labeled_and_extra_arrays_but_not_the_test_set(run_folde
         open_target(run_folder / "nowhere")
 
 
-def test_the_judge_says_what_the_classifier_says_with_the_networks_features(
+def test_scorer_equals_the_classifier_and_gives_network_features(
     run_folder: Path,
 ) -> None:
     images = simple_patches(41, 3)[0]
-    judge = Judge(run_folder, threads=1)
-    probability, features = judge.judge(images)
+    scorer = Scorer(run_folder, threads=1)
+    probability, features = scorer.score(images)
     expected = Classifier.load(run_folder, threads=1).predict_proba(images)
     assert np.abs(probability - expected).max() < 1e-6
     assert features.shape == (41, 8)  # the original network's last hidden layer
@@ -114,31 +114,33 @@ def test_every_network_has_features_for_the_last_layer(name: str) -> None:
     assert _flat(inner).shape == (3, {"original": 8, "compact": 192, "dense": 96}[name])
 
 
-def test_what_was_judged_is_kept_and_damage_is_computed_again(
+def test_predictions_are_cached_and_damaged_caches_recomputed(
     run_folder: Path, tmp_path: Path
 ) -> None:
-    source, judge = open_target(run_folder), Judge(run_folder, threads=1)
-    first = judge_all(source, judge, cache=tmp_path)
+    source, scorer = open_target(run_folder), Scorer(run_folder, threads=1)
+    first = predict_all(source, scorer, cache=tmp_path)
     (path,) = tmp_path.iterdir()
     told = []
-    again = judge_all(source, judge, cache=tmp_path, proceed=lambda *one: told.append(one) or True)
+    again = predict_all(
+        source, scorer, cache=tmp_path, proceed=lambda *one: told.append(one) or True
+    )
     assert told == []
     assert (again.probability == first.probability).all()
     assert (again.features == first.features).all()
     path.write_bytes(path.read_bytes()[:100])
-    third = judge_all(source, judge, cache=tmp_path)
+    third = predict_all(source, scorer, cache=tmp_path)
     assert (third.probability == first.probability).all()
-    assert judge_all(source, judge, proceed=lambda *_: False) is None
+    assert predict_all(source, scorer, proceed=lambda *_: False) is None
 
 
 def test_a_second_start_takes_the_predictions_that_are_there(
     run_folder: Path, tmp_path: Path
 ) -> None:
     for _ in range(2):
-        desk = make_desk(run_folder, tmp_path / "labels.sqlite")
-        assert desk.background.progress == (360, 360)
-        assert np.isfinite(desk.judged.probability).all()
-        desk.close()
+        session = make_session(run_folder, tmp_path / "labels.sqlite")
+        assert session.background.progress == (360, 360)
+        assert np.isfinite(session.predictions.probability).all()
+        session.close()
 
 
 def test_k_center_is_the_greedy_one() -> None:
@@ -180,7 +182,7 @@ def test_doubted_labels_are_those_of_confident_learning() -> None:
     assert len(doubted(np.full(9, -1, np.int8), np.full(9, 0.5))) == 0
 
 
-def picker_of(count: int, given: np.ndarray | None = None) -> Picker:
+def strategy_of(count: int, given: np.ndarray | None = None) -> QueryStrategy:
     path = Path("unused")
 
     class Plain:
@@ -200,7 +202,7 @@ def picker_of(count: int, given: np.ndarray | None = None) -> Picker:
         def part_of(self, row: int) -> str:
             return "extra" if self.given[row] < 0 else "labeled"
 
-    return Picker(Plain(), 3)
+    return QueryStrategy(Plain(), 3)
 
 
 def test_the_mix_is_as_stated(tmp_path: Path) -> None:
@@ -209,39 +211,39 @@ def test_the_mix_is_as_stated(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     given = np.full(500, -1, np.int8)
     given[:100] = random.integers(0, 2, 100)
-    picker = picker_of(500, given)
+    strategy = strategy_of(500, given)
     probability = random.random(500).astype(np.float32)
     features = random.normal(size=(500, 4)).astype(np.float32)
-    picker.learn(Judged("m", probability, features, "network", 0.5))
+    strategy.update(PatchPredictions("m", probability, features, "network", 0.5))
     tally, whys = Tally(), []
     with LabelStore(tmp_path / "l.sqlite") as store:
         for _ in range(40):
-            (asked,) = picker.upcoming("Ann", tally, 1)
-            name = f"p:{asked.row}"
-            store.add("Ann", [Answer(Patch(name, np.zeros((8, 8), np.uint8)), "not", asked.why)])
+            (query,) = strategy.upcoming("Ann", tally, 1)
+            name = f"p:{query.row}"
+            store.add("Ann", [Answer(Patch(name, np.zeros((8, 8), np.uint8)), "not", query.why)])
             tally.catch_up(store)
-            whys.append(asked.why)
-            assert (asked.why == "suspected") == (asked.row in picker.suspected_rows)
-            assert (asked.why == "random") == picker.is_random[asked.row]
+            whys.append(query.why)
+            assert (query.why == "suspected") == (query.row in strategy.suspected_rows)
+            assert (query.why == "random") == strategy.is_random[query.row]
     assert whys == [*MIX] * 4
     assert len(tally.answered()) == 40
-    order = [int(name[2:]) for name in tally.answered() if picker.is_random[int(name[2:])]]
-    assert order == picker.random_rows[:4].tolist()
-    ahead = picker.upcoming("Ann", tally, 8)
+    order = [int(name[2:]) for name in tally.answered() if strategy.is_random[int(name[2:])]]
+    assert order == strategy.random_rows[:4].tolist()
+    ahead = strategy.upcoming("Ann", tally, 8)
     assert len({one.row for one in ahead}) == 8
-    others = picker.upcoming("Bo", tally, 8)
+    others = strategy.upcoming("Bo", tally, 8)
     both = {one.row for one in ahead} & {one.row for one in others}
-    assert all(picker.is_random[row] for row in both)
+    assert all(strategy.is_random[row] for row in both)
 
 
 def test_everything_is_asked_once_and_then_nothing(tmp_path: Path) -> None:
     from craters.labels import Answer, Patch
 
-    picker, tally, asked = picker_of(45), Tally(), []
+    strategy, tally, asked = strategy_of(45), Tally(), []
     features = np.arange(45, dtype=np.float32)[:, None]
-    picker.learn(Judged("", np.full(45, np.nan, np.float32), features, "pixels", 0.5))
+    strategy.update(PatchPredictions("", np.full(45, np.nan, np.float32), features, "pixels", 0.5))
     with LabelStore(tmp_path / "l.sqlite") as store:
-        while found := picker.upcoming("Ann", tally, 1):
+        while found := strategy.upcoming("Ann", tally, 1):
             name = f"p:{found[0].row}"
             one = Answer(Patch(name, np.zeros((8, 8), np.uint8)), "not", found[0].why)
             store.add("Ann", [one])
@@ -268,8 +270,8 @@ def test_scores_are_scikit_learns() -> None:
     assert float(macro_f1(np.array([[0, 0], [0, 4]]))) == 0.5
 
 
-def test_html_and_json_say_the_same(desk) -> None:
-    client = Client(desk)
+def test_html_and_json_say_the_same(session) -> None:
+    client = Client(session)
     for view in ("queue", "grid", "progress"):
         status, found = client.get(f"/as/Ann/{view}")
         assert status == 200
@@ -287,20 +289,22 @@ def test_html_and_json_say_the_same(desk) -> None:
     assert client.get("/as/Ann/map")[0] == 404
 
 
-def test_a_page_does_not_tell_what_would_bias(desk) -> None:
-    client = Client(desk)
+def test_a_page_does_not_tell_what_would_bias(session) -> None:
+    client = Client(session)
     _, found = client.get("/as/Ann/queue")
     assert found["cards"]
     for card in found["cards"]:
         assert not {"probability", "given", "votes"} & set(card)
     name = found["cards"][0]["id"]
     details = client.get(f"/as/Ann/details?patch={name}")[1]
-    row = desk.source.row_of(name)
-    assert details["probability"] == pytest.approx(float(desk.judged.probability[row]), abs=1e-4)
+    row = session.source.row_of(name)
+    assert details["probability"] == pytest.approx(
+        float(session.predictions.probability[row]), abs=1e-4
+    )
 
 
-def test_answers_undo_and_what_comes_next(desk) -> None:
-    client = Client(desk)
+def test_answers_undo_and_what_comes_next(session) -> None:
+    client = Client(session)
     cards = client.get("/as/Ann/queue")[1]["cards"]
     one = {"patch": cards[0]["id"], "answer": "crater", "why": cards[0]["why"], "seconds": 1.25,
            "saw_probability": False, "knew": None}  # fmt: skip
@@ -311,9 +315,9 @@ def test_answers_undo_and_what_comes_next(desk) -> None:
     assert found["conflicts"] == []
     assert not {card["id"] for card in found["next"]} & {card["id"] for card in cards}
     assert client.post("/as/Ann/answers", content)[1]["saved"] == found["saved"]
-    entry = desk.store.entries()[0]
+    entry = session.store.entries()[0]
     assert (entry.patch, entry.seconds, entry.why) == (one["patch"], 1.25, one["why"])
-    assert entry.model == desk.judge.sha256
+    assert entry.model == session.scorer.sha256
     _, undone = client.post("/as/Ann/undo", {"key": "k2"})
     assert undone["patches"][0]["id"] == one["patch"]
     assert undone["patches"][0]["answer"] is None
@@ -321,8 +325,8 @@ def test_answers_undo_and_what_comes_next(desk) -> None:
     assert client.post("/as/Ann/undo", {"key": "k3"})[1]["patches"] == []
 
 
-def test_two_tabs_and_two_reviewers_are_kept_and_told(desk) -> None:
-    client = Client(desk)
+def test_two_tabs_and_two_reviewers_are_kept_and_told(session) -> None:
+    client = Client(session)
 
     def answer(who: str, word: str, key: str, knew: int | None = None):
         one = {"patch": "Xtrain1_extra:4", "answer": word, "why": "chosen", "knew": knew}
@@ -339,7 +343,7 @@ def test_two_tabs_and_two_reviewers_are_kept_and_told(desk) -> None:
     bo = answer("Bo", "not", "d")
     assert [(one["reviewer"], one["own"]) for one in bo["conflicts"]] == [("Ann", False)]
     assert answer("Cy", "unsure", "e")["conflicts"] == []
-    assert len(desk.store.entries()) == 5
+    assert len(session.store.entries()) == 5
     assert client.get("/as/Ann/queue?show=disputed")[1]["cards"][0]["id"] == "Xtrain1_extra:4"
     found = client.get("/as/Ann/progress")[1]
     assert found["agreement"]["disputed"][0]["votes"] == {
@@ -347,8 +351,8 @@ def test_two_tabs_and_two_reviewers_are_kept_and_told(desk) -> None:
     }  # fmt: skip
 
 
-def test_reviewers_at_once_lose_nothing(desk) -> None:
-    client, failures = Client(desk), []
+def test_reviewers_at_once_lose_nothing(session) -> None:
+    client, failures = Client(session), []
 
     def work(who: str) -> None:
         for number in range(12):
@@ -362,16 +366,16 @@ def test_reviewers_at_once_lose_nothing(desk) -> None:
     for thread in threads:
         thread.join()
     assert failures == []
-    assert {desk.tally.standing[who] for who in ("Ann", "Bo", "Cy")} == {12}
+    assert {session.tally.standing[who] for who in ("Ann", "Bo", "Cy")} == {12}
 
 
-def test_the_grid_sorts_filters_and_pages(desk) -> None:
-    client = Client(desk)
+def test_the_grid_sorts_filters_and_pages(session) -> None:
+    client = Client(session)
     first = client.get("/as/Ann/grid?sort=probability&show=all")[1]
     second = client.get("/as/Ann/grid?sort=probability&show=all&page=2")[1]
     rows = [card["number"] for card in first["cards"] + second["cards"]]
     assert sorted(rows) == list(range(360))
-    words = desk.judged.probability[rows]
+    words = session.predictions.probability[rows]
     assert (np.diff(words) <= 0).all()
     turned = client.get("/as/Ann/grid?sort=probability&show=all&reverse=1")[1]
     assert turned["cards"][0]["number"] == rows[-1]
@@ -386,18 +390,23 @@ def test_the_grid_sorts_filters_and_pages(desk) -> None:
     assert len(client.post("/as/Ann/undo", {"key": "y"})[1]["undone"]) == 2
 
 
-def test_the_estimate_is_of_the_answered_start_of_the_random_part(desk) -> None:
-    rows = desk.picker.random_rows
+def test_the_estimate_is_of_the_answered_start_of_the_random_part(session) -> None:
+    rows = session.strategy.random_rows
     assert len(rows) > 5
     assert all(
-        in_random_part(desk.store.seed, desk.source.id_of(row), "extra") for row in rows.tolist()
+        in_random_part(session.store.seed, session.source.id_of(row), "extra")
+        for row in rows.tolist()
     )
     for place in (0, 1, 2, 4):  # the fourth is missing: what comes after it must not count
-        name = desk.source.id_of(int(rows[place]))
-        desk.add("Ann", [Given(name, ("crater", "not", "unsure", "", "not")[place])], f"k{place}")
-    found = progress(desk)
+        name = session.source.id_of(int(rows[place]))
+        session.add(
+            "Ann",
+            [ReceivedAnswer(name, ("crater", "not", "unsure", "", "not")[place])],
+            f"k{place}",
+        )
+    found = progress(session)
     assert found["random"]["labels"] == 2
-    called = desk.judged.probability[rows[:2]] >= desk.judged.threshold
+    called = session.predictions.probability[rows[:2]] >= session.predictions.threshold
     expected = float((called == np.array([True, False])).mean())
     assert found["random"]["estimate"]["accuracy"] == expected
     assert found["models"][0]["estimate"]["accuracy"] == expected
@@ -413,24 +422,26 @@ def test_an_audit_says_which_labels_are_doubted(run_folder: Path, tmp_path: Path
         lines.append(f"{row},Xtrain1:{row},{row},{label},{1 - p if row == 7 else p},0.9,0")
     (tmp_path / "labels.csv").write_text("\n".join(lines))
     words = read_audit(tmp_path, source)
-    desk = make_desk(run_folder, tmp_path / "l.sqlite", audit=words)
-    assert desk.picker.suspected_rows.tolist() == [7]
-    assert desk.grid("Ann", sort="suspected", show="all", page=1)["cards"][0]["id"] == "Xtrain1:7"
-    desk.close()
+    session = make_session(run_folder, tmp_path / "l.sqlite", audit=words)
+    assert session.strategy.suspected_rows.tolist() == [7]
+    assert (
+        session.grid("Ann", sort="suspected", show="all", page=1)["cards"][0]["id"] == "Xtrain1:7"
+    )
+    session.close()
     with pytest.raises(DataError, match="expected the folder of an audit"):
         read_audit(run_folder, source)
 
 
 def test_arrays_without_a_model_can_be_reviewed(tmp_path: Path) -> None:
     np.save(tmp_path / "p.npy", simple_patches(50, 1)[0])
-    desk = make_desk(tmp_path / "p.npy", tmp_path / "l.sqlite")
-    cards = desk.queue("Ann", count=4)
+    session = make_session(tmp_path / "p.npy", tmp_path / "l.sqlite")
+    cards = session.queue("Ann", count=4)
     assert {card["why"] for card in cards} <= {"diverse", "random"}
-    assert desk.details(0)["probability"] is None
-    assert desk.judged.origin == "pixels"
-    assert progress(desk)["random"]["estimate"] is None
-    assert Client(desk).send("GET", "/as/Ann/progress")[0] == 200
-    desk.close()
+    assert session.details(0)["probability"] is None
+    assert session.predictions.origin == "pixels"
+    assert progress(session)["random"]["estimate"] is None
+    assert Client(session).send("GET", "/as/Ann/progress")[0] == 200
+    session.close()
 
 
 def test_pixel_features_know_brightness_patterns_but_not_brightness() -> None:
@@ -464,7 +475,7 @@ def test_pixel_features_know_brightness_patterns_but_not_brightness() -> None:
 )
 def test_the_door_refuses(lasting: Client, headers: dict[str, str], status: int) -> None:
     body = json.dumps({"key": "k"}).encode()
-    before = lasting.app.app  # the desk behind it must not be reached
+    before = lasting.app.app  # the session behind it must not be reached
     assert lasting.send("POST", "/as/Ann/undo", body, headers)[0] == status
     assert before is lasting.app.app
 
@@ -635,32 +646,34 @@ def test_text_stands_out_from_its_ground(scheme: str) -> None:
         assert contrast(colours["on"], colours[name]) >= 4.5, name
 
 
-def test_bad_settings_of_a_page(desk) -> None:
+def test_bad_settings_of_a_page(session) -> None:
     with pytest.raises(ConfigError, match="twice"):
-        desk.add("Ann", [Given("Xtrain1:0", "not"), Given("Xtrain1:0", "crater")], "k")
+        session.add(
+            "Ann", [ReceivedAnswer("Xtrain1:0", "not"), ReceivedAnswer("Xtrain1:0", "crater")], "k"
+        )
     with pytest.raises(DataError, match="no patch"):
-        desk.find("Xtest1:0")
+        session.find("Xtest1:0")
 
 
 @pytest.mark.slow
-def test_training_anew_names_what_it_does_and_is_used(desk) -> None:
-    names = [desk.source.id_of(int(row)) for row in desk.picker.random_rows[:8]]
+def test_training_anew_names_what_it_does_and_is_used(session) -> None:
+    names = [session.source.id_of(int(row)) for row in session.strategy.random_rows[:8]]
     names += [f"Xtrain1_extra:{row}" for row in range(20)]
     labels = simple_patches(300, 5, 0.3)[1]
     for name in dict.fromkeys(names):
         word = ("not", "crater")[labels[int(name.rpartition(":")[2])]]
-        desk.add("Ann", [Given(name, word)], f"k{name.replace(':', '-')}")
-    before = desk.judge.sha256
-    client = Client(desk)
+        session.add("Ann", [ReceivedAnswer(name, word)], f"k{name.replace(':', '-')}")
+    before = session.scorer.sha256
+    client = Client(session)
     assert client.post("/as/Ann/train", {})[1] == {"number": 1}
     assert client.post("/as/Ann/train", {})[0] == 409
-    desk.loop.wait()
-    status = desk.loop.to_dict()
+    session.retraining.wait()
+    status = session.retraining.to_dict()
     assert status["state"] == "done", status
-    assert desk.judge.sha256 != before
+    assert session.scorer.sha256 != before
     found = client.get("/as/Ann/progress")[1]
     assert [row["is_current"] for row in found["models"]] == [False, True]
-    held = sum(in_random_part(desk.store.seed, name, "extra") for name in set(names))
+    held = sum(in_random_part(session.store.seed, name, "extra") for name in set(names))
     assert found["models"][1]["labels"] == 60 + len(set(names)) - held
     assert found["training"]["merged"]["merged"]["held_out"] == held
     first, second = (row["estimate"]["macro_f1"] for row in found["models"])
@@ -673,11 +686,11 @@ def test_training_anew_names_what_it_does_and_is_used(desk) -> None:
 
 def test_a_training_that_fails_says_why(tmp_path: Path) -> None:
     np.save(tmp_path / "p.npy", simple_patches(50, 1)[0])
-    desk = make_desk(tmp_path / "p.npy", tmp_path / "l.sqlite")
-    desk.add("Ann", [Given("p:0", "crater")], "k")
-    desk.loop.start()
-    desk.loop.wait()
-    assert desk.loop.status.state == "failed"
-    assert "expected both classes" in desk.loop.status.error
-    assert Client(desk).get("/as/Ann/progress")[1]["training"]["state"] == "failed"
-    desk.close()
+    session = make_session(tmp_path / "p.npy", tmp_path / "l.sqlite")
+    session.add("Ann", [ReceivedAnswer("p:0", "crater")], "k")
+    session.retraining.start()
+    session.retraining.wait()
+    assert session.retraining.status.state == "failed"
+    assert "expected both classes" in session.retraining.status.error
+    assert Client(session).get("/as/Ann/progress")[1]["training"]["state"] == "failed"
+    session.close()

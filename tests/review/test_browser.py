@@ -120,7 +120,7 @@ def test_label_undo_sweep_train_and_see_the_figures(run_folder: Path, tmp_path: 
         assert page.text("mine") == "28"
         kept = {name: word for name, word in given.items() if name not in last}
         assert standing(store, "Ann") == kept
-        assert not found.find_element("id", "told").is_displayed()
+        assert not found.find_element("id", "revealed").is_displayed()
         page.press("p")
         until(lambda: page.text("fact-p") not in ("–", ""), "the probability")
         assert 0 <= float(page.text("fact-p")) <= 1

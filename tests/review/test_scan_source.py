@@ -11,9 +11,9 @@ from craters.labels import DRAWN, SCAN
 from craters.maps.scan import scan_images
 from craters.review import open_target, scan_source
 from craters.review.progress import progress
-from craters.review.session import Given
+from craters.review.session import ReceivedAnswer
 from tests.maps import tools as maps
-from tests.review.tools import Client, make_desk
+from tests.review.tools import Client, make_session
 
 
 @pytest.fixture(scope="module")
@@ -113,8 +113,8 @@ def test_squares_of_the_map_are_the_image(scan_folder: Path) -> None:
 
 
 def test_the_map_filters_by_probability(scan_folder: Path, tmp_path: Path) -> None:
-    desk = make_desk(scan_folder, tmp_path / "l.sqlite")
-    client = Client(desk)
+    session = make_session(scan_folder, tmp_path / "l.sqlite")
+    client = Client(session)
     status, found = client.get("/as/Ann/map")
     assert status == 200
     words = [one["probability"] for one in found["detections"]]
@@ -133,19 +133,19 @@ def test_the_map_filters_by_probability(scan_folder: Path, tmp_path: Path) -> No
     number = found["detections"][0]["number"]
     plain = client.send("GET", f"/patches/x/{number}.png")[2]
     assert plain != client.send("GET", f"/patches/x/{number}.png?around=1")[2]
-    desk.close()
+    session.close()
 
 
 def test_only_drawn_windows_measure(scan_folder: Path, tmp_path: Path) -> None:
-    desk = make_desk(scan_folder, tmp_path / "l.sqlite")
-    one = desk.source.windows
-    assert desk.picker.is_random.tolist() == one.drawn.tolist()
-    first = int(desk.picker.random_rows[0])
-    desk.add("Ann", [Given(desk.source.id_of(first), "not")], "k1")
+    session = make_session(scan_folder, tmp_path / "l.sqlite")
+    one = session.source.windows
+    assert session.strategy.is_random.tolist() == one.drawn.tolist()
+    first = int(session.strategy.random_rows[0])
+    session.add("Ann", [ReceivedAnswer(session.source.id_of(first), "not")], "k1")
     for row in np.flatnonzero(~one.drawn)[:3].tolist():
-        desk.add("Ann", [Given(desk.source.id_of(row), "crater")], f"other-{row}")
-    assert progress(desk)["random"]["labels"] == 1
-    desk.close()
+        session.add("Ann", [ReceivedAnswer(session.source.id_of(row), "crater")], f"other-{row}")
+    assert progress(session)["random"]["labels"] == 1
+    session.close()
 
 
 def test_an_image_that_changed_is_refused(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import numpy as np
 from craters.labels import LabelStore
 from craters.review import open_target
 from craters.review.app import make_app
-from craters.review.guard import Guard
-from craters.review.session import Desk
+from craters.review.guard import RequestGuard
+from craters.review.session import ReviewSession
 from tests.conftest import simple_patches, write_job
 
 TOKEN, PORT = "secret-token", 8123
@@ -43,20 +43,20 @@ def truth_of(folder: Path) -> dict[str, str]:
     return {f"Xtrain1_extra:{row}": ("not", "crater")[label] for row, label in enumerate(labels)}
 
 
-def make_desk(target: Path, store: Path, **options: Any) -> Desk:
+def make_session(target: Path, store: Path, **options: Any) -> ReviewSession:
     """Open a target as the server does, and wait for the predictions."""
-    desk = Desk(open_target(target), LabelStore(store, seed=7), threads=1, **options)
-    desk.open_model()
-    desk.background.wait()
-    assert not desk.background.failure
-    return desk
+    session = ReviewSession(open_target(target), LabelStore(store, seed=7), threads=1, **options)
+    session.open_model()
+    session.background.wait()
+    assert not session.background.failure
+    return session
 
 
 class Client:
     """Speaks ASGI to the application behind its guard."""
 
-    def __init__(self, desk: Desk) -> None:
-        self.app = Guard(make_app(desk, reviewer="Ann"), TOKEN, PORT)
+    def __init__(self, session: ReviewSession) -> None:
+        self.app = RequestGuard(make_app(session, reviewer="Ann"), TOKEN, PORT)
         self.cookie = f"craters-{PORT}={TOKEN}"
 
     def send(

@@ -1,7 +1,7 @@
 """The command line: parse arguments, call one function, print.
 
 Interface: `main`.
-Nothing imports this package, and nothing else prints.
+No other package imports this one or prints.
 """
 
 from craters.cli.main import main

@@ -1,4 +1,4 @@
-"""The verbs that take a crater catalogue: `match` and `patches`."""
+"""Commands that use a crater catalogue: `match`, `patches`."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from craters.settings import CutRequest, MatchRequest
 
 
 def register(app: typer.Typer) -> None:
-    """Register the verbs."""
+    """Register the commands."""
     app.command("match")(match_command)
     app.command("patches")(patches_command)
 
 
 @command_of(MatchRequest)
 def match_command(settings: MatchRequest, *, json: JsonOption = False) -> None:
-    """Match detections with a crater catalogue, one to one: recall, precision, what was missed.
+    """Match detections with a crater catalogue, one to one: recall, precision, missed craters.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""The verbs of the command line. Everything else is a call away."""
+"""The `craters` command: run, synth, demo, predict, evaluate, compare, and the other modules."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from craters.cli.terminal import (
     JsonOption,
     QuietOption,
     TerminalProgress,
-    plain_errors,
-    settle_threads,
+    configure_threads,
+    report_errors,
 )
 from craters.settings import CompareConfig, RunConfig
 
@@ -47,7 +47,7 @@ def _main(
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    """Find the image patches of a planet that hold a crater.
+    """Find impact craters in image patches of planetary surfaces.
 
     \b
     Examples:
@@ -63,13 +63,13 @@ def _main(
 def run_command(
     settings: RunConfig,
     *,
-    resume: Annotated[bool, typer.Option(help="Go on with an interrupted run.")] = False,
+    resume: Annotated[bool, typer.Option(help="Continue an interrupted run.")] = False,
     force: Annotated[bool, typer.Option(help="Move an earlier folder aside first.")] = False,
     strict: StrictOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Train, evaluate and predict; leave a run folder.
+    """Train, evaluate and predict; write a run folder.
 
     \b
     Examples:
@@ -78,7 +78,7 @@ def run_command(
       craters run --data DATA --out RUN --method original --network original
       CRATERS_SEED=3 craters run --config run.toml --json
     """
-    settle_threads()
+    configure_threads()
     from craters.pipeline import run_job
 
     with TerminalProgress(quiet=quiet or json) as progress:
@@ -94,8 +94,8 @@ def _show_run(outcome: RunOutcome, *, as_json: bool = False) -> None:
     from craters.quality import checks
 
     if as_json:
-        told = {"run": outcome.folder, "metrics": outcome.metrics}
-        typer.echo(files.to_json(told | {"checks": checks.as_json(outcome.checks)}))
+        content = {"run": outcome.folder, "metrics": outcome.metrics}
+        typer.echo(files.to_json(content | {"checks": checks.as_json(outcome.checks)}))
         return
     for line in [*report.summary_lines(outcome.metrics), *checks.lines(outcome.checks)]:
         typer.echo(line)
@@ -105,18 +105,18 @@ def _show_run(outcome: RunOutcome, *, as_json: bool = False) -> None:
 @app.command()
 def synth(
     out: Annotated[Path, typer.Option(help="Folder to write the arrays into; must not exist.")],
-    seed: Annotated[int, typer.Option(help="Equal seeds give equal bytes.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed; equal seeds give identical files.")] = 0,
     labeled: Annotated[int, typer.Option(help="Labeled patches.")] = 1500,
     unlabeled: Annotated[int, typer.Option(help="Unlabeled patches.")] = 1500,
     test: Annotated[int, typer.Option(help="Test patches.")] = 500,
 ) -> None:
-    """Make patches of a procedural Mars, in the layout that `craters run` reads.
+    """Generate synthetic patches of a procedural Mars, in the layout that `craters run` reads.
 
     \b
     Example:
       craters synth --out DATA --seed 7
     """
-    with plain_errors():
+    with report_errors():
         from craters.errors import ExistsError
         from craters.synthetic import write_dataset
 
@@ -130,21 +130,20 @@ def synth(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for data and run.")] = Path("demo"),
-    seed: Annotated[int, typer.Option(help="Everything random derives from it.")] = 2,
+    seed: Annotated[int, typer.Option(help="Random seed of data and training.")] = 2,
     quiet: QuietOption = False,
 ) -> None:
-    """Do the main job on data that the package makes itself; about half a minute.
+    """Run the whole pipeline on synthetic data; takes about half a minute.
 
-    With the default seed, pseudo-labels are added and shift the class shares, as the rule does;
-    with others it may find none. The folder's `run` is made anew each time; an earlier one is
-    moved aside.
+    With the default seed, pseudo-labels are added and shift the class shares; other seeds may add
+    none. Each call writes a new folder `run` and moves an earlier one aside.
 
     \b
     Example:
       craters demo --out demo
     """
-    with plain_errors():
-        settle_threads()
+    with report_errors():
+        configure_threads()
         from craters.pipeline import run_job
         from craters.synthetic import write_dataset
 
@@ -178,16 +177,16 @@ def predict(
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Predict patches by a model folder; needs no torch.
+    """Predict patches with a model folder; needs no torch.
 
-    Columns: id, probability of class 1, label, and set where the model is calibrated for it.
+    Columns: id, probability of class 1, label, and the prediction set if the model is calibrated.
 
     \b
     Examples:
       craters predict RUN/model Xtest1.npy > predictions.csv
       craters predict RUN patch_1.png patch_2.png --json
     """
-    with plain_errors():
+    with report_errors():
         from craters.core import files
         from craters.models import Classifier, predict_table, read_inputs
 
@@ -211,7 +210,7 @@ def predict(
 
 
 def _check_new_table(out: Path | None) -> None:
-    """Refuse another kind of file, or one that is there, before anything is computed."""
+    """Refuse other file types and existing files before computing anything."""
     from craters.errors import ConfigError, ExistsError
 
     if out is not None and out.suffix not in (".csv", ".npy"):
@@ -226,20 +225,20 @@ def evaluate_command(
     data: Annotated[Path, typer.Option(help="Folder of Xtest1 and Ytest1 (or Xtrain1, Ytrain1).")],
     which: Annotated[str, typer.Option("--set", help="test or train.")] = "test",
     prior: Annotated[
-        float, typer.Option(help="Share of craters for which precision is worked out.")
+        float, typer.Option(help="Share of craters for which precision is computed.")
     ] = 0.03,
     risk: Annotated[
-        float, typer.Option(help="Of prediction sets: how often the true class may be missing.")
+        float, typer.Option(help="Share of prediction sets that may miss the true class.")
     ] = 0.1,
     json: JsonOption = False,
 ) -> None:
-    """Measure a model folder on labeled arrays, with intervals.
+    """Evaluate a model folder on labeled arrays, with confidence intervals.
 
     \b
     Example:
       craters evaluate RUN --data DATA
     """
-    with plain_errors():
+    with report_errors():
         from craters.core import files
         from craters.models import Classifier
         from craters.pipeline import assess
@@ -257,22 +256,24 @@ def evaluate_command(
 def compare_command(
     settings: CompareConfig,
     *,
-    resume: Annotated[bool, typer.Option(help="Go on; seeds or contenders may be added.")] = False,
+    resume: Annotated[
+        bool, typer.Option(help="Continue; seeds or contenders may be added.")
+    ] = False,
     force: Annotated[bool, typer.Option(help="Move an earlier folder aside first.")] = False,
-    dry_run: Annotated[bool, typer.Option(help="Only tell what would be computed.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Only print what would be computed.")] = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Compare methods and networks at equal label budgets, on held-out folds, paired by seed.
 
-    The expected duration is told first. Tables and a figure are left in the folder.
+    Prints the expected duration first. Writes tables and a figure to the folder.
 
     \b
     Examples:
       craters compare --data DATA --out CMP --budgets 50,all --seeds 5
       craters compare --data DATA --out CMP --budgets 50,all --seeds 10 --resume
     """
-    settle_threads()
+    configure_threads()
     from craters.compare import compare, plan
     from craters.core import files
 
@@ -295,6 +296,6 @@ catalogues.register(app)
 
 
 def main() -> None:
-    """Enter from the shell."""
-    with plain_errors():
+    """Run the command line."""
+    with report_errors():
         app()

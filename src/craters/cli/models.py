@@ -1,4 +1,4 @@
-"""The verbs about models and the installation: import, export, info, doctor."""
+"""Commands for models and the installation: `import`, `export`, `info`, `doctor`."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Annotated
 
 import typer
 
-from craters.cli.terminal import JsonOption, plain_errors, settle_threads
+from craters.cli.terminal import JsonOption, configure_threads, report_errors
 
 ModelArgument = Annotated[
-    Path, typer.Argument(help="Model folder, or a run folder that holds one as `model`.")
+    Path, typer.Argument(help="Model folder, or a run folder that contains one.")
 ]
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verbs to the command line."""
+    """Register the commands."""
     app.command("import")(import_command)
     app.command("export")(export_command)
     app.command("info")(info_command)
@@ -26,41 +26,43 @@ def import_command(
     model: Annotated[
         Path, typer.Argument(help="Keras file (.h5 or .keras, of Keras 2 or 3), or ONNX file.")
     ],
-    out: Annotated[Path, typer.Option(help="Model folder to make; must not exist.")],
+    out: Annotated[Path, typer.Option(help="Model folder to create; must not exist.")],
     *,
     side: Annotated[
-        int | None, typer.Option(help="Pixels of a patch, where the file leaves them open.")
+        int | None, typer.Option(help="Side of a patch in pixels, if the file does not fix it.")
     ] = None,
     brightest: Annotated[
         int | None,
         typer.Option(
-            help="What the model takes for white: 1, 255 or 65535. [by its first scaling; else 1 "
-            "of a Keras file, and needed of an ONNX file]"
+            help="Input value of white: 1, 255 or 65535. [from its first scaling; else 1 for a "
+            "Keras file, and required for an ONNX file]"
         ),
     ] = None,
     output: Annotated[
         str | None,
         typer.Option(
-            help="What an ONNX model gives: logit or probability. [by its last Sigmoid or Softmax]"
+            help="Output of an ONNX model: logit or probability. [from its last Sigmoid or Softmax]"
         ),
     ] = None,
-    crater_class: Annotated[int, typer.Option(help="Output that means with crater: 0 or 1.")] = 1,
+    crater_class: Annotated[int, typer.Option(help="Output class that means crater: 0 or 1.")] = 1,
     decision_threshold: Annotated[
         float,
-        typer.Option("--decision-threshold", "--threshold", help="Least probability of a crater."),
+        typer.Option(
+            "--decision-threshold", "--threshold", help="Minimum probability of a crater."
+        ),
     ] = 0.5,
     resolution: Annotated[
-        float | None, typer.Option(help="Metres a pixel, stored with the model.")
+        float | None, typer.Option(help="Resolution in m/px, stored with the model.")
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Read a Keras or an ONNX model and write it as a model folder; no code in it is executed.
+    """Convert a Keras or ONNX model to a model folder; code in the file is never executed.
 
-    Of Keras, chains of plain layers are read, from gray patches to a sigmoid or a softmax of two. A
-    Lambda, or a layer that is not on the list, is refused by name.
+    Keras: sequential models of standard layers, from gray patches to a sigmoid or a softmax over
+    two classes. Lambda and other unsupported layers are refused by name.
 
-    Of ONNX, graphs of standard operators are read, from gray patches to one logit or probability,
-    or two, for example exported by PyTorch. What the graph does not say must be given.
+    ONNX: graphs of standard operators, from gray patches to one or two logits or probabilities, for
+    example exported by PyTorch. Options must state what the graph does not.
 
     \b
     Examples:
@@ -68,8 +70,8 @@ def import_command(
       craters import my_model.h5 --out MODEL --brightest 255 --resolution 100
       craters import my_model.onnx --out MODEL --brightest 1 --output logit
     """
-    with plain_errors():
-        settle_threads()
+    with report_errors():
+        configure_threads()
         from craters.core import files
         from craters.models import ImportOptions, import_model
 
@@ -94,18 +96,18 @@ def export_command(
     out: Annotated[Path, typer.Option(help="File to write; must not exist.")],
     file_format: Annotated[
         str | None,
-        typer.Option("--format", help="h5, keras or onnx. [by the name of the file]"),
+        typer.Option("--format", help="h5, keras or onnx. [from the file name]"),
     ] = None,
 ) -> None:
-    """Write a model as one file for other programs: ONNX, or Keras of the original network.
+    """Export a model to one file: ONNX, or Keras for the original network.
 
     \b
     Examples:
       craters export RUN --out model.onnx
       craters export RUN --out model.keras
     """
-    with plain_errors():
-        settle_threads()
+    with report_errors():
+        configure_threads()
         from craters.models import export_model
 
         typer.echo(export_model(model, out, file_format or out.suffix.lstrip(".")))
@@ -115,14 +117,14 @@ def info_command(
     folder: Annotated[Path, typer.Argument(help="Run folder or model folder.")],
     json: JsonOption = False,
 ) -> None:
-    """Check a run or a model folder, and say what it is and what its answers mean.
+    """Check and describe a run or model folder, and the meaning of its predictions.
 
     \b
     Examples:
       craters info RUN
       craters info RUN/model
     """
-    with plain_errors():
+    with report_errors():
         import dataclasses
 
         from craters.core import files
@@ -139,16 +141,16 @@ def info_command(
 
 
 def doctor_command(json: JsonOption = False) -> None:
-    """Look at the installation: versions, processor, GPU, what is missing and how to get it.
+    """Check the installation: versions, CPU, GPU, missing packages and how to install them.
 
-    Ends with code 1 where the core is not whole. Nothing is changed or sent anywhere.
+    Exits with code 1 if the core is incomplete. Changes nothing and sends nothing.
 
     \b
     Example:
       craters doctor
     """
-    with plain_errors():
-        settle_threads()
+    with report_errors():
+        configure_threads()
         from craters.core import environment, files
 
         found = environment.examine()

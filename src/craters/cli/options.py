@@ -1,4 +1,4 @@
-"""Commands made from settings: an option for every declared setting of a class."""
+"""Build commands from settings classes: one option for each declared setting."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from craters.cli.terminal import plain_errors
+from craters.cli.terminal import report_errors
 from craters.settings import ENV_PREFIX, Declared, declared, make_settings, resolve
 
 _CONFIG = inspect.Parameter(
@@ -29,16 +29,16 @@ _CONFIG = inspect.Parameter(
 def command_of(
     cls: type, *, from_file: bool = False
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Make a command of a function that takes settings first, and options of its own.
+    """Turn a function of settings and further options into a command.
 
-    Errors of the function end the command in one line and their exit code.
+    Errors of the function are reported as one line, with their exit code.
 
     Parameters
     ----------
     cls : type
-        Of the settings, which the command has an option for each of.
+        Settings class; the command gets an option for each setting.
     from_file : bool
-        Whether settings come from `--config` and the environment, too.
+        Whether to read settings from `--config` and the environment, too.
     """
 
     def make(function: Callable[..., None]) -> Callable[..., None]:
@@ -47,7 +47,7 @@ def command_of(
         @functools.wraps(function)
         def command(**values: Any) -> None:
             rest = {each.name: values.pop(each.name) for each in own}
-            with plain_errors():
+            with report_errors():
                 if from_file:
                     file = values.pop(_CONFIG.name)
                     function(resolve(cls, values, os.environ, file), **rest)
@@ -66,7 +66,7 @@ def command_of(
 
 
 def _read(cls: type, values: dict[str, Any]) -> dict[str, Any]:
-    """Turn the texts of settings that need it into values; an empty text stands for none."""
+    """Parse settings that are given as text."""
     found = dict(values)
     for each in declared(cls):
         text = values[each.name]
@@ -78,7 +78,7 @@ def _read(cls: type, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _parameter(each: Declared, from_file: bool) -> inspect.Parameter:
-    """Say what typer needs to know of one setting."""
+    """Return the typer parameter of one setting."""
     kind, default = _kind(each), each.default
     if from_file:  # None stands for "not given"
         kind, default = kind if type(None) in typing.get_args(kind) else kind | None, None
@@ -102,7 +102,7 @@ def _parameter(each: Declared, from_file: bool) -> inspect.Parameter:
 
 
 def _kind(each: Declared) -> Any:
-    """Choose the type that the command line takes a setting as."""
+    """Return the command-line type of a setting."""
     if each.setting.read is not None:
         return str | None if each.default is None else str
     if typing.get_origin(each.kind) is typing.Literal:

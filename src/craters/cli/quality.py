@@ -1,4 +1,4 @@
-"""The verbs that check data before anything is trained on them."""
+"""Commands that check data and runs: `audit`, `check`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from craters.cli.terminal import (
     JsonOption,
     QuietOption,
     TerminalProgress,
-    plain_errors,
-    settle_threads,
+    configure_threads,
+    report_errors,
 )
 from craters.settings import AuditConfig
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from craters.quality import Check
 
 StrictOption = Annotated[
-    bool, typer.Option("--strict", help="End with code 7 where a severe check fired.")
+    bool, typer.Option("--strict", help="Exit with code 7 if a severe check fired.")
 ]
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verbs to the command line."""
+    """Register the commands."""
     app.command("audit")(audit_command)
     app.command("check")(check_command)
 
@@ -35,14 +35,14 @@ def register(app: typer.Typer) -> None:
 def audit_command(
     settings: AuditConfig,
     *,
-    resume: Annotated[bool, typer.Option(help="Go on; repeats may be added.")] = False,
+    resume: Annotated[bool, typer.Option(help="Continue; repeats may be added.")] = False,
     force: Annotated[bool, typer.Option(help="Move an earlier folder aside first.")] = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Look for wrong labels, copies, flawed patches, and shift between the arrays.
 
-    The arrays are only read. Cleaned copies go to a new folder, with a list of what was left out.
+    The arrays are not changed. Cleaned copies go to a new folder, with a list of removed patches.
 
     \b
     Examples:
@@ -50,7 +50,7 @@ def audit_command(
       craters audit --data DATA --repeats 0 --fix CLEANED
       craters audit --data DATA --out AUDIT --repeats 3 --resume --json
     """
-    settle_threads()
+    configure_threads()
     from craters.core import files
     from craters.quality import run_audit
 
@@ -75,17 +75,17 @@ def check_command(
     strict: StrictOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Check a finished run again for what makes its figures doubtful.
+    """Check a finished run again for problems that make its metrics unreliable.
 
-    Arrays are looked at only where they are still the ones that the run was made from. What each
-    check means stands in docs/checks.md.
+    Arrays are checked only if they have not changed since the run. docs/checks.md explains each
+    check.
 
     \b
     Examples:
       craters check RUN
       craters check RUN --data DATA --strict --json
     """
-    with plain_errors():
+    with report_errors():
         from craters.core import files
         from craters.quality import checks
 
@@ -99,7 +99,7 @@ def check_command(
 
 
 def refuse_severe(made: list[Check]) -> None:
-    """End with a code of its own where a severe check fired.
+    """Raise CheckError if a severe check fired.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The verbs that collect labels of people: review, labels."""
+"""Commands for labels of reviewers: `review`, and the group `labels`."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Annotated
 
 import typer
 
-from craters.cli.terminal import JsonOption, plain_errors
+from craters.cli.terminal import JsonOption, report_errors
 
 labels_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Move labels out of a store, into it, and compare reviewers.",
+    help="Export, import and merge labels, and compare reviewers.",
 )
 
-StoreArgument = Annotated[Path, typer.Argument(help="Label store, as `craters review` makes it.")]
+StoreArgument = Annotated[Path, typer.Argument(help="Label store, as written by `craters review`.")]
 VotesOption = Annotated[int, typer.Option("--votes", min=1, help="Votes that a label needs.")]
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verbs to the command line."""
+    """Register the commands."""
     app.command("review")(review_command)
     app.add_typer(labels_app, name="labels")
 
@@ -39,19 +39,21 @@ def review_command(
     ] = None,
     model: Annotated[Path | None, typer.Option(help="Model folder. [the target's]")] = None,
     data: Annotated[
-        Path | None, typer.Option(help="Arrays to train on anew. [the run's own]")
+        Path | None, typer.Option(help="Arrays for retraining. [the run's own]")
     ] = None,
     audit: Annotated[
-        Path | None, typer.Option(help="Folder of `craters audit`: its word on suspected labels.")
+        Path | None, typer.Option(help="Folder of `craters audit`, to find suspected labels.")
     ] = None,
     reviewer: Annotated[str, typer.Option(help="Your name. [the login name]")] = "",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0: any free one.")] = 0,
     threads: Annotated[int, typer.Option(min=0, help="Threads; 0: all usable CPUs.")] = 0,
-    open_browser: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    open_browser: Annotated[
+        bool, typer.Option("--open", help="Open the page in the browser.")
+    ] = False,
 ) -> None:
-    """Label patches in the browser, train anew, and see the gain. On this machine only.
+    """Label patches in the browser, retrain, and measure the gain. Serves this machine only.
 
-    Prints the address; stop it by Ctrl-C. Every answer is on disk before the page says so.
+    Prints the address; stop with Ctrl-C. Each answer is on disk before the page confirms it.
 
     \b
     Examples:
@@ -59,44 +61,44 @@ def review_command(
       craters review SCAN --labels mine.sqlite --data DATA
       craters review patches.npy --model RUN
     """
-    with plain_errors():
+    with report_errors():
         from craters.labels import check_reviewer
         from craters.review import serve
 
         name = check_reviewer(reviewer or _login_name())
 
-        def tell(address: str) -> None:
+        def show_address(address: str) -> None:
             typer.echo(address)
-            typer.echo("Open this address in a browser. Stop by Ctrl-C.", err=True)
+            typer.echo("Open this address in a browser. Stop with Ctrl-C.", err=True)
             if open_browser:
                 import webbrowser
 
                 webbrowser.open(address)
 
-        signal.signal(signal.SIGTERM, _leave)
+        signal.signal(signal.SIGTERM, _exit_on_sigterm)
         with contextlib.suppress(KeyboardInterrupt):  # the way to stop it
             serve(
                 target, store=labels, model=model, data=data, audit=audit, reviewer=name,
-                port=port, threads=threads, on_ready=tell,
+                port=port, threads=threads, on_ready=show_address,
             )  # fmt: skip
 
 
-def _leave(*_: object) -> None:
-    """End in good order, so that a training that is going on is ended, too."""
+def _exit_on_sigterm(*_: object) -> None:
+    """Exit cleanly on SIGTERM, so that a running training is stopped, too."""
     raise SystemExit(0)
 
 
 def _login_name() -> str:
     try:
         return getpass.getuser()
-    except (OSError, KeyError):  # in a container that knows no names
+    except (OSError, KeyError):  # e.g. in a container without user names
         return "me"
 
 
 @labels_app.command("export")
 def export_command(
     store: StoreArgument,
-    out: Annotated[Path, typer.Option(help="Folder to make; must not exist.")],
+    out: Annotated[Path, typer.Option(help="Folder to create; must not exist.")],
     votes: VotesOption = 1,
     json: JsonOption = False,
 ) -> None:
@@ -106,7 +108,7 @@ def export_command(
     Example:
       craters labels export RUN.labels.sqlite --out LABELS
     """
-    with plain_errors():
+    with report_errors():
         from craters.core import files
         from craters.labels import LabelStore, export_labels
 
@@ -124,22 +126,24 @@ def export_command(
 @labels_app.command("import")
 def import_command(
     store: StoreArgument,
-    table: Annotated[Path, typer.Argument(help="CSV: id and answer (crater, not, unsure; 1, 0).")],
-    target: Annotated[Path, typer.Option(help="What the ids are of: as for `craters review`.")],
-    reviewer: Annotated[
-        str, typer.Option(help="Whose answers they are, where the table does not say.")
-    ] = "",
+    table: Annotated[
+        Path, typer.Argument(help="CSV with columns id and answer (crater, not, unsure; 1, 0).")
+    ],
+    target: Annotated[
+        Path, typer.Option(help="Target that the ids refer to, as for `craters review`.")
+    ],
+    reviewer: Annotated[str, typer.Option(help="Reviewer of rows without one.")] = "",
     json: JsonOption = False,
 ) -> None:
-    """Add the answers of a table to a store; again adds nothing.
+    """Add the answers of a table to a store; importing it again adds nothing.
 
-    Nor are answers added that are older than what their reviewer says now.
+    Answers older than the reviewer's current answer are skipped.
 
     \b
     Example:
       craters labels import RUN.labels.sqlite bo.csv --target RUN --reviewer Bo
     """
-    with plain_errors():
+    with report_errors():
         from craters.core import files
         from craters.errors import DataError
         from craters.labels import LabelStore, Patch, add_answers, read_answers
@@ -153,7 +157,7 @@ def import_command(
                 raise DataError(f"{table}: patch {name!r} is not in {target}")
             return source.patch(row)
 
-        answers = read_answers(table, find, reviewer=reviewer)  # before a store is made for them
+        answers = read_answers(table, find, reviewer=reviewer)  # before creating a store
         is_new = not store.exists()
         with LabelStore(store) as labels:
             added, older = add_answers(labels, answers)
@@ -163,18 +167,18 @@ def import_command(
         else:
             typer.echo(f"{added} answers added" + (f" to a new store: {store}" if is_new else "."))
             if older:
-                typer.echo(f"{older} left out: their reviewers answered later.")
+                typer.echo(f"{older} skipped: their reviewers answered later.")
 
 
 @labels_app.command("agree")
 def agree_command(store: StoreArgument, json: JsonOption = False) -> None:
-    """Compare every two reviewers: share of equal answers, Cohen's kappa, disputed patches.
+    """Compare each pair of reviewers: share of equal answers, Cohen's kappa, disputed patches.
 
     \b
     Example:
       craters labels agree RUN.labels.sqlite
     """
-    with plain_errors():
+    with report_errors():
         from craters.core import files
         from craters.labels import LabelStore, agreement_lines, agreement_summary
 
@@ -187,23 +191,23 @@ def agree_command(store: StoreArgument, json: JsonOption = False) -> None:
 def merge_command(
     store: StoreArgument,
     target: Annotated[Path, typer.Argument(help="What was reviewed.")],
-    out: Annotated[Path, typer.Option(help="Folder to make; must not exist.")],
+    out: Annotated[Path, typer.Option(help="Folder to create; must not exist.")],
     data: Annotated[
         Path | None, typer.Option(help="Arrays to merge into. [the target's own]")
     ] = None,
     votes: VotesOption = 1,
     json: JsonOption = False,
 ) -> None:
-    """Write the arrays of a job with the labels of reviewers, for `craters run --data`.
+    """Merge the labels of reviewers into the arrays of a job, for `craters run --data`.
 
-    The random part is not trained on and leaves the pool: its answered start becomes the test
-    set, with its labels.
+    The random part is excluded from training and from the pool. Its answered start becomes the
+    test set, with its labels.
 
     \b
     Example:
       craters labels merge RUN.labels.sqlite RUN --out MERGED
     """
-    with plain_errors():
+    with report_errors():
         from craters.core import files
         from craters.data import read_job_data
         from craters.errors import ExistsError

@@ -1,4 +1,4 @@
-"""The verbs that work on images with a place: scan."""
+"""The command `scan`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PARTIAL = 7  # exit code: some blocks failed
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verbs to the command line."""
+    """Register the command."""
     app.command("scan")(scan_command)
 
 
@@ -24,18 +24,18 @@ def register(app: typer.Typer) -> None:
 def scan_command(
     settings: ScanConfig,
     *,
-    resume: Annotated[bool, typer.Option(help="Go on with an interrupted scan.")] = False,
+    resume: Annotated[bool, typer.Option(help="Continue an interrupted scan.")] = False,
     force: Annotated[bool, typer.Option(help="Move an earlier folder aside first.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only tell windows, time, memory and disk.")
+        bool, typer.Option("--dry-run", help="Only estimate windows, time, memory and disk.")
     ] = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Scan images of any size: a map of probabilities and a catalogue of detections.
 
-    Leaves probability.tif, detections.gpkg and .csv, summary.json and report.html in a new folder.
-    A detection is a place to look at; no diameters are measured.
+    Writes probability.tif, detections.gpkg and .csv, summary.json and report.html to a new folder.
+    Detections are candidate locations; diameters are not measured.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""How commands talk to the terminal: a job's progress, plain errors, options they share."""
+"""Terminal output of the commands: progress, error messages, shared options."""
 
 from __future__ import annotations
 
@@ -37,39 +37,39 @@ _EXTRAS = {
 _PLAIN_EVERY = 10  # epochs between two plain lines
 
 
-def settle_threads() -> None:
-    """Let idle OpenMP threads spin for a moment only; call before torch is imported.
+def configure_threads() -> None:
+    """Make idle OpenMP threads spin only briefly; call before torch is imported.
 
-    By default they spin for very long, which slows training down many times as soon as any other
-    process shares a core. Ten thousand turns, some microseconds, keep nearly all of the speed.
+    By default they spin for long, which slows training down several times as soon as another
+    process shares a core. Ten thousand spins, some microseconds, keep nearly all of the speed.
     """
     if "torch" not in sys.modules:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 class TerminalProgress:
-    """Shows progress: a bar on a terminal, plain lines elsewhere.
+    """Show progress: a bar on a terminal, plain lines elsewhere.
 
     Parameters
     ----------
     quiet : bool
-        Only warnings.
+        Print only warnings.
     layers : bool
         Print each network's layers.
     stderr : bool
-        Print to stderr, so that stdout holds results alone.
+        Print to stderr, so that stdout holds only results.
     """
 
     def __init__(self, *, quiet: bool = False, layers: bool = False, stderr: bool = True) -> None:
-        from rich.console import Console  # late: not every command tells of progress
+        from rich.console import Console  # late: not every command shows progress
 
         self.console = Console(stderr=stderr, highlight=False, soft_wrap=True)
         self.quiet = quiet
         self.layers = layers
         self.total = 0
         self.done: dict[str, int] = {}
-        self.told: dict[str, int] = {}
-        self.tenth = 0  # of the blocks of a scan, already reported
+        self.reported: dict[str, int] = {}
+        self.tenth = 0  # tenths of the blocks of a scan already reported
         self.started = time.monotonic()
         self.bar: Progress | None = None
 
@@ -103,7 +103,7 @@ class TerminalProgress:
             self.bar.stop()
 
     def plan(self, epochs: int) -> None:
-        """Learn how many epochs all trainings have together, for the time left."""
+        """Set the total number of epochs of all trainings, to estimate the time left."""
         if not self.total:
             self.started = time.monotonic()
         self.total = epochs
@@ -127,13 +127,13 @@ class TerminalProgress:
             self.say(f"\nNetwork of phase {name}:\n{layer_table(network.layers())}\n")
 
     def epoch(self, phase: str, state: TrainState) -> None:
-        """Move the bar, or print about every tenth epoch."""
+        """Update the bar, or print about every tenth epoch."""
         self.done[phase] = state.epoch
         finished = sum(self.done.values())
         if self.bar is not None:
             self.bar.update(self.bar.task_ids[0], completed=finished, description=f"phase {phase}")
-        elif state.epoch // _PLAIN_EVERY > self.told.get(phase, 0) and not state.finished:
-            self.told[phase] = state.epoch // _PLAIN_EVERY
+        elif state.epoch // _PLAIN_EVERY > self.reported.get(phase, 0) and not state.finished:
+            self.reported[phase] = state.epoch // _PLAIN_EVERY
             row = state.history[-1]
             left = (time.monotonic() - self.started) / finished * max(self.total - finished, 0)
             self.say(
@@ -142,7 +142,7 @@ class TerminalProgress:
             )
 
     def blocks(self, ended: int, total: int) -> None:
-        """Move the bar, or print a line every tenth of the way."""
+        """Update the bar, or print a line after every tenth of the blocks."""
         if self.bar is not None:
             self.bar.update(
                 self.bar.task_ids[0],
@@ -157,8 +157,8 @@ class TerminalProgress:
 
 
 @contextlib.contextmanager
-def plain_errors() -> Iterator[None]:
-    """Turn errors into one line on stderr and their exit code."""
+def report_errors() -> Iterator[None]:
+    """Report errors as one line on stderr, and exit with their code."""
     try:
         yield
     except CratersError as error:

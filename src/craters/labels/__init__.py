@@ -1,7 +1,7 @@
-"""Answers of people: the label store, consensus, merging into a job's arrays, tables.
+"""Labels of reviewers: the label store, consensus, merging into a job's arrays, tables.
 
 Interface: `LabelStore`, `Tally`, `merge_labels`, `export_labels`, `read_answers`.
-It shows nothing (see `review`) and trains nothing.
+The review page is in `review`; training is in `training`.
 """
 
 from craters.labels.consensus import RULE, Tally

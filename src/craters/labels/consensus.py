@@ -1,9 +1,9 @@
-"""What the entries of a label store come to: answers that count, consensus, agreement.
+"""Evaluate the entries of a label store: current answers, consensus, agreement.
 
 Consensus: each reviewer's last answer about a patch that was not undone is one vote. "unsure" is
-no vote. Of the votes, the larger part decides between crater and not; a tie is disputed and has no
-label. Where everyone is unsure, the patch is unsure and has no label. A rule may ask for more than
-one vote.
+no vote. The majority of votes decides between crater and not; a tie is disputed and has no label.
+Where everyone is unsure, the patch is unsure and has no label. A minimum number of votes can be
+required.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ RULE = (
 
 
 class Tally:
-    """The answers that count, kept up to date entry by entry."""
+    """Current answers by patch and reviewer, updated entry by entry."""
 
     def __init__(self) -> None:
         self.last = 0
         self.entries: dict[int, Entry] = {}
-        self.asked: Counter[tuple[str, str]] = Counter()  # answers by reviewer and why
-        self.standing: Counter[str] = Counter()  # patches with an answer that counts, by reviewer
+        self.answer_counts: Counter[tuple[str, str]] = Counter()  # answers by reviewer and reason
+        self.standing: Counter[str] = Counter()  # patches with a current answer, by reviewer
         self._standing: dict[str, dict[str, list[Entry]]] = {}
 
     @classmethod
     def of(cls, store: LabelStore) -> Tally:
-        """Tally all that a store holds now."""
+        """Build a tally from all entries of a store."""
         tally = cls()
         tally.catch_up(store)
         return tally
 
     def catch_up(self, store: LabelStore) -> int:
-        """Take in what was stored since the last call, by any process; return how much."""
+        """Read the entries stored since the last call, by any process; return their number."""
         return self.take(store.entries(self.last))
 
     def take(self, entries: Iterable[Entry]) -> int:
-        """Take in further entries, in order; return how many."""
+        """Add entries, in order; return their number."""
         count = 0
         for entry in entries:
             self.last, count = entry.entry, count + 1
@@ -55,7 +55,7 @@ class Tally:
             stack = self._standing.setdefault(entry.patch, {}).setdefault(entry.reviewer, [])
             had = bool(stack)
             if entry.undoes is None:
-                self.asked[entry.reviewer, entry.why] += 1
+                self.answer_counts[entry.reviewer, entry.why] += 1
                 stack.append(entry)
             else:
                 stack[:] = [one for one in stack if one.entry != entry.undoes]
@@ -63,17 +63,17 @@ class Tally:
         return count
 
     def votes(self, patch: str) -> dict[str, Entry]:
-        """Return the answer that counts of each reviewer who has one about the patch."""
+        """Return the current answer of each reviewer about a patch."""
         found = self._standing.get(patch, {})
         return {reviewer: stack[-1] for reviewer, stack in found.items() if stack}
 
     def answer_of(self, patch: str, reviewer: str) -> Entry | None:
-        """Return the answer of one reviewer that counts."""
+        """Return the current answer of one reviewer, or None."""
         stack = self._standing.get(patch, {}).get(reviewer)
         return stack[-1] if stack else None
 
     def answered(self) -> list[str]:
-        """Return the patches about which an answer stands, in the order of first answers."""
+        """Return the patches with a current answer, in the order of first answers."""
         return [patch for patch in self._standing if self.votes(patch)]
 
     def consensus(self, patch: str, *, least: int = 1) -> str | None:
@@ -81,7 +81,7 @@ class Tally:
         return consensus([one.answer for one in self.votes(patch).values()], least=least)
 
     def consensus_labels(self, *, least: int = 1) -> dict[str, int]:
-        """Return 1 or 0 for each patch that the rule gives a label."""
+        """Return the label, 1 or 0, of each patch with a consensus."""
         found = {}
         for patch in self.answered():
             word = self.consensus(patch, least=least)
@@ -90,7 +90,7 @@ class Tally:
         return found
 
     def disputed(self) -> list[str]:
-        """Return patches about which reviewers say both crater and not."""
+        """Return patches with both answers, crater and not."""
         return [
             patch
             for patch in self.answered()
@@ -98,12 +98,12 @@ class Tally:
         ]
 
     def reviewers(self) -> list[str]:
-        """Return all who ever answered, in order of their names."""
+        """Return the names of all reviewers, sorted."""
         return sorted({entry.reviewer for entry in self.entries.values()})
 
 
 def consensus(answers: Iterable[str], *, least: int = 1) -> str | None:
-    """Decide by the rule above.
+    """Apply the consensus rule of this module to the answers about one patch.
 
     Examples
     --------
@@ -127,22 +127,22 @@ def consensus(answers: Iterable[str], *, least: int = 1) -> str | None:
 
 @dataclasses.dataclass(frozen=True)
 class Agreement:
-    """How far two reviewers agree on the patches that both called crater or not.
+    """Agreement of two reviewers on the patches that both labeled crater or not.
 
     Parameters
     ----------
     first, second : str
     n : int
     agreement : float
-        Share of equal answers; NaN without any patch.
+        Share of equal answers; NaN without common patches.
     kappa : float
-        Cohen's; NaN where chance alone would give full agreement.
+        Cohen's kappa; NaN where chance agreement is 1.
     interval : tuple of float
         95 %, percentile bootstrap over patches.
     table : list of list of int
         Rows the first reviewer's not and crater, columns the second's.
     unsure : int
-        Patches that both answered and at least one was unsure of; left out.
+        Excluded patches, of which at least one reviewer was unsure.
     """
 
     first: str
@@ -156,7 +156,7 @@ class Agreement:
 
 
 def cohen_kappa(table: np.ndarray) -> np.ndarray:
-    """Compute Cohen's kappa of tables (..., 2, 2); NaN where chance agreement is full.
+    """Compute Cohen's kappa of tables (..., 2, 2); NaN where chance agreement is 1.
 
     References
     ----------
@@ -177,19 +177,19 @@ def cohen_kappa(table: np.ndarray) -> np.ndarray:
 
 
 def agreements(tally: Tally, *, draws: int = 1000) -> list[Agreement]:
-    """Compare every two reviewers."""
+    """Compute the agreement of each pair of reviewers."""
     names = tally.reviewers()
     pairs: dict[tuple[str, str], list[list[int]]] = {}
     unsure: Counter[tuple[str, str]] = Counter()
     for patch in tally.answered():
         votes = tally.votes(patch)
         for pair in itertools.combinations(sorted(votes), 2):
-            said = [votes[name].answer for name in pair]
-            if UNSURE in said:
+            pair_answers = [votes[name].answer for name in pair]
+            if UNSURE in pair_answers:
                 unsure[pair] += 1
                 continue
             table = pairs.setdefault(pair, [[0, 0], [0, 0]])
-            table[said[0] == CRATER][said[1] == CRATER] += 1
+            table[pair_answers[0] == CRATER][pair_answers[1] == CRATER] += 1
     return [
         _agreement(pair, pairs.get(pair, [[0, 0], [0, 0]]), unsure[pair], draws)
         for pair in itertools.combinations(names, 2)

@@ -1,10 +1,10 @@
-"""Answers of reviewers merged into the arrays of a job; a random part is never trained on.
+"""Merge labels of reviewers into the arrays of a job, keeping a random part out of training.
 
-Of the patches that came without a label, a share is set apart by the hash of the store's seed and
-the patch's id: the random part. (Of a scan, it is the windows drawn from all.) It is asked in the
-order of these hashes, whatever a model says, and never trained on, with an answer or without, so
-the answers about its first patches measure every model without bias. Nor is a window of a scan
-trained on that shares pixels with an answered window of the random part.
+The random part is a share of the patches without a given label, selected by a hash of the store's
+seed and the patch's id. (For a scan: the windows sampled uniformly.) Reviewers label it in the
+order of these hashes, independent of any model. It is never trained on, labeled or not, so the
+labels of its first patches give an unbiased estimate for every model. Scan windows that share
+pixels with an answered window of the random part are not trained on either.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from craters.labels.store import CRATER, NOT, LabelStore, Patch, digest_of
 RANDOM_SHARE = 0.1  # of the patches that came without a label
 
 LABELED, EXTRA, TEST = "labeled", "extra", "test"
-SCAN, DRAWN = "scan", "drawn"  # windows of a scan: found by the model, drawn from all
+SCAN, DRAWN = "scan", "drawn"  # windows of a scan: selected by the model, sampled uniformly
 
 
 def random_place(seed: int, patch: str) -> float:
-    """Return a patch's place in the random order, 0..1; below `RANDOM_SHARE` it is set apart.
+    """Return a patch's position in the random order, 0..1; below `RANDOM_SHARE`: random part.
 
     Examples
     --------
@@ -43,10 +43,10 @@ def random_place(seed: int, patch: str) -> float:
 
 
 def in_random_part(seed: int, patch: str, part: str, given: int = UNLABELED) -> bool:
-    """Tell whether a patch is set apart for measuring.
+    """Return whether a patch belongs to the random part, held out for evaluation.
 
-    Of arrays, a share of what came without a label; of scans, the windows drawn from all, since
-    the others were chosen by a model.
+    For arrays, a share of the patches without a given label; for scans, the windows sampled
+    uniformly, since a model selected the others.
     """
     if part == DRAWN:
         return True
@@ -55,22 +55,22 @@ def in_random_part(seed: int, patch: str, part: str, given: int = UNLABELED) -> 
 
 @dataclasses.dataclass(frozen=True)
 class Merged:
-    """What the answers did to the arrays, in numbers of patches.
+    """Number of patches by how merging changed them.
 
     Parameters
     ----------
     confirmed, changed : int
-        Labels of the labeled set that reviewers repeated, or turned.
+        Labels of the labeled set that reviewers confirmed or changed.
     from_extra, added : int
-        Labels given to patches of the pool, and to patches of neither array.
+        New labels of pool patches, and of patches in neither array.
     held_out : int
-        Answered patches of the random part, which are not trained on.
+        Labeled patches of the random part, not used for training.
     apart : int
-        Unlabeled patches that left the pool with it.
+        Unlabeled patches removed from the pool with the random part.
     overlapping : int
         Labeled windows that share pixels with answered windows of the random part.
     of_test : int
-        Answered patches of the test set, left where they are.
+        Labeled patches of the test set, left unchanged.
     without_label : int
         Patches that reviewers are unsure of or disagree about.
     """
@@ -86,13 +86,13 @@ class Merged:
     without_label: int = 0
 
     def sentence(self) -> str:
-        """Say it in words."""
-        unasked = f" ({self.apart} more in the pool)" if self.apart else ""
+        """Describe the counts in one sentence."""
+        unanswered = f" ({self.apart} more in the pool)" if self.apart else ""
         near = f", {self.overlapping} that overlap it" if self.overlapping else ""
         return (
             f"Labels of reviewers: {self.confirmed} confirmed, {self.changed} changed, "
             f"{self.from_extra} of extra patches, {self.added} of other patches; left out: "
-            f"{self.held_out} of the random part{unasked}{near}, "
+            f"{self.held_out} of the random part{unanswered}{near}, "
             f"{self.of_test} of the test set, "
             f"{self.without_label} unsure or disputed"
         )
@@ -101,11 +101,11 @@ class Merged:
 def merge_labels(
     store: LabelStore, data: JobData, *, least: int = 1, order: Sequence[str] | None = None
 ) -> tuple[JobData, Merged]:
-    """Put the consensus of reviewers into the arrays of a job.
+    """Merge the consensus of reviewers into the arrays of a job.
 
-    Labels of the labeled set are changed; patches of the pool become labeled and leave it; others,
-    such as windows of a scan, are added. The random part stays out of the labels and leaves the
-    pool, the test set stays as it is, and what has no consensus keeps what it had.
+    Labels of the labeled set are updated, labeled pool patches move to the labeled set, and other
+    patches, such as scan windows, are added. The random part is removed from the pool and not added
+    to the labels. The test set and patches without consensus do not change.
 
     Parameters
     ----------
@@ -114,12 +114,12 @@ def merge_labels(
     least : int
         Votes that a label needs.
     order : sequence of str, optional
-        The names of the random part in its order, where other patches than the pool are reviewed.
+        Ids of the random part in order, where other patches than the pool are reviewed.
 
     Raises
     ------
     DataError
-        When a patch is not as it was labeled.
+        When the pixels of a patch have changed since it was labeled.
     """
     tally = Tally.of(store)
     known, seed = store.patches(), store.seed
@@ -165,13 +165,13 @@ def merge_labels(
 
 
 def random_order(pool: PatchSet, seed: int) -> list[str]:
-    """Return the names of a pool's random part in the order in which they are asked."""
+    """Return the ids of a pool's random part in labeling order."""
     names = [str(name) for name in pool.ids if in_random_part(seed, str(name), EXTRA)]
     return sorted(names, key=lambda name: random_place(seed, name))
 
 
 def overlap(names: Iterable[str], windows: Sequence[Patch]) -> np.ndarray:
-    """Tell which windows of a scan, named image/row/col, share pixels with any of some others.
+    """Return which windows, named image/row/col, share pixels with any of the given windows.
 
     Examples
     --------
@@ -179,14 +179,14 @@ def overlap(names: Iterable[str], windows: Sequence[Patch]) -> np.ndarray:
     >>> overlap(["A/47/0", "A/48/0", "B/0/0", "Xtrain1:0"], [one]).tolist()
     [True, False, False, False]
     """
-    asked = [_place(str(name)) for name in names]
-    found = np.zeros(len(asked), bool)
+    positions = [_place(str(name)) for name in names]
+    found = np.zeros(len(positions), bool)
     others: dict[str, list[tuple[int, int]]] = {}
     for one in windows:
         if place := _place(one.id):
             others.setdefault(place[0], []).append(place[1:])
     corners = {image: np.array(places) for image, places in others.items()}
-    for number, place in enumerate(asked):
+    for number, place in enumerate(positions):
         if place and place[0] in corners:
             apart = np.abs(corners[place[0]] - place[1:]).max(axis=1)
             found[number] = apart.min() < windows[0].pixels.shape[0]
@@ -194,7 +194,7 @@ def overlap(names: Iterable[str], windows: Sequence[Patch]) -> np.ndarray:
 
 
 def _place(name: str) -> tuple[str, int, int] | None:
-    """Read image, row and column from the name of a window; None of other patches."""
+    """Parse image, row and column from the name of a window; None for other patches."""
     image, *corner = name.rsplit("/", 2)
     try:
         row, col = map(int, corner)
@@ -206,8 +206,8 @@ def _place(name: str) -> tuple[str, int, int] | None:
 def _check_same(store: LabelStore, patches: PatchSet, row: int, patch: Patch) -> None:
     if digest_of(patches.images[row]) != patch.digest:
         raise DataError(
-            f"{store.path}: patch {patch.id} is another one in {patches.source}",
-            "Are the labels of these arrays?",
+            f"{store.path}: patch {patch.id} has other pixels in {patches.source}",
+            "Do the labels belong to these arrays?",
         )
 
 
@@ -217,9 +217,9 @@ def _assemble(
     others: list[tuple[Patch, int]],
     apart: np.ndarray,
 ) -> JobData:
-    """Add patches to the labeled set, in a fixed order; take them and the rows apart from the pool.
+    """Add patches to the labeled set in a fixed order; remove them and `apart` from the pool.
 
-    Nothing is copied where nothing changes.
+    Unchanged arrays are not copied.
     """
     train, pool = data.train, data.pool
     left = np.setdiff1d(np.arange(len(pool)), [*apart, *(row for row, _ in moved)])
@@ -256,14 +256,14 @@ def _assemble(
 def answered_start(
     names: Iterable[str], tally: Tally, *, least: int = 1
 ) -> list[tuple[int, str, int]]:
-    """Return place, name and label of the patches up to the first without an answer.
+    """Return position, id and label of the patches before the first unanswered one.
 
-    Beyond it, whoever answered may have chosen. Patches without a consensus are passed over.
+    Later answers may be a biased selection. Patches without a consensus are skipped.
 
     Parameters
     ----------
     names : iterable of str
-        Of the whole random part, in its order.
+        Ids of the whole random part, in order.
     tally : Tally
     least : int
         Votes that a label needs.
@@ -286,10 +286,10 @@ def write_snapshot(
     least: int = 1,
     order: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """Write the merged arrays into a new folder that `craters run --data` reads.
+    """Write the merged arrays to a new folder for `craters run --data`.
 
-    The answered start of the random part becomes the test set, with its truth, so that the run's
-    own report measures on it; where nothing of it is answered, the test set stays as it is.
+    The answered start of the random part becomes the test set, with its labels, so that the run's
+    report evaluates on it. Without such answers the test set does not change.
 
     Parameters
     ----------
@@ -297,19 +297,19 @@ def write_snapshot(
     data : JobData
     folder : Path
     least : int
-        Votes that a label needs, in the test set, too.
+        Votes that a label needs, also in the test set.
     order : sequence of str, optional
         As in `merge_labels`.
 
     Returns
     -------
     dict
-        What was merged, as in labels.json in the folder.
+        Content of labels.json in the folder.
 
     Raises
     ------
     DataError
-        When a class has no label yet.
+        When a class has no labels.
     """
     order = random_order(data.pool, store.seed) if order is None else order
     merged, counts = merge_labels(store, data, least=least, order=order)

@@ -1,11 +1,11 @@
-"""Answers of people about patches: one SQLite file that only ever grows.
+"""Append-only label store: answers of reviewers about patches, in one SQLite file.
 
-An entry is an answer (crater, not, unsure) of one reviewer about one patch, or the undoing of an
-earlier entry. Nothing is overwritten: triggers refuse it. One call is one transaction, flushed to
-disk before it returns, so what was confirmed outlives a killed process and a power cut. Several
-processes may write at once.
+An entry is an answer (crater, not, unsure) of one reviewer about one patch, or an undo of an
+earlier entry. Triggers refuse changes and deletions. Each call is one transaction, flushed to disk
+before it returns, so confirmed answers survive a killed process and a power failure. Several
+processes may write concurrently.
 
-The answer that counts is a reviewer's last one about a patch that was not undone.
+A reviewer's current answer about a patch is the last one that was not undone.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ WHYS = (
 )
 
 _VERSION = "1"
-_MARK = 0x63726C62  # "crlb": the file's application id
-_WAIT = 20.0  # seconds that a writer waits for another one
+_MARK = 0x63726C62  # "crlb": SQLite application id
+_WAIT = 20.0  # seconds that a writer waits for a lock
 _NAME = re.compile(r"[\w](?:[\w .'@+-]{0,38}[\w.])?")
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -71,20 +71,20 @@ _TRIGGERS = tuple(
 
 @dataclasses.dataclass(frozen=True)
 class Patch:
-    """A patch as the store keeps it, so that labels need no other file.
+    """A patch as kept in the store, with its pixels.
 
     Parameters
     ----------
     id : str
     pixels : ndarray, shape (S, S), uint8
     source : str
-        The file that it is from.
+        Source file.
     part : str
         "labeled", "extra", "test", or "scan".
     image : str or None
         Its source image, where known.
     given : int
-        The label it came with; -1: none.
+        Given label; -1: none.
     """
 
     id: str
@@ -96,7 +96,7 @@ class Patch:
 
     @property
     def digest(self) -> str:
-        """Recognises the pixels."""
+        """Hash of the pixels."""
         return digest_of(self.pixels)
 
 
@@ -110,15 +110,15 @@ class Answer:
     answer : str
         One of `ANSWERS`.
     why : str
-        One of `WHYS`: why the patch was asked.
+        One of `WHYS`: reason for showing the patch.
     seconds : float or None
-        From sight to answer.
+        Time to answer.
     model : str
-        The SHA-256 of the model that chose it, or "".
+        SHA-256 of the model that selected the patch, or "".
     probability : float or None
-        What that model said.
+        Probability predicted by that model.
     saw_probability : bool
-        Whether the reviewer had asked to see it.
+        Whether the reviewer looked at the probability.
     at : str
         ISO time; now, where empty.
     """
@@ -139,12 +139,12 @@ class Answer:
             raise ConfigError(f"why is {self.why!r}, expected {', '.join(WHYS)}")
         for number in (self.seconds, self.probability):
             if number is not None and not math.isfinite(number):
-                raise ConfigError(f"found {number} with an answer, expected finite numbers")
+                raise ConfigError(f"an answer has the number {number}, expected finite numbers")
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One row of the store; `undoes` is the entry that it takes back, or None."""
+    """One row of the store; `undoes` is the number of the undone entry, or None."""
 
     entry: int
     patch: str
@@ -161,14 +161,14 @@ class Entry:
 
 
 def digest_of(pixels: np.ndarray) -> str:
-    """Hash pixels, so that labels are never given to another patch of the same name."""
+    """Hash pixels, so that labels never apply to another patch of the same id."""
     return hashlib.blake2b(
         np.ascontiguousarray(pixels, np.uint8).tobytes(), digest_size=8
     ).hexdigest()
 
 
 def check_reviewer(name: str) -> str:
-    """Return a reviewer's name, or say why it cannot be one.
+    """Return a reviewer's name, or raise ConfigError.
 
     Examples
     --------
@@ -183,20 +183,20 @@ def check_reviewer(name: str) -> str:
 
 
 class LabelStore:
-    """The answers in one file; safe to share between threads, and between processes.
+    """Answers in one SQLite file; safe to share between threads and processes.
 
     Parameters
     ----------
     path : Path
     must_exist : bool
-        Refuse to make a new file.
+        Do not create a new file.
     seed : int or None
-        Of a new file's random part; drawn where it is not given.
+        Seed of the random part of a new store; random by default.
 
     Raises
     ------
     DataError
-        When the file is none of labels, is damaged, or is missing where it must exist.
+        When the file is no label store, is damaged, or must exist and is missing.
     """
 
     def __init__(self, path: Path, *, must_exist: bool = False, seed: int | None = None) -> None:
@@ -219,7 +219,7 @@ class LabelStore:
         (mark,) = self._base.execute("PRAGMA application_id").fetchone()
         (tables,) = self._base.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if mark != _MARK and tables:
-            raise DataError(f"{self.path}: is a database, but none of labels")
+            raise DataError(f"{self.path}: is a database, but not a label store")
         self._base.execute("PRAGMA journal_mode=WAL")
         self._base.execute("PRAGMA synchronous=FULL")
         self._base.execute("PRAGMA foreign_keys=ON")
@@ -227,10 +227,10 @@ class LabelStore:
             self._make_tables(seed)
         found = self.fact("version")
         if found != _VERSION:
-            raise DataError(f"{self.path}: is of version {found}, expected {_VERSION}")
+            raise DataError(f"{self.path}: has version {found}, expected {_VERSION}")
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the file."""
         with self._lock:
             self._base.close()
 
@@ -242,7 +242,7 @@ class LabelStore:
 
     def _make_tables(self, seed: int) -> None:
         with self._transaction():
-            # Another process may have made them since we looked.
+            # Another process may have created the tables meanwhile.
             if self._base.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 return
             self._base.execute(f"PRAGMA application_id={_MARK}")
@@ -257,7 +257,7 @@ class LabelStore:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        """Do all or nothing, and wait until it is on disk; one writer at a time."""
+        """Run an atomic transaction and flush it to disk; one writer at a time."""
         with self._lock, self._clear_errors():
             self._base.execute("BEGIN IMMEDIATE")
             try:
@@ -274,7 +274,7 @@ class LabelStore:
         except sqlite3.OperationalError as error:
             raise CratersError(
                 f"{self.path}: labels cannot be stored or read ({error})",
-                "Is the disk full, or another program holding the file?",
+                "Is the disk full, or does another program lock the file?",
             ) from error
         except sqlite3.DatabaseError as error:
             raise DataError(
@@ -282,18 +282,18 @@ class LabelStore:
             ) from error
 
     def fact(self, name: str) -> str | None:
-        """Return what was noted under a name when the store was made."""
+        """Return a value that was stored when the store was created."""
         with self._lock, self._clear_errors():
             row = self._base.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
         return None if row is None else str(row[0])
 
     @property
     def seed(self) -> int:
-        """Drawn when the store was made: the order of the random part comes from it."""
+        """Seed of the random part, fixed when the store was created."""
         return int(self.fact("seed") or 0)
 
     def add(self, reviewer: str, answers: Sequence[Answer], key: str = "") -> list[Entry]:
-        """Store answers, all or none, and wait until they are on disk.
+        """Store answers in one transaction; they are on disk when this returns.
 
         Parameters
         ----------
@@ -301,17 +301,17 @@ class LabelStore:
         answers : sequence of Answer
             Of different patches.
         key : str
-            Names this call: repeating it, as a browser does when it heard no reply, adds nothing.
+            Idempotency key: repeating the call, as a browser does without a reply, adds nothing.
 
         Returns
         -------
         list of Entry
-            As stored, also where an earlier call with this key did it.
+            As stored, by this call or an earlier one with the same key.
 
         Raises
         ------
         DataError
-            When the store knows a patch by the same id with other pixels.
+            When the store has a patch of the same id with other pixels.
         """
         check_reviewer(reviewer)
         key = check_key(key)
@@ -351,12 +351,12 @@ class LabelStore:
             )
 
     def undo(self, reviewer: str, key: str = "") -> list[Entry]:
-        """Take back a reviewer's last answers that still stand: all of one `add`.
+        """Undo a reviewer's last current answers: all of one `add`.
 
         Returns
         -------
         list of Entry
-            The new entries; empty where nothing was left to undo.
+            The new entries; empty if there is nothing to undo.
         """
         check_reviewer(reviewer)
         key = check_key(key)
@@ -391,7 +391,7 @@ class LabelStore:
         return [Entry(*(*row[:10], bool(row[10]), row[11])) for row in rows]
 
     def entries(self, after: int = 0) -> list[Entry]:
-        """Return all entries with a higher number than `after`, in order."""
+        """Return all entries with a number above `after`, in order."""
         return self._entries("WHERE entry > ?", (after,))
 
     def last_entry(self) -> int:
@@ -401,14 +401,14 @@ class LabelStore:
         return int(row[0] or 0)
 
     def fingerprint(self) -> str:
-        """Hash all entries and the seed: stores of equal fingerprints give equal labels."""
+        """Hash all entries and the seed: equal fingerprints imply equal labels."""
         digest = hashlib.sha256(f"{self.seed}\n".encode())
         for entry in self.entries():
             digest.update(f"{dataclasses.astuple(entry)}\n".encode())
         return digest.hexdigest()
 
     def patches(self) -> dict[str, Patch]:
-        """Return every patch that was ever answered, by id."""
+        """Return all patches with entries, by id."""
         with self._lock, self._clear_errors():
             rows = self._base.execute(
                 "SELECT id, side, pixels, source, part, image, given FROM patches ORDER BY id"
@@ -419,7 +419,7 @@ class LabelStore:
         }
 
     def note_model(self, sha256: str, folder: Path, labels: int, note: str = "") -> None:
-        """Note a model, and on how many labels it was trained; the same one once in a row."""
+        """Record a model and its number of training labels, unless it is the last one recorded."""
         with self._transaction():
             last = self._base.execute(
                 "SELECT sha256 FROM models ORDER BY number DESC LIMIT 1"
@@ -431,7 +431,7 @@ class LabelStore:
                 )
 
     def models(self) -> list[dict[str, Any]]:
-        """Return the models that were noted, in order."""
+        """Return the recorded models, in order."""
         names = ("number", "sha256", "folder", "labels", "at", "note")
         with self._lock, self._clear_errors():
             rows = self._base.execute(
@@ -441,7 +441,7 @@ class LabelStore:
 
 
 def check_key(key: str) -> str:
-    """Return the name of a call, a new one where none is given."""
+    """Return a valid idempotency key; create one if empty."""
     if key and not _KEY.fullmatch(key):
         raise ConfigError(f"key is {key[:80]!r}, expected 1 to 64 letters, digits, - or _")
     return key or secrets.token_urlsafe(12)

@@ -1,4 +1,4 @@
-"""Labels out of a store and into it: the original layout, and CSV with ids."""
+"""Export and import labels: arrays in the original layout, and CSV tables with ids."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ _WORDS = {"1": CRATER, "0": NOT, "with crater": CRATER, "without crater": NOT} |
 
 
 def export_labels(store: LabelStore, out: Path, *, least: int = 1) -> dict[str, int]:
-    """Write what a store holds into a new folder.
+    """Export the labels of a store to a new folder.
 
     Xtrain1.npy and Ytrain1.npy (and groups_train.npy where every source image is known) hold the
-    patches with a consensus, in the order of their ids; labels.csv holds one row a patch, and
+    patches with a consensus, sorted by id; labels.csv has one row per patch, and
     answers.csv every entry.
 
     Parameters
@@ -59,13 +59,13 @@ def export_labels(store: LabelStore, out: Path, *, least: int = 1) -> dict[str, 
     Returns
     -------
     dict
-        Numbers of patches, labels and entries.
+        Number of patches, labels and entries.
 
     Raises
     ------
     ExistsError
     DataError
-        When the patches are of several sizes, which one array cannot hold.
+        When the patches have different sizes.
     """
     if out.exists():
         raise ExistsError(f"{out}: exists already", "Name a new folder.")
@@ -74,7 +74,7 @@ def export_labels(store: LabelStore, out: Path, *, least: int = 1) -> dict[str, 
     labels = tally.consensus_labels(least=least)
     kept = [known[name] for name in sorted(labels)]
     if len({patch.pixels.shape for patch in kept}) > 1:
-        raise DataError(f"{store.path}: holds patches of several sizes, which no array can")
+        raise DataError(f"{store.path}: the patches have different sizes and do not fit one array")
     with files.new_folder(out) as folder:
         if kept:
             files.write_array(
@@ -93,19 +93,19 @@ def export_labels(store: LabelStore, out: Path, *, least: int = 1) -> dict[str, 
 
 
 def labels_csv(store: LabelStore, tally: Tally, *, least: int = 1) -> str:
-    """Write one row for each patch about which an answer stands."""
+    """Return CSV with one row for each patch with a current answer."""
     known, seed = store.patches(), store.seed
     labels = tally.consensus_labels(least=least)
     rows = []
     for name in sorted(tally.answered()):
         patch, votes = known[name], tally.votes(name)
-        said = [one.answer for one in votes.values()]
+        answers = [one.answer for one in votes.values()]
         rows.append(
             {
                 "id": name,
                 "label": labels.get(name, ""),
                 "consensus": tally.consensus(name, least=least) or "",
-                **{word: said.count(word) for word in ANSWERS},
+                **{word: answers.count(word) for word in ANSWERS},
                 "reviewers": "; ".join(sorted(votes)),
                 "given": "" if patch.given < 0 else patch.given,
                 "random_part": int(in_random_part(seed, name, patch.part, patch.given)),
@@ -118,7 +118,7 @@ def labels_csv(store: LabelStore, tally: Tally, *, least: int = 1) -> str:
 
 
 def entries_csv(tally: Tally) -> str:
-    """Write every entry, undone ones and undoings, too."""
+    """Return CSV of all entries, including undone ones and undo entries."""
     rows = []
     for entry in tally.entries.values():
         row = dataclasses.asdict(entry) | {"id": entry.patch}
@@ -149,17 +149,17 @@ def read_answers(
 ) -> dict[tuple[str, str], Answer]:
     """Read the answers of a CSV with the columns id and answer (or label: 1, 0).
 
-    Comma, semicolon or tab may stand between columns. Columns reviewer, at and seconds are taken
-    where they are there; answers.csv of an export is such a table, and undone entries in it are
-    left out. Adding a table again adds nothing.
+    Columns are separated by comma, semicolon or tab. The columns reviewer, at and seconds are
+    optional. answers.csv of an export is such a table; its undone entries are skipped. Adding a
+    table again adds nothing.
 
     Parameters
     ----------
     table : Path
     find_patch : callable
-        Given an id, returns the patch; raises DataError where there is none.
+        Returns the patch of an id; raises DataError for an unknown id.
     reviewer : str
-        Whose answers they are, where the table does not say.
+        Reviewer of rows without one.
 
     Returns
     -------
@@ -178,7 +178,7 @@ def read_answers(
             continue
         name = check_reviewer(row.get("reviewer") or reviewer or "?")
         answer = _read_answer(row, find_patch, f"{table}: row {number}")
-        # Equal rows of one table are one answer; each is stored by a key made from what it says.
+        # Equal rows are one answer: the key of each is a hash of its content.
         text = f"{answer.patch.id}\n{name}\n{answer.answer}\n{answer.at}"
         key = "import-" + hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
         answers[name, key] = answer
@@ -186,21 +186,21 @@ def read_answers(
 
 
 def add_answers(store: LabelStore, answers: dict[tuple[str, str], Answer]) -> tuple[int, int]:
-    """Add what `read_answers` returned, without what the store knows or knows better.
+    """Add the result of `read_answers`, skipping known and outdated answers.
 
-    An answer that the store has had, undone or not, is not added again. Nor is one that is older
-    than what its reviewer says of the patch now: a copy of before takes back no correction.
+    An answer that was stored before, undone or not, is not added again. An answer older than the
+    reviewer's current one is skipped, so that an old table does not revert corrections.
 
     Returns
     -------
     added : int
     older : int
-        Answers left out for a later one.
+        Answers skipped because the reviewer answered later.
 
     Raises
     ------
     DataError
-        When a patch is not as it was labeled.
+        When the pixels of a patch have changed since it was labeled.
     """
     tally = Tally.of(store)
     had = {
@@ -221,7 +221,7 @@ def add_answers(store: LabelStore, answers: dict[tuple[str, str], Answer]) -> tu
 
 
 def _is_before(one: str, other: str) -> bool:
-    """Tell whether a time is before another; no, where either is none."""
+    """Return whether a time is before another; False if either is no ISO time."""
     try:
         times = [dt.datetime.fromisoformat(text) for text in (one, other)]
     except ValueError:
@@ -251,14 +251,14 @@ def _read_answer(row: dict[str, str], find_patch: Callable[[str], Patch], where:
         seconds = float(row["seconds"]) if row.get("seconds") else None
     except ValueError as error:
         raise DataError(f"{where}: seconds is {row['seconds']!r}, expected a number") from error
-    at = row.get("at") or "imported"  # the same each time, so that a second import adds nothing
+    at = row.get("at") or "imported"  # constant, so that a second import adds nothing
     return Answer(
         patch=find_patch(row["id"]), answer=_WORDS[word], why="import", seconds=seconds, at=at
     )
 
 
 def agreement_summary(store: LabelStore) -> dict[str, Any]:
-    """Compare all pairs of reviewers, and list the patches they disagree about."""
+    """Compare all pairs of reviewers, and list the disputed patches."""
     tally = Tally.of(store)
     pairs = []
     for one in agreements(tally):
@@ -282,23 +282,23 @@ def agreement_summary(store: LabelStore) -> dict[str, Any]:
 
 
 def agreement_lines(found: dict[str, Any]) -> list[str]:
-    """Say how far reviewers agree, for the terminal."""
-    told = [f"{name}: {count} patches" for name, count in found["reviewers"].items()]
+    """Format the agreement summary for the terminal."""
+    lines = [f"{name}: {count} patches" for name, count in found["reviewers"].items()]
     for one in found["pairs"]:
         pair = f"{one['first']} and {one['second']}"
         if not one["n"]:
-            told.append(f"{pair}: no patch that both called")
+            lines.append(f"{pair}: no patch that both labeled")
             continue
         kappa = "undefined (all answers are one class)"
         if one["kappa"] is not None:
             low, high = one["interval"]
             kappa = f"{one['kappa']:.3f} [{low:.3f}, {high:.3f}]"
-        told.append(
+        lines.append(
             f"{pair}: n = {one['n']}, equal {one['agreement']:.1%}, kappa {kappa}"
             + (f", {one['unsure']} more unsure" if one["unsure"] else "")
         )
-    told.append(f"Disputed: {len(found['disputed'])} patches")
+    lines.append(f"Disputed: {len(found['disputed'])} patches")
     for one in found["disputed"]:
         votes = ", ".join(f"{who} {answer}" for who, answer in one["votes"].items())
-        told.append(f"  {one['id']}: {votes}")
-    return told or ["No answers yet"]
+        lines.append(f"  {one['id']}: {votes}")
+    return lines or ["No answers yet"]

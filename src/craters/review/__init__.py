@@ -1,7 +1,7 @@
-"""The review page: label patches in the browser, on this machine only.
+"""Review page: label patches in the browser, served on this machine only.
 
 Interface: `serve`, `open_target`.
-It trains nothing itself: it starts `craters run` in a process of its own.
+Retraining runs `craters run` in a separate process.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = [
     "serve",
 ]
 
-# Imported when they are first used: they need torch.
+# Imported on first use: they need torch.
 __getattr__, _, _ = lazy_loader.attach(
     __name__,
     submod_attrs={

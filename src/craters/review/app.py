@@ -1,6 +1,6 @@
-"""The review page: one handler for HTML and JSON, over a `Desk`.
+"""Web application of the review: HTML and JSON from the same handlers.
 
-Every page is also JSON: by the header `Accept: application/json`, or by `?format=json`.
+Every page is also available as JSON: `Accept: application/json`, or `?format=json`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from craters.errors import ConfigError, CratersError, DataError, ExistsError
 from craters.labels import check_key, check_reviewer
 from craters.review.map import detections, view
 from craters.review.progress import predicting, progress
-from craters.review.session import AHEAD, Desk, read_given
+from craters.review.session import AHEAD, ReviewSession, parse_answers
 
 _FOREVER = {"cache-control": "private, max-age=31536000, immutable"}
 _NOT_KEPT = {"cache-control": "no-store"}
@@ -38,11 +38,11 @@ _WIDTH, _HEIGHT = 640, 220  # of the learning curve, px
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 16, 12, 34  # its margins, px
 _SKIPS = 1000  # patches that a page may ask to leave out
 
-Answering = Callable[["Call"], dict[str, Any]]
+Handler = Callable[["Call"], dict[str, Any]]
 
 
 class Call:
-    """What a request asks for, read and checked.
+    """Validated parameters of a request.
 
     Parameters
     ----------
@@ -61,13 +61,13 @@ class Call:
         try:
             found = json.loads(self.body)
         except (ValueError, RecursionError) as error:
-            raise ConfigError("the body is no JSON") from error
+            raise ConfigError("the body is not JSON") from error
         if not isinstance(found, dict):
-            raise ConfigError("the body is no JSON object")
+            raise ConfigError("the body is not a JSON object")
         return found
 
     def number(self, name: str, default: int, least: int, most: int) -> int:
-        """Read a whole number from the address."""
+        """Return an integer of the query string."""
         text = self.query.get(name, "")
         if not text:
             return default
@@ -76,7 +76,7 @@ class Call:
         return min(max(int(text), least), most)
 
     def share(self, name: str, default: float) -> float:
-        """Read a number from 0 to 1 from the address."""
+        """Return a number from 0 to 1 of the query string."""
         try:
             value = float(self.query.get(name, default))
         except ValueError as error:
@@ -87,32 +87,32 @@ class Call:
 
 
 class Pages:
-    """The handlers, each a method from `Call` to what its page shows.
+    """Request handlers: each method maps a `Call` to the content of its page.
 
     Parameters
     ----------
-    desk : Desk
+    session : ReviewSession
     reviewer : str
-        Offered as the first name.
+        Default name on the start page.
     """
 
-    def __init__(self, desk: Desk, reviewer: str) -> None:
-        self.desk, self.reviewer = desk, reviewer
-        self.mark = secrets.token_hex(4)  # of this start: pictures are kept by browsers under it
+    def __init__(self, session: ReviewSession, reviewer: str) -> None:
+        self.session, self.reviewer = session, reviewer
+        self.mark = secrets.token_hex(4)  # new for each server start: part of cached URLs
 
     def common(self, call: Call) -> dict[str, Any]:
-        """Gather what every page shows."""
+        """Return the content common to all pages."""
         found = {
-            "who": call.who, "mark": self.mark, "target": self.desk.source.target.name,
-            "kind": self.desk.source.kind, "notes": self.desk.source.notes,
+            "who": call.who, "mark": self.mark, "target": self.session.source.target.name,
+            "kind": self.session.source.kind, "notes": self.session.source.notes,
         }  # fmt: skip
-        return found | ({"counts": self.desk.counts(call.who)} if call.who else {})
+        return found | ({"counts": self.session.counts(call.who)} if call.who else {})
 
     def welcome(self, call: Call) -> dict[str, Any]:
-        """Offer names to review under."""
-        self.desk.counts(call.who)
-        names = self.desk.tally.reviewers()
-        return {"names": names, "offered": self.reviewer, "patches": len(self.desk.source)}
+        """Show the start page: choose a reviewer name."""
+        self.session.counts(call.who)
+        names = self.session.tally.reviewers()
+        return {"names": names, "offered": self.reviewer, "patches": len(self.session.source)}
 
     def queue(self, call: Call) -> dict[str, Any]:
         """Show the next patches of a reviewer; `patch` names one that comes first."""
@@ -121,14 +121,14 @@ class Pages:
             raise ConfigError(f"show is {show[:40]!r}, expected mix or disputed")
         first, skip = [], []
         if name := call.query.get("patch"):
-            first = [self.desk.card(self.desk.find(name), call.who)]
+            first = [self.session.item(self.session.find(name), call.who)]
             skip = [name]
-        ahead = self.desk.queue(call.who, count=4, skip=skip, show=show)
-        return {"show": show, "cards": [*first, *ahead], "predicting": predicting(self.desk),
-                "keys": key_lines(self.desk.source.kind)}  # fmt: skip
+        ahead = self.session.queue(call.who, count=4, skip=skip, show=show)
+        return {"show": show, "cards": [*first, *ahead], "predicting": predicting(self.session),
+                "keys": key_lines(self.session.source.kind)}  # fmt: skip
 
     def more(self, call: Call) -> dict[str, Any]:
-        """Return further patches, without those that the page has."""
+        """Return further patches, except those that the page already has."""
         return {"next": self._more(call, call.content())}
 
     def _more(self, call: Call, content: dict[str, Any]) -> list[dict[str, Any]]:
@@ -142,76 +142,76 @@ class Pages:
         if not want:
             return []
         show = "disputed" if show == "disputed" else "mix"
-        return self.desk.queue(call.who, count=want, skip=skip, show=show)
+        return self.session.queue(call.who, count=want, skip=skip, show=show)
 
     def answers(self, call: Call) -> dict[str, Any]:
-        """Store answers; they are on disk when this is answered."""
+        """Store answers; they are on disk before the response."""
         content = call.content()
         key = _key(content)
-        found = self.desk.add(call.who, read_given(content.get("answers")), key)
+        found = self.session.add(call.who, parse_answers(content.get("answers")), key)
         return found | {
-            "counts": self.desk.counts(call.who),
+            "counts": self.session.counts(call.who),
             "next": self._more(call, content),
         }
 
     def undo(self, call: Call) -> dict[str, Any]:
-        """Take back the last answers of a reviewer."""
-        found = self.desk.undo(call.who, _key(call.content()))
-        return found | {"counts": self.desk.counts(call.who)}
+        """Undo the last answers of a reviewer."""
+        found = self.session.undo(call.who, _key(call.content()))
+        return found | {"counts": self.session.counts(call.who)}
 
     def details(self, call: Call) -> dict[str, Any]:
-        """Tell what the model and others say of a patch."""
-        return self.desk.details(self.desk.find(call.query.get("patch", "")))
+        """Return probability, given label and votes of a patch."""
+        return self.session.details(self.session.find(call.query.get("patch", "")))
 
     def grid(self, call: Call) -> dict[str, Any]:
-        """Show many patches in an order."""
+        """Show a sorted grid of patches."""
         sort, show = call.query.get("sort", "uncertainty"), call.query.get("show", "open")
-        self.desk.check_sort(sort, show)
-        found = self.desk.grid(
+        self.session.check_sort(sort, show)
+        found = self.session.grid(
             call.who, sort=sort, show=show, page=call.number("page", 1, 1, 10**9),
             reverse=call.number("reverse", 0, 0, 1) == 1,
         )  # fmt: skip
-        return found | {"predicting": predicting(self.desk)}
+        return found | {"predicting": predicting(self.session)}
 
     def map(self, call: Call) -> dict[str, Any]:
         """Show the detections of one image of a scan."""
         return detections(
-            self.desk, call.who, image=call.number("image", 0, 0, 10**6),
+            self.session, call.who, image=call.number("image", 0, 0, 10**6),
             least=call.share("least", 0.0), most=call.share("most", 1.0),
         )  # fmt: skip
 
     def progress(self, call: Call) -> dict[str, Any]:
-        """Show how the review stands."""
-        found = progress(self.desk) | {"you": call.who}
+        """Show the progress of the review."""
+        found = progress(self.session) | {"you": call.who}
         return found | {"curve": curve(found["models"])}
 
     def train(self, call: Call) -> dict[str, Any]:
-        """Begin a training with the labels so far."""
+        """Start a training with the current labels."""
         call.content()
-        return {"number": self.desk.loop.start()}
+        return {"number": self.session.retraining.start()}
 
     def stop(self, call: Call) -> dict[str, Any]:
-        """End the training that is going on."""
+        """Stop the running training."""
         call.content()
-        self.desk.loop.stop()
-        return self.desk.loop.to_dict()
+        self.session.retraining.stop()
+        return self.session.retraining.to_dict()
 
     def picture(self, request: Request) -> Response:
-        """Return a patch as PNG, with what is around it where `around=1`."""
+        """Return a patch as PNG; with its surroundings if `around=1`."""
         row = int(request.path_params["number"])
-        if row >= len(self.desk.source):
+        if row >= len(self.session.source):
             raise HTTPException(404)
         pixels = None
         if request.query_params.get("around") == "1":
-            pixels = self.desk.source.surroundings(row)
+            pixels = self.session.source.surroundings(row)
         if pixels is None:
-            pixels = self.desk.source.patch(row).pixels
+            pixels = self.session.source.patch(row).pixels
         return Response(_png(pixels), media_type="image/png", headers=_FOREVER)
 
     def window(self, request: Request) -> Response:
         """Return a square of an image of a scan as PNG."""
         names = ("image", "shrink", "top", "left")
-        pixels = view(self.desk, *(int(request.path_params[name]) for name in names))
+        pixels = view(self.session, *(int(request.path_params[name]) for name in names))
         return Response(_png(pixels), media_type="image/png", headers=_FOREVER)
 
 
@@ -222,16 +222,16 @@ def _key(content: dict[str, Any]) -> str:
     return check_key(key)
 
 
-def make_app(desk: Desk, *, reviewer: str = "me") -> Starlette:
-    """Make the application; `Guard` must stand before it.
+def make_app(session: ReviewSession, *, reviewer: str = "me") -> Starlette:
+    """Build the application; wrap it in `RequestGuard` before serving.
 
     Parameters
     ----------
-    desk : Desk
+    session : ReviewSession
     reviewer : str
-        Offered as the first name.
+        Default name on the start page.
     """
-    pages = Pages(desk, reviewer)
+    pages = Pages(session, reviewer)
     templates = page_templates("craters.review")
     templates.filters["quoted"] = lambda text: quote(str(text), safe="")
     templates.globals["version"] = __version__
@@ -240,15 +240,15 @@ def make_app(desk: Desk, *, reviewer: str = "me") -> Starlette:
         page = templates.get_template(template).render(pages.common(call) | found)
         return HTMLResponse(page, headers=_NOT_KEPT)
 
-    def page(answering: Answering, template: str) -> Any:
-        """Make one handler for HTML and JSON."""
+    def page(handler: Handler, template: str) -> Any:
+        """Build a handler for HTML and JSON."""
 
         async def handle(request: Request) -> Response:
             body = await request.body()
 
             def work() -> Response:
                 call = Call(request, body)
-                found = answering(call)
+                found = handler(call)
                 if not template or _wants_json(request):
                     return JSONResponse(found, headers=_NOT_KEPT)
                 return render(call, template, found)
@@ -305,7 +305,7 @@ def make_app(desk: Desk, *, reviewer: str = "me") -> Starlette:
 
 
 def _png(pixels: np.ndarray) -> bytes:
-    """Encode 8-bit gray pixels as PNG, quickly rather than small."""
+    """Encode 8-bit gray pixels as PNG, fast rather than small."""
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "PNG", compress_level=1)
     return stream.getvalue()
@@ -318,7 +318,7 @@ def _wants_json(request: Request) -> bool:
 
 
 def _static_files() -> dict[str, tuple[bytes, str]]:
-    """Read all static files once: only these names are ever served."""
+    """Read all static files; only these are served."""
     folder = resources.files("craters.review") / "static"
     return {
         item.name: (item.read_bytes(), _KINDS[item.name[item.name.rfind(".") :]])
@@ -328,23 +328,23 @@ def _static_files() -> dict[str, tuple[bytes, str]]:
 
 
 def key_lines(kind: str) -> list[tuple[str, str]]:
-    """List the keys of the queue: what is pressed, and what it does."""
-    around = [("S", "Show what is around the patch")] if kind == "scan" else []
+    """Return the keyboard shortcuts of the queue and their descriptions."""
+    around = [("S", "Show the surroundings of the patch")] if kind == "scan" else []
     return [
         ("C", "Crater"), ("N", "Not a crater"), ("U", "Unsure"),
-        ("Backspace", "Undo your last answer"), ("→", "Next, without an answer"),
-        ("Z", "Larger, and back"), ("K", "More contrast, and back"), *around,
-        ("P", "Show the model's probability and what is known"), ("?", "This help"),
+        ("Backspace", "Undo your last answer"), ("→", "Skip to the next patch"),
+        ("Z", "Zoom in or out"), ("K", "More or normal contrast"), *around,
+        ("P", "Show the probability, given label and other answers"), ("?", "This help"),
     ]  # fmt: skip
 
 
 def curve(models: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """Place the models of a review: labels across, macro F1 with its interval upwards.
+    """Lay out the learning curve: number of labels against macro F1 with its interval.
 
     Returns
     -------
     dict or None
-        Points, ticks and sizes in the drawing; None where no model is measured yet.
+        Points, ticks and sizes of the drawing; None without an evaluated model.
     """
     rows = [row for row in models if row["estimate"] and row["estimate"]["macro_f1"] is not None]
     if not rows:

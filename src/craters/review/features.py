@@ -1,9 +1,9 @@
-"""What a model says of every patch, and the network's own features of it. Needs no torch.
+"""Predict all patches with a model, and extract the network's features. Needs no torch.
 
-The features are what goes into the last layer with weights: the graph's last Gemm, MatMul or Conv.
-That value is made an output of a copy of the graph. Without a model, or for a graph without such
-a layer, the features are the pixels, averaged over squares to 12 x 12 and standardised by patch.
-Either way they are brought to at most 32 numbers by the principal components of a sample.
+The features are the input of the last layer with weights: the graph's last Gemm, MatMul or Conv.
+A copy of the graph gets this value as a further output. Without a model or such a layer, the
+features are the pixels, averaged to 12 x 12 and standardised per patch. The principal components of
+a sample reduce the features to at most 32 dimensions.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _SEED = 0
 
 
 def find_feature_name(graph: bytes) -> str | None:
-    """Name the value that goes into the last layer with weights of an ONNX file; None: no such."""
+    """Return the name of the input of an ONNX graph's last layer with weights, or None."""
     found = None
     for number, value in message_fields(memoryview(graph)):
         if number != 7 or not isinstance(value, memoryview):  # ModelProto.graph
@@ -60,7 +60,7 @@ def find_feature_name(graph: bytes) -> str | None:
 
 
 def with_output(graph: bytes, name: str) -> bytes:
-    """Return an ONNX file that gives one more of its values."""
+    """Return an ONNX file with one of its inner values as a further output."""
     value = _message(1, name.encode())  # ValueInfoProto.name; its type is inferred
     parts = []
     for number, content in message_fields(
@@ -86,8 +86,8 @@ def _varint(value: int) -> bytes:
     return bytes([*found, value])
 
 
-class Judge:
-    """A model that gives probabilities and features of patches.
+class Scorer:
+    """Compute probabilities and features of patches with a model.
 
     Parameters
     ----------
@@ -112,8 +112,8 @@ class Judge:
         """The decision threshold."""
         return float(self.classifier.description.decision_threshold)
 
-    def judge(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Give probabilities (N,) and features (N, K), or None where the graph has none."""
+    def score(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return probabilities (N,) and features (N, K), or None where the graph has none."""
         logits, features = [], []
         for first in range(0, len(images), _BATCH):
             batch = images[first : first + _BATCH]
@@ -129,13 +129,13 @@ class Judge:
 
 
 def _flat(inner: np.ndarray) -> np.ndarray:
-    """Average a map of features over its places; leave a row of features as it is."""
+    """Average feature maps over space; return feature vectors unchanged."""
     found = inner if inner.ndim == 2 else inner.mean(axis=tuple(range(2, inner.ndim)))
     return np.asarray(found, np.float32)
 
 
 def pixel_features(images: np.ndarray) -> np.ndarray:
-    """Describe patches by 12 x 12 standardised brightnesses.
+    """Return patches averaged to 12 x 12 pixels and standardised.
 
     Examples
     --------
@@ -161,25 +161,25 @@ class Components:
 
     @classmethod
     def of(cls, features: np.ndarray) -> Components:
-        """Find them, each feature scaled to unit deviation first."""
+        """Fit the components to features scaled to unit standard deviation."""
         mean, spread = features.mean(axis=0), features.std(axis=0)
         scaled = (features - mean) / np.maximum(spread, 1e-6)
         _, _, axes = np.linalg.svd(scaled, full_matrices=False)
         return cls(mean, (axes[:COMPONENTS] / np.maximum(spread, 1e-6)).T.astype(np.float32))
 
     def project(self, features: np.ndarray) -> np.ndarray:
-        """Bring features to `COMPONENTS` numbers or fewer."""
+        """Project features to `COMPONENTS` dimensions or fewer."""
         return ((features - self.mean) @ self.axes).astype(np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
-class Judged:
-    """What is known of all patches.
+class PatchPredictions:
+    """Predictions and features of all patches.
 
     Parameters
     ----------
     sha256 : str
-        Of the model; "" without one.
+        Of the model; "" without a model.
     probability : ndarray of float32, shape (N,)
         NaN without a model.
     features : ndarray of float32, shape (N, K)
@@ -195,33 +195,38 @@ class Judged:
     threshold: float
 
 
-Proceed = Callable[[int, int], bool]  # takes patches done, of all; False stops
+Proceed = Callable[[int, int], bool]  # takes numbers of patches: done, all; False stops
 
 
-def judge_all(
+def predict_all(
     source: Source,
-    judge: Judge | None,
+    scorer: Scorer | None,
     *,
     cache: Path | None = None,
     proceed: Proceed | None = None,
-) -> Judged | None:
-    """Judge every patch, a piece at a time; what was computed before is taken from `cache`.
+) -> PatchPredictions | None:
+    """Score every patch, in batches; reuse results from `cache`.
 
     Parameters
     ----------
     source : Source
-    judge : Judge or None
+    scorer : Scorer or None
     cache : Path, optional
-        Folder of results by model and patches.
+        Folder of cached results, one file for each model and set of patches.
     proceed : callable, optional
-        Called with the patches done, and of all; False stops the work, and None is returned.
+        Called with the numbers of patches done and in total; False stops the work, and None is
+        returned.
     """
     proceed = proceed or (lambda _done, _total: True)
-    sha256 = judge.sha256 if judge else ""
-    threshold = judge.threshold if judge else 0.5
-    path = None if cache is None else cache / f"{_mark(source)[:16]}-{sha256[:16] or 'none'}.npz"
+    sha256 = scorer.sha256 if scorer else ""
+    threshold = scorer.threshold if scorer else 0.5
+    path = (
+        None
+        if cache is None
+        else cache / f"{_fingerprint(source)[:16]}-{sha256[:16] or 'none'}.npz"
+    )
     if path is not None and path.is_file() and (found := _read_cache(path, len(source))):
-        return Judged(
+        return PatchPredictions(
             sha256=sha256,
             probability=found[0],
             features=found[1],
@@ -230,36 +235,36 @@ def judge_all(
         )
     random = np.random.default_rng(_SEED)
     rows = np.sort(random.permutation(len(source))[:_SAMPLE])
-    probability, sample, origin = _judge(judge, source.read(rows))
+    probability, sample, origin = _score(scorer, source.read(rows))
     components = Components.of(sample)
     features = np.empty((len(source), components.axes.shape[1]), np.float32)
     known = np.full(len(source), np.nan, np.float32)
     for first, images in source.pieces():
         if not proceed(first, len(source)):
             return None
-        probability, inner, _ = _judge(judge, images)
+        probability, inner, _ = _score(scorer, images)
         known[first : first + len(images)] = probability
         features[first : first + len(images)] = components.project(inner)
     if path is not None:
         with files.atomic_path(path) as temporary, temporary.open("wb") as stream:
             np.savez(stream, probability=known, features=features, origin=np.array(origin))
     proceed(len(source), len(source))
-    return Judged(
+    return PatchPredictions(
         sha256=sha256, probability=known, features=features, origin=origin, threshold=threshold
     )
 
 
-def _judge(judge: Judge | None, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
-    if judge is None:
+def _score(scorer: Scorer | None, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
+    if scorer is None:
         return np.full(len(images), np.nan, np.float32), pixel_features(images), PIXELS
-    probability, features = judge.judge(images)
+    probability, features = scorer.score(images)
     if features is None:
         return probability, pixel_features(images), PIXELS
     return probability, features, NETWORK
 
 
-def _mark(source: Source) -> str:
-    """Recognise the patches: their files' names, sizes and times."""
+def _fingerprint(source: Source) -> str:
+    """Hash the names, sizes and modification times of the patch files."""
     digest = hashlib.sha256()
     for part in source.parts:
         digest.update(f"{part.name} {part.source} {len(part.pixels)} {source.side}\n".encode())
@@ -272,7 +277,7 @@ def _mark(source: Source) -> str:
 
 
 def _read_cache(path: Path, count: int) -> tuple[np.ndarray, np.ndarray, str] | None:
-    """Read what was computed before; None where the file is not whole: it is made again."""
+    """Read cached results; None where the file is damaged."""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as found:
             probability, features = found["probability"], found["features"]
@@ -285,38 +290,40 @@ def _read_cache(path: Path, count: int) -> tuple[np.ndarray, np.ndarray, str] | 
 
 
 class Background:
-    """Judges all patches in a thread, so that the page can be used at once.
+    """Predict all patches in a background thread.
 
     Parameters
     ----------
     source : Source
     cache : Path
     on_done : callable
-        Given the result.
+        Called with the predictions.
     """
 
-    def __init__(self, source: Source, cache: Path, on_done: Callable[[Judged], None]) -> None:
+    def __init__(
+        self, source: Source, cache: Path, on_done: Callable[[PatchPredictions], None]
+    ) -> None:
         self.source, self.cache, self.on_done = source, cache, on_done
         self.progress, self.failure = (0, 0), ""
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
 
-    def start(self, judge: Judge | None) -> None:
-        """Begin; what was running is stopped first."""
+    def start(self, scorer: Scorer | None) -> None:
+        """Start predicting, after stopping a running prediction."""
         self.stop()
         self._stop, self.failure = threading.Event(), ""
         self.progress = (0, len(self.source))
-        self._thread = threading.Thread(target=self._run, args=(judge,), daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(scorer,), daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """End it, and wait until it has ended."""
+        """Stop, and wait for the thread to end."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
 
     def wait(self) -> None:
-        """Wait until all is judged."""
+        """Wait until all patches are predicted."""
         if self._thread is not None:
             self._thread.join()
 
@@ -324,9 +331,9 @@ class Background:
         self.progress = (done, total)
         return not self._stop.is_set()
 
-    def _run(self, judge: Judge | None) -> None:
+    def _run(self, scorer: Scorer | None) -> None:
         try:
-            found = judge_all(self.source, judge, cache=self.cache, proceed=self._proceed)
+            found = predict_all(self.source, scorer, cache=self.cache, proceed=self._proceed)
         except (CratersError, OSError) as error:
             self.failure = str(error)
             return

@@ -1,8 +1,8 @@
-"""The door of the review page: who may come in, with what, and what browsers may do with it.
+"""Request checks of the review page: host, token, origin and size, and security headers.
 
-Only this machine, under the name that the server was started with (so that no other site's name
-can be pointed at it), only with the token (in the URL once, then in a cookie that no other site's
-page can send), and for changes only from a page of this server. Bodies are small.
+Requests must name the local host and port (against DNS rebinding) and carry the token: once in the
+URL, then in a cookie that other sites cannot send. Changes must come from a page of this server.
+The size of bodies is limited.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _CHANGING = ("POST", "PUT", "PATCH", "DELETE")
 _KNOWN = ("GET", "HEAD", "POST")
 
 
-class Guard:
-    """ASGI middleware that refuses what should not come in.
+class RequestGuard:
+    """ASGI middleware that rejects unauthorised and malformed requests.
 
     Parameters
     ----------
@@ -48,16 +48,16 @@ class Guard:
         self.origins = {f"http://{host}" for host in self.hosts}
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Let a request through, or answer it."""
+        """Pass a request to the app, or reject it."""
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
         if scope["type"] != "http":
             return
         safe_send = _with_headers(send)
-        answer = self._answer(scope)
-        if answer is not None:
-            await answer(scope, receive, safe_send)
+        response = self._response(scope)
+        if response is not None:
+            await response(scope, receive, safe_send)
             return
         body = await _read_body(receive)
         if body is None:
@@ -65,15 +65,15 @@ class Guard:
             return
         await self.app(scope, _replay(body), safe_send)
 
-    def _answer(self, scope: Any) -> Response | None:
-        """Answer a request that must not reach the app; None lets it through."""
+    def _response(self, scope: Any) -> Response | None:
+        """Return the response to a request that must not reach the app, else None."""
         headers = Headers(scope=scope)
         refused = self._refuse(scope, headers)
         if refused is not None:
             return refused
         query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         if scope["method"] in ("GET", "HEAD") and "token" in query:
-            return self._let_in(scope, query)
+            return self._set_cookie(scope, query)
         if not self._has_cookie(headers):
             return PlainTextResponse("Open the address that `craters review` printed.", 403)
         return None
@@ -81,7 +81,7 @@ class Guard:
     def _refuse(self, scope: Any, headers: Headers) -> Response | None:  # noqa: PLR0911
         hosts = headers.getlist("host")
         if len(hosts) != 1 or hosts[0] not in self.hosts:
-            text = "This server answers only under the address that it printed."
+            text = "This server accepts only the address that it printed."
             return PlainTextResponse(text, 421)
         if scope["method"] not in _KNOWN:
             return PlainTextResponse("Expected GET, HEAD or POST.", 405)
@@ -89,7 +89,7 @@ class Guard:
             return PlainTextResponse("The address is too long.", 414)
         sites = headers.getlist("sec-fetch-site")
         if sites and sites[0] not in ("same-origin", "none"):
-            # A link from elsewhere may only open the page by its token, as an address typed would.
+            # A link from elsewhere may only open the page by its token, as a typed address does.
             return PlainTextResponse("Requests from other pages are refused.", 403)
         if scope["method"] in _CHANGING:
             origins = headers.getlist("origin")
@@ -112,10 +112,10 @@ class Guard:
                     return True
         return False
 
-    def _let_in(self, scope: Any, query: dict[str, list[str]]) -> Response:
-        """Turn the token in the address into a cookie, and take it out of the address."""
+    def _set_cookie(self, scope: Any, query: dict[str, list[str]]) -> Response:
+        """Move the token from the URL to a cookie."""
         if not self._is_token(query.pop("token")[0]):
-            text = "The token is of another start of `craters review`."
+            text = "The token is not valid for this server."
             return PlainTextResponse(text, 403)
         rest = urlencode(query, doseq=True)
         path = scope["raw_path"].decode("latin-1") if scope.get("raw_path") else "/"
@@ -125,7 +125,7 @@ class Guard:
 
 
 def _too_large() -> Response:
-    return PlainTextResponse(f"A request may have {LARGEST} bytes.", 413)
+    return PlainTextResponse(f"A request may have at most {LARGEST} bytes.", 413)
 
 
 def _with_headers(send: Any) -> Any:
@@ -140,7 +140,7 @@ def _with_headers(send: Any) -> Any:
 
 
 async def _read_body(receive: Any) -> bytes | None:
-    """Read a whole body; None where it is too large or was not finished."""
+    """Read a whole body; None if it is too large or incomplete."""
     parts, size, more = [], 0, True
     while more:
         message = await receive()

@@ -1,4 +1,4 @@
-"""The map of a scan: its detections by probability, and its image in squares."""
+"""Map view of a scan: its detections filtered by probability, and its image in squares."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from typing import Any, cast
 import numpy as np
 
 from craters.errors import DataError
-from craters.review.session import Desk
+from craters.review.session import ReviewSession
 
 SQUARE = 256  # pixels of a picture
 SHRINKS = tuple(2**power for power in range(15))
-MOST = 5000  # detections in one reply, the likeliest first
+MOST = 5000  # detections in one reply, the most probable first
 _TABLE = 100  # rows of the table beside
 
 
 def detections(
-    desk: Desk, reviewer: str, *, image: int, least: float, most: float
+    session: ReviewSession, reviewer: str, *, image: int, least: float, most: float
 ) -> dict[str, Any]:
-    """Return the detections of an image within probabilities, the likeliest first.
+    """Return the detections of an image in a range of probabilities, the most probable first.
 
     Raises
     ------
     DataError
-        When it is no scan that is reviewed, or has no such image.
+        When the target is no scan, or has no such image.
     """
     from craters.review.scan_source import ScanSource
 
-    if desk.source.kind != "scan":
-        raise DataError(f"{desk.source.target}: is no scan, and has no map")
-    source = cast("ScanSource", desk.source)
+    if session.source.kind != "scan":
+        raise DataError(f"{session.source.target}: is not a scan and has no map")
+    source = cast("ScanSource", session.source)
     images = source.scan.images
     if image >= len(images):
         raise DataError(f"there is no image {image}, expected 0 to {len(images) - 1}")
@@ -39,9 +39,9 @@ def detections(
     inside &= (one.probability >= np.float32(least)) & (one.probability <= np.float32(most))
     rows = np.flatnonzero(inside)
     rows = rows[np.argsort(-one.probability[rows], kind="stable")][:MOST]
-    with desk.lock:
-        desk.tally.catch_up(desk.store)
-        found = [_detection(desk, reviewer, int(row), source) for row in rows]
+    with session.lock:
+        session.tally.catch_up(session.store)
+        found = [_detection(session, reviewer, int(row), source) for row in rows]
     return {
         "images": [{"number": number, "name": item.name} for number, item in enumerate(images)],
         "image": image, "name": images[image].name, "height": images[image].height,
@@ -52,21 +52,21 @@ def detections(
     }  # fmt: skip
 
 
-def _detection(desk: Desk, reviewer: str, row: int, source: Any) -> dict[str, Any]:
+def _detection(session: ReviewSession, reviewer: str, row: int, source: Any) -> dict[str, Any]:
     one = source.windows
     probability = round(float(one.probability[row]), 4)
-    return desk.card(row, reviewer, "map") | {"probability": probability}
+    return session.item(row, reviewer, "map") | {"probability": probability}
 
 
 def _deepest(height: int, width: int) -> int:
-    """Return the shrinking at which an image fits into a square."""
+    """Return the reduction factor at which an image fits into one square."""
     return next(
         (shrink for shrink in SHRINKS if shrink * SQUARE >= max(height, width)), SHRINKS[-1]
     )
 
 
-def view(desk: Desk, image: int, shrink: int, top: int, left: int) -> np.ndarray:
-    """Return a square of an image, `shrink` x `shrink` of its pixels each.
+def view(session: ReviewSession, image: int, shrink: int, top: int, left: int) -> np.ndarray:
+    """Return a square of an image, reduced by the factor `shrink`.
 
     Raises
     ------
@@ -75,11 +75,11 @@ def view(desk: Desk, image: int, shrink: int, top: int, left: int) -> np.ndarray
     """
     from craters.review.scan_source import ScanSource
 
-    if desk.source.kind != "scan":
-        raise DataError(f"{desk.source.target}: is no scan, and has no map")
-    scan = cast("ScanSource", desk.source).scan
+    if session.source.kind != "scan":
+        raise DataError(f"{session.source.target}: is not a scan and has no map")
+    scan = cast("ScanSource", session.source).scan
     if image >= len(scan.images) or shrink not in SHRINKS:
-        raise DataError("there is no such image, or no such shrinking")
+        raise DataError("there is no such image or reduction factor")
     size = scan.images[image]
     if top * SQUARE * shrink >= size.height or left * SQUARE * shrink >= size.width:
         raise DataError("there is no such square of the image")

@@ -1,4 +1,4 @@
-"""How a review stands: labels by person, agreement, class share, and what models gain by them."""
+"""Progress of a review: labels per reviewer, agreement, class share, and model accuracy."""
 
 from __future__ import annotations
 
@@ -12,65 +12,65 @@ import numpy as np
 from craters.errors import CratersError
 from craters.evaluation import decide, estimate, gain
 from craters.labels import ANSWERS, CRATER, NOT, RULE, agreement_summary, answered_start
-from craters.review.features import Judge
+from craters.review.features import Scorer
 from craters.review.queue import MIX_WORDS
-from craters.review.session import Desk
+from craters.review.session import ReviewSession
 
 
-def progress(desk: Desk) -> dict[str, Any]:
-    """Gather the figures of the progress page."""
-    with desk.lock:
-        desk.tally.catch_up(desk.store)
+def progress(session: ReviewSession) -> dict[str, Any]:
+    """Return the content of the progress page."""
+    with session.lock:
+        session.tally.catch_up(session.store)
         found: dict[str, Any] = {
-            "reviewers": _reviewers(desk),
-            "whys": dict(sorted(_whys(desk).items())),
-            "classes": _classes(desk),
-            "agreement": agreement_summary(desk.store),
+            "reviewers": _reviewers(session),
+            "whys": dict(sorted(_reasons(session).items())),
+            "classes": _classes(session),
+            "agreement": agreement_summary(session.store),
             "rule": RULE,
             "mix": MIX_WORDS,
-            "random": _random_part(desk),
-            "models": _models(desk),
-            "training": desk.loop.to_dict(),
+            "random": _random_part(session),
+            "models": _models(session),
+            "training": session.retraining.to_dict(),
             "can_train": True,
-            "predicting": predicting(desk),
-            "features": None if desk.judged is None else desk.judged.origin,
+            "predicting": predicting(session),
+            "features": None if session.predictions is None else session.predictions.origin,
         }
-    found["gain"] = _last_gain(desk, found["models"])
+    found["gain"] = _last_gain(session, found["models"])
     return found
 
 
-def predicting(desk: Desk) -> dict[str, Any]:
-    """Tell how far the model is through the patches."""
-    done, total = desk.background.progress
+def predicting(session: ReviewSession) -> dict[str, Any]:
+    """Return the progress of the predictions."""
+    done, total = session.background.progress
     return {
         "done": done,
         "total": total,
-        "failure": desk.background.failure,
-        "model": "" if desk.judge is None else desk.judge.sha256[:16],
+        "failure": session.background.failure,
+        "model": "" if session.scorer is None else session.scorer.sha256[:16],
     }
 
 
-def _reviewers(desk: Desk) -> list[dict[str, Any]]:
+def _reviewers(session: ReviewSession) -> list[dict[str, Any]]:
     rows = []
     answers: dict[str, Counter[str]] = {}
-    for patch in desk.tally.answered():
-        for who, vote in desk.tally.votes(patch).items():
+    for patch in session.tally.answered():
+        for who, vote in session.tally.votes(patch).items():
             answers.setdefault(who, Counter())[vote.answer] += 1
     seconds: dict[str, list[float]] = {}
     undone: Counter[str] = Counter()
-    for entry in desk.tally.entries.values():
+    for entry in session.tally.entries.values():
         if entry.undoes is not None:
             undone[entry.reviewer] += 1
         elif entry.seconds is not None:
             seconds.setdefault(entry.reviewer, []).append(entry.seconds)
-    for name in desk.tally.reviewers():
-        said = answers.get(name, Counter())
+    for name in session.tally.reviewers():
+        counts = answers.get(name, Counter())
         spent = seconds.get(name, [])
         rows.append(
             {
                 "name": name,
-                **{word: said[word] for word in ANSWERS},
-                "total": said.total(),
+                **{word: counts[word] for word in ANSWERS},
+                "total": counts.total(),
                 "undone": undone[name],
                 "median_seconds": round(float(np.median(spent)), 2) if spent else None,
             }
@@ -78,14 +78,14 @@ def _reviewers(desk: Desk) -> list[dict[str, Any]]:
     return rows
 
 
-def _whys(desk: Desk) -> Counter[str]:
-    return Counter(entry.why for entry in desk.tally.entries.values() if entry.undoes is None)
+def _reasons(session: ReviewSession) -> Counter[str]:
+    return Counter(entry.why for entry in session.tally.entries.values() if entry.undoes is None)
 
 
-def _classes(desk: Desk) -> dict[str, Any]:
-    words = Counter(desk.tally.consensus(patch) for patch in desk.tally.answered())
+def _classes(session: ReviewSession) -> dict[str, Any]:
+    words = Counter(session.tally.consensus(patch) for patch in session.tally.answered())
     labeled = words[CRATER] + words[NOT]
-    given = desk.source.given
+    given = session.source.given
     return {
         "patches": sum(words.values()),
         "labels": labeled,
@@ -96,36 +96,36 @@ def _classes(desk: Desk) -> dict[str, Any]:
     }
 
 
-def _prefix(desk: Desk) -> tuple[list[int], list[int]]:
-    """Return the rows of the random part that are answered without a gap, and their labels."""
-    rows = desk.picker.random_rows.tolist()
-    start = answered_start(map(desk.source.id_of, rows), desk.tally)
+def _answered_random_part(session: ReviewSession) -> tuple[list[int], list[int]]:
+    """Return rows and labels of the random part up to the first patch without an answer."""
+    rows = session.strategy.random_rows.tolist()
+    start = answered_start(map(session.source.id_of, rows), session.tally)
     return [rows[place] for place, _, _ in start], [label for _, _, label in start]
 
 
-def _random_part(desk: Desk) -> dict[str, Any]:
-    rows, labels = _prefix(desk)
+def _random_part(session: ReviewSession) -> dict[str, Any]:
+    rows, labels = _answered_random_part(session)
     found: dict[str, Any] = {
-        "patches": len(desk.picker.random_rows),
+        "patches": len(session.strategy.random_rows),
         "labels": len(rows),
         "crater_share": float(np.mean(labels)) if labels else None,
         "estimate": None,
     }
-    if desk.judged is not None and desk.judge is not None:
-        called = decide(desk.judged.probability[rows], desk.judged.threshold)
+    if session.predictions is not None and session.scorer is not None:
+        called = decide(session.predictions.probability[rows], session.predictions.threshold)
         found["estimate"] = estimate(np.array(labels, int), called).to_dict()
     return found
 
 
-def _models(desk: Desk) -> list[dict[str, Any]]:
-    """Measure every model that was noted on the same answered random part."""
-    rows, labels = _prefix(desk)
+def _models(session: ReviewSession) -> list[dict[str, Any]]:
+    """Evaluate every recorded model on the same answered random part."""
+    rows, labels = _answered_random_part(session)
     found = []
-    for noted in desk.store.models():
-        called = _called(desk, noted, rows)
+    for noted in session.store.models():
+        called = _predicted_classes(session, noted, rows)
         row = {name: noted[name] for name in ("number", "labels", "at", "note")}
         row["sha256"] = noted["sha256"][:16]
-        row["is_current"] = desk.judge is not None and desk.judge.sha256 == noted["sha256"]
+        row["is_current"] = session.scorer is not None and session.scorer.sha256 == noted["sha256"]
         row["estimate"] = (
             None
             if called is None
@@ -136,30 +136,32 @@ def _models(desk: Desk) -> list[dict[str, Any]]:
     return found
 
 
-def _called(desk: Desk, noted: dict[str, Any], rows: list[int]) -> list[int] | None:
-    """Return what a model calls these rows; None where its folder is gone. Kept in memory."""
+def _predicted_classes(
+    session: ReviewSession, noted: dict[str, Any], rows: list[int]
+) -> list[int] | None:
+    """Return a model's predicted classes, cached in memory; None if its folder is missing."""
     sha256 = noted["sha256"]
-    known = desk.said.setdefault(sha256, {})
-    names = [desk.source.id_of(row) for row in rows]
+    known = session.decisions.setdefault(sha256, {})
+    names = [session.source.id_of(row) for row in rows]
     missing = [row for row, name in zip(rows, names, strict=True) if name not in known]
     if missing:
-        judge = desk.judges.get(sha256)
-        if judge is None:
+        scorer = session.scorers.get(sha256)
+        if scorer is None:
             with contextlib.suppress(CratersError, OSError):
-                judge = Judge(Path(noted["folder"]), desk.threads)
-        if judge is None or judge.sha256 != sha256:
+                scorer = Scorer(Path(noted["folder"]), session.threads)
+        if scorer is None or scorer.sha256 != sha256:
             return None
-        desk.judges[sha256] = judge
-        probability, _ = judge.judge(desk.source.read(np.array(missing)))
-        calls = judge.classifier.decide(probability)
+        session.scorers[sha256] = scorer
+        probability, _ = scorer.score(session.source.read(np.array(missing)))
+        calls = scorer.classifier.decide(probability)
         for row, call in zip(missing, calls.tolist(), strict=True):
-            known[desk.source.id_of(row)] = call
+            known[session.source.id_of(row)] = call
     return [known[name] for name in names]
 
 
-def _last_gain(desk: Desk, models: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """Compare the last two models on the random part; drop what only this needs."""
-    _, labels = _prefix(desk)
+def _last_gain(session: ReviewSession, models: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Compare the last two models on the random part; remove `called` from all rows."""
+    _, labels = _answered_random_part(session)
     called = [row.pop("called") for row in models]
     known = [one for one in called if one is not None]
     if len(known) < 2:

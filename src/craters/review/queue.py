@@ -1,12 +1,13 @@
-"""Which patch is asked next, and why.
+"""Choose which patch to label next: the query strategy of the review (active learning).
 
-Of ten patches, one is of the random part (see `labels_merge`), seven are uncertain and unlike each
-other, and two have a given label that the model doubts. What is missing makes room for the others.
+Of ten patches, one is from the random part (see `labels.merge`), seven are uncertain and unlike
+each other, and two have a given label that the model doubts. Where one kind is used up, the others
+replace it.
 
 Uncertain: of the patches without an answer, the share whose logit is nearest to the decision
-threshold; of these, the one farthest from all that was answered or chosen before, in the network's
-features (greedy k-center: Gonzalez 1985, doi 10.1016/0304-3975(85)90224-5; Sener and Savarese 2018,
-arXiv 1708.00489). Without a model, the farthest of all ("diverse").
+threshold; of these, the one farthest, in the network's features, from all patches answered or
+chosen before (greedy k-center: Gonzalez 1985, doi 10.1016/0304-3975(85)90224-5; Sener and Savarese
+2018, arXiv 1708.00489). Without a model, the farthest patch ("diverse").
 
 Doubted: the given label is of one class, and the probability of the other passes that class's mean
 among the patches so labeled (confident learning: Northcutt et al. 2021, doi 10.1613/jair.1.12125).
@@ -22,7 +23,7 @@ import numpy as np
 
 from craters.data import UNLABELED
 from craters.labels import Tally
-from craters.review.features import Judged
+from craters.review.features import PatchPredictions
 from craters.review.source import Source, random_rows
 
 RANDOM, UNCERTAIN, DIVERSE, SUSPECTED = "random", "uncertain", "diverse", "suspected"
@@ -43,21 +44,21 @@ _LEASE = 120.0  # seconds for which a patch shown to one reviewer is kept from o
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
-    """A patch to show, and why."""
+class Query:
+    """A patch to label, and the reason for choosing it."""
 
     row: int
     why: str
 
 
 def k_center(features: np.ndarray, centers: np.ndarray, count: int) -> np.ndarray:
-    """Choose rows one by one, each the farthest from the centers and from those before.
+    """Choose rows one by one, each the farthest from the centers and from rows already chosen.
 
     Parameters
     ----------
     features : ndarray, shape (N, K)
     centers : ndarray, shape (M, K)
-        Where there is none, the first row is chosen first.
+        Without centers, the first row is chosen first.
     count : int
 
     Returns
@@ -88,7 +89,7 @@ def k_center(features: np.ndarray, centers: np.ndarray, count: int) -> np.ndarra
 
 
 def uncertainty(probability: np.ndarray, threshold: float) -> np.ndarray:
-    """Return the distance of logits from the threshold's: 0 is the most uncertain."""
+    """Return the distance between the logits and the threshold's logit; 0 is the most uncertain."""
     edge = 1e-7
     p = np.clip(np.asarray(probability, np.float64), edge, 1 - edge)
     t = min(max(threshold, edge), 1 - edge)
@@ -96,7 +97,7 @@ def uncertainty(probability: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def doubted(given: np.ndarray, probability: np.ndarray) -> np.ndarray:
-    """Return the rows whose given label the probabilities contradict, the least supported first."""
+    """Return rows whose given label the probabilities contradict, the most doubtful first."""
     known = (given != UNLABELED) & np.isfinite(probability)
     classes = [known & (given == label) for label in (0, 1)]
     if not all(one.any() for one in classes):
@@ -111,14 +112,14 @@ def doubted(given: np.ndarray, probability: np.ndarray) -> np.ndarray:
     return rows[np.argsort(-against[rows], kind="stable")]
 
 
-class Picker:
-    """Chooses patches for reviewers; several may ask at once, under the caller's lock.
+class QueryStrategy:
+    """Choose patches for reviewers. Not thread-safe: the caller holds the lock.
 
     Parameters
     ----------
     source : Source
     seed : int
-        Of the store.
+        Seed of the label store.
     clock : callable
     """
 
@@ -129,7 +130,7 @@ class Picker:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.source, self.clock = source, clock
-        self.judged: Judged | None = None
+        self.predictions: PatchPredictions | None = None
         self.random_rows = random_rows(source, seed)
         self.is_random = np.zeros(len(source), bool)
         self.is_random[self.random_rows] = True
@@ -140,51 +141,51 @@ class Picker:
         self._starts: dict[tuple[str, str], int] = {}
         self._leases: dict[int, tuple[str, float]] = {}
 
-    def learn(self, judged: Judged, audit: np.ndarray | None = None) -> None:
-        """Take a model's word on all patches; `audit` are probabilities out of fold, if any."""
-        self.judged, self._chosen = judged, []
+    def update(self, predictions: PatchPredictions, audit: np.ndarray | None = None) -> None:
+        """Use new predictions; find doubted labels by `audit` (out of fold) where given."""
+        self.predictions, self._chosen = predictions, []
         self._starts.clear()
-        words = judged.probability if audit is None else audit
-        self.suspected_rows = doubted(self.source.given, words)
+        probability = predictions.probability if audit is None else audit
+        self.suspected_rows = doubted(self.source.given, probability)
 
     def upcoming(
         self, reviewer: str, tally: Tally, count: int, skip: Collection[int] = ()
-    ) -> list[Asked]:
-        """Choose the next patches for a reviewer, the first to be shown first."""
+    ) -> list[Query]:
+        """Choose the next patches for a reviewer, in the order to show them."""
         self._catch_up(tally)
-        place = sum(tally.asked[reviewer, why] for why in MIX_WHYS)
-        taken, found = set(skip), []
+        place = sum(tally.answer_counts[reviewer, why] for why in MIX_WHYS)
+        taken, queries = set(skip), []
         for step in range(count):
-            asked = self._one(MIX[(place + step) % len(MIX)], reviewer, tally, taken)
-            if asked is None:
+            query = self._next_query(MIX[(place + step) % len(MIX)], reviewer, tally, taken)
+            if query is None:
                 break
-            taken.add(asked.row)
-            found.append(asked)
-            self._leases[asked.row] = (reviewer, self.clock() + _LEASE)
-        return found
+            taken.add(query.row)
+            queries.append(query)
+            self._leases[query.row] = (reviewer, self.clock() + _LEASE)
+        return queries
 
-    def _one(self, why: str, reviewer: str, tally: Tally, taken: set[int]) -> Asked | None:
+    def _next_query(self, why: str, reviewer: str, tally: Tally, taken: set[int]) -> Query | None:
         order = [why, *(kind for kind in (UNCERTAIN, RANDOM, SUSPECTED) if kind != why)]
         for kind in order:
             for row in self._candidates(kind, reviewer, tally):
-                if row in taken or self._is_lent(row, reviewer, kind):
+                if row in taken or self._is_reserved(row, reviewer, kind):
                     continue
                 if tally.answer_of(self.source.id_of(row), reviewer) is None:
-                    return Asked(row, self._word(kind))
+                    return Query(row, self._reason(kind))
         return None
 
-    def _word(self, kind: str) -> str:
-        has_model = self.judged is not None and bool(self.judged.sha256)
+    def _reason(self, kind: str) -> str:
+        has_model = self.predictions is not None and bool(self.predictions.sha256)
         return DIVERSE if kind == UNCERTAIN and not has_model else kind
 
-    def _is_lent(self, row: int, reviewer: str, kind: str) -> bool:
-        if kind == RANDOM:  # everyone answers these: they tell how far reviewers agree
+    def _is_reserved(self, row: int, reviewer: str, kind: str) -> bool:
+        if kind == RANDOM:  # every reviewer answers these, to measure agreement
             return False
         holder, until = self._leases.get(row, ("", 0.0))
         return holder not in ("", reviewer) and until > self.clock()
 
     def _catch_up(self, tally: Tally) -> None:
-        """Note which rows are answered, by the entries since the last call."""
+        """Update the answered rows from the entries since the last call."""
         for number in range(self._seen + 1, tally.last + 1):
             entry = tally.entries.get(number)
             row = None if entry is None else self.source.row_of(entry.patch)
@@ -220,7 +221,7 @@ class Picker:
 
     def _choose(self, left: list[int]) -> list[int]:
         """Choose a batch of uncertain patches that are unlike each other and the answered ones."""
-        if self.judged is None:
+        if self.predictions is None:
             return []
         is_free = (self.source.given == UNLABELED) & ~self.is_random
         known = np.array([*self._answered, *left], np.intp)
@@ -230,12 +231,12 @@ class Picker:
             return []
         least, share, most = _POOL
         size = int(min(len(rows), most, max(least, share * len(rows))))
-        if self.judged.sha256:
-            far = uncertainty(self.judged.probability[rows], self.judged.threshold)
+        if self.predictions.sha256:
+            far = uncertainty(self.predictions.probability[rows], self.predictions.threshold)
             near = np.argpartition(far, size - 1)[:size]
             rows = rows[near[np.argsort(far[near], kind="stable")]]
         else:
             rows = np.random.default_rng(len(known)).permutation(rows)[:size]
-        features = self.judged.features
+        features = self.predictions.features
         picked = k_center(features[rows], features[known[-_CENTERS:]], _BATCH)
         return [int(row) for row in rows[picked]]

@@ -1,11 +1,10 @@
-"""Training anew with the labels so far: two commands in a process of their own, and what they say.
+"""Retrain on the current labels: run two commands in a separate process and follow their output.
 
-`craters labels merge` freezes the arrays with the answers of the moment, `craters run` trains on
-them with the settings of the run that made the model before. Where these leave the method to
-`auto`, it is `pseudo-label`, as in cost-effective active learning (Wang et al. 2017, arXiv
-1701.03551): people label what the model doubts, and the model labels what it is sure of. What
-`auto` would do takes several times as long, and reads the pool's class share from the labels as
-from a fair sample, which those that a queue has asked for are not.
+`craters labels merge` writes the arrays with the current labels; `craters run` trains on them with
+the settings of the previous run. The method `auto` is replaced by `pseudo-label`, as in
+cost-effective active learning (Wang et al. 2017, arXiv 1701.03551): people label uncertain patches,
+and the model labels confident ones. `auto` would take several times as long, and would estimate the
+pool's class share from the labels as if they were a random sample; labels from the queue are not.
 """
 
 from __future__ import annotations
@@ -28,15 +27,15 @@ from typing import Any
 from craters.core import files
 from craters.errors import CratersError, ExistsError
 
-_NICE = 5  # so that the page stays quick
-_LINES = 40  # of what a training says, kept
+_NICE = 5  # so that the page stays responsive
+_LINES = 40  # of output kept
 _NOT_OF_A_RUN = ("data", "out", "threads", "labels")
 _EPOCH = re.compile(r"phase (\S+): epoch (\d+)")
 
 
 @dataclasses.dataclass
 class Status:
-    """Where a training stands: idle, merging, training, judging, done, failed or stopped."""
+    """State of a training: idle, merging, training, judging, done, failed or stopped."""
 
     state: str = "idle"
     number: int = 0
@@ -48,21 +47,21 @@ class Status:
     epoch: str = ""
 
 
-class Loop:
-    """Trains anew, one training at a time.
+class Retraining:
+    """Retrain a model in the background, one training at a time.
 
     Parameters
     ----------
     store : Path
         The label store.
     target : Path
-        What is reviewed.
+        Review target.
     data : Path or None
-        The job's arrays; without them, the labels alone are trained on.
+        The job's arrays; without them, only the labels are used.
     settings : dict
-        Of the run before, as in its config.json.
+        Settings of the previous run, as in its config.json.
     on_done : callable
-        Given the new run's folder and what was merged.
+        Called with the new run's folder and the content of labels.json.
     """
 
     def __init__(
@@ -84,20 +83,20 @@ class Loop:
 
     @property
     def is_running(self) -> bool:
-        """Whether a training is going on."""
+        """Whether a training is running."""
         return self._thread is not None and self._thread.is_alive()
 
     def start(self) -> int:
-        """Begin a training and return its number.
+        """Start a training and return its number.
 
         Raises
         ------
         ExistsError
-            When one is going on.
+            When one is running.
         """
         with self._lock:
             if self.is_running:
-                raise ExistsError("a training is going on", "Wait for it, or stop it.")
+                raise ExistsError("a training is already running", "Wait for it, or stop it.")
             number = self._next_number()
             self.status = Status(
                 state="merging", number=number, line="Merging the labels.", started=time.monotonic()
@@ -114,7 +113,7 @@ class Loop:
         return number
 
     def stop(self) -> None:
-        """End the training, if one is going on."""
+        """Stop the training, if one is running."""
         with self._lock:
             process = self._process
             if self.is_running:
@@ -131,7 +130,7 @@ class Loop:
             thread.join(timeout)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the status as JSON takes it."""
+        """Return the status, ready for JSON."""
         status = dataclasses.asdict(self.status)
         if self.is_running:
             status["seconds"] = time.monotonic() - self.status.started
@@ -158,11 +157,14 @@ class Loop:
                 if self.status.state == "stopped":
                     return
                 self.status.state = state
-                self._do(command)
+                self._run_command(command)
                 if state == "merging":
                     merged = self.folder / f"{number}.data" / "labels.json"
                     self.status.merged = json.loads(merged.read_text(encoding="utf-8"))
-            self.status.state, self.status.line = "judging", "The new model looks at all patches."
+            self.status.state, self.status.line = (
+                "judging",
+                "Predicting all patches with the new model.",
+            )
             self.on_done(self.folder / str(number), self.status.merged or {})
             self.status.state = "done"
         except (CratersError, OSError) as error:
@@ -172,8 +174,8 @@ class Loop:
             self.status.seconds = time.monotonic() - self.status.started
             self._process = None
 
-    def _do(self, command: list[str]) -> None:
-        """Run a command, and listen to what it says."""
+    def _run_command(self, command: list[str]) -> None:
+        """Run a command, and record its output."""
         clean = {name: text for name, text in os.environ.items() if not name.startswith("CRATERS_")}
         with subprocess.Popen(
             command, env=clean, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -183,12 +185,14 @@ class Loop:
             with contextlib.suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, process.pid, _NICE)
             for line in process.stdout or ():
-                self._hear(line.rstrip())
+                self._record_line(line.rstrip())
         if process.returncode:
-            said = next((line for line in reversed(self.lines) if line), "")
-            raise CratersError(said.removeprefix("craters: error: ") or "the training ended early")
+            message = next((line for line in reversed(self.lines) if line), "")
+            raise CratersError(
+                message.removeprefix("craters: error: ") or "the training ended early"
+            )
 
-    def _hear(self, line: str) -> None:
+    def _record_line(self, line: str) -> None:
         self.lines.append(line)
         self.status.line = line
         if found := _EPOCH.match(line):
@@ -196,7 +200,7 @@ class Loop:
 
 
 def to_toml(settings: dict[str, Any]) -> str:
-    r"""Write the settings of a run that a training anew repeats, with a method named.
+    r"""Format the settings of a run as TOML for retraining; replace the method `auto`.
 
     Examples
     --------

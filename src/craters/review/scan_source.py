@@ -1,7 +1,7 @@
-"""A scan as something to review: its detections, windows near the threshold, and random ones.
+"""Review source for a scan: detections, windows near the threshold, and random windows.
 
-The random windows are drawn from all that have a value, so that they measure without bias; the
-others are where a model gains most.
+The random windows are sampled uniformly from all windows with a value, for unbiased estimates;
+labels of the others improve a model most.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Windows:
     probability : ndarray of float32
         As the scan found it.
     drawn, detected : ndarray of bool
-        Whether a window is one of those drawn from all, and whether the scan called it a crater.
+        Whether a window was sampled uniformly, and whether it is a detection.
     lon, lat : ndarray of float
         NaN where unknown.
     """
@@ -73,7 +73,7 @@ class Windows:
 
 
 class ScanPixels:
-    """Windows of images, read when they are needed.
+    """Windows of images, read on demand.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ class ScanPixels:
         return len(self.windows.row)
 
     def read(self, rows: np.ndarray) -> np.ndarray:
-        """Return windows (n, side, side), uint8; gaps are filled as in the scan."""
+        """Return windows (n, side, side), uint8; no-data pixels are filled as in the scan."""
         found = np.empty((len(rows), self.side, self.side), np.uint8)
         for place, row in enumerate(rows):
             found[place] = self.rectangle(int(row), 0)
@@ -114,7 +114,7 @@ class ScanPixels:
         return self._readers[number]
 
     def view(self, number: int, top: int, left: int, size: int, shrink: int) -> np.ndarray:
-        """Return a square of `size` pixels of an image, each of `shrink` x `shrink` of its own."""
+        """Return a square of `size` pixels of an image, reduced by the factor `shrink`."""
         from rasterio.enums import Resampling
         from rasterio.windows import Window
 
@@ -167,16 +167,16 @@ class ScanSource(Source):
         self._rows = {self.id_of(row): row for row in range(len(self))}
 
     def id_of(self, row: int) -> str:
-        """Return image/row/col, as the scan's own tables call windows."""
+        """Return the id of a window, image/row/col as in the scan's tables."""
         one = self.windows
         return f"{self.scan.images[one.image[row]].name}/{one.row[row]}/{one.col[row]}"
 
     def row_of(self, name: str) -> int | None:
-        """Return the row of a window by its name."""
+        """Return the row of a window id, or None."""
         return self._rows.get(name)
 
     def facts(self, row: int) -> dict[str, Any]:
-        """Return where a window is; how it was found is told only when asked."""
+        """Return the position of a window, without its probability."""
         one = self.windows
         lon, lat = float(one.lon[row]), float(one.lat[row])
         known = bool(np.isfinite(lon) and np.isfinite(lat))
@@ -197,7 +197,7 @@ class ScanSource(Source):
         return np.lexsort((one.col, one.row, one.image))
 
     def part_of(self, row: int) -> str:
-        """Return whether a window was drawn from all, or chosen by what the model said."""
+        """Return whether a window was sampled uniformly or selected by the model."""
         return DRAWN if self.windows.drawn[row] else SCAN
 
 
@@ -207,7 +207,7 @@ def open_scan(target: Path, *, model: Path | None = None, data: Path | None = No
     Raises
     ------
     DataError
-        When the scan's images are not as they were.
+        When the size of an image has changed since the scan.
     """
     summary = json.loads((target / "summary.json").read_text(encoding="utf-8"))
     images = [_find_image(row, summary) for row in summary["images"]]
@@ -226,7 +226,7 @@ def open_scan(target: Path, *, model: Path | None = None, data: Path | None = No
         ScanPixels(images, windows, side),
         model=model or (own if own.is_dir() else None),
         data=data,
-        notes=[] if model or own.is_dir() else [f"the scan's model {own} is not there"],
+        notes=[] if model or own.is_dir() else [f"the scan's model {own} does not exist"],
     )
 
 
@@ -274,10 +274,10 @@ def _detections(path: Path, names: list[str], side: int) -> Windows:
 
 
 def _draw_windows(
-    maps: list[Path], images: list[Image], stride: int, threshold: float, mark: str
+    maps: list[Path], images: list[Image], stride: int, threshold: float, fingerprint: str
 ) -> list[Windows]:
-    """Draw windows from the maps of probabilities: uniform ones, and the nearest the threshold."""
-    random = np.random.default_rng(int(mark[:15], 16))
+    """Sample windows from probability maps: uniform ones, and those nearest to the threshold."""
+    random = np.random.default_rng(int(fingerprint[:15], 16))
     shares = _shares([image.height * image.width for image in images])
     parts = []
     for number, (path, share) in enumerate(zip(maps, shares, strict=True)):
@@ -304,7 +304,7 @@ def _draw_windows(
 
 
 def _places(image: Image, top: np.ndarray, left: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give the longitude and latitude of windows' first pixels, by which they can be found."""
+    """Return the longitude and latitude of the first pixel of each window."""
     if not image.planet.is_known or not len(top):
         nowhere = np.full(len(top), np.nan)
         return nowhere, nowhere
@@ -319,7 +319,7 @@ def _shares(sizes: list[int]) -> list[int]:
 def _sample_map(
     path: Path, count: int, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw windows with a value, each as likely as another, a band of rows at a time."""
+    """Sample windows with a value uniformly, reading bands of rows."""
     keys, found = [], []
     with _opened(path) as dataset:
         scale, height = 1.0, max(1, (1 << 20) // dataset.width)
@@ -331,7 +331,7 @@ def _sample_map(
             band = dataset.read(1, window=window).astype(np.float32) * np.float32(scale)
             seen = (dataset.read_masks(1, window=window) > 0) & np.isfinite(band)
             row, col = np.nonzero(seen)
-            # The smallest of one uniform key a window: a draw without replacement, in one pass.
+            # Smallest uniform keys: sampling without replacement in one pass.
             key = random.random(len(row))
             keep = np.argsort(key, kind="stable")[:count]
             keys.append(key[keep])
@@ -342,7 +342,7 @@ def _sample_map(
 
 
 def _join(*parts: Windows) -> Windows:
-    """Put windows below each other; one that was found twice stands once, as all that it is."""
+    """Concatenate windows and merge duplicates, combining their flags."""
     names = [field.name for field in dataclasses.fields(Windows)]
     columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
     places = np.column_stack([columns["image"], columns["row"], columns["col"]])
@@ -357,7 +357,7 @@ def _join(*parts: Windows) -> Windows:
 
 @contextlib.contextmanager
 def _opened(path: Path | str) -> Iterator[Any]:
-    """Open a raster that may have no coordinates, without a warning of that."""
+    """Open a raster without warning that it has no georeferencing."""
     import rasterio
     from rasterio.errors import NotGeoreferencedWarning
 

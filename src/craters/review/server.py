@@ -1,4 +1,4 @@
-"""The server of the review page: on this machine only, until it is stopped."""
+"""Run the web server of the review page, on this machine only."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import uvicorn
 from craters.errors import ConfigError
 from craters.labels import LabelStore
 from craters.review.app import make_app
-from craters.review.guard import Guard
-from craters.review.session import Desk, read_audit
+from craters.review.guard import RequestGuard
+from craters.review.session import ReviewSession, read_audit
 from craters.review.target import open_target
 
 HOST = "127.0.0.1"
@@ -23,7 +23,7 @@ _AT_ONCE = 100  # connections and requests
 
 
 def default_store(target: Path) -> Path:
-    """Name the label store beside a target.
+    """Return the default label store of a target, next to it.
 
     Examples
     --------
@@ -35,23 +35,23 @@ def default_store(target: Path) -> Path:
 
 
 def listen(port: int) -> socket.socket:
-    """Take a port of this machine; 0 takes any that is free.
+    """Bind a local port; 0 binds any free one.
 
     Raises
     ------
     ConfigError
-        When it is taken.
+        When the port is in use.
     """
-    door = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        door.bind((HOST, port))
+        listener.bind((HOST, port))
     except OSError as error:
-        door.close()
+        listener.close()
         raise ConfigError(
-            f"--port {port}: is taken ({error.strerror})", "Choose another, or 0 for any."
+            f"--port {port}: is in use ({error.strerror})", "Choose another, or 0 for any."
         ) from error
-    return door
+    return listener
 
 
 def serve(
@@ -74,27 +74,27 @@ def serve(
     target : Path
         A patch array, a folder of arrays, a run folder or a scan folder.
     store : Path, optional
-        Of the labels; beside the target, where it is not given.
+        Label store; by default next to the target.
     model, data, audit : Path, optional
-        Instead of what belongs to the target.
+        Replace those of the target.
     reviewer : str
-        Offered as the first name.
+        Default name on the start page.
     port : int
-        0: any that is free.
+        0: any free one.
     threads : int
-        Of predictions; 0: all usable CPUs.
+        Threads for predictions; 0: all usable CPUs.
     on_ready : callable, optional
-        Given the address, with its token.
+        Called with the address, including its token.
     stop : threading.Event, optional
-        Ends the server when it is set; for tests.
+        Stops the server when set; for tests.
     """
     source = open_target(target, model=model, data=data)
-    with LabelStore(store or default_store(target)) as labels, listen(port) as door:
-        words = None if audit is None else read_audit(audit, source)
-        desk = Desk(source, labels, threads=threads, audit=words)
-        desk.open_model()
-        number, token = door.getsockname()[1], secrets.token_urlsafe(24)
-        app = Guard(make_app(desk, reviewer=reviewer), token, number)
+    with LabelStore(store or default_store(target)) as labels, listen(port) as listener:
+        probability = None if audit is None else read_audit(audit, source)
+        session = ReviewSession(source, labels, threads=threads, audit=probability)
+        session.open_model()
+        number, token = listener.getsockname()[1], secrets.token_urlsafe(24)
+        app = RequestGuard(make_app(session, reviewer=reviewer), token, number)
         config = uvicorn.Config(
             app, log_level="error", access_log=False, server_header=False, date_header=False,
             proxy_headers=False, ws="none", lifespan="off", limit_concurrency=_AT_ONCE,
@@ -104,13 +104,13 @@ def serve(
         server = uvicorn.Server(config)
         if stop is not None:
             threading.Thread(target=_stop_by, args=(stop, server), daemon=True).start()
-        door.listen(_BACKLOG)
+        listener.listen(_BACKLOG)
         if on_ready is not None:
             on_ready(f"http://{HOST}:{number}/?token={token}")
         try:
-            server.run(sockets=[door])
+            server.run(sockets=[listener])
         finally:
-            desk.close()
+            session.close()
 
 
 def _stop_by(stop: threading.Event, server: uvicorn.Server) -> None:

@@ -1,4 +1,4 @@
-"""The review itself, without the web: what is shown, what is answered, what it comes to."""
+"""A review session, independent of the web page: items to label, answers, progress."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy as np
 from craters.data import CLASS_NAMES
 from craters.errors import ConfigError, CratersError, DataError
 from craters.labels import ANSWERS, WHYS, Answer, Entry, LabelStore, Tally
-from craters.review.features import Background, Judge, Judged
-from craters.review.queue import Asked, Picker, uncertainty
-from craters.review.retrain import Loop
+from craters.review.features import Background, PatchPredictions, Scorer
+from craters.review.queue import Query, QueryStrategy, uncertainty
+from craters.review.retrain import Retraining
 from craters.review.source import Source
 
 SORTS = ("uncertainty", "probability", "suspected", "position")
@@ -25,8 +25,8 @@ MOST_ANSWERS = 1000  # in one request
 
 
 @dataclasses.dataclass(frozen=True)
-class Given:
-    """One answer as a page sends it.
+class ReceivedAnswer:
+    """One answer as received from the page.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class Given:
     seconds : float or None
     saw_probability : bool
     knew : int or None
-        The entry that the page knew as this reviewer's answer about the patch.
+        Entry that the page showed as this reviewer's current answer about the patch.
     """
 
     patch: str
@@ -45,17 +45,17 @@ class Given:
     knew: int | None = None
 
 
-class Desk:
-    """One target under review; every method may be called from any thread.
+class ReviewSession:
+    """A review of one target. Thread-safe.
 
     Parameters
     ----------
     source : Source
     store : LabelStore
     threads : int
-        For predictions.
+        Threads for predictions; 0: all usable CPUs.
     audit : ndarray or None
-        Probabilities of the labeled patches from networks that did not see them, NaN elsewhere.
+        Out-of-fold probabilities of the labeled patches, NaN elsewhere.
     """
 
     def __init__(
@@ -69,18 +69,20 @@ class Desk:
         self.source, self.store, self.threads, self.audit = source, store, threads, audit
         self.lock = threading.RLock()
         self.tally = Tally()
-        self.picker = Picker(source, store.seed)
-        self.judge: Judge | None = None
-        self.judged: Judged | None = None
-        self.judges: dict[str, Judge] = {}
-        self.said: dict[str, dict[str, int]] = {}  # calls of models about patches, by SHA-256
+        self.strategy = QueryStrategy(source, store.seed)
+        self.scorer: Scorer | None = None
+        self.predictions: PatchPredictions | None = None
+        self.scorers: dict[str, Scorer] = {}
+        self.decisions: dict[str, dict[str, int]] = {}  # predicted class of patches, by SHA-256
         self.cache = store.path.with_name(f"{store.path.stem}.cache")
-        self.background = Background(source, self.cache, self._learn)
-        self.loop = Loop(store.path, source.target, source.data, source.settings, self._adopt)
+        self.background = Background(source, self.cache, self._update_predictions)
+        self.retraining = Retraining(
+            store.path, source.target, source.data, source.settings, self._adopt
+        )
         self.tally.catch_up(store)
 
     def open_model(self) -> None:
-        """Take up the last model that was trained here, else the target's own, and judge by it."""
+        """Load the last model trained in this review, else the target's; start predictions."""
         folder = self.source.model
         for noted in reversed(self.store.models()):
             if Path(noted["folder"]).is_dir():
@@ -89,54 +91,54 @@ class Desk:
         if folder is None:
             self.background.start(None)
             return
-        self._use(Judge(folder, self.threads), len(self._trained_before()), "as given")
+        self._use(Scorer(folder, self.threads), len(self._trained_before()), "as given")
 
     def _trained_before(self) -> np.ndarray:
         return np.flatnonzero(self.source.given >= 0)
 
-    def _use(self, judge: Judge, labels: int, note: str) -> None:
-        side = judge.classifier.description.side
+    def _use(self, scorer: Scorer, labels: int, note: str) -> None:
+        side = scorer.classifier.description.side
         if side != self.source.side:
             raise DataError(
-                f"{judge.folder}: takes patches of {side} pixels a side, and these have "
+                f"{scorer.folder}: expects patches of {side} pixels a side, but these have "
                 f"{self.source.side}",
                 "Name another model by --model.",
             )
-        if judge.sha256 not in {row["sha256"] for row in self.store.models()}:
-            self.store.note_model(judge.sha256, judge.folder.resolve(), labels, note)
+        if scorer.sha256 not in {row["sha256"] for row in self.store.models()}:
+            self.store.note_model(scorer.sha256, scorer.folder.resolve(), labels, note)
         with self.lock:
-            self.judge = judge
-            self.judges[judge.sha256] = judge
-        self.background.start(judge)
+            self.scorer = scorer
+            self.scorers[scorer.sha256] = scorer
+        self.background.start(scorer)
 
-    def _learn(self, judged: Judged) -> None:
+    def _update_predictions(self, predictions: PatchPredictions) -> None:
         with self.lock:
-            self.judged = judged
-            self.picker.learn(judged, self.audit)
+            self.predictions = predictions
+            self.strategy.update(predictions, self.audit)
 
     def _adopt(self, run: Path, merged: dict[str, Any]) -> None:
-        """Go on with a model that was just trained."""
-        judge = Judge(run / "model", self.threads)
-        self._use(judge, int(merged.get("labels", 0)), merged.get("sentence", ""))
+        """Replace the model by the one that was just trained."""
+        scorer = Scorer(run / "model", self.threads)
+        self._use(scorer, int(merged.get("labels", 0)), merged.get("sentence", ""))
         self.background.wait()
 
     def close(self) -> None:
-        """End what is going on, and let the files go."""
-        self.loop.stop()
+        """Stop training and predictions, and close the label store."""
+        self.retraining.stop()
         self.background.stop()
         self.store.close()
 
-    # What is shown.
+    # Items to show.
 
     def find(self, patch: str) -> int:
-        """Return the row of a patch, or say that there is none."""
+        """Return the row of a patch, or raise DataError."""
         row = self.source.row_of(patch)
         if row is None:
             raise DataError(f"there is no patch {patch[:80]!r} here")
         return row
 
-    def card(self, row: int, reviewer: str, why: str = "chosen") -> dict[str, Any]:
-        """Describe a patch without what would bias a reviewer."""
+    def item(self, row: int, reviewer: str, why: str = "chosen") -> dict[str, Any]:
+        """Describe a patch, leaving out what would bias a reviewer."""
         name = self.source.id_of(row)
         own = self.tally.answer_of(name, reviewer)
         return {
@@ -151,7 +153,7 @@ class Desk:
         }
 
     def details(self, row: int) -> dict[str, Any]:
-        """Tell what the model and others say of a patch: only when asked."""
+        """Return the model's probability, the given label and all votes on a patch."""
         with self.lock:
             self.tally.catch_up(self.store)
             name, given = self.source.id_of(row), int(self.source.given[row])
@@ -160,18 +162,18 @@ class Desk:
                 "id": name,
                 "number": row,
                 "probability": probability,
-                "threshold": None if self.judged is None else self.judged.threshold,
+                "threshold": None if self.predictions is None else self.predictions.threshold,
                 "given": None if given < 0 else CLASS_NAMES[given],
                 "votes": {who: one.answer for who, one in self.tally.votes(name).items()},
                 "consensus": self.tally.consensus(name),
-                "random_part": bool(self.picker.is_random[row]),
+                "random_part": bool(self.strategy.is_random[row]),
             }
 
     def probability(self, row: int) -> float | None:
-        """Return what the model says of a patch, where it is known."""
-        if self.judged is None or not np.isfinite(self.judged.probability[row]):
+        """Return the predicted probability of a patch, or None if unknown."""
+        if self.predictions is None or not np.isfinite(self.predictions.probability[row]):
             return None
-        return round(float(self.judged.probability[row]), 4)
+        return round(float(self.predictions.probability[row]), 4)
 
     def queue(
         self, reviewer: str, *, count: int = 4, skip: list[str] | None = None, show: str = "mix"
@@ -181,26 +183,27 @@ class Desk:
             self.tally.catch_up(self.store)
             rows = {row for name in skip or [] if (row := self.source.row_of(name)) is not None}
             if show == "disputed":
-                asked = [Asked(row, "disputed") for row in self._disputed_rows() if row not in rows]
+                queries = [
+                    Query(row, "disputed") for row in self._disputed_rows() if row not in rows
+                ]
             else:
-                asked = self.picker.upcoming(reviewer, self.tally, count, rows)
-            return [self.card(one.row, reviewer, one.why) for one in asked[:count]]
+                queries = self.strategy.upcoming(reviewer, self.tally, count, rows)
+            return [self.item(query.row, reviewer, query.why) for query in queries[:count]]
 
     def _disputed_rows(self) -> list[int]:
         rows = (self.source.row_of(name) for name in self.tally.disputed())
         return [row for row in rows if row is not None]
 
-    # What is answered.
+    # Answers.
 
-    def add(self, reviewer: str, answers: list[Given], key: str) -> dict[str, Any]:
+    def add(self, reviewer: str, answers: list[ReceivedAnswer], key: str) -> dict[str, Any]:
         """Store answers of one reviewer; they are on disk when this returns.
 
         Returns
         -------
         dict
-            `saved`: the new entries; `conflicts`: other answers about these patches, of others
-            who say crater where this says not (or the reverse), or of the reviewer's own that the
-            page did not know of. Both are kept.
+            `saved`: the new entries; `conflicts`: opposite answers (crater, not) of other
+            reviewers, and answers of this reviewer that the page did not know of. All are kept.
         """
         if len({one.patch for one in answers}) < len(answers):
             raise ConfigError("a patch is answered twice in one request")
@@ -208,7 +211,7 @@ class Desk:
         with self.lock:
             self.tally.catch_up(self.store)
             conflicts = [found for one in answers for found in self._conflicts(reviewer, one, key)]
-            model = "" if self.judged is None else self.judged.sha256
+            model = "" if self.predictions is None else self.predictions.sha256
             saved = self.store.add(
                 reviewer,
                 [
@@ -228,7 +231,7 @@ class Desk:
             self.tally.catch_up(self.store)
             return {"saved": [_entry(one) for one in saved], "conflicts": conflicts}
 
-    def _conflicts(self, reviewer: str, given: Given, key: str) -> list[dict[str, Any]]:
+    def _conflicts(self, reviewer: str, given: ReceivedAnswer, key: str) -> list[dict[str, Any]]:
         found = []
         for who, vote in self.tally.votes(given.patch).items():
             if who == reviewer:
@@ -243,7 +246,7 @@ class Desk:
         return found
 
     def undo(self, reviewer: str, key: str) -> dict[str, Any]:
-        """Take back a reviewer's last answers, and show their patches again."""
+        """Undo a reviewer's last answers, and return their patches."""
         with self.lock:
             undone = self.store.undo(reviewer, key)
             self.tally.catch_up(self.store)
@@ -251,14 +254,14 @@ class Desk:
             return {
                 "undone": [_entry(one) for one in undone],
                 "patches": [
-                    self.card(row, reviewer, one.why)
+                    self.item(row, reviewer, one.why)
                     for row, one in zip(rows, undone, strict=True)
                     if row is not None
                 ],
             }
 
     def counts(self, reviewer: str) -> dict[str, int]:
-        """Count answers that stand: a reviewer's, and everyone's."""
+        """Count current answers: this reviewer's, and everyone's."""
         with self.lock:
             self.tally.catch_up(self.store)
             return {
@@ -272,7 +275,7 @@ class Desk:
     def grid(
         self, reviewer: str, *, sort: str, show: str, page: int, reverse: bool = False
     ) -> dict[str, Any]:
-        """Return one page of patches in an order."""
+        """Return one page of sorted and filtered patches."""
         with self.lock:
             self.tally.catch_up(self.store)
             order = self._order(sort)
@@ -285,18 +288,18 @@ class Desk:
             return {
                 "sort": sort, "show": show, "reverse": reverse, "page": page, "pages": pages,
                 "total": len(rows), "sorts": list(SORTS), "shows": list(SHOWN),
-                "cards": [self.card(int(row), reviewer, "grid") for row in shown],
+                "cards": [self.item(int(row), reviewer, "grid") for row in shown],
             }  # fmt: skip
 
     def _order(self, sort: str) -> np.ndarray:
-        if sort == "position" or self.judged is None:
+        if sort == "position" or self.predictions is None:
             return self.source.position_order()
-        words = self.judged.probability
+        words = self.predictions.probability
         if sort == "probability":
             return np.argsort(-words, kind="stable")
         if sort == "suspected":
-            return self.picker.suspected_rows
-        return np.argsort(uncertainty(words, self.judged.threshold), kind="stable")
+            return self.strategy.suspected_rows
+        return np.argsort(uncertainty(words, self.predictions.threshold), kind="stable")
 
     def _filter(self, order: np.ndarray, show: str, reviewer: str) -> np.ndarray:
         if show == "all":
@@ -317,26 +320,26 @@ class Desk:
         return order[~inside[order]] if show == "open" else order[inside[order]]
 
     def check_sort(self, sort: str, show: str) -> None:
-        """Refuse orders and filters that there are not."""
+        """Raise ConfigError for an unknown order or filter."""
         for name, value, choices in (("sort", sort, SORTS), ("show", show, SHOWN)):
             if value not in choices:
                 raise ConfigError(f"{name} is {value[:40]!r}, expected {', '.join(choices)}")
 
 
-def read_given(content: Any) -> list[Given]:
-    """Check the answers of a request, whatever it holds.
+def parse_answers(content: Any) -> list[ReceivedAnswer]:
+    """Parse and validate the answers of a request.
 
     Raises
     ------
     ConfigError
-        One line on what was expected.
+        When the content is invalid.
     """
     if not isinstance(content, list) or not 1 <= len(content) <= MOST_ANSWERS:
         raise ConfigError(f"answers: expected a list of 1 to {MOST_ANSWERS}")
-    return [_read_one(one) for one in content]
+    return [_parse_answer(one) for one in content]
 
 
-def _read_one(one: Any) -> Given:
+def _parse_answer(one: Any) -> ReceivedAnswer:
     if not isinstance(one, dict):
         raise ConfigError("answers: expected objects")
     patch, answer, why = (one.get(name) for name in ("patch", "answer", "why"))
@@ -354,7 +357,7 @@ def _read_one(one: Any) -> Given:
         raise ConfigError("knew: expected the number of an entry, or nothing")
     if not isinstance(saw, bool):
         raise ConfigError("saw_probability: expected true or false")
-    return Given(
+    return ReceivedAnswer(
         patch=patch,
         answer=answer,
         why=why,
@@ -370,7 +373,7 @@ def _entry(entry: Entry) -> dict[str, Any]:
 
 
 def read_audit(folder: Path, source: Source) -> np.ndarray:
-    """Read the out-of-fold probabilities that `craters audit` left; NaN where there is none."""
+    """Read out-of-fold probabilities from a `craters audit` folder; NaN where there are none."""
     import csv
 
     path = folder / "labels.csv"
@@ -384,7 +387,7 @@ def read_audit(folder: Path, source: Source) -> np.ndarray:
                 if place is not None:
                     found[place] = float(row["probability"])
         except (KeyError, ValueError) as error:
-            raise DataError(f"{path}: is no table of an audit ({error})") from error
+            raise DataError(f"{path}: is not the table of an audit ({error})") from error
     if not np.isfinite(found).any():
         raise CratersError(f"{path}: is an audit of other patches")
     return found

@@ -1,6 +1,6 @@
-"""What is reviewed: patch arrays, run folders and scan folders as one thing, read piece by piece.
+"""Common interface to patch arrays, run folders and scan folders, read in batches.
 
-Pixels are read from their files when they are needed and are not kept, so that a hundred thousand
+Pixels are read from their files on demand and not kept in memory, so that a hundred thousand
 patches take a few megabytes.
 """
 
@@ -45,7 +45,7 @@ class Pixels(Protocol):
 
 
 class FilePixels:
-    """Patches of an 8-bit .npy file, read by rows; nothing of it stays in memory.
+    """Patches of an 8-bit .npy file, read by rows; not kept in memory.
 
     Parameters
     ----------
@@ -72,13 +72,13 @@ class FilePixels:
             want = (last - first) * size
             content = os.pread(self._file, want, self.offset + int(rows[first]) * size)
             if len(content) < want:
-                raise DataError(f"{self.path}: was cut off while it was reviewed")
+                raise DataError(f"{self.path}: was truncated during the review")
             found[first:last] = np.frombuffer(content, np.uint8).reshape(-1, size)
         return found.reshape(len(rows), self.side, self.side)
 
 
 class ArrayPixels:
-    """Patches in memory: of packed files, and of others than 8 bits."""
+    """Patches in memory: from compressed files, and from files not of 8 bits."""
 
     def __init__(self, images: np.ndarray) -> None:
         self.images, self.side = images, int(images.shape[1])
@@ -110,30 +110,30 @@ def open_pixels(path: Path) -> tuple[Pixels, list[str]]:
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """One array, or one kind of windows: rows that follow each other."""
+    """Consecutive rows: one array, or one kind of scan windows."""
 
     name: str
     source: str
     pixels: Pixels
-    given: np.ndarray  # int8, -1 where there is none
+    given: np.ndarray  # given labels, int8; -1: none
     images: np.ndarray | None  # source image of each row
     stem: str
 
 
 class Source:
-    """Everything that can be shown, with one row number a patch.
+    """All patches of a review target, addressed by row number.
 
     Parameters
     ----------
     target : Path
-        What the user named.
+        Path given by the user.
     parts : list of Part
     model : Path or None
-        The model folder that belongs to it.
+        Model folder of the target.
     data : Path or None
-        The job's arrays, on which a model is trained anew.
+        The job's arrays, for retraining.
     settings : dict
-        Of the run that made the model.
+        Settings of the run that trained the model.
     notes : list of str
     """
 
@@ -151,7 +151,7 @@ class Source:
     ) -> None:
         sides = {part.pixels.side for part in parts}
         if len(sides) != 1:
-            raise DataError(f"{target}: holds patches of several sizes, {sorted(sides)}")
+            raise DataError(f"{target}: the patches have different sizes, {sorted(sides)}")
         self.target, self.parts, self.model, self.data = target, parts, model, data
         self.settings, self.notes = settings or {}, notes or []
         self.side = sides.pop()
@@ -166,12 +166,12 @@ class Source:
         return self.parts[place], row - int(self.starts[place])
 
     def id_of(self, row: int) -> str:
-        """Return the name of a patch."""
+        """Return the id of a patch."""
         part, inside = self._locate(row)
         return f"{part.stem}:{inside}"
 
     def row_of(self, name: str) -> int | None:
-        """Return the row of a patch by its name."""
+        """Return the row of a patch id, or None."""
         stem, _, number = name.rpartition(":")
         if not (number.isascii() and number.isdigit()) or len(number) > 12:
             return None
@@ -192,13 +192,13 @@ class Source:
         return found
 
     def pieces(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Give all patches in order, some at a time: first row and pixels."""
+        """Yield all patches in batches: first row and pixels."""
         for first in range(0, len(self), _PIECE):
             rows = np.arange(first, min(first + _PIECE, len(self)))
             yield first, self.read(rows)
 
     def patch(self, row: int) -> Patch:
-        """Return a patch with what a label store keeps of it."""
+        """Return a patch as a label store keeps it."""
         part, inside = self._locate(row)
         return Patch(
             id=self.id_of(row),
@@ -214,22 +214,22 @@ class Source:
         return self._locate(row)[0].name
 
     def facts(self, row: int) -> dict[str, Any]:
-        """Return what is known of a patch before anyone looks at it."""
+        """Return the part and source image of a patch."""
         part, inside = self._locate(row)
         image = None if part.images is None else str(part.images[inside])
         return {"part": self.part_of(row), "image": image}
 
     def surroundings(self, row: int) -> np.ndarray | None:  # noqa: ARG002
-        """Return a patch with what is around it, where it is of an image; else None."""
+        """Return a patch with its surroundings, or None for patches without an image."""
         return None
 
     def position_order(self) -> np.ndarray:
-        """Return rows in the order of their places."""
+        """Return rows in order of position."""
         return np.arange(len(self))
 
 
 def open_arrays(target: Path, *, model: Path | None = None, data: Path | None = None) -> Source:
-    """Open one array of unlabeled patches."""
+    """Open an array of unlabeled patches."""
     pixels, notes = open_pixels(target)
     given = np.full(len(pixels), UNLABELED, np.int8)
     part = Part(
@@ -254,8 +254,8 @@ def open_data(
         path = find_array(folder, stem)
         if name == EXTRA and not path.is_file():
             continue
-        pixels, told = open_pixels(path)
-        notes += told
+        pixels, conversions = open_pixels(path)
+        notes += conversions
         count = len(pixels)
         given = np.full(count, UNLABELED, np.int8)
         if truth is not None:
@@ -283,13 +283,13 @@ def open_run(target: Path, *, model: Path | None = None, data: Path | None = Non
     folder = data or Path(settings["data"])
     if not folder.is_dir():
         raise DataError(
-            f"{target}: was trained on {folder}, which is not there", "Name the folder by --data."
+            f"{target}: was trained on {folder}, which does not exist", "Name the folder by --data."
         )
     return open_data(target, folder, model=model or target / "model", settings=settings)
 
 
 def random_rows(source: Source, seed: int) -> np.ndarray:
-    """Return the rows of the random part in the order in which they are asked."""
+    """Return the rows of the random part in labeling order."""
     places = [
         (random_place(seed, name), row)
         for row in range(len(source))
@@ -301,15 +301,15 @@ def random_rows(source: Source, seed: int) -> np.ndarray:
 
 
 def job_of(source: Source, seed: int, *, most: int = 20_000) -> JobData:
-    """Make a job of patches that belong to none: nothing labeled yet, all but the random part.
+    """Build a job from patches outside any job: no labels, and the random part as test set.
 
     Parameters
     ----------
     source : Source
     seed : int
-        Of the label store.
+        Seed of the label store.
     most : int
-        Unlabeled patches, drawn where there are more.
+        Maximum number of unlabeled patches; more are sampled.
     """
     apart = np.sort(random_rows(source, seed))
     rest = np.setdiff1d(np.arange(len(source)), apart)

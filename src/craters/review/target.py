@@ -1,4 +1,4 @@
-"""The one door to everything that can be reviewed."""
+"""Open a review target: an array, a folder of arrays, a run folder or a scan folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from craters.review.source import Source, open_arrays, open_data, open_run
 
 
 def open_target(target: Path, *, model: Path | None = None, data: Path | None = None) -> Source:
-    """Open what the user named: an array, a folder of arrays, a run folder or a scan folder.
+    """Open a target: an array, a folder of arrays, a run folder or a scan folder.
 
     Raises
     ------

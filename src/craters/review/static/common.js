@@ -160,7 +160,7 @@ function flash(word) {
       const { predicting } = await ask("/progress");
       if (predicting.failure) { line.textContent = `The model could not be used: ${predicting.failure}`; return; }
       if (predicting.done >= predicting.total) { line.hidden = true; return; }
-      line.textContent = `The model is looking at the patches: ${predicting.done.toLocaleString("en")} of ${predicting.total.toLocaleString("en")}. The order gets better when it is through.`;
+      line.textContent = `Predicting patches: ${predicting.done.toLocaleString("en")} of ${predicting.total.toLocaleString("en")}. The order gets better when it is through.`;
     } catch { /* the next one may come through */ }
     setTimeout(look, 2000);
   };

@@ -137,7 +137,7 @@ function undo() {
       mark(cell, card.answer);
       cell.dataset.entry = card.entry === null ? "" : card.entry;
     }
-    notice(`Taken back: ${found.patches.length} answer${found.patches.length > 1 ? "s" : ""}.`);
+    notice(`Undone: ${found.patches.length} answer${found.patches.length > 1 ? "s" : ""}.`);
   });
 }
 

@@ -175,7 +175,7 @@ function undo() {
       row(one);
       choose(one);
     }
-    notice("Taken back.");
+    notice("Undone.");
   });
 }
 

@@ -29,11 +29,11 @@ function showCard(card, pressed = 0) {
   current = card;
   $("empty").hidden = Boolean(card);
   $("patch").hidden = !card;
-  $("told").hidden = true;
+  $("revealed").hidden = true;
   $("reveal").setAttribute("aria-pressed", "false");
   saw = false;
   setAround(false);
-  if (!card) { $("fact-id").textContent = "–"; say("Nothing is left to ask."); return; }
+  if (!card) { $("fact-id").textContent = "–"; say("No patches left to label."); return; }
   const image = $("patch");
   image.src = picture(card.number);
   image.alt = `Patch ${card.id}, ${card.side} by ${card.side} pixels`;
@@ -105,7 +105,7 @@ function undo() {
     ahead = ahead.filter((one) => one.id !== card.id);
     showCard(card);
     untrail(found.patches.map((one) => one.id));
-    say(`Taken back: ${found.patches.length === 1 ? card.id : `${found.patches.length} answers`}.`);
+    say(`Undone: ${found.patches.length === 1 ? card.id : `${found.patches.length} answers`}.`);
   });
 }
 
@@ -148,7 +148,7 @@ async function reveal() {
   if (!current) return;
   const on = $("reveal").getAttribute("aria-pressed") !== "true";
   $("reveal").setAttribute("aria-pressed", String(on));
-  $("told").hidden = !on;
+  $("revealed").hidden = !on;
   if (!on) return;
   saw = true;
   const card = current;
