@@ -40,7 +40,7 @@ SAME_EVERY_TIME = ("metrics.json", "history.csv", "origins.csv", "predictions.np
 
 @pytest.fixture(autouse=True)
 def _every_epoch_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "_BETWEEN_NEWS", 0.0)
+    monkeypatch.setattr(trainer, "_SEND_INTERVAL", 0.0)
 
 
 def config_for(data: Path, out: Path, **changes) -> RunConfig:

@@ -16,9 +16,9 @@ from craters.semi_supervised import SUPERVISED, CrossFit, Learned, folds, method
 from craters.settings import JobSettings
 from craters.training import (
     NoStore,
-    Part,
     StateStore,
     Trainer,
+    TrainingRun,
     TrainingSet,
     TrainState,
     derive_seed,
@@ -121,22 +121,22 @@ def _original(job: _Job, data: JobData, split: splits.Split) -> JobResult:
     config, progress, trainer = job.config, job.progress, job.trainer
     human = human_only(data.train)
     fit_on, choose_by = take(human, split.train), take(human, split.validation)
-    early = Part(name="initial", train=fit_on, validation=choose_by, purpose=INITIAL, is_early=True)
-    late = Part(name="final", train=fit_on, validation=choose_by, purpose=FINAL)
+    early = TrainingRun(
+        name="initial", train=fit_on, validation=choose_by, purpose=INITIAL, is_early=True
+    )
+    late = TrainingRun(name="final", train=fit_on, validation=choose_by, purpose=FINAL)
     progress.plan(
         trainer.planned_epochs(early, *[late] * (2 if config.protocol == "original" else 1))
     )
     first = job.measure(early, *trainer.train(early)[0])
     merged, labeled = _add_pseudo_labels(data.pool, first.network, config, fit_on, human)
     _report_balance(fit_on, merged, progress)
-    clean = Part(name="final", train=merged, validation=choose_by, purpose=FINAL)
-    parts, rule = [clean], split.rule
+    clean = TrainingRun(name="final", train=merged, validation=choose_by, purpose=FINAL)
+    runs, rule = [clean], split.rule
     if config.protocol == "original":
         flattering, rule = _original_part(labeled, config, progress)
-        parts = [flattering, dataclasses.replace(clean, name="final_clean")]
-    last = [
-        job.measure(part, *found) for part, found in zip(parts, trainer.train(*parts), strict=True)
-    ]
+        runs = [flattering, dataclasses.replace(clean, name="final_clean")]
+    last = [job.measure(run, *found) for run, found in zip(runs, trainer.train(*runs), strict=True)]
     return _conclude(job, data, split.rule, [first, *last], last[0].network, labeled, rule)
 
 
@@ -146,19 +146,19 @@ def _supervised(job: _Job, data: JobData, split: splits.Split) -> JobResult:
     The original recipe chooses its epoch by validation, so there the measured network stays.
     """
     human = human_only(data.train)
-    part = Part(
+    run = TrainingRun(
         name="supervised",
         train=take(human, split.train),
         validation=take(human, split.validation),
         purpose=INITIAL,
         is_early=True,
     )
-    parts = [part]
+    runs = [run]
     if job.config.network != "original":
-        parts.append(Part(name="refit", train=human, validation=None, purpose=_REFIT))
-    job.progress.plan(job.trainer.planned_epochs(*parts))
-    found = job.trainer.train(*parts)  # side by side: neither waits for the other
-    first = job.measure(part, *found[0])
+        runs.append(TrainingRun(name="refit", train=human, validation=None, purpose=_REFIT))
+    job.progress.plan(job.trainer.planned_epochs(*runs))
+    found = job.trainer.train(*runs)  # side by side: neither waits for the other
+    first = job.measure(run, *found[0])
     return _conclude(job, data, split.rule, [first], found[-1][0], human, split.rule)
 
 
@@ -171,8 +171,8 @@ def _pseudo_labeled(job: _Job, data: JobData, split: splits.Split) -> JobResult:
     trainer, pool, human = job.trainer, data.pool, human_only(data.train)
     apart = folds.pool_apart(pool, data.train.take(split.validation))
     fit_on, choose_by = take(human, split.train), take(human, split.validation)
-    early = Part(name="initial", train=fit_on, validation=choose_by, purpose=INITIAL)
-    teacher = Part(name="teacher", train=human, validation=None, purpose=_TEACHER)
+    early = TrainingRun(name="initial", train=fit_on, validation=choose_by, purpose=INITIAL)
+    teacher = TrainingRun(name="teacher", train=human, validation=None, purpose=_TEACHER)
     job.progress.plan(2 * trainer.planned_epochs(early, teacher))
     (network, state), (taught_by, _) = trainer.train(early, teacher)  # side by side
     first = job.measure(early, network, state)
@@ -181,9 +181,9 @@ def _pseudo_labeled(job: _Job, data: JobData, split: splits.Split) -> JobResult:
     _report_balance(human, labeled, job.progress)
     if len(labeled) == len(human):
         job.progress.warn(NOTHING_SURE if len(pool) else NO_POOL)
-    final = Part(name="final", train=merged, validation=choose_by, purpose=FINAL)
+    final = TrainingRun(name="final", train=merged, validation=choose_by, purpose=FINAL)
     (network, state), (kept, _) = trainer.train(
-        final, Part(name="refit", train=labeled, validation=None, purpose=_REFIT)
+        final, TrainingRun(name="refit", train=labeled, validation=None, purpose=_REFIT)
     )
     phases = [first, job.measure(final, network, state)]
     return _conclude(job, data, split.rule, phases, kept, labeled, split.rule)
@@ -209,7 +209,7 @@ def _compared(job: _Job, data: JobData) -> JobResult:
     config, progress, trainer = job.config, job.progress, job.trainer
     found = methods.learn(config.method, data.train, data.pool, _judging(trainer))
     _report_learned(found, progress)
-    kept = Part(
+    kept = TrainingRun(
         name="refit",
         train=found.labeled,
         validation=None,
@@ -223,9 +223,9 @@ def _compared(job: _Job, data: JobData) -> JobResult:
     if trainer.settings == _judging(trainer).settings:
         network = trainer.train(kept)[0][0]
     else:
-        part = dataclasses.replace(found.measured.parts[0], name="measured", purpose=_MEASURED)
-        (measured, state), (network, _) = trainer.train(part, kept)
-        phases = [phases[0], job.measure(part, measured, state)]
+        run = dataclasses.replace(found.measured.runs[0], name="measured", purpose=_MEASURED)
+        (measured, state), (network, _) = trainer.train(run, kept)
+        phases = [phases[0], job.measure(run, measured, state)]
         rule = f"the first of {rule}"
     first = found.folds.rule
     return _conclude(job, data, first, phases, network, found.labeled, rule, found)
@@ -308,10 +308,12 @@ def kept_network(
         trainer = Trainer(settings=config.training, symmetry=symmetry.allowed, pool=pool.images)
         if config.method == "pseudo-label":
             teacher = trainer.train(
-                Part(name="teacher", train=human, validation=None, purpose=_TEACHER)
+                TrainingRun(name="teacher", train=human, validation=None, purpose=_TEACHER)
             )[0][0]
             human = _add_sure(pool, teacher, human, config)
-        return trainer.train(Part(name="refit", train=human, validation=None, purpose=_REFIT))[0][0]
+        return trainer.train(
+            TrainingRun(name="refit", train=human, validation=None, purpose=_REFIT)
+        )[0][0]
 
 
 def _compared_network(
@@ -326,7 +328,7 @@ def _compared_network(
     found = methods.learn(config.method, labeled, pool, _judging(trainer), judge=False)
     if on_share is not None and found.share is not None:
         on_share(found.share.share)
-    kept = Part(
+    kept = TrainingRun(
         name="refit",
         train=found.labeled,
         validation=None,
@@ -420,7 +422,7 @@ def _symmetry(train: PatchSet, config: JobSettings, progress: Progress) -> Symme
 
 def _original_part(
     labeled: TrainingSet, config: JobSettings, progress: Progress
-) -> tuple[Part, str]:
+) -> tuple[TrainingRun, str]:
     """Split everything anew for the last phase, as the original did; say by which rule."""
     split = splits.row_split(labeled.labels, config.validation_share, _seed32(config, _RESPLIT))
     train = take(labeled, split.train)
@@ -431,7 +433,7 @@ def _original_part(
         f"{len(validation)} labels are the model's own, and patches that chose the first network "
         "are trained on: its figures flatter."
     )
-    return Part(name="final", train=train, validation=validation, purpose=FINAL), split.rule
+    return TrainingRun(name="final", train=train, validation=validation, purpose=FINAL), split.rule
 
 
 @dataclasses.dataclass(frozen=True)
@@ -444,22 +446,22 @@ class _Job:
     trainer: Trainer
     data: JobData
 
-    def measure(self, part: Part, network: Network, state: TrainState) -> Phase:
+    def measure(self, run: TrainingRun, network: Network, state: TrainState) -> Phase:
         """Measure the network of one phase on its validation patches."""
-        assert part.validation is not None
+        assert run.validation is not None
         config = self.config
         scored = self._scored(
-            part.validation,
-            predict_logits(network, part.validation.images),
-            config.threshold_initial if part.name == "initial" else config.threshold_final,
+            run.validation,
+            predict_logits(network, run.validation.images),
+            config.threshold_initial if run.name == "initial" else config.threshold_final,
         )
-        self._warn_if_one_sided(part.name, scored)
+        self._warn_if_one_sided(run.name, scored)
         return Phase(
-            name=part.name,
+            name=run.name,
             network=network,
             state=state,
-            train=part.train,
-            validation=part.validation,
+            train=run.train,
+            validation=run.validation,
             scored=scored,
             metrics=measure(scored),
         )
@@ -474,7 +476,7 @@ class _Job:
             name=found.method,
             network=network,
             state=state,
-            train=found.parts[0].train,
+            train=found.runs[0].train,
             validation=human,
             scored=scored,
             metrics=measure(scored),
