@@ -121,7 +121,7 @@ def run_job(
     workspace.refuse_existing()
     data, more = _add_labels(dataset.read_job_data(config.data), config, progress)
     stages.check_data(data, config)  # before anything is written
-    looks = test_set_uses.read_ledger(config.out)  # of a run that this one takes the place of
+    evaluations = test_set_uses.read_log(config.out)  # of a run that this one takes the place of
     inputs = {path.name: files.sha256_of(path) for path in dataset.input_files(config.data)}
     inputs |= more
     fingerprint = _fingerprint(config, inputs)
@@ -134,7 +134,7 @@ def run_job(
         result = stages.run_phases(data, config, store=FolderStore(work), progress=progress)
         whole = work / "whole"
         shutil.rmtree(whole, ignore_errors=True)
-        metrics, made = _write_all(result, config, whole, inputs, fingerprint, looks)
+        metrics, made = _write_all(result, config, whole, inputs, fingerprint, evaluations)
         files.write_json(whole / "times.json", _times(workspace, clock))
         workspace.publish(whole)
     return RunOutcome(config.out, metrics, made)
@@ -173,7 +173,7 @@ def _write_all(
     folder: Path,
     inputs: dict[str, str],
     fingerprint: Fingerprint,
-    looks: list[test_set_uses.Evaluation],
+    evaluations: list[test_set_uses.Evaluation],
 ) -> tuple[dict[str, Any], list[Check]]:
     """Write every file of the run folder; the manifest, which lists the others, last."""
     folder.mkdir()
@@ -188,7 +188,7 @@ def _write_all(
     files.write_text(folder / "predictions.csv", report.predictions_csv(result))
     _write_models(result, config.resolution, metrics, folder, inputs)
     pictures = report.write_figures(result, folder / "figures", _FIGURES)
-    _write_ledger(result, config.data, folder, looks)
+    _write_usage_log(result, config.data, folder, evaluations)
     made = checks.check_new_run(folder, result.data)
     files.write_json(folder / checks.NAME, checks.as_json(made))
     hardware = describe_hardware()
@@ -213,20 +213,20 @@ def _write_all(
     return metrics, made
 
 
-def _write_ledger(
-    result: JobResult, data: Path, folder: Path, looks: list[test_set_uses.Evaluation]
+def _write_usage_log(
+    result: JobResult, data: Path, folder: Path, evaluations: list[test_set_uses.Evaluation]
 ) -> None:
     """Enter the measurement of the test set beside those of the runs before at this place.
 
-    The same run made again looks at nothing new.
+    The same run made again evaluations at nothing new.
     """
     if result.test_scored is None:
-        test_set_uses.write_ledger(folder, looks)
+        test_set_uses.write_log(folder, evaluations)
         return
     n = len(result.data.test)
     mine = test_set_uses.make_entry("craters run", folder / "model", data, "test", n)
-    before = [entry for entry in looks if not test_set_uses.is_same_look(entry, mine)]
-    test_set_uses.write_ledger(folder, [*before, mine])
+    before = [entry for entry in evaluations if not test_set_uses.is_same_evaluation(entry, mine)]
+    test_set_uses.write_log(folder, [*before, mine])
 
 
 def _write_models(
