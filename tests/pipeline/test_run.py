@@ -238,7 +238,7 @@ def test_existing_folders_are_kept(finished: tuple[Path, Path], tmp_path: Path) 
     counter = Counter()
     again = run_job(config, resume=True, progress=counter)
     assert counter.seen == []
-    assert "finished already" in counter.said[-1]
+    assert "already finished" in counter.said[-1]
     assert again.metrics == read_run(out)
 
 

@@ -136,7 +136,9 @@ def _original(job: _Job, data: JobData, split: splits.Split) -> JobResult:
     if config.protocol == "original":
         flattering, rule = _original_part(labeled, config, progress)
         runs = [flattering, dataclasses.replace(clean, name="final_clean")]
-    last = [job.measure(run, *found) for run, found in zip(runs, trainer.train(*runs), strict=True)]
+    last = [
+        job.measure(run, *trained) for run, trained in zip(runs, trainer.train(*runs), strict=True)
+    ]
     return _conclude(job, data, split.rule, [first, *last], last[0].network, labeled, rule)
 
 
@@ -207,28 +209,28 @@ def _compared(job: _Job, data: JobData) -> JobResult:
     kind, it is measured on the first of these folds.
     """
     config, progress, trainer = job.config, job.progress, job.trainer
-    found = methods.learn(config.method, data.train, data.pool, _judging(trainer))
-    _report_learned(found, progress)
+    learned = methods.learn(config.method, data.train, data.pool, _judging(trainer))
+    _report_learned(learned, progress)
     kept = TrainingRun(
         name="refit",
-        train=found.labeled,
+        train=learned.labeled,
         validation=None,
         purpose=_REFIT,
-        unlabeled=found.unlabeled,
+        unlabeled=learned.unlabeled,
     )
-    phases = [job.cross_fitted(found.supervised)]
-    if found.method != SUPERVISED:
-        phases.append(job.cross_fitted(found.measured))
-    rule = found.folds.rule
+    phases = [job.cross_fitted(learned.supervised)]
+    if learned.method != SUPERVISED:
+        phases.append(job.cross_fitted(learned.measured))
+    rule = learned.folds.rule
     if trainer.settings == _judging(trainer).settings:
         network = trainer.train(kept)[0][0]
     else:
-        run = dataclasses.replace(found.measured.runs[0], name="measured", purpose=_MEASURED)
+        run = dataclasses.replace(learned.measured.runs[0], name="measured", purpose=_MEASURED)
         (measured, state), (network, _) = trainer.train(run, kept)
         phases = [phases[0], job.measure(run, measured, state)]
         rule = f"the first of {rule}"
-    first = found.folds.rule
-    return _conclude(job, data, first, phases, network, found.labeled, rule, found)
+    first = learned.folds.rule
+    return _conclude(job, data, first, phases, network, learned.labeled, rule, learned)
 
 
 def _judging(trainer: Trainer) -> Trainer:
@@ -237,20 +239,20 @@ def _judging(trainer: Trainer) -> Trainer:
     return dataclasses.replace(trainer, settings=settings)
 
 
-def _report_learned(found: Learned, progress: Progress) -> None:
+def _report_learned(learned: Learned, progress: Progress) -> None:
     """Report the pool's class share, the verdicts, the choice and the pseudo-labels."""
-    if found.share is not None:
-        progress.say(found.share.sentence)
-    for verdict in found.verdicts.values():
+    if learned.share is not None:
+        progress.say(learned.share.sentence)
+    for verdict in learned.verdicts.values():
         progress.say(verdict.sentence)
-    if found.choice is not None:
-        progress.say(f"Method auto: {found.choice.reason}")
-    for counts in found.rounds:
+    if learned.choice is not None:
+        progress.say(f"Method auto: {learned.choice.reason}")
+    for counts in learned.rounds:
         progress.say(
             f"Round {counts.number}: {counts.with_crater} pseudo-labels with and "
             f"{counts.without_crater} without crater."
         )
-    if found.method == "self-training" and not found.rounds[-1].with_crater:
+    if learned.method == "self-training" and not learned.rounds[-1].with_crater:
         progress.warn(NOTHING_SURE)
 
 
@@ -325,15 +327,15 @@ def _compared_network(
     """Train the final network of `_compared`, without a verdict unless the choice needs it."""
     symmetry = _symmetry(labeled, config, NullProgress())
     trainer = Trainer(settings=config.training, symmetry=symmetry.allowed, pool=pool.images)
-    found = methods.learn(config.method, labeled, pool, _judging(trainer), judge=False)
-    if on_share is not None and found.share is not None:
-        on_share(found.share.share)
+    learned = methods.learn(config.method, labeled, pool, _judging(trainer), judge=False)
+    if on_share is not None and learned.share is not None:
+        on_share(learned.share.share)
     kept = TrainingRun(
         name="refit",
-        train=found.labeled,
+        train=learned.labeled,
         validation=None,
         purpose=_REFIT,
-        unlabeled=found.unlabeled,
+        unlabeled=learned.unlabeled,
     )
     return trainer.train(kept)[0][0]
 
@@ -466,17 +468,17 @@ class _Job:
             metrics=measure(scored),
         )
 
-    def cross_fitted(self, found: CrossFit) -> Phase:
+    def cross_fitted(self, cross_fit: CrossFit) -> Phase:
         """Measure a method on out-of-fold predictions of all human labels."""
-        network, state = found.first
+        network, state = cross_fit.first
         human = human_only(self.data.train)
-        scored = self._scored(human, found.logits, self.config.threshold_final)
-        self._warn_if_one_sided(found.method, scored)
+        scored = self._scored(human, cross_fit.logits, self.config.threshold_final)
+        self._warn_if_one_sided(cross_fit.method, scored)
         return Phase(
-            name=found.method,
+            name=cross_fit.method,
             network=network,
             state=state,
-            train=found.runs[0].train,
+            train=cross_fit.runs[0].train,
             validation=human,
             scored=scored,
             metrics=measure(scored),
