@@ -1,7 +1,7 @@
 """Train one network from labels and an objective, resumable and reproducible.
 
 Interface: `fit`, `Trainer`, `TrainingSettings`, `TrainingSet`, `predict_logits`.
-It neither chooses unlabeled targets nor writes reports. torch is imported on first use.
+It does not choose pseudo-labels or write reports. torch is imported on first use.
 """
 
 from __future__ import annotations
