@@ -98,7 +98,7 @@ def test_info_of_a_run_says_settings_figures_and_that_it_is_whole(run_folder: Pa
         "a run of craters 0.1.0: method supervised, network original, seed 3",
         "data: DATA",
         "validation, supervised: n 60, accuracy 0.9, macro F1 0.89, ROC AUC 0.95",
-        "files: 7, all as they were written",
+        "files: 7, all unchanged",
     ]
     assert "network:            original" in lines
     found = json.loads(craters("info", run_folder, "--json").stdout)
@@ -115,7 +115,7 @@ def test_info_of_a_run_names_files_that_were_changed(run_folder: Path, tmp_path:
     assert found.changed == ("config.json", "metrics.json")
     assert "2 changed or missing: config.json, metrics.json" in found.lines()[-2 - 1]
     (run_folder / "metrics.json").write_text("[" * 100_000)
-    with pytest.raises(DataError, match="is no JSON"):
+    with pytest.raises(DataError, match="is not JSON"):
         info.read_run(run_folder)
 
 

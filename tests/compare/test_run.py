@@ -489,7 +489,7 @@ def test_the_duration_is_told_first_and_by_what_was_measured(
     compare(config, progress=notes)
     text = [line for line in notes.lines if not line.startswith("say: Held out")]
     assert text[0] == "say: 24 cells; 24 to compute on 1 process."
-    assert text[1] == "say: The first cell of each contender will tell how long all of them take."
+    assert text[1] == "say: The duration is estimated after the first cell of each contender."
     assert re.fullmatch(r"say: 1 of 24: supervised/compact, all labels, seed 0, fold 1: macro F1 "
                         r"\d\.\d{4} in 2 min", text[2])  # fmt: skip
     assert "2 of 24: original/compact, all labels" in text[3]

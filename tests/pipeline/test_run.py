@@ -40,7 +40,7 @@ SAME_EVERY_TIME = ("metrics.json", "history.csv", "origins.csv", "predictions.np
 
 @pytest.fixture(autouse=True)
 def _every_epoch_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "_BETWEEN_NEWS", 0.0)
+    monkeypatch.setattr(trainer, "_SEND_INTERVAL", 0.0)
 
 
 def config_for(data: Path, out: Path, **changes) -> RunConfig:
@@ -238,7 +238,7 @@ def test_existing_folders_are_kept(finished: tuple[Path, Path], tmp_path: Path) 
     counter = Counter()
     again = run_job(config, resume=True, progress=counter)
     assert counter.seen == []
-    assert "finished already" in counter.said[-1]
+    assert "already finished" in counter.said[-1]
     assert again.metrics == read_run(out)
 
 

@@ -168,11 +168,11 @@ def test_repeated_rows_and_recognised_ranges_are_told(job_folder: Path) -> None:
     notes = Notes()
     config = config_for(job_folder, initial_epochs=1, final_epochs=1)
     run_phases(read_job_data(job_folder), config, progress=notes)
-    assert "3 patches stand in labeled and test, byte for byte." in notes.warned
+    assert "3 patches occur in labeled and test, byte for byte." in notes.warned
     assert any("float64 pixels 0..1, brought to 8 bits" in text for text in notes.said)
     assert (
         "the arrays were read as of different pixel ranges: labeled as 0..255, extra as 0..255, "
-        "test as 0..1. A dark array may look like another range: see Notes."
+        "test as 0..1. The range of a dark array may be misread: see Notes."
     ) in notes.warned
 
 

@@ -25,7 +25,7 @@ from craters.data import JobData, make_patch_set
 from craters.errors import DataError
 from craters.pipeline import run_job
 from craters.quality import Check, checks, test_set_uses
-from craters.quality.check_evidence import Copies
+from craters.quality.check_records import Copies
 from craters.quality.checks import run_checks
 from craters.synthetic import write_dataset
 from craters.training import RunConfig, trainer
@@ -134,7 +134,7 @@ def test_a_clean_run_fires_nothing_and_keeps_its_checks(clean: Path, data: Path)
     manifest = json.loads((clean / "manifest.json").read_text())
     assert "checks.json" in manifest["outputs"]
     assert test_set_uses.NAME not in manifest["outputs"]
-    (entry,) = test_set_uses.read_ledger(clean)
+    (entry,) = test_set_uses.read_log(clean)
     assert (entry.by, entry.which, entry.n) == ("craters run", "test", 30)
     assert entry.images == files.sha256_of(data / "Xtest1.npy")
     assert checks.lines(made) == ["Checks: none of 14 fired."]
@@ -273,7 +273,7 @@ def test_source_images_on_both_sides(clean: Path, original: Path, tmp_path: Path
     assert made["C09"].sentence == "1 of the 10 source images of test are labeled, too."
     made = by_id(run_checks(original))
     assert made["C09"].state == "fired"
-    assert re.match(r"(\d+) of the \d+ source images of validation \(final phase\) have",
+    assert re.match(r"(\d+) of the \d+ source images of validation \(final stage\) have",
                     made["C09"].sentence)  # fmt: skip
 
 
@@ -446,7 +446,7 @@ def test_what_auto_tried_in_vain_is_no_claim(clean: Path, tmp_path: Path) -> Non
         clean, tmp_path, metrics=metrics, config=lambda content: content.update(method="auto")
     )
     assert_only(made)
-    assert made["C04"].sentence == "The network that is kept learned from human labels alone."
+    assert made["C04"].sentence == "The final network learned from human labels alone."
 
 
 def test_phases_of_one_training_are_compared_with_care(original: Path, tmp_path: Path) -> None:
@@ -477,7 +477,7 @@ def test_the_original_protocol_judges_itself(original: Path, data: Path) -> None
     assert row["n_validation_pseudo"] > 0
     assert made["C05"].state == "fired"
     assert made["C05"].sentence == (
-        f"{row['n_validation_pseudo']} of the {row['n']} labels of validation (final phase) are "
+        f"{row['n_validation_pseudo']} of the {row['n']} labels of validation (final stage) are "
         "the model's own."
     )
     balance = metrics["class_balance"]["training after pseudo-labels"]
@@ -580,7 +580,7 @@ def test_a_test_set_evaluated_twice(clean: Path, data: Path, tmp_path: Path) -> 
     np.save(other / "groups_test.npy", np.load(data / "groups_test.npy")[::-1])
     assert CliRunner().invoke(app, [*command[:3], str(other)]).exit_code == 0
     assert CliRunner().invoke(app, [*command, "--set", "train"]).exit_code == 0
-    assert len(test_set_uses.read_ledger(run)) == 2  # what it was trained on is no test set
+    assert len(test_set_uses.read_log(run)) == 2  # what it was trained on is no test set
     assert_only(by_id(run_checks(run)))
     assert CliRunner().invoke(app, ["evaluate", str(run / "model"), *command[2:]]).exit_code == 0
     made = by_id(run_checks(run))
@@ -602,8 +602,8 @@ def test_looks_are_inherited_from_the_run_that_is_replaced(
         other = by_id(run_job(config, force=True).checks)
         assert other["C11"].state == "fired"
         assert "evaluated 2 times (craters run: 2), with 2 models" in other["C11"].sentence
-    assert len(test_set_uses.read_ledger(run)) == 2
-    assert len(test_set_uses.read_ledger(run.with_name("RUN.1"))) == 1
+    assert len(test_set_uses.read_log(run)) == 2
+    assert len(test_set_uses.read_log(run.with_name("RUN.1"))) == 1
 
 
 def test_a_ledger_that_cannot_be_written_is_told(clean: Path, data: Path, tmp_path: Path) -> None:
@@ -614,7 +614,10 @@ def test_a_ledger_that_cannot_be_written_is_told(clean: Path, data: Path, tmp_pa
         run_checks(run)
     result = CliRunner().invoke(app, ["evaluate", str(run), "--data", str(data)])
     assert result.exit_code == 0
-    assert "Warning: this evaluation could not be entered into the run's ledger" in result.stderr
+    assert (
+        "Warning: this evaluation could not be added to the run's test-set usage log"
+        in result.stderr
+    )
     moved = shutil.copytree(clean / "model", tmp_path / "model")
     assert test_set_uses.note_evaluation(moved, data, "test", 30) is None  # lies in no run
     assert not (tmp_path / test_set_uses.NAME).exists()

@@ -14,7 +14,7 @@ from craters.errors import DataError
 from craters.evaluation.class_share import estimate_class_share
 from craters.semi_supervised import learn, methods, verdict
 from craters.settings import JobSettings
-from craters.training import Part, TrainState
+from craters.training import TrainingRun, TrainState
 
 
 class Bright(torch.nn.Module):
@@ -37,14 +37,14 @@ class FakeTrainer:
         self.settings = JobSettings(threads=1).training
         self.progress = NullProgress()
         self.skills = skills
-        self.parts: list[Part] = []
+        self.runs: list[TrainingRun] = []
 
-    def planned_epochs(self, *parts: Part) -> int:
-        return len(parts)
+    def planned_epochs(self, *runs: TrainingRun) -> int:
+        return len(runs)
 
-    def train(self, *parts: Part):
-        self.parts += parts
-        names = [part.name.split("-fold")[0].split("-round")[0] for part in parts]
+    def train(self, *runs: TrainingRun):
+        self.runs += runs
+        names = [run.name.split("-fold")[0].split("-round")[0] for run in runs]
         return [(Bright(self.skills.get(name, 1.0)), TrainState()) for name in names]
 
 
@@ -69,16 +69,16 @@ def test_out_of_fold_answers_are_of_the_network_that_did_not_see_the_fold(sets) 
     found = learn("distillation", labeled, pool, trainer)
     logits = Bright(1.0)(torch.from_numpy(normalize(labeled.images))).numpy()
     assert np.allclose(found.supervised.logits, logits, atol=1e-4)
-    names = [part.name for part in trainer.parts]
+    names = [run.name for run in trainer.runs]
     assert names == [f"{m}-fold{n}" for m in ("supervised", "distillation") for n in (1, 2, 3)]
-    for part, fold in zip(trainer.parts, found.folds.folds * 2, strict=True):
-        assert np.array_equal(part.train.ids, labeled.ids[fold.train])
-        assert np.array_equal(part.validation.ids, labeled.ids[fold.held_out])
-    assert trainer.parts[0].unlabeled is None
-    assert trainer.parts[3].unlabeled.kind == "distillation"
+    for run, fold in zip(trainer.runs, found.folds.folds * 2, strict=True):
+        assert np.array_equal(run.train.ids, labeled.ids[fold.train])
+        assert np.array_equal(run.validation.ids, labeled.ids[fold.held_out])
+    assert trainer.runs[0].unlabeled is None
+    assert trainer.runs[3].unlabeled.kind == "distillation"
     assert found.unlabeled.kind == "distillation"
     assert len(found.unlabeled.pool) == 1000
-    assert len({part.purpose for part in trainer.parts}) == 6
+    assert len({run.purpose for run in trainer.runs}) == 6
 
 
 def test_the_pools_share_is_estimated_and_handed_to_fixmatch(sets) -> None:
@@ -144,8 +144,8 @@ def test_a_folds_pseudo_labels_never_come_from_copies_of_its_held_out_patches(se
     labeled, _, _ = sets
     trainer = FakeTrainer()
     found = learn("self-training", labeled, make_patch_set(labeled.images), trainer)
-    for part, fold in zip(trainer.parts[3:6], found.folds.folds, strict=True):
-        pseudo = part.train.images[part.train.origin == "pseudo"]
+    for run, fold in zip(trainer.runs[3:6], found.folds.folds, strict=True):
+        pseudo = run.train.images[run.train.origin == "pseudo"]
         away = {image.tobytes() for image in labeled.images[fold.held_out]}
         assert len(pseudo) > 0
         assert not any(image.tobytes() in away for image in pseudo)
@@ -157,7 +157,7 @@ def test_without_a_verdict_the_kept_network_is_trained_on_the_same(sets) -> None
         quick, whole = FakeTrainer(), FakeTrainer()
         one = learn(method, labeled, pool, quick, judge=False)
         two = learn(method, labeled, pool, whole)
-        assert len(quick.parts) < len(whole.parts)
+        assert len(quick.runs) < len(whole.runs)
         assert np.array_equal(one.labeled.ids, two.labeled.ids)
         assert np.array_equal(one.labeled.labels, two.labeled.labels)
         assert (one.unlabeled is None) == (two.unlabeled is None)

@@ -84,7 +84,7 @@ def test_the_answer_on_the_weak_view_gets_no_gradient() -> None:
     images, labels = simple_patches(4, 0)
     pool = np.full((5, 48, 48), 250, np.uint8)
     objective = FixMatch(pool, recipe(), pool_share=0.5, labeled_share=0.5)
-    goals, weights = objective._judge(torch.full((3,), 0.97))
+    goals, weights = objective._pseudo_targets(torch.full((3,), 0.97))
     assert goals.tolist() == [0, 0, 0]  # aligned to a half: no answer stands out
     assert weights.tolist() == [0, 0, 0]
     network = Brightness()

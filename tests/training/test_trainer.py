@@ -14,8 +14,8 @@ from craters.models import EnsembleNet
 from craters.settings import JobSettings
 from craters.training import (
     NoStore,
-    Part,
     Trainer,
+    TrainingRun,
     TrainState,
     Unlabeled,
     human_only,
@@ -63,12 +63,14 @@ class Counter(NullProgress):
         self.epochs[phase] = state.epoch
 
 
-def parts() -> tuple[Part, Part]:
+def runs() -> tuple[TrainingRun, TrainingRun]:
     images, labels = simple_patches(60, 2)
     everything = human_only(make_patch_set(images, labels))
     few = human_only(make_patch_set(images[:40], labels[:40]))
     rest = human_only(make_patch_set(images[40:], labels[40:]))
-    return Part("supervised", few, rest, 1, is_early=True), Part("refit", everything, None, 4)
+    return TrainingRun("supervised", few, rest, 1, is_early=True), TrainingRun(
+        "refit", everything, None, 4
+    )
 
 
 def trainer(network: str, threads: int, members: int = 1, **more) -> Trainer:
@@ -83,8 +85,8 @@ def test_side_by_side_equals_one_after_another_bit_for_bit(network: str, members
     for threads in (1, 2):
         keeper, counter = Keeper(), Counter()
         made = trainer(network, threads, members, store=keeper, progress=counter)
-        pairs = made.train(*parts())
-        planned = made.planned_epochs(*parts())
+        pairs = made.train(*runs())
+        planned = made.planned_epochs(*runs())
         found[threads] = [predict_logits(network, images) for network, _ in pairs], keeper
         assert sum(counter.epochs.values()) == planned
     for one, two in zip(found[1][0], found[2][0], strict=True):
@@ -102,9 +104,9 @@ def test_labels_and_agreement_are_learned_in_smaller_and_more_steps(
 ) -> None:
     for name in ("modern_recipe", "agreement_recipe", "distillation_recipe"):
         monkeypatch.setattr(fitting, name, getattr(recipes, name))
-    plain = parts()[1]  # of 60 labels
+    plain = runs()[1]  # of 60 labels
     agreeing = dataclasses.replace(plain, unlabeled=Unlabeled("fixmatch", plain.train.images))
-    epochs = [trainer(network, 1).planned_epochs(part) for part in (plain, agreeing)]
+    epochs = [trainer(network, 1).planned_epochs(run) for run in (plain, agreeing)]
     if network == "compact":  # one step an epoch
         assert epochs == [400, 700]
     else:  # its three teachers learn so; it learns their answers by one recipe
@@ -122,7 +124,7 @@ def test_the_recipe_of_agreement_takes_700_steps_or_more() -> None:
 
 def test_a_dense_network_has_teachers_of_its_own_labels() -> None:
     keeper = Keeper()
-    trainer("dense", 1, store=keeper).train(*parts())
+    trainer("dense", 1, store=keeper).train(*runs())
     expected = [
         f"{name}-teacher{suffix}"
         for suffix in ("", "-2", "-3")[:TEACHERS]
@@ -135,11 +137,11 @@ def test_a_dense_network_has_teachers_of_its_own_labels() -> None:
 
 def test_members_differ_and_are_averaged() -> None:
     keeper = Keeper()
-    part = parts()[1]
-    ((network, state),) = trainer("compact", 1, members=2, store=keeper).train(part)
+    run = runs()[1]
+    ((network, state),) = trainer("compact", 1, members=2, store=keeper).train(run)
     assert isinstance(network, EnsembleNet)
     assert keeper.asked == ["refit", "refit-2"]
-    images = part.train.images[:5]
+    images = run.train.images[:5]
     logits = [predict_logits(member, images) for member in network.members]
     assert not np.array_equal(*logits)
     assert np.allclose(predict_logits(network, images), np.mean(logits, 0), atol=1e-6)
@@ -151,6 +153,6 @@ def test_epochs_can_be_asked_for(network: str) -> None:
     keeper = Keeper()
     made = trainer(network, 1, store=keeper)
     made = dataclasses.replace(made, settings=dataclasses.replace(made.settings, epochs=3))
-    made.train(*parts())
+    made.train(*runs())
     assert {state.epoch for state in keeper.states.values()} == {3}
-    assert made.planned_epochs(*parts()) == 3 * len(keeper.states)
+    assert made.planned_epochs(*runs()) == 3 * len(keeper.states)

@@ -1,7 +1,7 @@
 """Compare methods, networks, label budgets and seeds on held-out folds.
 
 Interface: `compare`, `plan`, `CompareConfig`.
-It trains by the main job, and changes nothing in it.
+It trains with the main job's code, unchanged.
 """
 
 from craters.compare.run import compare, plan

@@ -1,12 +1,12 @@
-"""Methods x networks x label budgets x seeds, paired, on held-out folds of the labeled set.
+"""Draw the folds and labels of a comparison, and train and measure its cells.
 
-The protocol: whole regions (else source images, else patches) of the labeled set are dealt into
-folds, and each fold is held out once. Of the other folds a budget of labels is drawn; whatever a
-contender does with labels (fit, stop, choose, calibrate) counts against it. The draw depends on
-seed, fold and budget only, so that all contenders share it, and a smaller budget is part of a
-larger one. Unlabeled patches of held-out places are left out of the pool. The score of a seed is
-the mean over the folds of macro F1 at threshold 0.5; differences are paired by seed. The test set
-of `craters run` is not read.
+A cell is one method, network, label budget, seed and fold. Whole regions (else source images, else
+patches) of the labeled set are split into folds, and each fold is held out once. From the other
+folds a budget of labels is drawn, which is all that a contender may use (to fit, stop, select or
+calibrate). The draw depends only on seed, fold and budget, so all contenders share it, and smaller
+budgets are subsets of larger ones. Unlabeled patches of held-out places are left out of the pool.
+The score of a seed is the mean over the folds of macro F1 at threshold 0.5; differences are paired
+by seed. The test set of `craters run` is not read.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ _HELD_OUT_WORDS = {"region": "whole regions", "group": "whole groups", "random":
 
 @dataclasses.dataclass(frozen=True)
 class CompareData:
-    """The labeled set, which folds are held out of, and the unlabeled patches."""
+    """The labeled set, to be split into folds, and the unlabeled patches."""
 
     labeled: PatchSet
     extra: PatchSet
 
 
 def read_compare_data(folder: Path) -> CompareData:
-    """Read what a comparison needs; the test set is left alone.
+    """Read the labeled and unlabeled arrays; the test set is not read.
 
     Raises
     ------
     DataError
-        One clear line: file, found, expected, what to do.
+        If a file is missing or invalid.
     """
     if not folder.is_dir():
         raise DataError(
@@ -76,16 +76,16 @@ def read_compare_data(folder: Path) -> CompareData:
 
 @dataclasses.dataclass(frozen=True)
 class Fold:
-    """Rows of one held-out fold and of what may be trained on meanwhile.
+    """Held-out, training and unlabeled rows of one fold.
 
     Parameters
     ----------
     train, test : ndarray of int
         Rows of the labeled set; no place and no patch is in both.
     extra : ndarray of int
-        Rows of the unlabeled set that are of no held-out place and no copy of a held-out patch.
+        Rows of the unlabeled set that share no place and no copy with the held-out patches.
     rule : str
-        What is held out.
+        Description of what is held out.
     copies : int
         Training and unlabeled patches dropped because the held-out fold has a copy.
     """
@@ -99,7 +99,7 @@ class Fold:
 
 @dataclasses.dataclass(frozen=True)
 class Folds:
-    """All folds, and what is to be said about them."""
+    """All folds, and notes about them."""
 
     held_out: str
     folds: list[Fold]
@@ -107,7 +107,7 @@ class Folds:
 
 
 def draw_folds(data: CompareData, hold_out: HoldOut, folds: int) -> Folds:
-    """Hold out each fold once.
+    """Split the labeled set into folds, each held out once.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ def draw_folds(data: CompareData, hold_out: HoldOut, folds: int) -> Folds:
     Raises
     ------
     DataError
-        When there are too few places or patches, or groups are not known or not so named.
+        If there are too few places or patches, or groups are unknown or not named as required.
     """
     patches.check_two_classes(data.labeled, folds)
     kind = _choose_kind(data, hold_out)
@@ -168,7 +168,7 @@ def _places(found: PatchSet, kind: str) -> np.ndarray:
 
 
 def _random_folds(labeled: PatchSet, folds: int) -> list[splits.Split]:
-    """Deal patches out by class, equal ones into one fold; the same for all seeds."""
+    """Split patches stratified by class, with equal ones in one fold; the same for all seeds."""
     from sklearn.model_selection import StratifiedGroupKFold
 
     units = splits.bind_copies(dataclasses.replace(labeled, groups=None))
@@ -186,7 +186,7 @@ def _fold(
     places: np.ndarray | None,
     ids: tuple[np.ndarray, np.ndarray],
 ) -> Fold:
-    """Take held-out places, and copies of held-out patches, away from what is trained on."""
+    """Remove held-out places and copies of held-out patches from the training data."""
     test = split.validation
     extra = np.arange(len(data.extra))
     if places is not None:
@@ -205,7 +205,7 @@ def _fold(
 
 
 def check_budgets(config: CompareConfig, folds: Sequence[Fold]) -> None:
-    """Refuse a budget that some fold's training part cannot give.
+    """Check that the training set of each fold is large enough for the budgets.
 
     Raises
     ------
@@ -222,26 +222,26 @@ def check_budgets(config: CompareConfig, folds: Sequence[Fold]) -> None:
 
 
 def draw_labels(labels: np.ndarray, rows: np.ndarray, cell: Cell) -> np.ndarray:
-    """Draw the labels of a cell; contenders share it, and budgets are nested.
+    """Draw the labels of a cell, equal for all contenders and nested over budgets.
 
     Parameters
     ----------
     labels : ndarray, shape (N,)
-        Of the whole labeled set.
+        Labels of the whole labeled set.
     rows : ndarray of int
-        Where labels may be drawn.
+        Rows to draw from.
     cell : Cell
         Its budget, seed and fold.
 
     Returns
     -------
     ndarray of int
-        Sorted rows, in the shares of the classes, at least two of each.
+        Sorted rows, stratified by class, at least two of each.
 
     Raises
     ------
     DataError
-        When a class is too rare, or there are fewer rows than the budget asks for.
+        If a class is too rare, or there are fewer rows than the budget.
 
     Examples
     --------
@@ -264,7 +264,7 @@ def draw_labels(labels: np.ndarray, rows: np.ndarray, cell: Cell) -> np.ndarray:
         raise DataError(
             f"fold {cell.fold}: its training part has {len(rows)} labels, expected {budget}"
         )
-    # Every bound grows by 0 or 1 from a budget to the next, for both classes: so draws are nested.
+    # From one budget to the next every bound grows by 0 or 1 in both classes: draws are nested.
     craters = int(budget * len(by_class[1]) / len(rows) + 0.5)
     craters = max(LEAST_OF_CLASS, budget - len(by_class[0]), craters)
     craters = min(budget - LEAST_OF_CLASS, len(by_class[1]), craters)
@@ -276,7 +276,7 @@ def draw_labels(labels: np.ndarray, rows: np.ndarray, cell: Cell) -> np.ndarray:
 
 
 def take_cell(data: CompareData, fold: Fold, cell: Cell, pool: Pool) -> tuple[PatchSet, PatchSet]:
-    """Return the labeled patches and the unlabeled ones that a cell is trained on."""
+    """Return the labeled and the unlabeled training patches of a cell."""
     drawn = draw_labels(data.labeled.labels, fold.train, cell)
     extra = data.extra.take(fold.extra)
     rest = data.labeled.take(np.setdiff1d(fold.train, drawn))
@@ -301,7 +301,7 @@ def _join(first: PatchSet, second: PatchSet) -> PatchSet:
 
 
 def _train(labeled: PatchSet, pool: PatchSet, settings: JobSettings) -> Network:
-    """Train what `craters run` would keep; tests put a quicker trainer in this place."""
+    """Train the final network of `craters run`; tests replace it by a quicker trainer."""
     from craters.pipeline import kept_network
 
     return kept_network(labeled, pool, settings)
@@ -315,25 +315,25 @@ def fit_cell(
     Returns
     -------
     Outcome
-        Failed where the labels cannot be used or every network died.
+        Failed if the labels cannot be used or all networks died.
     """
-    del send  # a cell is reported when it is done
+    del send  # progress is reported when a cell is done
     started = time.monotonic()
     try:
         labeled, pool = take_cell(data, fold, cell, config.pool)
         settings = config.job_settings(cell.method, cell.network, cell.seed)
-        with torch_threads(1):  # so that the number of processes cannot touch a result
+        with torch_threads(1):  # so that the number of processes does not affect results
             network = _train(labeled, pool, settings)
             probability = sigmoid(predict_logits(network, data.labeled.images[fold.test]))
     except (DataError, DeadNetworkError) as error:
         return Outcome(cell=cell, figures={}, seconds=time.monotonic() - started, error=str(error))
-    found = measure(
+    metrics = measure(
         Scored(
             labels=data.labeled.labels[fold.test],
             probability=probability,
             decision_threshold=settings.threshold_final,
         )
     )
-    figures = {name: getattr(found, name) for name in ("n", "confusion_matrix", *MEASURES)}
+    figures = {name: getattr(metrics, name) for name in ("n", "confusion_matrix", *MEASURES)}
     figures |= {"labels": len(labeled), "pool": len(pool)}
     return Outcome(cell, figures, time.monotonic() - started)

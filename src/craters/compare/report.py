@@ -1,4 +1,4 @@
-"""A comparison's cells as tables, a figure and JSON: what was trained is known, nothing is run."""
+"""Format the cells of a comparison as tables, a figure and JSON."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ _NOTHING = "-"
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What became of a cell.
+    """Result of one cell.
 
     Parameters
     ----------
     cell : Cell
     figures : dict
-        `labels` and `pool` (patches that were used), `n` (held-out patches), `confusion_matrix`
-        and `MEASURES` of them; empty where the cell failed. A measure is None where the fold
+        `labels` and `pool` (number of patches used), `n` (held-out patches), and their
+        `confusion_matrix` and `MEASURES`; empty if the cell failed. A measure is None if the fold
         lacks a class.
     seconds : float
         Wall time.
     error : str
-        Why the cell failed; empty where it did not.
+        Why the cell failed; empty if it did not.
     """
 
     cell: Cell
@@ -80,20 +80,20 @@ class Row:
 
     @property
     def seeds(self) -> int:
-        """Complete seeds."""
+        """Number of complete seeds."""
         return len(self.scores["macro_f1"])
 
     def values(self, measure: str) -> np.ndarray:
-        """Return the seeds' scores, or nothing where one of them is unknown."""
-        found = list(self.scores[measure].values())
-        return np.array([] if None in found else found, np.float64)
+        """Return the scores by seed, or an empty array if one of them is unknown."""
+        scores = list(self.scores[measure].values())
+        return np.array([] if None in scores else scores, np.float64)
 
     def interval(self) -> tuple[float, float] | None:
-        """Return the 95 % t interval of the mean macro F1 over seeds, if there are two."""
-        found = self.values("macro_f1")
-        if len(found) < 2:
+        """Return the 95 % t interval of the mean macro F1 over seeds; None for fewer than two."""
+        scores = self.values("macro_f1")
+        if len(scores) < 2:
             return None
-        spread = paired_difference(found.tolist(), [0.0] * len(found))
+        spread = paired_difference(scores.tolist(), [0.0] * len(scores))
         return spread.low, spread.high
 
 
@@ -104,7 +104,7 @@ def gather_rows(
     folds: int,
     baseline: str,
 ) -> list[Row]:
-    """Bring cells together: a row for each budget and contender, in the order given.
+    """Aggregate cells into one row for each budget and contender, in the order given.
 
     Parameters
     ----------
@@ -112,9 +112,9 @@ def gather_rows(
     contenders : sequence of str
     budgets : sequence of int or "all"
     folds : int
-        A seed counts where it has so many cells.
+        Number of cells of a complete seed.
     baseline : str
-        The contender that the others are compared to.
+        The contender to compare the others with.
 
     Returns
     -------
@@ -158,7 +158,7 @@ def _row(contender: str, budget: Budget, outcomes: list[Outcome], folds: int) ->
 
 
 def _mean_of(parts: list[dict[str, Any]], measure: str) -> float | None:
-    """Average over the folds that hold both classes; all contenders share the folds."""
+    """Average over the folds that have both classes; all contenders share the folds."""
     known = [part[measure] for part in parts if part[measure] is not None]
     return float(np.mean(known)) if known else None
 
@@ -201,9 +201,9 @@ def row_facts(row: Row) -> dict[str, Any]:
 
 
 def one_sided_cells(outcomes: Iterable[Outcome]) -> dict[str, int]:
-    """Count, by contender, the cells that call nearly every held-out patch the same.
+    """Count, by contender, the cells that predict one class for nearly every held-out patch.
 
-    Their macro F1 says little of the contender but that it did not start to learn.
+    Their low macro F1 shows only that the network did not start to learn.
     """
     found: dict[str, int] = {}
     for outcome in outcomes:
@@ -216,7 +216,7 @@ def one_sided_cells(outcomes: Iterable[Outcome]) -> dict[str, int]:
 
 
 def cells_csv(outcomes: Iterable[Outcome]) -> str:
-    """Lay out the cells, a row each; figures with all their digits."""
+    """Return the cells as CSV, one row each, with full precision."""
     lines = []
     for outcome in sorted(outcomes, key=lambda outcome: outcome.cell.rank):
         figures = dict(outcome.figures)
@@ -230,7 +230,7 @@ def cells_csv(outcomes: Iterable[Outcome]) -> str:
 
 
 def table_csv(rows: Sequence[Row]) -> str:
-    """Lay out the rows; empty where a value is not known."""
+    """Return the rows as CSV; unknown values are empty."""
     return _table([row_facts(row) for row in rows])
 
 
@@ -240,7 +240,7 @@ def _table(lines: list[dict[str, Any]]) -> str:
 
 
 def table_lines(rows: Sequence[Row], baseline: str) -> list[str]:
-    """Lay out the rows for people, as a Markdown table that also reads well as it is."""
+    """Format the rows as an aligned Markdown table."""
     table = [
         ("labels", "contender", "macro F1", "ROC AUC", "seeds", f"minus {baseline}", "verdict"),
         *(_table_row(row, baseline) for row in rows),
@@ -281,9 +281,9 @@ def _budget_word(row: Row) -> str:
 
 
 def draw_rows(rows: Sequence[Row], baseline: str) -> Figure | None:
-    """Draw macro F1 over the label budget, a line a contender; one budget alone as dots.
+    """Draw macro F1 over the label budget, one line per contender; a single budget as dots.
 
-    Bars are 95 % t intervals of the mean over seeds, faint marks the seeds.
+    Bars are 95 % t intervals of the mean over seeds; faint markers are single seeds.
 
     Parameters
     ----------
@@ -293,7 +293,7 @@ def draw_rows(rows: Sequence[Row], baseline: str) -> Figure | None:
     Returns
     -------
     Figure or None
-        None where no seed is complete.
+        None if no seed is complete.
     """
     shown = [row for row in rows if row.seeds]
     if not shown:
@@ -320,13 +320,13 @@ def draw_rows(rows: Sequence[Row], baseline: str) -> Figure | None:
 
 
 def _style(names: Sequence[str], contender: str) -> tuple[str, str]:
-    """Give a contender its color and marker."""
+    """Return the color and marker of a contender."""
     place = names.index(contender)
     return _COLORS[place % len(_COLORS)], _MARKERS[place % len(_MARKERS)]
 
 
 def _reach(row: Row) -> tuple[float, float]:
-    """Say how far the interval goes below and above the mean, within 0..1."""
+    """Return the error bar lengths below and above the mean, within 0..1."""
     mean = float(np.mean(row.values("macro_f1")))
     low, high = row.interval() or (mean, mean)
     return mean - max(low, 0.0), min(high, 1.0) - mean
@@ -369,7 +369,7 @@ def _draw_lines(axes: Axes, rows: Sequence[Row], names: Sequence[str], baseline:
 
 
 def _name_lines(axes: Axes, ends: list[tuple[float, str, str, float]], baseline: str) -> None:
-    """Write the names beside the lines' ends, pushed apart where they would overlap."""
+    """Label the lines at their ends, moved apart to avoid overlaps."""
     low, high = axes.get_ylim()
     heights = _spread([end[0] for end in ends], gap=0.055 * (high - low), high=high)
     for (mean, name, color, x), height in zip(ends, heights, strict=True):

@@ -1,4 +1,4 @@
-"""A comparison in a folder of its own: cells side by side, kept one by one, resumable."""
+"""Run a comparison: train its cells in parallel, save each one, and write the results."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ from craters.errors import ConfigError, CratersError, DataError
 from craters.evaluation import save_figure
 from craters.settings import Cell, CompareConfig, budget_size
 
-_LEDGER, _CONFIG = "cells.jsonl", "config.json"
+_CELLS, _CONFIG = "cells.jsonl", "config.json"
 _LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn")  # that results depend on
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """A comparison as far as its cells are computed.
+    """Results of a comparison.
 
     Parameters
     ----------
@@ -54,11 +54,11 @@ class Comparison:
     summary : dict
         As in summary.json.
     lines : list of str
-        The table and what is to be said about it.
+        The table and notes on it.
     failed : list of str
         A sentence for each cell that failed.
     total : int
-        Cells of the comparison.
+        Number of cells of the comparison.
     """
 
     folder: Path
@@ -68,7 +68,7 @@ class Comparison:
     total: int
 
     def refuse_failed(self) -> None:
-        """Raise a CratersError where a cell failed, after the others were told."""
+        """Raise a CratersError if any cell failed."""
         if self.failed:
             raise CratersError(
                 f"{len(self.failed)} of {_count(self.total, 'cell')} failed; they are listed in "
@@ -83,16 +83,16 @@ def compare(
     force: bool = False,
     progress: Progress | None = None,
 ) -> Comparison:
-    """Train and measure every cell, and leave tables and a figure.
+    """Train and measure all cells, and write tables and a figure.
 
-    Each finished cell is written at once. A comparison that was stopped goes on by `resume`, also
-    with more seeds, budgets or contenders: what is known of them is not computed again.
+    Each finished cell is saved immediately. `resume` continues an interrupted comparison, also with
+    more seeds, budgets or contenders; finished cells are not repeated.
 
     Parameters
     ----------
     config : CompareConfig
     resume : bool
-        Go on with a comparison of the same data, folds, pool and versions.
+        Continue a comparison of the same data, folds, pool and versions.
     force : bool
         Move an earlier folder aside (`NAME.1`, ...); never delete it.
     progress : Progress, optional
@@ -105,10 +105,10 @@ def compare(
     Raises
     ------
     ExistsError
-        When the folder exists, or what is to be resumed does not match.
+        If the folder exists, or the comparison to resume does not match.
     DataError, ConfigError, WorkerError
-        Of the whole comparison. A cell whose labels cannot be used, or whose networks all died,
-        is recorded as failed and does not stop the others.
+        If the whole comparison fails. A cell whose labels cannot be used, or whose networks all
+        died, is recorded as failed and does not stop the others.
     """
     if resume and force:
         raise ConfigError("--resume and --force exclude each other", "Give one of them.")
@@ -116,11 +116,11 @@ def compare(
     workspace = _workspace(config, resume=resume, force=force)
     job = _prepare(config)
     with workspace.open(job.fingerprint, progress, _entries(job)):
-        return _work(job, _read_ledger(config.out), progress)
+        return _work(job, _read_cells(config.out), progress)
 
 
 def plan(config: CompareConfig, *, resume: bool = False) -> list[str]:
-    """Say what `compare` would do, a line a cell; write nothing.
+    """List the cells that `compare` would compute, without writing anything.
 
     Raises
     ------
@@ -131,7 +131,7 @@ def plan(config: CompareConfig, *, resume: bool = False) -> list[str]:
     job = _prepare(config)
     known: dict[Cell, Outcome] = {}
     if workspace.read_record(job.fingerprint) is not None:
-        known = _read_ledger(config.out)
+        known = _read_cells(config.out)
     states = ("done" if cell in known else "to do" for cell in config.cells())
     cells = [f"{state}: {cell.key}" for state, cell in zip(states, config.cells(), strict=True)]
     return _Schedule(job, known, NullProgress()).opening() + cells
@@ -139,7 +139,7 @@ def plan(config: CompareConfig, *, resume: bool = False) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class _Job:
-    """What every part of a comparison shares."""
+    """Settings, data and folds shared by all cells of a comparison."""
 
     config: CompareConfig
     data: CompareData
@@ -157,12 +157,12 @@ class _Job:
 
 
 def _prepare(config: CompareConfig) -> _Job:
-    """Read and refuse before anything is written."""
+    """Read and validate the inputs, before anything is written."""
     data = read_compare_data(config.data)
     folds = draw_folds(data, config.hold_out, config.folds)
     check_budgets(config, folds.folds)
     paths = [find_array(config.data, stem) for stem in STEMS]
-    # What a cell depends on, and no more: so that seeds or contenders can be added later.
+    # Only what a cell depends on, so that seeds or contenders can be added later.
     fingerprint = Fingerprint(
         settings={"held_out": folds.held_out, "folds": config.folds, "pool": config.pool},
         inputs={path.name: files.sha256_of(path) for path in paths if path.is_file()},
@@ -172,7 +172,7 @@ def _prepare(config: CompareConfig) -> _Job:
 
 
 def _workspace(config: CompareConfig, *, resume: bool, force: bool = False) -> Workspace:
-    """Return the folder of a comparison; refuse one that is there and is not resumed."""
+    """Return the workspace of a comparison; its folder must be new unless resumed."""
     workspace = Workspace(
         config.out, "comparison", record=_CONFIG, resume=resume, force=force, in_place=True
     )
@@ -181,33 +181,33 @@ def _workspace(config: CompareConfig, *, resume: bool, force: bool = False) -> W
 
 
 def _entries(job: _Job) -> dict[str, Any]:
-    """Return what config.json holds beside the fingerprint."""
+    """Return the contents of config.json besides the fingerprint."""
     settings = dataclasses.asdict(job.config) | {"baseline": job.baseline}
     return {"settings": settings, "craters": __version__, "versions": package_versions()}
 
 
-def _read_ledger(folder: Path) -> dict[Cell, Outcome]:
-    path = folder / _LEDGER
+def _read_cells(folder: Path) -> dict[Cell, Outcome]:
+    path = folder / _CELLS
     if not path.is_file():
         return {}
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         outcomes = [Outcome(**line | {"cell": Cell(**line["cell"])}) for line in lines]
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: is damaged ({error})", "Start anew by --force.") from error
+        raise DataError(f"{path}: is damaged ({error})", "Start again with --force.") from error
     return {outcome.cell: outcome for outcome in outcomes}
 
 
-def _write_ledger(folder: Path, known: Mapping[Cell, Outcome]) -> None:
+def _write_cells(folder: Path, known: Mapping[Cell, Outcome]) -> None:
     lines = [
         json.dumps(dataclasses.asdict(known[cell]), sort_keys=True, allow_nan=False)
         for cell in sorted(known, key=lambda cell: cell.rank)
     ]
-    files.write_text(folder / _LEDGER, "".join(f"{line}\n" for line in lines))
+    files.write_text(folder / _CELLS, "".join(f"{line}\n" for line in lines))
 
 
 def _work(job: _Job, known: dict[Cell, Outcome], progress: Progress) -> Comparison:
-    """Compute what is missing; results are brought up to date after every complete seed."""
+    """Compute the missing cells; update the results after every complete seed."""
     config = job.config
     schedule = _Schedule(job, known, progress)
     schedule.begin()
@@ -218,7 +218,7 @@ def _work(job: _Job, known: dict[Cell, Outcome], progress: Progress) -> Comparis
     ]
     for _, outcome in run_tasks(tasks, threads=schedule.workers):
         known[outcome.cell] = outcome
-        _write_ledger(config.out, known)
+        _write_cells(config.out, known)
         schedule.finished(outcome)
         left = schedule.to_do()
         if left and outcome.cell.seed not in {cell.seed for cell in left}:
@@ -227,7 +227,7 @@ def _work(job: _Job, known: dict[Cell, Outcome], progress: Progress) -> Comparis
 
 
 class _Schedule:
-    """Estimates how long a comparison will take, by the cells that are done, and reports it."""
+    """Estimate the remaining time from finished cells, and report progress."""
 
     def __init__(self, job: _Job, known: Mapping[Cell, Outcome], progress: Progress) -> None:
         self.cells = job.config.cells()
@@ -237,11 +237,11 @@ class _Schedule:
         self.is_estimated = False
 
     def to_do(self) -> list[Cell]:
-        """List the cells that are missing, in the order of the work."""
+        """Return the missing cells, in the order of computation."""
         return [cell for cell in self.cells if cell not in self.known]
 
     def opening(self) -> list[str]:
-        """Say how many cells there are and, where earlier ones were timed, the duration."""
+        """Describe the number of cells and, if known, the expected duration."""
         left = len(self.to_do())
         done = f", {len(self.cells) - left} of them done" if left < len(self.cells) else ""
         lines = [
@@ -250,17 +250,17 @@ class _Schedule:
             f"{_count(self.workers, 'process', 'es')}.",
         ]
         if left:
-            later = "The first cell of each contender will tell how long all of them take."
+            later = "The duration is estimated after the first cell of each contender."
             lines.append(self._estimate() or later)
         return lines
 
     def begin(self) -> None:
-        """Report the opening."""
+        """Report the number of cells and the expected duration."""
         for line in self.opening():
             self.progress.say(line)
 
     def finished(self, outcome: Outcome) -> None:
-        """Report what became of a cell, and the time left."""
+        """Report the result of a cell, and the time left."""
         done = len(self.cells) - len(self.to_do())
         what = f"{done} of {len(self.cells)}: {outcome.cell.key}: "
         seconds = self._seconds_left()
@@ -274,7 +274,7 @@ class _Schedule:
             self.progress.say(estimate)
 
     def _estimate(self) -> str | None:
-        """Say the expected duration as soon as it is known."""
+        """Return the expected duration as a sentence; None while unknown."""
         seconds = self._seconds_left()
         if not seconds:
             return None
@@ -285,9 +285,9 @@ class _Schedule:
         )
 
     def _seconds_left(self) -> float | None:
-        """Estimate by the timed cells; None before every contender has one.
+        """Estimate from the timed cells; None until every contender has one.
 
-        A budget without a timed cell is taken to last as long as the contender's nearest one.
+        A budget without a timed cell is assumed to take as long as the contender's nearest one.
         """
         timed: dict[str, dict[float, list[float]]] = {}
         for cell, outcome in self.known.items():
@@ -296,11 +296,11 @@ class _Schedule:
             )
         total = 0.0
         for cell in self.to_do():
-            found = timed.get(cell.contender)
-            if not found:
+            by_size = timed.get(cell.contender)
+            if not by_size:
                 return None
-            distance = {abs(size - budget_size(cell.budget)): size for size in found}
-            total += float(np.mean(found[distance[min(distance)]]))
+            distance = {abs(size - budget_size(cell.budget)): size for size in by_size}
+            total += float(np.mean(by_size[distance[min(distance)]]))
         return total / self.workers
 
 
@@ -309,7 +309,7 @@ def _count(number: int, word: str, ending: str = "s") -> str:
 
 
 def _duration(seconds: float) -> str:
-    """Say a duration in the unit that suits it.
+    """Format a duration in seconds, minutes or hours.
 
     Examples
     --------
@@ -322,7 +322,7 @@ def _duration(seconds: float) -> str:
 
 
 def _write_results(job: _Job, known: Mapping[Cell, Outcome]) -> Comparison:
-    """Write tables and figure of the cells that are there."""
+    """Write tables and figure of the finished cells."""
     config, out = job.config, job.config.out
     cells = config.cells()
     outcomes = [known[cell] for cell in sorted(cells, key=lambda cell: cell.rank) if cell in known]
@@ -340,14 +340,18 @@ def _write_results(job: _Job, known: Mapping[Cell, Outcome]) -> Comparison:
         save_figure(out / "compare.png", figure)
     summary = _summary(job, rows, outcomes, notes, failed)
     files.write_json(out / "summary.json", summary)
-    told = [f"Failed: {sentence}" for sentence in failed]
+    failures = [f"Failed: {sentence}" for sentence in failed]
     return Comparison(
-        folder=out, summary=summary, lines=[*table, *notes, *told], failed=failed, total=len(cells)
+        folder=out,
+        summary=summary,
+        lines=[*table, *notes, *failures],
+        failed=failed,
+        total=len(cells),
     )
 
 
 def _notes(job: _Job, total: int, outcomes: Sequence[Outcome]) -> list[str]:
-    """Say how the figures are to be read."""
+    """Return notes on how to read the results."""
     notes = [
         *job.notes,
         "Score of a seed: macro F1 at threshold 0.5, mean over the folds. Mean ± standard "
@@ -357,8 +361,8 @@ def _notes(job: _Job, total: int, outcomes: Sequence[Outcome]) -> list[str]:
         notes.append("One seed: no interval can be given, so no difference can be shown.")
     else:
         notes.append(
-            "Differences: paired by seed, with 95 % t intervals. They tell of the luck of draw and "
-            "training, not of other places, and are not corrected for their number."
+            "Differences: paired by seed, with 95 % t intervals. They cover the randomness of draw "
+            "and training, not other places, and are not corrected for multiple comparisons."
         )
     notes += [
         f"{name}: {_count(number, 'cell')} where one class is called in more than 98 % of the "

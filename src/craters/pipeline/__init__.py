@@ -1,7 +1,7 @@
 """The main job: stages, run folder, report, and the scikit-learn estimator.
 
 Interface: `run_job`, `CraterClassifier`, `assess`.
-It parses no command line, and knows no maps and no review page.
+It does not depend on the command line, maps or the review page.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A model folder measured on labeled arrays: figures, intervals, calibration, prediction sets."""
+"""Evaluate a model on labeled arrays: metrics, intervals, calibration, prediction sets."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ _WORDS = {
 
 @dataclasses.dataclass(frozen=True)
 class Assessment:
-    """What was measured, as plain values and as lines for people.
+    """Result of an evaluation, as plain values and as text.
 
     Parameters
     ----------
     figures : dict
-        JSON-able.
+        JSON-serializable.
     lines : list of str
     warnings : list of str
-        What makes the figures doubtful.
+        Reasons to doubt the metrics.
     """
 
     figures: dict[str, Any]
@@ -51,20 +51,20 @@ def assess(
     risk: float = 0.1,
     seed: int = 0,
 ) -> Assessment:
-    """Measure a model on labeled arrays of a folder.
+    """Evaluate a model on labeled arrays of a folder.
 
     Parameters
     ----------
     model : Classifier
     folder : Path
-        Holds X{which}1 and Y{which}1, and groups_{which} where source images are known.
+        Contains X{which}1 and Y{which}1, and groups_{which} if source images are known.
     which : {"test", "train"}
     prior : float
-        Share of craters for which precision is worked out, above 0 and below 1.
+        Share of craters for which precision is computed, above 0 and below 1.
     risk : float
-        Of the prediction sets: how often the true class may be missing, for each class.
+        Accepted rate, per class, at which prediction sets miss the true class.
     seed : int
-        Of the bootstrap.
+        Seed of the bootstrap.
 
     Returns
     -------
@@ -77,32 +77,32 @@ def assess(
     if which not in SETS:
         raise ConfigError(f"set is {which!r}, expected test or train")
     conformal.check_risk(risk)  # also where the model makes no sets
-    found = _read(folder, which)
-    if found.side != model.description.side:
+    patch_set = _read(folder, which)
+    if patch_set.side != model.description.side:
         raise DataError(
-            f"{found.source}: found patches of {found.side} x {found.side} pixels, expected "
-            f"{model.description.side} x {model.description.side} as the model takes"
+            f"{patch_set.source}: found patches of {patch_set.side} x {patch_set.side} pixels, "
+            f"expected {model.description.side} x {model.description.side} as the model takes"
         )
-    probability = model.predict_proba(np.asarray(found.images))
+    probability = model.predict_proba(np.asarray(patch_set.images))
     scored = Scored(
-        labels=found.labels,
+        labels=patch_set.labels,
         probability=probability,
         decision_threshold=model.description.decision_threshold,
-        groups=found.groups,
+        groups=patch_set.groups,
     )
-    told = scores.score(
+    result = scores.score(
         intervals.with_drawable_groups(scored), statistics=tuple(_WORDS), prior=prior, seed=seed
     )
     figures: dict[str, Any] = {
         "set": which,
-        "metrics": dataclasses.asdict(told.metrics),
-        "intervals": {name: dataclasses.asdict(row) for name, row in told.intervals.items()},
-        "calibration": told.calibration,
-        "at_prior": None if told.at_prior is None else dataclasses.asdict(told.at_prior),
-        "prediction_sets": _sets(model, found.labels, probability, risk),
+        "metrics": dataclasses.asdict(result.metrics),
+        "intervals": {name: dataclasses.asdict(row) for name, row in result.intervals.items()},
+        "calibration": result.calibration,
+        "at_prior": None if result.at_prior is None else dataclasses.asdict(result.at_prior),
+        "prediction_sets": _sets(model, patch_set.labels, probability, risk),
     }
     return Assessment(
-        figures=figures, lines=_lines(figures), warnings=_warnings(model, folder, which, found)
+        figures=figures, lines=_lines(figures), warnings=_warnings(model, folder, which, patch_set)
     )
 
 
@@ -115,9 +115,9 @@ def _read(folder: Path, which: str) -> PatchSet:
             f"{labels}: no such file, expected the truth of the test set",
             "Measure on the labeled patches by --set train, if the model has not seen them.",
         )
-    found = patches.read_patches(images, labels, groups)
-    patches.check_two_classes(found, 1)
-    return found
+    patch_set = patches.read_patches(images, labels, groups)
+    patches.check_two_classes(patch_set, 1)
+    return patch_set
 
 
 def _sets(
@@ -129,21 +129,21 @@ def _sets(
     return dataclasses.asdict(conformal.measure_sets(labels, sets, risk))
 
 
-def _warnings(model: Classifier, folder: Path, which: str, found: PatchSet) -> list[str]:
-    told = []
+def _warnings(model: Classifier, folder: Path, which: str, patch_set: PatchSet) -> list[str]:
+    warnings = []
     path = find_array(folder, f"X{which}1")
     if which == "train" and files.sha256_of(path) in model.description.data.values():
-        told.append(
-            f"{path.name} is an array that this model was made from: the figures flatter. Measure "
-            "on patches that it has not seen."
+        warnings.append(
+            f"{path.name} is an array that this model was trained on: the metrics are optimistic. "
+            "Evaluate on patches that it has not seen."
         )
-    if found.groups is None:
-        told.append("source images are unknown: intervals are by patch and too narrow")
-    return told
+    if patch_set.groups is None:
+        warnings.append("source images are unknown: intervals are by patch and too narrow")
+    return warnings
 
 
 def _lines(figures: dict[str, Any]) -> list[str]:
-    """Say the figures in a few lines."""
+    """Format the metrics as text."""
     metrics, spread, prior = figures["metrics"], figures["intervals"], figures["at_prior"]
     lines = [f"{metrics['n']} patches, threshold {metrics['decision_threshold']:g}"]
     for name, word in _WORDS.items():
@@ -152,10 +152,10 @@ def _lines(figures: dict[str, Any]) -> list[str]:
             f"  {word:<17}{metrics[name]:.4f}  (95 % interval {interval['low']:.4f} to "
             f"{interval['high']:.4f}, {interval['method']})"
         )
-    found = figures["calibration"]
+    calibration = figures["calibration"]
     lines.append(
-        f"  calibration error {100 * found['ece']:.1f} %; a perfectly calibrated model would show "
-        f"{100 * found['ece_of_a_perfect_model']['mean']:.1f} % at this n"
+        f"  calibration error {100 * calibration['ece']:.1f} %; a perfectly calibrated model would "
+        f"show {100 * calibration['ece_of_a_perfect_model']['mean']:.1f} % at this n"
     )
     lines.append(
         f"  where {100 * prior['prior']:g} % of windows hold a crater: precision "

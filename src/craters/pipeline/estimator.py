@@ -1,4 +1,4 @@
-"""The package's networks as a scikit-learn classifier."""
+"""Scikit-learn estimator for the package's networks."""
 
 from __future__ import annotations
 
@@ -43,38 +43,37 @@ from craters.training import predict_logits, sigmoid
 
 
 class PatchError(DataError, ValueError):
-    """An array cannot be used; a ValueError too, which scikit-learn's tools expect."""
+    """Invalid array; also a ValueError, as scikit-learn expects."""
 
 
 class CraterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """Classify patches by the network that `craters run` would keep, the scikit-learn way.
+    """Classify patches with the final network of `craters run`, as a scikit-learn estimator.
 
-    It learns from the labeled rows and, where the method does, from those whose label is -1, as
-    in scikit-learn's `SelfTrainingClassifier`. Probabilities are the network's own: a run
-    calibrates them on patches that it holds out, an estimator holds none out; where they matter,
-    put it into a `CalibratedClassifierCV`.
+    It learns from the labeled rows and, depending on the method, from those with label -1, as in
+    scikit-learn's `SelfTrainingClassifier`. Probabilities are not calibrated, since no patches are
+    held out for it; if calibration matters, wrap the estimator in a `CalibratedClassifierCV`.
 
     Parameters
     ----------
     network, members, symmetry, epochs, initial_epochs, final_epochs, initial_lr, final_lr, \
     batch_size, pseudo_threshold, validation_share
-        As the [settings](settings.md) of `craters run`. A share of the labeled rows is held out
-        where the original network's epoch is chosen by it.
+        As the [settings](settings.md) of `craters run`. `validation_share` of the labeled rows is
+        held out only to select the epoch of the original network.
     method : str
-        As `craters run --method`. "auto": without unlabeled rows, and for the original network,
-        "supervised"; else what the run's "auto" does, which tries methods that learn from unlabeled
-        rows and takes many times longer. "supervised" leaves unlabeled rows aside.
+        As `craters run --method`. "auto" is "supervised" without unlabeled rows and for the
+        original network; else it compares semi-supervised methods as in a run, which takes many
+        times longer. "supervised" ignores unlabeled rows.
     decision_threshold : float
-        A patch is of the second class where its probability reaches it.
+        Minimum probability to predict the second class.
     random_state : int, RandomState or None
-        An integer gives equal networks again, those of `craters run --seed`.
+        An integer makes results reproducible, equal to those of `craters run --seed`.
     n_jobs : int or None
-        Threads; None and -1 stand for the processors that the process may use.
+        Threads; None and -1 use all processors available to the process.
 
     Attributes
     ----------
     classes_ : ndarray, shape (2,)
-        The labels in rising order; the second is the one that `craters` calls "with crater".
+        The sorted labels; the second one corresponds to "with crater".
     network_ : Network
         The trained torch network, in evaluation mode.
     side_ : int
@@ -82,7 +81,7 @@ class CraterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     n_features_in_ : int
         Length of the second axis of X.
     n_labeled_, n_unlabeled_ : int
-        Rows that were given to `fit` with and without a label.
+        Number of rows with and without a label in `fit`.
 
     See Also
     --------
@@ -140,7 +139,7 @@ class CraterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def fit(
         self, X: np.ndarray, y: np.ndarray, groups: np.ndarray | None = None
     ) -> CraterClassifier:
-        """Train on the labeled rows and, where the method does, on the unlabeled ones.
+        """Train on the labeled rows and, depending on the method, on the unlabeled ones.
 
         Parameters
         ----------
@@ -150,7 +149,7 @@ class CraterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         y : ndarray, shape (N,)
             Two labels, numbers or texts; -1 marks an unlabeled row.
         groups : ndarray, shape (N,), optional
-            The source image of each row: kept whole where rows are held out to choose by.
+            The source image of each row, kept together in splits.
 
         Returns
         -------
@@ -160,9 +159,9 @@ class CraterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         DataError
-            When the arrays cannot be used; it is a ValueError, too.
+            If the arrays are invalid; it is also a ValueError.
         ConfigError
-            When a setting cannot be used.
+            If a setting is invalid.
         """
         X, y = validate_data(self, X, y, dtype=None, allow_nd=True)
         y = column_or_1d(y, warn=True)
@@ -210,7 +209,7 @@ class CraterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return tags
 
     def decision_function(self, X: np.ndarray) -> np.ndarray:
-        """Give the logits of the second class.
+        """Compute the logits of the second class.
 
         Parameters
         ----------
@@ -249,7 +248,7 @@ class CraterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.stack([1 - second, second], axis=1)
 
     def predict(self, X: np.ndarray) -> np.ndarray:
-        """Predict labels: the second class where its probability reaches `decision_threshold`.
+        """Predict labels: the second class if its probability reaches `decision_threshold`.
 
         Parameters
         ----------
@@ -259,13 +258,13 @@ class CraterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Returns
         -------
         ndarray, shape (N,)
-            Of `classes_`.
+            Elements of `classes_`.
         """
         called = decide(self.predict_proba(X)[:, 1], self.decision_threshold)
         return self.classes_[called]
 
     def score(self, X: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> float:
-        """Give the accuracy on the labeled rows; those of label -1 are left out.
+        """Return the accuracy on the labeled rows; rows with label -1 are ignored.
 
         Parameters
         ----------
@@ -286,14 +285,14 @@ class CraterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return float(super().score(np.asarray(X)[known], y[known], weight))
 
     def save_model(self, folder: Path, *, resolution: float | None = None) -> Path:
-        """Write a model folder, which `craters predict` and `craters scan` take.
+        """Write a model folder for `craters predict` and `craters scan`.
 
         Parameters
         ----------
         folder : Path
             Must not exist.
         resolution : float, optional
-            Metres a pixel of the patches.
+            Resolution of the patches in metres per pixel.
 
         Returns
         -------
@@ -322,7 +321,7 @@ class CraterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         )
 
     def _pixels(self, X: np.ndarray, *, is_first: bool = False) -> np.ndarray:
-        """Bring X to 8-bit patches (N, S, S), by the range that `fit` recognised."""
+        """Convert X to 8-bit patches (N, S, S), by the pixel range recognised in `fit`."""
         with _value_errors():
             squares = as_squares(X, "X")
             kind = squares.dtype.kind
@@ -352,7 +351,7 @@ def _value_errors() -> Iterator[None]:
 
 
 def _full_scale(squares: np.ndarray) -> float:
-    """Name the brightest value that an array of this kind and range may hold."""
+    """Return the largest possible pixel value of an array, by its type and range."""
     high = squares.max()
     if squares.dtype.kind == "f":
         return 1.0 if high <= 1 + ROUNDING else 255.0
@@ -360,7 +359,7 @@ def _full_scale(squares: np.ndarray) -> float:
 
 
 def _labeled(y: np.ndarray) -> np.ndarray:
-    """Tell the rows that have a label; texts always do."""
+    """Return which rows have a label; string labels always count."""
     return y != UNLABELED if y.dtype.kind in "biuf" else np.ones(len(y), bool)
 
 

@@ -1,4 +1,4 @@
-"""Figures of a job: its learning curves, and its precision-recall curves."""
+"""Plot the learning curves and precision-recall curves of a job."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def learning_curve(phases: list[Phase]) -> Figure:
-    """Draw loss and accuracy by epoch, a column a phase, with the kept epoch marked."""
+    """Draw loss and accuracy by epoch, one column per stage, with the selected epoch marked."""
     figure, grid = new_figure(4.6 * len(phases), 6.2, 2, len(phases))
     grid = grid.reshape(2, len(phases))
     titles = {
@@ -50,7 +50,7 @@ def learning_curve(phases: list[Phase]) -> Figure:
 
 
 def _share_limits(row: np.ndarray, limits: tuple[float | None, float] | None) -> None:
-    """Give the phases one scale, so that they can be compared."""
+    """Set the same axis limits for all stages."""
     low = min(axes.get_ylim()[0] for axes in row)
     high = max(axes.get_ylim()[1] for axes in row)
     for axes in row:
@@ -58,7 +58,7 @@ def _share_limits(row: np.ndarray, limits: tuple[float | None, float] | None) ->
 
 
 def precision_recall(phases: list[Phase]) -> Figure:
-    """Draw the precision-recall curve of each phase, its threshold marked."""
+    """Draw the precision-recall curve of each stage, with its decision threshold marked."""
     figure, (axes,) = new_figure(5.6, 4.8)
     colors = (GRAY, BLUE, ORANGE)
     names = {

@@ -1,4 +1,4 @@
-"""What a run folder holds, and whether it is as it was written. Needs no torch."""
+"""Summarize a run folder and verify its checksums, without torch."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class RunInfo:
     Parameters
     ----------
     config : dict
-        Its settings.
+        Settings of the run.
     metrics : dict
         As in metrics.json.
     manifest : dict
     changed : tuple of str
-        Files that are missing or not as they were written.
+        Files that are missing or changed since they were written.
     model : str
-        What its model is, in lines; empty where it has none.
+        Description of its model; empty if there is none.
     """
 
     config: dict[str, Any]
@@ -40,9 +40,9 @@ class RunInfo:
     model: str
 
     def lines(self) -> list[str]:
-        """Say it for people."""
+        """Format the summary as text."""
         config = self.config
-        found = [
+        lines = [
             f"a run of craters {self.manifest.get('craters', 'unknown')}: method "
             f"{config.get('method')}, network {config.get('network')}, seed {config.get('seed')}",
             f"data: {config.get('data')}",
@@ -51,16 +51,16 @@ class RunInfo:
             shown = [
                 f"{word} {figures[key]:.4g}" for key, word in _FIGURES.items() if key in figures
             ]
-            found.append(f"validation, {name}: {', '.join(shown)}")
+            lines.append(f"validation, {name}: {', '.join(shown)}")
         count = len(self.manifest.get("outputs", {}))
-        state = "all as they were written"
+        state = "all unchanged"
         if self.changed:
             state = f"{len(self.changed)} changed or missing: {', '.join(self.changed[:5])}"
-        found.append(f"files: {count}, {state}")
-        return [*found, *(["its model:", self.model] if self.model else [])]
+        lines.append(f"files: {count}, {state}")
+        return [*lines, *(["its model:", self.model] if self.model else [])]
 
     def to_dict(self) -> dict[str, Any]:
-        """Give it as plain values, for JSON."""
+        """Return the summary as plain values, for JSON."""
         return {
             "config": self.config,
             "metrics": self.metrics,
@@ -70,7 +70,7 @@ class RunInfo:
 
 
 def is_run(folder: Path) -> bool:
-    """Tell whether a folder is a finished run."""
+    """Return whether a folder is a finished run."""
     return (folder / _MANIFEST).is_file() and (folder / _CONFIG).is_file()
 
 
@@ -88,9 +88,9 @@ def read_run(folder: Path) -> RunInfo:
     Raises
     ------
     DataError
-        When it is no finished run.
+        If it is not a finished run.
     ModelError
-        When its model is refused.
+        If its model is rejected.
     """
     config, metrics, manifest = (
         _read_json(folder / name) for name in (_CONFIG, _METRICS, _MANIFEST)
@@ -123,7 +123,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: is no JSON ({error})") from error
+        raise DataError(f"{path}: is not JSON ({error})") from error
     if not isinstance(found, dict):
         raise DataError(f"{path}: holds no JSON object")
     return found

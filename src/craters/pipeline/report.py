@@ -1,4 +1,4 @@
-"""Results as text, tables, JSON and one self-contained HTML page."""
+"""Write results as text, tables, figures and a self-contained HTML report."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _PHASE_WORDS = {
 
 
 def layer_table(rows: list[LayerRow]) -> str:
-    """Lay out a network's layers: type, output shape, parameters."""
+    """Format the layers of a network as a table: type, output shape, parameters."""
     lines = [f"{'Layer':<14}{'Output shape':<22}{'Parameters':>10}"]
     for row in rows:
         shape = f"(None, {', '.join(map(str, row.output_shape))})"
@@ -39,7 +39,7 @@ def layer_table(rows: list[LayerRow]) -> str:
 
 
 def summary_lines(found: dict[str, Any]) -> list[str]:
-    """Say a job's figures in plain lines; `found` is what `summarize` gathers."""
+    """Format the metrics of a job as text; `found` is the result of `summarize`."""
     lines = ["1 = with crater, 0 = without crater."]
     for name, row in found["phases"].items():
         lines += _phase_lines(name, row)
@@ -76,7 +76,7 @@ def _phase_word(name: str) -> str:
 
 
 def _interval_lines(row: dict[str, Any]) -> list[str]:
-    """Say the interval of macro F1 and how it was made, where the row was scored."""
+    """Format the interval of macro F1 and its method, if there is one."""
     if "intervals" not in row:
         return []
     if row["no_interval"]:
@@ -86,7 +86,7 @@ def _interval_lines(row: dict[str, Any]) -> list[str]:
 
 
 def _by(row: dict[str, Any]) -> str:
-    """Name the method of a row's intervals, and what is doubtful about it."""
+    """Describe the method of a row's intervals, with its caveats."""
     by = row["intervals_by"]
     count = f" (n = {by['n_groups']})" if by["n_groups"] else ""
     doubt = f"; {by['remark']}" if by["remark"] else ""
@@ -103,7 +103,7 @@ def _figures_line(row: dict[str, Any]) -> str:
 
 
 def history_csv(result: JobResult) -> str:
-    """Write every epoch of every phase as a table."""
+    """Return the history of all epochs of all stages as CSV."""
     rows = [
         {"phase": phase.name, "kept": int(row["epoch"] == phase.state.best_epoch), **row}
         for phase in result.phases
@@ -113,7 +113,7 @@ def history_csv(result: JobResult) -> str:
 
 
 def origins_csv(result: JobResult) -> str:
-    """Write where every label of the last phase came from, and in which part it stands."""
+    """Return the origin of every label of the last stage, and its subset of the split, as CSV."""
     everything: TrainingSet = result.labeled
     parts = {
         "initial": _membership(result.initial),
@@ -138,7 +138,7 @@ def origins_csv(result: JobResult) -> str:
 
 
 def _membership(phase: Phase) -> dict[str, str]:
-    """Say in which part of a phase each label stands, by id."""
+    """Return the subset of a stage's split that each label belongs to, by id."""
     if phase.is_cross_fitted:
         return dict.fromkeys(phase.validation.ids, "held out once")
     parts = dict.fromkeys(phase.train.ids, "train")
@@ -146,7 +146,7 @@ def _membership(phase: Phase) -> dict[str, str]:
 
 
 def predictions_csv(result: JobResult) -> str:
-    """Write id, probability of "with crater" and label of each test patch."""
+    """Return id, probability of "with crater" and label of each test patch as CSV."""
     columns = (result.data.test.ids, result.test_probability, result.test_predicted)
     rows = [[name, f"{p:.9g}", int(label)] for name, p, label in zip(*columns, strict=True)]
     return files.to_csv([["id", "probability", "label"], *rows])
@@ -160,14 +160,14 @@ def write_figures(result: JobResult, folder: Path, names: dict[str, str]) -> dic
     result : JobResult
     folder : Path
     names : dict
-        File name for each of `learning_curve`, `precision_recall`, `confusion_matrix` and, where
-        wanted, `roc`, `reliability`, `mistakes`, `pool` and `borderline`.
+        File name for each of `learning_curve`, `precision_recall`, `confusion_matrix` and
+        optionally `roc`, `reliability`, `mistakes`, `pool` and `borderline`.
 
     Returns
     -------
     dict of Path
-        The files by the same keys; `mistakes`, `pool` and `borderline` are left out where there
-        is nothing to show.
+        The files by the same keys; `mistakes`, `pool` and `borderline` are left out if there is
+        nothing to show.
     """
     drawn = {
         "learning_curve": lambda: learning_curve(result.phases),
@@ -189,12 +189,12 @@ def write_figures(result: JobResult, folder: Path, names: dict[str, str]) -> dic
 
 
 def _roc(phases: list[Phase]) -> Any:
-    """Draw the curve of each phase, its own threshold marked."""
+    """Draw the ROC curve of each stage, with its decision threshold marked."""
     return figures.roc({_phase_word(phase.name): phase.scored for phase in phases})
 
 
 def mistakes(phase: Phase) -> Any:
-    """Draw the twelve most confident mistakes on human labels; None where there are none."""
+    """Draw the twelve most confident mistakes on human labels; None if there are none."""
     human = np.flatnonzero(phase.validation.origin != PSEUDO)
     if len(human) == 0:
         return None
@@ -214,17 +214,17 @@ def mistakes(phase: Phase) -> Any:
 def html_report(
     result: JobResult, found: dict[str, Any], pictures: dict[str, Path], facts: dict[str, str]
 ) -> str:
-    """Render the run as one page that needs no other file.
+    """Render the run as a self-contained HTML page.
 
     Parameters
     ----------
     result : JobResult
     found : dict
-        As `summarize` gathers it.
+        Result of `summarize`.
     pictures : dict of Path
-        Figures by key, as `write_figures` returns them; they are embedded.
+        Figures by key, from `write_figures`; they are embedded.
     facts : dict of str
-        What was run and where, for the last table.
+        Versions and hardware, for the last table.
     """
     embedded = {
         key: "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
@@ -264,9 +264,9 @@ def write_original_files(result: JobResult, found: dict[str, Any], folder: Path)
     ----------
     result : JobResult
     found : dict
-        As `summarize` gathers it.
+        Result of `summarize`.
     folder : Path
-        The folder that holds DATA. Each file replaces its own earlier version, atomically.
+        The folder that contains DATA. Each file atomically replaces its earlier version.
 
     Returns
     -------

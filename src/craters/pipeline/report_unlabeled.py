@@ -1,4 +1,4 @@
-"""What a report says of the unlabeled patches: class share, what was tried, the verdict."""
+"""Report on the unlabeled patches: class share, methods tried, verdict, pseudo-labels."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ from craters.evaluation import figures
 from craters.pipeline.result import JobResult
 from craters.semi_supervised import PSEUDO, Learned
 
-_BORDERLINE = 12  # pictures of the pseudo-labels that were given with the least confidence
+_BORDERLINE = 12  # number of least confident pseudo-labels shown
 
 
 def lines(found: dict[str, Any]) -> list[str]:
-    """Say it in plain lines; `found` is what `summary` and `count_pseudo_labels` gathered."""
-    told = []
+    """Format the results on unlabeled patches as text; `found` is the result of `summarize`."""
+    sentences = []
     if found["class_share"]:
-        told.append(found["class_share"]["sentence"])
-    told += [one["sentence"] for one in found["tried"].values()]
+        sentences.append(found["class_share"]["sentence"])
+    sentences += [verdict["sentence"] for verdict in found["tried"].values()]
     if found["auto"]:
-        told.append(f"Method auto took {found['auto']['method']}. {found['auto']['reason']}")
+        sentences.append(f"Method auto took {found['auto']['method']}. {found['auto']['reason']}")
     if found["verdict"] and not found["tried"]:
-        told.append(found["verdict"]["sentence"])
+        sentences.append(found["verdict"]["sentence"])
     pseudo = found["pseudo_labels"]
     if pseudo and pseudo["threshold"] is not None:
-        told.append(
+        sentences.append(
             f"Pseudo-labels: {pseudo['added_without_crater']} of {pseudo['pool']} extra patches, "
             "all 'without crater'."
         )
     elif pseudo:
-        told.append(
+        sentences.append(
             f"Pseudo-labels: {pseudo['added_with_crater']} with and "
             f"{pseudo['added_without_crater']} without crater, of {pseudo['pool']} extra patches."
         )
-    return told
+    return sentences
 
 
 def draw_pool(result: JobResult) -> Figure | None:
-    """Draw how probable craters are in the pool, and which patches were given a pseudo-label.
+    """Draw a histogram of the crater probability in the pool, with the pseudo-labeled patches.
 
-    Calibrated and at the pool's own class share where that is known, else as the first network
-    says; None where there is no pool, or nothing was asked of it.
+    Probabilities are calibrated at the pool's class share if it is known, else those of the first
+    network. None if there is no pool, or it was not predicted.
     """
-    probability, ids = _asked(result)
+    probability, ids = _predicted_pool(result)
     known = ~np.isnan(probability)
     if not known.any():
         return None
@@ -74,7 +74,7 @@ def draw_pool(result: JobResult) -> Figure | None:
 
 
 def draw_borderline(result: JobResult) -> Figure | None:
-    """Draw the pseudo-labeled patches of the least confidence; None where there are none."""
+    """Draw the least confident pseudo-labeled patches; None if there are none."""
     labeled = result.labeled
     rows = np.flatnonzero(labeled.origin == PSEUDO)
     if len(rows) == 0:
@@ -88,12 +88,12 @@ def draw_borderline(result: JobResult) -> Figure | None:
     return figures.contact_sheet(labeled.images[rows], captions)
 
 
-def _asked(result: JobResult) -> tuple[np.ndarray, np.ndarray]:
-    """Return probability and id of the unlabeled patches that were asked about."""
-    found: Learned | None = result.learned
-    if found is None or found.share is None:
+def _predicted_pool(result: JobResult) -> tuple[np.ndarray, np.ndarray]:
+    """Return probability and id of the unlabeled patches that were predicted."""
+    learned: Learned | None = result.learned
+    if learned is None or learned.share is None:
         return result.pool_probability, result.data.pool.ids
-    return found.pool_probability, result.data.pool.ids[found.candidates]
+    return learned.pool_probability, result.data.pool.ids[learned.candidates]
 
 
 def _pseudo_ids(result: JobResult) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What a job found: its trained networks with their figures, and its predictions."""
+"""Result of a job: its trained networks with their metrics, and its predictions."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from craters.training import TrainingSet, TrainState
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """One trained network with what it was chosen by.
+    """One training stage: its network, data and validation metrics.
 
     Parameters
     ----------
     name : str
-        "initial", "final", "final_clean" beside the original protocol's, or the method.
+        "initial", "final", "final_clean" (with the original protocol only), or the method.
     network : Network
     state : TrainState
-        History, kept epoch and restarts.
+        History, selected epoch and restarts.
     train, validation : TrainingSet
     scored : Scored
-        The validation patches with their logits; probability of a last phase is after its
-        temperature, as predictions are. Groups are left out where pseudo-labels are among them.
+        The validation patches with their logits. Probabilities of a last stage are
+        temperature-scaled, like predictions. Groups are None if there are pseudo-labels.
     metrics : Metrics
-        Of `scored`.
+        Metrics of `scored`.
     is_cross_fitted : bool
-        Every human label is validation, predicted by a network that was trained without its fold;
-        `network`, `state` and `train` are then the first fold's.
+        Whether validation is all human labels, each predicted out of fold; `network`, `state` and
+        `train` are then the first fold's.
     """
 
     name: str
@@ -47,41 +47,41 @@ class Phase:
 
     @property
     def n_pseudo(self) -> int:
-        """Pseudo-labels among the validation labels."""
+        """Number of pseudo-labels among the validation labels."""
         return int((self.validation.origin == pseudo_labels.PSEUDO).sum())
 
 
 @dataclasses.dataclass(frozen=True)
 class JobResult:
-    """Everything that a job found; nothing of it is written yet.
+    """Complete result of a job, before anything is written.
 
     Parameters
     ----------
     config : JobSettings
     data : JobData
     split_rule, final_split_rule : str
-        How validation was drawn for the first and the last phase.
+        How validation was drawn for the first and the last stage.
     phases : list of Phase
         In the order of training: "initial", "final" and, under the original protocol,
-        "final_clean"; or "supervised" alone; or "supervised" and the method that was kept.
+        "final_clean"; or "supervised" alone; or "supervised" and the final method.
     network : Network
-        Predicts the test set and is kept as the model. But for the method "original" it was
-        trained on all human labels, so no figure here is its own.
+        The final network, which predicts the test set. Except for the method "original" it was
+        trained on all human labels, so the validation metrics are those of other networks.
     temperature : float
-        Fitted on the validation patches of `final`; 1 for the original network, which is left as
-        its script left it.
+        Fitted on the validation patches of `final`; 1 for the original network.
     decision_threshold : float
-        Of the last phase and of predictions: given, or chosen on validation for `config.aim`.
+        Of the last stage and of predictions: given, or chosen on validation for `config.aim`.
     symmetry : SymmetryReport
     labeled : TrainingSet
-        Every label that the last phase may have used: human, then pseudo.
+        All labels available to the last stage: human, then pseudo.
     pool_probability, test_probability : ndarray, float32
-        Of "with crater": the pool by the first phase's network, the test set by `network`.
+        Probability of "with crater": of the pool by the first stage's network, of the test set by
+        `network`.
     test_predicted : ndarray, int32
     test_scored : Scored or None
-        The test set, where its truth is at hand.
+        The test set, if its labels are known.
     learned : Learned or None
-        What methods that learn from the pool found on the way, and what `auto` chose.
+        Result of the semi-supervised methods, and the choice of `auto`.
     """
 
     config: JobSettings
@@ -102,20 +102,20 @@ class JobResult:
 
     @property
     def initial(self) -> Phase:
-        """The first phase."""
+        """The first stage."""
         return self.phases[0]
 
     @property
     def final(self) -> Phase:
-        """The phase whose validation figures are the headline."""
+        """The stage whose validation metrics are the headline."""
         return self.phases[min(1, len(self.phases) - 1)]
 
     @property
     def final_clean(self) -> Phase | None:
-        """Under the original protocol, the last phase as the clean protocol does it."""
+        """With the original protocol, the last stage repeated with the clean protocol."""
         return self.phases[2] if len(self.phases) > 2 else None
 
     @property
     def n_pseudo(self) -> int:
-        """Pseudo-labels that were added."""
+        """Number of pseudo-labels that were added."""
         return int((self.labeled.origin == pseudo_labels.PSEUDO).sum())

@@ -1,4 +1,4 @@
-"""The main job in a run folder: new, whole or absent, resumable after a kill."""
+"""Run the main job and write its run folder atomically; an interrupted run can be resumed."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ _FIGURES = {
     "borderline": "borderline.png",
 }
 _MANIFEST = "manifest.json"
-_WITHOUT_WEIGHT = ("out", "data", "labels")  # settings that do not change what is computed
-_AFTER_TRAINING = ("aim", "threshold_initial", "threshold_final")  # nor what is trained
+_PATH_SETTINGS = ("out", "data", "labels")  # settings that do not affect results
+_AFTER_TRAINING = ("aim", "threshold_initial", "threshold_final")  # that do not affect training
 _LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn")  # that results depend on
 
 
 @dataclasses.dataclass(frozen=True)
 class RunOutcome:
-    """A finished run: its folder, its figures as in metrics.json, and the honesty checks."""
+    """A finished run: its folder, its metrics as in metrics.json, and the honesty checks."""
 
     folder: Path
     metrics: dict[str, Any]
@@ -65,13 +65,13 @@ class RunOutcome:
 
 
 class FolderStore:
-    """Keeps training states as files of the unfinished run's folder."""
+    """Store training states as files in the folder of an unfinished run."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def load(self, phase: str) -> TrainState | None:
-        """Read what an interrupted training left, if anything."""
+        """Read the state of an interrupted training; None if there is none."""
         path = self._path(phase)
         return checkpoint.load_state(path) if path.is_file() else None
 
@@ -90,21 +90,21 @@ def run_job(
     force: bool = False,
     progress: Progress | None = None,
 ) -> RunOutcome:
-    """Do the main job and leave a run folder.
+    """Run the main job and write a run folder.
 
-    Everything is written into a hidden folder beside `config.out` and renamed when it is whole. A
-    run that was killed leaves that folder, and `resume` goes on from its last finished epoch.
+    Everything is written into a hidden folder next to `config.out` and renamed when complete. A
+    run that was killed leaves that folder, and `resume` continues from its last finished epoch.
 
     Parameters
     ----------
     config : RunConfig
     resume : bool
-        Go on with an interrupted run of the same settings, inputs and versions; only the aim and
-        the decision thresholds may be others. A finished one is left as it is.
+        Continue an interrupted run of the same settings, inputs and versions; only the aim and the
+        decision thresholds may differ. A finished run is not changed.
     force : bool
         Move an earlier folder aside (`NAME.1`, `NAME.2`, ...); never delete it.
     progress : Progress, optional
-        Receives lines, warnings and states.
+        Progress callback for lines, warnings and training states.
 
     Returns
     -------
@@ -113,7 +113,7 @@ def run_job(
     Raises
     ------
     ExistsError
-        When the folder exists, or what is to be resumed does not match.
+        If the folder exists, or the run to resume does not match.
     DataError, ConfigError, DeadNetworkError
     """
     progress, clock = progress or NullProgress(), time.monotonic()
@@ -121,20 +121,20 @@ def run_job(
     workspace.refuse_existing()
     data, more = _add_labels(dataset.read_job_data(config.data), config, progress)
     stages.check_data(data, config)  # before anything is written
-    looks = test_set_uses.read_ledger(config.out)  # of a run that this one takes the place of
+    evaluations = test_set_uses.read_log(config.out)  # of a run that this one replaces
     inputs = {path.name: files.sha256_of(path) for path in dataset.input_files(config.data)}
     inputs |= more
     fingerprint = _fingerprint(config, inputs)
     if resume and workspace.read_record(fingerprint) is not None:
         workspace.discard_work()  # of a run that was killed between its last two steps
-        progress.say(f"{config.out} is finished already; nothing was done.")
+        progress.say(f"{config.out} is already finished; nothing was done.")
         return RunOutcome(config.out, read_run(config.out), checks.run_checks(config.out))
     training = _fingerprint(config, inputs, but=_AFTER_TRAINING)
     with workspace.open(training, progress) as work:
         result = stages.run_phases(data, config, store=FolderStore(work), progress=progress)
         whole = work / "whole"
         shutil.rmtree(whole, ignore_errors=True)
-        metrics, made = _write_all(result, config, whole, inputs, fingerprint, looks)
+        metrics, made = _write_all(result, config, whole, inputs, fingerprint, evaluations)
         files.write_json(whole / "times.json", _times(workspace, clock))
         workspace.publish(whole)
     return RunOutcome(config.out, metrics, made)
@@ -143,15 +143,15 @@ def run_job(
 def _add_labels(
     data: JobData, config: RunConfig, progress: Progress
 ) -> tuple[JobData, dict[str, str]]:
-    """Take in the consensus of a label store; return the job and the store's fingerprint."""
+    """Merge the consensus of a label store; return the data and the store's fingerprint."""
     if config.labels is None:
         return data, {}
     from craters.labels import LabelStore, merge_labels
 
     with LabelStore(config.labels, must_exist=True) as store:
-        merged, told = merge_labels(store, data)
+        merged, counts = merge_labels(store, data)
         fingerprint = store.fingerprint()
-    progress.say(f"{told.sentence()}.")
+    progress.say(f"{counts.sentence()}.")
     return merged, {"labels": fingerprint}
 
 
@@ -161,7 +161,7 @@ def _fingerprint(
     settings = {
         name: value
         for name, value in dataclasses.asdict(config).items()
-        if name not in _WITHOUT_WEIGHT + but
+        if name not in _PATH_SETTINGS + but
     }
     settings["threads"] = usable_threads(config.threads)
     return Fingerprint(settings, inputs, library_versions(*_LIBRARIES))
@@ -173,9 +173,9 @@ def _write_all(
     folder: Path,
     inputs: dict[str, str],
     fingerprint: Fingerprint,
-    looks: list[test_set_uses.Evaluation],
+    evaluations: list[test_set_uses.Evaluation],
 ) -> tuple[dict[str, Any], list[Check]]:
-    """Write every file of the run folder; the manifest, which lists the others, last."""
+    """Write all files of the run folder, the manifest last."""
     folder.mkdir()
     metrics = summary.summarize(result)
     settings = dataclasses.asdict(config) | {"threads": usable_threads(config.threads)}
@@ -188,7 +188,7 @@ def _write_all(
     files.write_text(folder / "predictions.csv", report.predictions_csv(result))
     _write_models(result, config.resolution, metrics, folder, inputs)
     pictures = report.write_figures(result, folder / "figures", _FIGURES)
-    _write_ledger(result, config.data, folder, looks)
+    _write_usage_log(result, config.data, folder, evaluations)
     made = checks.check_new_run(folder, result.data)
     files.write_json(folder / checks.NAME, checks.as_json(made))
     hardware = describe_hardware()
@@ -198,8 +198,8 @@ def _write_all(
         "hardware": f"{hardware['processor']}, {hardware['usable_cpus']} usable CPUs",
         "torch threads": str(usable_threads(config.threads)),
     }
-    told = metrics | {"checks_html": checks.to_html(made)}
-    files.write_text(folder / "report.html", report.html_report(result, told, pictures, facts))
+    content = metrics | {"checks_html": checks.to_html(made)}
+    files.write_text(folder / "report.html", report.html_report(result, content, pictures, facts))
     manifest = {
         **fingerprint.record(),
         "craters": __version__,
@@ -213,20 +213,20 @@ def _write_all(
     return metrics, made
 
 
-def _write_ledger(
-    result: JobResult, data: Path, folder: Path, looks: list[test_set_uses.Evaluation]
+def _write_usage_log(
+    result: JobResult, data: Path, folder: Path, evaluations: list[test_set_uses.Evaluation]
 ) -> None:
-    """Enter the measurement of the test set beside those of the runs before at this place.
+    """Add the evaluation of the test set to the log of the runs replaced by this one.
 
-    The same run made again looks at nothing new.
+    Repeating the same run adds no entry.
     """
     if result.test_scored is None:
-        test_set_uses.write_ledger(folder, looks)
+        test_set_uses.write_log(folder, evaluations)
         return
     n = len(result.data.test)
-    mine = test_set_uses.make_entry("craters run", folder / "model", data, "test", n)
-    before = [entry for entry in looks if not test_set_uses.is_same_look(entry, mine)]
-    test_set_uses.write_ledger(folder, [*before, mine])
+    entry = test_set_uses.make_entry("craters run", folder / "model", data, "test", n)
+    earlier = [past for past in evaluations if not test_set_uses.is_same_evaluation(past, entry)]
+    test_set_uses.write_log(folder, [*earlier, entry])
 
 
 def _write_models(
@@ -236,13 +236,13 @@ def _write_models(
     folder: Path,
     inputs: dict[str, str],
 ) -> None:
-    """Write the model folder of the network that predicts, and Keras files where they exist."""
+    """Write the model folder of the final network, and Keras files of original networks."""
     for phase in result.phases:
         if isinstance(phase.network, OriginalNet):
             path = folder / "models" / f"model_{phase.name}.h5"
             write_keras_h5(path, phase.network, resolution)
     network, side = result.network, result.data.train.side
-    whole = over_images(network)  # so that scanning need not cut windows out
+    whole = over_images(network)  # so that scanning need not extract windows
     description = ModelDescription(
         network=network.name,
         network_settings={"members": result.config.members},
@@ -266,11 +266,11 @@ def _write_models(
 
 
 def _remarks(metrics: dict[str, Any]) -> dict[str, str]:
-    """Say beside the model's figures what makes them another network's, or flatter."""
-    found = {"remark": metrics["refit_remark"]} if metrics["refit"] else {}
+    """Return the caveats on the model's metrics: another network's, or optimistic."""
+    remarks = {"remark": metrics["refit_remark"]} if metrics["refit"] else {}
     if metrics["threshold_chosen_for"]:
-        found |= {name: metrics[name] for name in ("threshold_chosen_for", "threshold_remark")}
-    return found
+        remarks |= {name: metrics[name] for name in ("threshold_chosen_for", "threshold_remark")}
+    return remarks
 
 
 def _times(workspace: Workspace, clock: float) -> dict[str, Any]:
@@ -296,7 +296,7 @@ def read_run(folder: Path) -> dict[str, Any]:
     Raises
     ------
     DataError
-        When the folder is no run.
+        If the folder is not a run.
     """
     path = folder / "metrics.json"
     if not path.is_file():

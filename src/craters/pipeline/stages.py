@@ -1,4 +1,4 @@
-"""The main job in memory: train, pseudo-label, retrain, evaluate, predict."""
+"""Run the main job in memory: train, pseudo-label, retrain, evaluate, predict."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from craters.semi_supervised import SUPERVISED, CrossFit, Learned, folds, method
 from craters.settings import JobSettings
 from craters.training import (
     NoStore,
-    Part,
     StateStore,
     Trainer,
+    TrainingRun,
     TrainingSet,
     TrainState,
     derive_seed,
@@ -28,10 +28,10 @@ from craters.training import (
     take,
 )
 
-ONE_SIDED = 0.02  # share of the rarer answer below which a network is called one-sided
-NOTHING_SURE = "no patch of one class is sure enough: no pseudo-label was given."
+ONE_SIDED = 0.02  # share of the rarer prediction below which a network is called one-sided
+NOTHING_SURE = "no patch of one class is confident enough: no pseudo-label was given."
 NO_POOL = "there is no unlabeled patch: no pseudo-label was given."
-WORTH_A_WARNING = 0.05  # change of the crater share that is told as a shift
+WORTH_A_WARNING = 0.05  # change of the crater share that is reported as a shift
 
 COMPARING = ("auto", *methods.METHODS)  # methods that are compared with supervised
 
@@ -40,12 +40,12 @@ _SPLIT, INITIAL, FINAL, _RESPLIT, _REFIT, _MEASURED, _TEACHER, _SURE = range(8)
 
 
 def check_data(data: JobData, config: JobSettings) -> None:
-    """Refuse data that cannot be split as the settings ask for, before anything is trained.
+    """Check, before training, that the data can be split as the settings require.
 
     Raises
     ------
     DataError
-        When a class or a source image is too rare.
+        If a class or a source image is too rare.
     """
     if config.method in COMPARING:
         folds.draw_folds(data.train, data.pool, 0)
@@ -54,12 +54,12 @@ def check_data(data: JobData, config: JobSettings) -> None:
 
 
 def draw_split(data: JobData, config: JobSettings) -> splits.Split:
-    """Draw the validation set of human labels, or say why there can be none.
+    """Draw the validation set from the human labels.
 
     Raises
     ------
     DataError
-        When a class or a source image is too rare to split.
+        If a class or a source image is too rare to split.
     """
     patches.check_two_classes(data.train, round(1 / config.validation_share))
     return splits.validation_split(data.train, config.validation_share, _seed32(config, _SPLIT))
@@ -72,21 +72,21 @@ def run_phases(
     store: StateStore | None = None,
     progress: Progress | None = None,
 ) -> JobResult:
-    """Train, pseudo-label, retrain, evaluate and predict; write nothing.
+    """Train, pseudo-label, retrain, evaluate and predict, without writing files.
 
     Parameters
     ----------
     data : JobData
     config : JobSettings
     store : StateStore, optional
-        Takes the state after each epoch and gives it back to a resumed job.
+        Stores the training state after each epoch, so that a job can be resumed.
     progress : Progress, optional
-        Receives lines, warnings and states.
+        Progress callback for lines, warnings and training states.
 
     Returns
     -------
     JobResult
-        Equal for equal arguments, bit for bit, at an equal number of threads.
+        Bit-for-bit reproducible with the same arguments and number of threads.
 
     Raises
     ------
@@ -117,73 +117,75 @@ def run_phases(
 
 
 def _original(job: _Job, data: JobData, split: splits.Split) -> JobResult:
-    """Train, add pseudo-labels "without crater", and train anew."""
+    """Train, add pseudo-labels "without crater", and train again from scratch."""
     config, progress, trainer = job.config, job.progress, job.trainer
     human = human_only(data.train)
     fit_on, choose_by = take(human, split.train), take(human, split.validation)
-    early = Part(name="initial", train=fit_on, validation=choose_by, purpose=INITIAL, is_early=True)
-    late = Part(name="final", train=fit_on, validation=choose_by, purpose=FINAL)
+    early = TrainingRun(
+        name="initial", train=fit_on, validation=choose_by, purpose=INITIAL, is_early=True
+    )
+    late = TrainingRun(name="final", train=fit_on, validation=choose_by, purpose=FINAL)
     progress.plan(
         trainer.planned_epochs(early, *[late] * (2 if config.protocol == "original" else 1))
     )
     first = job.measure(early, *trainer.train(early)[0])
     merged, labeled = _add_pseudo_labels(data.pool, first.network, config, fit_on, human)
     _report_balance(fit_on, merged, progress)
-    clean = Part(name="final", train=merged, validation=choose_by, purpose=FINAL)
-    parts, rule = [clean], split.rule
+    clean = TrainingRun(name="final", train=merged, validation=choose_by, purpose=FINAL)
+    runs, rule = [clean], split.rule
     if config.protocol == "original":
         flattering, rule = _original_part(labeled, config, progress)
-        parts = [flattering, dataclasses.replace(clean, name="final_clean")]
+        runs = [flattering, dataclasses.replace(clean, name="final_clean")]
     last = [
-        job.measure(part, *found) for part, found in zip(parts, trainer.train(*parts), strict=True)
+        job.measure(run, *trained) for run, trained in zip(runs, trainer.train(*runs), strict=True)
     ]
     return _conclude(job, data, split.rule, [first, *last], last[0].network, labeled, rule)
 
 
 def _supervised(job: _Job, data: JobData, split: splits.Split) -> JobResult:
-    """Train on the human labels, measure, and keep a network of all of them, validation included.
+    """Train and measure on the human labels, then train the final network on all of them.
 
-    The original recipe chooses its epoch by validation, so there the measured network stays.
+    The original recipe selects its epoch on validation, so its measured network is the final one.
     """
     human = human_only(data.train)
-    part = Part(
+    run = TrainingRun(
         name="supervised",
         train=take(human, split.train),
         validation=take(human, split.validation),
         purpose=INITIAL,
         is_early=True,
     )
-    parts = [part]
+    runs = [run]
     if job.config.network != "original":
-        parts.append(Part(name="refit", train=human, validation=None, purpose=_REFIT))
-    job.progress.plan(job.trainer.planned_epochs(*parts))
-    found = job.trainer.train(*parts)  # side by side: neither waits for the other
-    first = job.measure(part, *found[0])
-    return _conclude(job, data, split.rule, [first], found[-1][0], human, split.rule)
+        runs.append(TrainingRun(name="refit", train=human, validation=None, purpose=_REFIT))
+    job.progress.plan(job.trainer.planned_epochs(*runs))
+    trained = job.trainer.train(*runs)  # in parallel
+    first = job.measure(run, *trained[0])
+    return _conclude(job, data, split.rule, [first], trained[-1][0], human, split.rule)
 
 
 def _pseudo_labeled(job: _Job, data: JobData, split: splits.Split) -> JobResult:
-    """Train, label what the network is sure of, and train anew; measured, and on all human labels.
+    """Train, pseudo-label confident patches of both classes, and train again from scratch.
 
-    The measured networks see only rows of the pool from which nothing of the validation set can
-    be learned. What is kept is taught by a network of all human labels.
+    Networks that are measured use only pool rows that share no copy or source image with the
+    validation set. The final network uses pseudo-labels from a network trained on all human labels.
     """
     trainer, pool, human = job.trainer, data.pool, human_only(data.train)
     apart = folds.pool_apart(pool, data.train.take(split.validation))
     fit_on, choose_by = take(human, split.train), take(human, split.validation)
-    early = Part(name="initial", train=fit_on, validation=choose_by, purpose=INITIAL)
-    teacher = Part(name="teacher", train=human, validation=None, purpose=_TEACHER)
+    early = TrainingRun(name="initial", train=fit_on, validation=choose_by, purpose=INITIAL)
+    teacher = TrainingRun(name="teacher", train=human, validation=None, purpose=_TEACHER)
     job.progress.plan(2 * trainer.planned_epochs(early, teacher))
-    (network, state), (taught_by, _) = trainer.train(early, teacher)  # side by side
+    (network, state), (teacher_network, _) = trainer.train(early, teacher)  # in parallel
     first = job.measure(early, network, state)
     merged = _add_sure(pool.take(apart), network, fit_on, job.config)
-    labeled = _add_sure(pool, taught_by, human, job.config)
+    labeled = _add_sure(pool, teacher_network, human, job.config)
     _report_balance(human, labeled, job.progress)
     if len(labeled) == len(human):
         job.progress.warn(NOTHING_SURE if len(pool) else NO_POOL)
-    final = Part(name="final", train=merged, validation=choose_by, purpose=FINAL)
+    final = TrainingRun(name="final", train=merged, validation=choose_by, purpose=FINAL)
     (network, state), (kept, _) = trainer.train(
-        final, Part(name="refit", train=labeled, validation=None, purpose=_REFIT)
+        final, TrainingRun(name="refit", train=labeled, validation=None, purpose=_REFIT)
     )
     phases = [first, job.measure(final, network, state)]
     return _conclude(job, data, split.rule, phases, kept, labeled, split.rule)
@@ -192,7 +194,7 @@ def _pseudo_labeled(job: _Job, data: JobData, split: splits.Split) -> JobResult:
 def _add_sure(
     pool: PatchSet, network: Network, start: TrainingSet, config: JobSettings
 ) -> TrainingSet:
-    """Add what a network is sure of, in the class shares of the labels."""
+    """Add confident pseudo-labels, in the class shares of the labels."""
     few = methods.candidates(len(pool), config.seed)
     probability = sigmoid(predict_logits(network, pool.images[few]))
     random = np.random.default_rng(derive_seed(config.seed, _SURE))
@@ -201,63 +203,63 @@ def _add_sure(
 
 
 def _compared(job: _Job, data: JobData) -> JobResult:
-    """Learn from the pool by a method, or by the one that `auto` chooses; measure it in folds.
+    """Train by a semi-supervised method, or the one that `auto` chooses, measured by cross-fitting.
 
-    One `compact` network a fold judges the methods. Where another network is to be kept, it is
-    measured on the first of these folds.
+    Methods are compared with one `compact` network per fold. If the final network is of another
+    kind, it is measured on the first of these folds.
     """
     config, progress, trainer = job.config, job.progress, job.trainer
-    found = methods.learn(config.method, data.train, data.pool, _judging(trainer))
-    _report_learned(found, progress)
-    kept = Part(
+    learned = methods.learn(config.method, data.train, data.pool, _judging(trainer))
+    _report_learned(learned, progress)
+    kept = TrainingRun(
         name="refit",
-        train=found.labeled,
+        train=learned.labeled,
         validation=None,
         purpose=_REFIT,
-        unlabeled=found.unlabeled,
+        unlabeled=learned.unlabeled,
     )
-    phases = [job.cross_fitted(found.supervised)]
-    if found.method != SUPERVISED:
-        phases.append(job.cross_fitted(found.measured))
-    rule = found.folds.rule
+    phases = [job.cross_fitted(learned.supervised)]
+    if learned.method != SUPERVISED:
+        phases.append(job.cross_fitted(learned.measured))
+    rule = learned.folds.rule
     if trainer.settings == _judging(trainer).settings:
         network = trainer.train(kept)[0][0]
     else:
-        part = dataclasses.replace(found.measured.parts[0], name="measured", purpose=_MEASURED)
-        (measured, state), (network, _) = trainer.train(part, kept)
-        phases = [phases[0], job.measure(part, measured, state)]
+        run = dataclasses.replace(learned.measured.runs[0], name="measured", purpose=_MEASURED)
+        (measured, state), (network, _) = trainer.train(run, kept)
+        phases = [phases[0], job.measure(run, measured, state)]
         rule = f"the first of {rule}"
-    first = found.folds.rule
-    return _conclude(job, data, first, phases, network, found.labeled, rule, found)
+    first = learned.folds.rule
+    return _conclude(job, data, first, phases, network, learned.labeled, rule, learned)
 
 
 def _judging(trainer: Trainer) -> Trainer:
-    """Train one `compact` network where the settings ask for more."""
+    """Return a trainer of one `compact` network, for the comparison of methods."""
     settings = dataclasses.replace(trainer.settings, network="compact", members=1)
     return dataclasses.replace(trainer, settings=settings)
 
 
-def _report_learned(found: Learned, progress: Progress) -> None:
-    """Say what the pool holds, what was tried, and what came of it."""
-    if found.share is not None:
-        progress.say(found.share.sentence)
-    for verdict in found.verdicts.values():
+def _report_learned(learned: Learned, progress: Progress) -> None:
+    """Report the pool's class share, the verdicts, the choice and the pseudo-labels."""
+    if learned.share is not None:
+        progress.say(learned.share.sentence)
+    for verdict in learned.verdicts.values():
         progress.say(verdict.sentence)
-    if found.choice is not None:
-        progress.say(f"Method auto: {found.choice.reason}")
-    for one in found.rounds:
+    if learned.choice is not None:
+        progress.say(f"Method auto: {learned.choice.reason}")
+    for counts in learned.rounds:
         progress.say(
-            f"Round {one.number}: {one.with_crater} pseudo-labels with and "
-            f"{one.without_crater} without crater."
+            f"Round {counts.number}: {counts.with_crater} pseudo-labels with and "
+            f"{counts.without_crater} without crater."
         )
-    if found.method == "self-training" and not found.rounds[-1].with_crater:
+    if learned.method == "self-training" and not learned.rounds[-1].with_crater:
         progress.warn(NOTHING_SURE)
 
 
 def _add_pseudo_labels(
     pool: PatchSet, network: Network, config: JobSettings, *starts: TrainingSet
 ) -> tuple[TrainingSet, ...]:
-    """Add what the network confidently calls "without crater" to some training sets."""
+    """Add pseudo-labels "without crater" to some training sets."""
     probability = sigmoid(predict_logits(network, pool.images))
     rows = pseudo_labels.confident_without_crater(probability, config.pseudo_threshold)
     labels = np.zeros(len(rows))
@@ -274,17 +276,17 @@ def kept_network(
     *,
     on_share: Callable[[float], None] | None = None,
 ) -> Network:
-    """Train the network that a run would keep, without what only serves to measure it.
+    """Train only the final network of a run, without the trainings that measure it.
 
     Parameters
     ----------
     labeled : PatchSet
-        Human labels; all that the method may use to fit, stop and choose.
+        Human labels, the only ones used for fitting, early stopping and selection.
     pool : PatchSet
         Unlabeled patches.
     config : JobSettings
     on_share : callable, optional
-        Told the estimated share of craters in the pool, where the method estimates it.
+        Called with the estimated share of craters in the pool, if the method estimates it.
 
     Returns
     -------
@@ -295,12 +297,12 @@ def kept_network(
     ------
     DataError, DeadNetworkError
     """
-    config = dataclasses.replace(config, aim=None)  # a threshold is no part of the network
+    config = dataclasses.replace(config, aim=None)  # the network does not depend on a threshold
     with torch_threads(usable_threads(config.threads)):
         if config.method in COMPARING:
             return _compared_network(labeled, pool, config, on_share)
         if config.method == "original" or config.network == "original":
-            nothing = labeled.take(np.arange(1))  # a test set that nobody asks about
+            nothing = labeled.take(np.arange(1))  # placeholder test set
             return run_phases(JobData(train=labeled, pool=pool, test=nothing), config).network
         patches.check_two_classes(labeled, 1)
         human = human_only(labeled)
@@ -308,10 +310,12 @@ def kept_network(
         trainer = Trainer(settings=config.training, symmetry=symmetry.allowed, pool=pool.images)
         if config.method == "pseudo-label":
             teacher = trainer.train(
-                Part(name="teacher", train=human, validation=None, purpose=_TEACHER)
+                TrainingRun(name="teacher", train=human, validation=None, purpose=_TEACHER)
             )[0][0]
             human = _add_sure(pool, teacher, human, config)
-        return trainer.train(Part(name="refit", train=human, validation=None, purpose=_REFIT))[0][0]
+        return trainer.train(
+            TrainingRun(name="refit", train=human, validation=None, purpose=_REFIT)
+        )[0][0]
 
 
 def _compared_network(
@@ -320,18 +324,18 @@ def _compared_network(
     config: JobSettings,
     on_share: Callable[[float], None] | None,
 ) -> Network:
-    """Train what `_compared` would keep, without a verdict where nothing hangs on it."""
+    """Train the final network of `_compared`, without a verdict unless the choice needs it."""
     symmetry = _symmetry(labeled, config, NullProgress())
     trainer = Trainer(settings=config.training, symmetry=symmetry.allowed, pool=pool.images)
-    found = methods.learn(config.method, labeled, pool, _judging(trainer), judge=False)
-    if on_share is not None and found.share is not None:
-        on_share(found.share.share)
-    kept = Part(
+    learned = methods.learn(config.method, labeled, pool, _judging(trainer), judge=False)
+    if on_share is not None and learned.share is not None:
+        on_share(learned.share.share)
+    kept = TrainingRun(
         name="refit",
-        train=found.labeled,
+        train=learned.labeled,
         validation=None,
         purpose=_REFIT,
-        unlabeled=found.unlabeled,
+        unlabeled=learned.unlabeled,
     )
     return trainer.train(kept)[0][0]
 
@@ -346,7 +350,7 @@ def _conclude(
     final_rule: str,
     learned: Learned | None = None,
 ) -> JobResult:
-    """Settle the threshold, predict the pool and the test set, and gather everything."""
+    """Set the temperature and threshold, predict pool and test set, and build the result."""
     config = job.config
     place = min(1, len(phases) - 1)
     measured = phases[place]
@@ -389,7 +393,7 @@ def _conclude(
 
 
 def _as_predicted(phase: Phase, temperature: float, threshold: float) -> Phase:
-    """Measure a last phase as predictions are made: after a temperature, at a threshold."""
+    """Measure a last stage like predictions: temperature-scaled, at the decision threshold."""
     assert phase.scored.logits is not None
     scored = dataclasses.replace(
         phase.scored,
@@ -400,7 +404,7 @@ def _as_predicted(phase: Phase, temperature: float, threshold: float) -> Phase:
 
 
 def _temperature(measured: Phase, config: JobSettings) -> float:
-    """Fit the temperature where the recipe leaves the network under-confident."""
+    """Fit the temperature; 1 for the original network or too few validation patches."""
     scored = measured.scored
     is_fitted = config.network != "original" and len(scored) >= LEAST_PATCHES
     if not (is_fitted and scored.has_both_classes):
@@ -410,7 +414,7 @@ def _temperature(measured: Phase, config: JobSettings) -> float:
 
 
 def _symmetry(train: PatchSet, config: JobSettings, progress: Progress) -> SymmetryReport:
-    """Choose the transforms of `compact`; the original network is trained without any."""
+    """Choose the augmentation transforms; the original network is trained without any."""
     if config.network == "original":
         return SymmetryReport(("identity",), {}, "no random transforms")
     report = choose_symmetry(config.symmetry, train.images, train.labels)
@@ -420,8 +424,8 @@ def _symmetry(train: PatchSet, config: JobSettings, progress: Progress) -> Symme
 
 def _original_part(
     labeled: TrainingSet, config: JobSettings, progress: Progress
-) -> tuple[Part, str]:
-    """Split everything anew for the last phase, as the original did; say by which rule."""
+) -> tuple[TrainingRun, str]:
+    """Split everything again for the last stage, as the original did; return the split rule too."""
     split = splits.row_split(labeled.labels, config.validation_share, _seed32(config, _RESPLIT))
     train = take(labeled, split.train)
     validation = take(labeled, split.validation)
@@ -431,12 +435,12 @@ def _original_part(
         f"{len(validation)} labels are the model's own, and patches that chose the first network "
         "are trained on: its figures flatter."
     )
-    return Part(name="final", train=train, validation=validation, purpose=FINAL), split.rule
+    return TrainingRun(name="final", train=train, validation=validation, purpose=FINAL), split.rule
 
 
 @dataclasses.dataclass(frozen=True)
 class _Job:
-    """What every training of a job shares."""
+    """Settings, data and trainer shared by all trainings of a job."""
 
     config: JobSettings
     progress: Progress
@@ -444,37 +448,37 @@ class _Job:
     trainer: Trainer
     data: JobData
 
-    def measure(self, part: Part, network: Network, state: TrainState) -> Phase:
-        """Measure the network of one phase on its validation patches."""
-        assert part.validation is not None
+    def measure(self, run: TrainingRun, network: Network, state: TrainState) -> Phase:
+        """Measure the network of one stage on its validation patches."""
+        assert run.validation is not None
         config = self.config
         scored = self._scored(
-            part.validation,
-            predict_logits(network, part.validation.images),
-            config.threshold_initial if part.name == "initial" else config.threshold_final,
+            run.validation,
+            predict_logits(network, run.validation.images),
+            config.threshold_initial if run.name == "initial" else config.threshold_final,
         )
-        self._warn_if_one_sided(part.name, scored)
+        self._warn_if_one_sided(run.name, scored)
         return Phase(
-            name=part.name,
+            name=run.name,
             network=network,
             state=state,
-            train=part.train,
-            validation=part.validation,
+            train=run.train,
+            validation=run.validation,
             scored=scored,
             metrics=measure(scored),
         )
 
-    def cross_fitted(self, found: CrossFit) -> Phase:
-        """Measure a method on all human labels, each predicted without its fold."""
-        network, state = found.first
+    def cross_fitted(self, cross_fit: CrossFit) -> Phase:
+        """Measure a method on out-of-fold predictions of all human labels."""
+        network, state = cross_fit.first
         human = human_only(self.data.train)
-        scored = self._scored(human, found.logits, self.config.threshold_final)
-        self._warn_if_one_sided(found.method, scored)
+        scored = self._scored(human, cross_fit.logits, self.config.threshold_final)
+        self._warn_if_one_sided(cross_fit.method, scored)
         return Phase(
-            name=found.method,
+            name=cross_fit.method,
             network=network,
             state=state,
-            train=found.parts[0].train,
+            train=cross_fit.runs[0].train,
             validation=human,
             scored=scored,
             metrics=measure(scored),
@@ -492,43 +496,43 @@ class _Job:
         )
 
     def _warn_if_one_sided(self, name: str, scored: Scored) -> None:
-        """Tell of a network that is alive and yet says nearly the same of every patch."""
+        """Warn about a network that predicts the same class for nearly every patch."""
         share = float(scored.called.mean())
         if min(share, 1 - share) < ONE_SIDED:
             word = "without crater" if share < 0.5 else "with crater"
             self.progress.warn(
-                f"phase {name}: the network calls {max(share, 1 - share):.0%} of the validation "
+                f"stage {name}: the network calls {max(share, 1 - share):.0%} of the validation "
                 f"patches {word!r}; it has learned little. Try another --seed."
             )
 
 
 def _seed32(config: JobSettings, purpose: int) -> int:
-    return derive_seed(config.seed, purpose) % 2**32  # scikit-learn takes no more
+    return derive_seed(config.seed, purpose) % 2**32  # limit of scikit-learn
 
 
 def _report_data(data: JobData, progress: Progress) -> None:
     progress.say("Classes: 1 = with crater, 0 = without crater.")
-    for name, found in data.sets.items():
-        for note in found.notes:
+    for name, array in data.sets.items():
+        for note in array.notes:
             progress.say(f"Note: {note}.")
-        counts = patches.class_counts(found.labels)
+        counts = patches.class_counts(array.labels)
         known = (
             f"{counts['with_crater']} with crater, {counts['without_crater']} without "
             f"({counts['crater_share']:.1%} craters)"
             if counts["unlabeled"] == 0
             else "no labels"
         )
-        known = known if len(found) else "none"
-        progress.say(f"{name:8} {counts['n']:6} patches of {found.side} x {found.side}: {known}")
+        known = known if len(array) else "none"
+        progress.say(f"{name:8} {counts['n']:6} patches of {array.side} x {array.side}: {known}")
     if data.mixed_ranges:
-        progress.warn(f"{data.mixed_ranges}. A dark array may look like another range: see Notes.")
+        progress.warn(f"{data.mixed_ranges}. The range of a dark array may be misread: see Notes.")
     for first, second, count in splits.repeats_between(data.sets):
         where = f"in {first} and {second}" if first != second else f"more than once in {first}"
-        progress.warn(f"{count} patches stand {where}, byte for byte.")
+        progress.warn(f"{count} patches occur {where}, byte for byte.")
 
 
 def _report_balance(before: TrainingSet, after: TrainingSet, progress: Progress) -> None:
-    """Say what pseudo-labels do to the class shares of the training set."""
+    """Report how pseudo-labels change the class shares of the training set."""
     old, new = patches.class_counts(before.labels), patches.class_counts(after.labels)
     for word, counts in (("before", old), ("after", new)):
         progress.say(

@@ -1,4 +1,4 @@
-"""Every figure of a job, computed once: what metrics.json and the model folder hold."""
+"""Compute the metrics of a job, for metrics.json and the model folder."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ REFIT = (
 
 REFIT_AFTER_FOLDS = (
     "The network that predicts was trained once more, on all human labels; the figures are of "
-    "networks that were trained without the fold that they answer for."
+    "networks that were trained without the fold that they predict."
 )
 
 
 def summarize(result: JobResult) -> dict[str, Any]:
-    """Measure a job and gather every figure as plain values, for metrics.json.
+    """Compute all metrics of a job as plain values, for metrics.json.
 
-    Takes seconds: intervals are of thousands of draws.
+    Takes seconds: intervals need thousands of bootstrap draws.
     """
     aim, refitted = result.config.aim, _is_refitted(result)
     test = result.test_scored
@@ -65,12 +65,12 @@ def summarize(result: JobResult) -> dict[str, Any]:
 
 
 def conformal_scores(result: JobResult) -> dict[str, list[float]] | None:
-    """Score the validation patches for prediction sets, where probabilities are calibrated."""
+    """Return the conformal scores of the validation patches; None without calibration."""
     return scores.conformal_scores(result.final.scored, result.temperature)
 
 
 def _phase_row(phase: Phase, result: JobResult) -> dict[str, Any]:
-    """Gather the figures of a phase; the first of two is only a step on the way: no intervals."""
+    """Return the metrics of a stage, without intervals for the first of several."""
     row = dataclasses.asdict(phase.metrics) | {
         "best_epoch": phase.state.best_epoch,
         "epochs": phase.state.epoch,
@@ -84,7 +84,7 @@ def _phase_row(phase: Phase, result: JobResult) -> dict[str, Any]:
 
 
 def _calibration(result: JobResult) -> dict[str, Any] | None:
-    """Say how far probabilities are from frequencies, before and after the temperature."""
+    """Return the calibration error before and after temperature scaling."""
     if result.temperature == 1.0:
         return None
     before, after = (
@@ -105,9 +105,9 @@ def _balance(result: JobResult) -> dict[str, dict[str, float | int]]:
     rows = {name: patches.class_counts(found.labels) for name, found in result.data.sets.items()}
     if result.learned is not None:
         rows["labels, held out in folds"] = patches.class_counts(result.final.validation.labels)
-        for one in result.learned.rounds:
-            counts = np.repeat([0, 1], [one.without_crater, one.with_crater])
-            rows[f"pseudo-labels of round {one.number}"] = patches.class_counts(counts)
+        for given in result.learned.rounds:
+            counts = np.repeat([0, 1], [given.without_crater, given.with_crater])
+            rows[f"pseudo-labels of round {given.number}"] = patches.class_counts(counts)
         rows["training, kept network"] = patches.class_counts(result.labeled.labels)
     elif len(result.phases) == 1:
         rows["training"] = patches.class_counts(result.final.train.labels)
@@ -122,30 +122,30 @@ def _balance(result: JobResult) -> dict[str, dict[str, float | int]]:
 
 
 def _refit_words(result: JobResult) -> str:
-    """Say whose the figures are, where another network predicts."""
+    """Explain which network the metrics describe, if the final network is another one."""
     return REFIT_AFTER_FOLDS if result.final.is_cross_fitted else REFIT
 
 
 def _is_refitted(result: JobResult) -> bool:
-    """Tell whether the network that predicts is another one than the measured one."""
+    """Return whether the final network differs from the measured one."""
     return result.network is not result.final.network
 
 
 def _unlabeled(result: JobResult) -> dict[str, Any]:
-    """Gather the pool's class share, the methods tried, the choice and the verdict.
+    """Return the pool's class share, the methods tried, the choice and the verdict.
 
     Returns
     -------
     dict
-        `verdict`, `class_share`, `auto` and `tried`; None where a method knows nothing of it.
+        `verdict`, `class_share`, `auto` and `tried`; None where they do not apply.
     """
     found = result.learned
     tried = {} if found is None else found.verdicts
-    told = _verdict(result)
+    verdict_used = _verdict(result)
     share = None if found is None or found.share is None else found.share
     choice = None if found is None else found.choice
     return {
-        "verdict": None if told is None else _as_dict(told),
+        "verdict": None if verdict_used is None else _as_dict(verdict_used),
         "class_share": (
             None if share is None else dataclasses.asdict(share) | {"sentence": share.sentence}
         ),
@@ -154,12 +154,12 @@ def _unlabeled(result: JobResult) -> dict[str, Any]:
     }
 
 
-def _as_dict(told: Verdict) -> dict[str, Any]:
-    return dataclasses.asdict(told) | {"outcome": told.outcome, "sentence": told.sentence}
+def _as_dict(found: Verdict) -> dict[str, Any]:
+    return dataclasses.asdict(found) | {"outcome": found.outcome, "sentence": found.sentence}
 
 
 def _verdict(result: JobResult) -> Verdict | None:
-    """Find the verdict on the method that was used; of what `auto` tried in vain, the best one."""
+    """Return the verdict on the method used; if `auto` kept supervised, the best one tried."""
     found = result.learned
     if found is not None:
         if found.method in found.verdicts:
@@ -169,21 +169,23 @@ def _verdict(result: JobResult) -> Verdict | None:
 
 
 def _of_phases(result: JobResult) -> Verdict | None:
-    """Compare two phases, without and with pseudo-labels, on human labels that neither learned."""
+    """Compare the stages without and with pseudo-labels on the same held-out human labels."""
     last = result.final_clean or result.final
     if last is result.initial:
         return None
     first = result.initial
     if not np.array_equal(first.validation.ids, last.validation.ids):
         return None
-    told = verdict.compare_with_supervised(
+    compared = verdict.compare_with_supervised(
         result.config.method, first.scored, last.scored.probability, n_folds=1
     )
-    return dataclasses.replace(told, reference="the first phase", n_labels=len(first.validation))
+    return dataclasses.replace(
+        compared, reference="the first phase", n_labels=len(first.validation)
+    )
 
 
 def _pseudo_labels(result: JobResult) -> dict[str, Any] | None:
-    """Count the pseudo-labels by round, for methods that give any."""
+    """Count the pseudo-labels by round, for methods that use any."""
     method = result.config.method if result.learned is None else result.learned.method
     if method not in ("original", "pseudo-label", "self-training"):
         return None

@@ -1,7 +1,7 @@
-"""What makes data or figures doubtful: the audit before, the honesty checks after a run.
+"""Data quality: the audit of arrays before a run, and the honesty checks after it.
 
 Interface: `run_audit`, `run_checks`, `test_set_uses`.
-It changes no run and no data but a cleaned copy. The checks need no torch.
+It modifies no run and no data; cleaning writes a copy. The checks do not need torch.
 """
 
 from __future__ import annotations

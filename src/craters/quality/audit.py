@@ -1,4 +1,4 @@
-"""An audit of the arrays before anything is trained: labels, copies, flaws, shift."""
+"""Audit the arrays before training: label errors, copies, flawed patches, distribution shift."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ class Audit:
     ----------
     findings : Findings
     left_out : list of LeftOut or None
-        What the cleaned copies do without; None where none were asked for.
+        Patches left out of the cleaned copies; None if none were requested.
     summary : dict
         As in audit.json.
     lines : list of str
-        The same in words.
+        The same as text.
     """
 
     findings: Findings
@@ -62,13 +62,13 @@ def run_audit(
     force: bool = False,
     progress: Progress | None = None,
 ) -> Audit:
-    """Audit the arrays of a folder, which are only read.
+    """Audit the arrays of a folder, without changing them.
 
     Parameters
     ----------
     config : AuditConfig
     resume : bool
-        Go on with an audit of the same arrays, settings and versions; repeats may be added.
+        Continue an audit of the same arrays, settings and versions; repeats may be added.
     force : bool
         Move an earlier `config.out` aside (`NAME.1`, ...); never delete it.
     progress : Progress, optional
@@ -81,9 +81,9 @@ def run_audit(
     Raises
     ------
     ExistsError
-        When a folder exists, or what is to be resumed does not match.
+        If a folder exists, or the audit to resume does not match.
     DataError
-        When an array cannot be used; nothing was written then.
+        If an array cannot be used; nothing is written then.
     ConfigError, DeadNetworkError, WorkerError
     """
     progress = progress or NullProgress()
@@ -110,9 +110,9 @@ def run_audit(
 def _examine(
     config: AuditConfig, sets: dict[str, PatchSet], cells: Path | None, progress: Progress
 ) -> Findings:
-    images = np.concatenate([one.images for one in sets.values()])
+    images = np.concatenate([array.images for array in sets.values()])
     threads = usable_threads(config.threads)
-    progress.say(f"Looking for copies among {len(images):,} patches.")
+    progress.say(f"Searching for copies among {len(images):,} patches.")
     copies = search_copies(images, shift=config.shift, threads=threads)
     flaws = find_flaws(images)
     del images
@@ -157,13 +157,13 @@ def _audit_labels(
         rounds=config.repeats,
         seed=config.seed,
     )
-    progress.say(f"Training {len(folds)} networks, each without the patches that it judges.")
+    progress.say(f"Training {len(folds)} networks, each without the patches that it predicts.")
     probability = out_of_fold(labeled, folds, threads=threads, cells=cells, progress=progress)
     return confident_learning(labeled.labels, probability)
 
 
 def _workspace(config: AuditConfig, *, resume: bool, force: bool) -> Workspace | None:
-    """Return the folder of an audit that leaves one; refuse one that is there already."""
+    """Return the workspace of an audit that writes a folder, which must be new; else None."""
     if config.out is None:
         return None
     workspace = Workspace(
@@ -177,7 +177,7 @@ def _workspace(config: AuditConfig, *, resume: bool, force: bool) -> Workspace |
 def _opened(
     workspace: Workspace | None, config: AuditConfig, progress: Progress
 ) -> Iterator[Path | None]:
-    """Open the folder of an audit; give its folder of finished trainings."""
+    """Open the workspace; yield its folder of finished trainings."""
     if workspace is None:
         yield None
         return
@@ -187,7 +187,7 @@ def _opened(
 
 
 def _fingerprint(config: AuditConfig) -> Fingerprint:
-    """Gather what a training depends on; rounds can be added later."""
+    """Collect everything that a training depends on; rounds can be added later."""
     stems = [stem for stems in STEMS.values() for stem in stems if stem]
     paths = [path for stem in stems if (path := find_array(config.data, stem)).is_file()]
     return Fingerprint(

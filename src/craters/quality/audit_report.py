@@ -1,4 +1,4 @@
-"""An audit as text, JSON, tables and contact sheets."""
+"""Write an audit as text, JSON, tables and contact sheets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _GAP = 3  # pixels between the two of a pair
 
 
 def summary(found: Findings, left_out: list[LeftOut] | None = None) -> dict[str, Any]:
-    """Gather the figures of an audit as JSON takes them."""
+    """Return the results of an audit as JSON-serializable values."""
     labeled = found.sets["labeled"]
     content: dict[str, Any] = {
         "arrays": {name: class_counts(one.labels) for name, one in found.sets.items()},
@@ -81,30 +81,30 @@ def _shift(one: Any) -> dict[str, Any]:
 
 
 def lines(found: Findings, left_out: list[LeftOut] | None = None) -> list[str]:
-    """Say what was found, for the terminal."""
+    """Format the findings for the terminal."""
     sizes = ", ".join(f"{len(one):,} {name}" for name, one in found.sets.items())
-    told = [f"Audit of {found.folder}: {sizes} patches.", ""]
-    told += [*_label_lines(found), "", *_copy_lines(found), "", *_flaw_lines(found)]
+    text_lines = [f"Audit of {found.folder}: {sizes} patches.", ""]
+    text_lines += [*_label_lines(found), "", *_copy_lines(found), "", *_flaw_lines(found)]
     if found.shifts:
-        told += ["", "Shift between the arrays:"]
-        told += [f"  {text}" for one in found.shifts for text in in_words(one)]
+        text_lines += ["", "Shift between the arrays:"]
+        text_lines += [f"  {text}" for one in found.shifts for text in in_words(one)]
     if found.notes:
-        told += ["", *(f"Note: {note}" for note in found.notes)]
+        text_lines += ["", *(f"Note: {note}" for note in found.notes)]
     if left_out is not None:
-        told += ["", _left_out_line(found, left_out)]
-    return told
+        text_lines += ["", _left_out_line(found, left_out)]
+    return text_lines
 
 
 def _label_lines(found: Findings) -> list[str]:
     audit, labeled = found.labels, found.sets["labeled"]
     if audit is None:
-        return ["Labels: not looked at, as no network was trained (--repeats 0)."]
-    told = [
+        return ["Labels: not checked, as no network was trained (--repeats 0)."]
+    text_lines = [
         f"Labels: {int(audit.suspected.sum())} of {len(labeled):,} are suspected "
         f"(about {audit.estimate:.0f} expected to be wrong); the least supported:",
         _LABEL_LINE.format("patch", "label", "probability of 1", "suspected"),
     ]
-    return told + [
+    return text_lines + [
         _LABEL_LINE.format(
             labeled.ids[row],
             labeled.labels[row],
@@ -119,36 +119,36 @@ def _copy_lines(found: Findings) -> list[str]:
     counts = found.copy_counts()
     if not counts:
         return ["Copies: none, neither equal nor near."]
-    told = ["Copies (near: the pixels correlate by more than 0.95 where they overlap):"]
+    text_lines = ["Copies (near: the pixels correlate by more than 0.95 where they overlap):"]
     for first, second, equal, near in counts:
         where = "another patch of the same array" if first == second else f"a patch of {second}"
-        told.append(
+        text_lines.append(
             f"  {first}: {equal:,} equal to {where}, {near:,} more a near copy "
             f"({(equal + near) / len(found.sets[first]):.1%} of {first})"
         )
     if found.conflicts:
         n = int(found.in_conflict.sum())
-        told.append(f"  {n} patches have a copy with the other label, for example:")
-        told += [
+        text_lines.append(f"  {n} patches have a copy with the other label, for example:")
+        text_lines += [
             f"    {found.ids[a]} without crater, {found.ids[b]} with crater "
             f"({'equal' if value == 1 else f'correlation {value:.3f}'})"
             for a, b, value in found.conflicts[: SHOWN // 2]
         ]
     else:
-        told.append("  No copy has another label than its original.")
-    return told
+        text_lines.append("  No copy has another label than its original.")
+    return text_lines
 
 
 def _flaw_lines(found: Findings) -> list[str]:
-    told = []
+    text_lines = []
     for name in found.sets:
         counts = {flaw: _count(found, name, flaw) for flaw in FLAWS if flaw}
         parts = [f"{count:,} {flaw}" for flaw, count in counts.items() if count]
         if parts:
-            told.append(f"  {name}: {', '.join(parts)}")
-    if not told:
+            text_lines.append(f"  {name}: {', '.join(parts)}")
+    if not text_lines:
         return ["Flawed patches: none is constant, faint, saturated or has a gap."]
-    return ["Flawed patches:", *told]
+    return ["Flawed patches:", *text_lines]
 
 
 def _left_out_line(found: Findings, left_out: list[LeftOut]) -> str:
@@ -165,8 +165,8 @@ def write_all(found: Findings, folder: Path, left_out: list[LeftOut] | None) -> 
     Returns
     -------
     list of Path
-        audit.json, audit.md, labels.csv, copies.csv, flawed.csv and the sheets; what has nothing
-        to show is left out.
+        audit.json, audit.md, labels.csv, copies.csv, flawed.csv and the contact sheets; empty ones
+        are not written.
     """
     tables = {"labels": _label_rows, "copies": _copy_rows, "flawed": _flaw_rows}
     sheets = {
@@ -228,7 +228,7 @@ def _flaw_rows(found: Findings) -> Iterator[list[Any]]:
 
 
 def stretch(image: np.ndarray) -> np.ndarray:
-    """Spread a patch's brightness over 0..255, its darkest and brightest hundredth cut off."""
+    """Stretch a patch's contrast to 0..255 between its 1st and 99th percentile."""
     low, high = np.percentile(image, (1, 99))
     spread = (image.astype(np.float64) - low) * (255 / max(float(high - low), 1.0))
     return np.clip(np.rint(spread), 0, 255).astype(np.uint8)
@@ -253,12 +253,12 @@ def _label_sheet(found: Findings) -> Any:
         f"{labeled.ids[row]}\nlabel {labeled.labels[row]}, p = {audit.probability[row]:.2f}"
         for row in rows
     ]
-    title = 'Labels that the networks support least (p: of "with crater"); contrast stretched'
+    title = 'Labels of lowest confidence (p: of "with crater"); contrast stretched'
     return _sheet([stretch(np.asarray(labeled.images[row])) for row in rows], captions, title)
 
 
 def _copy_sheet(found: Findings) -> Any:
-    """Show near copies from the least to the most alike: the doubtful ones first."""
+    """Show pairs of near copies by increasing correlation: the doubtful ones first."""
     copies = found.copies
     if not len(copies.pairs):
         return None

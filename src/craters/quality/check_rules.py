@@ -1,4 +1,4 @@
-"""The rules of the honesty checks: each looks at a finished run and says what it found."""
+"""Rules of the honesty checks: each takes a finished run and returns a finding."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any, Literal
 
 import numpy as np
 
-from craters.quality.check_evidence import TRAIN, VALIDATION, Evidence, Part
+from craters.quality.check_records import TRAIN, VALIDATION, RunRecord, StageSplit
 
 State = Literal["fired", "passed", "not checked"]
 
-ONE_SIDED = 0.02  # share of the rarer answer below which a network is called collapsed
+ONE_SIDED = 0.02  # share of the rarer prediction below which a network counts as collapsed
 NARROW = 0.1  # between the 1st and the 99th percentile of probabilities: nearly constant
 WORTH_A_WARNING = 0.05  # change of the share of craters among training labels
-LEAST_PAIRS = 5  # of trainings; fewer make a t interval that hardly says anything
+LEAST_PAIRS = 5  # of trainings; with fewer, a t interval is hardly informative
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """What a rule found: its state and a sentence with the numbers in it."""
+    """Result of a rule: its state and a sentence with the numbers."""
 
     state: State
     sentence: str
@@ -38,21 +38,21 @@ def _unknown(why: str) -> Finding:
 # Leaks
 
 
-def equal_copies(evidence: Evidence) -> Finding:
-    """C01: judged patches that equal, byte for byte, one that was learned from."""
-    return _leak(evidence, 0, "equal")
+def equal_copies(record: RunRecord) -> Finding:
+    """C01: evaluation patches identical, byte for byte, to a training patch."""
+    return _leak(record, 0, "equal")
 
 
-def near_copies(evidence: Evidence) -> Finding:
-    """C02: judged patches that correlate by more than 0.95 with one that was learned from."""
-    return _leak(evidence, 1, "are nearly equal to")
+def near_copies(record: RunRecord) -> Finding:
+    """C02: evaluation patches that correlate by more than 0.95 with a training patch."""
+    return _leak(record, 1, "are nearly equal to")
 
 
-def _leak(evidence: Evidence, kind: int, verb: str) -> Finding:
-    if evidence.data is None:
-        return _unknown(evidence.why_no_data)
+def _leak(record: RunRecord, kind: int, verb: str) -> Finding:
+    if record.data is None:
+        return _unknown(record.why_no_data)
     parts, compared = [], []
-    for pair in _comparisons(evidence):
+    for pair in _comparisons(record):
         compared.append(f"{pair.judged} and {pair.seen}")
         if pair.counts[kind]:
             article = "an" if pair.seen[0] in "aeiou" else "a"
@@ -63,7 +63,7 @@ def _leak(evidence: Evidence, kind: int, verb: str) -> Finding:
     if parts:
         return _judge(True, "; ".join(parts) + ".")
     word = "equal" if kind == 0 else "near"
-    if any(part.is_cross_fitted for part in evidence.parts):
+    if any(split.is_cross_fitted for split in record.stage_splits):
         compared.append("folds (those are not on record, but draw copies together)")
     pairs = ", nor between ".join(dict.fromkeys(compared))
     return _judge(False, f"No {word} copies between {pairs} patches.")
@@ -71,18 +71,18 @@ def _leak(evidence: Evidence, kind: int, verb: str) -> Finding:
 
 @dataclasses.dataclass(frozen=True)
 class _Comparison:
-    """Copies of the patches of one set among those of another.
+    """Number of patches of one set with a copy in another.
 
     Parameters
     ----------
     judged, seen : str
         Names of the sets.
     n : int
-        Patches of the judged set.
+        Patches of the evaluated set.
     counts : (int, int)
-        Of them, those with an equal and with a near copy among the seen ones.
+        Those with an equal and with a near copy in the `seen` set.
     phase : str
-        In brackets, which phase's validation set was judged; may be empty.
+        Stage of the evaluated validation set, in brackets; may be empty.
     """
 
     judged: str
@@ -92,30 +92,30 @@ class _Comparison:
     phase: str = ""
 
 
-def _comparisons(evidence: Evidence) -> Iterator[_Comparison]:
-    """Search the judged sets for copies of what was learned from."""
-    copies, ids = evidence.copies, evidence.origins["id"]
+def _comparisons(record: RunRecord) -> Iterator[_Comparison]:
+    """Search the evaluation sets for copies of training patches."""
+    copies, ids = record.copies, record.origins["id"]
     measured: list[np.ndarray] = []
-    for part in evidence.parts:
-        if part.is_cross_fitted:
+    for split in record.stage_splits:
+        if split.is_cross_fitted:
             continue
-        rows = copies.rows_of(ids[part.rows])
+        rows = copies.rows_of(ids[split.rows])
         equal = near = 0
-        for name in np.unique(part.names[part.judged]):
-            counts = copies.count(rows[part.names != name], rows[part.names == name])
+        for name in np.unique(split.names[split.is_evaluated]):
+            counts = copies.count(rows[split.names != name], rows[split.names == name])
             equal, near = equal + counts[0], near + counts[1]
         yield _Comparison(
-            judged=_judged_word(part),
+            judged=_evaluated_set_name(split),
             seen="training",
-            n=int(part.judged.sum()),
+            n=int(split.is_evaluated.sum()),
             counts=(equal, near),
-            phase=_phase_word(evidence, part),
+            phase=_stage_suffix(record, split),
         )
-        measured.append(rows[part.names == VALIDATION])
+        measured.append(rows[split.names == VALIDATION])
     n_test = len(copies.test)
     found = copies.count(copies.labeled, copies.test)
     yield _Comparison(judged="test", seen="labeled", n=n_test, counts=found)
-    if evidence.learns_from_pool:
+    if record.learns_from_pool:
         found = copies.count(copies.pool, copies.test)
         yield _Comparison(judged="test", seen="unlabeled", n=n_test, counts=found)
         validation = np.setdiff1d(np.concatenate([np.zeros(0, int), *measured]), copies.pool)
@@ -126,21 +126,21 @@ def _comparisons(evidence: Evidence) -> Iterator[_Comparison]:
             )
 
 
-def _judged_word(part: Part) -> str:
-    """Name the part of a split that is measured on."""
-    return "validation" if set(part.names[part.judged]) == {VALIDATION} else "held-out"
+def _evaluated_set_name(split: StageSplit) -> str:
+    """Name the evaluation rows of a split."""
+    return "validation" if set(split.names[split.is_evaluated]) == {VALIDATION} else "held-out"
 
 
-def _phase_word(evidence: Evidence, part: Part) -> str:
-    """Name the phase in brackets, where there are several splits."""
-    return f" ({part.phase} phase)" if len(evidence.parts) > 1 else ""
+def _stage_suffix(record: RunRecord, split: StageSplit) -> str:
+    """Return the stage in brackets if there are several splits."""
+    return f" ({split.stage} stage)" if len(record.stage_splits) > 1 else ""
 
 
-def shared_groups(evidence: Evidence) -> Finding:
+def shared_groups(record: RunRecord) -> Finding:
     """C09: source images with patches on both sides of a split."""
-    if evidence.data is None:
-        return _unknown(evidence.why_no_data)
-    train, test, ids = evidence.data.train, evidence.data.test, evidence.origins["id"]
+    if record.data is None:
+        return _unknown(record.why_no_data)
+    train, test, ids = record.data.train, record.data.test, record.origins["id"]
     if train.groups is None:
         return _unknown(
             "source images are unknown (no groups_train): figures of validation are optimistic"
@@ -148,21 +148,21 @@ def shared_groups(evidence: Evidence) -> Finding:
     group_of = dict(zip(train.ids.tolist(), train.groups.tolist(), strict=True))
     fired: list[str] = []
     passed: list[str] = []
-    for part in evidence.parts:
-        if part.is_cross_fitted:
-            rule = evidence.metrics["validation_rule"]["initial"]
-            told = fired if evidence.held_out == "patch" else passed
-            told.append(f"labels were held out once: {rule}")
+    for split in record.stage_splits:
+        if split.is_cross_fitted:
+            rule = record.metrics["validation_rule"]["initial"]
+            target = fired if record.held_out == "patch" else passed
+            target.append(f"labels were held out once: {rule}")
             continue
-        groups = np.array([group_of.get(name, "") for name in ids[part.rows].tolist()])
+        groups = np.array([group_of.get(name, "") for name in ids[split.rows].tolist()])
         judged, both = set(), set()
-        for name in np.unique(part.names[part.judged]):
-            mine = set(groups[part.names == name]) - {""}
+        for name in np.unique(split.names[split.is_evaluated]):
+            mine = set(groups[split.names == name]) - {""}
             judged |= mine
-            both |= mine & set(groups[part.names != name])
-        word, count = _judged_word(part), f"the {len(judged)} source images of"
+            both |= mine & set(groups[split.names != name])
+        word, count = _evaluated_set_name(split), f"the {len(judged)} source images of"
         if both:
-            phase = _phase_word(evidence, part)
+            phase = _stage_suffix(record, split)
             fired.append(f"{len(both)} of {count} {word}{phase} have patches in training, too")
         passed.append(f"none of {count} {word} is in training")
     if test.groups is not None:
@@ -184,73 +184,71 @@ def _sentence(parts: list[str]) -> str:
 # Chance
 
 
-def majority(evidence: Evidence) -> Finding:
-    """C03: no better than the commoner class for every patch."""
-    aim = evidence.metrics.get("threshold_chosen_for")
-    told = []
-    for word, row in _measured(evidence):
+def majority(record: RunRecord) -> Finding:
+    """C03: no better than predicting the majority class for every patch."""
+    aim = record.metrics.get("threshold_chosen_for")
+    results = []
+    for word, row in _measured(record):
         share = _majority_share(row)
         measure, words, floor = "accuracy", "accuracy", share
-        if aim and aim != "macro_f1":  # such a threshold gives accuracy away on purpose
+        if aim and aim != "macro_f1":  # such a threshold trades accuracy on purpose
             measure, words, floor = "macro_f1", "macro F1", share / (1 + share)
-        told.append(
+        results.append(
             (row[measure] <= floor, f"{words} on {word} is {row[measure]:.4f}, that of the "
              f"commoner class alone {floor:.4f} (n = {row['n']})")
         )  # fmt: skip
-    fired = [text for fires, text in told if fires]
-    return _judge(bool(fired), _sentence(fired or [text for _, text in told]))
+    fired = [text for fires, text in results if fires]
+    return _judge(bool(fired), _sentence(fired or [text for _, text in results]))
 
 
-def chance_in_interval(evidence: Evidence) -> Finding:
-    """C12: intervals that hold what chance would give."""
+def chance_in_interval(record: RunRecord) -> Finding:
+    """C12: intervals that include the chance level."""
     fired, passed, reasons = [], [], []
-    aim = evidence.metrics.get("threshold_chosen_for")
-    for word, row in _measured(evidence):
-        found = row.get("intervals") or {}
+    aim = record.metrics.get("threshold_chosen_for")
+    for word, row in _measured(record):
+        intervals = row.get("intervals") or {}
         limits = {"roc_auc": 0.5} | ({} if aim else {"accuracy": _majority_share(row)})
         for name, chance in limits.items():
-            if name not in found:
+            if name not in intervals:
                 continue
-            low, high = found[name]
+            low, high = intervals[name]
             words = "ROC AUC" if name == "roc_auc" else "accuracy"
             text = f"the interval of {words} on {word}, {low:.4f} to {high:.4f},"
             if low <= chance:
                 fired.append(f"{text} does not lie above chance, {chance:.4f}")
             else:
                 passed.append(f"{text} lies above chance, {chance:.4f}")
-        if not found:
+        if not intervals:
             reasons.append(f"{word}: {row.get('no_interval') or 'no intervals in metrics.json'}")
     if not fired and not passed:
         return _unknown("; ".join(reasons))
     return _judge(bool(fired), _sentence(fired or passed))
 
 
-def collapsed(evidence: Evidence) -> Finding:
-    """C10: a network that says nearly the same of every patch."""
-    row = evidence.headline[1]
+def collapsed(record: RunRecord) -> Finding:
+    """C10: a network that gives nearly the same prediction for every patch."""
+    row = record.headline[1]
     (tn, fp), (fn, tp) = row["confusion_matrix"]
     called = (fp + tp) / (tn + fp + fn + tp)
-    low, high = (
-        np.percentile(evidence.probability, (1, 99)) if len(evidence.probability) else (0, 1)
-    )
+    low, high = np.percentile(record.probability, (1, 99)) if len(record.probability) else (0, 1)
     parts = [
         f"{called:.1%} of the {row['n']} validation patches are called with crater",
-        f"the probabilities of {len(evidence.probability)} test patches lie between {low:.3f} and "
+        f"the probabilities of {len(record.probability)} test patches lie between {low:.3f} and "
         f"{high:.3f} (98 % of them)",
     ]
     fires = min(called, 1 - called) < ONE_SIDED or high - low < NARROW
     return _judge(bool(fires), _sentence(parts))
 
 
-def _measured(evidence: Evidence) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the measured sets that figures are quoted of."""
-    name, row = evidence.headline
+def _measured(record: RunRecord) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the name and metrics of each evaluation set that the run reports."""
+    name, row = record.headline
     yield "validation", row
-    clean = evidence.metrics["phases"].get("final_clean")
+    clean = record.metrics["phases"].get("final_clean")
     if clean is not None and name != "final_clean":
         yield "validation (protocol clean)", clean
-    if evidence.metrics.get("test"):
-        yield "the test set", evidence.metrics["test"]
+    if record.metrics.get("test"):
+        yield "the test set", record.metrics["test"]
 
 
 def _majority_share(row: dict[str, Any]) -> float:
@@ -262,11 +260,11 @@ def _majority_share(row: dict[str, Any]) -> float:
 # Unlabeled patches
 
 
-def no_gain(evidence: Evidence) -> Finding:
+def no_gain(record: RunRecord) -> Finding:
     """C04: no better than the human labels alone."""
-    metrics = evidence.metrics
-    if evidence.method == "supervised":
-        return _judge(False, "The network that is kept learned from human labels alone.")
+    metrics = record.metrics
+    if record.method == "supervised":
+        return _judge(False, "The final network learned from human labels alone.")
     verdict = metrics.get("verdict")
     if verdict:
         return _judge(
@@ -277,7 +275,7 @@ def no_gain(evidence: Evidence) -> Finding:
     before = phases.get("initial")
     after = phases.get("final_clean") or phases.get("final")
     if before is None or after is None:
-        return _unknown("the run holds no network of the human labels alone to compare with")
+        return _unknown("the run has no network trained on human labels alone to compare with")
     difference = after["macro_f1"] - before["macro_f1"]
     return _judge(
         difference <= 0,
@@ -286,28 +284,28 @@ def no_gain(evidence: Evidence) -> Finding:
     )
 
 
-def too_few_seeds(evidence: Evidence) -> Finding:
-    """C08: a difference between methods is told from too few trainings."""
-    if evidence.method == "supervised":
-        return _judge(False, "The network that is kept claims no gain from unlabeled patches.")
-    verdict = evidence.metrics.get("verdict")
+def too_few_seeds(record: RunRecord) -> Finding:
+    """C08: a difference between methods is claimed from too few trainings."""
+    if record.method == "supervised":
+        return _judge(False, "The final network claims no gain from unlabeled patches.")
+    verdict = record.metrics.get("verdict")
     if verdict:
         pairs = verdict["n_seeds"] * max(verdict.get("n_folds") or 1, 1)
         claims = verdict["outcome"] != "no difference can be shown"
         holds_zero = verdict["low"] <= 0 <= verdict["high"]
         return _judge(
             claims and (pairs < LEAST_PAIRS or holds_zero),
-            f"The verdict is {verdict['outcome']!r}, paired trainings: {pairs} (at least "
-            f"{LEAST_PAIRS} are asked for); {_verdict_numbers(verdict)}.",
+            f"The verdict is {verdict['outcome']!r}, paired trainings: {pairs} (expected at "
+            f"least {LEAST_PAIRS}); {_verdict_numbers(verdict)}.",
         )
-    phases = evidence.metrics["phases"]
+    phases = record.metrics["phases"]
     if len(phases) == 1:
         return _judge(False, "The run claims no difference between methods.")
     figures = ", ".join(f"{row['macro_f1']:.4f} ({name})" for name, row in sorted(phases.items()))
     return _judge(
         True,
-        f"Macro F1 of {len(phases)} phases stands side by side, {figures}, each from one training "
-        f"(at least {LEAST_PAIRS} pairs are asked for): luck alone moves them, too.",
+        f"Macro F1 of {len(phases)} stages is compared, {figures}, each from one training "
+        f"(expected at least {LEAST_PAIRS} pairs): chance alone also changes them.",
     )
 
 
@@ -319,39 +317,39 @@ def _verdict_numbers(verdict: dict[str, Any]) -> str:
     )
 
 
-def judged_by_itself(evidence: Evidence) -> Finding:
-    """C05: labels of the model's own in a set that it is judged on."""
+def judged_by_itself(record: RunRecord) -> Finding:
+    """C05: pseudo-labels in an evaluation set."""
     fired: list[str] = []
     passed: list[str] = []
-    for part in evidence.parts:
-        pseudo = evidence.is_pseudo[part.rows] & part.judged
-        word, n = _judged_word(part), int(part.judged.sum())
+    for split in record.stage_splits:
+        pseudo = record.is_pseudo[split.rows] & split.is_evaluated
+        word, n = _evaluated_set_name(split), int(split.is_evaluated.sum())
         if pseudo.any():
-            whose = f"labels of {word}{_phase_word(evidence, part)}"
+            whose = f"labels of {word}{_stage_suffix(record, split)}"
             fired.append(f"{int(pseudo.sum())} of the {n} {whose} are the model's own")
         passed.append(f"all {n} labels of {word} were given by people")
     if not passed:
-        return _unknown("origins.csv tells of no part")
+        return _unknown("origins.csv records no split")
     return _judge(bool(fired), _sentence(fired or passed))
 
 
-def prior_shift(evidence: Evidence) -> Finding:
-    """C06: pseudo-labels change the share of craters that the network learns."""
-    pseudo = evidence.is_pseudo
+def prior_shift(record: RunRecord) -> Finding:
+    """C06: pseudo-labels change the share of craters in the training set."""
+    pseudo = record.is_pseudo
     if not pseudo.any():
         return _judge(False, "No pseudo-label is among the training labels.")
-    part = evidence.parts[-1]
-    rows = part.rows[part.names == TRAIN]
-    if not pseudo[rows].any():  # they serve the network that is kept, trained on everything
+    split = record.stage_splits[-1]
+    rows = split.rows[split.names == TRAIN]
+    if not pseudo[rows].any():  # they are used by the final network only, trained on everything
         rows = np.arange(len(pseudo))
-    is_crater = evidence.origins["label"] == "1"
+    is_crater = record.origins["label"] == "1"
     human = rows[~pseudo[rows]]
     before, after = float(is_crater[human].mean()), float(is_crater[rows].mean())
     text = (
         f"{len(rows) - len(human)} pseudo-labels move the share of craters among the training "
         f"labels from {before:.1%} to {after:.1%}"
     )
-    share = evidence.metrics.get("class_share")
+    share = record.metrics.get("class_share")
     if share:
         text += (
             f"; that of the unlabeled patches is estimated as {share['share']:.1%} "
@@ -363,9 +361,9 @@ def prior_shift(evidence: Evidence) -> Finding:
 # What was chosen by what
 
 
-def fitted_and_reported(evidence: Evidence) -> Finding:
-    """C07: calibration or threshold are judged only on what they were fitted on."""
-    metrics = evidence.metrics
+def fitted_and_reported(record: RunRecord) -> Finding:
+    """C07: calibration or threshold are evaluated only on the patches they were fitted on."""
+    metrics = record.metrics
     aim, calibration = metrics.get("threshold_chosen_for"), metrics.get("calibration")
     fitted = [f"the temperature {calibration['temperature']:.3f}"] if calibration else []
     if aim:
@@ -375,24 +373,24 @@ def fitted_and_reported(evidence: Evidence) -> Finding:
     what = f"{' and '.join(fitted)} {'were' if len(fitted) > 1 else 'was'} fitted on validation"
     if metrics.get("test"):
         return _judge(False, _sentence([what, "the test set, too, is reported"]))
-    if evidence.evaluations:
-        count = len(evidence.evaluations)
+    if record.evaluations:
+        count = len(record.evaluations)
         return _judge(False, _sentence([what, f"evaluations on other arrays on record: {count}"]))
-    n = evidence.headline[1]["n"]
+    n = record.headline[1]["n"]
     return _judge(True, _sentence([f"{what}, and all figures are of the same {n} patches"]))
 
 
-def repeated_test(evidence: Evidence) -> Finding:
-    """C11: the same test set was looked at more than once."""
-    entries = evidence.evaluations
+def repeated_test(record: RunRecord) -> Finding:
+    """C11: the same test set was evaluated more than once."""
+    entries = record.evaluations
     if entries is None:
-        if evidence.metrics.get("test"):
+        if record.metrics.get("test"):
             return _unknown("the run folder has no evaluations.jsonl")
         return _judge(False, "No evaluation on a test set is on record.")
-    looks = collections.Counter((entry.images, entry.labels) for entry in entries)
-    if not looks:
+    uses = collections.Counter((entry.images, entry.labels) for entry in entries)
+    if not uses:
         return _judge(False, "No evaluation on a test set is on record.")
-    key, count = looks.most_common(1)[0]
+    key, count = uses.most_common(1)[0]
     mine = [entry for entry in entries if (entry.images, entry.labels) == key]
     models = len({entry.model for entry in mine})
     by = collections.Counter(entry.by for entry in mine)
@@ -405,23 +403,23 @@ def repeated_test(evidence: Evidence) -> Finding:
     )
 
 
-def as_written(evidence: Evidence) -> Finding:
-    """C13: files that are not as the run wrote them."""
-    changed = evidence.changed
+def as_written(record: RunRecord) -> Finding:
+    """C13: files changed since the run wrote them."""
+    changed = record.changed
     if changed is None:
-        return _judge(False, "The files were written by this very run.")
+        return _judge(False, "The files were just written by this run.")
     if not changed:
-        return _judge(False, "Every file is as the manifest has it (SHA-256).")
+        return _judge(False, "Every file matches the manifest (SHA-256).")
     named = ", ".join(changed[:3]) + (", ..." if len(changed) > 3 else "")
     return _judge(True, f"{len(changed)} files are missing or changed since the run: {named}.")
 
 
-def mixed_ranges(evidence: Evidence) -> Finding:
-    """C14: one array is read as of another pixel range than the rest, maybe wrongly."""
-    if evidence.data is None:
-        return _unknown(evidence.why_no_data)
-    found = evidence.data.mixed_ranges
-    if found:
-        return _judge(True, _sentence([found]))
-    told = evidence.data.train.pixel_range or "0..255"  # empty where no array was read
-    return _judge(False, f"All arrays were read as {told}.")
+def mixed_ranges(record: RunRecord) -> Finding:
+    """C14: one array was read with another pixel range than the rest, maybe wrongly."""
+    if record.data is None:
+        return _unknown(record.why_no_data)
+    mixed = record.data.mixed_ranges
+    if mixed:
+        return _judge(True, _sentence([mixed]))
+    pixel_range = record.data.train.pixel_range or "0..255"  # empty if no array was read
+    return _judge(False, f"All arrays were read as {pixel_range}.")

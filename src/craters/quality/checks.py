@@ -1,4 +1,4 @@
-"""Numbered honesty checks over a finished run: what makes its figures doubtful, in sentences."""
+"""Run the numbered honesty checks, which look for reasons to doubt the metrics of a run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal
 from craters.core import page_templates
 from craters.data import JobData
 from craters.quality import check_rules as rules
-from craters.quality.check_evidence import Evidence, evidence_of_new_run, read_evidence
+from craters.quality.check_records import RunRecord, read_new_run, read_run_record
 from craters.quality.check_rules import Finding, State
 
 Severity = Literal["severe", "warning", "note"]
@@ -20,17 +20,17 @@ NAME = "checks.json"
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """A check before it is made; `docs/checks.md` has a section of the same number."""
+    """Definition of a check; `docs/checks.md` has a section of the same number."""
 
     id: str
     title: str
     severity: Severity
-    examine: Callable[[Evidence], Finding]
+    examine: Callable[[RunRecord], Finding]
 
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """A check that was made.
+    """Result of a check.
 
     Parameters
     ----------
@@ -39,10 +39,10 @@ class Check:
     title : str
         What the check looks for.
     severity : {"severe", "warning", "note"}
-        Severe: a figure of the run cannot be believed.
+        Severe: a metric of the run cannot be trusted.
     state : {"fired", "passed", "not checked"}
     sentence : str
-        What was found, with the numbers; of one that could not be checked, why.
+        The finding with its numbers, or why the check could not be made.
     """
 
     id: str
@@ -76,62 +76,62 @@ RULES = (
 
 
 def run_checks(folder: Path, *, data_folder: Path | None = None) -> list[Check]:
-    """Check a finished run by its files, and by its arrays where they still are.
+    """Check a finished run from its files, and from its arrays if available.
 
     Parameters
     ----------
     folder : Path
         A run folder. It is only read.
     data_folder : Path, optional
-        Where the arrays are now; by default where the run read them. They are used only where
-        their hashes are those of the manifest.
+        Folder of the arrays; by default where the run read them. They are used only if their
+        hashes match the manifest.
 
     Returns
     -------
     list of Check
-        All of them, in the order of their numbers.
+        All checks, in the order of their numbers.
 
     Raises
     ------
     DataError
-        When the folder is no finished run, or a file in it cannot be read.
+        If the folder is not a finished run, or a file in it cannot be read.
     """
-    return _examine(read_evidence(folder, data_folder))
+    return _examine(read_run_record(folder, data_folder))
 
 
 def check_new_run(folder: Path, data: JobData) -> list[Check]:
-    """Check a run whose figures and tables were just written, before its manifest is.
+    """Check a run whose metrics and tables are written, before its manifest is.
 
     Parameters
     ----------
     folder : Path
     data : JobData
-        The arrays that it was made from.
+        The arrays that the run was made from.
     """
-    return _examine(evidence_of_new_run(folder, data))
+    return _examine(read_new_run(folder, data))
 
 
-def _examine(evidence: Evidence) -> list[Check]:
+def _examine(record: RunRecord) -> list[Check]:
     made = []
     for rule in RULES:
         try:
-            found = rule.examine(evidence)
-        except KeyError as error:  # of another version
-            found = Finding("not checked", f"the run folder's files hold no {error}")
+            finding = rule.examine(record)
+        except KeyError as error:  # written by another version
+            finding = Finding("not checked", f"the run folder's files hold no {error}")
         made.append(
             Check(
                 id=rule.id,
                 title=rule.title,
                 severity=rule.severity,
-                state=found.state,
-                sentence=found.sentence,
+                state=finding.state,
+                sentence=finding.sentence,
             )
         )
     return made
 
 
 def any_severe(made: Sequence[Check]) -> bool:
-    """Tell whether a severe check fired."""
+    """Return whether a severe check fired."""
     return any(check.is_severe for check in made)
 
 
@@ -141,7 +141,7 @@ def as_json(made: Sequence[Check]) -> list[dict[str, Any]]:
 
 
 def lines(made: Sequence[Check], *, everything: bool = False) -> list[str]:
-    r"""Say the checks for the terminal: those that fired or could not be made, or all.
+    r"""Format the checks for the terminal: those that fired or could not be made, or all.
 
     Examples
     --------
@@ -163,7 +163,7 @@ def _line(check: Check) -> str:
 
 
 def headline(made: Sequence[Check]) -> str:
-    """Count what fired and what could not be checked."""
+    """Summarize how many checks fired and how many could not be made."""
     counts = {
         severity: sum(check.state == "fired" and check.severity == severity for check in made)
         for severity in ("severe", "warning", "note")

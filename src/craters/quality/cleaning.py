@@ -1,4 +1,4 @@
-"""Cleaned copies of the arrays, and a list of what was left out of them and why."""
+"""Write cleaned copies of the arrays, and a list of the patches left out and why."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LEFT_OUT = "left_out.csv"
 
 @dataclasses.dataclass(frozen=True)
 class LeftOut:
-    """One patch that a cleaned array does without."""
+    """One patch left out of a cleaned array, and why."""
 
     array: str
     row: int
@@ -27,23 +27,23 @@ class LeftOut:
 
 
 def choose(found: Findings, *, drop_labels: bool = False) -> list[LeftOut]:
-    """Choose what a cleaned copy of the arrays does without.
+    """Select the patches to leave out of a cleaned copy of the arrays.
 
-    In this order: patches with a flaw; labeled patches with a copy of another label, since no one
-    knows which is right; where asked for, suspected labels; and of the patches that are copies of
-    each other all but one, one of the test set before a labeled one before an unlabeled one, and
-    the earlier before the later. The test set is left whole, as predictions are due for all of it.
+    In this order: flawed patches; labeled patches with a copy of the other label, since the correct
+    label is unknown; suspected labels, if requested; and all but one of the patches that are copies
+    of each other. The copy kept is one of the test set, else a labeled one, else an unlabeled one,
+    and the earliest of these. The test set stays complete, since all of it is predicted.
 
     Parameters
     ----------
     found : Findings
     drop_labels : bool
-        Leave out labels that are suspected; none is ever changed.
+        Leave out patches with suspected labels; labels are never changed.
 
     Returns
     -------
     list of LeftOut
-        By array and row.
+        Sorted by array and row.
     """
     why = np.array([FLAWS[name] for name in found.flaws], dtype=object)
     names = np.array(list(found.sets))[found.array]
@@ -67,7 +67,7 @@ def choose(found: Findings, *, drop_labels: bool = False) -> list[LeftOut]:
 
 
 def _choose_copies(found: Findings, names: np.ndarray, why: np.ndarray) -> None:
-    """Write into `why` which rows are copies of a row that is kept."""
+    """Mark in `why` the rows that are copies of a kept row."""
     copies, (starts, near) = found.copies, found.neighbours
     keeper = np.full(len(copies.rows), -1)
     family_keeper: dict[int, int] = {}
@@ -94,7 +94,7 @@ def _choose_copies(found: Findings, names: np.ndarray, why: np.ndarray) -> None:
 
 
 def check_target(folder: Path) -> None:
-    """Refuse a folder that exists, before anything is computed.
+    """Raise an error if the output folder exists, before anything is computed.
 
     Raises
     ------
@@ -107,9 +107,9 @@ def check_target(folder: Path) -> None:
 
 
 def write_cleaned(found: Findings, left_out: list[LeftOut], folder: Path) -> list[Path]:
-    """Write the arrays without some of their rows, whole or not at all.
+    """Write the arrays without the rows left out, atomically.
 
-    Rows that stay keep their order, layout and type; packed files (.npz) become .npy.
+    Order, layout and type stay the same; packed files (.npz) become .npy.
 
     Parameters
     ----------
@@ -125,9 +125,9 @@ def write_cleaned(found: Findings, left_out: list[LeftOut], folder: Path) -> lis
     Raises
     ------
     ExistsError
-        When the folder exists.
+        If the folder exists.
     DataError
-        When nothing, or one class only, would be left.
+        If nothing, or one class only, would be left.
     """
     check_target(folder)
     keep = _kept_rows(found, left_out)
@@ -158,6 +158,6 @@ def _kept_rows(found: Findings, left_out: list[LeftOut]) -> dict[str, np.ndarray
 
 
 def left_out_csv(left_out: list[LeftOut]) -> str:
-    """List what was left out, a row each."""
+    """Return the left-out patches as CSV, one row each."""
     header = ["array", "row", "id", "why"]
     return files.to_csv([header, *(dataclasses.astuple(one) for one in left_out)])

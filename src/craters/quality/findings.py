@@ -1,4 +1,4 @@
-"""What an audit looked at and found, in one piece."""
+"""Inputs and findings of an audit."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ STEMS = {
 
 
 def read_arrays(folder: Path) -> dict[str, PatchSet]:
-    """Read the arrays of a job; extra and test may be absent, and extra of no patch.
+    """Read the arrays of a job; extra and test may be absent, and extra may be empty.
 
     Raises
     ------
     DataError
-        One clear line: file, found, expected, what to do.
+        If a file is missing or invalid.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder, expected one with Xtrain1.npy and Ytrain1.npy")
@@ -37,12 +37,12 @@ def read_arrays(folder: Path) -> dict[str, PatchSet]:
         images, labels, groups = (find_array(folder, stem) for stem in stems)
         if name == "labeled" or images.is_file():
             has_labels = bool(stems[1]) and (name == "labeled" or labels.is_file())
-            least = 0 if name == "extra" else 1  # a reviewer may have answered for all of them
-            found = patches.read_patches(
+            least = 0 if name == "extra" else 1  # all of them may have been labeled in a review
+            array = patches.read_patches(
                 images, labels if has_labels else None, groups, least=least
             )
-            if len(found):
-                sets[name] = found
+            if len(array):
+                sets[name] = array
     for other in sets.values():
         if other.side != sets["labeled"].side:
             raise DataError(
@@ -55,19 +55,19 @@ def read_arrays(folder: Path) -> dict[str, PatchSet]:
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-    """All that an audit found; rows are numbered through all arrays.
+    """All findings of an audit; rows are numbered consecutively over all arrays.
 
     Parameters
     ----------
     folder : Path
-        Of the arrays.
+        Folder of the arrays.
     sets : dict of PatchSet
         By name: labeled, extra, test.
     flaws : ndarray of str, shape (N,)
-        See `audit_pixels.find_flaws`.
+        See `flaws.find_flaws`.
     copies : CopySearch
     labels : LabelAudit or None
-        Of the labeled set, whose rows are the first; None where no network was trained.
+        Of the labeled set, whose rows come first; None if no network was trained.
     shifts : list of Shift
     notes : list of str
     """
@@ -82,22 +82,22 @@ class Findings:
 
     @functools.cached_property
     def array(self) -> np.ndarray:
-        """Number of each row's array."""
+        """Index of each row's array."""
         return np.repeat(np.arange(len(self.sets)), [len(one) for one in self.sets.values()])
 
     @functools.cached_property
     def place(self) -> np.ndarray:
-        """Number of each row within its array."""
+        """Index of each row within its array."""
         return np.concatenate([np.arange(len(one)) for one in self.sets.values()])
 
     @functools.cached_property
     def given(self) -> np.ndarray:
-        """Label of each row, -1 where none is known."""
+        """Label of each row, -1 if unknown."""
         return np.concatenate([one.labels for one in self.sets.values()])
 
     @functools.cached_property
     def ids(self) -> np.ndarray:
-        """Name of each row: the stem of its file and its number."""
+        """Id of each row: the stem of its file and its index."""
         return np.concatenate([one.ids for one in self.sets.values()])
 
     def image(self, row: int) -> np.ndarray:
@@ -114,42 +114,41 @@ class Findings:
         return starts, both[:, 1]
 
     def copy_counts(self) -> list[tuple[str, str, int, int]]:
-        """Count, for each pair of arrays, the first one's patches with a copy in the second.
+        """Count the patches of each array that have a copy in each array.
 
         Returns
         -------
         list of (name, name, equal, near)
-            A patch with an equal one is not counted as a near copy. Pairs without copies are
-            left out.
+            A patch with an equal copy is not counted as near. Pairs without copies are left out.
         """
         rows = {name: np.flatnonzero(self.array == number) for number, name in enumerate(self.sets)}
-        found = []
+        counts = []
         for first, second in itertools.product(rows, repeat=2):
             equal, near = self.copies.among(rows[first], rows[second])
             if equal.any() or near.any():
-                found.append((first, second, int(equal.sum()), int(near.sum())))
-        return found
+                counts.append((first, second, int(equal.sum()), int(near.sum())))
+        return counts
 
     @functools.cached_property
     def conflicts(self) -> list[tuple[int, int, float]]:
-        """List copies with different labels: a row without crater, one with, and how alike.
+        """Copies with different labels: row without crater, row with crater, correlation.
 
-        Equal patches come first, then near copies, the most alike first.
+        Equal patches come first, then near copies by decreasing correlation.
         """
         has = {label: self._first_labeled(label) for label in (0, 1)}
         inside = np.flatnonzero((has[0] >= 0) & (has[1] >= 0))
-        found = [(int(has[0][c]), int(has[1][c]), 1.0) for c in inside]
+        pairs = [(int(has[0][c]), int(has[1][c]), 1.0) for c in inside]
         order = np.argsort(-self.copies.correlation, kind="stable")
         for pair, value in zip(
             self.copies.pairs[order], self.copies.correlation[order], strict=True
         ):
             for one, other in (pair, pair[::-1]):
                 if has[0][one] >= 0 and has[1][other] >= 0:
-                    found.append((int(has[0][one]), int(has[1][other]), float(value)))
-        return found
+                    pairs.append((int(has[0][one]), int(has[1][other]), float(value)))
+        return pairs
 
     def _first_labeled(self, label: int) -> np.ndarray:
-        """Return, for each content, its first row of a label; -1 where there is none."""
+        """Return the first row of each content with a given label; -1 if there is none."""
         rows = np.flatnonzero(self.given == label)[::-1]
         first = np.full(len(self.copies.rows), UNLABELED, int)
         first[self.copies.content[rows]] = rows
@@ -157,7 +156,7 @@ class Findings:
 
     @functools.cached_property
     def in_conflict(self) -> np.ndarray:
-        """Tell of each row whether it is labeled and one of its copies is labeled otherwise."""
+        """Whether each row is labeled and has a copy with the other label."""
         contents = (
             self.copies.content[[row for pair in self.conflicts for row in pair[:2]]]
             if self.conflicts

@@ -1,4 +1,4 @@
-"""Patches that show too little to be judged: constant, faint, saturated, or with a gap."""
+"""Find unusable patches: constant, faint, saturated, or with a no-data region."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import numpy as np
 
 FAINT = 1.0  # grey levels of standard deviation: below it a patch is rounding and noise
 SATURATED_SHARE = 0.25  # of the pixels are 255
-GAP_SHARE = 0.01  # of the patch: connected pixels of 0 that may be a gap
-GAP_EDGE = 32  # mean brightness of the pixels around: a shadow fades, a gap ends at once
-BLACK_SHARE = 0.5  # of the pixels are 0, whatever stands around
+GAP_SHARE = 0.01  # of the patch: connected pixels of 0 that may be a no-data region
+GAP_EDGE = 32  # mean brightness of the surrounding pixels: a shadow fades, no data ends abruptly
+BLACK_SHARE = 0.5  # of the pixels are 0, whatever surrounds them
 
 FLAWS = {
     "": "",
@@ -18,14 +18,14 @@ FLAWS = {
     "saturated": f"saturated: {SATURATED_SHARE:.0%} of the pixels, or more, are 255",
 }
 
-_ROWS = 4096  # patches looked at together
+_ROWS = 4096  # patches per batch
 
 
 def find_flaws(images: np.ndarray) -> np.ndarray:
-    """Name what is wrong with each patch; "" where nothing is.
+    """Return the flaw of each patch; "" if it has none.
 
-    Zeros are no data only where they form an area that ends in bright ground. Deep shadow is zero,
-    too, but the pixels around it are dark: of 5,575 THEMIS patches with shadows of up to a quarter
+    Zeros count as no data only in an area with a bright edge. Deep shadow is zero as well, but the
+    pixels around it are dark: of 5,575 THEMIS patches with shadows of up to a quarter
     of a patch, the mean brightness around the largest black area was 17 at most.
 
     Parameters
@@ -44,11 +44,11 @@ def find_flaws(images: np.ndarray) -> np.ndarray:
     >>> find_flaws(np.stack([patch, gap, patch * 0 + 7])).tolist()
     ['', 'gap', 'constant']
     """
-    found = np.full(len(images), "", dtype="U9")
+    flaws = np.full(len(images), "", dtype="U9")
     for start in range(0, len(images), _ROWS):
         part = np.asarray(images[start : start + _ROWS])
         flat = part.reshape(len(part), -1)
-        names = found[start : start + _ROWS]
+        names = flaws[start : start + _ROWS]
         black = (flat == 0).mean(axis=1)
         names[(flat == 255).mean(axis=1) >= SATURATED_SHARE] = "saturated"
         for row in np.flatnonzero(black >= GAP_SHARE):
@@ -57,11 +57,11 @@ def find_flaws(images: np.ndarray) -> np.ndarray:
         deviation = np.concatenate([np.std(piece, axis=1) for piece in np.array_split(flat, 8)])
         names[deviation < FAINT] = "faint"
         names[(flat == flat[:, :1]).all(axis=1)] = "constant"
-    return found
+    return flaws
 
 
 def _has_gap(image: np.ndarray) -> bool:
-    """Tell whether a large area of zeros ends in bright pixels."""
+    """Return whether a large area of zeros has a bright edge."""
     from scipy import ndimage
 
     areas, _ = ndimage.label(image == 0)

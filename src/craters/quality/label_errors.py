@@ -1,8 +1,8 @@
-"""Labels that are probably wrong, by probabilities from networks that did not see them.
+"""Find probable label errors by confident learning on out-of-fold probabilities.
 
 Confident learning (Northcutt, Jiang and Chuang 2021, doi 10.1613/jair.1.12125): the threshold of a
-class is the mean probability of that class among the patches so labeled. A patch that passes the
-threshold of the other class, and is likelier of it than of its own, is suspected.
+class is the mean probability of that class among the patches with that label. A label is suspected
+if its patch reaches the threshold of the other class and is more probable there.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ NETWORK = "compact"
 
 @dataclasses.dataclass(frozen=True)
 class LabelAudit:
-    """What the probabilities say about the labels.
+    """Result of confident learning: label confidence and suspected errors.
 
     Parameters
     ----------
     probability : ndarray, shape (N,)
-        Of "with crater", out of fold.
+        Out-of-fold probability of "with crater".
     confidence : ndarray, shape (N,)
         Probability of the given label, 0..1: self-confidence. With two classes the normalised
         margin is twice it less 1, so both give the same order.
     order : ndarray of int, shape (N,)
-        Rows, the least confident first.
+        Rows by increasing confidence.
     suspected : ndarray of bool, shape (N,)
         Off the diagonal of the confident joint.
     thresholds : tuple of float
-        Of the classes 0 and 1.
+        Thresholds of the classes 0 and 1.
     joint : list of list of int
-        Patches counted: rows the given label, columns the suggested one.
+        Confident joint: rows are given labels, columns suggested ones.
     estimate : float
-        Wrong labels among all, after the joint's rows are scaled to the given labels.
+        Estimated number of wrong labels, with the joint's rows scaled to the given labels.
     """
 
     probability: np.ndarray
@@ -55,14 +55,14 @@ class LabelAudit:
 
 
 def confident_learning(labels: np.ndarray, probability: np.ndarray) -> LabelAudit:
-    """Rank labels by how little the probabilities support them, and suspect some.
+    """Rank labels by confidence and flag suspected errors.
 
     Parameters
     ----------
     labels : ndarray, shape (N,)
         0 or 1; both present.
     probability : ndarray, shape (N,)
-        Of "with crater", from networks that did not see the patch.
+        Out-of-fold probability of "with crater".
 
     References
     ----------
@@ -99,7 +99,7 @@ def confident_learning(labels: np.ndarray, probability: np.ndarray) -> LabelAudi
 
 @dataclasses.dataclass(frozen=True)
 class LabelFold:
-    """One training: a round, and the rows that it fits and holds out."""
+    """One training: its round, and its training and held-out rows."""
 
     round: int
     number: int
@@ -109,18 +109,18 @@ class LabelFold:
 
     @property
     def key(self) -> str:
-        """Its name, also of its file."""
+        """Name of the training and of its file."""
         return f"round{self.round}-fold{self.number}"
 
 
 def draw_folds(
     labeled: PatchSet, families: np.ndarray, *, folds: int, rounds: int, seed: int
 ) -> list[LabelFold]:
-    """Hold every patch out once a round, with all of its source image where that is known.
+    """Draw folds that hold out every patch once a round, by source image if known.
 
-    Images, and not whole regions, are held out: what a network cannot know is the label of the
-    patch, while terrain of its region may be known to it. Copies of a held-out patch are left out
-    of the training, since a wrong label is often copied with its patch.
+    Source images, not whole regions, are held out: the network must not have seen the patch's
+    label, but may have seen terrain of its region. Copies of a held-out patch are left out of the
+    training set, since a wrong label is often copied with its patch.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def draw_folds(
     Raises
     ------
     DataError
-        When there are too few patches or groups.
+        If there are too few patches or groups.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -142,7 +142,7 @@ def draw_folds(
         word = "different patches" if labeled.groups is None else "source images"
         raise DataError(
             f"{labeled.source}: found {count} {word}, expected at least {folds} to hold out",
-            "Take fewer --folds, or --repeats 0 to leave the labels alone.",
+            "Take fewer --folds, or --repeats 0 to skip the label audit.",
         )
     drawn = []
     for number in range(rounds):
@@ -173,15 +173,15 @@ def draw_folds(
 def _train_and_predict(
     images: np.ndarray, labels: np.ndarray, held_out: np.ndarray, seed: int
 ) -> np.ndarray:
-    """Return logits of the held-out images; tests put something quicker in this place."""
+    """Train a network and return its logits of the held-out images; tests replace it."""
     return predict_logits(train_network(images, labels, NETWORK, seed), held_out)
 
 
 def train_fold(
     *, send: Send, images: np.ndarray, labels: np.ndarray, held_out: np.ndarray, seed: int
 ) -> np.ndarray:
-    """Train on some patches and return the logits of others; a `parallel.Task` calls it."""
-    del send  # a training is reported when it is done
+    """Train on some patches and return the logits of others, as a `parallel.Task`."""
+    del send  # progress is reported when a training is done
     return _train_and_predict(images, labels, held_out, seed).astype(np.float32)
 
 
@@ -193,24 +193,24 @@ def out_of_fold(
     cells: Path | None = None,
     progress: Progress | None = None,
 ) -> np.ndarray:
-    """Predict every labeled patch by networks that did not see it.
+    """Predict every labeled patch out of fold, averaged over rounds.
 
     Parameters
     ----------
     labeled : PatchSet
     folds : sequence of LabelFold
-        Of `draw_folds`.
+        From `draw_folds`.
     threads : int
-        Trainings side by side, one thread each, so that it touches no result.
+        Number of parallel trainings, each with one thread, so that it does not affect results.
     cells : Path, optional
-        Folder that keeps each finished training; what it holds is not computed again.
+        Folder of finished trainings, which are not repeated.
     progress : Progress, optional
         Receives a line for each training.
 
     Returns
     -------
     ndarray of float64, shape (N,)
-        Probability of "with crater", by the mean logit over the rounds.
+        Probability of "with crater", from the mean logit over the rounds.
     """
     progress = progress or NullProgress()
     images, labels = np.asarray(labeled.images), labeled.labels
@@ -237,11 +237,11 @@ def out_of_fold(
         for fold in waiting
     ]
     started = time.monotonic()
-    for done, (key, found) in enumerate(run_tasks(tasks, threads=workers), 1):
+    for done, (key, fold_logits) in enumerate(run_tasks(tasks, threads=workers), 1):
         fold = by_key[key]
-        logits[fold.round, fold.held_out] = found
+        logits[fold.round, fold.held_out] = fold_logits
         if cells is not None:
-            files.write_array(cells / f"{key}.npy", found)
+            files.write_array(cells / f"{key}.npy", fold_logits)
         left = (time.monotonic() - started) / done * (len(tasks) - done)
         rest = f", about {left:.0f} s left" if left else ""
         progress.say(f"Labels: {done} of {len(tasks)} trainings done{rest}.")

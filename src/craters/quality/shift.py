@@ -1,8 +1,8 @@
-"""Do two arrays show the same kind of patches? A classifier that tries to tell them apart says so.
+"""Test two arrays for a distribution shift with a classifier two-sample test.
 
 The classifier two-sample test (Lopez-Paz and Oquab 2017, arXiv 1610.06545): a classifier is trained
-to tell two samples apart and judged on patches that it did not see. Where it does no better than
-chance (area under the ROC curve 0.5), no difference can be shown.
+to tell two samples apart and evaluated out of fold. If it does no better than chance (area under
+the ROC curve 0.5), no difference can be shown.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from craters.evaluation import (
 LEAST_AREA = 0.55  # below it a difference is too small to matter
 LOOKS = ("brightness", "contrast", "sharpness")
 
-_MOST = 2000  # patches of an array that the test looks at
+_MOST = 2000  # largest number of patches of an array used by the test
 _FOLDS = 5
 _TREES = 100
 _DRAWS = 500
@@ -47,7 +47,7 @@ _VERDICTS = {
 
 @dataclasses.dataclass(frozen=True)
 class LookDifference:
-    """Mean of a property in two arrays, in grey levels, and its difference, second less first."""
+    """Mean of a property in two arrays, in grey levels, and its difference (second - first)."""
 
     name: str
     first: float
@@ -58,30 +58,30 @@ class LookDifference:
 
     @property
     def is_shown(self) -> bool:
-        """Tell whether the interval leaves 0 out."""
+        """Whether the interval excludes 0."""
         return not self.low <= 0 <= self.high
 
 
 @dataclasses.dataclass(frozen=True)
 class Shift:
-    """What sets two arrays apart.
+    """Result of the two-sample test between two arrays.
 
     Parameters
     ----------
     first, second : str
-        Their names.
+        Names of the arrays.
     n : tuple of int
-        Patches of each that were looked at.
+        Number of patches used of each.
     area : float
-        Area under the ROC curve of the classifier, 0.5 where it cannot tell them apart.
+        Area under the ROC curve of the classifier; 0.5 is chance.
     interval : Interval
-        Of the area.
+        Confidence interval of the area.
     verdict : {"none", "slight", "clear", "strong"}
     looks : list of LookDifference
     typical : tuple of ndarray of int
-        Rows of each array that the classifier is surest of, the surest first.
+        Most typical rows of each array, by decreasing confidence of the classifier.
     note : str
-        What limits the test; may be empty.
+        Limitation of the test; may be empty.
     """
 
     first: str
@@ -96,7 +96,7 @@ class Shift:
 
     @property
     def is_shown(self) -> bool:
-        """Tell whether a difference is shown that is large enough to matter."""
+        """Whether there is a significant difference that is large enough to matter."""
         return self.verdict != "none"
 
 
@@ -115,12 +115,12 @@ def compare_arrays(
     Returns
     -------
     Shift
-        A difference is shown where the interval lies above 0.5 and the area is 0.55 or more.
+        A difference is shown if the interval lies above 0.5 and the area is 0.55 or more.
 
     Raises
     ------
     DataError
-        When an array has too few patches or images to be tested.
+        If an array has too few patches or images to be tested.
     """
     from sklearn.metrics import roc_auc_score
 
@@ -170,8 +170,8 @@ def _note(*arrays: tuple[str, PatchSet]) -> str:
 
 
 def _looks(images: np.ndarray) -> np.ndarray:
-    """Describe each patch by plain properties; the first three are those of `LOOKS`."""
-    found = []
+    """Compute simple image features of each patch; the first three are those of `LOOKS`."""
+    features = []
     for start in range(0, len(images), _ROWS):
         part = images[start : start + _ROWS].astype(np.float32)
         flat = part.reshape(len(part), -1)
@@ -189,24 +189,24 @@ def _looks(images: np.ndarray) -> np.ndarray:
             part[:, :, middle:].mean(axis=(1, 2)) - part[:, :, :middle].mean(axis=(1, 2)),
             part[:, middle:].mean(axis=(1, 2)) - part[:, :middle].mean(axis=(1, 2)),
         ]
-        found.append(np.stack(columns, axis=1))
-    return np.concatenate(found).astype(np.float64)
+        features.append(np.stack(columns, axis=1))
+    return np.concatenate(features).astype(np.float64)
 
 
 def _shrink(images: np.ndarray) -> np.ndarray:
-    """Average each patch into a grid of 12 x 12 cells, or of its pixels where it is smaller."""
+    """Downsample each patch to at most 12 x 12 cells, and normalize it."""
     size = images.shape[1]
     cells = min(_SMALL, size)
     edges = np.linspace(0, size, cells + 1).astype(int)[:-1]
     widths = np.diff(np.append(edges, size))
-    found = []
+    features = []
     for start in range(0, len(images), _ROWS):
         part = images[start : start + _ROWS].astype(np.float32)
         summed = np.add.reduceat(np.add.reduceat(part, edges, axis=1), edges, axis=2)
         small = (summed / (widths[:, None] * widths)).reshape(len(part), -1)
         small -= small.mean(axis=1, keepdims=True)
-        found.append(small / np.maximum(small.std(axis=1, keepdims=True), 1))
-    return np.concatenate(found)
+        features.append(small / np.maximum(small.std(axis=1, keepdims=True), 1))
+    return np.concatenate(features)
 
 
 def _components(small: np.ndarray) -> np.ndarray:
@@ -219,7 +219,7 @@ def _components(small: np.ndarray) -> np.ndarray:
 def _held_out_scores(
     table: np.ndarray, side: np.ndarray, units: np.ndarray, seed: int
 ) -> np.ndarray:
-    """Score each patch by trees (Geurts et al. 2006) that saw nothing of its image."""
+    """Score each patch out of fold by extremely randomized trees (Geurts et al. 2006)."""
     from sklearn.ensemble import ExtraTreesClassifier
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -240,7 +240,7 @@ def _held_out_scores(
 
 
 def _interval(side: np.ndarray, score: np.ndarray, units: np.ndarray, seed: int) -> Interval:
-    """Resample images where the area can be had from them."""
+    """Bootstrap the area, by source image if possible."""
     scored = intervals.with_drawable_groups(Scored(labels=side, probability=score, groups=units))
     return bootstrap_interval(scored, "roc_auc", draws=_DRAWS, seed=seed)
 
@@ -254,7 +254,7 @@ def _verdict(area: float, interval: Interval) -> str:
 def _compare_looks(
     looks: np.ndarray, side: np.ndarray, units: np.ndarray, seed: int
 ) -> list[LookDifference]:
-    """Compare mean properties; images are resampled for the intervals."""
+    """Compare mean properties, with bootstrap intervals by source image."""
     draws = [_draw_means(looks[side == one, : len(LOOKS)], units[side == one], seed + one)
              for one in (0, 1)]  # fmt: skip
     low, high = percentile_limits(draws[1] - draws[0])
@@ -288,7 +288,7 @@ def _draw_means(values: np.ndarray, units: np.ndarray, seed: int) -> np.ndarray:
 
 
 def in_words(shift: Shift) -> list[str]:
-    """Say what was found, a line each."""
+    """Describe the result in lines of text."""
     ends = f"{shift.interval.low:.2f} to {shift.interval.high:.2f}"
     lines = [
         f"{shift.first} and {shift.second}: {_VERDICTS[shift.verdict]} (area of a classifier that "

@@ -1,4 +1,4 @@
-"""The ledger of a run folder: on which labeled arrays its model was measured, a line each time."""
+"""Keep the test-set usage log of a run: one line for each evaluation of its model."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from craters.data import find_array
 from craters.errors import DataError
 from craters.models import SUMS, find_model
 
-NAME = "evaluations.jsonl"  # stands in no manifest, since it grows
+NAME = "evaluations.jsonl"  # not in the manifest, since it grows
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """One measurement of a model on labeled arrays.
+    """One evaluation of a model on labeled arrays.
 
     Parameters
     ----------
@@ -45,37 +45,37 @@ class Evaluation:
     model: str
 
 
-def read_ledger(folder: Path) -> list[Evaluation]:
-    """Read the ledger of a run folder; empty where there is none.
+def read_log(folder: Path) -> list[Evaluation]:
+    """Read the test-set usage log of a run folder; empty if there is none.
 
     Raises
     ------
     DataError
-        When a line is none of this package's.
+        If a line is not a valid entry.
     """
     path = folder / NAME
     if not path.is_file():
         return []
-    found = []
+    entries = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
-            found.append(Evaluation(**json.loads(line)))
+            entries.append(Evaluation(**json.loads(line)))
         except (ValueError, TypeError) as error:
             raise DataError(
                 f"{path}: line {number} is no evaluation",
                 "Was it changed by hand? Restore the file, or move it aside.",
             ) from error
-    return found
+    return entries
 
 
-def write_ledger(folder: Path, entries: Sequence[Evaluation]) -> None:
-    """Write a ledger, whole or not at all."""
+def write_log(folder: Path, entries: Sequence[Evaluation]) -> None:
+    """Write the test-set usage log atomically."""
     lines = [json.dumps(dataclasses.asdict(entry), sort_keys=True) + "\n" for entry in entries]
     files.write_text(folder / NAME, "".join(lines))
 
 
 def make_entry(by: str, model: Path, data: Path, which: str, n: int) -> Evaluation:
-    """Describe a measurement that was made now.
+    """Make an entry for an evaluation made now.
 
     Parameters
     ----------
@@ -101,20 +101,19 @@ def make_entry(by: str, model: Path, data: Path, which: str, n: int) -> Evaluati
     )
 
 
-def is_same_look(first: Evaluation, second: Evaluation) -> bool:
-    """Tell whether two entries are of one model on the same arrays by the same command."""
+def is_same_evaluation(first: Evaluation, second: Evaluation) -> bool:
+    """Return whether two entries have the same model, arrays and command."""
     names = ("by", "which", "images", "labels", "model")
     return all(getattr(first, name) == getattr(second, name) for name in names)
 
 
 def note_evaluation(path: Path, data: Path, which: str, n: int) -> str | None:
-    """Enter a measurement by `craters evaluate` into the ledger of the model's run.
+    """Add an evaluation by `craters evaluate` to the test-set usage log of the model's run.
 
     Parameters
     ----------
     path : Path
-        What the command was given: a run folder, or a model folder. A model that lies in no run
-        folder has no ledger.
+        The run or model folder given to the command. A model outside a run folder has no log.
     data : Path
         Folder of the arrays.
     which : {"test", "train"}
@@ -124,7 +123,7 @@ def note_evaluation(path: Path, data: Path, which: str, n: int) -> str | None:
     Returns
     -------
     str or None
-        Why the ledger could not be written, where it could not.
+        Why the log could not be written; None if it was.
     """
     model = find_model(path.absolute())
     folder = model.parent
@@ -133,9 +132,9 @@ def note_evaluation(path: Path, data: Path, which: str, n: int) -> str | None:
     entry = make_entry("craters evaluate", model, data, which, n)
     inputs = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["inputs"]
     if entry.images in (inputs.get("Xtrain1.npy"), inputs.get("Xtrain1.npz")):
-        return None  # what the model learned from is no test set
+        return None  # the model's training set is not a test set
     try:
-        write_ledger(folder, [*read_ledger(folder), entry])
+        write_log(folder, [*read_log(folder), entry])
     except (OSError, DataError) as error:
-        return f"this evaluation could not be entered into the run's ledger: {error}"
+        return f"this evaluation could not be added to the run's test-set usage log: {error}"
     return None

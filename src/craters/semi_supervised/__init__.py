@@ -1,4 +1,4 @@
-"""Learn from unlabeled patches, and judge on held-out labels whether that helped.
+"""Semi-supervised methods, and a test on held-out labels whether unlabeled data helped.
 
 Interface: `learn`, `Verdict`, `folds`, `pseudo_labels`.
 It writes no files and no reports.

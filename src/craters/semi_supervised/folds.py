@@ -1,4 +1,4 @@
-"""Every label predicted by a network that never saw it: folds of the labeled set."""
+"""Draw cross-validation folds of the labeled set that share no place and no copy."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 from craters.data import PatchSet, splits
 from craters.errors import DataError
 
-FOLDS = 3  # more would cost more trainings than they tell
-LEAST_OF_CLASS = 2  # labels of each class that every fold's training part needs
+FOLDS = 3  # more would cost more training than they gain in precision
+LEAST_OF_CLASS = 2  # labels of each class that every fold's training set needs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,9 +22,9 @@ class Fold:
     Parameters
     ----------
     train, held_out : ndarray of int
-        Of the labeled set; no place and no patch is in both.
+        Rows of the labeled set; no place and no patch is in both.
     pool : ndarray of int
-        Of the unlabeled set, without copies of held-out patches and, where source images are
+        Rows of the unlabeled set, without copies of held-out patches and, if source images are
         known, without held-out places.
     """
 
@@ -35,23 +35,23 @@ class Fold:
 
 @dataclasses.dataclass(frozen=True)
 class Folds:
-    """All folds, and what each holds out whole."""
+    """All folds, and the unit (region, group, patch) that each keeps together."""
 
     folds: list[Fold]
     unit: splits.HeldOut
 
     @property
     def rule(self) -> str:
-        """How they were drawn, as a sentence."""
+        """How the folds were drawn, as a sentence."""
         return splits.fold_rule(self.unit, len(self.folds))
 
 
 def draw_folds(labeled: PatchSet, pool: PatchSet, seed: int) -> Folds:
-    """Deal the labeled set out into three folds, so that each label is held out once.
+    """Split the labeled set into three folds, so that each label is held out once.
 
-    Whole regions are held out where groups are named
-    REGION_i_j and there are enough of them, else whole groups, else patches with their copies:
-    the first of these that leaves both classes in every training part.
+    Whole regions are held out if groups are named REGION_i_j and there are enough of them, else
+    whole groups, else patches with their copies: the first of these that leaves both classes in
+    every training set.
 
     Parameters
     ----------
@@ -61,11 +61,11 @@ def draw_folds(labeled: PatchSet, pool: PatchSet, seed: int) -> Folds:
     Raises
     ------
     DataError
-        When there are too few labels of a class for any of that.
+        If there are too few labels of a class for any of these.
     """
     number = FOLDS
     for units, unit in _units(labeled):
-        if (parts := _deal(units, labeled.labels, number, seed)) is not None:
+        if (parts := _split(units, labeled.labels, number, seed)) is not None:
             by_region = unit == "region"
             folds = [
                 Fold(
@@ -85,14 +85,14 @@ def draw_folds(labeled: PatchSet, pool: PatchSet, seed: int) -> Folds:
 
 
 def pool_apart(pool: PatchSet, held_out: PatchSet, *, by_region: bool = False) -> np.ndarray:
-    """Return the rows of a pool that are no copies and not of the places of held-out patches.
+    """Return the rows of a pool that share no copy and no place with held-out patches.
 
     Parameters
     ----------
     pool, held_out : PatchSet
-        Places are compared where both have groups.
+        Places are compared if both have groups.
     by_region : bool
-        Whether a place is a whole region, where groups are named REGION_i_j.
+        Whether a place is a whole region, if groups are named REGION_i_j.
 
     Returns
     -------
@@ -110,7 +110,7 @@ def pool_apart(pool: PatchSet, held_out: PatchSet, *, by_region: bool = False) -
 
 
 def _units(labeled: PatchSet) -> Iterator[tuple[np.ndarray, splits.HeldOut]]:
-    """Give what may be held out whole, the most honest first."""
+    """Yield the possible units to hold out, the strictest first."""
     if labeled.groups is not None:
         try:
             regions = splits.regions_of(labeled.groups)
@@ -122,10 +122,10 @@ def _units(labeled: PatchSet) -> Iterator[tuple[np.ndarray, splits.HeldOut]]:
     yield splits.bind_copies(dataclasses.replace(labeled, groups=None)), "patch"
 
 
-def _deal(
+def _split(
     units: np.ndarray, labels: np.ndarray, number: int, seed: int
 ) -> list[tuple[np.ndarray, np.ndarray]] | None:
-    """Deal units into folds, stratified; None where a training part would lack a class."""
+    """Split units into stratified folds; None if a training set would lack a class."""
     from sklearn.model_selection import StratifiedGroupKFold
 
     if len(np.unique(units)) < 2 * number or np.bincount(labels, minlength=2).min() < number:

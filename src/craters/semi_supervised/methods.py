@@ -1,23 +1,24 @@
-"""Methods that learn from unlabeled patches, cross-fitted on the labels and judged.
+"""Train and compare semi-supervised methods by cross-fitting on the labels.
 
-Every method is trained without each fold of the labels and answers for that fold, and so is
-`supervised`: from these answers come the pool's class share, calibrated pseudo-labels, the paired
-verdict and the choice of `auto`. The network that is kept is trained on all labels.
+Every method, `supervised` included, is trained once without each fold of the labels and predicts
+that fold. These out-of-fold predictions give the pool's class share, calibrated pseudo-labels, the
+paired verdict and the choice of `auto`. The final network is trained on all labels.
 
 Methods
 -------
 supervised
     Human labels only.
 self-training
-    Pseudo-labels of both classes, calibrated at the pool's class share, in the class shares of the
-    labels, in two rounds, each network trained anew (Scudder 1965; Yarowsky 1995; with the shares
-    kept, Zou et al. 2018, arXiv 1810.07911).
+    Two rounds of pseudo-labels of both classes, calibrated at the pool's class share and sampled in
+    the class shares of the labels. Each round trains new networks (Scudder 1965; Yarowsky 1995;
+    class-balanced: Zou et al. 2018, arXiv 1810.07911).
 fixmatch
-    Agreement between a weakly and a strongly changed patch (Sohn et al. 2020, arXiv 2001.07685)
-    with answers aligned to the pool's class share (Berthelot et al. 2020, arXiv 1911.09785).
+    Consistency between a weakly and a strongly augmented patch (Sohn et al. 2020,
+    arXiv 2001.07685), with predictions aligned to the pool's class share (Berthelot et al. 2020,
+    arXiv 1911.09785).
 distillation
-    Three networks learn the labels, a fourth learns their answers on labels and pool (Hinton et
-    al. 2015, arXiv 1503.02531; Beyer et al. 2022, arXiv 2106.05237).
+    Three teacher networks learn the labels; a student learns their predictions on labeled and
+    unlabeled patches (Hinton et al. 2015, arXiv 1503.02531; Beyer et al. 2022, arXiv 2106.05237).
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ from craters.semi_supervised import pseudo_labels, verdict
 from craters.semi_supervised.folds import Folds, draw_folds
 from craters.semi_supervised.verdict import SUPERVISED, Choice, Verdict
 from craters.training import (
-    Part,
     Trainer,
+    TrainingRun,
     TrainingSet,
     TrainState,
     Unlabeled,
@@ -50,17 +51,17 @@ from craters.training import (
 METHODS = ("self-training", "fixmatch", "distillation")
 NEED_SHARE = ("self-training", "fixmatch")
 ROUNDS = 2  # of self-training
-MOST_POOL = 20_000  # unlabeled patches that are learned from: bounds time and memory
+MOST_POOL = 20_000  # unlabeled patches used for training: bounds time and memory
 
 _PURPOSES = {SUPERVISED: 10, "fixmatch": 20, "distillation": 30, "self-training": 40}
 _POOL_DRAW, _PSEUDO_DRAW = 90, 91
-_LEAST_SHARE = 0.01  # of a class in the pool, where odds are multiplied by a share
-_LEAST_ALIGNED = 0.1  # of FixMatch: with less, a few sure answers outweigh all others
+_LEAST_SHARE = 0.01  # of a class in the pool: keeps the odds finite
+_LEAST_ALIGNED = 0.1  # for FixMatch: below it, a few confident predictions dominate
 
 
 @dataclasses.dataclass(frozen=True)
 class Round:
-    """Pseudo-labels that one round of self-training gave for the last network.
+    """Pseudo-label counts of one round of self-training, over the whole pool.
 
     Parameters
     ----------
@@ -80,56 +81,56 @@ class Round:
 
 @dataclasses.dataclass(frozen=True)
 class CrossFit:
-    """One method, trained without each fold.
+    """Out-of-fold predictions of one method.
 
     Parameters
     ----------
     method : str
     logits : ndarray, shape (N,), float32
-        Of each human label's patch, by the network that did not see its fold.
+        Out-of-fold logits of the human-labeled patches.
     pool_logits : list of ndarray
-        Of each fold's part of the pool, by that fold's network.
-    parts : list of Part
-        What each fold's network was trained on.
+        Logits of the pool rows that each fold may use, by that fold's network.
+    runs : list of TrainingRun
+        Training data of each fold's network.
     first : (Network, TrainState)
-        Of the first fold.
+        The first fold's network and its final state.
     """
 
     method: str
     logits: np.ndarray
     pool_logits: list[np.ndarray]
-    parts: list[Part]
+    runs: list[TrainingRun]
     first: tuple[Network, TrainState]
 
 
 @dataclasses.dataclass(frozen=True)
 class Learned:
-    """What was tried, what was chosen, and what the kept network is to be trained on.
+    """Result of `learn`: methods tried, the method chosen, and data for the final training.
 
     Parameters
     ----------
     method : str
-        Chosen or asked for.
+        The requested method, or the one that `auto` chose.
     supervised : CrossFit
     tried : dict of CrossFit
         By method.
     verdicts : dict of Verdict
     share : ClassShare or None
-        Of craters in the pool; None where too few labels tell nothing of it.
+        Of craters in the pool; None if the labels are too few to estimate it.
     choice : Choice or None
-        Of `auto`.
+        The decision of `auto`.
     rounds : list of Round
-        Of self-training.
+        Rounds of self-training.
     labeled : TrainingSet
-        All labels for the kept network: human, then pseudo.
+        Training set of the final network: human labels, then pseudo-labels.
     unlabeled : Unlabeled or None
-        How the kept network learns from the pool.
+        How the final network learns from the pool.
     folds : Folds
     candidates : ndarray of int
-        Rows of the pool that were learned from.
+        Rows of the pool used for training.
     pool_probability : ndarray, shape (len(candidates),), float32
-        By which pseudo-labels are chosen: calibrated, at the pool's class share; NaN where
-        nothing was asked.
+        Probability of "with crater" that selects pseudo-labels, calibrated at the pool's class
+        share; NaN where no network may predict the patch.
     """
 
     method: str
@@ -154,7 +155,7 @@ class Learned:
 def learn(
     method: str, labeled: PatchSet, pool: PatchSet, trainer: Trainer, *, judge: bool = True
 ) -> Learned:
-    """Cross-fit a method, or the candidates of `auto`, and prepare the last training.
+    """Cross-fit a method, or the candidates of `auto`, and prepare the final training.
 
     Parameters
     ----------
@@ -162,50 +163,51 @@ def learn(
     labeled, pool : PatchSet
         Human labels; unlabeled patches.
     trainer : Trainer
-        Of `compact`, one network; whatever is kept in the end, methods are judged by it.
+        Trains one `compact` network. Methods are compared with it, whatever the final network is.
     judge : bool
-        Without, a named method is trained in folds only as far as its pseudo-labels need it, and
-        there is no verdict; the kept network is the same.
+        If False, folds of a named method are trained only as far as its pseudo-labels need them,
+        and there is no verdict. The final network is the same.
 
     Raises
     ------
     DataError
-        When labels or pool are too few for a method that was named; `auto` falls back to
-        supervised and says why.
+        If labels or pool are too few for a named method; `auto` falls back to supervised and
+        gives the reason.
     """
     folds = draw_folds(labeled, pool, derive_seed(trainer.settings.seed, 0) % 2**32)
     few = candidates(len(pool), trainer.settings.seed)
-    where = _Where(
+    context = CrossFitContext(
         labeled=labeled, pool=pool.take(few), folds=folds, candidates=few, trainer=trainer
     )
     wanted = [method] if method != "auto" else verdict.candidates(len(labeled))
-    parts = [where.part(SUPERVISED, number) for number in where.numbers]
-    _plan(trainer, parts, wanted)
-    supervised = _cross_fit(SUPERVISED, where, parts)
-    share = _share(where, supervised, must=method in NEED_SHARE)
+    runs = [context.training_run(SUPERVISED, number) for number in context.numbers]
+    _plan(trainer, runs, wanted)
+    supervised = _cross_fit(SUPERVISED, context, runs)
+    share = _share(context, supervised, must=method in NEED_SHARE)
     wanted = [name for name in wanted if share is not None or name not in NEED_SHARE]
     tried: dict[str, CrossFit] = {}
     before: dict[str, CrossFit] = {}
     for name in wanted:
         if name == "self-training":
-            before[name], last = _self_train(where, supervised, share, judge=judge)
+            before[name], last = _self_train(context, supervised, share, judge=judge)
             tried |= {name: last} if last is not None else {}
         elif judge or method == "auto":
-            parts = [where.part(name, n, share) for n in where.numbers]
-            tried[name] = _cross_fit(name, where, parts)
+            runs = [context.training_run(name, n, share) for n in context.numbers]
+            tried[name] = _cross_fit(name, context, runs)
     verdicts = {
-        name: _judge(name, where, found.logits, supervised.logits) for name, found in tried.items()
+        name: _judge(name, context, found.logits, supervised.logits)
+        for name, found in tried.items()
     }
     choice = None
     if method == "auto":
         choice = _choose(verdicts, len(labeled), share)
         method = choice.method
-    return _conclude(method, where, supervised, tried, before, verdicts, share, choice)
+    return _conclude(method, context, supervised, tried, before, verdicts, share, choice)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Where:
-    """What all trainings of a comparison share."""
+class CrossFitContext:
+    """Data, folds and trainer shared by all trainings of a cross-fit."""
 
     labeled: PatchSet
     pool: PatchSet
@@ -215,28 +217,33 @@ class _Where:
 
     @property
     def numbers(self) -> range:
+        """Indices of the folds."""
         return range(len(self.folds.folds))
 
     @property
     def human(self) -> TrainingSet:
+        """All human labels."""
         return human_only(self.labeled)
 
     @property
     def labeled_share(self) -> float:
+        """Share of craters among the human labels."""
         return float(self.labeled.labels.mean())
 
     def pool_rows(self, number: int) -> np.ndarray:
-        """Rows of `pool` that a fold may learn from."""
+        """Return the rows of `pool` that a fold may use for training."""
         return np.flatnonzero(np.isin(self.candidates, self.folds.folds[number].pool))
 
     def held_out(self, number: int) -> TrainingSet:
-        """Human labels of a fold; the recipes of these networks choose nothing by them."""
+        """Return the held-out human labels of a fold; they do not influence the training."""
         return take(self.human, self.folds.folds[number].held_out)
 
-    def part(self, method: str, number: int, share: ClassShare | None = None) -> Part:
-        """Say what one fold's network is trained on, by a method without pseudo-labels."""
+    def training_run(
+        self, method: str, number: int, share: ClassShare | None = None
+    ) -> TrainingRun:
+        """Describe the training of one fold's network by a method without pseudo-labels."""
         fold = self.folds.folds[number]
-        return Part(
+        return TrainingRun(
             name=f"{method}-fold{number + 1}",
             train=take(self.human, fold.train),
             validation=self.held_out(number),
@@ -247,15 +254,15 @@ class _Where:
     def unlabeled(
         self, method: str, rows: np.ndarray, share: ClassShare | None
     ) -> Unlabeled | None:
-        """Say how a method learns from rows of `pool`."""
+        """Describe how a method learns from rows of `pool`."""
         if method == "distillation":
             return Unlabeled("distillation", self.pool.images[rows])
         if method == "fixmatch":
             assert share is not None
             if len(rows) == 0:
                 raise DataError(
-                    f"{self.pool.source}: every unlabeled patch is of a fold's held-out places",
-                    "Give unlabeled patches of other places, or choose --method supervised.",
+                    f"{self.pool.source}: every unlabeled patch lies in a fold's held-out places",
+                    "Give unlabeled patches from other places, or choose --method supervised.",
                 )
             pool_share = _bounded(share.share, _LEAST_ALIGNED)
             return Unlabeled(
@@ -267,15 +274,15 @@ class _Where:
         return None
 
 
-def _plan(trainer: Trainer, parts: list[Part], wanted: list[str]) -> None:
-    """Tell how many epochs are ahead, at most: more labels may make longer and fewer ones."""
-    folds = trainer.planned_epochs(*parts)
+def _plan(trainer: Trainer, runs: list[TrainingRun], wanted: list[str]) -> None:
+    """Report the number of epochs to expect; pseudo-labels can change it."""
+    folds = trainer.planned_epochs(*runs)
     trainings = [ROUNDS if name == "self-training" else 1 for name in wanted]
-    trainer.progress.plan(folds * (1 + sum(trainings)) + folds // len(parts))
+    trainer.progress.plan(folds * (1 + sum(trainings)) + folds // len(runs))
 
 
 def candidates(count: int, seed: int) -> np.ndarray:
-    """Choose the rows of a pool that are learned from: all, or `MOST_POOL` drawn at random."""
+    """Choose the pool rows to train on: all, or `MOST_POOL` drawn at random."""
     if count <= MOST_POOL:
         return np.arange(count)
     random = np.random.default_rng(derive_seed(seed, _POOL_DRAW))
@@ -286,105 +293,111 @@ def _bounded(share: float, least: float = _LEAST_SHARE) -> float:
     return min(max(share, least), 1 - least)
 
 
-def _cross_fit(method: str, where: _Where, parts: Sequence[Part]) -> CrossFit:
-    """Train every fold's network, side by side, and ask it about its fold and its pool."""
-    found = where.trainer.train(*parts)
-    logits = np.full(len(where.labeled), np.nan, np.float32)
+def _cross_fit(method: str, context: CrossFitContext, runs: Sequence[TrainingRun]) -> CrossFit:
+    """Train the networks of all folds in parallel; predict held-out labels and pool with each."""
+    trained = context.trainer.train(*runs)
+    logits = np.full(len(context.labeled), np.nan, np.float32)
     pool_logits = []
-    for number, (network, _) in enumerate(found):
-        held_out = where.folds.folds[number].held_out
-        logits[held_out] = predict_logits(network, where.labeled.images[held_out])
-        pool_logits.append(predict_logits(network, where.pool.images[where.pool_rows(number)]))
+    for number, (network, _) in enumerate(trained):
+        held_out = context.folds.folds[number].held_out
+        logits[held_out] = predict_logits(network, context.labeled.images[held_out])
+        pool_logits.append(predict_logits(network, context.pool.images[context.pool_rows(number)]))
     return CrossFit(
-        method=method, logits=logits, pool_logits=pool_logits, parts=list(parts), first=found[0]
+        method=method, logits=logits, pool_logits=pool_logits, runs=list(runs), first=trained[0]
     )
 
 
-def _share(where: _Where, supervised: CrossFit, *, must: bool) -> ClassShare | None:
-    """Estimate the pool's share of craters from the answers of all folds' networks."""
-    if not any(len(found) for found in supervised.pool_logits):
+def _share(context: CrossFitContext, supervised: CrossFit, *, must: bool) -> ClassShare | None:
+    """Estimate the pool's share of craters from the predictions of all folds' networks."""
+    if not any(len(logits) for logits in supervised.pool_logits):
         if must:
             raise DataError(
-                f"{where.pool.source}: no unlabeled patch is left to learn from",
-                "Give unlabeled patches that are no copies of the labeled ones.",
+                f"{context.pool.source}: no unlabeled patch is left to learn from",
+                "Give unlabeled patches that are not copies of the labeled ones.",
             )
         return None
-    # A patch stands once for each fold that may learn from it: it is drawn with all of these.
-    rows = np.concatenate([where.pool_rows(number) for number in where.numbers])
+    # A patch is repeated for each fold that may use it; the bootstrap draws its rows together.
+    rows = np.concatenate([context.pool_rows(number) for number in context.numbers])
     pool_logits = np.concatenate(supervised.pool_logits)
 
-    # Whole source images of labels where each class has several, else single labels.
+    # Resample whole source images if each class has several of them, else single labels.
     failure: DataError | None = None
-    for groups in [None] if where.labeled.groups is None else [where.labeled.groups, None]:
+    for groups in [None] if context.labeled.groups is None else [context.labeled.groups, None]:
         try:
-            found = class_share.estimate_class_share(
-                where.labeled.labels, supervised.logits, pool_logits,
+            estimate = class_share.estimate_class_share(
+                context.labeled.labels, supervised.logits, pool_logits,
                 groups=groups, pool_groups=rows,
             )  # fmt: skip
         except DataError as error:
             failure = error
         else:
-            return dataclasses.replace(found, n_pool=len(np.unique(rows)))
+            return dataclasses.replace(estimate, n_pool=len(np.unique(rows)))
     if must and failure is not None:
         raise failure
     return None
 
 
 def _self_train(
-    where: _Where, supervised: CrossFit, share: ClassShare | None, *, judge: bool
+    context: CrossFitContext, supervised: CrossFit, share: ClassShare | None, *, judge: bool
 ) -> tuple[CrossFit, CrossFit | None]:
-    """Train in rounds; return the cross-fit that gave the last pseudo-labels, and the last one."""
+    """Train in rounds; return the cross-fit behind the final pseudo-labels, and the last one."""
     assert share is not None
     before = supervised
     for number in range(1, ROUNDS + 1):
-        parts = [_taught(where, before, share, number, fold) for fold in where.numbers]
+        runs = [_taught(context, before, share, number, fold) for fold in context.numbers]
         if number == ROUNDS and not judge:
             return before, None
-        last = _cross_fit("self-training", where, parts)
+        last = _cross_fit("self-training", context, runs)
         if number < ROUNDS:
             before = last
     return before, last
 
 
-def _taught(where: _Where, before: CrossFit, share: ClassShare, number: int, fold: int) -> Part:
-    """Add the pseudo-labels that a fold's own network gives, in one round."""
-    rows = where.pool_rows(fold)
-    probability = _calibrated(where, before, before.pool_logits[fold], share)
+def _taught(
+    context: CrossFitContext, before: CrossFit, share: ClassShare, number: int, fold: int
+) -> TrainingRun:
+    """Add one round of pseudo-labels, given by the fold's own network, to its training set."""
+    rows = context.pool_rows(fold)
+    probability = _calibrated(context, before, before.pool_logits[fold], share)
     purpose = _PURPOSES["self-training"] + 10 * (number - 1) + fold
-    train = take(where.human, where.folds.folds[fold].train)
-    taught = _add(train, where, rows, probability, number, purpose)
+    train = take(context.human, context.folds.folds[fold].train)
+    taught = _add(train, context, rows, probability, number, purpose)
     name = f"self-training-round{number}-fold{fold + 1}"
-    return Part(name=name, train=taught, validation=where.held_out(fold), purpose=purpose)
+    return TrainingRun(name=name, train=taught, validation=context.held_out(fold), purpose=purpose)
 
 
 def _calibrated(
-    where: _Where, before: CrossFit, logits: np.ndarray, share: ClassShare
+    context: CrossFitContext, before: CrossFit, logits: np.ndarray, share: ClassShare
 ) -> np.ndarray:
-    """Turn pool logits into probabilities at the pool's own share of craters."""
-    line = class_share.calibration_line(where.labeled.labels, before.logits)
-    return pseudo_labels.at_pool_share(logits, line, where.labeled_share, _bounded(share.share))
+    """Convert pool logits to probabilities calibrated at the pool's share of craters."""
+    line = class_share.calibration_line(context.labeled.labels, before.logits)
+    return pseudo_labels.at_pool_share(logits, line, context.labeled_share, _bounded(share.share))
 
 
 def _add(
     train: TrainingSet,
-    where: _Where,
+    context: CrossFitContext,
     rows: np.ndarray,
     probability: np.ndarray,
     number: int,
     purpose: int,
 ) -> TrainingSet:
-    random = np.random.default_rng(derive_seed(where.trainer.settings.seed, _PSEUDO_DRAW, purpose))
+    random = np.random.default_rng(
+        derive_seed(context.trainer.settings.seed, _PSEUDO_DRAW, purpose)
+    )
     return pseudo_labels.add_sure(
-        train, where.pool, rows, probability, where.labeled_share, random, number
+        train, context.pool, rows, probability, context.labeled_share, random, number
     )
 
 
-def _judge(method: str, where: _Where, logits: np.ndarray, reference: np.ndarray) -> Verdict:
+def _judge(
+    method: str, context: CrossFitContext, logits: np.ndarray, reference: np.ndarray
+) -> Verdict:
     supervised = Scored(
-        labels=where.labeled.labels, probability=sigmoid(reference), groups=where.labeled.groups
+        labels=context.labeled.labels, probability=sigmoid(reference), groups=context.labeled.groups
     )
     return verdict.compare_with_supervised(
-        method, supervised, sigmoid(logits), n_folds=len(where.numbers)
+        method, supervised, sigmoid(logits), n_folds=len(context.numbers)
     )
 
 
@@ -402,7 +415,7 @@ def _choose(verdicts: dict[str, Verdict], n_labels: int, share: ClassShare | Non
 
 def _conclude(
     method: str,
-    where: _Where,
+    context: CrossFitContext,
     supervised: CrossFit,
     tried: dict[str, CrossFit],
     before: dict[str, CrossFit],
@@ -410,19 +423,19 @@ def _conclude(
     share: ClassShare | None,
     choice: Choice | None,
 ) -> Learned:
-    """Put together what the kept network is trained on."""
-    labeled, rounds, everything = where.human, list[Round](), np.arange(len(where.pool))
-    probability = np.full(len(where.pool), np.nan, np.float32)
+    """Assemble the training data of the final network, and the result."""
+    labeled, rounds, everything = context.human, list[Round](), np.arange(len(context.pool))
+    probability = np.full(len(context.pool), np.nan, np.float32)
     if share is not None:
         source = before.get(method, supervised)
-        logits = _mean_logits(where, source)
-        probability = _calibrated(where, source, logits, share)
+        logits = _mean_logits(context, source)
+        probability = _calibrated(context, source, logits, share)
     if method == "self-training":
-        labeled = _add(labeled, where, everything, probability, ROUNDS, _PSEUDO_DRAW)
-        rounds = _count_rounds(where, supervised, share, labeled)
+        labeled = _add(labeled, context, everything, probability, ROUNDS, _PSEUDO_DRAW)
+        rounds = _count_rounds(context, supervised, share, labeled)
     unlabeled = None
     if method in ("fixmatch", "distillation"):
-        unlabeled = where.unlabeled(method, everything, share)
+        unlabeled = context.unlabeled(method, everything, share)
     return Learned(
         method=method,
         supervised=supervised,
@@ -433,32 +446,34 @@ def _conclude(
         rounds=rounds,
         labeled=labeled,
         unlabeled=unlabeled,
-        folds=where.folds,
-        candidates=where.candidates,
+        folds=context.folds,
+        candidates=context.candidates,
         pool_probability=probability,
     )
 
 
 def _count_rounds(
-    where: _Where, supervised: CrossFit, share: ClassShare | None, labeled: TrainingSet
+    context: CrossFitContext, supervised: CrossFit, share: ClassShare | None, labeled: TrainingSet
 ) -> list[Round]:
-    """Count what the whole pool was given: by the first round's networks, and for the last."""
+    """Count the pseudo-labels of the whole pool after the first and after the last round."""
     assert share is not None
-    first = _calibrated(where, supervised, _mean_logits(where, supervised), share)
-    earlier = _add(where.human, where, np.arange(len(where.pool)), first, 1, _PSEUDO_DRAW)
-    found = []
+    first = _calibrated(context, supervised, _mean_logits(context, supervised), share)
+    earlier = _add(context.human, context, np.arange(len(context.pool)), first, 1, _PSEUDO_DRAW)
+    rounds = []
     for number, training in ((1, earlier), (ROUNDS, labeled)):
         given = training.labels[training.origin == pseudo_labels.PSEUDO]
         craters = int((given == 1).sum())
-        found.append(Round(number=number, with_crater=craters, without_crater=len(given) - craters))
-    return found
+        rounds.append(
+            Round(number=number, with_crater=craters, without_crater=len(given) - craters)
+        )
+    return rounds
 
 
-def _mean_logits(where: _Where, found: CrossFit) -> np.ndarray:
-    """Average over the networks that may be asked about each patch of the pool."""
-    total, asked = np.zeros(len(where.pool)), np.zeros(len(where.pool))
-    for number, logits in enumerate(found.pool_logits):
-        rows = where.pool_rows(number)
+def _mean_logits(context: CrossFitContext, cross_fit: CrossFit) -> np.ndarray:
+    """Average the logits of the networks that predict each patch of the pool."""
+    total, count = np.zeros(len(context.pool)), np.zeros(len(context.pool))
+    for number, logits in enumerate(cross_fit.pool_logits):
+        rows = context.pool_rows(number)
         total[rows] += logits
-        asked[rows] += 1
-    return np.divide(total, asked, out=np.full(len(total), np.nan), where=asked > 0)
+        count[rows] += 1
+    return np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)

@@ -1,4 +1,4 @@
-"""Labels given by the model, and where every training label came from."""
+"""Select pseudo-labels and add them to a training set, with the origin of every label."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ CONFIDENCE = 0.9  # of two-sided pseudo-labels, calibrated
 
 
 def confident_without_crater(probability: np.ndarray, threshold: float) -> np.ndarray:
-    """Choose the unlabeled patches that the original script calls "without crater".
+    """Select the unlabeled patches that the original script pseudo-labels "without crater".
 
-    The rule is one-sided: nothing is ever added to the class "with crater", so it shifts the
-    class shares. It is kept because it is the original's.
+    The rule is one-sided: it adds nothing to the class "with crater", so it shifts the class
+    shares. It is kept to reproduce the original script.
 
     Parameters
     ----------
     probability : ndarray, shape (N,)
-        Of "with crater".
+        Probability of "with crater".
     threshold : float
         Rows strictly below it are taken; 0 takes none.
 
@@ -44,27 +44,27 @@ def confident_both_ways(
     random: np.random.Generator,
     confidence: float | None = None,
 ) -> np.ndarray:
-    """Choose the unlabeled patches whose class is nearly sure, in the labels' class shares.
+    """Select confident unlabeled patches of both classes, in the class shares of the labels.
 
-    All sure patches of one class are taken and as many of the other, drawn at random, that the
-    share of craters among them is the labels': so a pool in which craters are rare does not move
-    the network's prior (the failure of the one-sided rule).
+    All confident patches of one class are taken. Those of the other are drawn at random so that the
+    share of craters equals that of the labels. A pool in which craters are rare then does not shift
+    the network's prior, as the one-sided rule does.
 
     Parameters
     ----------
     probability : ndarray, shape (N,)
-        Calibrated, of "with crater", at the pool's own share of craters.
+        Probability of "with crater", calibrated at the pool's share of craters.
     labeled_share : float
-        Of craters among the human labels, above 0 and below 1.
+        Share of craters among the human labels, above 0 and below 1.
     random : numpy Generator
     confidence : float, optional
-        Least probability of the class that a patch is called; `CONFIDENCE` where it is not given.
+        Minimum probability of the predicted class; by default `CONFIDENCE`.
 
     Returns
     -------
     ndarray of int
-        Sorted row numbers; the label of a row is 1 where its probability is above 0.5. Empty
-        where one class has no sure patch.
+        Sorted row numbers; the label of a row is 1 if its probability is above 0.5. Empty if one
+        class has no confident patch.
 
     Examples
     --------
@@ -88,16 +88,16 @@ def confident_both_ways(
 def at_pool_share(
     logits: np.ndarray, line: tuple[float, float], labeled_share: float, pool_share: float
 ) -> np.ndarray:
-    """Turn logits into calibrated probabilities where craters have another share.
+    """Convert logits to calibrated probabilities at the pool's share of craters.
 
     Parameters
     ----------
     logits : ndarray, shape (N,)
     line : (float, float)
-        Slope and offset that make the logits log odds at the labels' share (Platt 1999).
+        Slope and offset that turn logits into log odds at the labels' share (Platt 1999).
     labeled_share, pool_share : float
-        Of craters; above 0 and below 1. The odds are multiplied by the ratio of the two shares'
-        odds (Saerens et al. 2002).
+        Shares of craters, above 0 and below 1. The odds are multiplied by the ratio of
+        the two shares' odds (Saerens et al. 2002).
 
     Returns
     -------
@@ -122,7 +122,7 @@ def add_pseudo_labels(
     probability: np.ndarray,
     round_number: int = 1,
 ) -> TrainingSet:
-    """Append rows of the pool with labels given by the model; human labels stay as they are.
+    """Append pseudo-labeled rows of the pool to a training set.
 
     Parameters
     ----------
@@ -158,7 +158,7 @@ def add_sure(
     random: np.random.Generator,
     round_number: int = 1,
 ) -> TrainingSet:
-    """Append those of some rows of the pool that `confident_both_ways` chooses.
+    """Append the rows of the pool that `confident_both_ways` selects.
 
     Parameters
     ----------
@@ -166,9 +166,9 @@ def add_sure(
     pool : PatchSet
         Unlabeled patches.
     rows : ndarray of int, shape (n,)
-        Rows of the pool that were asked about.
+        Candidate rows of the pool.
     probability : ndarray, shape (n,)
-        Of "with crater", of these rows.
+        Probability of "with crater" of these rows.
     labeled_share : float
     random : numpy Generator
     round_number : int

@@ -1,4 +1,4 @@
-"""Whether the unlabeled data helped: paired differences, the choice by `auto`, and plain words."""
+"""Test whether unlabeled data helped (paired differences), and choose the method for `auto`."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ SUPERVISED = "supervised"
 LEVEL = 0.95
 SURE_ENOUGH = 0.9  # least probability of a gain for which `auto` leaves `supervised`
 
-# What a method gains over `supervised` in macro F1, before anything is tried: mean and standard
-# deviation, by the most labels that the row is for. Up to 300 from the benchmark of three data sets
-# (docs/unlabeled.md), beyond judgements; the spread is over draws, pools and data sets.
+# Prior gain over `supervised` in macro F1: mean and standard deviation, for up to so many labels.
+# Up to 300 from the benchmark on three data sets (docs/unlabeled.md), above that expert judgement.
+# The standard deviation is over draws, pools and data sets.
 PRIORS: tuple[tuple[float, dict[str, tuple[float, float]]], ...] = (
     (75, {"fixmatch": (0.04, 0.025)}),
     (300, {"fixmatch": (0.015, 0.02)}),
@@ -37,7 +37,7 @@ class Verdict:
     method, reference : str
     measure : str
     value, reference_value : float
-        Of both, pooled over the folds.
+        Macro F1 of method and reference, pooled over the folds.
     difference, low, high : float
         Method minus reference, with its interval.
     level : float
@@ -62,14 +62,14 @@ class Verdict:
 
     @property
     def outcome(self) -> Outcome:
-        """Say "helped" or "did not help" only where the interval leaves 0 out."""
+        """Verdict: "helped" or "did not help" only if the interval excludes 0."""
         if self.low > 0:
             return "helped"
         return "did not help" if self.high < 0 else "no difference can be shown"
 
     @property
     def sentence(self) -> str:
-        """Say it in plain words, with the numbers."""
+        """The verdict as a sentence, with the numbers."""
         word = {
             "helped": "The unlabeled data helped",
             "did not help": "The unlabeled data did not help",
@@ -94,10 +94,10 @@ def compare_with_supervised(
     ----------
     method : str
     scored : Scored
-        Human labels as `supervised` predicts them, each by a network that was trained without
-        that patch's fold. Whole source images are drawn where each class has several.
+        Out-of-fold predictions of `supervised` for the human labels. Whole source images are
+        resampled if each class has several.
     probability : ndarray, shape (N,)
-        Of "with crater", likewise by the method.
+        Out-of-fold probability of "with crater" by the method.
     n_folds : int
     """
     ours = dataclasses.replace(scored, probability=probability, decision_threshold=0.5)
@@ -123,19 +123,19 @@ def compare_with_supervised(
 
 @dataclasses.dataclass(frozen=True)
 class Judgement:
-    """What `auto` makes of one candidate.
+    """Evidence on one candidate method of `auto`, prior and posterior.
 
     Parameters
     ----------
     method : str
     prior : (float, float)
-        Mean and standard deviation of its gain before it was tried.
+        Prior mean and standard deviation of its gain.
     found, error : float
-        Its gain by cross-validation over the labels, and the standard error of that.
+        Its gain in cross-validation over the labels, and the standard error.
     expected, spread : float
-        Mean and standard deviation of the gain after both.
+        Posterior mean and standard deviation of the gain.
     chance : float
-        Probability that there is a gain.
+        Posterior probability of a gain.
     """
 
     method: str
@@ -149,7 +149,7 @@ class Judgement:
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """The method that `auto` takes, why, and what it makes of each candidate."""
+    """The method that `auto` chooses, the reason, and the evidence on each candidate."""
 
     method: str
     reason: str
@@ -157,7 +157,7 @@ class Choice:
 
 
 def candidates(n_labels: int) -> list[str]:
-    """Name the methods that `auto` tries for so many labels.
+    """Return the methods that `auto` tries for a number of labels.
 
     Examples
     --------
@@ -168,20 +168,20 @@ def candidates(n_labels: int) -> list[str]:
 
 
 def prior_of(n_labels: int) -> dict[str, tuple[float, float]]:
-    """Return what each candidate is expected to gain, in macro F1: mean, standard deviation."""
+    """Return the prior gain of each candidate in macro F1: mean, standard deviation."""
     return next(prior for most, prior in PRIORS if n_labels <= most)
 
 
 def choose(verdicts: Sequence[Verdict], n_labels: int) -> Choice:
-    """Weigh what was found against what was expected, and abstain where no gain is likely.
+    """Choose the method with the greatest expected gain, or `supervised` if no gain is likely.
 
-    Prior and cross-validation are combined as two normal measurements of one gain: with 50 labels
-    the folds can only veto a method that fails badly, with thousands they decide.
+    Prior and cross-validation are combined as two normal measurements of one gain. With 50 labels
+    the folds can only veto a method that fails badly; with thousands they decide.
 
     Parameters
     ----------
     verdicts : sequence of Verdict
-        Of the candidates for this number of labels.
+        Verdicts on the candidates for this number of labels.
     n_labels : int
 
     Returns
@@ -191,9 +191,9 @@ def choose(verdicts: Sequence[Verdict], n_labels: int) -> Choice:
         least 0.9; `supervised` where there is none.
     """
     judgements = [_judge(verdict, prior_of(n_labels)[verdict.method]) for verdict in verdicts]
-    good = [found for found in judgements if found.chance >= SURE_ENOUGH]
+    good = [judgement for judgement in judgements if judgement.chance >= SURE_ENOUGH]
     if good:
-        best = max(good, key=lambda found: found.expected)
+        best = max(good, key=lambda judgement: judgement.expected)
         reason = f"{_words(best)}: taken."
         return Choice(method=best.method, reason=reason, judgements=judgements)
     words = "; ".join(map(_words, judgements))
@@ -202,21 +202,22 @@ def choose(verdicts: Sequence[Verdict], n_labels: int) -> Choice:
 
 
 def _judge(verdict: Verdict, prior: tuple[float, float]) -> Judgement:
-    """Combine two measurements by their precisions."""
+    """Combine prior and measurement, weighted by their precisions."""
     mean, spread = prior
     reach = 2 * _normal_quantile(0.5 + verdict.level / 2)
     error = max((verdict.high - verdict.low) / reach, 1e-4)
-    trust, evidence = 1 / spread**2, 1 / error**2
-    expected = (mean * trust + verdict.difference * evidence) / (trust + evidence)
-    after = math.sqrt(1 / (trust + evidence))
-    chance = (1 + math.erf(expected / after / math.sqrt(2))) / 2
+    prior_weight, data_weight = 1 / spread**2, 1 / error**2
+    weight = prior_weight + data_weight
+    expected = (mean * prior_weight + verdict.difference * data_weight) / weight
+    posterior_sd = math.sqrt(1 / weight)
+    chance = (1 + math.erf(expected / posterior_sd / math.sqrt(2))) / 2
     return Judgement(
         method=verdict.method,
         prior=prior,
         found=verdict.difference,
         error=error,
         expected=expected,
-        spread=after,
+        spread=posterior_sd,
         chance=chance,
     )
 

@@ -1,7 +1,7 @@
 """Train one network from labels and an objective, resumable and reproducible.
 
 Interface: `fit`, `Trainer`, `TrainingSettings`, `TrainingSet`, `predict_logits`.
-It neither chooses unlabeled targets nor writes reports. torch is imported on first use.
+It does not choose pseudo-labels or write reports. torch is imported on first use.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from craters.training.recipes import derive_seed
     from craters.training.trainer import (
         NoStore,
-        Part,
         StateStore,
         Trainer,
+        TrainingRun,
         Unlabeled,
         train_network,
     )
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 __all__ = [
     "Examples",
     "NoStore",
-    "Part",
     "RunConfig",
     "StateStore",
     "TrainState",
     "Trainer",
+    "TrainingRun",
     "TrainingSet",
     "TrainingSettings",
     "Unlabeled",
@@ -62,6 +62,13 @@ __getattr__, _, _ = lazy_loader.attach(
     submod_attrs={
         "loop": ["Examples", "TrainState", "build_network", "fit", "predict_logits", "sigmoid"],
         "recipes": ["derive_seed"],
-        "trainer": ["NoStore", "Part", "StateStore", "Trainer", "Unlabeled", "train_network"],
+        "trainer": [
+            "NoStore",
+            "TrainingRun",
+            "StateStore",
+            "Trainer",
+            "Unlabeled",
+            "train_network",
+        ],
     },
 )

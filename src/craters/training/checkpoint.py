@@ -1,4 +1,4 @@
-"""A training's state on disk, whole or absent, without pickle."""
+"""Save and load training states atomically, as safetensors (no pickle)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TENSORS = ("weights", "optimizer", "average", "best_weights")
 
 
 def save_state(path: Path, state: TrainState) -> None:
-    """Write a training state; an earlier one is replaced only when this one is whole.
+    """Write a training state atomically; it replaces an earlier one only when complete.
 
     Parameters
     ----------
@@ -35,18 +35,18 @@ def save_state(path: Path, state: TrainState) -> None:
         for field in dataclasses.fields(state)
         if field.name not in _TENSORS
     }
-    # Best and present weights may be the same tensors: safetensors wants its own copy of each.
+    # Best and current weights may share tensors, which safetensors does not allow.
     tensors = {name: tensor.clone() for name, tensor in tensors.items()}
     files.write_bytes(path, save(tensors, {"state": json.dumps(plain)}))
 
 
 def load_state(path: Path) -> TrainState:
-    """Read a training state as `save_state` wrote it.
+    """Read a training state written by `save_state`.
 
     Raises
     ------
     DataError
-        When the file is damaged.
+        If the file is damaged.
     """
     parts: dict[str, dict[str, Tensor]] = {part: {} for part in _TENSORS}
     try:
@@ -57,6 +57,6 @@ def load_state(path: Path) -> TrainState:
                 parts[part][name] = stream.get_tensor(key)
     except (SafetensorError, KeyError, ValueError, TypeError, OSError) as error:
         raise DataError(
-            f"{path}: is a damaged checkpoint ({error})", "Remove its folder and start anew."
+            f"{path}: is a damaged checkpoint ({error})", "Remove its folder and start again."
         ) from error
     return TrainState(**{**parts, **plain})

@@ -1,4 +1,4 @@
-"""Learning from other networks' answers instead of labels."""
+"""Knowledge distillation: train a network on the predictions of teacher networks."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from craters.models import EnsembleNet, Network
 from craters.training.loop import build_network, in_mixed_precision
 from craters.training.recipes import TrainConfig
 
-TEACHERS = 3  # networks of the kind `compact` that teach one `dense`
+TEACHERS = 3  # `compact` networks that teach one `dense`
 Weights = dict[str, Tensor]
 
 _CONTRAST, _BRIGHTNESS = 0.15, 8 / 255  # standard deviations: log of the contrast, brightness
 
 
 def build_teacher(weights: Iterable[Weights], side: int) -> Network:
-    """Join `compact` networks to one teacher.
+    """Combine `compact` networks into one teacher ensemble.
 
-    Each answers for the picture as it is, without the mean over mirrored views that a `compact`
-    gives elsewhere: the student is shown all views, and learns their mean at half the cost.
+    Each predicts the patch as it is, without the usual mean over mirrored views of `compact`
+    (test-time augmentation): the student sees all views and learns their mean at half the cost.
 
     Parameters
     ----------
     weights : iterable of dict
-        Of each network.
+        Weights of each network.
     side : int
         Patch size in pixels.
 
@@ -40,31 +40,31 @@ def build_teacher(weights: Iterable[Weights], side: int) -> Network:
         In evaluation mode.
     """
     networks = []
-    for one in weights:
+    for state_dict in weights:
         network = build_network("compact", side)(0)
-        network.load_state_dict(one)
+        network.load_state_dict(state_dict)
         networks.append(network)
     return EnsembleNet(networks).eval()
 
 
 @dataclasses.dataclass(frozen=True)
 class Distillation:
-    """The objective of a student: give the teachers' probabilities (Hinton et al. 2015).
+    """Distillation objective: match the teachers' probabilities (Hinton et al. 2015).
 
-    Teachers and student see the very same pictures, and many that no data set holds: labeled and
-    unlabeled patches at random offsets, with varied contrast, half of them mixed in pairs, so that
-    the student learns the teachers' function and not a list of answers (Beyer et al. 2022,
-    "patient and consistent"). Labels only enter through the teachers.
+    Teachers and student see the same augmented patches: labeled and unlabeled ones at random
+    offsets, with varied contrast, half of them mixed in pairs, so that the student learns the
+    teachers' function and does not memorize single predictions (Beyer et al. 2022, "patient and
+    consistent"). Labels enter only through the teachers.
 
     Parameters
     ----------
     teacher : Network
         In evaluation mode; its logits are the target.
     pool : ndarray, shape (N, S, S), uint8
-        Unlabeled patches, may be empty or memory-mapped; each step takes as many of them as of
+        Unlabeled patches; may be empty or memory-mapped. Each step draws as many of them as
         labeled ones.
     config : TrainConfig
-        Shifts and transforms of the pool are those of the labeled patches.
+        Its shifts and transforms also apply to the pool.
     """
 
     teacher: Network
@@ -78,7 +78,7 @@ class Distillation:
         labels: np.ndarray,  # noqa: ARG002
         random: np.random.Generator,
     ) -> tuple[Tensor, int]:
-        """Compare with the teacher; "rightly" answered is what falls on its side of 0.5."""
+        """Return the loss, and the number of labeled patches where student and teacher agree."""
         count = len(images)
         if len(self.pool):
             images = np.concatenate([images, self._draw(count, random)])
@@ -92,7 +92,7 @@ class Distillation:
         return loss, int(agree[:count].sum())
 
     def _draw(self, count: int, random: np.random.Generator) -> np.ndarray:
-        """Take patches of the pool; only those are padded, however large the pool."""
+        """Draw and augment patches of the pool; only the drawn ones are padded."""
         rows = np.sort(random.integers(0, len(self.pool), count))
         padded = pad_for_shifts(self.pool[rows], self.config.shift)
         side = self.pool.shape[1]

@@ -1,4 +1,4 @@
-"""Learning from unlabeled patches by agreement: the same answer for a patch changed strongly."""
+"""FixMatch: consistency between weakly and strongly augmented unlabeled patches."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _HOLE = 1 / 3  # largest side of the hidden rectangle, as a share of the patch's
 
 @dataclasses.dataclass(frozen=True)
 class FixMatch:
-    """The objective of labels and of agreement on unlabeled patches (Sohn et al. 2020).
+    """FixMatch objective: labels plus consistency on unlabeled patches (Sohn et al. 2020).
 
-    The network's own confident answer on a weakly changed patch (shift, allowed flip) is what it
-    shall give for the strongly changed one. Two things keep a pool apart whose share of craters is
-    not the labeled one: answers are aligned to the pool's estimated share before they are judged
-    (distribution alignment, Berthelot et al. 2020), and each class weighs in the loss as it does
-    among the labels, so that the pool does not move the network's prior.
+    A confident prediction on a weakly augmented patch (shift, allowed flip) is the target for the
+    strongly augmented one. Two corrections allow for a pool with another share of craters than the
+    labels. Predictions are aligned to the pool's estimated share before the confidence threshold
+    (distribution alignment, Berthelot et al. 2020). Each class has the same weight in the loss as
+    among the labels, so that the pool does not shift the network's prior.
 
     Parameters
     ----------
@@ -33,13 +33,13 @@ class FixMatch:
         Unlabeled patches, at least one; may be memory-mapped.
     config : TrainConfig
     pool_share, labeled_share : float
-        Share of craters in the pool, estimated, and among the labels; above 0 and below 1.
+        Estimated share of craters in the pool, and share among the labels; above 0 and below 1.
     confidence_threshold : float
-        Answers below it are not learned from.
+        Predictions below it are ignored.
     unlabeled_ratio : int
         Unlabeled patches for each labeled one of a step.
     unlabeled_weight : float
-        Of the loss on unlabeled patches.
+        Weight of the loss on unlabeled patches.
     """
 
     pool: np.ndarray
@@ -57,28 +57,28 @@ class FixMatch:
         labels: np.ndarray,
         random: np.random.Generator,
     ) -> tuple[Tensor, int]:
-        """Compare with the labels, and strongly with weakly changed patches."""
+        """Return the supervised plus consistency loss, and the number of correct labels."""
         count = len(images)
         weak, strong = self._draw(self.unlabeled_ratio * count, random)
         batch = np.concatenate([normalize(images), strong])
         with in_mixed_precision(self.config.mixed_precision):
             with torch.no_grad():  # BatchNorm by this batch, as below: no lagging averages
-                theirs = network(torch.from_numpy(weak)).float()
+                weak_logits = network(torch.from_numpy(weak)).float()
             # One pass, so that BatchNorm sees labeled and unlabeled patches together.
             logits = network(torch.from_numpy(batch)).float()
-        ours, changed = logits.split([count, len(strong)])
+        labeled_logits, strong_logits = logits.split([count, len(strong)])
         targets = torch.from_numpy(labels.astype(np.float32))
         smooth = self.config.label_smoothing
         loss = functional.binary_cross_entropy_with_logits(
-            ours, targets * (1 - smooth) + smooth / 2
+            labeled_logits, targets * (1 - smooth) + smooth / 2
         )
-        goals, weights = self._judge(torch.sigmoid(theirs))
-        unlabeled = functional.binary_cross_entropy_with_logits(changed, goals, weights)
-        correct = ((ours.detach() > 0) == (targets > 0.5)).sum()
+        goals, weights = self._pseudo_targets(torch.sigmoid(weak_logits))
+        unlabeled = functional.binary_cross_entropy_with_logits(strong_logits, goals, weights)
+        correct = ((labeled_logits.detach() > 0) == (targets > 0.5)).sum()
         return loss + self.unlabeled_weight * unlabeled, int(correct)
 
     def _draw(self, count: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Take patches of the pool, each weakly and strongly changed; only those are padded."""
+        """Draw patches of the pool, each weakly and strongly augmented."""
         rows = np.sort(random.integers(0, len(self.pool), count))
         padded = pad_for_shifts(self.pool[rows], self.config.shift)
         side, every = self.pool.shape[1], np.arange(count)
@@ -88,8 +88,8 @@ class FixMatch:
         ]
         return views[0], change_strongly(views[1], random)
 
-    def _judge(self, probability: Tensor) -> tuple[Tensor, Tensor]:
-        """Return hard answers, and how much each weighs: nothing where it is not confident."""
+    def _pseudo_targets(self, probability: Tensor) -> tuple[Tensor, Tensor]:
+        """Return hard pseudo-labels and their weights, 0 below the confidence threshold."""
         aligned = align(probability, self.pool_share)
         goals = (aligned > 0.5).float()
         sure = torch.maximum(aligned, 1 - aligned) >= self.confidence_threshold
@@ -99,14 +99,14 @@ class FixMatch:
 
 
 def align(probability: Tensor, share: float) -> Tensor:
-    """Move probabilities, by their odds, so that a batch agrees with the pool's share of craters.
+    """Rescale the odds of a batch to match the pool's share of craters (distribution alignment).
 
     Parameters
     ----------
     probability : Tensor, shape (N,)
-        Of "with crater".
+        Probability of "with crater".
     share : float
-        Of craters in the pool.
+        Share of craters in the pool.
 
     Returns
     -------
@@ -118,10 +118,10 @@ def align(probability: Tensor, share: float) -> Tensor:
 
 
 def change_strongly(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Change patches as much as a crater survives, and never where the light comes from.
+    """Augment patches strongly, but preserve craters and the direction of the light.
 
-    Contrast, brightness, noise, a slope of brightness across the patch, and a hidden rectangle
-    (DeVries & Taylor 2017).
+    Varies contrast, brightness, noise and a brightness gradient, and masks a rectangle (cutout,
+    DeVries & Taylor 2017).
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""One training loop. It knows arrays and networks; not files, screens or test data."""
+"""The training loop: fit one network to arrays, without file or terminal output."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from craters.errors import ConfigError, DeadNetworkError
 from craters.models import Network, initialize, make_network, reseed_dropout
 from craters.training.recipes import KerasAdam, TrainConfig, derive_seed, has_bfloat16, one_cycle
 
-CONSTANT_SPREAD = 1e-6  # validation probabilities closer together than this say nothing
+CONSTANT_SPREAD = 1e-6  # validation probabilities in a smaller range count as constant
 PATIENCE_WITH_CONSTANT = 10  # epochs from the start with constant output: dead, not slow
 MOST_RESTARTS = 5
 
 _PREDICT_BATCH = 1024
-_WATCHED = 32  # patches that show whether a network is alive; more would slow small trainings
+_WATCHED = 32  # training patches to detect a dead network; more would slow small trainings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Examples:
 
 @dataclasses.dataclass
 class TrainState:
-    """Everything that the next epoch depends on, so that a killed training can go on.
+    """Complete state after an epoch, from which a training can be resumed.
 
     Parameters
     ----------
@@ -46,16 +46,16 @@ class TrainState:
     epoch : int
         Finished epochs of this attempt.
     weights, optimizer, average, best_weights : dict of Tensor
-        The network now, Adam's memory, the moving average of the weights (empty without one), and
-        the network to be kept.
+        Current weights, Adam's moments, the moving average of the weights (empty without one), and
+        the weights of the best epoch.
     best_epoch : int
         Epoch of `best_weights`, from 1; 0 before the first.
     history : list of dict
         One row a finished epoch: epoch, loss, accuracy, val_loss, val_accuracy, val_spread.
     restarts : list of str
-        One sentence for every network given up.
+        One sentence for every network that was abandoned.
     finished : bool
-        Whether the last epoch is done and the kept network is alive.
+        Whether the last epoch is done and the selected network is not dead.
     """
 
     attempt: int = 0
@@ -71,7 +71,7 @@ class TrainState:
 
     @property
     def best_row(self) -> dict[str, float]:
-        """The history row of the kept network."""
+        """The history row of the best epoch."""
         return self.history[self.best_epoch - 1]
 
 
@@ -80,7 +80,7 @@ OnEpoch = Callable[[TrainState], None]
 
 
 class Objective(Protocol):
-    """What a step lowers."""
+    """Training objective: the loss that a step minimizes."""
 
     def __call__(
         self,
@@ -89,7 +89,7 @@ class Objective(Protocol):
         labels: np.ndarray,
         random: np.random.Generator,
     ) -> tuple[Tensor, int]:
-        """Return the loss of one batch, and how many of its patches were answered rightly.
+        """Return the loss of one batch, and how many of its patches were classified correctly.
 
         Parameters
         ----------
@@ -99,13 +99,13 @@ class Objective(Protocol):
             Labeled patches, shifted and flipped.
         labels : ndarray, shape (B,)
         random : numpy Generator
-            Everything random of the step is drawn from it.
+            Source of all randomness in the step.
         """
 
 
 @dataclasses.dataclass(frozen=True)
 class Supervised:
-    """The objective of labels alone: binary cross-entropy.
+    """Supervised objective: binary cross-entropy with the labels.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ class Supervised:
         labels: np.ndarray,
         random: np.random.Generator,  # noqa: ARG002
     ) -> tuple[Tensor, int]:
-        """Compare with the labels."""
+        """Return the cross-entropy, and the number of correct patches."""
         targets = torch.from_numpy(labels.astype(np.float32))
         batch = torch.from_numpy(normalize(images))
         with in_mixed_precision(self.mixed_precision):
@@ -134,7 +134,7 @@ class Supervised:
 
 
 def in_mixed_precision(wanted: bool) -> torch.autocast:
-    """Compute in bfloat16 inside the block where it is wanted and the processor has it."""
+    """Return a context that computes in bfloat16, if wanted and supported by the processor."""
     return torch.autocast("cpu", torch.bfloat16, enabled=wanted and has_bfloat16())
 
 
@@ -148,26 +148,25 @@ def fit(
     state: TrainState | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> tuple[Network, TrainState]:
-    """Train until the last epoch and keep the network of the lowest validation loss, or the last.
+    """Train a network; keep the epoch of the lowest validation loss, or the last.
 
-    A network whose validation probabilities are constant is given up and another one is started
-    from another seed, at most five times. Equal arguments give equal weights, bit for bit, at an
-    equal number of threads, also when `state` takes up an interrupted training.
+    A network with constant validation probabilities is abandoned, and training restarts from
+    another seed, at most five times. Weights are bit-for-bit reproducible with the same arguments
+    and number of threads, also when resuming from `state`.
 
     Parameters
     ----------
     build : callable
-        Makes a network from a seed; its weights are set here unless `seed` is unused by it.
+        Returns a network with initial weights drawn from a seed.
     train, validation : Examples
-        What to fit on, and what to choose the epoch by. Without validation the history's
-        validation columns are of the first 32 training patches, which only serve to notice a
-        dead network, and the last epoch must be kept.
+        Patches to fit, and patches to select the epoch. Without validation the last epoch must be
+        kept, and the validation columns of the history are of the first 32 training patches, which
+        only serve to detect a dead network.
     config : TrainConfig
     objective : Objective, optional
-        What a step lowers; by default the cross-entropy with the labels, smoothed as `config`
-        says.
+        By default cross-entropy with the labels, with the label smoothing of `config`.
     state : TrainState, optional
-        Where an earlier call stopped.
+        State of an interrupted training, to resume it.
     on_epoch : callable, optional
         Called with the state after every epoch and every restart.
 
@@ -180,7 +179,7 @@ def fit(
     Raises
     ------
     DeadNetworkError
-        When the first network and five others all end constant.
+        If the first network and all five restarts end constant.
     """
     if validation is None and (config.keep == "best" or config.patience):
         raise ConfigError("without validation patches the last epoch has to be kept")
@@ -189,7 +188,7 @@ def fit(
     if objective is None:
         objective = Supervised(config.label_smoothing, config.mixed_precision)
     while not state.finished:
-        attempt = _take_up(build, len(train), config, state, objective)
+        attempt = _prepare_attempt(build, len(train), config, state, objective)
         reason = _run_attempt(attempt, train, validation, state, call)
         if reason is None:
             state.finished = True
@@ -202,11 +201,11 @@ def fit(
 
 
 def _ignore(state: TrainState) -> None:
-    """Do nothing after an epoch."""
+    """Ignore the state after an epoch."""
 
 
 def build_network(name: str, side: int, symmetry: tuple[str, ...] = ("identity",)) -> Build:
-    """Return a maker of networks of one kind, each with the start that its seed gives."""
+    """Return a function that builds a network with initial weights from a seed."""
 
     def build(seed: int) -> Network:
         network = make_network(name, side, symmetry)
@@ -218,7 +217,7 @@ def build_network(name: str, side: int, symmetry: tuple[str, ...] = ("identity",
 
 @dataclasses.dataclass
 class _Attempt:
-    """What is alive while one network is trained."""
+    """Network, optimizer and objective during the training of one network."""
 
     network: Network
     optimizer: torch.optim.Optimizer
@@ -232,12 +231,12 @@ class _Attempt:
         self.values = _floating(self.network)
 
     @property
-    def judged(self) -> Network:
-        """The network that is validated and kept."""
+    def evaluated(self) -> Network:
+        """The network that is validated and kept: the weight average, if there is one."""
         return self.average or self.network
 
     def before_step(self, step: int) -> None:
-        """Set rate and momentum of one step, counted from 0."""
+        """Set learning rate and momentum of one step, counted from 0."""
         if self.config.warmup:
             rate, beta = one_cycle(step, self.steps * self.config.epochs, self.config.warmup)
             for group in self.optimizer.param_groups:
@@ -245,7 +244,7 @@ class _Attempt:
                 group["betas"] = (beta, group["betas"][1])
 
     def after_step(self, step: int) -> None:
-        """Move the average towards the weights; slowly only when there is something to average."""
+        """Update the moving average of the weights, with a smaller decay in the first steps."""
         if self.average is not None:
             weight = 1 - min(self.config.ema_decay, (1 + step) / (10 + step))
             with torch.no_grad():
@@ -253,15 +252,15 @@ class _Attempt:
 
 
 def _floating(network: Network) -> list[Tensor]:
-    """List the tensors that an average is taken of: weights and BatchNorm's statistics."""
+    """Return the tensors to average: weights and BatchNorm statistics."""
     tensors = network.state_dict(keep_vars=True).values()
     return [tensor for tensor in tensors if tensor.is_floating_point()]
 
 
-def _take_up(
+def _prepare_attempt(
     build: Build, n: int, config: TrainConfig, state: TrainState, objective: Objective
 ) -> _Attempt:
-    """Make the attempt's network and optimizer, as they stood after the last epoch."""
+    """Create network and optimizer, and restore their state after the last epoch."""
     seed = derive_seed(config.seed, state.attempt, 0)
     network, average = build(seed), build(seed) if config.ema_decay else None
     optimizer: torch.optim.Optimizer
@@ -291,7 +290,7 @@ def _take_up(
 
 
 def _steps(n: int, config: TrainConfig) -> int:
-    """Count the steps of an epoch; with one-cycle the incomplete last batch is left out."""
+    """Count the steps of an epoch; with one-cycle the incomplete last batch is dropped."""
     if config.warmup and n >= config.batch_size:
         return n // config.batch_size
     return -(-n // config.batch_size)
@@ -304,13 +303,13 @@ def _run_attempt(
     state: TrainState,
     call: OnEpoch,
 ) -> str | None:
-    """Train to the end; return why the network was given up, or None."""
+    """Train to the end; return why the network was abandoned, or None."""
     config = attempt.config
     padded = pad_for_shifts(train.images, config.shift)
     few = Examples(train.images[:_WATCHED], train.labels[:_WATCHED])
     while state.epoch < config.epochs and not _out_of_patience(config, state):
         row = _train_epoch(attempt, padded, train, state)
-        row |= _validate(attempt.judged, validation or few)
+        row |= _validate(attempt.evaluated, validation or few)
         _record(attempt, row, state)
         spreads = [past["val_spread"] for past in state.history]
         if len(spreads) == PATIENCE_WITH_CONSTANT and max(spreads) < CONSTANT_SPREAD:
@@ -331,7 +330,7 @@ def _out_of_patience(config: TrainConfig, state: TrainState) -> bool:
 def _train_epoch(
     attempt: _Attempt, padded: np.ndarray, train: Examples, state: TrainState
 ) -> dict[str, float]:
-    """Make one pass over the training patches; return the running loss and accuracy."""
+    """Train one epoch; return the running loss and accuracy."""
     config = attempt.config
     seed = derive_seed(config.seed, state.attempt, 1, state.epoch)
     random = np.random.default_rng(seed)
@@ -355,7 +354,7 @@ def _train_epoch(
 
 
 def _draw_order(labels: np.ndarray, config: TrainConfig, random: np.random.Generator) -> np.ndarray:
-    """Shuffle all rows, or draw as many with both classes equally often."""
+    """Shuffle all rows, or draw a balanced sample of the same size."""
     if not config.balanced:
         return random.permutation(len(labels))
     parts = []
@@ -386,14 +385,14 @@ def _validate(network: nn.Module, validation: Examples) -> dict[str, float]:
 
 
 def predict_logits(network: nn.Module, images: np.ndarray) -> np.ndarray:
-    """Predict patches a batch at a time.
+    """Predict the logits of patches, in batches.
 
     Parameters
     ----------
     network : nn.Module
-        Put into evaluation mode.
+        Set to evaluation mode.
     images : ndarray, shape (N, H, W), uint8
-        May be memory-mapped; one batch is in memory.
+        May be memory-mapped; one batch at a time is in memory.
 
     Returns
     -------
@@ -410,15 +409,15 @@ def predict_logits(network: nn.Module, images: np.ndarray) -> np.ndarray:
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
-    """Turn a network's logits into probabilities, float32, by torch.
+    """Convert logits to probabilities, float32, with torch.
 
-    `evaluation.sigmoid` differs in the last digit: files hold what torch gives.
+    `evaluation.sigmoid` differs in the last digit; stored probabilities are torch's.
     """
     return torch.sigmoid(torch.from_numpy(np.asarray(logits, np.float32))).numpy()
 
 
 def _record(attempt: _Attempt, row: dict[str, float], state: TrainState) -> None:
-    """Put a finished epoch into the state."""
+    """Record a finished epoch in the state."""
     state.epoch += 1
     state.history.append(row)
     state.weights = _copy(attempt.network.state_dict())
@@ -432,13 +431,13 @@ def _record(attempt: _Attempt, row: dict[str, float], state: TrainState) -> None
 
 
 def _restart(state: TrainState, reason: str) -> None:
-    """Forget the attempt and count it, or give up."""
+    """Reset the state for another attempt; raise after too many."""
     state.restarts.append(f"network {state.attempt + 1} was dead: {reason}")
     if len(state.restarts) > MOST_RESTARTS:
         raise DeadNetworkError(
             f"all {len(state.restarts)} networks died: {reason}",
             "Try another --seed or a lower learning rate, and look at the images: a network that "
-            "sees nothing gives the same answer for every patch.",
+            "sees no structure predicts the same for every patch.",
         )
     state.attempt += 1
     state.epoch = state.best_epoch = 0
@@ -451,7 +450,7 @@ def _copy(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _dump_optimizer(optimizer: torch.optim.Optimizer, network: nn.Module) -> dict[str, Tensor]:
-    """Flatten Adam's memory into named tensors."""
+    """Flatten Adam's state into named tensors."""
     return {
         f"{name}/{key}": value.detach().clone()
         for name, parameter in network.named_parameters()
@@ -468,7 +467,7 @@ def _load_optimizer(
             for key, value in tensors.items()
             if key.rpartition("/")[0] == name
         }
-        # The fused kernel walks memory: Adam's averages must lie as their parameter does.
+        # The fused kernel needs Adam's moments in the same memory layout as their parameter.
         optimizer.state[parameter] = {
             key: value.clone() if value.ndim == 0 else torch.empty_like(parameter).copy_(value)
             for key, value in stored.items()

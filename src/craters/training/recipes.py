@@ -1,4 +1,4 @@
-"""The settings of one training, and the recipes that they make up."""
+"""Training configuration, and the recipes (presets) of the networks."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _KERAS_EPSILON = 1e-7
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """Settings of one training; limits are checked at the door.
+    """Settings of one training, validated on construction.
 
-    The defaults are the original script's recipe; `modern_recipe` gives the one of `compact`.
+    The defaults are the original script's recipe; `modern_recipe` returns that of `compact`.
 
     Parameters
     ----------
     epochs : int
         Passes over the training patches, at least 1.
     learning_rate : float
-        Step size, above 0; the peak where there is a warm-up.
+        Step size, above 0; the peak rate if there is a warm-up.
     batch_size : int
         Patches a step.
     seed : int
@@ -36,26 +36,26 @@ class TrainConfig:
     optimizer : {"adam", "adamw"}
         Adam with Keras's epsilon (Kingma & Ba 2015), or AdamW (Loshchilov & Hutter 2019).
     weight_decay : float
-        Of AdamW, on kernels only.
+        For AdamW, on kernels only.
     warmup : float
         Share of the steps in which the rate rises before it falls (one-cycle, Smith & Topin
         2018); 0 keeps it constant.
     label_smoothing : float
         0..0.5 (Szegedy et al. 2016).
     ema_decay : float
-        Of the moving average of the weights that is validated and kept; 0 keeps the weights.
+        Decay of the moving average of the weights, which is validated and kept; 0: no average.
     shift : int
-        Random shifts up to so many pixels.
+        Largest random shift in pixels.
     symmetry : tuple of str
-        Random transforms, of `augment.SYMMETRIES`.
+        Random transforms, from `augment.SYMMETRIES`.
     keep : {"best", "last"}
-        The epoch of the lowest validation loss, or the last one.
+        Keep the epoch of the lowest validation loss, or the last one.
     patience : int
-        Stop after so many epochs without a lower validation loss; 0 never.
+        Stop after so many epochs without a lower validation loss; 0 disables early stopping.
     balanced : bool
         Draw both classes equally often.
     mixed_precision : bool
-        bfloat16 in the forward pass, where the processor has it.
+        bfloat16 in the forward pass, if the processor supports it.
     """
 
     epochs: int
@@ -95,7 +95,7 @@ def modern_recipe(
 ) -> TrainConfig:
     """Return the recipe of `compact` and `dense` for `n` labeled patches.
 
-    40 epochs, and more where labels are so few that these would be less than 400 steps.
+    At least 40 epochs and at least 400 steps.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def modern_recipe(
         Patch size in pixels; shifts reach an eighth of it.
     seed : int
     symmetry : tuple of str
-        Transforms that keep the light.
+        Transforms that preserve the direction of the light.
     """
     batch = max(2, min(64, n))
     steps = max(1, n // batch)
@@ -129,10 +129,10 @@ def modern_recipe(
 def agreement_recipe(
     n: int, side: int, *, seed: int = 0, symmetry: tuple[str, ...] = ("identity",)
 ) -> TrainConfig:
-    """Return the recipe by which networks learn from labels and by agreement on a pool.
+    """Return the recipe for FixMatch.
 
-    As `modern_recipe`, in smaller and more steps: the pool has more to tell than 400 steps show,
-    and many labels in each of them are learned by heart.
+    Like `modern_recipe` with smaller batches and more steps: 400 steps do not exhaust the pool, and
+    larger batches of labels are overfitted.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ def agreement_recipe(
         Patch size in pixels; shifts reach an eighth of it.
     seed : int
     symmetry : tuple of str
-        Transforms that keep the light.
+        Transforms that preserve the direction of the light.
     """
     batch = max(2, min(32, n))
     steps = max(1, n // batch)
@@ -153,10 +153,10 @@ def agreement_recipe(
 def distillation_recipe(
     n: int, side: int, *, seed: int = 0, symmetry: tuple[str, ...] = ("identity",)
 ) -> TrainConfig:
-    """Return the recipe by which `dense` learns from teachers, for `n` labeled patches.
+    """Return the recipe for distillation, as of `dense`, for `n` labeled patches.
 
-    About 1,500 steps of up to 40 labeled patches, beside which the objective lays as many of the
-    pool. Targets are soft already, so labels are not smoothed.
+    About 1,500 steps of up to 40 labeled patches and as many of the pool. Targets are soft already,
+    so there is no label smoothing.
 
     Parameters
     ----------
@@ -166,7 +166,7 @@ def distillation_recipe(
         Patch size in pixels; shifts reach a sixth of it.
     seed : int
     symmetry : tuple of str
-        Transforms that keep the light.
+        Transforms that preserve the direction of the light.
     """
     batch = max(2, min(40, n))
     steps = max(1, n // batch)
@@ -189,9 +189,9 @@ def distillation_recipe(
 class KerasAdam(torch.optim.Adam):
     """Adam (Kingma & Ba 2015) with the epsilon of Keras.
 
-    Keras adds epsilon to the root of the second moment before its bias is corrected ("epsilon
-    hat" in the paper's section 2), torch after it. In the first steps, and where gradients are
-    small, that is another optimizer; epsilon set anew for every step makes them one.
+    Keras adds epsilon to the root of the second moment before bias correction ("epsilon hat" in
+    the paper's section 2), torch after it. The difference matters in the first steps and for small
+    gradients. Rescaling epsilon at every step makes both equal.
 
     Parameters
     ----------
@@ -211,7 +211,7 @@ class KerasAdam(torch.optim.Adam):
 
 
 def derive_seed(seed: int, *purpose: int) -> int:
-    """Derive a seed for one purpose; purposes do not disturb each other.
+    """Derive an independent seed for one purpose.
 
     Examples
     --------
@@ -222,7 +222,7 @@ def derive_seed(seed: int, *purpose: int) -> int:
 
 
 def one_cycle(step: int, total: int, warmup: float) -> tuple[float, float]:
-    """Return the share of the peak rate, and Adam's first beta, of one step (Smith & Topin 2018).
+    """Return learning rate, as a share of its peak, and Adam's first beta (Smith & Topin 2018).
 
     The rate rises from 1/25 by half a cosine for the share `warmup` of the steps and falls to
     nearly nothing; beta mirrors it between 0.95 and 0.85.
@@ -241,6 +241,6 @@ def one_cycle(step: int, total: int, warmup: float) -> tuple[float, float]:
 
 
 def has_bfloat16() -> bool:
-    """Tell whether the processor computes in bfloat16 by itself."""
+    """Return whether the processor has native bfloat16 arithmetic."""
     check = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     return bool(check and check())

@@ -1,4 +1,4 @@
-"""Trainings of a job: which networks a phase needs, trained side by side, kept epoch by epoch."""
+"""Train the networks of a job in parallel, with a resumable state after every epoch."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ from craters.training.recipes import (
 )
 from craters.training.training_set import TrainingSet
 
-_BETWEEN_NEWS = 1.0  # seconds; few labels make many short epochs, and a state has megabytes
-_TEACHING = 100  # offset of the purposes that teachers' seeds are derived for
+_SEND_INTERVAL = 1.0  # seconds; epochs may be short, and a state takes megabytes
+_TEACHER_PURPOSE = 100  # offset of the purpose numbers for teachers' seeds
 
 
 class StateStore(Protocol):
-    """Where training states are kept between epochs."""
+    """Storage for training states between epochs."""
 
     def load(self, phase: str) -> TrainState | None:
-        """Return what an interrupted training left, if anything."""
+        """Return the state of an interrupted training, or None."""
 
     def save(self, phase: str, state: TrainState) -> None:
-        """Keep the state after an epoch."""
+        """Save the state after an epoch."""
 
 
 class NoStore:
-    """Keeps nothing: the job cannot be resumed."""
+    """A store that saves nothing: the job cannot be resumed."""
 
     def load(self, phase: str) -> TrainState | None:  # noqa: ARG002
-        """Return nothing."""
+        """Return None."""
         return None
 
     def save(self, phase: str, state: TrainState) -> None:
-        """Forget the state."""
+        """Discard the state."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,11 +57,11 @@ class Unlabeled:
     Parameters
     ----------
     kind : {"fixmatch", "distillation"}
-        By agreement between changed pictures of a patch (`consistency.FixMatch`), or from the
-        answers of three networks that learned the labels (`distill.Distillation`).
+        Consistency between augmented views of a patch (`fixmatch.FixMatch`), or the predictions of
+        three networks trained on the labels (`distillation.Distillation`).
     pool : ndarray, shape (N, S, S), uint8
     pool_share, labeled_share : float
-        Of craters, for "fixmatch"; above 0 and below 1.
+        Share of craters, for "fixmatch"; above 0 and below 1.
     """
 
     kind: Literal["fixmatch", "distillation"]
@@ -71,13 +71,13 @@ class Unlabeled:
 
 
 @dataclasses.dataclass(frozen=True)
-class Fitting:
-    """One network's training, ready to be sent to another process.
+class TrainingTask:
+    """Everything needed to train one network in another process.
 
     Parameters
     ----------
     key : str
-        Names its state in the store.
+        Name of its state in the store.
     network : str
     side : int
     symmetry : tuple of str
@@ -85,11 +85,11 @@ class Fitting:
     validation : Examples or None
     config : TrainConfig
     teachers : tuple of dict
-        Weights of `compact` networks that teach it; empty where labels do.
+        Weights of its `compact` teacher networks; empty if it learns from labels.
     pool : ndarray, shape (N, S, S), uint8
-        What teachers are asked about beside the labeled patches.
+        Unlabeled patches for distillation.
     agreement : Unlabeled or None
-        Of kind "fixmatch", where there is such an objective.
+        Unlabeled patches for FixMatch, of kind "fixmatch".
     """
 
     key: str
@@ -104,44 +104,44 @@ class Fitting:
     agreement: Unlabeled | None = None
 
 
-def _fit(*, send: Send, fitting: Fitting, state: TrainState | None) -> TrainState:
-    """Train one network, wherever this process is."""
+def _fit(*, send: Send, task: TrainingTask, state: TrainState | None) -> TrainState:
+    """Train one network, in a worker process."""
     return fit(
-        build_network(fitting.network, fitting.side, fitting.symmetry),
-        fitting.train,
-        fitting.validation,
-        fitting.config,
-        objective=_objective(fitting),
+        build_network(task.network, task.side, task.symmetry),
+        task.train,
+        task.validation,
+        task.config,
+        objective=_objective(task),
         state=state,
         on_epoch=_Throttled(send),
     )[1]
 
 
-def _trained(fitting: Fitting, state: TrainState) -> Network:
-    """Return the network that a finished training kept, in evaluation mode."""
-    network = build_network(fitting.network, fitting.side, fitting.symmetry)(0)
+def _trained(task: TrainingTask, state: TrainState) -> Network:
+    """Return the network with the best weights of a finished training, in evaluation mode."""
+    network = build_network(task.network, task.side, task.symmetry)(0)
     network.load_state_dict(state.best_weights)
     return network.eval()
 
 
-def _objective(fitting: Fitting) -> Objective | None:
-    """Choose what a step lowers; None stands for the cross-entropy with the labels."""
-    if fitting.teachers:
-        pool = fitting.train.images[:0] if fitting.pool is None else fitting.pool
-        teacher = build_teacher(fitting.teachers, fitting.side)
-        return Distillation(teacher, pool, fitting.config)
-    if (found := fitting.agreement) is not None:
+def _objective(task: TrainingTask) -> Objective | None:
+    """Choose the training objective; None means cross-entropy with the labels."""
+    if task.teachers:
+        pool = task.train.images[:0] if task.pool is None else task.pool
+        teacher = build_teacher(task.teachers, task.side)
+        return Distillation(teacher, pool, task.config)
+    if (unlabeled := task.agreement) is not None:
         return FixMatch(
-            pool=found.pool,
-            config=fitting.config,
-            pool_share=found.pool_share,
-            labeled_share=found.labeled_share,
+            pool=unlabeled.pool,
+            config=task.config,
+            pool_share=unlabeled.pool_share,
+            labeled_share=unlabeled.labeled_share,
         )
     return None
 
 
 class _Throttled:
-    """Sends the first state, the last, every restart, and some of the others."""
+    """Send the first state, the last, every restart, and otherwise at most one a second."""
 
     def __init__(self, send: Send) -> None:
         self.send, self.next, self.attempt = send, 0.0, 0
@@ -150,7 +150,7 @@ class _Throttled:
         now = time.monotonic()
         if now >= self.next or state.finished or state.attempt > self.attempt:
             self.send(state)
-            self.next, self.attempt = now + _BETWEEN_NEWS, state.attempt
+            self.next, self.attempt = now + _SEND_INTERVAL, state.attempt
 
 
 class _EpochReporter:
@@ -163,30 +163,28 @@ class _EpochReporter:
     def __call__(self, key: str, state: TrainState) -> None:
         self.store.save(key, state)
         for sentence in state.restarts[self.reported.get(key, 0) :]:
-            self.progress.warn(
-                f"phase {key}: {sentence}; another one is started from another seed."
-            )
+            self.progress.warn(f"stage {key}: {sentence}; restarting with another seed.")
         self.reported[key] = len(state.restarts)
         self.progress.epoch(key, state)
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
-    """What one phase of a job trains on.
+class TrainingRun:
+    """Data and seed of the trainings of one stage of a job.
 
     Parameters
     ----------
     name : str
-        Of the phase.
+        Name of the stage.
     train : TrainingSet
     validation : TrainingSet or None
-        None trains by a recipe that chooses nothing.
+        None if the recipe does not select an epoch.
     purpose : int
-        The phase's number, from which seeds are derived.
+        Number of the stage, from which seeds are derived.
     is_early : bool
-        Whether the original recipe's first-phase epochs and step size hold.
+        Whether the `original` network uses its initial epochs and learning rate.
     unlabeled : Unlabeled or None
-        How the pool is learned from; the teachers of a `dense` network learn so, too.
+        How the network learns from the pool, and so the teachers of a `dense` network.
     """
 
     name: str
@@ -199,15 +197,15 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Trainer:
-    """Trains the networks of phases as a job's settings say.
+    """Train networks with the settings of a job.
 
     Parameters
     ----------
     settings : TrainingSettings
     symmetry : tuple of str
-        Transforms that keep the light.
+        Transforms that preserve the direction of the light.
     pool : ndarray, shape (N, S, S), uint8
-        Unlabeled patches that `dense` networks are taught on.
+        Unlabeled patches for the distillation of `dense` networks.
     store : StateStore
     progress : Progress
     """
@@ -218,40 +216,40 @@ class Trainer:
     store: StateStore = dataclasses.field(default_factory=NoStore)
     progress: Progress = dataclasses.field(default_factory=NullProgress)
 
-    def train(self, *parts: Part) -> list[tuple[Network, TrainState]]:
-        """Train all networks of some phases that do not wait for each other.
+    def train(self, *runs: TrainingRun) -> list[tuple[Network, TrainState]]:
+        """Train the networks of independent training runs in parallel.
 
         Returns
         -------
         list of (Network, TrainState)
-            For each part, its network (an ensemble, where more than one is asked for) and the
-            state of its first member.
+            For each run, its network (an ensemble if `members` is above 1) and the state of its
+            first member.
         """
-        teachers = self._teachers(parts)
-        fittings = [
-            self._fitting(part, number, teachers.get(part.name, ()))
+        teachers = self._teachers(runs)
+        trainings = [
+            self._training_task(run, number, teachers.get(run.name, ()))
             for number in range(self.settings.members)
-            for part in parts
+            for run in runs
         ]
         states = dict(
-            run_tasks(self._tasks(fittings), threads=self._threads, on_message=self._reporter)
+            run_tasks(self._tasks(trainings), threads=self._threads, on_message=self._reporter)
         )
-        networks = {each.key: _trained(each, states[each.key]) for each in fittings}
+        networks = {task.key: _trained(task, states[task.key]) for task in trainings}
         result = []
-        for part in parts:
-            keys = [_key(part.name, number) for number in range(self.settings.members)]
+        for run in runs:
+            keys = [_key(run.name, number) for number in range(self.settings.members)]
             members = [networks[key] for key in keys]
             joined = members[0] if len(members) == 1 else EnsembleNet(members).eval()
             result.append((joined, states[keys[0]]))
         return result
 
-    def planned_epochs(self, *parts: Part) -> int:
-        """Count the epochs of all trainings of some parts."""
+    def planned_epochs(self, *runs: TrainingRun) -> int:
+        """Count the epochs of all networks of some training runs."""
         count = 0
-        for part in parts:
-            count += self.settings.members * self._recipe(part, 0).epochs
-            if self._is_taught(part):
-                count += TEACHERS * self._teacher_fitting(part, 0).config.epochs
+        for run in runs:
+            count += self.settings.members * self._recipe(run, 0).epochs
+            if self._is_taught(run):
+                count += TEACHERS * self._teacher_task(run, 0).config.epochs
         return count
 
     @property
@@ -262,100 +260,100 @@ class Trainer:
     def _reporter(self) -> _EpochReporter:
         return _EpochReporter(self.store, self.progress)
 
-    def _tasks(self, fittings: Sequence[Fitting]) -> list[Task]:
-        """Announce trainings, and take each up where an interrupted one stopped."""
+    def _tasks(self, trainings: Sequence[TrainingTask]) -> list[Task]:
+        """Report each network, and resume its training if it was interrupted."""
         tasks = []
-        for fitting in fittings:
-            build = build_network(fitting.network, fitting.side, fitting.symmetry)
-            self.progress.network(fitting.key, build(0))
-            state = self.store.load(fitting.key)
-            tasks.append(Task(fitting.key, _fit, {"fitting": fitting, "state": state}))
+        for task in trainings:
+            build = build_network(task.network, task.side, task.symmetry)
+            self.progress.network(task.key, build(0))
+            state = self.store.load(task.key)
+            tasks.append(Task(task.key, _fit, {"task": task, "state": state}))
         return tasks
 
-    def _teachers(self, parts: Sequence[Part]) -> dict[str, tuple[Weights, ...]]:
-        """Train the teachers of each part, on what that part may use."""
-        parts = [part for part in parts if self._is_taught(part)]
-        if not parts:
+    def _teachers(self, runs: Sequence[TrainingRun]) -> dict[str, tuple[Weights, ...]]:
+        """Train the teachers of each run on that run's data."""
+        runs = [run for run in runs if self._is_taught(run)]
+        if not runs:
             return {}
-        fittings = [
-            self._teacher_fitting(part, number) for number in range(TEACHERS) for part in parts
-        ]
+        trainings = [self._teacher_task(run, number) for number in range(TEACHERS) for run in runs]
         states = dict(
-            run_tasks(self._tasks(fittings), threads=self._threads, on_message=self._reporter)
+            run_tasks(self._tasks(trainings), threads=self._threads, on_message=self._reporter)
         )
         return {
-            part.name: tuple(
-                states[_key(f"{part.name}-teacher", number)].best_weights
+            run.name: tuple(
+                states[_key(f"{run.name}-teacher", number)].best_weights
                 for number in range(TEACHERS)
             )
-            for part in parts
+            for run in runs
         }
 
-    def _is_taught(self, part: Part) -> bool:
-        """Tell whether other networks' answers are learned instead of labels."""
-        by_method = part.unlabeled is not None and part.unlabeled.kind == "distillation"
+    def _is_taught(self, run: TrainingRun) -> bool:
+        """Return whether a run learns from teacher networks instead of labels."""
+        by_method = run.unlabeled is not None and run.unlabeled.kind == "distillation"
         return by_method or self.settings.network == "dense"
 
-    def _teacher_fitting(self, part: Part, number: int) -> Fitting:
-        seed = derive_seed(self.settings.seed, _TEACHING + part.purpose, number)
-        images = part.train.images
-        make = _own_recipe(part)
+    def _teacher_task(self, run: TrainingRun, number: int) -> TrainingTask:
+        seed = derive_seed(self.settings.seed, _TEACHER_PURPOSE + run.purpose, number)
+        images = run.train.images
+        make = _own_recipe(run)
         recipe = make(len(images), images.shape[1], seed=seed, symmetry=self.symmetry)
         return dataclasses.replace(
-            self._fitting(part, number, ()),
-            key=_key(f"{part.name}-teacher", number),
+            self._training_task(run, number, ()),
+            key=_key(f"{run.name}-teacher", number),
             network="compact",
             config=self._in_epochs(recipe),
         )
 
-    def _fitting(self, part: Part, number: int, teachers: tuple[Weights, ...]) -> Fitting:
-        return Fitting(
-            key=_key(part.name, number),
+    def _training_task(
+        self, run: TrainingRun, number: int, teachers: tuple[Weights, ...]
+    ) -> TrainingTask:
+        return TrainingTask(
+            key=_key(run.name, number),
             network=self.settings.network,
-            side=part.train.images.shape[1],
+            side=run.train.images.shape[1],
             symmetry=self.symmetry,
-            train=Examples(part.train.images, part.train.labels),
+            train=Examples(run.train.images, run.train.labels),
             validation=(
-                Examples(part.validation.images, part.validation.labels)
-                if part.validation is not None
+                Examples(run.validation.images, run.validation.labels)
+                if run.validation is not None
                 else None
             ),
-            config=self._recipe(part, number),
+            config=self._recipe(run, number),
             teachers=teachers,
-            pool=self._taught_on(part) if teachers else None,
-            agreement=None if teachers else _agreement(part),
+            pool=self._distillation_pool(run) if teachers else None,
+            agreement=None if teachers else _agreement(run),
         )
 
-    def _taught_on(self, part: Part) -> np.ndarray:
-        return self.pool if part.unlabeled is None else part.unlabeled.pool
+    def _distillation_pool(self, run: TrainingRun) -> np.ndarray:
+        return self.pool if run.unlabeled is None else run.unlabeled.pool
 
-    def _recipe(self, part: Part, number: int) -> TrainConfig:
+    def _recipe(self, run: TrainingRun, number: int) -> TrainConfig:
         settings = self.settings
-        seed = derive_seed(settings.seed, part.purpose, *([number] if number else []))
+        seed = derive_seed(settings.seed, run.purpose, *([number] if number else []))
         if settings.network == "original":
             return TrainConfig(
-                epochs=settings.initial_epochs if part.is_early else settings.final_epochs,
-                learning_rate=settings.initial_lr if part.is_early else settings.final_lr,
+                epochs=settings.initial_epochs if run.is_early else settings.final_epochs,
+                learning_rate=settings.initial_lr if run.is_early else settings.final_lr,
                 batch_size=settings.batch_size,
                 seed=seed,
             )
-        make = distillation_recipe if self._is_taught(part) else _own_recipe(part)
-        side = part.train.images.shape[1]
-        return self._in_epochs(make(len(part.train), side, seed=seed, symmetry=self.symmetry))
+        make = distillation_recipe if self._is_taught(run) else _own_recipe(run)
+        side = run.train.images.shape[1]
+        return self._in_epochs(make(len(run.train), side, seed=seed, symmetry=self.symmetry))
 
     def _in_epochs(self, recipe: TrainConfig) -> TrainConfig:
-        """Take as many epochs as are asked for, or the recipe's own."""
+        """Apply the number of epochs from the settings, if given."""
         return dataclasses.replace(recipe, epochs=self.settings.epochs or recipe.epochs)
 
 
-def _own_recipe(part: Part) -> Callable[..., TrainConfig]:
-    """Choose the recipe of a network that learns from labels itself, not from teachers."""
-    return modern_recipe if _agreement(part) is None else agreement_recipe
+def _own_recipe(run: TrainingRun) -> Callable[..., TrainConfig]:
+    """Choose the recipe of a network without teachers."""
+    return modern_recipe if _agreement(run) is None else agreement_recipe
 
 
-def _agreement(part: Part) -> Unlabeled | None:
-    found = part.unlabeled
-    return found if found is not None and found.kind == "fixmatch" else None
+def _agreement(run: TrainingRun) -> Unlabeled | None:
+    unlabeled = run.unlabeled
+    return unlabeled if unlabeled is not None and unlabeled.kind == "fixmatch" else None
 
 
 def _key(name: str, number: int) -> str:
@@ -363,7 +361,7 @@ def _key(name: str, number: int) -> str:
 
 
 def train_network(images: np.ndarray, labels: np.ndarray, name: str, seed: int) -> Network:
-    """Train one network on labeled patches, as `craters run --method supervised` does at first.
+    """Train one network on labeled patches, like the first stage of `craters run`.
 
     Parameters
     ----------
@@ -371,7 +369,7 @@ def train_network(images: np.ndarray, labels: np.ndarray, name: str, seed: int) 
     labels : ndarray, shape (n,)
         0 or 1.
     name : {"compact", "original"}
-        `compact` is trained on all patches; `original` keeps a fifth to choose its epoch by.
+        `compact` is trained on all patches; `original` uses a fifth to select its epoch.
     seed : int
     """
     side = images.shape[1]

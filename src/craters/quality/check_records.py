@@ -1,4 +1,4 @@
-"""What honesty checks look at: the files of a finished run, and its arrays where they still are."""
+"""Read the files of a finished run, and its arrays if available, for the honesty checks."""
 
 from __future__ import annotations
 
@@ -19,42 +19,42 @@ from craters.quality import test_set_uses
 from craters.quality.test_set_uses import Evaluation
 
 TRAIN, VALIDATION = "train", "validation"
-_SHIFT = 1  # pixels by which near copies may be moved, as in the audit
+_SHIFT = 1  # pixels by which near copies may be shifted, as in the audit
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
-    """In which part of a split the rows of one phase stand.
+class StageSplit:
+    """The split of one stage's labels into training and evaluation rows.
 
     Parameters
     ----------
-    phase : str
-        "initial" or "final"; what stands before `_part` in origins.csv.
+    stage : str
+        "initial" or "final": the prefix of `_part` in origins.csv.
     names : ndarray of str, shape (n,)
-        "train", "validation", or another name of a part; never empty. Where each label was held
-        out once, all have one name, and their folds are not on record.
+        "train", "validation" or another subset name; never empty. After cross-fitting all rows have
+        the same name, and their folds are not recorded.
     rows : ndarray of int, shape (n,)
         Rows of origins.csv.
     """
 
-    phase: str
+    stage: str
     names: np.ndarray
     rows: np.ndarray
 
     @property
     def is_cross_fitted(self) -> bool:
-        """Tell whether every row was held out once, in a fold that is not on record."""
+        """Whether every row was held out once, in a fold that is not recorded."""
         return len(set(self.names.tolist()) | {TRAIN}) == 2 and TRAIN not in self.names
 
     @property
-    def judged(self) -> np.ndarray:
-        """Tell which of `rows` were measured on."""
+    def is_evaluated(self) -> np.ndarray:
+        """Which of `rows` were used for evaluation."""
         return self.names != TRAIN
 
 
 @dataclasses.dataclass(frozen=True)
-class Evidence:
-    """A finished run as its files tell it.
+class RunRecord:
+    """Contents of a finished run's files, and its arrays if available.
 
     Parameters
     ----------
@@ -63,15 +63,15 @@ class Evidence:
     origins : dict of ndarray of str
         The columns of origins.csv.
     probability : ndarray, shape (n,)
-        Of "with crater", for each test patch.
+        Probability of "with crater" for each test patch.
     evaluations : list of Evaluation, or None
-        The ledger; None where the folder has none.
+        The test-set usage log; None if the folder has none.
     changed : list of str, or None
-        Files that are not as the manifest has them; None where there is no manifest yet.
+        Files whose checksum differs from the manifest; None if there is no manifest yet.
     data : JobData or None
-        The arrays, where they are the ones that the run was made from.
+        The arrays, if they are those that the run was made from.
     why_no_data : str
-        Why there are none.
+        Why `data` is None.
     """
 
     config: dict[str, Any]
@@ -84,41 +84,41 @@ class Evidence:
     why_no_data: str = ""
 
     @functools.cached_property
-    def parts(self) -> list[Part]:
-        """List the splits, each once: the columns of origins.csv that end in `_part`."""
-        found: list[Part] = []
+    def stage_splits(self) -> list[StageSplit]:
+        """Distinct splits, from the columns of origins.csv that end in `_part`."""
+        stage_splits: list[StageSplit] = []
         for column, names in self.origins.items():
             rows = np.flatnonzero(names != "")
             if not column.endswith("_part") or len(rows) == 0:
                 continue
-            part = Part(column.removesuffix("_part"), names[rows], rows)
+            split = StageSplit(column.removesuffix("_part"), names[rows], rows)
             is_known = any(
-                np.array_equal(part.rows, other.rows) and np.array_equal(part.names, other.names)
-                for other in found
+                np.array_equal(split.rows, other.rows) and np.array_equal(split.names, other.names)
+                for other in stage_splits
             )
             if not is_known:
-                found.append(part)
-        return found
+                stage_splits.append(split)
+        return stage_splits
 
     @property
     def is_pseudo(self) -> np.ndarray:
-        """Tell of each row of origins.csv whether the model gave its label."""
+        """Whether each row of origins.csv is a pseudo-label."""
         return self.origins["origin"] == "pseudo"
 
     @property
     def method(self) -> str:
-        """The method of the network that is kept: as asked for, or as `auto` chose it."""
+        """Method of the final network: as requested, or as `auto` chose it."""
         chosen = self.metrics.get("auto")
         return chosen["method"] if chosen else self.config["method"]
 
     @property
     def learns_from_pool(self) -> bool:
-        """Tell whether the network that is kept learned from unlabeled patches."""
+        """Whether the final network learned from unlabeled patches."""
         return self.method != "supervised" or self.config["network"] == "dense"
 
     @property
     def headline(self) -> tuple[str, dict[str, Any]]:
-        """The phase whose figures are the run's, and its row of metrics.json."""
+        """Name of the stage whose metrics are reported for the run, and its row of metrics.json."""
         phases = self.metrics["phases"]
         steps = ("initial", "final_clean", "supervised")
         scored = sorted(name for name in phases if "intervals" in phases[name])
@@ -130,25 +130,25 @@ class Evidence:
 
     @property
     def held_out(self) -> splits.HeldOut | None:
-        """What the folds of cross-fitted labels hold out whole; None where it is not on record."""
+        """Unit that the cross-fitting folds keep together; None if it is not recorded."""
         return splits.fold_unit(self.metrics["validation_rule"]["initial"])
 
     @functools.cached_property
     def copies(self) -> Copies:
-        """Search the arrays for copies."""
+        """Copies among the arrays."""
         assert self.data is not None
         threads = usable_threads(self.config.get("threads", 0))
         return Copies(self.data, search_pool=self.learns_from_pool, threads=threads)
 
 
 class Copies:
-    """Copies among the arrays of a run.
+    """Duplicate and near-duplicate patches among the arrays of a run.
 
     Parameters
     ----------
     data : JobData
     search_pool : bool
-        Whether the unlabeled patches are looked at, too.
+        Whether to include the unlabeled patches.
     threads : int
     """
 
@@ -169,23 +169,23 @@ class Copies:
         }
 
     def rows_of(self, ids: np.ndarray) -> np.ndarray:
-        """Find patches by their ids."""
+        """Return the rows of patches, by id."""
         return np.array([self._by_id[name] for name in ids.tolist()], int)
 
-    def count(self, seen: np.ndarray, judged: np.ndarray) -> tuple[int, int]:
-        """Count the judged patches that have a copy among the seen ones.
+    def count(self, seen: np.ndarray, evaluated: np.ndarray) -> tuple[int, int]:
+        """Count the evaluated patches that have a copy among the seen (training) ones.
 
         Returns
         -------
         equal, near : int
-            Constant patches are copies of nothing; a patch with an equal one is not counted as
+            Constant patches do not count as copies. A patch with an equal copy is not counted as
             near.
         """
-        equal, near = self.found.among(judged, seen)
-        return int((equal & ~self.is_constant[judged]).sum()), int(near.sum())
+        equal, near = self.found.among(evaluated, seen)
+        return int((equal & ~self.is_constant[evaluated]).sum()), int(near.sum())
 
 
-def read_evidence(folder: Path, data_folder: Path | None = None) -> Evidence:
+def read_run_record(folder: Path, data_folder: Path | None = None) -> RunRecord:
     """Read a finished run.
 
     Parameters
@@ -193,12 +193,12 @@ def read_evidence(folder: Path, data_folder: Path | None = None) -> Evidence:
     folder : Path
         The run folder.
     data_folder : Path, optional
-        Where the arrays are now; by default where config.json says.
+        Folder of the arrays; by default the one in config.json.
 
     Raises
     ------
     DataError
-        When the folder is no finished run, or one of its files cannot be read.
+        If the folder is not a finished run, or one of its files cannot be read.
     """
     for name in ("metrics.json", "manifest.json"):
         if not (folder / name).is_file():
@@ -213,21 +213,21 @@ def read_evidence(folder: Path, data_folder: Path | None = None) -> Evidence:
     return _read_files(folder, data, reason, changed)
 
 
-def evidence_of_new_run(folder: Path, data: JobData) -> Evidence:
-    """Read a run whose other files were just written and whose manifest was not."""
+def read_new_run(folder: Path, data: JobData) -> RunRecord:
+    """Read a run before its manifest is written."""
     return _read_files(folder, data, "", None)
 
 
 def _read_files(
     folder: Path, data: JobData | None, why_no_data: str, changed: list[str] | None
-) -> Evidence:
-    has_ledger = (folder / test_set_uses.NAME).is_file()
-    return Evidence(
+) -> RunRecord:
+    has_log = (folder / test_set_uses.NAME).is_file()
+    return RunRecord(
         config=_read_json(folder / "config.json"),
         metrics=_read_json(folder / "metrics.json"),
         origins=_read_columns(folder / "origins.csv"),
         probability=_read_array(folder / "probabilities.npy"),
-        evaluations=test_set_uses.read_ledger(folder) if has_ledger else None,
+        evaluations=test_set_uses.read_log(folder) if has_log else None,
         changed=changed,
         data=data,
         why_no_data=why_no_data,
@@ -265,7 +265,7 @@ def _unreadable(path: Path, error: Exception) -> DataError:
 
 
 def _find_data(folder: Path, inputs: dict[str, str]) -> tuple[JobData | None, str]:
-    """Read the arrays of a run if they are the same as then, or say why not."""
+    """Read the arrays of a run if they are unchanged; else return the reason."""
     if not folder.is_dir():
         return None, f"the data folder {folder} is not there; name it by --data"
     if "labels" in inputs:
