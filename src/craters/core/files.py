@@ -179,7 +179,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
-def let_go(array: np.ndarray) -> None:
+def release_pages(array: np.ndarray) -> None:
     """Drop what was read of a memory-mapped file from memory; it is read again where needed.
 
     The pages would go anyway when memory gets short, but until then they count as this process's.
@@ -191,7 +191,7 @@ def let_go(array: np.ndarray) -> None:
 
     Examples
     --------
-    >>> let_go(np.zeros(3))
+    >>> release_pages(np.zeros(3))
     """
     base: Any = array
     while isinstance(base, np.ndarray):

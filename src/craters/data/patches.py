@@ -283,7 +283,7 @@ def _convert(images: np.ndarray, source: str) -> tuple[np.ndarray, list[str], st
     for start in range(0, len(images), _ROWS):
         part = images[start : start + _ROWS].astype(np.float64) * factor
         pixels[start : start + _ROWS] = np.rint(part)
-        files.let_go(images)
+        files.release_pages(images)
     note = f"{source}: {images.dtype} pixels {name}, brought to 8 bits by rounding"
     return pixels, [note], name
 
@@ -299,7 +299,7 @@ def _range_of(images: np.ndarray, source: str) -> tuple[float, float]:
                 "Fill the gaps (0 is usual) or leave those rows out.",
             )
         low, high = min(low, float(part.min())), max(high, float(part.max()))
-        files.let_go(images)
+        files.release_pages(images)
     return low, high
 
 
@@ -341,7 +341,7 @@ def _look_for_constant(images: np.ndarray, source: str) -> list[str]:
     for start in range(0, len(images), _ROWS):
         part = images[start : start + _ROWS]
         constant += int((part == part[:, :1, :1]).all(axis=(1, 2)).sum())
-        files.let_go(images)
+        files.release_pages(images)
     if constant == len(images) > 0:
         raise DataError(
             f"{source}: all {constant} images are constant, expected pictures",

@@ -106,7 +106,7 @@ def predict_table(classifier: Classifier, patches: PatchSet) -> Predictions:
         probability[start : start + _PIECE] = classifier.predict_proba(
             images[start : start + _PIECE]
         )
-        files.let_go(images)
+        files.release_pages(images)
     sets = None
     if description.conformal is not None:
         codes = classifier.prediction_sets(probability)

@@ -24,7 +24,7 @@ from craters.maps.geo import (
     Sphere,
     read_footprints,
     read_length,
-    settle_planet,
+    resolve_planet,
     wrap_lon,
 )
 from craters.settings import MatchRequest
@@ -151,14 +151,14 @@ def _settle_body(request: MatchRequest, found: Detections, areas: list[Footprint
     if radius is None:
         if not request.body:
             raise GeoError(f"{found.name}: does not say which body it is on", "Add --body mars.")
-        settle_planet(NO_PLANET, body=request.body, remedy=_REMEDY)  # refuses unknown names
+        resolve_planet(NO_PLANET, body=request.body, remedy=_REMEDY)  # refuses unknown names
         radius = BODIES[request.body][1]
     names = [name for name, (_, known) in BODIES.items() if known == radius]
     if names:
         planet = Planet.named(f"IAU_2015:{BODIES[names[0]][0]}00")
     else:
         planet = Planet.named(f"+proj=longlat +R={radius!r} +no_defs +type=crs")
-    return settle_planet(planet, body=request.body, source=found.name, remedy=_REMEDY)
+    return resolve_planet(planet, body=request.body, source=found.name, remedy=_REMEDY)
 
 
 def _check_spaces(areas: list[Footprint] | None, space: Space) -> None:

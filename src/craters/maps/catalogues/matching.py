@@ -214,14 +214,14 @@ def _find_targets(
     crater, image, state = [], [], []
     for place, name in enumerate(images):
         rows = _rows_about(catalogue, name, images)
-        clearance = np.full(len(rows), np.inf)
+        distance = np.full(len(rows), np.inf)
         if footprints is not None:
-            clearance = footprints[place].clearance(catalogue.places[rows], reach)
+            distance = footprints[place].distance_to_boundary(catalogue.places[rows], reach)
             mine = detections.places[home == place]
             near = _within(space, catalogue.places[rows], tolerance[rows], mine)
-            seen = (clearance > 0) | np.array([len(hits) > 0 for hits in near], bool)
-            rows, clearance = rows[seen], clearance[seen]
-        kind = np.where(clearance >= margin[rows], COUNTED, IN_BORDER)
+            seen = (distance > 0) | np.array([len(hits) > 0 for hits in near], bool)
+            rows, distance = rows[seen], distance[seen]
+        kind = np.where(distance >= margin[rows], COUNTED, IN_BORDER)
         crater.append(rows)
         image.append(np.full(len(rows), place))
         state.append(np.where(size_fits[rows], kind, WRONG_SIZE))

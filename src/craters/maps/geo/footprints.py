@@ -51,7 +51,7 @@ class Footprint:
             inside |= _inside_rings(rings, places + np.array([turn * self.space.period, 0]))
         return inside
 
-    def clearance(self, places: np.ndarray, reach: float) -> np.ndarray:
+    def distance_to_boundary(self, places: np.ndarray, reach: float) -> np.ndarray:
         """Return how far inside each place is, in metres or pixels.
 
         Returns

@@ -216,7 +216,7 @@ class Planet:
 NO_PLANET = Planet("")
 
 
-def settle_planet(
+def resolve_planet(
     found: Planet, *, crs: str = "", body: str = "", no_crs: bool = False, source: str = "image",
     remedy: str = _RENAME,
 ) -> Planet:  # fmt: skip

@@ -22,7 +22,7 @@ import numpy as np
 from craters.errors import ConfigError, DataError, GeoError
 from craters.maps.geo.gaps import find_gaps
 from craters.maps.geo.masks import alpha_band, no_values, read_missing
-from craters.maps.geo.planet import NO_PLANET, Planet, settle_planet
+from craters.maps.geo.planet import NO_PLANET, Planet, resolve_planet
 from craters.settings import ReadOptions
 
 FILL = 125  # 0.49 * 255, where the networks' scaling has its zero
@@ -67,7 +67,7 @@ class Image:
     in_strips : bool
         Whether the file stores whole rows together.
     band : int
-    mark : str
+    fingerprint : str
         Recognises the content: a hash of sizes, times and samples of all its files.
     """
 
@@ -86,7 +86,7 @@ class Image:
     resampled: bool
     in_strips: bool
     band: int
-    mark: str
+    fingerprint: str
 
     @property
     def reach(self) -> int:
@@ -152,7 +152,7 @@ def describe_image(
     with bounded_gdal(), _open(path) as dataset:
         band = _choose_band(dataset, options.band, path)
         found = Planet(dataset.crs.to_wkt()) if dataset.crs else NO_PLANET
-        planet = settle_planet(
+        planet = resolve_planet(
             found, crs=options.crs, body=options.body, no_crs=options.no_crs, source=path
         )
         transform = _transform(dataset, planet, path)
@@ -169,7 +169,8 @@ def describe_image(
             path=path, name=name, height=height, width=width, transform=transform, planet=planet,
             dtype=dataset.dtypes[band - 1], scale=scale, scale_rule=rule, gap=options.gap,
             resolution=resolution, native=(dataset.height, dataset.width), resampled=resampled,
-            in_strips=columns >= dataset.width > 4 * rows, band=band, mark=_mark(dataset, path),
+            in_strips=columns >= dataset.width > 4 * rows, band=band,
+            fingerprint=_fingerprint(dataset, path),
         )  # fmt: skip
 
 
@@ -310,7 +311,7 @@ def to_bytes(values: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
     return np.rint(np.clip(np.nan_to_num(wide, nan=0.0), 0, 255)).astype(np.uint8)
 
 
-def _mark(dataset: Any, path: str) -> str:
+def _fingerprint(dataset: Any, path: str) -> str:
     """Hash sizes, times of change and samples of the files of an image."""
     digest = hashlib.sha256()
     for name in sorted({path, *dataset.files}):

@@ -101,6 +101,13 @@ def plan_scan(config: ScanConfig) -> Plan:
     )
 
 
+def _hashed_content(image: Image) -> str:
+    """Return an image's properties as JSON, under the keys that existing scans were hashed with."""
+    content = dataclasses.asdict(image) | {"path": ""}
+    content["mark"] = content.pop("fingerprint")
+    return files.to_json(content)
+
+
 def _fingerprint(
     config: ScanConfig,
     model: Classifier,
@@ -109,10 +116,7 @@ def _fingerprint(
     rule: MergeRule,
 ) -> Fingerprint:
     libraries = _LIBRARIES if config.device == "cpu" else (*_LIBRARIES, "torch")
-    described = {
-        f"image {image.name}": files.to_json(dataclasses.asdict(image) | {"path": ""})
-        for image in images
-    }
+    described = {f"image {image.name}": _hashed_content(image) for image in images}
     return Fingerprint(
         settings={
             "stride": engine.stride,

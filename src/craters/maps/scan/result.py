@@ -16,7 +16,7 @@ from craters.maps.geo import Layer, map_files, parquet
 from craters.maps.scan import output, report
 from craters.maps.scan.output import Scanned
 from craters.maps.scan.plan import Plan
-from craters.maps.scan.store import Ledger
+from craters.maps.scan.store import BlockIndex
 from craters.maps.scan.workers import Job
 
 SUMMARY = "summary.json"
@@ -33,7 +33,7 @@ class ScanOutcome:
 
 
 def write_all(
-    plan: Plan, folder: Path, jobs: list[Job], ledger: Ledger, progress: Progress
+    plan: Plan, folder: Path, jobs: list[Job], index: BlockIndex, progress: Progress
 ) -> ScanOutcome:
     """Write every file of the result; summary.json, which says that all is there, last."""
     shutil.rmtree(folder, ignore_errors=True)
@@ -43,8 +43,8 @@ def write_all(
             image=job.image,
             grid=job.blocks.grid,
             store=job.store,
-            done=ledger.done(job.number),
-            failed=ledger.failed(job.number),
+            done=index.done(job.number),
+            failed=index.failed(job.number),
             classifier=plan.classifier,
         )
         for job in jobs

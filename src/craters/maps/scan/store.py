@@ -18,7 +18,7 @@ import numpy as np
 from craters.errors import CratersError, DataError
 from craters.maps.scan.grid import Block, Blocks
 
-LEDGER = "ledger.sqlite"
+INDEX_FILE = "ledger.sqlite"
 _ITEM = 4  # bytes of a logit
 
 _TABLES = """
@@ -30,7 +30,7 @@ CREATE TABLE IF NOT EXISTS blocks (
 """
 
 
-class Ledger:
+class BlockIndex:
     """The list of finished and failed blocks, in SQLite.
 
     Parameters
@@ -45,7 +45,7 @@ class Ledger:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / LEDGER
+        self.path = folder / INDEX_FILE
         with self._clear_errors():
             self._base = sqlite3.connect(self.path)
             self._base.execute("PRAGMA synchronous=FULL")

@@ -15,7 +15,7 @@ from craters.errors import CratersError, DataError, WorkerError
 from craters.maps.geo import Image, Reader, bounded_gdal
 from craters.maps.scan.grid import Block, Blocks
 from craters.maps.scan.predict import Predictor, scan_block
-from craters.maps.scan.store import Ledger, Store
+from craters.maps.scan.store import BlockIndex, Store
 
 LOCAL = "local"  # stands for a Dask cluster of processes of this machine
 AHEAD = 2  # blocks that are given out for each worker: one at work, one waiting
@@ -63,13 +63,13 @@ class Executor(Protocol):
         ...
 
 
-def run_blocks(jobs: list[Job], ledger: Ledger, executor: Executor, progress: Progress) -> None:
-    """Do every block that the ledger does not list as done; results do not depend on the executor.
+def run_blocks(jobs: list[Job], index: BlockIndex, executor: Executor, progress: Progress) -> None:
+    """Predict every block not yet done; results do not depend on the executor.
 
     Parameters
     ----------
     jobs : list of Job
-    ledger : Ledger
+    index : BlockIndex
     executor : Executor
     progress : Progress
         Receives how many blocks have ended.
@@ -78,9 +78,9 @@ def run_blocks(jobs: list[Job], ledger: Ledger, executor: Executor, progress: Pr
     ------
     CratersError
         When what was computed cannot be kept, as on a full disk, or no worker is left. A block
-        that cannot be read or predicted raises nothing: the ledger lists it as failed.
+        that cannot be read or predicted raises nothing: the block index lists it as failed.
     """
-    done = {job.number: ledger.done(job.number) for job in jobs}
+    done = {job.number: index.done(job.number) for job in jobs}
     total = sum(len(job.blocks) for job in jobs)
     ended = sum(len(numbers) for numbers in done.values())
     todo = (
@@ -93,14 +93,14 @@ def run_blocks(jobs: list[Job], ledger: Ledger, executor: Executor, progress: Pr
         for job, block in todo:
             waiting[executor.submit(job.image, job.blocks, block)] = job, block
             if len(waiting) >= executor.ahead():
-                ended += _collect(waiting, ledger, executor)
+                ended += _collect(waiting, index, executor)
                 progress.blocks(ended, total)
         while waiting:
-            ended += _collect(waiting, ledger, executor)
+            ended += _collect(waiting, index, executor)
             progress.blocks(ended, total)
 
 
-def _collect(waiting: dict[Any, tuple[Job, Block]], ledger: Ledger, executor: Executor) -> int:
+def _collect(waiting: dict[Any, tuple[Job, Block]], index: BlockIndex, executor: Executor) -> int:
     """Keep the results of the blocks that have ended; wait for one at least."""
     ended = list(executor.ended(waiting))
     for ticket in ended:
@@ -110,10 +110,10 @@ def _collect(waiting: dict[Any, tuple[Job, Block]], ledger: Ledger, executor: Ex
         except WorkerError:
             raise
         except (CratersError, OSError, MemoryError) as error:
-            ledger.note(job.number, block.index, "failed", str(error))
+            index.note(job.number, block.index, "failed", str(error))
             continue
         job.store.write(block, logits)
-        ledger.note(job.number, block.index, "done")
+        index.note(job.number, block.index, "done")
     return len(ended)
 
 
@@ -212,14 +212,14 @@ class ThreadExecutor:
         return ticket.result()
 
 
-def refuse_lost(jobs: list[Job], ledger: Ledger) -> None:
+def refuse_lost(jobs: list[Job], index: BlockIndex) -> None:
     """Stop where not one block could be done: there is nothing to write.
 
     Raises
     ------
     DataError
     """
-    if any(ledger.done(job.number) for job in jobs):
+    if any(index.done(job.number) for job in jobs):
         return
-    reason = next(iter(ledger.failed(jobs[0].number).values()), "unknown")
+    reason = next(iter(index.failed(jobs[0].number).values()), "unknown")
     raise DataError(f"no block could be scanned; the first: {reason}")
