@@ -1,7 +1,7 @@
-"""Coordinates on a body, rasters and vector layers.
+"""Planetary coordinates, rasters and vector layers.
 
 Interface: `Planet`, `Reader`, `describe_image`, `write_layers`.
-It knows no patches and no networks.
+This package does not depend on patches or networks.
 """
 
 from craters.maps.geo import map_files, parquet, raster, vectors
