@@ -521,7 +521,7 @@ def test_a_cut_off_file_is_told_and_the_rest_is_kept(model: Path, tmp_path: Path
     assert found.returncode == 7, found.stderr
     assert "Traceback" not in found.stderr
     assert "failed.csv" in found.stderr
-    assert "Is the file whole?" in (tmp_path / "out" / "failed.csv").read_text()
+    assert "Is the file complete?" in (tmp_path / "out" / "failed.csv").read_text()
     assert np.isfinite(read_map(tmp_path / "out")[:50]).all()
     image.write_bytes(content[:100])
     with pytest.raises(DataError, match="a.tif: cannot be opened"):

@@ -26,7 +26,7 @@ def scan_images(
     force: bool = False,
     progress: Progress | None = None,
 ) -> ScanOutcome:
-    """Scan images and leave a folder of maps, layers and tables.
+    """Scan images and write a folder of maps, layers and tables.
 
     Everything is written into a hidden folder beside `config.out`, which is renamed when it is
     whole. A scan that was killed leaves that folder, and `resume` goes on from its last finished
@@ -86,7 +86,7 @@ def _check_disk(plan: Plan, work: Path) -> None:
 
 
 def _notes(plan: Plan) -> list[str]:
-    """Say what is worth knowing before a scan."""
+    """Return notes for the user before a scan."""
     description = plan.classifier.description
     found = []
     if description.stride is None:

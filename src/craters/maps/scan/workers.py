@@ -1,4 +1,4 @@
-"""Blocks done by workers: read, predicted, written, noted; repeated once when one fails."""
+"""Process the blocks of a scan in workers: read, predict, store; retry once on failure."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from craters.maps.scan.grid import Block, Blocks
 from craters.maps.scan.predict import Predictor, scan_block
 from craters.maps.scan.store import BlockIndex, Store
 
-LOCAL = "local"  # stands for a Dask cluster of processes of this machine
-AHEAD = 2  # blocks that are given out for each worker: one at work, one waiting
+LOCAL = "local"  # a Dask cluster of processes on this machine
+AHEAD = 2  # submitted blocks per worker: one running, one waiting
 
 _TRIES = 2
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One image of a scan: how it is cut, and where its logits go."""
+    """One image of a scan: its blocks, and the store of its logits."""
 
     number: int
     image: Image
@@ -36,7 +36,7 @@ class Job:
 class Executor(Protocol):
     """Computes the logits of submitted blocks, in any order.
 
-    A context manager: leaving it cancels blocks that have not begun.
+    A context manager: on exit it cancels blocks that have not started.
     """
 
     def __enter__(self) -> Executor:
@@ -44,10 +44,10 @@ class Executor(Protocol):
         ...
 
     def __exit__(self, *error: object) -> None:
-        """Cancel blocks that wait, and free the workers."""
+        """Cancel waiting blocks and release the workers."""
 
     def ahead(self) -> int:
-        """Return how many blocks it may hold at once."""
+        """Return the largest number of submitted blocks."""
         ...
 
     def submit(self, image: Image, blocks: Blocks, block: Block) -> Any:
@@ -55,7 +55,7 @@ class Executor(Protocol):
         ...
 
     def ended(self, waiting: Collection[Any]) -> Collection[Any]:
-        """Wait until at least one of the submitted blocks has ended; return those that have."""
+        """Wait until at least one submitted block has ended; return all that have."""
         ...
 
     def result(self, ticket: Any) -> np.ndarray:
@@ -72,12 +72,12 @@ def run_blocks(jobs: list[Job], index: BlockIndex, executor: Executor, progress:
     index : BlockIndex
     executor : Executor
     progress : Progress
-        Receives how many blocks have ended.
+        Receives the number of finished blocks.
 
     Raises
     ------
     CratersError
-        When what was computed cannot be kept, as on a full disk, or no worker is left. A block
+        If results cannot be stored (e.g. the disk is full), or no worker is left. A block
         that cannot be read or predicted raises nothing: the block index lists it as failed.
     """
     done = {job.number: index.done(job.number) for job in jobs}
@@ -101,7 +101,7 @@ def run_blocks(jobs: list[Job], index: BlockIndex, executor: Executor, progress:
 
 
 def _collect(waiting: dict[Any, tuple[Job, Block]], index: BlockIndex, executor: Executor) -> int:
-    """Keep the results of the blocks that have ended; wait for one at least."""
+    """Store the results of finished blocks; wait for at least one."""
     ended = list(executor.ended(waiting))
     for ticket in ended:
         job, block = waiting.pop(ticket)
@@ -118,14 +118,14 @@ def _collect(waiting: dict[Any, tuple[Job, Block]], index: BlockIndex, executor:
 
 
 class Worker:
-    """Does blocks; each thread that calls it has a predictor and a handle of the image of its own.
+    """Processes blocks; each calling thread has its own predictor and image handle.
 
     Parameters
     ----------
     make : callable
         Makes a predictor.
     max_gap : float
-        Share of a window that may be missing.
+        Largest share of missing pixels in a window.
     """
 
     def __init__(self, make: Callable[[], Predictor], max_gap: float) -> None:
@@ -135,13 +135,13 @@ class Worker:
         self._readers: list[Reader] = []
 
     def close(self) -> None:
-        """Close all images; no thread may be at work any more."""
+        """Close all images; call only when no thread is working."""
         with self._lock:
             while self._readers:
                 self._readers.pop().close()
 
     def work(self, image: Image, blocks: Blocks, block: Block) -> np.ndarray:
-        """Do one block in the calling thread; a second time when it fails."""
+        """Process one block in the calling thread; retry once on failure."""
         if not hasattr(self._own, "predictor"):
             self._own.reader = None
             self._own.predictor = self._make()
@@ -174,12 +174,12 @@ class Worker:
 
 
 class ThreadExecutor:
-    """Workers that are threads of this process.
+    """Executor with threads of this process.
 
     Parameters
     ----------
     make : callable
-        Makes a predictor; called once a thread.
+        Makes a predictor; called once per thread.
     workers : int
     max_gap : float
     """
@@ -213,7 +213,7 @@ class ThreadExecutor:
 
 
 def refuse_lost(jobs: list[Job], index: BlockIndex) -> None:
-    """Stop where not one block could be done: there is nothing to write.
+    """Raise DataError if no block succeeded.
 
     Raises
     ------
