@@ -123,7 +123,7 @@ def test_a_mapped_file_is_let_go_and_read_again(tmp_path: Path) -> None:
     before = _mapped_mib()
     assert int(mapped.sum(dtype=np.int64)) == int(whole.sum(dtype=np.int64))
     assert _mapped_mib() - before > 48
-    files.let_go(view)
+    files.release_pages(view)
     assert _mapped_mib() - before < 16
     np.testing.assert_array_equal(mapped, whole)
 
@@ -132,8 +132,8 @@ def test_what_may_be_written_to_is_not_let_go(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros((100, 4096), np.uint8))
     mine = np.load(tmp_path / "a.npy", mmap_mode="c")  # changes stay in memory
     mine[:] = 7
-    files.let_go(mine[3:])
-    files.let_go(np.ones(3))
+    files.release_pages(mine[3:])
+    files.release_pages(np.ones(3))
     assert (mine == 7).all()
 
 

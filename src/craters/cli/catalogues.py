@@ -39,7 +39,7 @@ def match_command(settings: MatchRequest, *, json: JsonOption = False) -> None:
 def patches_command(
     settings: CutRequest, *, json: JsonOption = False, quiet: QuietOption = False
 ) -> None:
-    """Cut labeled and unlabeled patches out of images, in the layout that `craters run` reads.
+    """Sample labeled and unlabeled patches from images, in the layout that `craters run` reads.
 
     \b
     Examples:
@@ -48,9 +48,9 @@ def patches_command(
       craters patches mosaic.tif --out POOL --unlabeled 5000
     """
     from craters.core import files
-    from craters.maps.catalogues import patch_writer
+    from craters.maps.catalogues import patch_writer, sample_patches
 
-    content = patch_writer.cut_patches(settings, TerminalProgress(quiet=quiet or json))
+    content = sample_patches(settings, TerminalProgress(quiet=quiet or json))
     if json:
         typer.echo(files.to_json({"data": settings.out, **content}))
         return

@@ -1,7 +1,7 @@
-"""Files, processes, environment, progress and output folders: what every other package stands on.
+"""Shared infrastructure: files, processes, environment, progress, output folders.
 
 Interface: `files`, `run_tasks`, `Progress`, `Workspace`, `environment`, HTML templates.
-It knows nothing of patches, networks or maps.
+It does not depend on patches, networks or maps.
 """
 
 from craters.core import environment, files

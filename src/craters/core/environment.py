@@ -1,4 +1,4 @@
-"""What this installation is made of: versions, processor, GPU, and what is missing of it."""
+"""Inspect the installation: package versions, processor, GPU, missing packages."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ _FOR = {
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """An optional part of the package, or the core.
+    """The core dependencies, or those of one optional extra.
 
     Parameters
     ----------
     name : str
         The extra's name, or "core".
     purpose : str
-        What it is for.
+        Purpose of the packages.
     versions : dict of str
-        Of the packages that are installed.
+        Versions of the installed packages.
     missing : tuple of str
-        Packages that are not.
+        Packages that are not installed.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Part:
 
     @property
     def remedy(self) -> str:
-        """How to get what is missing; empty where nothing is."""
+        """The pip command for missing packages; empty if none is missing."""
         if not self.missing:
             return ""
         wanted = "craters" if self.name == "core" else f"'craters[{self.name}]'"
@@ -65,14 +65,14 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Examination:
-    """What `examine` found.
+    """The result of `examine`.
 
     Parameters
     ----------
     machine : dict
-        Interpreter, system, processor, its features, CPUs that may be used, memory in GiB.
+        Interpreter, system, processor and its features, usable CPUs, memory in GiB.
     gpu : str
-        What torch can compute on beside the processor, or why it cannot.
+        GPUs usable by torch, or why there are none.
     parts : tuple of Part
     """
 
@@ -82,11 +82,11 @@ class Examination:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the core is complete; optional parts may be missing."""
+        """Whether all core packages are installed; extras may be missing."""
         return not self.parts[0].missing
 
     def lines(self) -> list[str]:
-        """Say it for people."""
+        """Return the report as lines of text."""
         machine = self.machine
         found = [
             f"craters {machine['craters']}, Python {machine['python']}, {machine['system']}",
@@ -105,7 +105,7 @@ class Examination:
         return found
 
     def to_dict(self) -> dict[str, Any]:
-        """Give it as plain values, for JSON."""
+        """Return plain values, for JSON."""
         parts = {
             part.name: dataclasses.asdict(part) | {"remedy": part.remedy} for part in self.parts
         }
@@ -113,7 +113,7 @@ class Examination:
 
 
 def examine() -> Examination:
-    """Look at this installation and this machine; nothing is changed or sent anywhere.
+    """Inspect this installation and machine; nothing is changed or sent anywhere.
 
     Examples
     --------
@@ -141,7 +141,7 @@ def _look_for(part: str) -> Part:
 
 
 def _required(distribution: str, extra: str) -> list[str]:
-    """List the packages that an installed distribution requires, for itself or for an extra."""
+    """Return the packages required by an installed distribution, or by one of its extras."""
     names = []
     for requirement in requires(distribution) or []:
         found = _REQUIREMENT.match(requirement)
@@ -181,7 +181,7 @@ def _features() -> list[str]:
 
 
 def _gpu() -> str:
-    """Ask torch, which is what would use one."""
+    """Describe the GPUs that torch can use."""
     driver = "" if shutil.which("nvidia-smi") is None else " (nvidia-smi is there)"
     try:
         import torch
@@ -194,7 +194,7 @@ def _gpu() -> str:
 
 
 def package_versions() -> dict[str, str]:
-    """Return the versions of the packages that results depend on."""
+    """Return the versions of Python and of the packages that affect results."""
     return {"python": platform.python_version()} | _installed(_PACKAGES)
 
 
@@ -230,7 +230,7 @@ def describe_hardware() -> dict[str, Any]:
 
 
 def usable_threads(threads: int = 0) -> int:
-    """Return how many threads to compute with: as set, or the CPUs that this process may use."""
+    """Return the number of threads: as set, or the CPUs available to this process."""
     if threads:
         return threads
     if hasattr(os, "sched_getaffinity"):

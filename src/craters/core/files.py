@@ -1,4 +1,4 @@
-"""Files and folders that are whole or absent: write beside the target, flush, rename."""
+"""Write files and folders atomically: write beside the target, flush, rename."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CHUNK = 1 << 20
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush a folder's list of names to disk, so that a rename outlives a power cut."""
+    """Flush a folder's entries to disk, so that a rename survives a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -34,23 +34,23 @@ def sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def locked(target: Path, job: str) -> Iterator[None]:
-    """Keep a second process away from a file or folder.
+    """Lock a file or folder against other processes.
 
-    The lock is of a hidden file beside `target`, which its holder removes while it still holds the
-    lock. A process that opened the file before that tries again: it checks that the file that it
-    locked is the one that is there.
+    The lock is on a hidden file beside `target`, which its holder removes before it releases the
+    lock. A process that opened the file before its removal notices that the locked file is not the
+    one at the path, and tries again.
 
     Parameters
     ----------
     target : Path
-        It need not exist.
+        May be absent.
     job : str
-        "run", "scan", ...: for the message.
+        "run", "scan", ...: used in the message.
 
     Raises
     ------
     ExistsError
-        When another process holds it.
+        If another process holds the lock.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     lock = target.with_name(f".{target.name}.lock")
@@ -73,7 +73,7 @@ def locked(target: Path, job: str) -> Iterator[None]:
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
-    """Tell whether an open file is the one at a path."""
+    """Return whether an open file is the one at a path."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
@@ -82,17 +82,17 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 @contextlib.contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `folder`; give it that name when the block ends well.
+    """Yield a temporary folder beside `folder`; rename it to `folder` if the block succeeds.
 
     Parameters
     ----------
     folder : Path
-        It must not exist. The folder around it is made where it is missing.
+        Must not exist. Missing parent folders are created.
 
     Yields
     ------
     Path
-        A new, empty folder, which is removed when the block ends with an error.
+        A new, empty folder, removed if the block raises.
     """
     temporary = _temporary(folder)
     temporary.mkdir()
@@ -106,18 +106,18 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; put it in place when the block ends well.
+    """Yield a temporary path beside `path`; rename it to `path` if the block succeeds.
 
     Parameters
     ----------
     path : Path
-        The file to write. Its folder is made where it is missing. An earlier file is replaced
-        only when the block ends without an error; otherwise it stays as it was.
+        The file to write. Its folder is created if missing. An existing file is replaced only if
+        the block succeeds.
 
     Yields
     ------
     Path
-        A new, empty file in the same folder, with the same suffix, to be written to.
+        A new, empty file in the same folder, with the same suffix.
 
     Examples
     --------
@@ -136,26 +136,26 @@ def atomic_path(path: Path) -> Iterator[Path]:
             os.fsync(stream.fileno())
         temporary.replace(path)
         sync_folder(path.parent)
-    finally:  # an interrupt leaves no litter either
+    finally:  # also after an interrupt
         temporary.unlink(missing_ok=True)
 
 
 def _temporary(path: Path) -> Path:
-    """Name a temporary file or folder beside `path`; remove those of processes that were killed."""
+    """Return a temporary name beside `path`; remove leftovers of killed processes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    for litter in path.parent.glob(f".{glob.escape(path.stem)}.*.partial{path.suffix}"):
-        owner = litter.name.removesuffix(f".partial{path.suffix}").rpartition(".")[2]
+    for leftover in path.parent.glob(f".{glob.escape(path.stem)}.*.partial{path.suffix}"):
+        owner = leftover.name.removesuffix(f".partial{path.suffix}").rpartition(".")[2]
         if not owner.isdigit() or is_alive(int(owner)):
             continue
-        if litter.is_dir():
-            shutil.rmtree(litter, ignore_errors=True)
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
         else:
-            litter.unlink(missing_ok=True)
+            leftover.unlink(missing_ok=True)
     return path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
 
 
 def is_alive(pid: int) -> bool:
-    """Tell whether a process of this machine is running."""
+    """Return whether a process is running on this machine."""
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
@@ -166,7 +166,7 @@ def is_alive(pid: int) -> bool:
 
 
 def move_aside(path: Path) -> Path:
-    """Rename a file or folder to NAME.1, NAME.2, ...; the first that is free."""
+    """Rename a file or folder to NAME.1, NAME.2, ...: the first free name."""
     number = 1
     while (aside := path.with_name(f"{path.name}.{number}")).exists():
         number += 1
@@ -174,24 +174,24 @@ def move_aside(path: Path) -> Path:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` to `path`, whole or not at all."""
+    """Write `content` to `path` atomically."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
 
 
-def let_go(array: np.ndarray) -> None:
-    """Drop what was read of a memory-mapped file from memory; it is read again where needed.
+def release_pages(array: np.ndarray) -> None:
+    """Release the memory pages of a memory-mapped array; they are read again on access.
 
-    The pages would go anyway when memory gets short, but until then they count as this process's.
+    The system would release them under memory pressure, but until then they count as used.
 
     Parameters
     ----------
     array : ndarray
-        A view of any depth. One that is not of a file, or may be written to, stays as it is.
+        Any view. Arrays not mapped from a file, or mapped writable, are left unchanged.
 
     Examples
     --------
-    >>> let_go(np.zeros(3))
+    >>> release_pages(np.zeros(3))
     """
     base: Any = array
     while isinstance(base, np.ndarray):
@@ -201,12 +201,12 @@ def let_go(array: np.ndarray) -> None:
 
 
 def write_text(path: Path, content: str) -> None:
-    """Write `content` to `path` as UTF-8, whole or not at all."""
+    """Write `content` to `path` as UTF-8, atomically."""
     write_bytes(path, content.encode())
 
 
 def write_parts(path: Path, parts: Iterable[str]) -> None:
-    """Write text that comes in parts to `path` as UTF-8, whole or not at all."""
+    """Write an iterable of strings to `path` as UTF-8, atomically."""
     with (
         atomic_path(path) as temporary,
         temporary.open("w", encoding="utf-8", newline="") as stream,
@@ -215,24 +215,24 @@ def write_parts(path: Path, parts: Iterable[str]) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write `content` as indented JSON with sorted keys, whole or not at all."""
+    """Write `content` as indented JSON with sorted keys, atomically."""
     write_text(path, to_json(content) + "\n")
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
-    """Write `array` as .npy without pickling, whole or not at all."""
+    """Write `array` as .npy without pickling, atomically."""
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     write_bytes(path, buffer.getvalue())
 
 
 def to_json(content: Any) -> str:
-    """Turn `content` into JSON; NumPy numbers and arrays, paths and tuples included.
+    """Convert `content`, with NumPy numbers and arrays, paths and tuples, to JSON.
 
     Raises
     ------
     ValueError
-        When a number is NaN or infinite: JSON has no word for either.
+        If a number is NaN or infinite, which JSON cannot represent.
 
     Examples
     --------
@@ -245,15 +245,14 @@ def to_json(content: Any) -> str:
 
 
 def to_csv(rows: Iterable[Iterable[Any]]) -> str:
-    r"""Turn rows into CSV with line ends of one character; None is empty.
+    r"""Format rows as CSV with `\n` line ends; None becomes an empty field.
 
-    Large tables are written some rows at a time: each piece is turned into text, and `write_parts`
-    takes the pieces.
+    For large tables, format some rows at a time and pass the pieces to `write_parts`.
 
     Parameters
     ----------
     rows : iterable of iterable
-        The names of the columns are the first row.
+        The first row holds the column names.
 
     Examples
     --------
@@ -276,7 +275,7 @@ def _plain(value: Any) -> Any:
 
 
 def sha256_of(path: Path) -> str:
-    """Hash a file's bytes, a piece at a time.
+    """Return the SHA-256 hash of a file.
 
     Returns
     -------
@@ -291,12 +290,12 @@ def sha256_of(path: Path) -> str:
 
 
 def read_csv_text(path: Path) -> str:
-    """Read a table as text, without the mark that spreadsheets put before UTF-8.
+    """Read a table as text, without a UTF-8 byte order mark.
 
     Raises
     ------
     DataError
-        When it is not UTF-8.
+        If it is not UTF-8.
     """
     try:
         return path.read_text(encoding="utf-8-sig")
@@ -307,7 +306,7 @@ def read_csv_text(path: Path) -> str:
 
 
 def csv_delimiter(text: str) -> str:
-    r"""Tell what stands between columns: the commonest of comma, semicolon and tab in the head.
+    r"""Detect the delimiter: the most frequent of comma, semicolon and tab in the header.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""HTML pages: a package's templates, and the style sheet that all reports share."""
+"""HTML templates and the style sheet shared by all reports."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 def page_templates(package: str) -> Environment:
     """Return the jinja2 templates in the folder `templates` of a package.
 
-    Values are escaped, and a name that is not defined is an error.
+    Values are escaped; undefined names raise an error.
 
     Parameters
     ----------
     package : str
-        Its dotted name, such as "craters.quality".
+        Dotted name, such as "craters.quality".
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -31,5 +31,5 @@ def page_templates(package: str) -> Environment:
 
 
 def report_style() -> str:
-    """Return the style sheet of the reports, to be put into a page."""
+    """Return the CSS of the reports, to embed in a page."""
     return (Path(__file__).parent / "templates" / "report.css").read_text(encoding="utf-8")

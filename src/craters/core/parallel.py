@@ -1,4 +1,4 @@
-"""Independent trainings side by side, a process for each; the same results as one after another."""
+"""Run independent tasks in parallel processes, with the same results as sequentially."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ Send = Callable[[Any], None]
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """One independent piece of work.
+    """One independent task.
 
     Parameters
     ----------
     key : str
-        Names it; unique among the tasks of a call.
+        Unique name among the tasks of a call.
     call : callable
-        A module's function, so that another process finds it. It is called with `arguments` and
-        `send`, which sends a message to the process that waits; its result is sent back.
+        A module-level function, so that it can be pickled. It is called with `arguments` and
+        `send`, which sends a message to the calling process; its result is sent back.
     arguments : mapping
-        Arrays, strings, dataclasses: whatever pickles.
+        Any picklable values.
     """
 
     key: str
@@ -40,7 +40,7 @@ class Task:
 
 
 def plan_workers(tasks: int, threads: int) -> tuple[int, int]:
-    """Share `threads` out: as many processes as tasks can use, and the threads of each.
+    """Divide `threads` among tasks; return the number of processes and the threads of each.
 
     Examples
     --------
@@ -57,19 +57,19 @@ def run_tasks(
     threads: int,
     on_message: Callable[[str, Any], None] | None = None,
 ) -> Iterator[tuple[str, Any]]:
-    """Do tasks side by side and give each result as soon as it is there.
+    """Run tasks in parallel; yield each result as soon as it is available.
 
-    With one thread or one task, everything is done in this process, in order.
+    With one thread or one task, everything runs in this process, in order.
 
     Parameters
     ----------
     tasks : sequence of Task
         Started in this order.
     threads : int
-        Of all processes together; each process computes with an equal share, by which alone the
-        number of processes can touch a result.
+        Total over all processes. Each process uses an equal share, the only way in which the
+        number of processes can affect a result.
     on_message : callable, optional
-        Called in this process with a task's key and each message of it.
+        Called in this process with a task's key and each of its messages.
 
     Yields
     ------
@@ -79,8 +79,8 @@ def run_tasks(
     Raises
     ------
     WorkerError
-        When a process ends before its task, as one that runs out of memory does. Errors of the
-        task itself and of `on_message` come through as they are.
+        If a process ends before its task, e.g. for lack of memory. Errors of the task and of
+        `on_message` are raised unchanged.
     """
     on_message = on_message or _ignore
     workers, each = plan_workers(len(tasks), threads)
@@ -100,14 +100,14 @@ def _run_in_processes(
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     with _MessageServer(on_message) as server:
-        # joblib's processes start afresh, so no state of this one leaks into them, and they need
-        # no `if __name__ == "__main__"` in the user's script.
+        # loky starts new interpreters, so no state of this process leaks into them, and the user's
+        # script needs no `if __name__ == "__main__"`.
         pool = joblib.Parallel(workers, backend="loky", return_as="generator_unordered")
         jobs = (joblib.delayed(_work)(task, each, server.address, server.secret) for task in tasks)
         try:
             yield from pool(jobs)
         except Exception as error:
-            if server.failure is not None:  # the worker's own says only that its connection closed
+            if server.failure is not None:  # the worker's error only reports a closed connection
                 raise server.failure from None
             if not isinstance(error, TerminatedWorkerError):
                 raise
@@ -118,21 +118,21 @@ def _run_in_processes(
 
 
 def _work(task: Task, threads: int, address: str, secret: bytes) -> tuple[str, Any]:
-    """Do one task in a process of its own, and end with the process that waits for it."""
+    """Run one task in this worker process; exit if the parent process ends."""
     with Client(address, authkey=secret) as connection, torch_threads(threads):
         watcher = threading.Thread(target=_end_with_parent, args=(connection,), daemon=True)
         watcher.start()
         try:
             return task.key, task.call(send=_Sender(connection, task.key), **task.arguments)
         finally:
-            connection.send(None)  # the end; the answer says that all messages were received
+            connection.send(None)  # end mark; the reply confirms that all messages were received
             watcher.join()
 
 
 def _end_with_parent(connection: Connection) -> None:
-    """Wait for the answer to the end mark; stop at once when the waiting process is gone.
+    """Wait for the reply to the end mark; exit at once if the parent process has ended.
 
-    An orphan would go on writing the files that a resumed run reads.
+    An orphan would keep writing files that a resumed run reads.
     """
     try:
         connection.recv()
@@ -152,7 +152,7 @@ class _Sender:
 
 
 class _MessageServer:
-    """Receives messages of all workers, a thread for each, and passes them on one at a time."""
+    """Receives messages of all workers in threads, and forwards them one at a time."""
 
     def __init__(self, on_message: Callable[[str, Any], None]) -> None:
         self.on_message, self.secret = on_message, secrets.token_bytes(16)
@@ -161,7 +161,7 @@ class _MessageServer:
         self.listener = Listener(self.address, authkey=self.secret)
         self.one_at_a_time = threading.Lock()
         self.is_open = True
-        self.failure: BaseException | None = None  # of `on_message`; it ends the worker that sent
+        self.failure: BaseException | None = None  # raised by `on_message`; ends the sending worker
 
     def __enter__(self) -> _MessageServer:
         self.thread = threading.Thread(target=self._accept, daemon=True)
@@ -192,19 +192,19 @@ class _MessageServer:
         if self.failure is None:
             try:
                 self.on_message(key, message)
-            except BaseException as error:  # noqa: BLE001 (raised again where results are awaited)
+            except BaseException as error:  # noqa: BLE001 (raised again by the caller)
                 self.failure = error
         if self.failure is not None:
             raise ConnectionAbortedError
 
 
 def _ignore(key: str, message: Any) -> None:
-    """Drop a message."""
+    """Ignore a message."""
 
 
 @contextlib.contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """Let torch use `count` threads inside the block, and the earlier number after it."""
+    """Set the number of torch threads inside the block; restore it afterwards."""
     import torch
 
     before = torch.get_num_threads()

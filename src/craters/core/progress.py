@@ -1,4 +1,4 @@
-"""How a computation reports its progress, whatever shows it."""
+"""The progress interface: callbacks through which computations report."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from typing import Any, Protocol
 
 
 class Progress(Protocol):
-    """Receives what a computation reports while it works."""
+    """Receives progress messages of a running computation."""
 
     def say(self, text: str) -> None:
-        """Receive a plain line."""
+        """Receive a message."""
 
     def warn(self, text: str) -> None:
         """Receive a warning."""
 
     def plan(self, epochs: int) -> None:
-        """Receive the number of epochs of all trainings together."""
+        """Receive the total number of epochs of all training runs."""
 
     def network(self, name: str, network: Any) -> None:
         """Receive a network (`models.Network`) that is about to be trained."""
@@ -24,26 +24,26 @@ class Progress(Protocol):
         """Receive the state (`training.TrainState`) after an epoch."""
 
     def blocks(self, ended: int, total: int) -> None:
-        """Receive how many blocks of a scan have ended."""
+        """Receive the number of finished blocks of a scan."""
 
 
 class NullProgress:
-    """Reports nothing."""
+    """A `Progress` that ignores everything."""
 
     def say(self, text: str) -> None:
-        """Drop a plain line."""
+        """Ignore a message."""
 
     def warn(self, text: str) -> None:
-        """Drop a warning."""
+        """Ignore a warning."""
 
     def plan(self, epochs: int) -> None:
-        """Drop the number of epochs."""
+        """Ignore the number of epochs."""
 
     def network(self, name: str, network: Any) -> None:
-        """Drop a network."""
+        """Ignore a network."""
 
     def epoch(self, phase: str, state: Any) -> None:
-        """Drop a state."""
+        """Ignore a state."""
 
     def blocks(self, ended: int, total: int) -> None:
-        """Drop the number of blocks."""
+        """Ignore the number of blocks."""

@@ -1,4 +1,4 @@
-"""Resumable output folders: locked while in use, and bound to what their results depend on."""
+"""Resumable output folders: locked while in use, bound to inputs, settings and versions."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from craters.core.progress import Progress
 from craters.errors import ExistsError
 
 _STARTED = "started.json"
-_NAMED = 5  # differences that a refusal names
+_NAMED = 5  # differences listed in an error
 _ABSENT = object()
 
 
 @dataclasses.dataclass(frozen=True)
 class Fingerprint:
-    """What the results of a job depend on.
+    """Everything that the results of a job depend on.
 
     Parameters
     ----------
     settings : mapping
-        Plain values by name; those that change no result are left out.
+        Plain values by name, without those that do not affect results.
     inputs : mapping of str
-        A hash of each input, by its name.
+        Hash of each input, by name.
     versions : mapping of str
-        Of craters and of the libraries that compute results; see `library_versions`.
+        Versions of craters and the libraries that affect results; see `library_versions`.
 
     Examples
     --------
@@ -47,13 +47,13 @@ class Fingerprint:
     versions: Mapping[str, str]
 
     def record(self) -> dict[str, Any]:
-        """Return the entries of a JSON file: the hash, and what it was made of."""
+        """Return the JSON entries: the hash and its content."""
         content = files.to_json(dataclasses.asdict(self))
         digest = hashlib.sha256(content.encode()).hexdigest()
         return {"fingerprint": digest, "depends_on": json.loads(content)}
 
     def differences(self, earlier: Mapping[str, Mapping[str, Any]]) -> list[str]:
-        """List what differs from an earlier `depends_on`, a phrase each."""
+        """Describe each difference from an earlier `depends_on`."""
         phrases, depends_on = [], self.record()["depends_on"]
         for part in ("settings", "inputs", "versions"):
             now, before = depends_on[part], earlier.get(part, {})
@@ -71,28 +71,28 @@ class Fingerprint:
 class Workspace:
     """The output folder of a job that can be interrupted and resumed.
 
-    A job either works in a hidden folder beside `out`, which gets the name `out` when it is whole,
-    or in `out` itself, where later calls may add to what is there.
+    A job works either in a hidden folder beside `out`, renamed to `out` when it is complete, or
+    in `out` itself, to which later calls may add.
 
     Parameters
     ----------
     out : Path
-        The folder to make.
+        The folder to create.
     job : str
         "run", "scan", ...: for messages.
     record : str
-        The JSON file in `out` that holds the entries of `Fingerprint.record`.
+        Name of the JSON file in `out` with the entries of `Fingerprint.record`.
     resume : bool
-        Go on with an interrupted job of an equal fingerprint.
+        Continue an interrupted job with an equal fingerprint.
     force : bool
-        Move an earlier folder aside (`NAME.1`, `NAME.2`, ...); it is never deleted.
+        Move an existing folder aside (`NAME.1`, `NAME.2`, ...); it is never deleted.
     in_place : bool
         Whether the job works in `out` itself.
 
     Raises
     ------
     ExistsError
-        When `out` names no folder.
+        If `out` is not the name of a folder.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Workspace:
         self._may_replace = force
 
     def refuse_existing(self) -> None:
-        """Refuse a folder that is there unless it is resumed or moved aside.
+        """Raise ExistsError if the folder exists, unless it is resumed or moved aside.
 
         Raises
         ------
@@ -130,12 +130,12 @@ class Workspace:
             )
 
     def read_record(self, fingerprint: Fingerprint) -> dict[str, Any] | None:
-        """Read the record of the folder at `out`; None where there is no folder.
+        """Read the record of the folder at `out`; None if there is no folder.
 
         Raises
         ------
         ExistsError
-            When it was made from something else, or is no folder of this job.
+            If its fingerprint differs, or it is not a folder of this job.
         """
         if not self.out.exists():
             return None
@@ -148,29 +148,29 @@ class Workspace:
         progress: Progress,
         entries: Mapping[str, Any] | None = None,
     ) -> Iterator[Path]:
-        """Make the folder to work in, or take up the one that is there; lock it inside the block.
+        """Create the work folder or resume the existing one; lock it inside the block.
 
         Parameters
         ----------
         fingerprint : Fingerprint
-            An interrupted job is taken up only where it has an equal one.
+            An interrupted job is resumed only if its fingerprint is equal.
         progress : Progress
-            Receives whether the job is resumed, and where an earlier folder went.
+            Receives whether the job is resumed, and where an existing folder was moved.
         entries : mapping, optional
-            More entries of the record of a job that works in place.
+            Additional entries of the record, for a job that works in place.
 
         Yields
         ------
         Path
-            The folder to work in.
+            The work folder.
 
         Raises
         ------
         ExistsError
-            When the folder is in use, or is not to be resumed.
+            If the folder is in use, or may not be resumed.
         """
         with files.locked(self.out, self.job):
-            self.refuse_existing()  # again: another process may have ended since
+            self.refuse_existing()  # again: another process may have finished meanwhile
             if not self.folder.exists():
                 self._begin(fingerprint, progress, entries)
             elif self.resume:
@@ -182,12 +182,12 @@ class Workspace:
             yield self.folder
 
     def publish(self, whole: Path, *, keep_work: bool = False) -> None:
-        """Give a whole folder inside the work folder the name `out`; an earlier one moves aside.
+        """Rename a complete folder to `out`; an existing one is moved aside.
 
         Raises
         ------
         ExistsError
-            When a folder appeared meanwhile that may not be moved aside.
+            If a folder appeared meanwhile and may not be moved aside.
         """
         if self.out.exists():
             if not self._may_replace:
@@ -201,7 +201,7 @@ class Workspace:
             self.discard_work()
 
     def discard_work(self) -> None:
-        """Remove the hidden folder of a job that is finished."""
+        """Remove the hidden work folder of a finished job."""
         if not self.in_place:
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -216,7 +216,7 @@ class Workspace:
                 raise ExistsError(f"{self.out}: exists already", "Look at it, or use --force.")
             progress.say("There is nothing to go on with; starting from the beginning.")
         self.first_start = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-        # A folder without its record is never seen, so that a kill at any moment can be resumed.
+        # Created atomically with its record, so that a job killed at any moment can be resumed.
         with files.new_folder(self.folder) as partial:
             self._write_note(partial / self._note.name, fingerprint, entries)
 
@@ -248,7 +248,7 @@ class Workspace:
             found = json.loads(path.read_text(encoding="utf-8"))
             digest = found["fingerprint"]
         except FileNotFoundError as error:
-            if in_work_folder:  # which never lacks its record
+            if in_work_folder:  # which always has a record
                 raise self._too_early() from error
             raise self._foreign(path, article) from error
         except (OSError, ValueError, KeyError, TypeError) as error:

@@ -1,7 +1,7 @@
 """Patches, labels and data folders, their splits, copies and augmentation.
 
 Interface: `PatchSet`, `read_patches`, `read_job_data`, `validation_split`, `search_copies`.
-It trains and measures nothing, and needs no torch.
+This package neither trains nor evaluates, and does not need torch.
 """
 
 from craters.data import dataset, patches, splits

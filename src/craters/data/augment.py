@@ -1,4 +1,4 @@
-"""Batch transforms that keep the light's direction, and how that is measured."""
+"""Augmentation by transforms that preserve the illumination direction."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FEWEST_CRATERS = 20  # fewer make a mean crater that says nothing
 
 @dataclasses.dataclass(frozen=True)
 class SymmetryReport:
-    """Which transforms keep the light, and how that was found.
+    """The transforms that preserve the illumination, and how they were determined.
 
     Parameters
     ----------

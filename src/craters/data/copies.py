@@ -1,4 +1,4 @@
-"""Equal and nearly equal patches among many: no pair is missed, and few are looked at.
+"""Find all equal and nearly equal patches, with few pairwise comparisons.
 
 Comparing 100,000 patches pixel by pixel means five thousand million pairs of 2304 pixels. Here each
 patch, mean off and scaled to length 1, is split into its lowest waves (a discrete cosine transform,
@@ -36,7 +36,7 @@ _SECONDS_PER_WAVE, _SECONDS_PER_ENTRY, _SECONDS_PER_PIXEL = 2.5e-11, 2e-9, 6e-9
 
 @dataclasses.dataclass(frozen=True)
 class CopySearch:
-    """Which patches are copies of which.
+    """The copies among a set of patches.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class CopySearch:
 
     @functools.cached_property
     def families(self) -> np.ndarray:
-        """Number the patches by family: what is joined by equal or near copies, in steps."""
+        """Number the connected groups of copies; return the number of each patch."""
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import connected_components
 
@@ -73,7 +73,7 @@ class CopySearch:
         return connected_components(graph, directed=False)[1][self.content]
 
     def among(self, judged: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Tell which patches have a copy among others.
+        """Return which patches have a copy among others.
 
         Parameters
         ----------
@@ -103,12 +103,12 @@ class CopySearch:
 
     @property
     def is_repeated(self) -> np.ndarray:
-        """Tell of each patch whether another one has equal pixels."""
+        """Return whether each patch has an exact copy."""
         return np.bincount(self.content)[self.content] > 1
 
     @property
     def is_near(self) -> np.ndarray:
-        """Tell of each patch whether another one, of other pixels, is a near copy."""
+        """Return whether each patch has a near copy with other pixels."""
         found = np.zeros(len(self.rows), bool)
         found[self.pairs.ravel()] = True
         return found[self.content]
@@ -262,7 +262,7 @@ def correlate(
 
 
 def _standardize(images: np.ndarray) -> np.ndarray:
-    """Take each patch's mean off and scale it to length 1; constant patches become 0."""
+    """Subtract each patch's mean and scale it to unit norm; constant patches become 0."""
     flat = images.reshape(len(images), -1).astype(np.float32)
     is_constant = (flat == flat[:, :1]).all(axis=1)
     flat -= flat.mean(axis=1, keepdims=True)

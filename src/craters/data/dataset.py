@@ -1,4 +1,4 @@
-"""The arrays of the main job: their files in a folder, read and checked together."""
+"""Read and validate the arrays of a data folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from craters.errors import DataError
 
 @dataclasses.dataclass(frozen=True)
 class JobData:
-    """The four arrays of a job; `test.labels` are -1 where its truth is unknown."""
+    """The data of a training job; `test.labels` are -1 if the test labels are unknown."""
 
     train: PatchSet
     pool: PatchSet
@@ -20,12 +20,12 @@ class JobData:
 
     @property
     def sets(self) -> dict[str, PatchSet]:
-        """The sets by the names that tables use."""
+        """The sets, by their names in tables."""
         return {"labeled": self.train, "extra": self.pool, "test": self.test}
 
     @property
     def mixed_ranges(self) -> str:
-        """Which array was read as of which pixel range; empty where all are of one."""
+        """A message if the arrays have different pixel ranges, else empty."""
         known = {name: one.pixel_range for name, one in self.sets.items() if one.pixel_range}
         if len(set(known.values())) < 2:
             return ""
@@ -34,32 +34,32 @@ class JobData:
 
 
 def find_array(folder: Path, stem: str) -> Path:
-    """Name the array `stem` in a folder: .npy, or .npz where only that is there."""
+    """Return the path of array `stem`: .npy, or .npz if only that exists."""
     packed = folder / f"{stem}.npz"
     plain = folder / f"{stem}.npy"
     return packed if packed.is_file() and not plain.is_file() else plain
 
 
 def input_files(folder: Path) -> list[Path]:
-    """List the files that a job reads from `folder`, those that are there."""
+    """Return the existing input files of a job in `folder`."""
     stems = ["Xtrain1", "Ytrain1", "groups_train", "Xtrain1_extra", "groups_extra"]
     stems += ["Xtest1", "Ytest1", "groups_test"]
     return [path for stem in stems if (path := find_array(folder, stem)).is_file()]
 
 
 def read_job_data(folder: Path) -> JobData:
-    """Read and check every array of a job before anything is trained or written.
+    """Read and validate every array of a job.
 
     Parameters
     ----------
     folder : Path
-        Holds Xtrain1, Ytrain1, Xtrain1_extra (which may hold no patch) and Xtest1; groups_train,
-        groups_extra, groups_test and Ytest1 (the truth of the test set) may be absent.
+        With Xtrain1, Ytrain1, Xtrain1_extra (may be empty) and Xtest1; groups_train, groups_extra,
+        groups_test and Ytest1 (the labels of the test set) are optional.
 
     Raises
     ------
     DataError
-        One clear line: file, found, expected, what to do.
+        One line: file, what was found, what was expected, what to do.
     """
     if not folder.is_dir():
         raise DataError(
@@ -71,7 +71,7 @@ def read_job_data(folder: Path) -> JobData:
         return find_array(folder, stem)
 
     train = patches.read_patches(at("Xtrain1"), at("Ytrain1"), at("groups_train"))
-    # Nothing is left unlabeled once a reviewer has answered for every patch.
+    # Empty once a reviewer has labeled every patch.
     pool = patches.read_patches(at("Xtrain1_extra"), None, at("groups_extra"), least=0)
     truth = at("Ytest1") if at("Ytest1").is_file() else None
     test = patches.read_patches(at("Xtest1"), truth, at("groups_test"))

@@ -1,7 +1,7 @@
-"""The data door: arrays of patches and labels, checked once, with one scaling.
+"""Read and validate arrays of patches and labels; convert pixels to 8 bits.
 
 A patch is a small square image (48 x 48 pixels by default; "chip" elsewhere). Label 1 means
-"with crater", 0 "without crater", and -1 "unlabeled" where a set may hold such.
+"with crater", 0 "without crater", and -1 "unlabeled".
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from craters.errors import DataError
 CLASS_NAMES = ("without crater", "with crater")
 UNLABELED = -1
 
-_ROWS = 4096  # patches looked at together: bounds the memory of checks on mapped files
+_ROWS = 4096  # patches checked together: bounds memory on mapped files
 _MIN_SIDE = 8
-ROUNDING = 1e-6  # by which floats may exceed 1 and still be 0..1: MinMaxScaler and others do so
-_OVERSHOOT = 2.0  # floats up to here are 0..1 that resampling overshot, or no brightness at all
-_LEAST_16BIT = 2**14  # integers above 255 and below it are of 10 to 14 bits, as of many cameras
-_UNREADABLE = (  # what NumPy raises for headers that lie, are nested deeply or are cut off
+ROUNDING = 1e-6  # tolerance of the range 0..1: rounding of MinMaxScaler and others
+_OVERSHOOT = 2.0  # floats from 1 to this are ambiguous, as resampling may overshoot 1
+_LEAST_16BIT = 2**14  # integers between 255 and this look like 10- to 14-bit camera data
+_UNREADABLE = (  # raised by NumPy for invalid, deeply nested or truncated headers
     ValueError, OverflowError, EOFError, OSError, KeyError, SyntaxError, tokenize.TokenError,
     RecursionError, MemoryError, zipfile.BadZipFile,
 )  # fmt: skip
@@ -33,7 +33,7 @@ _UNREADABLE = (  # what NumPy raises for headers that lie, are nested deeply or 
 
 @dataclasses.dataclass(frozen=True)
 class PatchSet:
-    """Patches with what belongs to them; they never travel apart.
+    """Patches with their labels, ids and groups.
 
     Parameters
     ----------
@@ -42,15 +42,15 @@ class PatchSet:
     labels : ndarray, shape (N,), int8
         1 with crater, 0 without crater, -1 unlabeled.
     ids : ndarray of str, shape (N,)
-        One name a patch, unique in the set.
+        Name of each patch, unique in the set.
     groups : ndarray of str, shape (N,), or None
-        The source image of each patch, where it is known.
+        Source image of each patch, if known.
     source : str
-        Where the patches come from, for messages.
+        Origin of the patches, for messages.
     notes : tuple of str
-        What was recognised or converted on reading.
+        Conversions and findings on reading.
     pixel_range : str
-        As what the pixels were read: 0..1, 0..255 or 0..65535; empty where there was none.
+        Range that the pixels were read as: 0..1, 0..255 or 0..65535; empty for no pixels.
     """
 
     images: np.ndarray
@@ -82,7 +82,7 @@ class PatchSet:
 
 
 def normalize(images: np.ndarray) -> np.ndarray:
-    """Scale 8-bit pixels to 0..1: the one scaling that every network here is given.
+    """Scale 8-bit pixels to 0..1, the input range of every network.
 
     Parameters
     ----------
@@ -114,28 +114,28 @@ def make_patch_set(
     names: tuple[str, str, str] = ("images", "labels", "groups"),
     least: int = 1,
 ) -> PatchSet:
-    """Check arrays and bring them into the package's form.
+    """Validate arrays and make a `PatchSet` from them.
 
     Parameters
     ----------
     images : ndarray
         (N, S*S), (N, S, S), (N, S, S, 1) or (N, 1, S, S); integers in 0..255 or 0..65535, or
-        floats in 0..1 or 0..255. The brightest pixel tells which: integers up to 255 are 0..255
-        and from 16384 on 0..65535, floats up to 1 are 0..1 and above 2 are 0..255. What lies
-        between could be either, and is refused.
+        floats in 0..1 or 0..255. The brightest pixel decides: integers up to 255 are 0..255 and
+        from 16384 on 0..65535; floats up to 1 are 0..1 and above 2 are 0..255. Values between
+        are ambiguous and refused.
     labels : ndarray, shape (N,) or (N, 1), optional
-        0 or 1 as integers, booleans or floats. Without them the set is unlabeled.
+        0 or 1 as integers, booleans or floats. If omitted, the set is unlabeled.
     groups : ndarray, shape (N,), optional
         The source image of each row.
     names : tuple of str
-        What messages call the three arrays, e.g. their files; ids begin with the first one's stem.
+        Names of the three arrays in messages, e.g. their files; the first one's stem begins ids.
     least : int
-        Patches that there must be; 0 takes an array of none.
+        Smallest number of patches; 0 accepts an empty array.
 
     Raises
     ------
     DataError
-        When an array cannot be used; the message says what was found and what was expected.
+        If an array cannot be used; the message states what was found and expected.
 
     Examples
     --------
@@ -162,12 +162,12 @@ def make_patch_set(
 
 
 def read_array(path: Path) -> np.ndarray:
-    """Open one array from .npy (memory-mapped) or .npz (the only array inside), never pickled.
+    """Open an array from .npy (memory-mapped) or .npz (its only array); never unpickle.
 
     Raises
     ------
     DataError
-        When the file is missing, truncated, not such a file, or holds Python objects.
+        If the file is missing, truncated, of another format, or holds Python objects.
     """
     if not path.is_file():
         raise DataError(
@@ -212,7 +212,7 @@ def _unreadable(path: Path, error: Exception) -> DataError:
 
 
 def as_squares(images: np.ndarray, source: str, least: int = 1) -> np.ndarray:
-    """View images of any accepted layout as (N, S, S); there must be at least so many."""
+    """Return a view of images in any accepted layout as (N, S, S); require at least `least`."""
     shape = images.shape
     squares: np.ndarray | None = None
     if images.ndim == 2:
@@ -246,26 +246,26 @@ def as_squares(images: np.ndarray, source: str, least: int = 1) -> np.ndarray:
 
 
 def to_8bit(images: np.ndarray, source: str) -> tuple[np.ndarray, list[str]]:
-    """Recognise the range of the pixels and bring them to 8 bits, saying what was done.
+    """Recognise the range of the pixels, and convert them to 8 bits.
 
     Returns
     -------
     pixels : ndarray, uint8
-        The input itself where it is 8-bit already, else a rounded copy.
+        The input itself if it is 8-bit, else a rounded copy.
     notes : list of str
-        One sentence where pixels were converted.
+        One sentence if pixels were converted.
 
     Raises
     ------
     DataError
-        When the range is none that is known, or could be several.
+        If the range is unknown or ambiguous.
     """
     pixels, notes, _ = _convert(images, source)
     return pixels, notes
 
 
 def _convert(images: np.ndarray, source: str) -> tuple[np.ndarray, list[str], str]:
-    """Do what `to_8bit` does, and name the range that was recognised."""
+    """Do the same as `to_8bit`, and also return the name of the recognised range."""
     if images.size == 0:
         return images.astype(np.uint8, copy=False), [], ""
     if images.dtype == np.uint8:
@@ -283,7 +283,7 @@ def _convert(images: np.ndarray, source: str) -> tuple[np.ndarray, list[str], st
     for start in range(0, len(images), _ROWS):
         part = images[start : start + _ROWS].astype(np.float64) * factor
         pixels[start : start + _ROWS] = np.rint(part)
-        files.let_go(images)
+        files.release_pages(images)
     note = f"{source}: {images.dtype} pixels {name}, brought to 8 bits by rounding"
     return pixels, [note], name
 
@@ -299,12 +299,12 @@ def _range_of(images: np.ndarray, source: str) -> tuple[float, float]:
                 "Fill the gaps (0 is usual) or leave those rows out.",
             )
         low, high = min(low, float(part.min())), max(high, float(part.max()))
-        files.let_go(images)
+        files.release_pages(images)
     return low, high
 
 
 def _recognise(dtype: np.dtype, low: float, high: float, source: str) -> tuple[float, str]:
-    """Return the factor to 0..255 and the name of the range."""
+    """Return the scale factor to 0..255 and the name of the range."""
     is_float = dtype.kind == "f"
     expected = "0..1 or 0..255" if is_float else "0..255 or 0..65535"
     found = f"{source}: pixels range from {low:g} to {high:g}"
@@ -336,12 +336,12 @@ def _recognise(dtype: np.dtype, low: float, high: float, source: str) -> tuple[f
 
 
 def _look_for_constant(images: np.ndarray, source: str) -> list[str]:
-    """Refuse a set in which no image holds anything; note single constant ones."""
+    """Raise if all images are constant; return a note if some are."""
     constant = 0
     for start in range(0, len(images), _ROWS):
         part = images[start : start + _ROWS]
         constant += int((part == part[:, :1, :1]).all(axis=(1, 2)).sum())
-        files.let_go(images)
+        files.release_pages(images)
     if constant == len(images) > 0:
         raise DataError(
             f"{source}: all {constant} images are constant, expected pictures",
@@ -353,7 +353,7 @@ def _look_for_constant(images: np.ndarray, source: str) -> list[str]:
 
 
 def check_labels(labels: np.ndarray, count: int, source: str) -> np.ndarray:
-    """Return labels as (N,) int8 of 0 and 1, or say why they cannot be used."""
+    """Return labels as (N,) int8 of 0 and 1; raise DataError if they are invalid."""
     shape = labels.shape
     column = labels[:, 0] if labels.ndim == 2 and shape[1] == 1 else labels
     if column.ndim != 1:
@@ -384,7 +384,7 @@ def check_labels(labels: np.ndarray, count: int, source: str) -> np.ndarray:
 
 
 def check_groups(groups: np.ndarray, count: int, source: str) -> np.ndarray:
-    """Return group ids as (N,) str, or say why they cannot be used."""
+    """Return group ids as (N,) str; raise DataError if they are invalid."""
     column = groups[:, 0] if groups.ndim == 2 and groups.shape[1] == 1 else groups
     if column.shape == (count,) and column.dtype.kind == "f":
         holds_nan = bool(np.isnan(column).any())
@@ -416,14 +416,14 @@ def read_patches(
     images : Path
         .npy (memory-mapped) or .npz; see `make_patch_set` for layouts and ranges.
     labels, groups : Path, optional
-        Labels (0 or 1) and source images, one a row. A groups file may be absent.
+        Labels (0 or 1) and source images, one per row. The groups file may be absent.
     least : int
-        Patches that there must be; 0 takes an array of none.
+        Smallest number of patches; 0 accepts an empty array.
 
     Raises
     ------
     DataError
-        One clear line: file, what was found, what was expected, what to do.
+        One line: file, what was found, what was expected, what to do.
     """
     return make_patch_set(
         read_array(images),
@@ -435,14 +435,14 @@ def read_patches(
 
 
 def check_two_classes(patches: PatchSet, least: int) -> None:
-    """Refuse a labeled set without enough patches of both classes.
+    """Raise DataError if a labeled set lacks patches of either class.
 
     Parameters
     ----------
     patches : PatchSet
         The labeled set.
     least : int
-        How many patches of each class the next step needs.
+        Smallest number of patches of each class.
     """
     counts = [int((patches.labels == label).sum()) for label in (0, 1)]
     found = f"{counts[0]} without crater (0) and {counts[1]} with crater (1)"
@@ -465,18 +465,18 @@ def class_counts(labels: np.ndarray) -> dict[str, float | int]:
     -------
     dict
         `n`, `without_crater`, `with_crater`, `unlabeled`, and `crater_share` among the labeled
-        (0 where nothing is labeled).
+        (0 if none is labeled).
 
     Examples
     --------
     >>> class_counts(np.array([0, 1, 1, 1]))["crater_share"]
     0.75
     """
-    craters, others = int((labels == 1).sum()), int((labels == 0).sum())
-    labeled = craters + others
+    craters, without = int((labels == 1).sum()), int((labels == 0).sum())
+    labeled = craters + without
     return {
         "n": len(labels),
-        "without_crater": others,
+        "without_crater": without,
         "with_crater": craters,
         "unlabeled": len(labels) - labeled,
         "crater_share": craters / labeled if labeled else 0.0,

@@ -1,4 +1,4 @@
-"""Named, seeded splits: stratified, and by place where the place is known."""
+"""Seeded splits: stratified, and grouped by source image or region if known."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HELD_OUT_WORDS: dict[HeldOut, str] = {
 
 
 def fold_rule(unit: HeldOut, number: int) -> str:
-    """Say how folds were drawn, as run folders record it.
+    """Return how folds were drawn, as recorded in run folders.
 
     Examples
     --------
@@ -48,7 +48,7 @@ def fold_unit(rule: str) -> HeldOut | None:
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Rows to fit on and rows to choose by; never both.
+    """Training and validation rows; disjoint.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def repeats_between(sets: dict[str, PatchSet]) -> list[tuple[str, str, int]]:
 
 
 def bind_copies(patches: PatchSet) -> np.ndarray:
-    """Give rows of one group, and rows with equal pixels, a number in common.
+    """Assign a common number to rows that share a group or have equal pixels.
 
     A copy of a training patch in the validation set is a leak, whatever file it came from.
     Constant patches (gaps) are not bound: they would tie unrelated places together.
@@ -242,7 +242,7 @@ def regions_of(groups: np.ndarray) -> np.ndarray:
 
 
 def whole_folds(units: np.ndarray, folds: int = 5) -> list[Split]:
-    """Deal whole regions or groups into folds of nearly equal size, each held out once.
+    """Divide whole regions or groups into folds of nearly equal size, each held out once.
 
     The largest unit goes first, always into the emptiest fold, so there is nothing to seed.
 

@@ -1,7 +1,7 @@
-"""Arrays in, figures out: metrics, intervals, calibration, conformal sets, class share.
+"""Evaluate predictions: metrics, intervals, calibration, conformal sets, class share.
 
 Interface: `Scored`, `measure`, `scores`, `intervals`, `calibration`, `conformal`, `figures`.
-It reads no run folders and knows no networks.
+This package works on arrays; it does not depend on run folders or networks.
 """
 
 from craters.evaluation import (

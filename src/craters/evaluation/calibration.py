@@ -1,4 +1,4 @@
-"""Probability calibration: the temperature, the error that is left, and the decision threshold.
+"""Probability calibration: temperature, calibration error, and decision threshold.
 
 Everything here is fitted on validation patches and reported on others. `apply_temperature`, which
 is all that prediction needs, uses numpy only.
@@ -105,7 +105,7 @@ def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
 
 
 def apply_temperature(logits: np.ndarray, temperature: float) -> np.ndarray:
-    """Turn logits into calibrated probabilities, sigmoid(logit / T), without overflow.
+    """Convert logits to calibrated probabilities, sigmoid(logit / T), without overflow.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ def _check_logits(logits: np.ndarray) -> np.ndarray:
 
 
 def expected_calibration_error(scored: Scored, bins: int = 15) -> float:
-    """Measure how far probabilities are from frequencies, over bins of equal mass.
+    """Compute the expected calibration error (ECE) over bins of equal mass.
 
     The mean over bins, weighted by their patches, of |mean probability - share with crater|.
     Even a perfectly calibrated model shows more than 0 on finite data: read it beside
@@ -183,7 +183,7 @@ def expected_calibration_error(scored: Scored, bins: int = 15) -> float:
 def calibration_floor(
     probability: np.ndarray, bins: int = 15, draws: int = 200, seed: int = 0
 ) -> tuple[float, float]:
-    """Say what error a perfectly calibrated model with just these probabilities would show.
+    """Estimate the ECE that a perfectly calibrated model with these probabilities would show.
 
     Labels are drawn from the probabilities themselves, so that nothing but chance is left.
 
@@ -286,7 +286,7 @@ def _gap(labels: np.ndarray, probability: np.ndarray, index: np.ndarray) -> floa
 
 
 def choose_threshold(scored: Scored, aim: str) -> float:
-    """Choose the decision threshold that serves an aim best, on validation patches.
+    """Choose the decision threshold that best meets an objective, on validation patches.
 
     Tried are 0.5 and the midpoints between neighbouring probabilities; of thresholds that serve
     equally, the one nearest to 0.5 is taken, then the lower. Report figures on other patches:
@@ -338,7 +338,7 @@ def choose_threshold(scored: Scored, aim: str) -> float:
 
 
 def parse_aim(aim: str) -> tuple[str, float]:
-    """Take an aim apart, or say which forms it may have.
+    """Parse a threshold objective; raise if its form is invalid.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How many of the unlabeled patches hold a crater: an estimate, never an assumption."""
+"""Estimate the share of unlabeled patches with a crater (class prior)."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class ClassShare:
 
     @property
     def sentence(self) -> str:
-        """Say it in plain words."""
+        """Describe the estimate in words."""
         return (
             f"About {self.share:.1%} of the unlabeled patches hold a crater ({self.level:.0%} "
             f"interval {self.low:.1%} to {self.high:.1%}); of the labeled ones, "
@@ -75,7 +75,7 @@ def estimate_class_share(
     level: float = 0.95,
     seed: int = 0,
 ) -> ClassShare:
-    """Estimate the share of craters in an unlabeled set from a classifier's answers.
+    """Estimate the share of craters in an unlabeled set from a classifier's predictions.
 
     It holds where patches of a class look alike in both sets and only the shares of the classes
     differ (label shift). Where the pool shows other terrain, neither method is right; where they
@@ -98,7 +98,7 @@ def estimate_class_share(
         that explains how many pool patches are called craters, given the rates of right and false
         calls on the labeled ones (BBSE, Lipton et al. 2018).
     draws : int
-        Of the bootstrap, at least 2; labeled patches and pool are drawn anew in each.
+        Of the bootstrap, at least 2; labeled patches and pool are resampled in each.
     level : float
     seed : int
 

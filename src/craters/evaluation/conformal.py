@@ -1,4 +1,4 @@
-"""Conformal prediction: sets of classes that miss each class at most at a chosen risk.
+"""Conformal prediction: sets of classes with bounded error rate for each class.
 
 Fitted on validation patches: the scores of each class, sorted. By numpy alone.
 """
@@ -58,7 +58,7 @@ class ConformalScores:
 
 @dataclasses.dataclass(frozen=True)
 class SetFigures:
-    """How prediction sets did on labeled patches; shares are 0..1.
+    """Coverage and sizes of prediction sets on labeled patches; shares are 0..1.
 
     Parameters
     ----------
@@ -180,7 +180,7 @@ def _limit(scores: tuple[float, ...], risk: float) -> float:
 
 
 def prediction_sets(probability: np.ndarray, scores: ConformalScores, risk: float) -> np.ndarray:
-    """Say for each patch which classes cannot be ruled out at the chosen risk.
+    """Return the prediction set of each patch at the chosen risk.
 
     Parameters
     ----------

@@ -24,7 +24,7 @@ _DPI = 130
 
 
 def save_figure(path: Path, figure: Figure) -> None:
-    """Write a figure as PNG, whole or not at all; equal figures give equal bytes."""
+    """Write a figure as PNG, atomically; equal figures give equal bytes."""
     with files.atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=_DPI, metadata={"Software": None})
 
@@ -32,7 +32,7 @@ def save_figure(path: Path, figure: Figure) -> None:
 def new_figure(
     width: float, height: float, rows: int = 1, columns: int = 1
 ) -> tuple[Figure, np.ndarray]:
-    """Make a figure of the house, in inches, and its axes as an array."""
+    """Make a figure in the package's style (size in inches), and its axes as an array."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -42,7 +42,7 @@ def new_figure(
 
 
 def tidy(axes: Axes) -> None:
-    """Take the upper and right frame off, and draw a light grid behind the data."""
+    """Remove the upper and right spines, and draw a light grid behind the data."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#e4e4e4", linewidth=0.7)
     axes.set_axisbelow(True)
@@ -89,7 +89,7 @@ def roc(curves: dict[str, Scored]) -> Figure:
 
 
 def reliability_diagram(scored: Scored, bins: int = 15) -> Figure:
-    """Draw observed share against probability in bins of equal mass, and where the patches lie.
+    """Draw the reliability diagram in bins of equal mass, and a histogram of probabilities.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def reliability_diagram(scored: Scored, bins: int = 15) -> Figure:
 
 
 def _stack_by_class(axes: Axes, scored: Scored) -> None:
-    """Draw how many patches of each class have which probability."""
+    """Draw the histogram of probabilities of each class."""
     from matplotlib.ticker import MaxNLocator
 
     axes.hist(
@@ -156,7 +156,7 @@ def _stack_by_class(axes: Axes, scored: Scored) -> None:
 
 
 def confusion_matrix(metrics: Metrics) -> Figure:
-    """Draw counts and shares: rows true, columns predicted."""
+    """Draw the confusion matrix: rows true, columns predicted."""
     figure, (axes,) = new_figure(5.2, 4.5)
     counts = np.asarray(metrics.confusion_matrix)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)

@@ -1,4 +1,4 @@
-"""How sure a figure is: bootstrap intervals by place, and differences over seeds."""
+"""Uncertainty of metrics: group bootstrap intervals, and differences over seeds."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class Metrics:
 
 @dataclasses.dataclass(frozen=True)
 class PriorFigures:
-    """What a classifier would show where craters are as rare as `prior`.
+    """Expected metrics where the share of craters is `prior`.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ class PriorFigures:
 
 
 def confusion_table(labels: np.ndarray, called: np.ndarray) -> np.ndarray:
-    """Count patches by class and call.
+    """Compute the confusion matrix.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def confusion_table(labels: np.ndarray, called: np.ndarray) -> np.ndarray:
 
 
 def accuracy(table: np.ndarray) -> np.ndarray:
-    """Compute the share of right calls of tables (..., 2, 2)."""
+    """Compute the accuracy of confusion matrices (..., 2, 2)."""
     counts = np.asarray(table, np.float64)
     return (counts[..., 0, 0] + counts[..., 1, 1]) / np.maximum(counts.sum((-1, -2)), 1)
 
@@ -231,7 +231,7 @@ def roc_points(scored: Scored) -> tuple[np.ndarray, np.ndarray]:
 
 
 def at_prior(metrics: Metrics, prior: float) -> PriorFigures:
-    """Say what precision becomes where craters have another share than in the measured set.
+    """Estimate precision at another share of craters than in the measured set.
 
     Recall and specificity do not depend on the share of craters, precision does: a balanced test
     set flatters a classifier that will scan a plain with few craters. It holds where the windows

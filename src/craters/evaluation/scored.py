@@ -1,4 +1,4 @@
-"""A prediction beside its labels; how logits become probabilities, and these become calls."""
+"""Predictions with their labels; logits to probabilities to predicted labels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from craters.errors import DataError
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Scored:
-    """Labeled patches with the probabilities that a model gives them, checked once.
+    """Labels and predicted probabilities of patches, validated once.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class Scored:
 
     @property
     def called(self) -> np.ndarray:
-        """What each patch is called at the threshold: 1 with crater, 0 without; int32."""
+        """Predicted label of each patch at the threshold: 1 with crater, 0 without; int32."""
         return decide(self.probability, self.decision_threshold)
 
     @property
@@ -82,7 +82,7 @@ class Scored:
 
 
 def check_probability(probability: np.ndarray) -> np.ndarray:
-    """Return probabilities as float64, or say why they cannot be used.
+    """Return probabilities as float64; raise if they are invalid.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def check_probability(probability: np.ndarray) -> np.ndarray:
         row = int(np.flatnonzero(outside)[0])
         raise DataError(
             f"probability of row {row} is {values[row]:g}, expected 0..1",
-            "Turn logits into probabilities first.",
+            "Convert logits to probabilities first.",
         )
     return values
 
@@ -140,7 +140,7 @@ def decide(probability: np.ndarray, decision_threshold: float) -> np.ndarray:
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
-    """Turn logits into probabilities, 1 / (1 + exp(-logit)), without overflow.
+    """Convert logits to probabilities, 1 / (1 + exp(-logit)), without overflow.
 
     Parameters
     ----------

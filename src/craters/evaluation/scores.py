@@ -1,4 +1,4 @@
-"""Everything measured of a prediction: the threshold by an aim, figures with their intervals."""
+"""Score predictions: threshold by objective, metrics with intervals."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ FLATTERS = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Everything that is measured of one prediction of labeled patches.
+    """All metrics of one set of predictions.
 
     Parameters
     ----------

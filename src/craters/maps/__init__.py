@@ -1,5 +1,5 @@
-"""Images of a body: geometry (`geo`), catalogues (`catalogues`) and scans (`scan`).
+"""Planetary images: geometry (`geo`), crater catalogues (`catalogues`), scans (`scan`).
 
-Interface: that of the three packages. Everything here needs the extra `[geo]`.
+Interface: that of the three packages. All need the extra `[geo]`.
 Nothing here trains a network.
 """

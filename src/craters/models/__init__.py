@@ -1,7 +1,7 @@
-"""A network as a torch module and as a checked folder; ONNX and Keras files in and out.
+"""Networks as torch modules and model folders; import and export of ONNX and Keras files.
 
 Interface: `Classifier`, `write_model`, `make_network`, `import_model`, `export_model`.
-It trains nothing. Names that need torch are imported when they are first used.
+This package trains nothing. Names that need torch are imported on first use.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ class Classifier:
 
     @classmethod
     def load(cls, folder: Path, *, threads: int = 0) -> Classifier:
-        """Check every byte of a model folder and make it ready to predict.
+        """Load a model folder after verifying its checksums.
 
         Parameters
         ----------
@@ -205,7 +205,7 @@ class Classifier:
         return found
 
     def probability(self, logits: np.ndarray) -> np.ndarray:
-        """Turn logits into probabilities of class 1: after temperature, float32."""
+        """Convert logits to calibrated probabilities of class 1, float32."""
         scaled = np.asarray(logits, np.float64) / self.description.temperature
         return sigmoid(scaled).astype(np.float32)
 
@@ -246,7 +246,7 @@ class Classifier:
         return ("none", *self.description.class_names, "unsure")
 
     def prediction_sets(self, probability: np.ndarray, risk: float = 0.1) -> np.ndarray:
-        """Say for each patch which classes cannot be ruled out, as `conformal.prediction_sets`.
+        """Return the prediction set of each patch, as `conformal.prediction_sets`.
 
         Parameters
         ----------
@@ -273,7 +273,7 @@ class Classifier:
         return prediction_sets(probability, ConformalScores(*scores), risk)
 
     def describe(self) -> str:
-        """Say in plain lines what the model is."""
+        """Return a description of the model as lines of text."""
         return "\n".join(f"{name + ':':20}{text}" for name, text in facts(self.description))
 
 
@@ -327,7 +327,7 @@ def write_model(
     license_id: str = "unknown",
     force: bool = False,
 ) -> Path:
-    """Write a model folder, whole or not at all; it is loaded once before it is put in place.
+    """Write a model folder atomically; it is test-loaded before it is renamed.
 
     Parameters
     ----------

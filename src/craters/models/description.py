@@ -1,4 +1,4 @@
-"""What a model takes, what its answers mean, and where it comes from: model.json, MODEL_CARD.md."""
+"""Model metadata: input, meaning of the output, provenance (model.json, MODEL_CARD.md)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DAMAGED = "Copy the folder again from where it was made."
 
 @dataclasses.dataclass(frozen=True)
 class ModelDescription:
-    """What a model takes, what its answers mean, and where it comes from: model.json.
+    """Input, meaning of the output and provenance of a model: model.json.
 
     Parameters
     ----------
@@ -100,12 +100,12 @@ class ModelDescription:
             raise ModelError(f"conformal is of {sorted(self.conformal)}, expected the class names")
 
     def to_json(self) -> str:
-        """Write the description as indented JSON with sorted keys."""
+        """Return the description as indented JSON with sorted keys."""
         return files.to_json(dataclasses.asdict(self)) + "\n"
 
     @classmethod
     def from_json(cls, text: str, source: str = NAME) -> ModelDescription:
-        """Read a description as `to_json` wrote it.
+        """Parse a description written by `to_json`.
 
         Parameters
         ----------
@@ -135,7 +135,7 @@ class ModelDescription:
 
 
 def _plain(value: Any, name: str) -> Any:
-    """Bring a value to what JSON reads back: no tuples, NumPy numbers or paths."""
+    """Convert a value to plain JSON types: no tuples, NumPy numbers or paths."""
     try:
         return json.loads(files.to_json(value))
     except (TypeError, ValueError, RecursionError) as error:
@@ -155,7 +155,7 @@ def _no_constant(text: str) -> Any:
 
 
 def _is_number(value: Any, low: float, high: float = math.inf) -> bool:
-    """Check for a finite number above `low` and at most `high`."""
+    """Return whether a value is a finite number above `low` and at most `high`."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and low < value <= high
 
 
@@ -210,7 +210,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], Any], str]] = {
 
 
 def model_card(description: ModelDescription, license_id: str = "unknown") -> str:
-    """Write the model for people, under the head that Hugging Face reads.
+    """Return the model card in Markdown, with Hugging Face metadata.
 
     Parameters
     ----------
@@ -246,7 +246,7 @@ def _cell(text: str) -> str:
 
 
 def facts(description: ModelDescription) -> list[tuple[str, str]]:
-    """Say what a model is, a name and a text a fact."""
+    """Return the facts of a model as pairs of name and text."""
     zero, one = description.class_names
     side, stride, resolution = description.side, description.stride, description.resolution
     sizes = description.conformal and [len(description.conformal[name]) for name in (zero, one)]
@@ -265,7 +265,7 @@ def facts(description: ModelDescription) -> list[tuple[str, str]]:
 
 
 def _figures(description: ModelDescription) -> list[tuple[str, str]]:
-    """List the metrics as flat names with values; pairs of numbers are intervals."""
+    """Return the metrics with flat names; pairs of numbers are intervals."""
     found: list[tuple[str, str]] = []
     waiting: list[tuple[str, Any]] = [("", description.metrics)]
     while waiting:

@@ -1,4 +1,4 @@
-"""Models of other programs in, and models of this one out."""
+"""Import Keras and ONNX models, and export model folders to those formats."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ _NO_KERAS = {
 
 @dataclasses.dataclass(frozen=True)
 class ImportOptions:
-    """What a file of another program does not say of its model.
+    """Properties of an imported model that its file may leave open.
 
     Parameters
     ----------
     side : int or None
-        Height and width of a patch in pixels, where the file leaves them open.
+        Height and width of a patch in pixels, if the file does not fix them.
     brightest : {1, 255, 65535} or None
-        What the model takes for white. None: as the file says. A Keras file that does not begin
-        with a Rescaling by less than 1/100 says 1; an ONNX file that begins with no scaling says
-        nothing.
+        Input value of white. None: as in the file. A Keras file that does not begin with a
+        Rescaling by less than 1/100 means 1; an ONNX file that begins with no scaling leaves it
+        open.
     crater_class : {0, 1}
         The output that means "with crater".
     resolution : float or None
-        Metres a pixel of its training patches.
+        Resolution of its training patches in m/px.
     decision_threshold : float
     output : {"logit", "probability"} or None
-        What the model gives. None: as the file says, by its last sigmoid or softmax.
+        Kind of output. None: as in the file, by its last sigmoid or softmax.
     """
 
     side: int | None = None
@@ -75,7 +75,7 @@ class ImportOptions:
 
 @dataclasses.dataclass(frozen=True)
 class Imported:
-    """An imported model: its folder, and what a person should know of it.
+    """An imported model: its folder and its main properties.
 
     Parameters
     ----------
@@ -83,17 +83,17 @@ class Imported:
     side : int
     brightest : int
     stride : int or None
-        Where images are scanned in one pass, the step in pixels.
+        Step in pixels, if images are scanned in one pass.
     why_not_dense : str
-        Why they are not; empty where they are.
+        Why they are not scanned in one pass; else empty.
     layers : int
-        Of an ONNX file, the operators.
+        Number of layers, or of operators in an ONNX file.
     keras_version : str or None
-        None of an ONNX file.
+        None for an ONNX file.
     layout : str
-        Of the file's input.
+        Shape of the file's input.
     output : {"logit", "probability"}
-        Of the file.
+        Kind of output of the file.
     """
 
     folder: Path
@@ -108,7 +108,7 @@ class Imported:
 
     @property
     def lines(self) -> list[str]:
-        """What a person should know, as sentences."""
+        """The main properties, as sentences."""
         made = f"{self.layers} layers, written by Keras {self.keras_version}"
         if self.keras_version is None:
             made = f"{self.layers} ONNX operators, {self.layout} to one {self.output}"
@@ -121,12 +121,12 @@ class Imported:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """Give it as plain values, for JSON."""
+        """Return plain values, for JSON."""
         return dataclasses.asdict(self)
 
 
 def import_model(path: Path, out: Path, options: ImportOptions | None = None) -> Imported:
-    """Read a Keras or an ONNX file and write it as a model folder; no code in it is executed.
+    """Convert a Keras or ONNX file to a model folder; no code in the file is executed.
 
     Parameters
     ----------
@@ -284,7 +284,7 @@ def _write(
 
 
 def export_model(folder: Path, out: Path, file_format: str = "onnx") -> str:
-    """Write a model as one file for other programs.
+    """Export a model folder to one Keras or ONNX file.
 
     Parameters
     ----------
@@ -331,7 +331,7 @@ def export_model(folder: Path, out: Path, file_format: str = "onnx") -> str:
 
 
 def _original(folder: Path, description: ModelDescription) -> OriginalNet:
-    """Build the original network of a model folder, or say why there is no Keras file of it."""
+    """Build the original network of a model folder; raise if Keras cannot represent it."""
     why = _NO_KERAS.get(description.network)
     weights = read_weights(folder)
     if description.network == "original" and any(name.startswith("members.") for name in weights):

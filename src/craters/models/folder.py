@@ -1,4 +1,4 @@
-"""The files of a model: read only when all are as they were written, written all or none."""
+"""Read and write model folders: checksums verified on reading, written atomically."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ _LARGEST = 1 << 29  # bytes of a file
 
 
 def find_model(folder: Path) -> Path:
-    """Name the model folder: `folder` itself, or `folder/model` of a run folder."""
+    """Return the model folder: `folder` itself, or `folder/model` of a run folder."""
     inner = folder / "model"
     return inner if inner.is_dir() and not (folder / SUMS).exists() else folder
 
 
 def read_parts(folder: Path) -> tuple[dict[str, bytes], str]:
-    """Read every file of a model folder; check names, kinds and sums before anything is parsed.
+    """Read every file of a model folder; check names, types and checksums before parsing.
 
-    What is checked is what is used: each file is read once.
+    Each file is read once, so the checked bytes are the bytes used.
 
     Returns
     -------
     parts : dict of bytes
-        The files' content by name.
+        Content of each file, by name.
     sha256 : str
-        Of SHA256SUMS, and so of everything.
+        Hash of SHA256SUMS, which covers all files.
 
     Raises
     ------
     ModelError
-        When a file is missing, foreign, a link, or changed; it is named.
+        If a file is missing, unexpected, a link, or changed; the message names it.
     """
     if not folder.is_dir():
         raise ModelError(f"{folder}: no such model folder")
@@ -62,7 +62,7 @@ def _check_names(folder: Path) -> None:
     try:
         with os.scandir(folder) as entries:
             found = {entry.name: entry.is_file(follow_symlinks=False) for entry in entries}
-    except FileNotFoundError as error:  # since it was seen
+    except FileNotFoundError as error:  # removed meanwhile
         raise ModelError(f"{folder}: no such model folder") from error
     for name in (*PARTS, SUMS):
         if name not in found:
@@ -76,7 +76,7 @@ def _check_names(folder: Path) -> None:
 
 
 def _read(path: Path) -> bytes:
-    """Read a plain file; what became a link, a pipe or nothing since it was listed is refused."""
+    """Read a regular file; refuse links and pipes, even if replaced since the listing."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
@@ -92,7 +92,7 @@ def _read(path: Path) -> bytes:
 
 
 def _parse_sums(content: bytes, path: Path) -> dict[str, str]:
-    """Parse SHA256SUMS; it lists the files of a model, each once, and nothing else."""
+    """Parse SHA256SUMS, which must list each file of a model exactly once."""
     found: dict[str, str] = {}
     for line in content.decode("utf-8", "replace").splitlines():
         match = re.fullmatch(r"([0-9a-f]{64})  (.+)", line)
@@ -110,16 +110,16 @@ def _parse_sums(content: bytes, path: Path) -> dict[str, str]:
 
 
 def write_parts(folder: Path, parts: dict[str, bytes], check: Callable[[Path], object]) -> None:
-    """Write the files of a model and their sums into a new folder, all or none.
+    """Write the files of a model and their checksums to a new folder, atomically.
 
     Parameters
     ----------
     folder : Path
-        An earlier one is moved aside (`NAME.1`, ...), never deleted.
+        An existing folder is moved aside (`NAME.1`, ...), never deleted.
     parts : dict of bytes
         Content by name.
     check : callable
-        Called with the folder before it is put in place; raises where the model is no good.
+        Called with the folder before it is renamed; raises if the model is invalid.
     """
     sums = [f"{hashlib.sha256(parts[name]).hexdigest()}  {name}\n" for name in PARTS]
     with _whole_folder(folder) as partial:
@@ -130,7 +130,7 @@ def write_parts(folder: Path, parts: dict[str, bytes], check: Callable[[Path], o
 
 @contextlib.contextmanager
 def _whole_folder(folder: Path) -> Iterator[Path]:
-    """Give a new folder beside `folder`; put it in place when the block ends well."""
+    """Yield a temporary folder beside `folder`; rename it if the block succeeds."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     _drop_stale(folder)
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
@@ -146,13 +146,13 @@ def _whole_folder(folder: Path) -> Iterator[Path]:
 
 
 def _drop_stale(folder: Path) -> None:
-    """Remove what processes that were killed while they wrote `folder` left beside it."""
+    """Remove temporary folders left by killed processes that wrote `folder`."""
     pattern = re.compile(rf"\.{re.escape(folder.name)}\.(\d+)\.partial")
     for litter in folder.parent.iterdir():
         match = pattern.fullmatch(litter.name)
         if match is None:
             continue
         owner = int(match[1])
-        # This process has not begun to write yet: its own number is an earlier process's.
+        # This process has not begun to write, so its own pid is that of an earlier process.
         if owner == os.getpid() or not files.is_alive(owner):
             shutil.rmtree(litter, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The torch networks, and their layers as tables."""
+"""The torch networks and their layer tables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from craters.errors import ConfigError
 
 @dataclasses.dataclass(frozen=True)
 class LayerRow:
-    """One line of a layer table: Keras's name, output shape without the batch, parameters."""
+    """One row of a layer table: Keras name, output shape without batch, parameters."""
 
     kind: str
     output_shape: tuple[int, ...]
@@ -24,7 +24,7 @@ class LayerRow:
 
 
 class SeededDropout(nn.Module):
-    """Dropout that draws from a generator of its own, so that nothing else moves its masks.
+    """Dropout with its own random generator, so that its masks are reproducible.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class SeededDropout(nn.Module):
 
 
 class Network(nn.Module):
-    """What every network here has.
+    """Base class of all networks.
 
     Attributes
     ----------
@@ -67,11 +67,11 @@ class Network(nn.Module):
     symmetry: tuple[str, ...] = ("identity",)
 
     def forward_map(self, images: Tensor) -> Tensor:
-        """Map whole images (N, H, W) to a logit for every window, where `stride` is given."""
+        """Map whole images (N, H, W) to a logit for every window, if `stride` is set."""
         raise TypeError(f"{type(self).__name__} is not dense-exact; {len(images)} images given")
 
     def layers(self) -> list[LayerRow]:
-        """List the layers as Keras's summary does."""
+        """Return the layers, as in Keras's summary."""
         raise TypeError(f"{type(self).__name__} lists no layers")
 
 
@@ -125,7 +125,7 @@ class OriginalNet(Network):
         return self.dense2(units).squeeze(1)
 
     def layers(self) -> list[LayerRow]:
-        """List the layers as Keras's summary does."""
+        """Return the layers, as in Keras's summary."""
         first, half = self.side - 2, (self.side - 2) // 3
         units = 32 * self.grid**2
         return [
@@ -218,7 +218,7 @@ class CompactNet(Network):
         return self.last(self.dropout(pooled)).squeeze(1)
 
     def layers(self) -> list[LayerRow]:
-        """List the blocks with their output shapes."""
+        """Return the blocks with their output shapes."""
         kinds = {0: "Conv 5x5 / 2", 2: "Conv 3x3 / 2", 4: "Residual 3x3", 5: "Conv 3x3 / 2",
                  7: "Residual 3x3"}  # fmt: skip
         rows, size = [], self.side
@@ -270,7 +270,7 @@ class _Tap(nn.Module):
         return self.last(self.dropout(pooled)).squeeze(1)
 
     def forward_map(self, maps: Tensor) -> Tensor:
-        """Map (N, C, H, W) to (N, H - size + 1, W - size + 1), every window on its own."""
+        """Map (N, C, H, W) to (N, H - size + 1, W - size + 1), each window independently."""
         weighted, plain = self.last.weight.split(self.channels, 1)
         kernel = torch.cat([self.score.weight, weighted, plain])[:, :, None, None]
         score, value, mean = functional.conv2d(maps.float(), kernel).split(1, 1)
@@ -344,7 +344,7 @@ class WindowNet(Network):
         return logits
 
     def layers(self) -> list[LayerRow]:
-        """List the blocks with their output shapes."""
+        """Return the blocks with their output shapes."""
         rows = []
         for place, (step, tap) in enumerate(self._pairs()):
             kind = "Conv 4x4/2, 3x3/2, residual" if place == 0 else "Valid residual"
@@ -372,17 +372,17 @@ class EnsembleNet(Network):
         return torch.stack([member(images) for member in self.members]).mean(0)
 
     def forward_map(self, images: Tensor) -> Tensor:
-        """Map whole images where the members can."""
+        """Map whole images, if the members can."""
         members = [cast("Network", member) for member in self.members]
         return torch.stack([member.forward_map(images) for member in members]).mean(0)
 
     def layers(self) -> list[LayerRow]:
-        """List the layers of all members."""
+        """Return the layers of all members."""
         return [row for member in self.members for row in cast("Network", member).layers()]
 
 
 def make_network(name: str, side: int, symmetry: tuple[str, ...] = ("identity",)) -> Network:
-    """Make a network by the name that users give it.
+    """Make a network by its user-visible name.
 
     Raises
     ------
@@ -412,7 +412,7 @@ def _check_side(side: int, least: int, name: str) -> None:
 
 
 def _standardize(images: Tensor) -> Tensor:
-    """Scale brightness by constants, never by the patch, and lay it out channels-last."""
+    """Standardize brightness by constants (not per patch), in channels-last layout."""
     return ((images - 0.49) / 0.157).unsqueeze(-1).permute(0, 3, 1, 2)
 
 
@@ -424,7 +424,7 @@ def _transform(images: Tensor, name: str) -> Tensor:
 
 
 def _lay_out(network: nn.Module) -> None:
-    """Lay convolution weights out channels-last, which the CPU's kernels prefer."""
+    """Convert convolution weights to channels-last, which is faster on CPUs."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
@@ -435,7 +435,7 @@ def _count(module: nn.Module) -> int:
 
 
 def initialize(network: Network, seed: int) -> None:
-    """Set the start of all weights, drawn from a generator of its own.
+    """Initialize all weights from a separate random generator.
 
     The original network starts as Keras does: Glorot-uniform weights (Glorot & Bengio 2010), zero
     biases. The others start as torch does: uniform within 1 / sqrt(fan in), zero biases.
@@ -460,7 +460,7 @@ def initialize(network: Network, seed: int) -> None:
 
 
 def reseed_dropout(network: nn.Module, seed: int) -> None:
-    """Restart every dropout of the network from `seed`."""
+    """Reseed every dropout of the network."""
     for position, module in enumerate(network.modules()):
         if isinstance(module, SeededDropout):
             module.generator.manual_seed(seed + position)

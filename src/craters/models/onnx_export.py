@@ -18,7 +18,7 @@ from craters.models.classifier import INPUT, OUTPUT
 from craters.models.networks import Network
 from craters.models.onnx_graph import open_graph
 
-ONNX_TOLERANCE = 1e-5  # of logits, between torch and the graph
+ONNX_TOLERANCE = 1e-5  # largest difference of logits between torch and the graph
 
 _OPSET = 18
 
@@ -31,7 +31,7 @@ def network_weights(network: nn.Module) -> dict[str, np.ndarray]:
     Returns
     -------
     dict of ndarray
-        For `classifier.write_model`; `network.load_state_dict` takes them back as tensors.
+        As `classifier.write_model` expects; as tensors, `network.load_state_dict` loads them.
     """
     return {
         name: np.array(tensor.detach().cpu().numpy(), order="C")
@@ -40,7 +40,7 @@ def network_weights(network: nn.Module) -> dict[str, np.ndarray]:
 
 
 class _Ends(nn.Module):
-    """A network with one way in: over whole images where it can, over patches else."""
+    """Wrap a network in one `forward`: over whole images if possible, else over patches."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class _Ends(nn.Module):
 
 
 def network_to_onnx(network: Network, side: int) -> bytes:
-    """Turn a network into an ONNX graph that is whole in itself, and check what it says.
+    """Export a network as a self-contained ONNX graph, and compare its output with torch.
 
     Its input `images` is (N, S, S), brightness 0..1, as float32, its output `logits` (N,). A
     dense-exact network (one with a `stride`) becomes a graph over whole images: (N, H, W) to
@@ -108,7 +108,7 @@ def _free_axes(stride: int | None) -> dict[int, Any]:
 
 
 def _noise(count: int, side: int, stride: int | None, seed: int = 0) -> Tensor:
-    """Make patches of noise; for a dense-exact network, images of a few windows."""
+    """Make random patches; for a dense-exact network, images of a few windows."""
     height, width = (side, side) if stride is None else (side + 2 * stride, side + 3 * stride + 1)
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(count, height, width, generator=generator)
@@ -116,7 +116,7 @@ def _noise(count: int, side: int, stride: int | None, seed: int = 0) -> Tensor:
 
 @contextlib.contextmanager
 def _quiet_export() -> Iterator[None]:
-    """Keep what the exporter prints, logs and warns of from the user; errors pass."""
+    """Silence prints, logs and warnings of the exporter; errors are raised."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -131,7 +131,7 @@ def _quiet_export() -> Iterator[None]:
 
 
 def without_traces(model: Any) -> bytes:
-    """Drop names of source files and other notes; what the graph computes stays."""
+    """Remove source file names and other metadata; the computation is unchanged."""
     for message in (model, model.graph, *model.graph.node, *model.graph.initializer,
                     *model.graph.input, *model.graph.output):  # fmt: skip
         del message.metadata_props[:]
@@ -141,7 +141,7 @@ def without_traces(model: Any) -> bytes:
 
 
 def _check_parity(ends: nn.Module, graph: bytes, side: int, stride: int | None) -> None:
-    """Compare network and graph at several sizes: batches of patches, and larger images."""
+    """Compare network and graph at several batch sizes and image sizes."""
     session = open_graph(graph, threads=torch.get_num_threads())
     sizes: list[tuple[int, int | None]] = [(count, None) for count in _PARITY_BATCHES]
     if stride is not None:

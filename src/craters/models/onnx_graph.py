@@ -1,4 +1,4 @@
-"""The door for ONNX graphs: whole in themselves, of plain operators, run without telling anyone."""
+"""Load ONNX models safely: standard operators only, no external data, telemetry off."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _HINT = "Copy the model again from where it was made."
 
 
 def open_graph(graph: bytes, *, threads: int = 0, source: str = NAME) -> Any:
-    """Open an ONNX graph that is whole in itself: plain operators, no file beside it.
+    """Load a self-contained ONNX graph: standard operators only, no external data.
 
     Parameters
     ----------
     graph : bytes
     threads : int
-        0 stands for the processors that the process may use.
+        0: all CPUs available to the process.
     source : str
-        What messages call it.
+        Name of the graph in messages.
 
     Returns
     -------
@@ -31,7 +31,7 @@ def open_graph(graph: bytes, *, threads: int = 0, source: str = NAME) -> Any:
     Raises
     ------
     ModelError
-        When it is no such graph.
+        If the graph is invalid or uses anything else.
     """
     try:
         _check_graph(graph)
@@ -48,17 +48,17 @@ def open_graph(graph: bytes, *, threads: int = 0, source: str = NAME) -> Any:
             graph,
             options,
             providers=["CPUExecutionProvider"],
-            enable_fallback=0,  # a second try would be the same, and is printed
+            enable_fallback=0,  # a retry would fail the same way and print a message
         )
     except graph_errors() as error:
         raise ModelError(f"{source}: cannot be read ({error})", _HINT) from error
 
 
 def _onnxruntime() -> Any:
-    """Import onnxruntime so that nothing leaves the machine.
+    """Import onnxruntime with its telemetry switched off.
 
-    Left alone, it writes an id of the machine into the home folder and sends what is done with it
-    to its makers (since 1.29 on Linux too). The variable counts when it is set before the import.
+    By default it writes a machine id into the home folder and sends usage data to its developers
+    (since 1.29 on Linux too). The variable must be set before the import.
     """
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime
@@ -67,7 +67,7 @@ def _onnxruntime() -> Any:
 
 
 def graph_errors() -> tuple[type[BaseException], ...]:
-    """Return what onnxruntime raises; its exceptions have no common base."""
+    """Return the exception classes of onnxruntime, which have no common base."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     own = [item for item in vars(state).values() if isinstance(item, type)]
@@ -81,9 +81,9 @@ def _usable_cpus() -> int:
     return os.cpu_count() or 1
 
 
-# The messages of an ONNX file (onnx.proto3) from the model down to its numbers: which fields hold
-# another message, and which fields may not be there. A graph of plain operators needs none of
-# them; each could reach outside the file, or not come to an end.
+# The messages of an ONNX file (onnx.proto3), from the model down to the tensors: fields that hold
+# another message, and fields that are refused. A graph of standard operators needs none of the
+# refused fields; each could read outside the file or never terminate.
 _HELD = {
     "model": {7: "graph"},
     "graph": {1: "node", 5: "tensor"},
@@ -105,7 +105,7 @@ _VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5  # kinds of fields
 
 
 def _check_graph(content: bytes) -> None:
-    """Walk through an ONNX file; raise ValueError for what it may not hold."""
+    """Walk through an ONNX file; raise ValueError for content that is not allowed."""
     waiting: list[tuple[str, memoryview]] = [("model", memoryview(content))]
     graphs = 0
     while waiting:
@@ -128,7 +128,7 @@ def _check_graph(content: bytes) -> None:
 
 
 def message_fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Split a protobuf message into its fields: number, and whole number or bytes."""
+    """Yield the fields of a protobuf message: field number, and integer or bytes."""
     place = 0
     while place < len(data):
         tag, place = _varint(data, place)

@@ -1,4 +1,4 @@
-"""Read ONNX graphs of other programs, and wrap them into this package's input and output."""
+"""Read foreign ONNX graphs, and wrap them to this package's input and output."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from craters.models.onnx_graph import graph_errors, open_graph
 
 _LARGEST = 1 << 28  # bytes of a file
 _TYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(uint8)": np.uint8}
-_RANGES = ((0, 1), (-1, 1), (-0.5, 0.5))  # what networks make of black and white
+_RANGES = ((0, 1), (-1, 1), (-0.5, 0.5))  # input ranges of networks: black, white
 _MOVING = ("Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Cast")
 _ENDS = {"Sigmoid": "probability", "Softmax": "probability", "LogSoftmax": "logit"}
 _PARITY_BATCHES = (1, 7, 64)
-_PREFIX = "network/"  # of every name in the graph that is wrapped
+_PREFIX = "network/"  # prefix of every name in the wrapped graph
 _LEAST_PROBABILITY = 1e-30  # keeps logarithms finite
 
 # An operator, its constant second input, the type that it casts to.
@@ -32,7 +32,7 @@ _Operator = tuple[str, Any, Any]
 
 @dataclasses.dataclass(frozen=True)
 class OnnxModel:
-    """An ONNX file, and what its graph says of its input and output.
+    """An ONNX file, and the input and output of its graph.
 
     Parameters
     ----------
@@ -42,11 +42,11 @@ class OnnxModel:
     proto : onnx.ModelProto
     session : onnxruntime.InferenceSession
     layout : {"(N, 1, S, S)", "(N, S, S, 1)", "(N, S, S)", "(N, S * S)"}
-        Of its input.
+        Shape of its input.
     side : int or None
-        Height and width of a patch in pixels; None where any size goes.
+        Height and width of a patch in pixels; None if any size is accepted.
     brightest : int or None
-        What it takes for white; None where the graph does not say.
+        Input value of white; None if the graph leaves it open.
     end : str
         Its last operator where that is a "Sigmoid", "Softmax" or "LogSoftmax"; else empty.
     logits : str
@@ -65,16 +65,16 @@ class OnnxModel:
 
     @property
     def output(self) -> str | None:
-        """What it gives, "logit" or "probability"; None where the graph does not say."""
+        """Kind of output, "logit" or "probability"; None if the graph leaves it open."""
         return _ENDS.get(self.end)
 
     def run(self, patches: np.ndarray) -> np.ndarray:
-        """Run the graph as it is in the file, one patch at a time.
+        """Run the unmodified graph, one patch at a time.
 
         Parameters
         ----------
         patches : ndarray, shape (N, S, S)
-            In the range that it takes.
+            In the input range of the graph.
 
         Returns
         -------
@@ -97,7 +97,7 @@ class OnnxModel:
 
 
 def read_onnx(path: Path) -> OnnxModel:
-    """Read an ONNX file that takes gray patches and gives one or two values for each.
+    """Read an ONNX file that maps grayscale patches to one or two values each.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def _one_line(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _damage_named(path: Path) -> Iterator[None]:
-    """Turn what reading a damaged graph raises into an error that names the file."""
+    """Convert errors from a damaged graph to a ModelError that names the file."""
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     try:
@@ -165,7 +165,7 @@ def _patch_shape(layout: str, side: int) -> tuple[int, ...]:
 
 
 def _find_layout(path: Path, shape: list[Any]) -> tuple[str, int | None]:
-    """Name the layout of the input, and the side of a patch where it is fixed."""
+    """Return the layout of the input, and the side of a patch if it is fixed."""
     batch, *rest = [size if isinstance(size, int) else None for size in shape] or [0]
     if batch not in (None, 1):
         raise ModelError(
@@ -189,7 +189,7 @@ def _find_layout(path: Path, shape: list[Any]) -> tuple[str, int | None]:
 
 
 def _find_end(graph: Any) -> tuple[str, str]:
-    """Return the last operator if it says what the output is, and the value that holds logits."""
+    """Return the final activation, if any, and the name of the value that holds logits."""
     makers = {name: node for node in graph.node for name in node.output}
     output = graph.output[0].name
     node = makers.get(output)
@@ -201,7 +201,7 @@ def _find_end(graph: Any) -> tuple[str, str]:
 
 
 def _find_brightest(graph: Any) -> int | None:
-    """Return the value of white if the graph begins by scaling it to 1; None where it does not.
+    """Return the value of white if the graph begins by scaling it to 1; else None.
 
     Shifts and factors of all pixels are followed until black and white are a usual range.
     """
@@ -239,7 +239,7 @@ def _find_brightest(graph: Any) -> int | None:
 
 
 def _single_numbers(graph: Any) -> Iterator[tuple[str, float]]:
-    """List the constants that are one number."""
+    """Return the scalar constants of the graph."""
     from onnx import numpy_helper
 
     named = [(tensor.name, tensor) for tensor in graph.initializer]
@@ -327,7 +327,7 @@ def onnx_weights(model: OnnxModel) -> dict[str, np.ndarray]:
 
 
 def _free_batch(graph: Any) -> None:
-    """Let every Reshape of a graph that was exported for a batch of 1 take any batch."""
+    """Make every Reshape of a graph exported for batch size 1 accept any batch size."""
     from onnx import numpy_helper
 
     shapes = {node.input[1] for node in graph.node if node.op_type == "Reshape"}
@@ -340,14 +340,14 @@ def _free_batch(graph: Any) -> None:
 
 
 def _operators_before(kind: str, shape: tuple[int, ...], brightest: int) -> list[_Operator]:
-    """From brightness 0..1 to the range, type and layout that the graph takes."""
+    """Operators from brightness 0..1 to the input range, type and layout of the graph."""
     half = [("Add", 0.5, None)] if kind == "tensor(uint8)" else []  # casting cuts off
     cast, reshape = ("Cast", None, _TYPES[kind]), ("Reshape", [-1, *shape], None)
     return [("Mul", brightest, None), *half, cast, reshape]
 
 
 def _operators_after(columns: int, crater_class: int, *, as_logits: bool) -> list[_Operator]:
-    """From what the graph gives to one logit of "with crater" a patch."""
+    """Operators from the output of the graph to one logit of "with crater" per patch."""
     operators: list[_Operator] = [
         ("Reshape", [-1, columns], None),
         ("Cast", None, np.float32),
@@ -363,7 +363,7 @@ def _operators_after(columns: int, crater_class: int, *, as_logits: bool) -> lis
 
 
 def _chain(graph: Any, start: str, end: str, operators: list[_Operator]) -> Iterator[Any]:
-    """Make the nodes that lead from one value to another; constants become initializers."""
+    """Make the nodes between two values; constants become initializers."""
     from onnx import helper, numpy_helper
 
     name = start
@@ -381,7 +381,7 @@ def _chain(graph: Any, start: str, end: str, operators: list[_Operator]) -> Iter
 
 
 def _noise(count: int, side: int, seed: int = 0) -> np.ndarray:
-    """Make 8-bit patches of noise, dark and bright ones, scaled to 0..1."""
+    """Make random 8-bit patches, dark and bright, scaled to 0..1."""
     random = np.random.default_rng(seed)
     pixels = (
         random.integers(0, 256, (count, side, side)) * np.linspace(1, 0.1, count)[:, None, None]
@@ -392,7 +392,7 @@ def _noise(count: int, side: int, seed: int = 0) -> np.ndarray:
 def _check_parity(
     model: OnnxModel, wrapped: bytes, side: int, brightest: int, crater_class: int, output: str
 ) -> None:
-    """Compare what the graph and the wrapped one say of random patches."""
+    """Compare original and wrapped graph on random patches."""
     session = open_graph(wrapped, source=str(model.path))
     for count in _PARITY_BATCHES:
         patches = _noise(count, side, seed=count)

@@ -1,4 +1,4 @@
-"""Predictions of whole sets: from files to a table."""
+"""Predict whole sets of patches: from files to a table."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from craters.errors import DataError
 from craters.models.classifier import Classifier
 
 _ARRAYS = (".npy", ".npz")
-_PIECE = 16_384  # patches: whole batches, and few enough to forget
+_PIECE = 16_384  # patches per piece; bounds memory
 
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
-    """What a model says of patches.
+    """The predictions of a model for a set of patches.
 
     Parameters
     ----------
     ids : ndarray of str, shape (N,)
     probability : ndarray, shape (N,), float32
-        Of class 1.
+        Probability of class 1.
     labels : ndarray, shape (N,), int32
     sets : tuple of str, or None
-        Which classes cannot be ruled out at a risk of 0.1; None where the model was not
-        calibrated for it.
+        Conformal prediction set of each patch at risk 0.1; None if the model has no conformal
+        calibration.
     class_names : tuple of str
     decision_threshold : float
     """
@@ -44,7 +44,7 @@ class Predictions:
 
     @property
     def columns(self) -> dict[str, list[str] | list[float] | list[int]]:
-        """The table by columns, as plain values."""
+        """The columns of the table, as plain Python values."""
         found: dict[str, list[str] | list[float] | list[int]] = {
             "id": self.ids.tolist(),
             "probability": [float(f"{value:.9g}") for value in self.probability],
@@ -53,11 +53,11 @@ class Predictions:
         return found if self.sets is None else found | {"set": list(self.sets)}
 
     def to_csv(self) -> str:
-        """Write the table with a header."""
+        """Return the table as CSV with a header."""
         return "".join(self.csv_parts())
 
     def csv_parts(self) -> Iterator[str]:
-        """Write the table with a header, some rows at a time."""
+        """Yield the table as CSV with a header, a block of rows at a time."""
         yield files.to_csv([self._part(slice(0)).columns])
         for start in range(0, len(self.ids), _PIECE):
             columns: dict[str, Sequence[Any]] = {**self._part(slice(start, start + _PIECE)).columns}
@@ -74,7 +74,7 @@ class Predictions:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Gather everything as plain values, for JSON."""
+        """Return all content as plain values, for JSON."""
         columns = self.columns
         rows = zip(*columns.values(), strict=True)
         return {
@@ -84,7 +84,7 @@ class Predictions:
         }
 
     def summary(self) -> str:
-        """Count class 1 in one line."""
+        """Return one line with the number of patches of class 1."""
         return (
             f"{int(self.labels.sum())} of {len(self.labels)} patches called "
             f"{self.class_names[1]!r} (decision threshold {self.decision_threshold:g})."
@@ -106,7 +106,7 @@ def predict_table(classifier: Classifier, patches: PatchSet) -> Predictions:
         probability[start : start + _PIECE] = classifier.predict_proba(
             images[start : start + _PIECE]
         )
-        files.let_go(images)
+        files.release_pages(images)
     sets = None
     if description.conformal is not None:
         codes = classifier.prediction_sets(probability)
@@ -122,7 +122,7 @@ def predict_table(classifier: Classifier, patches: PatchSet) -> Predictions:
 
 
 def read_inputs(paths: list[Path], side: int) -> PatchSet:
-    """Read what is to be predicted: one array of patches, or images of one patch each.
+    """Read the patches to predict: one array, or image files of one patch each.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ def _read_pictures(paths: list[Path], side: int) -> PatchSet:
 
 
 def _read_picture(path: Path, side: int) -> tuple[np.ndarray, bool]:
-    """Read one grayscale image; also return whether it was one already."""
+    """Read one image as grayscale; also return whether it was grayscale."""
     from PIL import Image
 
     if not path.is_file():

@@ -11,10 +11,10 @@ from craters.models.networks import EnsembleNet, Network, OriginalNet
 
 
 class _WholeOriginal(Network):
-    """The original network over whole images: its dense layer is a convolution there.
+    """The original network over whole images, with its dense layer as a convolution.
 
-    Its convolutions are valid and its pools do not overlap, so windows at multiples of 3 * 2
-    pixels share their maps.
+    Its convolutions are unpadded and its pools do not overlap, so windows at multiples of
+    3 * 2 pixels share their feature maps.
     """
 
     stride = 6
@@ -42,7 +42,7 @@ class _WholeOriginal(Network):
 
 
 def over_images(network: Network) -> Network:
-    """Return a network in the form that maps whole images, where its layers allow one.
+    """Return a network that also maps whole images, if its layers allow it.
 
     The original network, and ensembles of it, gain a `stride` and a `forward_map`; others are
     returned as they are. Weights are shared, not copied.

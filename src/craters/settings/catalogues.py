@@ -1,4 +1,4 @@
-"""The settings of matching with a crater catalogue, and of sampling patches by one."""
+"""Settings for matching with a crater catalogue and for sampling patches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _BODY = "mars, moon, ...: where no file tells."
 
 
 def parse_diameters(text: str) -> tuple[float, float]:
-    """Read two diameters.
+    """Parse two diameters.
 
     Raises
     ------
@@ -35,14 +35,14 @@ def parse_diameters(text: str) -> tuple[float, float]:
 
 @dataclasses.dataclass(frozen=True)
 class MatchRequest:
-    """What is matched, and how: `detections`, `catalogue`, `out`, and keywords for the rest.
+    """Settings of `craters match`: `detections`, `catalogue`, `out`; others by keyword.
 
     Texts are as typed. The page [Settings](settings.md) describes every field.
 
     Raises
     ------
     ConfigError
-        When a setting is off its limits.
+        If a setting is outside its limits.
     """
 
     detections: Path = setting(
@@ -91,14 +91,14 @@ class MatchRequest:
 
 @dataclasses.dataclass(frozen=True)
 class CutRequest:
-    """Which patches are cut out of what: `images`, `out`, and keywords for the rest.
+    """Settings of `craters patches`: `images`, `out`; others by keyword.
 
     The page [Settings](settings.md) describes every field.
 
     Raises
     ------
     ConfigError
-        When a setting is off its limits.
+        If a setting is outside its limits.
     """
 
     images: tuple[Path, ...] = setting(help="Images, or folders of images.", is_argument=True)
@@ -148,8 +148,8 @@ class CutRequest:
     )
     cells: int = setting(
         0,
-        help="Deal images into cells of so many pixels, a group each; 0: none.",
-        meaning="Side of the cells that an image is dealt into, a group each; 0: none. At least "
+        help="Divide images into cells of this side, one group each; 0: none.",
+        meaning="Side of the cells that images are divided into, one group each; 0: none. At least "
         "two windows.",
         unit="pixels",
         least=0,
@@ -164,7 +164,7 @@ class CutRequest:
             "meaning": "",
             "unset": "as they are",
         },
-        band={"help": "Band to cut from; 0: the only one."},
+        band={"help": "Band to sample from; 0: the only one."},
         crs={"help": "System of the images: IAU_2015:49910."},
         body={"help": _BODY},
         no_crs={"help": "Images have no place; catalogue: x_px, y_px."},

@@ -1,4 +1,4 @@
-"""The settings of a scan, and of reading images."""
+"""Settings of a scan and of reading images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from craters.settings.declaration import check_settings, group, setting
 
 
 def parse_scale(text: str) -> tuple[float, float]:
-    """Read the stored values that become 0 and 255.
+    """Parse the stored values that become 0 and 255.
 
     Raises
     ------
@@ -32,14 +32,14 @@ def parse_scale(text: str) -> tuple[float, float]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReadOptions:
-    """How images are read.
+    """Options for reading images.
 
     The page [Settings](settings.md) describes every field.
 
     Raises
     ------
     ConfigError
-        When a setting is off its limits.
+        If a setting is outside its limits.
     """
 
     gap: int = setting(
@@ -80,14 +80,14 @@ class ReadOptions:
 
 @dataclasses.dataclass(frozen=True)
 class ScanConfig:
-    """What is scanned, by which model, how: `images`, `model`, `out`, and keywords for the rest.
+    """Settings of `craters scan`: `images`, `model`, `out`; others by keyword.
 
     The page [Settings](settings.md) describes every field.
 
     Raises
     ------
     ConfigError
-        When a setting is off its limits.
+        If a setting is outside its limits.
     """
 
     images: tuple[Path, ...] = setting(

@@ -1,7 +1,7 @@
 """Procedural planets: terrain, craters, light and sensor, in scenes with known truth.
 
 Interface: `make_scene`, `make_patches`, `write_dataset`.
-It uses no outside data and no networks.
+This package uses neither external data nor networks.
 """
 
 from craters.synthetic.patches import PatchSample, make_patches, write_dataset

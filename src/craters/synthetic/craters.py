@@ -69,7 +69,7 @@ def paint_crater(
 
 
 def touches(craters: np.ndarray, row: int, col: int, height: int, width: int) -> np.ndarray:
-    """Tell which craters' discs touch a rectangle, pixels taken as squares."""
+    """Return which craters' discs touch a rectangle, pixels taken as squares."""
     down = craters["row"] - np.clip(craters["row"], row - 0.5, row + height - 0.5)
     right = craters["col"] - np.clip(craters["col"], col - 0.5, col + width - 0.5)
     return np.asarray(np.hypot(down, right) <= craters["diameter"] / 2)

@@ -1,4 +1,4 @@
-"""Labeled patches cut from synthetic scenes, and a data set in the original file layout."""
+"""Sample labeled patches from synthetic scenes; write a data set in the original layout."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MAX_SCENES = 20  # scenes tried for each patch asked for, before giving up
 
 @dataclasses.dataclass(frozen=True)
 class PatchSample:
-    """Patches with their truth and the place each was cut from.
+    """Patches with their true labels and positions.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class PatchSample:
 def make_patches(
     n: int, *, crater_share: float, seed: int, stream: str = "labeled", size: int = 48
 ) -> PatchSample:
-    """Cut labeled patches, most often 5 to 10 from a scene.
+    """Sample labeled patches, usually 5 to 10 per scene.
 
     Label 1: at least half of the disc of a crater of `MIN_DIAMETER` to `size` pixels is inside
     and not missing.
@@ -157,7 +157,7 @@ def write_dataset(
 
 
 def _patch_scene(index: int, seed: int, stream: str, size: int) -> Scene:
-    """Make scene `index` of those that patches are cut from: square and rich in craters."""
+    """Make scene `index` for sampling patches: square and rich in craters."""
     side = 5 * size + 16
     density = 8 * math.sqrt(48 / size)
     return make_scene(side, side, seed=seed, index=index, stream=stream, density=density)
@@ -203,7 +203,7 @@ def _take_free(
 
 
 def _share_inside(image: np.ndarray, crater: np.void, row: int, col: int, size: int) -> float:
-    """Give the share of a crater's disc that shows in a patch: inside it and not missing."""
+    """Return the share of a crater's disc that is inside a patch and not missing."""
     radius = crater["diameter"] / 2
     reach = math.ceil(radius) + 1
     rows = round(float(crater["row"])) + np.arange(-reach, reach + 1)

@@ -1,4 +1,4 @@
-"""A procedural Mars: terrain, craters, light and sensor, with known truth and no outside data.
+"""Synthetic Mars scenes: terrain, craters, light and sensor, with known craters.
 
 The light comes from the left, as in THEMIS daytime infrared: a crater is dark on its left inner
 wall and bright on its right one; hills are the other way round. Pixel value 0 means missing data

@@ -13,7 +13,7 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-    """How one scene looks: its region sets the middle, the scene scatters about it."""
+    """Parameters of one scene, scattered about the means of its region."""
 
     roughness: float  # root mean square slope of the small relief
     power: float  # fall of the amplitude spectrum
@@ -31,7 +31,7 @@ class Look:
 
 
 def draw_look(region: np.random.Generator, scene: np.random.Generator) -> Look:
-    """Draw how a scene looks."""
+    """Draw the parameters of a scene."""
 
     def scatter(middle: float, wide: float, narrow: float) -> float:
         spread = wide * region.standard_normal() + narrow * scene.standard_normal()
@@ -92,7 +92,7 @@ def _fractal(
 def box_around(
     shape: tuple[int, ...], row: float, col: float, reach: float
 ) -> tuple[tuple[slice, slice], np.ndarray, np.ndarray]:
-    """Give the box within `reach` of a point, and the offsets (px) of its pixels from it."""
+    """Return the box within `reach` of a point, and the offsets (px) of its pixels from it."""
     first = max(0, math.ceil(row - reach)), max(0, math.ceil(col - reach))
     last = min(shape[0], int(row + reach) + 1), min(shape[1], int(col + reach) + 1)
     dr = np.arange(first[0], max(last[0], first[0]), dtype=np.float32)[:, None] - row

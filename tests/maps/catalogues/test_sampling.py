@@ -17,10 +17,9 @@ from craters.cli.main import app
 from craters.data import read_job_data
 from craters.data.splits import regions_of
 from craters.errors import ConfigError, DataError, ExistsError
-from craters.maps.catalogues import CutRequest, read_catalogue, window_rules
+from craters.maps.catalogues import CutRequest, read_catalogue, sample_patches, window_rules
 from craters.maps.catalogues.catalogue import Catalogue
-from craters.maps.catalogues.patch_writer import cut_patches
-from craters.maps.catalogues.sampling_units import make_parts
+from craters.maps.catalogues.sampling_units import make_sampling_units
 from craters.maps.catalogues.window_rules import Chart
 from craters.maps.geo import Planet, raster
 from craters.synthetic import make_scene
@@ -47,7 +46,7 @@ def data(scenes, tmp_path_factory: pytest.TempPathFactory):
     images, catalogue, made = scenes
     out = tmp_path_factory.mktemp("cut") / "DATA"
     request = CutRequest((images,), out, catalogue=catalogue, unlabeled=24, seed=3)
-    return out, cut_patches(request), {scene.name: scene for scene in made}
+    return out, sample_patches(request), {scene.name: scene for scene in made}
 
 
 # What is written.
@@ -134,7 +133,7 @@ def test_equal_seeds_give_equal_bytes(scenes, tmp_path: Path) -> None:
         request = CutRequest(
             (images,), tmp_path / name, catalogue=catalogue, unlabeled=9, seed=seed
         )
-        cut_patches(request)
+        sample_patches(request)
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
     for name in names:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
@@ -146,7 +145,7 @@ def test_an_image_is_cut_the_same_whatever_its_neighbours(scenes, tmp_path: Path
     images, catalogue, made = scenes
     name = made[0].name
     for out, which in (("all", images), ("alone", images / f"{name}.tif")):
-        cut_patches(
+        sample_patches(
             CutRequest((which,), tmp_path / out, catalogue=catalogue, unlabeled=0, test_share=0)
         )
 
@@ -162,7 +161,7 @@ def test_an_image_is_cut_the_same_whatever_its_neighbours(scenes, tmp_path: Path
 @pytest.mark.parametrize("share", [0.3, 0.8, 1.0])
 def test_the_share_of_craters_is_as_asked(scenes, tmp_path: Path, share: float) -> None:
     images, catalogue, _ = scenes
-    content = cut_patches(
+    content = sample_patches(
         CutRequest(
             (images,),
             tmp_path / "D",
@@ -181,7 +180,7 @@ def test_the_share_of_craters_is_as_asked(scenes, tmp_path: Path, share: float) 
 
 
 def test_without_a_catalogue_all_are_unlabeled(scenes, tmp_path: Path) -> None:
-    content = cut_patches(CutRequest((scenes[0],), tmp_path / "D", unlabeled=12, side=32))
+    content = sample_patches(CutRequest((scenes[0],), tmp_path / "D", unlabeled=12, side=32))
     assert sorted(path.name for path in (tmp_path / "D").iterdir()) == [
         "Xtrain1_extra.npy", "groups_extra.npy", "positions.csv", "summary.json",
     ]  # fmt: skip
@@ -197,7 +196,7 @@ def test_cells_are_groups_and_hold_their_windows(tmp_path: Path) -> None:
     path = write_tif(tmp_path / "mosaic.tif", scene.image, (0.0, 20000.0))
     catalogue = write_csv(tmp_path / "c.csv", catalogue_rows(scene, (0.0, 20000.0)))
     out = tmp_path / "D"
-    cut_patches(CutRequest((path,), out, catalogue=catalogue, unlabeled=20, cells=150))
+    sample_patches(CutRequest((path,), out, catalogue=catalogue, unlabeled=20, cells=150))
     rows = positions(out)
     test = {row["group"] for row in rows if row["array"] == "Xtest1"}
     assert test
@@ -216,9 +215,9 @@ def test_gaps_are_left_out(tmp_path: Path) -> None:
     pixels[:, 100:] = 0
     pixels[20, 20] = 0  # a speck is data
     path = write_tif(tmp_path / "a.tif", pixels, (0.0, 0.0))
-    cut_patches(CutRequest((path,), tmp_path / "none", unlabeled=6, seed=1))
+    sample_patches(CutRequest((path,), tmp_path / "none", unlabeled=6, seed=1))
     assert all(int(row["col_off"]) + 48 <= 100 for row in positions(tmp_path / "none"))
-    cut_patches(CutRequest((path,), tmp_path / "some", unlabeled=6, max_gap=0.5, seed=1))
+    sample_patches(CutRequest((path,), tmp_path / "some", unlabeled=6, max_gap=0.5, seed=1))
     rows = positions(tmp_path / "some")
     assert any(int(row["col_off"]) + 48 > 100 for row in rows)
     assert all(int(row["col_off"]) + 24 <= 100 for row in rows)
@@ -237,8 +236,8 @@ def test_other_resolutions_are_refused_or_resampled(tmp_path: Path) -> None:
     catalogue = write_csv(tmp_path / "c.csv", rows)
     request = CutRequest((images,), tmp_path / "D", catalogue=catalogue, unlabeled=0, test_share=0)
     with pytest.raises(ConfigError, match=r"fine has 50 m a pixel.*--resolution 100"):
-        cut_patches(request)
-    cut_patches(
+        sample_patches(request)
+    sample_patches(
         CutRequest(
             (images,),
             tmp_path / "D",
@@ -269,7 +268,7 @@ def test_images_without_coordinates(tmp_path: Path) -> None:
         (tmp_path / "tile.png",), tmp_path / "D", catalogue=catalogue, unlabeled=5, test_share=0,
         diameters=(10, 40), read=raster.ReadOptions(no_crs=True),
     )  # fmt: skip
-    content = cut_patches(request)
+    content = sample_patches(request)
     assert content["resolution"] is None
     assert content["rule"]["unit"] == "px"
     for row in positions(tmp_path / "D"):
@@ -279,7 +278,7 @@ def test_images_without_coordinates(tmp_path: Path) -> None:
             assert not touches(scene.craters, top, left, 48, 48).any()
     degrees = write_csv(tmp_path / "d.csv", [(1, 2, 3)])
     with pytest.raises(DataError, match="is in degrees, but tile has no coordinates"):
-        cut_patches(
+        sample_patches(
             CutRequest(
                 (tmp_path / "tile.png",),
                 tmp_path / "E",
@@ -410,15 +409,15 @@ def test_positives_show_half_of_their_disc(data, scenes) -> None:
         ({"jitter": 30.0}, ConfigError, "--jitter is 30"),
         ({"diameters": (3.0, 2.0)}, ConfigError, "--diameters 3,2"),
         ({"side": 320}, DataError, "smaller than a window of 320 pixels"),
-        ({"diameters": (50.0, 60.0)}, DataError, "no window fits one of its craters.*--diameters"),
-        ({"test_images": "nowhere_*"}, ConfigError, "'nowhere_.*' fits no image"),
+        ({"diameters": (50.0, 60.0)}, DataError, "no window fits any of its craters.*--diameters"),
+        ({"test_images": "nowhere_*"}, ConfigError, "'nowhere_.*' matches no image"),
         ({"test_images": "*"}, ConfigError, "holds out every image"),
     ],
 )
 def test_what_cannot_be_cut(scenes, tmp_path: Path, change, error, message: str) -> None:
     images, catalogue, _ = scenes
     with pytest.raises(error, match=message):
-        cut_patches(CutRequest((images,), tmp_path / "D", catalogue=catalogue, **change))
+        sample_patches(CutRequest((images,), tmp_path / "D", catalogue=catalogue, **change))
     assert not list(tmp_path.iterdir())
 
 
@@ -426,10 +425,10 @@ def test_one_image_needs_cells_for_a_test_set(scenes, tmp_path: Path) -> None:
     images, catalogue, made = scenes
     request = CutRequest((images / f"{made[0].name}.tif",), tmp_path / "D", catalogue=catalogue)
     with pytest.raises(ConfigError, match=r"--cells 500.*--test-share 0"):
-        make_parts(request)
+        make_sampling_units(request)
     (tmp_path / "D").mkdir()
     with pytest.raises(ExistsError):
-        cut_patches(request)
+        sample_patches(request)
 
 
 def test_patterns_choose_the_test_images(scenes, tmp_path: Path) -> None:
@@ -438,9 +437,9 @@ def test_patterns_choose_the_test_images(scenes, tmp_path: Path) -> None:
     request = CutRequest(
         (images,), tmp_path / "D", catalogue=catalogue, test_images=f"{region}_*,absent"
     )
-    with pytest.raises(ConfigError, match="'absent' fits no image"):
-        make_parts(request)
-    parts = make_parts(
+    with pytest.raises(ConfigError, match="'absent' matches no image"):
+        make_sampling_units(request)
+    parts = make_sampling_units(
         CutRequest((images,), tmp_path / "D", catalogue=catalogue, test_images=f"{region}_*")
     )
     assert [part.name for part in parts if part.is_test] == [made[1].name]
@@ -470,7 +469,7 @@ def test_real_images(themis_tiles: Path, tmp_path: Path) -> None:
     """Images of one region: craters are darker on one side; nothing without crater touches one."""
     images = tuple(sorted(themis_tiles.glob("lunaepalus_*.tif")))
     out = tmp_path / "D"
-    cut_patches(
+    sample_patches(
         CutRequest(images, out, catalogue=themis_tiles / "robbins.csv", unlabeled=10, test_share=0)
     )
     rows = positions(out)

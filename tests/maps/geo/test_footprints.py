@@ -94,11 +94,11 @@ def test_rectangle_of_an_image(tmp_path: Path) -> None:
     degree = np.pi * RADIUS / 180
     middle = np.array([[1195000.0 / degree, 0.0]])
     assert found.contains(middle).tolist() == [True]
-    assert float(found.clearance(middle, 1e5)[0]) == pytest.approx(10000, abs=1)
-    assert float(found.clearance(middle, 5e3)[0]) == 5000
-    assert float(found.clearance(middle + np.array([0, 14000 / degree]), 1e5)[0]) == pytest.approx(
-        1000, abs=1
-    )
+    assert float(found.distance_to_boundary(middle, 1e5)[0]) == pytest.approx(10000, abs=1)
+    assert float(found.distance_to_boundary(middle, 5e3)[0]) == 5000
+    assert float(
+        found.distance_to_boundary(middle + np.array([0, 14000 / degree]), 1e5)[0]
+    ) == pytest.approx(1000, abs=1)
     outside = middle + np.array([[0.2, 0], [0, 0.3], [360, 0]])
     assert found.contains(outside).tolist() == [False, False, True]
     ring = box(1185000, -15000, 1205000, 15000) / degree
@@ -111,7 +111,7 @@ def test_plane_clearance_is_plain_geometry(place) -> None:
     x, y = place
     expected = min(x, 40 - x, y, 30 - y)
     inside = bool(found.contains(np.array([place]))[0])
-    got = float(found.clearance(np.array([place]), 100)[0])
+    got = float(found.distance_to_boundary(np.array([place]), 100)[0])
     assert got == pytest.approx(expected if inside else 0, abs=1e-9)
     assert inside or expected == 0
 
@@ -124,7 +124,7 @@ def test_holes_are_edges(tmp_path: Path) -> None:
         False, True, False,
     ]  # fmt: skip
     degree = np.pi * RADIUS / 180
-    assert float(found.clearance(np.array([[13.5, 0.0]]), 1e6)[0]) == pytest.approx(
+    assert float(found.distance_to_boundary(np.array([[13.5, 0.0]]), 1e6)[0]) == pytest.approx(
         degree / 2, rel=1e-4
     )
     assert found.area == pytest.approx(geodesic_area(area[0]) - geodesic_area(area[1]), rel=1e-4)
@@ -145,15 +145,20 @@ def test_seams_are_no_edges(tmp_path: Path) -> None:
     degree = np.pi * RADIUS / 180
     at = np.array([[180.0, 0.0], [-179.0, 0.0], [176.0, 0.0]])
     assert found[0].contains(at).all()
-    got = found[0].clearance(at, 1e6) / degree
+    got = found[0].distance_to_boundary(at, 1e6) / degree
     assert got.tolist() == pytest.approx([5, 5, 1], rel=1e-4)
     globe = read_footprints(write_areas(tmp_path / "b.gpkg", [[box(-180, -60, 180, 60)]]))[0]
     assert globe.contains(np.array([[180.0, 10.0], [-180.0, 10.0], [0.0, 61.0]])).tolist() == [
         True, True, False,
     ]  # fmt: skip
-    assert globe.clearance(np.array([[180.0, 59.0]]), 1e6)[0] / degree == pytest.approx(1, rel=1e-4)
+    assert globe.distance_to_boundary(np.array([[180.0, 59.0]]), 1e6)[0] / degree == pytest.approx(
+        1, rel=1e-4
+    )
     body = read_footprints(write_areas(tmp_path / "c.gpkg", [[box(-180, -90, 180, 90)]]))[0]
-    assert body.clearance(np.array([[180.0, 89.99], [3.0, -89.99]]), 1e6).tolist() == [1e6, 1e6]
+    assert body.distance_to_boundary(np.array([[180.0, 89.99], [3.0, -89.99]]), 1e6).tolist() == [
+        1e6,
+        1e6,
+    ]
     assert body.area == pytest.approx(4 * np.pi * (RADIUS / 1000) ** 2, rel=1e-6)
 
 
@@ -165,14 +170,14 @@ def test_images_across_the_antimeridian_and_around_a_pole(tmp_path: Path) -> Non
     found = footprint_of_image(path, "a")
     at = np.array([[-180 + 5000 / degree, 0.0], [180 - 5000 / degree, 0.0], [0.0, 0.0]])
     assert found.contains(at).tolist() == [True, True, False]
-    assert found.clearance(at, 1e5).tolist() == pytest.approx([10000, 5000, 0], abs=1)
+    assert found.distance_to_boundary(at, 1e5).tolist() == pytest.approx([10000, 5000, 0], abs=1)
     path = write_tif(
         tmp_path / "p.tif", np.ones((200, 200), np.uint8), (-10000.0, 10000.0), crs="IAU_2015:49930"
     )
     pole = footprint_of_image(path, "p")
     at = np.array([[0.0, 89.9999], [123.0, 90 - 5000 / degree], [45.0, 90 - 20000 / degree]])
     assert pole.contains(at).tolist() == [True, True, False]
-    assert pole.clearance(at[:1], 1e5)[0] == pytest.approx(10000, rel=1e-3)
+    assert pole.distance_to_boundary(at[:1], 1e5)[0] == pytest.approx(10000, rel=1e-3)
     assert pole.area == pytest.approx(400, rel=1e-3)
 
 
@@ -181,12 +186,14 @@ def test_areas_in_map_units_and_without_coordinates(tmp_path: Path) -> None:
     metres = box(10, -5, 20, 5) * degree
     path = write_areas(tmp_path / "a.gpkg", [[metres]], Planet.named("IAU_2015:49910"), ["a"])
     found = read_footprints(path)[0]
-    assert found.clearance(np.array([[11.0, 0.0]]), 1e6)[0] == pytest.approx(degree, rel=1e-4)
+    assert found.distance_to_boundary(np.array([[11.0, 0.0]]), 1e6)[0] == pytest.approx(
+        degree, rel=1e-4
+    )
     path = write_areas(tmp_path / "b.gpkg", [[box(0, -30, 40, 0)]], NO_PLANET, ["a"])
     plain = read_footprints(path)[0]
     assert plain.space == Plane()
     assert plain.area is None
-    assert plain.clearance(np.array([[5.0, 20.0]]), 100).tolist() == [5.0]
+    assert plain.distance_to_boundary(np.array([[5.0, 20.0]]), 100).tolist() == [5.0]
 
 
 def test_bad_areas(tmp_path: Path) -> None:

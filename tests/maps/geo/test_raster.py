@@ -22,7 +22,7 @@ from craters.maps.geo import (
     Reader,
     ReadOptions,
     describe_image,
-    settle_planet,
+    resolve_planet,
     to_bytes,
 )
 
@@ -128,14 +128,14 @@ def test_the_body_is_known_by_its_radius() -> None:
 )
 def test_systems_that_are_refused(options: dict, message: str) -> None:
     with pytest.raises(GeoError, match=message):
-        settle_planet(NO_PLANET, **options)
+        resolve_planet(NO_PLANET, **options)
 
 
 def test_systems_that_are_taken() -> None:
-    assert settle_planet(NO_PLANET, no_crs=True) == NO_PLANET
-    assert settle_planet(NO_PLANET, body="moon").radius == 1_737_400
-    assert settle_planet(Planet.named("EPSG:32633"), body="earth").body == "earth"
-    assert settle_planet(Planet.named("EPSG:4326"), crs=MARS).body == "mars"
+    assert resolve_planet(NO_PLANET, no_crs=True) == NO_PLANET
+    assert resolve_planet(NO_PLANET, body="moon").radius == 1_737_400
+    assert resolve_planet(Planet.named("EPSG:32633"), body="earth").body == "earth"
+    assert resolve_planet(Planet.named("EPSG:4326"), crs=MARS).body == "mars"
 
 
 def test_pixels_to_map_and_back_as_gdal_does(tmp_path: Path) -> None:
@@ -353,7 +353,7 @@ def test_pictures_without_a_place(tmp_path: Path) -> None:
     path = write_raster(tmp_path / "a.png", noise(40, 50), crs=None, transform=None, driver="PNG")
     with pytest.raises(GeoError, match="has no coordinate system"):
         describe(path)
-    with pytest.raises(GeoError, match="no pixel is given a place"):
+    with pytest.raises(GeoError, match="no geotransform"):
         describe(path, crs=MARS)
     image = describe(path, no_crs=True)
     assert image.to_xy(0, 0) == (0.5, -0.5)

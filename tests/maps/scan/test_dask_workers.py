@@ -96,7 +96,7 @@ def test_a_block_that_fails_in_a_worker_is_listed(model: Path, tmp_path: Path, c
         for name, address in (("threads", ""), ("dask", cluster.scheduler_address))
     ]
     assert found[0] == found[1] != []
-    assert "Is the file whole?" in found[1][0]["reason"]
+    assert "Is the file complete?" in found[1][0]["reason"]
 
 
 @pytest.mark.slow

@@ -412,7 +412,7 @@ def test_an_interrupted_scan_goes_on_to_equal_results(
     image = write_raster(tmp_path / "a.tif", gappy(260, 310, 3), nodata=0)
     settings_ = {"decision_threshold": 0.5, "memory": 367.4}
     scan_images(config(model, image, tmp_path / "whole", **settings_))
-    out, note, calls = tmp_path / "out", store.Ledger.note, []
+    out, note, calls = tmp_path / "out", store.BlockIndex.note, []
 
     def stop(self, *arguments: object) -> None:
         if len(calls) == after:
@@ -421,7 +421,7 @@ def test_an_interrupted_scan_goes_on_to_equal_results(
         note(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store.Ledger, "note", stop)
+        patch.setattr(store.BlockIndex, "note", stop)
         with pytest.raises(_Killed):
             scan_images(config(model, image, out, **settings_))
     assert not out.exists()
@@ -521,7 +521,7 @@ def test_a_cut_off_file_is_told_and_the_rest_is_kept(model: Path, tmp_path: Path
     assert found.returncode == 7, found.stderr
     assert "Traceback" not in found.stderr
     assert "failed.csv" in found.stderr
-    assert "Is the file whole?" in (tmp_path / "out" / "failed.csv").read_text()
+    assert "Is the file complete?" in (tmp_path / "out" / "failed.csv").read_text()
     assert np.isfinite(read_map(tmp_path / "out")[:50]).all()
     image.write_bytes(content[:100])
     with pytest.raises(DataError, match="a.tif: cannot be opened"):

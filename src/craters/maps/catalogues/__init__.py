@@ -1,12 +1,13 @@
-"""Crater catalogues: read them, match detections with them, sample patches by them.
+"""Crater catalogues: read them, match detections with them, sample patches from them.
 
-Interface: `read_catalogue`, `run_match`, `patch_writer`.
-It knows no networks and scans nothing.
+Interface: `read_catalogue`, `run_match`, `sample_patches`.
+This package neither runs networks nor scans images.
 """
 
 from craters.maps.catalogues import match_report, patch_writer
 from craters.maps.catalogues.catalogue import read_catalogue
 from craters.maps.catalogues.match_run import run_match
+from craters.maps.catalogues.patch_writer import sample_patches
 from craters.settings import CutRequest, MatchRequest
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "patch_writer",
     "read_catalogue",
     "run_match",
+    "sample_patches",
 ]

@@ -1,4 +1,4 @@
-"""Crater catalogues and detections as tables: columns found by name, units and ranges checked."""
+"""Read crater catalogues and detections: columns found by name, units and ranges checked."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _METRES = {"diameter_km": 1000.0, "diameter_m": 1.0}
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Columns of text, and where they stand."""
+    """Text columns of a table, with their source."""
 
     columns: dict[str, list[str]]
     source: str
@@ -57,7 +57,7 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Catalogue:
-    """Known craters.
+    """The craters of a catalogue.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ class Catalogue:
 
 @dataclasses.dataclass(frozen=True)
 class Detections:
-    """Places that a scan called craters.
+    """Detections of a scan.
 
     Parameters
     ----------
@@ -209,12 +209,12 @@ def _detections_file(path: Path) -> Path:
 
 
 def read_scan_summary(path: Path) -> dict[str, float]:
-    """Read what a scan's summary.json tells: `window_px`, and `resolution` in metres a pixel.
+    """Read `window_px` and `resolution` (m/px) from a scan's summary.json.
 
     Returns
     -------
     dict of str to float
-        Empty where there is no such file, or it does not tell.
+        Empty if the file or the values are missing.
     """
     file = (path if path.is_dir() else path.parent) / "summary.json"
     if not file.is_file():
@@ -223,19 +223,19 @@ def read_scan_summary(path: Path) -> dict[str, float]:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, UnicodeDecodeError) as error:
         raise DataError(f"{file}: is damaged ({error})", "Scan again, or give --window.") from error
-    told = {}
+    properties = {}
     if isinstance(content.get("window"), int):
-        told["window_px"] = float(content["window"])
+        properties["window_px"] = float(content["window"])
     images = content.get("images")
     sizes = [row.get("resolution") for row in images] if isinstance(images, list) else []
     known = bool(sizes) and all(isinstance(size, int | float) for size in sizes)
     if known and max(sizes) <= _SAME * min(sizes):
-        told["resolution"] = float(np.median(sizes))
-    return told
+        properties["resolution"] = float(np.median(sizes))
+    return properties
 
 
 def read_csv(path: Path, *, may_be_empty: bool = False) -> Table:
-    """Read a table as text by column.
+    """Read a table as text columns.
 
     Raises
     ------
@@ -284,7 +284,7 @@ def read_columns_option(text: str) -> dict[str, str]:
 
 
 def find_columns(table: Table, given: Mapping[str, str]) -> dict[str, str]:
-    """Find which column holds what: those named by `given`, others by their synonyms.
+    """Map quantities to columns: those named by `given`, others by their synonyms.
 
     Returns
     -------

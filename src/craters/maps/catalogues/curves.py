@@ -1,4 +1,4 @@
-"""A matching in numbers: recall by diameter, precision and recall by threshold, intervals."""
+"""Statistics of a matching: recall by diameter, precision and recall by threshold, intervals."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LEVEL = 0.95
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """What each threshold would give; a row for every probability that occurs.
+    """Counts at each threshold; one row per distinct probability.
 
     Parameters
     ----------
@@ -41,28 +41,28 @@ class Curve:
 
     @property
     def recall(self) -> np.ndarray:
-        """Share of the counted craters that are found; NaN where there are none."""
+        """Share of the counted craters that are found; NaN if there are none."""
         return self.hits / self.n_craters if self.n_craters else np.full(len(self.hits), np.nan)
 
     @property
     def precision(self) -> np.ndarray:
-        """Share of hits among hits and false detections; NaN where there are neither."""
+        """Share of hits among hits and false detections; NaN if there are neither."""
         both = self.hits + self.false
         return np.where(both > 0, self.hits / np.maximum(both, 1), np.nan)
 
     @property
     def false_per_image(self) -> np.ndarray:
-        """False detections an image."""
+        """False detections per image."""
         return self.false / self.n_images
 
     def at(self, threshold: float) -> int:
-        """Return the row whose detections are those at or above `threshold`; -1: none."""
+        """Return the row of the detections at or above `threshold`; -1 if none."""
         return int(np.searchsorted(-self.threshold, -threshold, side="right")) - 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Bin:
-    """Craters of some diameters: from `low` on, up to `high`, which belongs to the next."""
+    """Craters of a diameter bin [low, high)."""
 
     low: float
     high: float
@@ -77,7 +77,7 @@ class Bin:
 
 
 def make_curve(matching: Matching, detections: Detections) -> Curve:
-    """Count hits and false detections down from the most probable."""
+    """Count hits and false detections by descending probability."""
     order = probability_order(detections)
     states = matching.detection_state[order]
     probability = detections.probability[order]
@@ -200,7 +200,7 @@ def recall_by_diameter(
 
 
 def is_found(matching: Matching, detections: Detections, threshold: float) -> np.ndarray:
-    """Tell which targets are matched by a detection at or above a threshold."""
+    """Return which targets are matched by a detection at or above a threshold."""
     found = np.zeros(len(matching.target_crater), bool)
     matched = matching.target_detection >= 0
     rows = matching.target_detection[matched]
@@ -216,7 +216,7 @@ def bootstrap_rates(
     seed: int = 0,
     draws: int = _DRAWS,
 ) -> list[Interval | None]:
-    """Find intervals of recall at given rates of false detections, drawing whole images.
+    """Bootstrap intervals of recall at given false-detection rates, resampling whole images.
 
     Each draw chooses its own threshold, as one would with those images.
 

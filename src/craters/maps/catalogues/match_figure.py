@@ -1,4 +1,4 @@
-"""A matching as a figure."""
+"""Draw the figure of a matching."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A matching on disk: tables, layers for a GIS, a figure, and its summary."""
+"""Write a matching: tables, GIS layers, a figure, and a summary."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ STYLES = {  # of the layers of match.gpkg, for QGIS
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """A matching with everything that it is about."""
+    """A matching with its inputs."""
 
     matching: Matching
     detections: Detections
@@ -56,12 +56,12 @@ class Found:
 
     @property
     def scale(self) -> float:
-        """Inner lengths of one unit that is shown: metres of a km, or pixels of a pixel."""
+        """Internal length units per displayed unit: metres per km, or 1 for pixels."""
         return 1000.0 if self.planet.is_known else 1.0
 
     @property
     def unit(self) -> str:
-        """Unit of diameters that is shown."""
+        """Displayed unit of diameters."""
         return "km" if self.planet.is_known else "px"
 
 
@@ -74,7 +74,7 @@ def write_all(
     seed: int,
     inputs: dict[str, str],
 ) -> dict[str, Any]:
-    """Write a new folder, whole or not at all.
+    """Write the result folder, atomically.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def summarize(
     false_per_image: float,
     seed: int,
 ) -> dict[str, Any]:
-    """Gather every figure; shares are 0..1, None where there is nothing to divide by."""
+    """Return the summary; shares are 0..1, None if undefined."""
     matching, threshold = found.matching, curves.threshold_at_rate(curve, false_per_image)
     rated, everything = curves.bootstrap_rates(
         matching, found.detections, [false_per_image, math.inf], seed=seed
@@ -198,7 +198,7 @@ def _notes(found: Found, curve: Curve, rated: Interval | None) -> list[str]:
 
 
 def _point(curve: Curve, row: int, interval: Interval | None) -> dict[str, Any]:
-    """Tell what a row of the curve gives; row -1 is no detection at all."""
+    """Describe a row of the curve; row -1 stands for no detections."""
     hits = int(curve.hits[row]) if row >= 0 else 0
     false = int(curve.false[row]) if row >= 0 else 0
     n, both = curve.n_craters, hits + false
@@ -234,7 +234,7 @@ def _bin_dict(one: Bin, scale: float) -> dict[str, Any]:
 
 
 def detection_columns(found: Found) -> dict[str, np.ndarray]:
-    """Lay out all detections in the order of their file, with what each one matches."""
+    """Return rows of all detections in file order, with their matches."""
     matching, known = found.matching, found.catalogue
     target, matched = matching.detection_target, matching.detection_target >= 0
     crater, diameter = np.full(len(target), -1), np.full(len(target), np.nan)
@@ -253,7 +253,7 @@ def detection_columns(found: Found) -> dict[str, np.ndarray]:
 
 
 def crater_columns(found: Found) -> dict[str, np.ndarray]:
-    """Lay out every crater of every image that shows it, with the detection that it matches."""
+    """Return rows of every crater in every image, with the matched detection."""
     matching, known = found.matching, found.catalogue
     crater, matched = matching.target_crater, matching.target_detection >= 0
     states = np.array(CRATER_STATES)[matching.target_state].astype("U32")
@@ -279,7 +279,7 @@ def _place_columns(found: Found, places: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def layers(found: Found) -> list[map_files.Layer]:
-    """Deal detections and craters into layers: found, false, missed, and what is ignored."""
+    """Divide detections and craters into layers: found, false, missed, and what is ignored."""
     detections, craters = detection_columns(found), crater_columns(found)
     state = found.matching.detection_state
     parts = {
@@ -333,7 +333,7 @@ def _bin_columns(by_size: dict[str, list[Bin]], found: Found) -> dict[str, np.nd
 
 
 def _csv(columns: dict[str, np.ndarray]) -> str:
-    """Write columns with all their digits; nothing where there is no number."""
+    """Format columns with all digits; empty for missing numbers."""
     values = [column.tolist() for column in columns.values()]
     rows = (
         ["" if value is None or value != value else value for value in row]  # noqa: PLR0124
@@ -343,7 +343,7 @@ def _csv(columns: dict[str, np.ndarray]) -> str:
 
 
 def lines(content: dict[str, Any]) -> list[str]:
-    """Say what was found in a few lines for the terminal."""
+    """Summarize the matching in a few lines for the terminal."""
     craters, detections, rated = content["craters"], content["detections"], content["at_rate"]
     ignored = craters["ignored_size"] + craters["ignored_border"]
     said = [

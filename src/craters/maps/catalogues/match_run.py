@@ -1,4 +1,4 @@
-"""`craters match`: what was typed and what files tell become one matching in a new folder."""
+"""`craters match`: match detections with a catalogue and write the results to a folder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from craters.maps.geo import (
     Sphere,
     read_footprints,
     read_length,
-    settle_planet,
+    resolve_planet,
     wrap_lon,
 )
 from craters.settings import MatchRequest
@@ -34,7 +34,7 @@ _REMEDY = "scan again with the right --crs"  # `craters match` has no --crs of i
 
 
 def run_match(request: MatchRequest) -> dict[str, Any]:
-    """Match, and leave tables, layers and a figure in a new folder.
+    """Match detections with a catalogue; write tables, layers and a figure to a new folder.
 
     Returns
     -------
@@ -106,7 +106,7 @@ def _find_footprints(request: MatchRequest) -> list[Footprint] | None:
 
 
 def _none_in_sight(known: Catalogue, areas: list[Footprint]) -> DataError:
-    """Say that the catalogue has no crater where the scan looked, and where that is."""
+    """Make the error for a catalogue without craters in the scanned area, naming the area."""
     corners = np.concatenate([ring for area in areas for rings in area.polygons for ring in rings])
     low, high = corners.min(axis=0), corners.max(axis=0)
     names, hint = ("x", "y"), "Is it of this image?"
@@ -126,7 +126,7 @@ def _none_in_sight(known: Catalogue, areas: list[Footprint]) -> DataError:
 
 
 def _shortest_arc(lon: np.ndarray) -> np.ndarray:
-    """Return both ends of the shortest arc that holds all longitudes, west first."""
+    """Return the ends of the shortest arc that contains all longitudes, west first."""
     turned = np.unique(lon % 360)
     gaps = np.diff(turned, append=turned[0] + 360)
     last = int(np.argmax(gaps))
@@ -143,7 +143,7 @@ def _footprint_of_scan(path: Path) -> Path | None:
 
 
 def _settle_body(request: MatchRequest, found: Detections, areas: list[Footprint] | None) -> Planet:
-    """Find the body's sphere: from the detections' file, the footprint, or --body."""
+    """Return the body's sphere, from the detections' file, the footprint, or --body."""
     radius = found.planet.radius if found.planet.is_known else None
     spheres = [area.space for area in areas or () if isinstance(area.space, Sphere)]
     if radius is None and spheres:
@@ -151,18 +151,18 @@ def _settle_body(request: MatchRequest, found: Detections, areas: list[Footprint
     if radius is None:
         if not request.body:
             raise GeoError(f"{found.name}: does not say which body it is on", "Add --body mars.")
-        settle_planet(NO_PLANET, body=request.body, remedy=_REMEDY)  # refuses unknown names
+        resolve_planet(NO_PLANET, body=request.body, remedy=_REMEDY)  # refuses unknown names
         radius = BODIES[request.body][1]
     names = [name for name, (_, known) in BODIES.items() if known == radius]
     if names:
         planet = Planet.named(f"IAU_2015:{BODIES[names[0]][0]}00")
     else:
         planet = Planet.named(f"+proj=longlat +R={radius!r} +no_defs +type=crs")
-    return settle_planet(planet, body=request.body, source=found.name, remedy=_REMEDY)
+    return resolve_planet(planet, body=request.body, source=found.name, remedy=_REMEDY)
 
 
 def _check_spaces(areas: list[Footprint] | None, space: Space) -> None:
-    """Refuse pixels beside degrees, and areas of another body."""
+    """Raise an error if pixels and degrees, or two bodies, are mixed."""
     for area in areas or ():
         if isinstance(area.space, Sphere) != isinstance(space, Sphere):
             kinds = ("pixels", "degrees")
@@ -182,31 +182,31 @@ def _check_spaces(areas: list[Footprint] | None, space: Space) -> None:
 
 
 def _pixel_size(request: MatchRequest, areas: list[Footprint] | None) -> dict[str, float]:
-    """Gather what a scan's summary, or an image, tells of windows and pixels."""
-    told = tables.read_scan_summary(request.detections)
+    """Return window size and resolution, from a scan's summary or from images."""
+    known = tables.read_scan_summary(request.detections)
     pixels = [area.pixel for area in areas or () if area.pixel is not None]
     if pixels and max(pixels) <= 1.03 * min(pixels):
-        told.setdefault("resolution", float(np.median(pixels)))
-    return told
+        known.setdefault("resolution", float(np.median(pixels)))
+    return known
 
 
-def make_rule(request: MatchRequest, space: Space, told: dict[str, float]) -> MatchRule:
-    """Settle what counts from what was typed and what the scan tells.
+def make_rule(request: MatchRequest, space: Space, known: dict[str, float]) -> MatchRule:
+    """Make the matching rule from the request and the properties of the scan.
 
     Parameters
     ----------
     request : MatchRequest
     space : Space
-    told : dict of str to float
-        `window_px`, `resolution`, as far as they are known.
+    known : dict of str to float
+        `window_px` and `resolution`, if known.
 
     Raises
     ------
     ConfigError
-        When a length cannot be read, or the size of a window is known to nobody.
+        If a length is invalid, or the window size is unknown.
     """
-    unit, pixel = space.unit, told.get("resolution")
-    window = told.get("window_px")
+    unit, pixel = space.unit, known.get("resolution")
+    window = known.get("window_px")
     if window is not None and unit == "m":
         window = None if pixel is None else window * pixel
     if request.window:

@@ -1,8 +1,8 @@
-"""Detections against a catalogue: one to one, by descending probability, image by image.
+"""Match detections with a catalogue one to one, by descending probability, image by image.
 
 A pair is at most max(D/2, half a window) apart; a detection takes the nearest free crater. Because
-detections are served from the most probable on, what a threshold leaves is matched as if the
-others had never been there: one matching serves all thresholds.
+detections are matched in order of descending probability, those above any threshold are matched
+independently of the others, and one matching holds for all thresholds.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ DETECTION_STATES = ("hit", "false", "ignored: matches an ignored crater", "ignor
 
 @dataclasses.dataclass(frozen=True)
 class MatchRule:
-    """What counts, and how near is near enough; lengths in metres, or in pixels with `Plane`.
+    """Matching criteria; lengths in metres, or in pixels with `Plane`.
 
     Parameters
     ----------
     half_window : float
     smallest, largest : float
-        Diameters that count, both included.
+        Range of diameters that count, inclusive.
     border : float
         A crater counts when its centre is at least this far inside its image, and its whole disc
         is inside.
@@ -53,13 +53,13 @@ class MatchRule:
             raise ConfigError(f"--border is {self.border:g}, expected 0 or more")
 
     def tolerance(self, diameters: np.ndarray) -> np.ndarray:
-        """Return how far from each crater a detection may be."""
+        """Return the largest distance of a matching detection from each crater."""
         return np.maximum(np.asarray(diameters, float) / 2, self.half_window)
 
 
 @dataclasses.dataclass(frozen=True)
 class Matching:
-    """Who found whom. A crater that several images show appears once for each of them.
+    """Matched pairs. A crater in several images appears once for each of them.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ class Matching:
     areas : ndarray, shape (I,)
         Square kilometres of each image; NaN where unknown.
     detection_image : ndarray of int, shape (N,)
-        Place in `images`; -1 outside of all of them.
+        Index into `images`; -1 outside all of them.
     detection_state : ndarray of int, shape (N,)
         Place in `DETECTION_STATES`.
     detection_target, distance : ndarray, shape (N,)
@@ -95,7 +95,7 @@ def match(
     space: Space,
     rule: MatchRule,
 ) -> Matching:
-    """Match detections and craters, in each image by itself.
+    """Match detections with craters, separately in each image.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def match(
 
 
 def probability_order(detections: Detections) -> np.ndarray:
-    """Order detections from the most probable; equal ones by place and image, not by row."""
+    """Order detections by descending probability; ties by position and image."""
     sources = detections.sources
     names = np.zeros(len(detections)) if sources is None else sources
     x, y = detections.places.T
@@ -167,7 +167,7 @@ def _image_names(
 def _home_images(
     detections: Detections, footprints: Sequence[Footprint] | None, images: tuple[str, ...]
 ) -> np.ndarray:
-    """Say which image each detection is of: by its source, else by its place."""
+    """Return the image of each detection, by its source, else by its position."""
     if len(images) == 1:
         return np.zeros(len(detections), int)
     if detections.sources is not None:
@@ -206,7 +206,7 @@ def _find_targets(
     space: Space,
     rule: MatchRule,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """List what could be found: row of the catalogue, image and state of each target."""
+    """Return the targets: row of the catalogue, image and state of each."""
     size_fits = (catalogue.diameters >= rule.smallest) & (catalogue.diameters <= rule.largest)
     tolerance = rule.tolerance(catalogue.diameters)
     margin = np.maximum(rule.border, catalogue.diameters / 2)
@@ -214,14 +214,14 @@ def _find_targets(
     crater, image, state = [], [], []
     for place, name in enumerate(images):
         rows = _rows_about(catalogue, name, images)
-        clearance = np.full(len(rows), np.inf)
+        distance = np.full(len(rows), np.inf)
         if footprints is not None:
-            clearance = footprints[place].clearance(catalogue.places[rows], reach)
+            distance = footprints[place].distance_to_boundary(catalogue.places[rows], reach)
             mine = detections.places[home == place]
             near = _within(space, catalogue.places[rows], tolerance[rows], mine)
-            seen = (clearance > 0) | np.array([len(hits) > 0 for hits in near], bool)
-            rows, clearance = rows[seen], clearance[seen]
-        kind = np.where(clearance >= margin[rows], COUNTED, IN_BORDER)
+            seen = (distance > 0) | np.array([len(hits) > 0 for hits in near], bool)
+            rows, distance = rows[seen], distance[seen]
+        kind = np.where(distance >= margin[rows], COUNTED, IN_BORDER)
         crater.append(rows)
         image.append(np.full(len(rows), place))
         state.append(np.where(size_fits[rows], kind, WRONG_SIZE))
@@ -229,7 +229,7 @@ def _find_targets(
 
 
 def _rows_about(catalogue: Catalogue, name: str, images: tuple[str, ...]) -> np.ndarray:
-    """Give the rows that may be about an image; sources of other kinds say nothing."""
+    """Return the rows that may belong to an image; unknown sources are ignored."""
     if catalogue.sources is None or not np.isin(images, catalogue.sources).any():
         return np.arange(len(catalogue))
     return np.flatnonzero(catalogue.sources == name)
@@ -238,7 +238,7 @@ def _rows_about(catalogue: Catalogue, name: str, images: tuple[str, ...]) -> np.
 def _within(
     space: Space, places: np.ndarray, reach: np.ndarray, others: np.ndarray
 ) -> list[list[int]]:
-    """List, for each place, which others may be within its reach; a few may be beyond."""
+    """Return, for each point, candidates within its reach; a few may be beyond."""
     if not len(places) or not len(others):
         return [[] for _ in places]
     from scipy.spatial import KDTree
@@ -256,7 +256,7 @@ def _near_pairs(
     space: Space,
     rule: MatchRule,
 ) -> list[tuple[int, float, int]]:
-    """List pairs of one image within tolerance, as (detection, distance, target), nearest first."""
+    """Return pairs of an image within tolerance: (detection, distance, target), nearest first."""
     tolerance = rule.tolerance(catalogue.diameters)
     firsts, seconds = [], []
     for place in np.unique(image):
@@ -284,7 +284,7 @@ def _near_pairs(
 def _take_nearest(
     n_detections: int, n_targets: int, order: np.ndarray, pairs: list[tuple[int, float, int]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Serve detections in `order`; each takes the first of its pairs whose target is free."""
+    """Match greedily in `order`: each detection takes its nearest free target."""
     options: dict[int, list[tuple[float, int]]] = {}
     for detection, distance, target in pairs:
         options.setdefault(detection, []).append((distance, target))

@@ -1,4 +1,4 @@
-"""Cut patches on disk: the arrays that `craters run` reads, their positions, and a summary."""
+"""Write sampled patches: arrays as `craters run` reads them, positions, and a summary."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from craters.data import class_counts
 from craters.errors import DataError, ExistsError
 from craters.maps.catalogues import sampling
 from craters.maps.catalogues.catalogue import Catalogue, read_catalogue
-from craters.maps.catalogues.sampling import LABELED, TEST, UNLABELED, Cut
-from craters.maps.catalogues.sampling_units import Part, make_parts
+from craters.maps.catalogues.sampling import LABELED, TEST, UNLABELED, PatchWindow
+from craters.maps.catalogues.sampling_units import SamplingUnit, make_sampling_units
 from craters.maps.geo import raster
 from craters.settings import CutRequest
 
@@ -28,131 +28,141 @@ _HEAD = (
 )  # fmt: skip
 
 
-def cut_patches(request: CutRequest, progress: Progress | None = None) -> dict[str, Any]:
-    """Cut patches into a new folder, whole or not at all.
+def sample_patches(request: CutRequest, progress: Progress | None = None) -> dict[str, Any]:
+    """Sample patches from images and write them to a new folder, atomically.
 
     Parameters
     ----------
     request : CutRequest
     progress : Progress, optional
-        Receives a line for each step.
+        Receives one message per step.
 
     Returns
     -------
     dict
-        What summary.json holds.
+        Content of summary.json.
 
     Raises
     ------
     ExistsError
-        When the folder exists.
+        If the folder exists.
     ConfigError, DataError, GeoError
-        When images or catalogue cannot be used, or no window fits the rule.
+        If the images or the catalogue cannot be used, or no window meets the criteria.
     """
     progress = progress or NullProgress()
     if request.out.exists():
-        raise ExistsError(f"{request.out}: exists already", "Name a new folder.")
+        raise ExistsError(f"{request.out}: exists already", "Choose a new folder.")
     catalogue = None
     if request.catalogue is not None:
         catalogue = read_catalogue(request.catalogue, request.columns)
-    parts = make_parts(request, progress)
-    progress.say(f"Choosing windows in {len(parts)} image(s) or cells ...")
-    plan = sampling.plan_cuts(request, parts, catalogue)
+    units = make_sampling_units(request, progress)
+    progress.say(f"Choosing windows in {len(units)} image(s) or cells ...")
+    plan = sampling.plan_patches(request, units, catalogue)
     _refuse_empty(request, plan)
     with files.new_folder(request.out) as work:
-        for name, cuts in plan.items():
-            if cuts:
-                _write_arrays(work, name, cuts, request.side)
+        for name, windows in plan.items():
+            if windows:
+                _write_arrays(work, name, windows, request.side)
         files.write_text(work / "positions.csv", _positions(plan, catalogue, request.side))
-        content = _summarize(request, plan, parts)
+        content = _summarize(request, plan, units)
         files.write_json(work / "summary.json", content)
     return content
 
 
-def _refuse_empty(request: CutRequest, plan: sampling.Plan) -> None:
-    labels = {one.label for _, one in plan[LABELED]}
+def _refuse_empty(request: CutRequest, plan: sampling.SamplingPlan) -> None:
+    labels = {window.label for _, window in plan[LABELED]}
     if request.catalogue is not None and 1 not in labels:
         raise DataError(
-            f"{request.catalogue}: no window fits one of its craters in the training images",
-            "Check --diameters and --max-gap, and that catalogue and images show the same place.",
+            f"{request.catalogue}: no window fits any of its craters in the training images",
+            "Check --diameters and --max-gap, and that catalogue and images cover the same region.",
         )
     if not any(plan.values()):
-        raise DataError("no window could be cut", "Check --max-gap and --unlabeled.")
+        raise DataError("no patch could be sampled", "Check --max-gap and --unlabeled.")
 
 
-def _write_arrays(folder: Path, name: str, cuts: Sequence[tuple[Part, Cut]], side: int) -> None:
-    """Write pixels a patch at a time into a mapped file, so that memory does not grow."""
+def _write_arrays(
+    folder: Path, name: str, windows: Sequence[tuple[SamplingUnit, PatchWindow]], side: int
+) -> None:
+    """Write patch by patch into a memory-mapped file, so that memory use stays constant."""
     with files.atomic_path(folder / f"{name}.npy") as path:
         array = np.lib.format.open_memmap(
-            path, mode="w+", dtype=np.uint8, shape=(len(cuts), side * side)
+            path, mode="w+", dtype=np.uint8, shape=(len(windows), side * side)
         )
-        for row, pixels in enumerate(_read_all(cuts, side)):
+        for row, pixels in enumerate(_read_all(windows, side)):
             array[row] = pixels.ravel()
         array.flush()
         del array
-    groups = np.array([part.name for part, _ in cuts], dtype=np.str_)
+    groups = np.array([unit.name for unit, _ in windows], dtype=np.str_)
     files.write_array(folder / f"{_GROUPS[name]}.npy", groups)
     if name in _LABELS:
-        labels = np.array([one.label for _, one in cuts], np.int32)
+        labels = np.array([window.label for _, window in windows], np.int32)
         files.write_array(folder / f"{_LABELS[name]}.npy", labels)
 
 
-def _read_all(cuts: Sequence[tuple[Part, Cut]], side: int) -> Iterator[np.ndarray]:
+def _read_all(
+    windows: Sequence[tuple[SamplingUnit, PatchWindow]], side: int
+) -> Iterator[np.ndarray]:
     with raster.bounded_gdal():
-        for image, group in itertools.groupby(cuts, key=lambda pair: pair[0].chart.image):
+        for image, group in itertools.groupby(windows, key=lambda pair: pair[0].chart.image):
             reader = raster.Reader(image)
             try:
-                for _, one in group:
-                    yield reader.read(one.top, one.left, side, side)[0]
+                for _, window in group:
+                    yield reader.read(window.top, window.left, side, side)[0]
             finally:
                 reader.close()
 
 
-def _positions(plan: sampling.Plan, catalogue: Catalogue | None, side: int) -> str:
+def _positions(plan: sampling.SamplingPlan, catalogue: Catalogue | None, side: int) -> str:
     rows = (
-        [name, index, *_position(part, one, catalogue, side)]
-        for name, cuts in plan.items()
-        for index, (part, one) in enumerate(cuts)
+        [name, index, *_position(unit, window, catalogue, side)]
+        for name, windows in plan.items()
+        for index, (unit, window) in enumerate(windows)
     )
     return files.to_csv([_HEAD, *rows])
 
 
-def _position(part: Part, one: Cut, catalogue: Catalogue | None, side: int) -> list[Any]:
-    """Lay out a window: its first pixel, its centre in pixels, degrees and map units, its label."""
-    image = part.chart.image
-    row, col = one.top + (side - 1) / 2, one.left + (side - 1) / 2
+def _position(
+    unit: SamplingUnit, window: PatchWindow, catalogue: Catalogue | None, side: int
+) -> list[Any]:
+    """Return a row of positions.csv: upper-left pixel, centre in three systems, label."""
+    image = unit.chart.image
+    row, col = window.top + (side - 1) / 2, window.left + (side - 1) / 2
     place: list[Any] = ["", "", "", ""]
     diameter: Any = ""
     if image.planet.is_known:
         x, y = image.to_xy(row, col)
         lon, lat = image.planet.to_lonlat(x, y)
         place = [f"{float(lon):.8f}", f"{float(lat):.8f}", f"{float(x):.3f}", f"{float(y):.3f}"]
-    if catalogue is not None and one.crater >= 0:
-        diameter = float(catalogue.diameters[one.crater])
+    if catalogue is not None and window.crater >= 0:
+        diameter = float(catalogue.diameters[window.crater])
         diameter = diameter / 1000 if image.planet.is_known else diameter
     return [
-        part.name, image.name, one.top, one.left, row, col, *place,
-        "" if one.label < 0 else one.label, diameter, "" if one.crater < 0 else one.crater + 2,
-        round(one.gap, 6),
+        unit.name, image.name, window.top, window.left, row, col, *place,
+        "" if window.label < 0 else window.label, diameter,
+        "" if window.crater < 0 else window.crater + 2, round(window.nodata_share, 6),
     ]  # fmt: skip
 
 
-def _summarize(request: CutRequest, plan: sampling.Plan, parts: Sequence[Part]) -> dict[str, Any]:
-    image = parts[0].chart.image
+def _summarize(
+    request: CutRequest, plan: sampling.SamplingPlan, units: Sequence[SamplingUnit]
+) -> dict[str, Any]:
+    image = units[0].chart.image
     counts = {
-        name: class_counts(np.array([one.label for _, one in cuts], int))
-        for name, cuts in plan.items()
-        if cuts
+        name: class_counts(np.array([window.label for _, window in windows], int))
+        for name, windows in plan.items()
+        if windows
     }
-    low, high = sampling.crater_range(request, parts[0].chart)
+    low, high = sampling.crater_range(request, units[0].chart)
     scale = 1000.0 if image.planet.is_known else 1.0
     jitter = request.side / 4 if request.jitter is None else request.jitter
     content: dict[str, Any] = {
         "arrays": counts,
         "groups": {
-            name: len({part.name for part, _ in cuts}) for name, cuts in plan.items() if cuts
+            name: len({unit.name for unit, _ in windows})
+            for name, windows in plan.items()
+            if windows
         },
-        "held_out": sorted(part.name for part in parts if part.is_test),
+        "held_out": sorted(unit.name for unit in units if unit.is_test),
         "resolution": image.resolution,
         "rule": {
             "side": request.side, "jitter": jitter, "crater_share": request.crater_share,
@@ -161,9 +171,9 @@ def _summarize(request: CutRequest, plan: sampling.Plan, parts: Sequence[Part]) 
             "gap": image.gap, "cells": request.cells,
         },
         "seed": request.seed,
-        "images": {part.chart.image.name: part.chart.image.mark for part in parts},
-        "bands": {part.chart.image.name: part.chart.image.band for part in parts},
-        "scales": {part.chart.image.name: part.chart.image.scale_rule for part in parts},
+        "images": {unit.chart.image.name: unit.chart.image.fingerprint for unit in units},
+        "bands": {unit.chart.image.name: unit.chart.image.band for unit in units},
+        "scales": {unit.chart.image.name: unit.chart.image.scale_rule for unit in units},
         "version": __version__,
     }  # fmt: skip
     if request.catalogue is not None:
@@ -171,27 +181,22 @@ def _summarize(request: CutRequest, plan: sampling.Plan, parts: Sequence[Part]) 
     return content | {"notes": _notes(request, plan)}
 
 
-def _notes(request: CutRequest, plan: sampling.Plan) -> list[str]:
+def _notes(request: CutRequest, plan: sampling.SamplingPlan) -> list[str]:
     notes = []
-    craters = sum(one.label == 1 for _, one in plan[LABELED])
+    craters = sum(window.label == 1 for _, window in plan[LABELED])
     wanted = round(craters * (1 - request.crater_share) / request.crater_share)
-    others = len(plan[LABELED]) - craters
-    if others < wanted:
-        notes.append(
-            f"There is room for {others} patches without crater only, {wanted} were wanted"
-        )
+    without_crater = len(plan[LABELED]) - craters
+    if without_crater < wanted:
+        notes.append(f"Only {without_crater} of {wanted} patches without crater fit")
     if len(plan[UNLABELED]) < request.unlabeled:
-        notes.append(
-            f"There is room for {len(plan[UNLABELED])} unlabeled patches only, "
-            f"{request.unlabeled} were wanted"
-        )
+        notes.append(f"Only {len(plan[UNLABELED])} of {request.unlabeled} unlabeled patches fit")
     absent = [name for name in (LABELED, UNLABELED, TEST) if not plan[name]]
-    return notes + [f"There is no {name}.npy; `craters run` asks for one" for name in absent]
+    return notes + [f"There is no {name}.npy; `craters run` needs one" for name in absent]
 
 
 def lines(content: dict[str, Any]) -> list[str]:
-    """Say what was cut in a few lines for the terminal."""
-    said = []
+    """Summarize the sampled patches in a few lines for the terminal."""
+    summary = []
     for name, counts in content["arrays"].items():
         groups = content["groups"][name]
         if counts["unlabeled"]:
@@ -201,5 +206,5 @@ def lines(content: dict[str, Any]) -> list[str]:
                 f"{counts['n']}, {counts['with_crater']} with crater, "
                 f"{counts['without_crater']} without"
             )
-        said.append(f"{name}: {text}; {groups} group(s)")
-    return said + [f"Note: {note}." for note in content["notes"]]
+        summary.append(f"{name}: {text}; {groups} group(s)")
+    return summary + [f"Note: {note}." for note in content["notes"]]

@@ -1,4 +1,4 @@
-"""What to cut patches from: images, cells of them, and those that are held out as a test set."""
+"""Divide images into sampling units (images or cells), and hold out some as a test set."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from craters.maps.catalogues.window_rules import Chart
 from craters.maps.geo import find_images, raster
 from craters.settings import CutRequest
 
-_SAME = 1.03  # resolutions that differ by less are one
+_SAME = 1.03  # resolutions within this ratio count as equal
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
-    """An image, or a cell of one: windows never reach beyond it, and it is a group."""
+class SamplingUnit:
+    """An image, or a cell of one, that contains its windows whole and forms one group."""
 
     name: str
     chart: Chart
@@ -31,39 +31,41 @@ class Part:
     is_test: bool = False
 
 
-def make_parts(request: CutRequest, progress: Progress | None = None) -> list[Part]:
-    """Look at the images, deal them into cells where asked, and hold out the test ones.
+def make_sampling_units(
+    request: CutRequest, progress: Progress | None = None
+) -> list[SamplingUnit]:
+    """Open the images, divide them into cells if requested, and mark the test units.
 
     Raises
     ------
     ConfigError, DataError, GeoError
-        When images cannot be used together, or cannot be held out as asked.
+        If the images cannot be used together, or the test set cannot be held out.
     """
     progress = progress or NullProgress()
     charts = []
     for path, name in find_images(list(request.images)):
         charts.append(Chart(raster.describe_image(path, name, request.read)))
     _check_alike(charts)
-    parts = [part for chart in charts for part in _deal(chart, request.cells)]
-    small = [part.name for part in parts if min(part.height, part.width) < request.side]
-    if len(small) == len(parts):
-        raise DataError(f"{small[0]}: is smaller than a window of {request.side} pixels")
+    units = [unit for chart in charts for unit in _divide(chart, request.cells)]
+    small = [unit.name for unit in units if min(unit.height, unit.width) < request.side]
+    if len(small) == len(units):
+        raise DataError(f"{small[0]}: smaller than a window of {request.side} pixels")
     for name in small:
-        progress.say(f"{name}: smaller than a window, left out")
-    parts = [part for part in parts if part.name not in set(small)]
-    held_out = _hold_out(request, parts)
-    return [dataclasses.replace(part, is_test=part.name in held_out) for part in parts]
+        progress.say(f"{name}: smaller than a window, skipped")
+    units = [unit for unit in units if unit.name not in set(small)]
+    held_out = _hold_out(request, units)
+    return [dataclasses.replace(unit, is_test=unit.name in held_out) for unit in units]
 
 
 def _check_alike(charts: Sequence[Chart]) -> None:
-    """Refuse images of different resolutions, bodies or kinds, which one network cannot serve."""
+    """Raise an error if the images differ in body, resolution or kind."""
     first = charts[0].image
     for chart in charts[1:]:
         image = chart.image
         if image.planet.is_known != first.planet.is_known or image.planet.body != first.planet.body:
             raise DataError(
-                f"{image.name}: is of {image.planet.body}, {first.name} of {first.planet.body}",
-                "Cut them into folders of their own.",
+                f"{image.name}: shows {image.planet.body}, {first.name} of {first.planet.body}",
+                "Sample them into separate folders.",
             )
         sizes = sorted((image.resolution or 1.0, first.resolution or 1.0))
         if sizes[1] > _SAME * sizes[0]:
@@ -74,17 +76,17 @@ def _check_alike(charts: Sequence[Chart]) -> None:
             )
 
 
-def _deal(chart: Chart, side: int) -> list[Part]:
+def _divide(chart: Chart, side: int) -> list[SamplingUnit]:
     image = chart.image
     if not side:
         return [
-            Part(
+            SamplingUnit(
                 name=image.name, chart=chart, top=0, left=0, height=image.height, width=image.width
             )
         ]
     starts = itertools.product(range(0, image.height, side), range(0, image.width, side))
     return [
-        Part(
+        SamplingUnit(
             name=f"{image.name}_{top // side}_{left // side}",
             chart=chart,
             top=top,
@@ -96,42 +98,42 @@ def _deal(chart: Chart, side: int) -> list[Part]:
     ]
 
 
-def _hold_out(request: CutRequest, parts: Sequence[Part]) -> set[str]:
-    """Name the parts of the test set: by pattern, or a share drawn by the seed."""
+def _hold_out(request: CutRequest, units: Sequence[SamplingUnit]) -> set[str]:
+    """Return the names of the test units, chosen by pattern or drawn at random."""
     if request.catalogue is None:
         return set()
     if request.test_images:
         patterns = [pattern.strip() for pattern in request.test_images.split(",")]
-        return _match_patterns(patterns, parts)
+        return _match_patterns(patterns, units)
     if not request.test_share:
         return set()
-    images = sorted({part.chart.image.name for part in parts})
-    units = images if len(images) > 1 else sorted(part.name for part in parts)
-    if len(units) < 2:
+    images = sorted({unit.chart.image.name for unit in units})
+    groups = images if len(images) > 1 else sorted(unit.name for unit in units)
+    if len(groups) < 2:
         raise ConfigError(
             "one image cannot be divided into training and test",
-            "Deal it into cells by --cells 500, or cut no test set: --test-share 0.",
+            "Divide it into cells by --cells 500, or hold out no test set: --test-share 0.",
         )
     random = np.random.default_rng(np.random.SeedSequence([request.seed, 1]))
-    count = min(max(1, round(request.test_share * len(units))), len(units) - 1)
-    drawn = {units[place] for place in random.permutation(len(units))[:count]}
-    return {part.name for part in parts if {part.name, part.chart.image.name} & drawn}
+    count = min(max(1, round(request.test_share * len(groups))), len(groups) - 1)
+    drawn = {groups[place] for place in random.permutation(len(groups))[:count]}
+    return {unit.name for unit in units if {unit.name, unit.chart.image.name} & drawn}
 
 
-def _match_patterns(patterns: Sequence[str], parts: Sequence[Part]) -> set[str]:
+def _match_patterns(patterns: Sequence[str], units: Sequence[SamplingUnit]) -> set[str]:
     held_out: set[str] = set()
     for pattern in patterns:
         hits = {
-            part.name
-            for part in parts
-            if fnmatch.fnmatchcase(part.name, pattern)
-            or fnmatch.fnmatchcase(part.chart.image.name, pattern)
+            unit.name
+            for unit in units
+            if fnmatch.fnmatchcase(unit.name, pattern)
+            or fnmatch.fnmatchcase(unit.chart.image.name, pattern)
         }
         if not hits:
             raise ConfigError(
-                f"--test-images {pattern!r} fits no image", f"There are {parts[0].name}, ..."
+                f"--test-images {pattern!r} matches no image", f"There are {units[0].name}, ..."
             )
         held_out |= hits
-    if len(held_out) == len(parts):
+    if len(held_out) == len(units):
         raise ConfigError("--test-images holds out every image", "Leave some for training.")
     return held_out

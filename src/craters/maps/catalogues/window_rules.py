@@ -1,6 +1,6 @@
-"""Which windows of an image hold a crater, which touch none: discs on a sphere, windows in pixels.
+"""Test which windows of an image contain or touch craters: discs on the sphere.
 
-Craters are discs on the body's sphere, whatever the map makes of them. The centre of the first
+Craters are discs on the body's sphere, whatever the map projection. The centre of the first
 pixel is row 0, column 0; a window from row r takes the area from r - 0.5 to r + side - 0.5.
 """
 
@@ -27,11 +27,11 @@ class Craters:
     Parameters
     ----------
     places : ndarray, shape (K, 2)
-        As in the catalogue.
+        Positions as in the catalogue.
     diameters : ndarray, shape (K,)
         Metres or pixels.
     rows, cols : ndarray, shape (K,)
-        Centres in pixels; NaN where the map has no such place.
+        Centres in pixels; NaN where a position is off the map.
     entries : ndarray of int, shape (K,)
         Rows of the catalogue.
     """
@@ -45,7 +45,7 @@ class Craters:
 
 @dataclasses.dataclass(frozen=True)
 class Chart:
-    """An image's pixels as places, and back.
+    """Conversion between an image's pixels and points on the body.
 
     Parameters
     ----------
@@ -56,17 +56,17 @@ class Chart:
 
     @property
     def space(self) -> Space:
-        """The body's sphere; a plane where the image has no coordinates."""
+        """The body's sphere; a plane if the image has no CRS."""
         return Sphere(self.image.planet.radius) if self.image.planet.is_known else Plane()
 
     def to_places(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
-        """Turn pixels into longitude and latitude; or x and y, counted from the corner."""
+        """Convert pixels to longitude and latitude, or to x and y from the corner."""
         if not self.image.planet.is_known:
             return np.column_stack([cols + 0.5, rows + 0.5])
         return np.column_stack(self.image.planet.to_lonlat(*self.image.to_xy(rows, cols)))
 
     def to_pixels(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Turn places into rows and columns: the nearest, where the map repeats itself."""
+        """Convert points to rows and columns: the nearest, if the map is periodic."""
         if not self.image.planet.is_known:
             return places[:, 1] - 0.5, places[:, 0] - 0.5
         x, y = self.image.planet.to_xy(*places.T)
@@ -83,7 +83,7 @@ class Chart:
 
 
 def map_period(planet: Planet) -> float:
-    """Return after how many map units a map of the whole body repeats itself; 0: it does not.
+    """Return the period of a global map in map units; 0 if it is not periodic.
 
     Examples
     --------
@@ -107,7 +107,7 @@ def map_period(planet: Planet) -> float:
 
 
 def craters_of(catalogue: Catalogue, chart: Chart, names: set[str]) -> Craters:
-    """Pick the craters whose discs may touch an image.
+    """Select the craters whose discs may touch an image.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ def craters_of(catalogue: Catalogue, chart: Chart, names: set[str]) -> Craters:
 
 
 def _is_near(catalogue: Catalogue, entries: np.ndarray, chart: Chart) -> np.ndarray:
-    """Tell which craters are within reach of the circle around an image's middle."""
+    """Return which craters are within reach of the circle around an image's centre."""
     image, space = chart.image, chart.space
     rows, cols = np.linspace(-0.5, image.height - 0.5, 33), np.linspace(-0.5, image.width - 0.5, 33)
     grid = np.meshgrid(rows, cols, indexing="ij")
@@ -153,7 +153,7 @@ def _is_near(catalogue: Catalogue, entries: np.ndarray, chart: Chart) -> np.ndar
 def touches(
     chart: Chart, craters: Craters, tops: np.ndarray, lefts: np.ndarray, side: int
 ) -> np.ndarray:
-    """Tell which windows any crater's disc touches.
+    """Return which windows are touched by the disc of any crater.
 
     Parameters
     ----------
@@ -198,7 +198,7 @@ def touches(
 def distance_to_windows(
     space: Space, centre: np.ndarray, middles: np.ndarray, outlines: np.ndarray
 ) -> np.ndarray:
-    """Return how far a crater's centre is from windows that do not hold it: to their edges."""
+    """Return the distances from a crater's centre to the edges of windows outside it."""
     count, pieces = len(outlines), outlines.shape[1]
     ends = np.stack([outlines, np.roll(outlines, -1, axis=1)], axis=2).reshape(-1, 2, 2)
     centres = np.broadcast_to(centre, (count * pieces, 2))
@@ -228,7 +228,7 @@ def disc_pixels(chart: Chart, place: np.ndarray, diameter: float) -> tuple[np.nd
 def share_inside(
     disc: tuple[np.ndarray, np.ndarray], tops: np.ndarray, lefts: np.ndarray, side: int
 ) -> np.ndarray:
-    """Return the share of a disc that each window shows, 0..1."""
+    """Return the share of a disc inside each window, 0..1."""
     rows, cols = disc
     down, right = rows + 0.5 - tops[:, None], cols + 0.5 - lefts[:, None]
     inside = (down >= 0) & (down < side) & (right >= 0) & (right < side)

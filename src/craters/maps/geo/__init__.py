@@ -1,7 +1,7 @@
-"""Coordinates on a body, rasters and vector layers.
+"""Planetary coordinates, rasters and vector layers.
 
 Interface: `Planet`, `Reader`, `describe_image`, `write_layers`.
-It knows no patches and no networks.
+This package does not depend on patches or networks.
 """
 
 from craters.maps.geo import map_files, parquet, raster, vectors
@@ -11,7 +11,7 @@ from craters.maps.geo.image_files import find_images, image_name
 from craters.maps.geo.map_files import Layer, write_layers
 from craters.maps.geo.masks import no_values, read_missing
 from craters.maps.geo.parquet import require_parquet
-from craters.maps.geo.planet import BODIES, NO_PLANET, Planet, settle_planet
+from craters.maps.geo.planet import BODIES, NO_PLANET, Planet, resolve_planet
 from craters.maps.geo.raster import (
     FILL,
     MEAN,
@@ -57,7 +57,7 @@ __all__ = [
     "read_length",
     "read_missing",
     "require_parquet",
-    "settle_planet",
+    "resolve_planet",
     "small_copy",
     "to_bytes",
     "to_segments",

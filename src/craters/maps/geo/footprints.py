@@ -1,4 +1,4 @@
-"""Where images are: outlines on the sphere or in pixels, what is inside, how far the edge is."""
+"""Image footprints on the sphere or in pixels: containment, distance to the boundary, area."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from craters.settings import ReadOptions
 
 VECTOR_SUFFIXES = (".gpkg", ".geojson", ".json", ".shp", ".fgb")
 
-_STEP = 5000.0  # metres: between two points an outline and a great circle differ by about 1 m
-_PIECES = 256  # of an outline, at least: near a pole, a straight edge bends much in degrees
-_NUDGE = 1e-6  # degrees or pixels: how far beside an edge to look for more of the same area
+_STEP = 5000.0  # metres between outline points: the great circle differs from the edge by about 1 m
+_PIECES = 256  # smallest number of points: near a pole, edges are strongly curved in degrees
+_NUDGE = 1e-6  # degrees or pixels: offset from an edge at which containment is tested
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,10 +32,10 @@ class Footprint:
     source : str
         The image's name, without folder and suffix.
     polygons : list of list of ndarray, shape (n, 2)
-        Closed rings, outer ones and holes, in degrees (longitudes may go on beyond 180) or pixels.
+        Closed outer rings and holes, in degrees (longitudes may exceed 180) or pixels.
     space : Space
     pixel : float or None
-        Metres a pixel, where an image told.
+        Resolution in m/px, if an image gives it.
     """
 
     source: str
@@ -44,20 +44,20 @@ class Footprint:
     pixel: float | None = None
 
     def contains(self, places: np.ndarray) -> np.ndarray:
-        """Tell which places are inside, as bool of shape (N,)."""
+        """Return which places are inside, as bool of shape (N,)."""
         inside = np.zeros(len(places), bool)
         turns = (-1, 0, 1) if self.space.period else (0,)
         for rings, turn in itertools.product(self.polygons, turns):
             inside |= _inside_rings(rings, places + np.array([turn * self.space.period, 0]))
         return inside
 
-    def clearance(self, places: np.ndarray, reach: float) -> np.ndarray:
-        """Return how far inside each place is, in metres or pixels.
+    def distance_to_boundary(self, places: np.ndarray, reach: float) -> np.ndarray:
+        """Return the distance of each inside place to the boundary, in metres or pixels.
 
         Returns
         -------
         ndarray, shape (N,)
-            0 outside; at most `reach`, which also stands for anything farther.
+            0 outside; clipped to `reach`.
         """
         inside = self.contains(places)
         found = np.where(inside, reach, 0.0)
@@ -69,7 +69,7 @@ class Footprint:
         half = float(self.space.distance(ends[:, 0], ends[:, 1]).max()) / 2
         tree = KDTree(self.space.embed(ends.mean(axis=1)))
         rows = np.flatnonzero(inside)
-        # A little wide: the middle in degrees is not quite the middle of the arc.
+        # With a margin: the midpoint in degrees is not exactly that of the arc.
         around = float(self.space.chord(1.01 * (reach + half))) + 1e-6
         near = tree.query_ball_point(self.space.embed(places[rows]), around)
         point = np.repeat(rows, [len(hits) for hits in near])
@@ -80,7 +80,7 @@ class Footprint:
 
     @functools.cached_property
     def _edges(self) -> np.ndarray:
-        """Pieces (M, 2, 2) of the outline; seams, with the area on both sides, are not among it."""
+        """Segments (M, 2, 2) of the outline, without seams (area on both sides)."""
         outlines = itertools.chain.from_iterable(self.polygons)
         pieces = [np.stack([ring[:-1], ring[1:]], axis=1) for ring in outlines]
         ends = np.concatenate(pieces) if pieces else np.empty((0, 2, 2))
@@ -91,7 +91,7 @@ class Footprint:
         middle = ends.mean(axis=1)
         seam = self.contains(middle + aside) & self.contains(middle - aside)
         if self.space.period:
-            seam |= (np.abs(ends[:, :, 1]) >= 90 - _NUDGE).all(axis=1)  # a pole is no edge
+            seam |= (np.abs(ends[:, :, 1]) >= 90 - _NUDGE).all(axis=1)  # a pole is not a boundary
         return ends[~seam]
 
     @functools.cached_property
@@ -102,7 +102,7 @@ class Footprint:
         return sum(self._ring_area(rings) for rings in self.polygons) / 1e6
 
     def _ring_area(self, rings: vectors.Rings) -> float:
-        """Sum lon d(sin lat) along the rings: exact for a sphere, on which it is equal-area."""
+        """Integrate lon d(sin lat) along the rings, which is exact on a sphere."""
         assert isinstance(self.space, Sphere)
         sizes = []
         for ring in rings:
@@ -113,7 +113,7 @@ class Footprint:
 
 
 def _inside_rings(rings: vectors.Rings, places: np.ndarray) -> np.ndarray:
-    """Tell by the even-odd rule; only edges at a place's height are looked at."""
+    """Apply the even-odd rule, testing only edges at the latitude of a place."""
     order = np.argsort(places[:, 1], kind="stable")
     x, y = places[order].T
     odd = np.zeros(len(places), bool)
@@ -138,7 +138,7 @@ def to_segments(space: Space, places: np.ndarray, ends: np.ndarray) -> np.ndarra
     space : Space
     places : ndarray, shape (N, 2)
     ends : ndarray, shape (N, 2, 2)
-        Both ends of the segments: pieces of great circles, a few hundred kilometres at most.
+        End points of the segments: great-circle arcs of a few hundred kilometres at most.
     """
     first = space.offsets(places, ends[:, 0])
     along = space.offsets(places, ends[:, 1]) - first
@@ -148,14 +148,14 @@ def to_segments(space: Space, places: np.ndarray, ends: np.ndarray) -> np.ndarra
 
 
 def read_footprints(path: Path, layer: str | None = None) -> list[Footprint]:
-    """Read areas from polygons (a field `source` names their image), or from images.
+    """Read footprints from polygons (field `source`: name of the image), or from images.
 
     Parameters
     ----------
     path : Path
-        A vector file, an image, or a folder of images; images count whole, gaps included.
+        A vector file, an image, or a folder of images. No-data regions are included.
     layer : str, optional
-        Of a vector file; else `footprint` where it has one, else the first.
+        Layer of a vector file. Default: `footprint` if present, else the first.
 
     Raises
     ------
@@ -175,24 +175,24 @@ def read_footprints(path: Path, layer: str | None = None) -> list[Footprint]:
         merged.setdefault(image_name(name or ""), []).extend(polygons)
     space: Space = Sphere(found.planet.radius) if found.planet.is_known else Plane()
 
-    def settle(ring: np.ndarray) -> np.ndarray:
-        # A scan without coordinates counts rows downwards, as maps do.
+    def to_space(ring: np.ndarray) -> np.ndarray:
+        # In a scan without coordinates, rows count downwards.
         return _on_sphere(ring, found.planet) if found.planet.is_known else ring * [1, -1]
 
     return [
-        Footprint(name, [[settle(ring) for ring in rings] for rings in polygons], space)
+        Footprint(name, [[to_space(ring) for ring in rings] for rings in polygons], space)
         for name, polygons in merged.items()
     ]
 
 
 def footprint_of_image(path: Path, name: str) -> Footprint:
-    """Return the whole rectangle of an image: on the sphere, or in pixels where it has no CRS.
+    """Return the rectangle of an image, on the sphere, or in pixels if it has no CRS.
 
     Raises
     ------
     DataError, GeoError
     """
-    # Its area is that of every band, so none need be chosen.
+    # All bands have the same area.
     image = raster.describe_image(str(path), name, ReadOptions(no_crs=True, band=1))
     cols = np.array([0, image.width, image.width, 0, 0], float)
     rows = np.array([0, 0, image.height, image.height, 0], float)
@@ -207,7 +207,7 @@ def footprint_of_image(path: Path, name: str) -> Footprint:
 
 
 def _on_sphere(ring: np.ndarray, planet: Planet) -> np.ndarray:
-    """Bring a ring to degrees, with many points, unbroken at 180 and closed at a pole."""
+    """Densify a ring and convert it to degrees, continuous at 180 and closed at a pole."""
     around = float(np.hypot(*np.diff(ring, axis=0).T).sum())
     parts, step = [], max(min(_STEP / planet.metres, around / _PIECES), 1e-12)
     for start, end in itertools.pairwise(ring):
@@ -216,13 +216,13 @@ def _on_sphere(ring: np.ndarray, planet: Planet) -> np.ndarray:
     dense = np.concatenate([*parts, ring[-1:]])
     lon, lat = planet.to_lonlat(dense[:, 0], dense[:, 1])
     if planet.in_degrees:
-        lon = dense[:, 0]  # a ring may well go on beyond 180, or all around
+        lon = dense[:, 0]  # a ring may extend beyond 180, or around the body
     if not np.isfinite(lon).all():
         raise GeoError("an area reaches over the edge of its map", "Cut it to the body's outline.")
     found = np.column_stack([np.unwrap(lon, period=360.0), lat])
     found[:, 0] -= 360 * np.round(found[:, 0].mean() / 360)
     turn = found[-1, 0] - found[0, 0]
-    if abs(turn) > 180:  # around a pole: to it, along it, and back
+    if abs(turn) > 180:  # around a pole: connect to it, follow it, return
         pole = 90.0 if found[:, 1].mean() > 0 else -90.0
         ends = [[found[-1, 0], pole], [found[0, 0], pole], found[0].tolist()]
         found = np.concatenate([found, ends])

@@ -1,10 +1,11 @@
-"""Which missing pixels are a gap, and which are specks of deep shadow; and sums over boxes.
+"""Separate no-data regions from isolated no-data pixels (deep shadow); sums over boxes.
 
-- gap: a missing pixel within `size` pixels (along rows and columns) of a square of `size` x `size`
-  missing pixels that lies inside the image.
-- speck: every other missing pixel.
+- no-data region: missing pixels within `size` pixels (along rows and columns) of a square of
+  `size` x `size` missing pixels inside the image.
+- isolated no-data pixel: every other missing pixel.
 
-The rule looks less than 2 * `size` pixels far, so it never depends on how an image is cut.
+The result depends on pixels at most 2 * `size` away, so it is the same for every division of an
+image into blocks.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ import numpy as np
 
 
 def find_gaps(missing: np.ndarray, size: int) -> np.ndarray:
-    """Tell gaps from specks among missing pixels; see the head of the module.
+    """Return which missing pixels belong to no-data regions; see the module docstring.
 
     Parameters
     ----------
     missing : ndarray, shape (H, W), bool
     size : int
-        Side of the square of missing pixels that makes a gap.
+        Side of the smallest square that forms a no-data region, in pixels.
 
     Returns
     -------
@@ -29,7 +30,7 @@ def find_gaps(missing: np.ndarray, size: int) -> np.ndarray:
     --------
     >>> missing = np.zeros((9, 9), bool)
     >>> missing[:4, :4] = missing[4, 3] = missing[8, 8] = True
-    >>> find_gaps(missing, 4).sum() == 17  # the speck in the corner is 4 pixels away and more
+    >>> find_gaps(missing, 4).sum() == 17  # without the isolated pixel in the corner
     np.True_
     """
     if min(missing.shape) < size or not missing.any():
@@ -39,14 +40,14 @@ def find_gaps(missing: np.ndarray, size: int) -> np.ndarray:
     squares = box_sums(missing, size) == size * size
     if not squares.any():
         return np.zeros(missing.shape, bool)
-    # A pixel is near a square when any square's corner is within reach of it.
+    # A pixel is near a square if the corner of any square is within reach.
     reach = 2 * size - 1
     padded = np.pad(squares, reach)
     return missing & (box_sums(padded, reach + size + 1) > 0)
 
 
 def box_sums(mask: np.ndarray, side: int, step: int = 1) -> np.ndarray:
-    """Count what is set in every box of `side` x `side`, at offsets that are multiples of `step`.
+    """Count the set pixels in every `side` x `side` box, at offsets of multiples of `step`.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Which files are images, and what results call them. Nothing is opened here."""
+"""Find image files and name them; no file is opened."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SUFFIXES = (".tif", ".tiff", ".vrt", ".cub", ".lbl", ".xml", ".img", ".jp2", ".p
 
 
 def find_images(paths: list[Path]) -> list[tuple[str, str]]:
-    """List images as path and name; folders stand for the images in them, in order.
+    """Return path and name of each image; a folder stands for its images, sorted.
 
     A name is that of the file without its ending; where an earlier image has it, a number that
     makes it unlike every other is added.
@@ -36,7 +36,7 @@ def find_images(paths: list[Path]) -> list[tuple[str, str]]:
 
 
 def _refuse_twice(found: list[Path]) -> None:
-    """One image read twice would count every detection and patch in it twice."""
+    """Raise an error if an image is listed twice: its detections would count twice."""
     seen: dict[Path, Path] = {}
     for path in found:
         real = path.resolve() if path.exists() else path
@@ -50,7 +50,7 @@ def _refuse_twice(found: list[Path]) -> None:
 
 
 def _names(stems: list[str]) -> list[str]:
-    """Give each image a name of its own; the first of a stem keeps it, whatever comes later."""
+    """Give each image a unique name; the first image of a stem gets the stem."""
     taken, counts, names = set(stems), dict.fromkeys(stems, 0), []
     for stem in stems:
         name = stem
@@ -66,7 +66,7 @@ def _names(stems: list[str]) -> list[str]:
 
 
 def _images_in(folder: Path) -> list[Path]:
-    """List the images of a folder, without files that only describe or hold what another opens."""
+    """Return the images of a folder, without sidecar files and data files of other headers."""
     found = [item for item in sorted(folder.iterdir()) if item.suffix.lower() in SUFFIXES]
     kinds: dict[str, set[str]] = {}
     for item in found:
@@ -84,7 +84,7 @@ def _images_in(folder: Path) -> list[Path]:
 
 
 def image_name(source: str) -> str:
-    """Name an image without its folder and suffix; other dots belong to the name.
+    """Return the name of an image without folder and suffix; other dots are kept.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Maps and layers that QGIS opens: Cloud-Optimized GeoTIFF and GeoPackage."""
+"""Write maps and layers for QGIS: Cloud-Optimized GeoTIFF and GeoPackage."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _POINT = np.dtype([("order", "u1"), ("kind", "<u4"), ("place", "<f8", 2)])
 
 
 def storage_error(dtype: str) -> float:
-    """Return by how much a probability can differ from what a map of this type says.
+    """Return the largest rounding error of a probability in a map of this type.
 
     Examples
     --------
@@ -49,7 +49,7 @@ def write_map(
     dtype: str,
     tags: Mapping[str, str],
 ) -> None:
-    """Write probabilities as a Cloud-Optimized GeoTIFF with overviews, whole or not at all.
+    """Write probabilities as a Cloud-Optimized GeoTIFF with overviews, atomically.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def _stored(values: np.ndarray, dtype: str) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """Rows of a table, each with a place.
+    """A table with a geometry in each row.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ class Layer:
 
 
 def points(x: np.ndarray, y: np.ndarray) -> list[bytes]:
-    """Write points as WKB."""
+    """Encode points as WKB."""
     records = np.empty(len(x), _POINT)
     records["order"], records["kind"] = 1, 1
     records["place"][:, 0], records["place"][:, 1] = x, y
@@ -139,7 +139,7 @@ def points(x: np.ndarray, y: np.ndarray) -> list[bytes]:
 
 
 def polygon(rings: Sequence[np.ndarray]) -> bytes:
-    """Write a polygon as WKB: the outer ring and its holes, each (N, 2), the first corner last."""
+    """Encode a polygon as WKB: outer ring and holes, each (N, 2) and closed."""
     parts = [b"\x01", np.array([3, len(rings)], "<u4").tobytes()]
     for ring in rings:
         parts += [np.uint32(len(ring)).tobytes(), np.ascontiguousarray(ring, "<f8").tobytes()]
@@ -147,7 +147,7 @@ def polygon(rings: Sequence[np.ndarray]) -> bytes:
 
 
 def rectangles(x: np.ndarray, y: np.ndarray) -> list[bytes]:
-    """Write four-cornered polygons as WKB; `x` and `y` are (N, 4)."""
+    """Encode quadrilaterals as WKB; `x` and `y` are (N, 4)."""
     head = b"\x01" + np.array([3, 1, 5], "<u4").tobytes()
     corners = np.stack([x, y], axis=2)
     closed = np.ascontiguousarray(np.concatenate([corners, corners[:, :1]], axis=1), "<f8")
@@ -157,7 +157,7 @@ def rectangles(x: np.ndarray, y: np.ndarray) -> list[bytes]:
 def write_layers(
     path: Path, layers: Sequence[Iterator[Layer]], planet: Planet, styles: dict
 ) -> None:
-    """Write a GeoPackage, whole or not at all.
+    """Write a GeoPackage, atomically.
 
     Parameters
     ----------
@@ -201,7 +201,7 @@ def _write_part(path: Path, layer: Layer, planet: Planet, *, append: bool) -> No
 
 
 def _embed_styles(path: Path, styles: dict[str, str]) -> None:
-    """Add the table in which QGIS looks for styles."""
+    """Add the table of QGIS layer styles."""
     with sqlite3.connect(path) as base:
         base.execute(
             "CREATE TABLE layer_styles (id INTEGER PRIMARY KEY AUTOINCREMENT, "
@@ -233,7 +233,7 @@ _STYLE = (
 
 
 def point_style(color: str, *, shape: str = "circle", size: float = 4) -> str:
-    """Make a QGIS style (QML): points as empty marks.
+    """Make a QGIS style (QML): points as unfilled markers.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Which pixels of one band of an open raster are missing: by masks, and by their values."""
+"""Find the missing pixels of one band of an open raster, from masks and from values."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from typing import Any
 
 import numpy as np
 
-# Products of floats mark missing pixels by values such as -3.4e38 and often do not declare them. No
-# brightness is so large; one such pixel would take the whole scaling.
+# Float products often mark missing pixels by undeclared values such as -3.4e38. No brightness is so
+# large, and one such pixel would dominate the scaling.
 _HUGE = 1e30
 
 
 def read_missing(
     dataset: Any, band: int, window: Any = None, out_shape: tuple[int, int] | None = None
 ) -> np.ndarray:
-    """Read which pixels of a band its own mask, or the alpha band, calls missing.
+    """Read the missing pixels of a band from its own mask and the alpha band.
 
-    Not the mask of all bands together: that has a pixel as data where any band has.
+    The dataset mask is not used: it is valid wherever any band has data.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def read_missing(
     band : int
     window : rasterio Window, optional
     out_shape : tuple of int, optional
-        Rows and columns to shrink to; the nearest pixel is taken.
+        Rows and columns to downsample to, by nearest neighbour.
 
     Returns
     -------
@@ -33,13 +33,13 @@ def read_missing(
     missing: np.ndarray = dataset.read_masks(band, window=window, out_shape=out_shape) == 0
     alpha = alpha_band(dataset)
     flags = [flag.name for flag in dataset.mask_flag_enums[band - 1]] if alpha else []
-    if alpha not in (0, band) and "alpha" not in flags:  # GDAL lets nodata hide the alpha band
+    if alpha not in (0, band) and "alpha" not in flags:  # GDAL prefers nodata to alpha
         missing |= dataset.read(alpha, window=window, out_shape=out_shape) == 0
     return missing
 
 
 def no_values(values: np.ndarray) -> np.ndarray:
-    """Tell which stored values stand for no brightness: NaN, infinite, or huge."""
+    """Return which stored values are not brightness: NaN, infinite, or huge."""
     if values.dtype.kind != "f":
         return np.zeros(values.shape, bool)
     found: np.ndarray = ~(np.abs(values) <= _HUGE)

@@ -1,4 +1,4 @@
-"""Points as GeoParquet 1.1: Parquet with well-known binary and the coordinate system in full.
+"""Write points as GeoParquet 1.1, with WKB geometry and the full CRS.
 
 Written by arro3, a small build of Arrow: the GDAL that pyogrio brings has no Parquet driver.
 """
@@ -21,7 +21,7 @@ GEOMETRY = "geometry"  # the column of places
 
 
 def require_parquet() -> None:
-    """Refuse to go on where arro3 is not installed.
+    """Raise an error if arro3 is not installed.
 
     Raises
     ------
@@ -39,7 +39,7 @@ def require_parquet() -> None:
 def write_points(
     path: Path, points: Sequence[bytes], table: Mapping[str, np.ndarray], planet: Planet
 ) -> None:
-    """Write points and their table as GeoParquet, whole or not at all.
+    """Write points and their attributes as GeoParquet, atomically.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def _column(values: np.ndarray) -> Any:
 
 
 def _describe(points: Sequence[bytes], planet: Planet) -> dict[str, Any]:
-    """Say what GeoParquet asks for; a missing system would mean longitudes of the Earth."""
+    """Return the GeoParquet metadata; without a CRS, readers would assume WGS 84."""
     column: dict[str, Any] = {"encoding": "WKB", "geometry_types": ["Point"] if points else []}
     column["crs"] = planet.crs.to_json_dict() if planet.is_known else None
     if points:

@@ -1,7 +1,7 @@
-"""Coordinates on a body: its reference system, longitude and latitude, areas on its sphere.
+"""Planetary coordinate reference systems: conversion to longitude and latitude, areas.
 
-Inside, longitudes count east from -180 to 180 degrees and latitudes are planetocentric, whatever
-the image says. Nothing here knows rasters or networks.
+Internally, longitudes are positive east from -180 to 180 degrees and latitudes are planetocentric,
+whatever the convention of the image.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ BODIES = {
     "europa": (502, 1_562_600.0),
 }
 EARTH = "earth"
-_ALIKE = 0.01  # share by which radii of one body may differ from source to source
-_PIECE, _PIECES = 0.001, 4096  # of a polygon's edges, for areas: radians, and at most so many
-_HINT = "Name it by --crs IAU_2015:49910 or --body mars; a picture without a place: --no-crs."
+_ALIKE = 0.01  # relative difference allowed between radii of one body
+_PIECE, _PIECES = 0.001, 4096  # densification of polygon edges for areas: radians, largest number
+_HINT = "Name it by --crs IAU_2015:49910 or --body mars; image without georeferencing: --no-crs."
 _RENAME = "name the right system by --crs"
 
 
 @dataclasses.dataclass(frozen=True)
 class Planet:
-    """A reference system of a body, or none (pixels only).
+    """The coordinate reference system of a body, or none (pixels only).
 
     Parameters
     ----------
     wkt : str
-        As WKT; empty where there is none.
+        The CRS as WKT; empty if there is none.
 
     Examples
     --------
@@ -55,12 +55,12 @@ class Planet:
 
     @classmethod
     def named(cls, text: str) -> Planet:
-        """Read a system from what users write: IAU_2015:49910, EPSG:..., PROJ or WKT.
+        """Parse a CRS: IAU_2015:49910, EPSG:..., PROJ or WKT.
 
         Raises
         ------
         GeoError
-            When PROJ does not know it.
+            If PROJ does not know it.
         """
         from pyproj import CRS
         from pyproj.exceptions import CRSError
@@ -74,14 +74,14 @@ class Planet:
 
     @cached_property
     def crs(self) -> Any:
-        """The system as pyproj holds it."""
+        """The CRS as a pyproj object."""
         from pyproj import CRS
 
         return CRS.from_wkt(self.wkt)
 
     @property
     def is_known(self) -> bool:
-        """Whether there is a system at all."""
+        """Whether there is a CRS."""
         return bool(self.wkt)
 
     @property
@@ -91,7 +91,7 @@ class Planet:
 
     @property
     def body(self) -> str:
-        """Name of the body by its radius; "unknown" where none fits."""
+        """Name of the body, by its radius; "unknown" if none matches."""
         if not self.is_known:
             return "unknown"
         apart = {name: abs(self.radius / radius - 1) for name, (_, radius) in BODIES.items()}
@@ -110,7 +110,7 @@ class Planet:
 
     @cached_property
     def in_degrees(self) -> bool:
-        """Whether coordinates are longitude and latitude, not those of a flat map."""
+        """Whether coordinates are longitude and latitude, not projected."""
         # Planetocentric degrees on an ellipsoid (IAU_2015:49902) are not "geographic" to PROJ.
         return bool(self.crs.is_geographic) or self._is_spherical
 
@@ -121,40 +121,40 @@ class Planet:
 
     @cached_property
     def _squash(self) -> float:
-        """(b / a)^2: the tangent of a planetocentric latitude by that of the geodetic one."""
+        """(b / a)^2: ratio of the tangents of planetocentric and planetographic latitude."""
         shape = self.crs.ellipsoid
         return float((shape.semi_minor_metre / shape.semi_major_metre) ** 2)
 
     @cached_property
     def _flatness(self) -> float:
-        """As `_squash` where latitudes come as geodetic ones; 1 where as planetocentric ones.
+        """`_squash` if latitudes are planetographic; 1 if they are planetocentric.
 
-        PROJ's inverse of a map gives geodetic latitudes, whatever the map's base is called. Degrees
-        come as they are stored; a GeoTIFF cannot say that they are planetocentric, so there the
-        system's name tells.
+        PROJ's inverse projection gives planetographic latitudes, whatever the name of the base CRS.
+        Degrees are used as stored; a GeoTIFF cannot declare them planetocentric, so the name of
+        the CRS decides.
         """
         centric = self._is_spherical or "ocentric" in self.crs.geodetic_crs.name.lower()
         return 1.0 if self.in_degrees and centric else self._squash
 
     @cached_property
     def _turn(self) -> float:
-        """-1 where degrees of longitude count to the west."""
+        """-1 if longitudes are positive west."""
         west = any(axis.direction == "west" for axis in self.crs.axis_info)
         return -1.0 if self.in_degrees and west else 1.0
 
     def to_lonlat(self, x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Turn map coordinates into longitude and latitude.
+        """Convert map coordinates to longitude and latitude.
 
         Parameters
         ----------
         x, y : array_like of float
-            In the system's units, east first.
+            In the units of the CRS, east first.
 
         Returns
         -------
         lon, lat : ndarray
             Degrees; east from -180 (not included) to 180, planetocentric.
-            NaN where a place is off the map.
+            NaN where a point is off the map.
         """
         x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
         if not self.is_known:
@@ -167,7 +167,7 @@ class Planet:
         return 180 - (180 - lon) % 360, lat
 
     def to_xy(self, lon: Any, lat: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Turn longitude and latitude, as `to_lonlat` gives them, into map coordinates."""
+        """Convert longitude and latitude, as from `to_lonlat`, to map coordinates."""
         lon, lat = np.asarray(lon, np.float64), np.asarray(lat, np.float64)
         lat = np.degrees(np.arctan(np.tan(np.radians(lat)) / self._flatness))
         if self.in_degrees:
@@ -177,13 +177,13 @@ class Planet:
 
     @property
     def metres(self) -> float:
-        """Metres of one unit of the system: of a degree along a meridian, or of a map unit."""
+        """Metres per unit of the CRS: per degree along a meridian, or per map unit."""
         if self.in_degrees:
             return float(np.pi * self.radius / 180)
         return float(self.crs.axis_info[0].unit_conversion_factor)
 
     def area(self, x: np.ndarray, y: np.ndarray) -> float:
-        """Measure a ring on the body's ellipsoid; its edges are straight on the map.
+        """Return the area of a ring on the ellipsoid; its edges are straight on the map.
 
         Parameters
         ----------
@@ -193,7 +193,7 @@ class Planet:
         Returns
         -------
         float
-            Square metres; positive where corners go round anticlockwise as seen from above.
+            Square metres; positive for corners in anticlockwise order seen from above.
         """
         from pyproj import Geod
 
@@ -208,7 +208,7 @@ class Planet:
         fine_x, fine_y = (corners[which] + edges[which] * (within / pieces[which])[:, None]).T
         lon, lat = self.to_lonlat(fine_x, fine_y)
         on_map = np.isfinite(lon)
-        if self._squash != 1:  # Geod takes geodetic latitudes
+        if self._squash != 1:  # Geod uses planetographic latitudes
             lat = np.degrees(np.arctan(np.tan(np.radians(lat)) / self._squash))
         return float(geod.polygon_area_perimeter(lon[on_map], lat[on_map])[0])
 
@@ -216,33 +216,32 @@ class Planet:
 NO_PLANET = Planet("")
 
 
-def settle_planet(
+def resolve_planet(
     found: Planet, *, crs: str = "", body: str = "", no_crs: bool = False, source: str = "image",
     remedy: str = _RENAME,
 ) -> Planet:  # fmt: skip
-    """Decide which system an image is in; never guess.
+    """Choose the CRS of an image; raise if it is ambiguous.
 
     Parameters
     ----------
     found : Planet
-        What the image says; `NO_PLANET` where it says nothing.
+        CRS of the image; `NO_PLANET` if it has none.
     crs : str
-        What the user says it is; wins over the image.
+        CRS given by the user; overrides that of the image.
     body : str
-        Name of the body expected, or that of an image in metres without a system: then
+        Expected body; also that of an image in metres without CRS, which is then taken as
         equirectangular around longitude 0.
     no_crs : bool
-        Work in pixels where there is no system.
+        Work in pixels if there is no CRS.
     source : str
-        What messages call the image.
+        Name of the image in messages.
     remedy : str
-        What a user of the caller's command can do about a wrong system; commands without --crs
-        must not name it.
+        Advice on a wrong CRS, in terms of the options of the caller's command.
 
     Raises
     ------
     GeoError
-        When there is none, it is Earth's unasked, of another body, or counts to the west.
+        If there is no CRS, it is of the Earth without `body`, of another body, or positive west.
     """
     if body and body not in BODIES:
         raise GeoError(

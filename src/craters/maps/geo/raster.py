@@ -1,9 +1,9 @@
-"""Images of a body, read a rectangle at a time: 8-bit pixels, gaps, place. Knows no networks.
+"""Windowed reading of planetary images: 8-bit pixels, no-data regions, georeferencing.
 
-Which pixels are missing is told by `masks`. Gaps among the missing pixels (see `gaps`) are filled
-with `FILL`, the mean brightness of training patches, and so is what is outside of the image.
-Specks, a few missing pixels, are deep shadow in most mosaics, hence data: where the stored value is
-at or below the dark end of the scaling they become 0, else `FILL`.
+`masks` finds the missing pixels. No-data regions among them (see `gaps`) and the area outside the
+image are filled with `FILL`, the mean brightness of training patches. Isolated no-data pixels are
+deep shadow in most mosaics, hence data: if the stored value is at or below the dark end of the
+scaling they become 0, else `FILL`.
 """
 
 from __future__ import annotations
@@ -22,53 +22,53 @@ import numpy as np
 from craters.errors import ConfigError, DataError, GeoError
 from craters.maps.geo.gaps import find_gaps
 from craters.maps.geo.masks import alpha_band, no_values, read_missing
-from craters.maps.geo.planet import NO_PLANET, Planet, settle_planet
+from craters.maps.geo.planet import NO_PLANET, Planet, resolve_planet
 from craters.settings import ReadOptions
 
-FILL = 125  # 0.49 * 255, where the networks' scaling has its zero
-MEAN, SPREAD = 0.49 * 255, 0.157 * 255  # brightness of training patches, and its deviation
+FILL = 125  # 0.49 * 255, zero after the networks' standardization
+MEAN, SPREAD = 0.49 * 255, 0.157 * 255  # mean and standard deviation of training patches
 
-_LOW, _HIGH = MEAN - 2.326 * SPREAD, MEAN + 2.326 * SPREAD  # of the 1st and 99th percentile
-_SAME = 0.03  # share by which resolutions may differ unnoticed
-_SAMPLE = 1024  # pixels a side of the small copy that the scaling is measured on
-_PIECES, _PIECE = 64, 1 << 16  # of a file, hashed to recognise it
-_OPENING = threading.Lock()  # Python's list of warnings is one for all threads
-_CACHE = 64 << 20  # bytes of decoded blocks that GDAL keeps, in all
-_BROKEN = "Is the file whole? Copy it again, or check it by gdalinfo -checksum."
+_LOW, _HIGH = MEAN - 2.326 * SPREAD, MEAN + 2.326 * SPREAD  # 1st and 99th percentile
+_SAME = 0.03  # tolerance of equal resolutions
+_SAMPLE = 1024  # pixels a side of the downsampled copy used to find the scaling
+_PIECES, _PIECE = 64, 1 << 16  # samples of a file that enter its hash
+_OPENING = threading.Lock()  # Python's warning filters are shared by all threads
+_CACHE = 64 << 20  # bytes of the GDAL block cache
+_BROKEN = "Is the file complete? Copy it again, or check it by gdalinfo -checksum."
 
 
 @dataclasses.dataclass(frozen=True)
 class Image:
-    """An image and its place; plain values, so that any thread or process can open it.
+    """An image and its georeferencing, as plain values that can be sent to any process.
 
     Parameters
     ----------
     path, name : str
-        Where it is, and what results call it.
+        Path, and name in results.
     height, width : int
-        Pixels, after resampling where `resampled`.
+        Size in pixels, after resampling if `resampled`.
     transform : tuple of float
         a, b, c, d, e, f of x = a * col + b * row + c, y = d * col + e * row + f, at corners of
         pixels.
     planet : Planet
     dtype : str
-        Of the stored pixels.
+        Type of the stored pixels.
     scale : tuple of float
-        Stored values that become 0 and 255; linear between, cut beyond.
+        Stored values that become 0 and 255; linear between, clipped beyond.
     scale_rule : str
-        How they were found, in words.
+        How the scale was found, in words.
     gap : int
-        Side of the smallest square gap, in pixels.
+        Side of the smallest square no-data region, in pixels.
     resolution : float or None
-        Metres a pixel, along a column; None where unknown.
+        Metres per pixel, along a column; None if unknown.
     native : tuple of int
         Height and width as stored.
     resampled : bool
     in_strips : bool
-        Whether the file stores whole rows together.
+        Whether the file is stored in strips of whole rows.
     band : int
-    mark : str
-        Recognises the content: a hash of sizes, times and samples of all its files.
+    fingerprint : str
+        Identifies the content: a hash of sizes, times and samples of all its files.
     """
 
     path: str
@@ -86,21 +86,21 @@ class Image:
     resampled: bool
     in_strips: bool
     band: int
-    mark: str
+    fingerprint: str
 
     @property
     def reach(self) -> int:
-        """How far, in pixels, the kind of a missing pixel depends on others."""
+        """Distance in pixels to which the classification of a missing pixel depends on others."""
         return 2 * self.gap
 
     def to_xy(self, row: Any, col: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Turn pixels (0, 0 is the centre of the first) into map coordinates."""
+        """Convert pixels (0, 0 is the centre of the first) to map coordinates."""
         a, b, c, d, e, f = self.transform
         row, col = np.asarray(row, np.float64) + 0.5, np.asarray(col, np.float64) + 0.5
         return a * col + b * row + c, d * col + e * row + f
 
     def to_pixel(self, x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Turn map coordinates into row and column; the inverse of `to_xy`."""
+        """Convert map coordinates to row and column; the inverse of `to_xy`."""
         a, b, c, d, e, f = self.transform
         x, y = np.asarray(x, np.float64) - c, np.asarray(y, np.float64) - f
         scale = a * e - b * d
@@ -109,7 +109,7 @@ class Image:
 
 @contextlib.contextmanager
 def gdal_errors(path: str, doing: str = "cannot be read") -> Iterator[None]:
-    """Turn what rasterio raises into a DataError that names the file."""
+    """Convert errors of rasterio to a DataError that names the file."""
     from rasterio.errors import RasterioError
 
     try:
@@ -121,7 +121,7 @@ def gdal_errors(path: str, doing: str = "cannot be read") -> Iterator[None]:
 
 @contextlib.contextmanager
 def bounded_gdal() -> Iterator[None]:
-    """Keep GDAL's own memory small."""
+    """Limit GDAL's block cache."""
     import rasterio
 
     with rasterio.Env(GDAL_CACHEMAX=_CACHE):
@@ -140,19 +140,19 @@ def _open(path: str) -> Any:
 def describe_image(
     path: str, name: str, options: ReadOptions, model_resolution: float | None = None
 ) -> Image:
-    """Look at an image once: its place, type, scaling and the size that it is scanned at.
+    """Inspect an image: georeferencing, type, scaling and the size it is scanned at.
 
     Raises
     ------
     DataError
-        When it cannot be opened or has several bands.
+        If it cannot be opened or has several bands.
     GeoError
-        When its coordinates cannot be used.
+        If its coordinates cannot be used.
     """
     with bounded_gdal(), _open(path) as dataset:
         band = _choose_band(dataset, options.band, path)
         found = Planet(dataset.crs.to_wkt()) if dataset.crs else NO_PLANET
-        planet = settle_planet(
+        planet = resolve_planet(
             found, crs=options.crs, body=options.body, no_crs=options.no_crs, source=path
         )
         transform = _transform(dataset, planet, path)
@@ -169,7 +169,8 @@ def describe_image(
             path=path, name=name, height=height, width=width, transform=transform, planet=planet,
             dtype=dataset.dtypes[band - 1], scale=scale, scale_rule=rule, gap=options.gap,
             resolution=resolution, native=(dataset.height, dataset.width), resampled=resampled,
-            in_strips=columns >= dataset.width > 4 * rows, band=band, mark=_mark(dataset, path),
+            in_strips=columns >= dataset.width > 4 * rows, band=band,
+            fingerprint=_fingerprint(dataset, path),
         )  # fmt: skip
 
 
@@ -194,20 +195,20 @@ def _transform(
     dataset: Any, planet: Planet, path: str
 ) -> tuple[float, float, float, float, float, float]:
     if not planet.is_known:
-        return (1.0, 0.0, 0.0, 0.0, -1.0, 0.0)  # rows count down, as QGIS shows such a picture
+        return (1.0, 0.0, 0.0, 0.0, -1.0, 0.0)  # rows count down, as in QGIS
     if dataset.transform.is_identity:
         raise GeoError(
-            f"{path}: has a coordinate system, but no pixel is given a place in it",
-            "Place it by gdalwarp or a world file, or scan it in pixels by --no-crs without --crs.",
+            f"{path}: has a coordinate system, but no geotransform",
+            "Add one by gdalwarp or a world file, or scan it in pixels by --no-crs without --crs.",
         )
     a, b, c, d, e, f = tuple(float(value) for value in dataset.transform)[:6]
     return a, b, c, d, e, f
 
 
 def _refuse_off_map(planet: Planet, transform: tuple[float, ...], dataset: Any, path: str) -> None:
-    """Refuse an image no part of which is on the body: its numbers are of another system.
+    """Raise GeoError if no part of an image is on the body.
 
-    Corners alone may well be off: a map of a whole body is round in many projections.
+    Corners alone may be off the map: global maps are round in many projections.
     """
     if not planet.is_known:
         return
@@ -226,7 +227,7 @@ def _refuse_off_map(planet: Planet, transform: tuple[float, ...], dataset: Any, 
 def _pixel_size(
     planet: Planet, transform: tuple[float, ...]
 ) -> tuple[tuple[float, float], float | None]:
-    """Return width and height of a pixel in metres (at the equator), and its resolution."""
+    """Return width and height of a pixel in metres (at the equator), and the resolution."""
     if not planet.is_known:
         return (1.0, 1.0), None
     a, b, _, d, e, _ = transform
@@ -246,7 +247,7 @@ def _resample(
     planet: Planet,
     dataset: Any,
 ) -> tuple[tuple[float, float, float, float, float, float], int, int]:
-    """Give the grid of the same area at `wanted` metres a pixel."""
+    """Return the grid of the same area at `wanted` metres per pixel."""
     across = wanted / (size[1] if planet.in_degrees else size[0])
     down = wanted / size[1]
     a, b, c, d, e, f = transform
@@ -258,7 +259,7 @@ def _resample(
 def _find_scale(
     dataset: Any, band: int, given: tuple[float, float] | None, path: str
 ) -> tuple[tuple[float, float], str]:
-    """Decide which stored values become 0 and 255, once for the whole file."""
+    """Find the stored values that become 0 and 255, for the whole file."""
     if given is not None:
         return given, "given"
     if dataset.dtypes[band - 1] == "uint8":
@@ -277,7 +278,7 @@ def _find_scale(
 
 
 def _read_small(dataset: Any, band: int, side: int, path: str) -> tuple[np.ndarray, np.ndarray]:
-    """Read a whole image at no more than `side` x `side` pixels: values, missing."""
+    """Read a whole image downsampled to at most `side` x `side` pixels: values, missing."""
     shrink = max(dataset.height, dataset.width) / side
     height, width = (max(1, round(n / max(shrink, 1))) for n in (dataset.height, dataset.width))
     with gdal_errors(path):
@@ -287,7 +288,7 @@ def _read_small(dataset: Any, band: int, side: int, path: str) -> tuple[np.ndarr
 
 
 def small_copy(image: Image, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Read an image at no more than `side` x `side` pixels, scaled to 8 bits.
+    """Read an image downsampled to at most `side` x `side` pixels, scaled to 8 bits.
 
     Returns
     -------
@@ -300,7 +301,7 @@ def small_copy(image: Image, side: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def to_bytes(values: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
-    """Scale stored values to 0..255: linear between the ends of `scale`, cut beyond; NaN is 0."""
+    """Scale stored values to 0..255: linear between the ends of `scale`, clipped; NaN is 0."""
     if values.dtype == np.uint8 and scale == (0.0, 255.0):
         return values
     precise = values.dtype.itemsize > 4 or values.dtype in (np.int32, np.uint32)
@@ -310,8 +311,8 @@ def to_bytes(values: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
     return np.rint(np.clip(np.nan_to_num(wide, nan=0.0), 0, 255)).astype(np.uint8)
 
 
-def _mark(dataset: Any, path: str) -> str:
-    """Hash sizes, times of change and samples of the files of an image."""
+def _fingerprint(dataset: Any, path: str) -> str:
+    """Hash sizes, modification times and samples of the files of an image."""
     digest = hashlib.sha256()
     for name in sorted({path, *dataset.files}):
         if not (file := Path(name)).is_file():
@@ -327,7 +328,7 @@ def _mark(dataset: Any, path: str) -> str:
 
 
 class Reader:
-    """Reads rectangles of one image; a handle of its own, for one thread.
+    """Reads windows of one image; has its own file handle, for use in one thread.
 
     Parameters
     ----------
@@ -355,7 +356,7 @@ class Reader:
         smaller = image.height <= self._dataset.height
         several: dict[str, Any] = {}
         nodata = self._dataset.nodatavals[image.band - 1]
-        if self._dataset.count > 1:  # else nodata of a band is averaged where another has data
+        if self._dataset.count > 1:  # else nodata of one band is averaged where another has data
             several = {"src_nodata": nodata, "UNIFIED_SRC_NODATA": "NO"}
         with gdal_errors(image.path, "cannot be resampled"):
             return WarpedVRT(
@@ -371,20 +372,20 @@ class Reader:
             )
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the file."""
         if self._view is not self._dataset:
             self._view.close()
         self._dataset.close()
 
     def read(self, top: int, left: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-        """Read a rectangle that may reach over the image's edges.
+        """Read a window that may extend beyond the image.
 
         Returns
         -------
         pixels : ndarray, shape (height, width), uint8
-            Scaled; gaps and what is outside hold `FILL`.
+            Scaled; no-data regions and pixels outside the image are `FILL`.
         gap : ndarray, shape (height, width), bool
-            Where pixels are missing; False outside of the image.
+            Pixels of no-data regions; False outside the image.
         """
         image = self.image
         pixels = np.full((height, width), FILL, np.uint8)
@@ -429,6 +430,6 @@ def _filled(
 ) -> np.ndarray:
     pixels = to_bytes(values, scale)
     if missing.any():
-        dark = values <= scale[0]  # never true of NaN
+        dark = values <= scale[0]  # False for NaN
         pixels = np.where(missing & ~dark | gap, np.uint8(FILL), pixels)
     return pixels

@@ -1,4 +1,4 @@
-"""Places on a sphere or in a plane of pixels, and the distances between them.
+"""Points on a sphere or in a pixel plane, and the distances between them.
 
 Longitudes are degrees east, from -180 to 180; latitudes are planetocentric degrees. A place is a
 row (lon, lat) on a sphere and (x, y) in a plane.
@@ -37,18 +37,18 @@ class Sphere:
     period: float = 360.0
 
     def embed(self, places: np.ndarray) -> np.ndarray:
-        """Return points in space, (N, 3) in metres; nearer ones are nearer on the sphere, too."""
+        """Return Cartesian coordinates (N, 3) in metres."""
         lon, lat = np.radians(np.asarray(places, float)).T
         flat = np.cos(lat)
         return self.radius * np.column_stack([flat * np.cos(lon), flat * np.sin(lon), np.sin(lat)])
 
     def chord(self, distance: np.ndarray | float) -> np.ndarray:
-        """Return the straight line through the body below an arc of `distance`."""
+        """Return the chord length of an arc of length `distance`."""
         angle = np.minimum(np.asarray(distance, float) / self.radius, np.pi)
         return 2 * self.radius * np.sin(angle / 2)
 
     def distance(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """Return great-circle distances, row by row, by the haversine (good when small)."""
+        """Return great-circle distances, row by row, by the haversine formula."""
         lon_1, lat_1 = np.radians(first).T
         lon_2, lat_2 = np.radians(second).T
         half = np.sin((lat_2 - lat_1) / 2) ** 2
@@ -56,7 +56,7 @@ class Sphere:
         return 2 * self.radius * np.arcsin(np.sqrt(np.clip(half, 0, 1)))
 
     def offsets(self, origin: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """Return metres east and north of `origin`: an azimuthal equidistant view."""
+        """Return metres east and north of `origin`, in azimuthal equidistant projection."""
         lon_1, lat_1 = np.radians(origin).T
         lon_2, lat_2 = np.radians(places).T
         east = np.cos(lat_2) * np.sin(lon_2 - lon_1)
@@ -68,7 +68,7 @@ class Sphere:
         return np.column_stack([east * scale, north * scale])
 
     def travel(self, origin: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-        """Return the places that many metres east and north of `origin`, along great circles."""
+        """Return the points at given metres east and north of `origin`, along great circles."""
         lon, lat = np.radians(origin).T
         reach = np.hypot(*offsets.T)
         angle = reach / self.radius
@@ -88,15 +88,15 @@ class Plane:
     period: float = 0.0
 
     def embed(self, places: np.ndarray) -> np.ndarray:
-        """Return the places themselves."""
+        """Return the points unchanged."""
         return np.asarray(places, float)
 
     def chord(self, distance: np.ndarray | float) -> np.ndarray:
-        """Return the distance itself."""
+        """Return the distance unchanged."""
         return np.asarray(distance, float)
 
     def distance(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """Return straight distances, row by row."""
+        """Return Euclidean distances, row by row."""
         return np.hypot(*(np.asarray(second, float) - first).T)
 
     def offsets(self, origin: np.ndarray, places: np.ndarray) -> np.ndarray:
@@ -112,7 +112,7 @@ Space = Sphere | Plane
 
 
 def wrap_lon(lon: np.ndarray | float) -> np.ndarray:
-    """Bring longitudes to above -180, up to 180.
+    """Wrap longitudes to above -180, up to 180.
 
     Examples
     --------
@@ -125,7 +125,7 @@ def wrap_lon(lon: np.ndarray | float) -> np.ndarray:
 
 
 def read_length(text: str, option: str, *, unit: str, pixel: float | None) -> float:
-    """Read a length as typed: 24px, 2400m, 2.4km, or a plain number in `unit`.
+    """Parse a length: 24px, 2400m, 2.4km, or a plain number in `unit`.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Tables and polygons out of GeoPackages and other vector files, by pyogrio.
+"""Read tables and polygons from GeoPackages and other vector files with pyogrio.
 
 Polygons come as well-known binary (OGC 06-103r4) and are unpacked here, without a geometry library.
 """
@@ -38,7 +38,7 @@ class Layer:
 
 
 def layer_names(path: Path) -> list[str]:
-    """List the layers of a vector file.
+    """Return the names of the layers of a vector file.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def layer_names(path: Path) -> list[str]:
 
 
 def read_layer(path: Path, layer: str | None = None) -> Layer:
-    """Read a layer, whole; the first one where none is named.
+    """Read a whole layer; the first one by default.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def read_layer(path: Path, layer: str | None = None) -> Layer:
 
 
 def unpack_polygons(blob: bytes | None, source: str) -> list[Rings]:
-    """Unpack a polygon or multipolygon to its polygons; each is an outer ring and its holes.
+    """Split a polygon or multipolygon into polygons, each an outer ring and its holes.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """Scan images of any size: probability maps and catalogues of detections.
 
 Interface: `scan_images`, `plan_scan`, `ScanConfig`.
-It trains nothing, and knows no crater catalogues.
+This package does not train and does not use crater catalogues.
 """
 
 from craters.maps.scan.plan import estimate, plan_scan

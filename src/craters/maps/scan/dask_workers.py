@@ -1,4 +1,4 @@
-"""Blocks done by the workers of a Dask cluster: of this machine, or of any that is running.
+"""Process blocks in a Dask cluster, on this machine or running elsewhere.
 
 Every worker imports this package and reads images and model by their paths, so they need one file
 system. A worker that ends takes nothing with it: Dask gives its blocks to others.
@@ -31,7 +31,7 @@ _GLANCE = 5  # seconds between two looks at who works
 
 
 def require_dask() -> None:
-    """Refuse to go on where Dask is not installed.
+    """Raise an error if Dask is not installed.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def require_dask() -> None:
 
 
 class _Equipment:
-    """What a Dask worker has for one scan; Dask gives it to workers that join later, too."""
+    """Worker plugin with the state of one scan; Dask also installs it on late workers."""
 
     idempotent = False
 
@@ -54,16 +54,16 @@ class _Equipment:
         self.make, self.max_gap = make, max_gap
 
     def setup(self, worker: Any) -> None:  # noqa: ARG002
-        """Make the `Worker` in the process of the Dask worker."""
+        """Create the `Worker` in the Dask worker process."""
         self.worker = Worker(self.make, self.max_gap)
 
     def teardown(self, worker: Any) -> None:  # noqa: ARG002
-        """Close its images."""
+        """Close the images."""
         self.worker.close()
 
 
 def _work(name: str, image: Image, blocks: Blocks, block: Block) -> np.ndarray | str:
-    """Do one block in a Dask worker; return its logits, or why it failed.
+    """Process one block in a Dask worker; return its logits or its error.
 
     As text: GDAL's errors, which are kept as causes, cannot be sent to another process.
     """
@@ -77,7 +77,7 @@ def _work(name: str, image: Image, blocks: Blocks, block: Block) -> np.ndarray |
 
 
 class DaskExecutor:
-    """Workers of a Dask cluster.
+    """Executor with the workers of a Dask cluster.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ class DaskExecutor:
         self._threads = 0
 
     def __enter__(self) -> DaskExecutor:
-        """Connect.
+        """Connect to the cluster.
 
         Raises
         ------
@@ -153,7 +153,7 @@ class DaskExecutor:
             ) from error
 
     def _register(self) -> None:
-        """Send what is needed to all workers, and look whether they can use it."""
+        """Install the plugin on all workers, and check that they can run it."""
         from distributed import WorkerPlugin
 
         kind = type("Equipment", (_Equipment, WorkerPlugin), {})
@@ -176,7 +176,7 @@ class DaskExecutor:
         return AHEAD * max(1, self._threads)
 
     def _look(self) -> None:
-        """Count the threads of all workers; give up when there was none for long."""
+        """Count the threads of all workers; raise if there is none for too long."""
         try:
             self._threads = sum(self.client.nthreads().values())
         except (OSError, CancelledError, RuntimeError) as error:

@@ -1,4 +1,4 @@
-"""From windows to detections: one point a crater, the same however the windows were computed.
+"""Merge candidate windows into detections (non-maximum suppression): one point per crater.
 
 A crater makes many overlapping windows answer. The probability of a window, averaged over the
 windows within a quarter of a window around it, peaks where most of those windows agree: near the
@@ -28,7 +28,7 @@ _CELLS = 1 << 20  # windows of a band that are in memory together
 
 @dataclasses.dataclass(frozen=True)
 class MergeRule:
-    """When windows are one crater.
+    """The rule by which windows are merged into one detection.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def find_detections(
 
 
 def _peaks(probability: np.ndarray, rule: MergeRule) -> np.ndarray:
-    """Find candidates that come before all candidates beside them."""
+    """Find candidates that are local maxima."""
     known = np.isfinite(probability)
     candidate = known & (probability >= np.float32(rule.decision_threshold))
     if not candidate.any():
@@ -135,7 +135,7 @@ def _peaks(probability: np.ndarray, rule: MergeRule) -> np.ndarray:
 
 
 def _window_sums(values: np.ndarray, reach: int) -> np.ndarray:
-    """Sum whole numbers over a square around each place; outside counts nothing."""
+    """Sum integers over a square around each cell; outside counts 0."""
     height, width = values.shape
     sums = np.zeros((height + 1, width + 1), np.int64)
     np.cumsum(np.cumsum(values, axis=0), axis=1, out=sums[1:, 1:])
@@ -151,7 +151,7 @@ def _ends(length: int, reach: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _thin_out(peaks: np.ndarray, distance: float) -> np.ndarray:
-    """Keep peaks from the first in order on, each at least `distance` from those kept before."""
+    """Keep peaks greedily in order, each at least `distance` from those kept before."""
     order = np.lexsort((peaks["column"], peaks["row"], -peaks["steps"], -peaks["mean"]))
     cell = max(distance, 1.0)
     taken: dict[tuple[int, int], list[tuple[int, int]]] = {}

@@ -1,4 +1,4 @@
-"""Windows over an image, in tiles and blocks: plain geometry, knows no files and no networks.
+"""The grid of windows over an image, in tiles and blocks.
 
 Windows stand at rows and columns that are multiples of the stride, from 0 on. The last ones reach
 over the lower and right edges where the sizes ask for it, so that every pixel is in a window; what
@@ -63,11 +63,11 @@ class Grid:
 
     @property
     def tile(self) -> int:
-        """Windows a side of a tile."""
+        """Windows per side of a tile."""
         return max(1, (TILE - self.side) // self.stride + 1)
 
     def pixels(self, windows: int) -> int:
-        """Pixels that so many windows in a row cover."""
+        """Pixels covered by a number of windows in a row."""
         return (windows - 1) * self.stride + self.side
 
     def centre(self, row: float, column: float) -> tuple[float, float]:
@@ -76,7 +76,7 @@ class Grid:
         return row * self.stride + middle, column * self.stride + middle
 
     def inside_counts(self, first: int, count: int, axis: int) -> np.ndarray:
-        """Count how many of a window's pixel rows (axis 0) or columns (1) are in the image."""
+        """Count the pixel rows (axis 0) or columns (1) of each window inside the image."""
         starts = (first + np.arange(count)) * self.stride
         length = (self.height, self.width)[axis]
         return np.minimum(self.side, length - starts)
@@ -110,7 +110,7 @@ class Block:
 
 @dataclasses.dataclass(frozen=True)
 class Blocks:
-    """How a grid is cut into blocks, numbered along rows.
+    """The division of a grid into blocks, numbered along rows.
 
     Parameters
     ----------
@@ -131,22 +131,22 @@ class Blocks:
 
     @property
     def height(self) -> int:
-        """Windows of a whole block, down."""
+        """Rows of windows in a full block."""
         return self.tile_rows * self.grid.tile
 
     @property
     def width(self) -> int:
-        """Windows of a whole block, across."""
+        """Columns of windows in a full block."""
         return self.tile_columns * self.grid.tile
 
     @property
     def down(self) -> int:
-        """Blocks one below the other."""
+        """Number of rows of blocks."""
         return -(-self.grid.rows // self.height)
 
     @property
     def across(self) -> int:
-        """Blocks side by side."""
+        """Number of columns of blocks."""
         return -(-self.grid.columns // self.width)
 
     def __len__(self) -> int:
@@ -166,7 +166,7 @@ class Blocks:
 
 
 def plan_blocks(grid: Grid, *, memory: int, pixel_bytes: int, in_strips: bool) -> Blocks:
-    """Choose the largest useful blocks that stay within a budget.
+    """Choose the largest useful blocks within a memory budget.
 
     Parameters
     ----------

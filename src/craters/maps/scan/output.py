@@ -1,4 +1,4 @@
-"""What a scan leaves: maps, layers and tables, made from the logits of all windows."""
+"""Make the maps, layers and tables of a scan from the logits of all windows."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ MAP_STYLE = (
 
 @dataclasses.dataclass
 class Scanned:
-    """An image whose windows have been predicted.
+    """A scanned image.
 
     Parameters
     ----------
@@ -66,28 +66,28 @@ class Scanned:
     classifier: Classifier
 
     def logits(self, first: int, last: int) -> np.ndarray:
-        """Read rows of windows; NaN where there is no value."""
+        """Read the logits of rows of windows; NaN where there is none."""
         return self.store.read_rows(first, last, self.done)
 
     def probability(self, first: int, last: int) -> np.ndarray:
-        """Read rows of windows as probabilities after temperature, float32."""
+        """Read rows of windows as calibrated probabilities, float32."""
         found = self.logits(first, last)
         known = np.isfinite(found)
         found[known] = self.classifier.probability(found[known])
         return found
 
     def bands(self) -> Iterator[tuple[int, int]]:
-        """Cut all rows of windows into bands: first row, and the one after the last."""
+        """Yield bands of rows of windows: first row, and the one after the last."""
         for first in range(0, self.grid.rows, _BAND):
             yield first, min(first + _BAND, self.grid.rows)
 
     def place(self, row: np.ndarray, column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Give the pixel row and column of windows' centres."""
+        """Return the pixel row and column of windows' centres."""
         middle = (self.grid.side - 1) / 2
         return row * self.grid.stride + middle, column * self.grid.stride + middle
 
     def map_transform(self) -> tuple[float, ...]:
-        """Give the transform of a map whose pixel centres are the windows' centres."""
+        """Return the transform of a map whose pixel centres are the windows' centres."""
         a, b, c, d, e, f = self.image.transform
         step, start = self.grid.stride, (self.grid.side - self.grid.stride) / 2
         return (
@@ -97,7 +97,7 @@ class Scanned:
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
-    """Windows of an image by what came out; and a histogram.
+    """Counts of an image's windows by outcome, and a histogram.
 
     Candidates reach the scan's threshold; `called` reach the model's own, at which its recall and
     false alarms are known.
@@ -112,7 +112,7 @@ class Counts:
 
 
 def write_probability(scanned: Scanned, path: Path, dtype: str, threshold: float) -> Counts:
-    """Write the map of one image, and count what is in it."""
+    """Write the map of one image, and count its windows by outcome."""
     histogram, valued, candidates, called, total = np.zeros(BINS, np.int64), 0, 0, 0, 0.0
     own = np.float32(scanned.classifier.description.decision_threshold)
 
@@ -174,7 +174,7 @@ def _logits_at(scanned: Scanned, rows: np.ndarray, columns: np.ndarray) -> np.nd
 def _columns(
     scanned: Scanned, row: np.ndarray, column: np.ndarray, logits: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Make the table of windows or detections: stable names, snake_case."""
+    """Return the table of windows or detections, by column."""
     classifier, grid, image = scanned.classifier, scanned.grid, scanned.image
     probability = classifier.probability(logits)
     pixel_row, pixel_column = scanned.place(row, column)
@@ -202,12 +202,12 @@ def _columns(
 
 
 def join(tables: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Put tables of the same columns below each other."""
+    """Concatenate tables of equal columns."""
     return {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
 
 
 def to_csv(table: dict[str, np.ndarray]) -> str:
-    """Write a table with a header; degrees to 1e-8, metres to 1e-3; empty where unknown."""
+    """Write a table with a header; degrees to 1e-8, metres to 1e-3; empty if unknown."""
     forms = {"lon": ".8f", "lat": ".8f", "x": ".3f", "y": ".3f", "row": ".1f", "col": ".1f"}
     columns = [
         [_cell(value, forms.get(name, ".9g")) for value in values.tolist()]
@@ -223,7 +223,7 @@ def _cell(value: Any, form: str) -> str:
 
 
 def window_parts(scanned: Scanned, threshold: float) -> Iterator[Layer]:
-    """Give the outlines of all candidates, a band of rows at a time."""
+    """Yield the outlines of all candidates, a band of rows at a time."""
     for first, last in scanned.bands():
         hits = scanned.probability(first, last) >= np.float32(threshold)
         row, column = np.nonzero(hits)
@@ -243,7 +243,7 @@ def window_parts(scanned: Scanned, threshold: float) -> Iterator[Layer]:
 
 
 def footprint(scanned: Scanned) -> tuple[Layer, float | None]:
-    """Outline all windows that have a value; also give their area on the body in square metres.
+    """Outline all windows that have a value; also return their area in square metres.
 
     Made of squares that fit into windows and strides, or of larger ones where there were too many;
     a square counts where at least half of it is in such windows.
@@ -272,7 +272,7 @@ def footprint(scanned: Scanned) -> tuple[Layer, float | None]:
 
 
 def _covered(scanned: Scanned) -> tuple[np.ndarray, int]:
-    """Mark squares that windows with a value cover; also give their side in pixels."""
+    """Mark squares covered by windows with a value; also return their side in pixels."""
     grid = scanned.grid
     cell = math.gcd(grid.side, grid.stride)  # so that windows are made of whole squares
     step, spread = grid.stride // cell, grid.side // cell
@@ -296,7 +296,7 @@ def _covered(scanned: Scanned) -> tuple[np.ndarray, int]:
 
 
 def _ring(image: Image, ring: np.ndarray, cell: int) -> np.ndarray:
-    """Turn corners of squares (column, row) into map coordinates, not beyond the image."""
+    """Convert corners (column, row) to map coordinates, clipped to the image."""
     column = np.minimum(ring[:, 0] * cell, image.width)
     row = np.minimum(ring[:, 1] * cell, image.height)
     return np.column_stack(image.to_xy(row - 0.5, column - 0.5))

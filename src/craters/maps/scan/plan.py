@@ -1,4 +1,4 @@
-"""Everything about a scan that is settled before its first block: settings, model, images, cost."""
+"""Plan a scan before its first block: settings, model, images, estimated cost."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LIBRARIES = ("numpy", "onnxruntime", "rasterio", "pyproj")  # that results depe
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Everything that is settled before the first block."""
+    """The plan of a scan."""
 
     config: ScanConfig
     classifier: Classifier
@@ -39,11 +39,11 @@ class Plan:
 
     @property
     def on_cluster(self) -> bool:
-        """Whether blocks are done by a Dask cluster that somebody else started."""
+        """Whether an existing Dask cluster processes the blocks."""
         return self.config.dask not in ("", LOCAL)
 
     def blocks(self, number: int) -> Blocks:
-        """Cut an image so that all workers together stay within the memory."""
+        """Divide an image into blocks so that all workers stay within the memory limit."""
         image, config = self.images[number], self.config
         workers = 1 if self.on_cluster else config.workers
         processes = 1 + workers if config.dask == LOCAL else 1
@@ -57,7 +57,7 @@ class Plan:
 
 
 def plan_scan(config: ScanConfig) -> Plan:
-    """Read the model and look at every image.
+    """Read the model and inspect every image.
 
     Raises
     ------
@@ -101,6 +101,13 @@ def plan_scan(config: ScanConfig) -> Plan:
     )
 
 
+def _hashed_content(image: Image) -> str:
+    """Return an image's properties as JSON, under the keys that existing scans were hashed with."""
+    content = dataclasses.asdict(image) | {"path": ""}
+    content["mark"] = content.pop("fingerprint")
+    return files.to_json(content)
+
+
 def _fingerprint(
     config: ScanConfig,
     model: Classifier,
@@ -109,10 +116,7 @@ def _fingerprint(
     rule: MergeRule,
 ) -> Fingerprint:
     libraries = _LIBRARIES if config.device == "cpu" else (*_LIBRARIES, "torch")
-    described = {
-        f"image {image.name}": files.to_json(dataclasses.asdict(image) | {"path": ""})
-        for image in images
-    }
+    described = {f"image {image.name}": _hashed_content(image) for image in images}
     return Fingerprint(
         settings={
             "stride": engine.stride,
@@ -130,14 +134,14 @@ def _fingerprint(
 
 
 def _threads_each(config: ScanConfig) -> int:
-    """Share the processors out to the predictors."""
+    """Divide the CPUs among the predictors."""
     if config.dask not in ("", LOCAL):
         return max(1, config.threads)
     return max(1, (config.threads or len(os.sched_getaffinity(0))) // config.workers)
 
 
 def _check_extras(config: ScanConfig) -> None:
-    """Refuse what needs a package or a device that is not there, before anything is done."""
+    """Raise an error if a required package or device is not available."""
     if config.dask:
         from craters.maps.scan.dask_workers import require_dask
 
@@ -153,7 +157,7 @@ def _check_extras(config: ScanConfig) -> None:
 
 
 def _refuse_mixed(images: list[Image]) -> None:
-    """One catalogue has one coordinate system."""
+    """Raise GeoError if the images do not share one CRS, as one catalogue requires."""
     first = images[0].planet
     for image in images[1:]:
         other = image.planet
@@ -170,7 +174,7 @@ def _refuse_mixed(images: list[Image]) -> None:
 
 
 def estimate(plan: Plan) -> list[str]:
-    """Say what a scan would take: windows, time, memory, disk."""
+    """Estimate the cost of a scan: windows, time, memory, disk."""
     lines, windows, pixels = [], 0, 0
     for number, (image, grid) in enumerate(zip(plan.images, plan.grids, strict=True)):
         windows += grid.rows * grid.columns
@@ -197,7 +201,7 @@ def estimate(plan: Plan) -> list[str]:
 
 
 def _measure_speed(plan: Plan) -> float:
-    """Scan one tile in the middle of the first image; return seconds a window."""
+    """Scan one tile in the middle of the first image; return seconds per window."""
     grid = plan.grids[0]
     blocks = Blocks(grid, 1, 1)
     block = blocks[len(blocks) // 2]

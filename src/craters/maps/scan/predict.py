@@ -1,4 +1,4 @@
-"""The values of a block's windows: a predictor over fixed tiles, none where much is missing."""
+"""Predict the windows of a block in tiles of fixed size; skip windows with much no-data."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from craters.maps.geo import Reader, box_sums
 from craters.maps.scan.grid import Block, Grid
 from craters.models import Classifier, ModelDescription
 
-_BATCH = 1024  # windows cut out at once
+_BATCH = 1024  # windows per batch
 
 
 class Network(Protocol):
-    """A trained network that is ready: a `Classifier`, or the same weights on a device."""
+    """A loaded network: a `Classifier`, or the same weights on a device."""
 
     @property
     def description(self) -> ModelDescription:
-        """What it takes."""
+        """Its metadata, such as the input size."""
         ...
 
     def logits(self, images: np.ndarray) -> np.ndarray:
@@ -35,7 +35,7 @@ class Network(Protocol):
 
 
 class Predictor(Protocol):
-    """Gives each window of a tile a logit; anything that does can scan."""
+    """Interface of predictors: compute the logit of each window of a tile."""
 
     def __call__(self, pixels: np.ndarray, wanted: np.ndarray) -> np.ndarray:
         """Predict the windows of a tile.
@@ -43,9 +43,9 @@ class Predictor(Protocol):
         Parameters
         ----------
         pixels : ndarray, shape (H, W), uint8
-            Just the pixels of the tile's windows.
+            Pixels of the tile's windows.
         wanted : ndarray, shape (rows, columns), bool
-            Windows whose values are asked for; others may hold anything.
+            Windows to predict; the values of others are undefined.
 
         Returns
         -------
@@ -55,7 +55,7 @@ class Predictor(Protocol):
 
 
 class DensePredictor:
-    """One pass of a dense-exact network over a tile.
+    """Predict all windows of a tile in one pass of a dense-exact network.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ class DensePredictor:
 
 
 class WindowPredictor:
-    """Every window cut out and predicted by itself: exact for any network, and slow.
+    """Predict every window separately: exact for any network, but slow.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ class WindowPredictor:
 
 
 def choose_stride(classifier: Classifier, asked: int | None) -> int:
-    """Decide the step between windows: the network's own, or half a window.
+    """Return the stride: that of the network, or half a window.
 
     Raises
     ------
@@ -123,7 +123,7 @@ def choose_stride(classifier: Classifier, asked: int | None) -> int:
 
 
 def make_predictor(classifier: Network, stride: int) -> Predictor:
-    """Make the predictor that suits the network."""
+    """Make the predictor for a network."""
     if classifier.description.stride:
         return DensePredictor(classifier, stride)
     return WindowPredictor(classifier, stride)
@@ -131,7 +131,7 @@ def make_predictor(classifier: Network, stride: int) -> Predictor:
 
 @dataclasses.dataclass(frozen=True)
 class Engine:
-    """How a worker comes by its predictor; plain values, so that any process can be sent them.
+    """Plain, picklable values from which a worker makes its predictor.
 
     Parameters
     ----------
@@ -158,7 +158,7 @@ class Engine:
 
     @property
     def arithmetic(self) -> str:
-        """What decides about the last digits: who computes, how precisely."""
+        """The engine and precision, which determine the last digits of results."""
         return "onnx" if self.device == "cpu" else f"torch {self.precision}"
 
     def __call__(self) -> Predictor:
@@ -224,7 +224,7 @@ def scan_block(
 
 
 def _tiles(grid: Grid, block: Block) -> Iterator[tuple[tuple[slice, slice], tuple[slice, slice]]]:
-    """List a block's tiles: their windows, and their pixels."""
+    """Yield the tiles of a block: their windows and their pixels."""
     for row in range(0, block.rows, grid.tile):
         for column in range(0, block.columns, grid.tile):
             rows = min(grid.tile, block.rows - row)

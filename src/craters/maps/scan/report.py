@@ -1,4 +1,4 @@
-"""The report of a scan: what was found, how far to trust it, and where to look. One HTML page."""
+"""The HTML report of a scan: detections, their reliability, and pictures."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def measured_rates(description: ModelDescription) -> tuple[float, float] | None:
 
 
 def expected_precision(called: float, rates: tuple[float, float] | None) -> dict[str, Any]:
-    """Work out precision at the share of craters that a scan itself suggests.
+    """Estimate precision at the share of craters that the scan suggests.
 
     Of all windows with a value, `called` are above the threshold: hits among the windows with a
     crater, false alarms among the rest (Rogan & Gladen, 1978).
@@ -75,7 +75,7 @@ def expected_precision(called: float, rates: tuple[float, float] | None) -> dict
 
 
 def look_at(image: Image) -> tuple[np.ndarray, np.ndarray] | None:
-    """Make a small copy of an image, once for all uses; None where the file is damaged."""
+    """Downsample an image, cached for all uses; None if the file is damaged."""
     try:
         return small_copy(image, _SIDE)
     except DataError:  # its blocks are listed as failed
@@ -83,7 +83,7 @@ def look_at(image: Image) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def brightness(small: tuple[np.ndarray, np.ndarray] | None) -> dict[str, float | None]:
-    """Measure the brightness that the network sees, on a small copy; None: unknown."""
+    """Measure the scaled brightness on a downsampled copy; None if unknown."""
     if small is None:
         return {"mean": None, "deviation": None, "missing": None}
     pixels, missing = small
@@ -100,7 +100,7 @@ def brightness(small: tuple[np.ndarray, np.ndarray] | None) -> dict[str, float |
 def unlike_training(
     image: Image, look: dict[str, Any], description: ModelDescription, called: float
 ) -> list[str]:
-    """Say in plain words how an image differs from what the model was trained on."""
+    """Describe how an image differs from the training patches of the model."""
     found = []
     if look["mean"] is not None:
         if abs(look["mean"] - MEAN) > SPREAD:
@@ -133,7 +133,7 @@ def unlike_training(
 
 
 def without_value(row: dict[str, Any]) -> list[str]:
-    """Say in plain words that no window of an image has a value, where none failed."""
+    """Return a note if no window of an image has a value though none failed."""
     if row["windows_with_value"] or row["failed_blocks"]:
         return []
     if row["brightness"]["mean"] is None:
@@ -151,7 +151,7 @@ def html_report(
     histogram: np.ndarray,
     facts: dict[str, str],
 ) -> str:
-    """Fill the page.
+    """Render the page.
 
     Parameters
     ----------
@@ -182,7 +182,7 @@ def html_report(
 
 
 def precision_sentence(expected: dict[str, Any]) -> str:
-    """Say what share of windows that were called with crater should hold one."""
+    """Describe the expected precision of windows classified as with crater."""
     if expected["precision"] is None:
         reason = expected.get("why_unknown") or _NO_RATES  # scans of before did not tell
         return f"How many of the windows called with crater hold one cannot be said: {reason}."
@@ -201,7 +201,7 @@ def precision_sentence(expected: dict[str, Any]) -> str:
 def _describe_look(
     image: Image, table: dict[str, np.ndarray], small: tuple[np.ndarray, np.ndarray] | None
 ) -> dict[str, Any]:
-    """Gather the picture of an image, its size, and where its detections are marked."""
+    """Return the picture of an image, its size, and the positions of its detections."""
     if small is None:
         return {"name": image.name, "picture": ""}
     pixels, missing = small
@@ -222,7 +222,7 @@ def _describe_look(
 
 
 def _png(pixels: np.ndarray, missing: np.ndarray) -> str:
-    """Write gray and alpha as a PNG in a data URL."""
+    """Encode gray and alpha as a PNG data URL."""
     import warnings
 
     from rasterio.errors import NotGeoreferencedWarning
@@ -241,7 +241,7 @@ def _png(pixels: np.ndarray, missing: np.ndarray) -> str:
 
 
 def _bars(histogram: np.ndarray) -> list[dict[str, float]]:
-    """Lay out the bars of a histogram on a logarithmic scale."""
+    """Return the bars of a histogram on a logarithmic scale."""
     bins = len(histogram)
     top = np.log10(max(int(histogram.max()), 1) + 1)
     bars = []

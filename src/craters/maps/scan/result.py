@@ -1,4 +1,4 @@
-"""From the logits of all windows to the folder that a scan leaves."""
+"""Write the result folder of a scan from the logits of all windows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from craters.maps.geo import Layer, map_files, parquet
 from craters.maps.scan import output, report
 from craters.maps.scan.output import Scanned
 from craters.maps.scan.plan import Plan
-from craters.maps.scan.store import Ledger
+from craters.maps.scan.store import BlockIndex
 from craters.maps.scan.workers import Job
 
 SUMMARY = "summary.json"
@@ -33,9 +33,9 @@ class ScanOutcome:
 
 
 def write_all(
-    plan: Plan, folder: Path, jobs: list[Job], ledger: Ledger, progress: Progress
+    plan: Plan, folder: Path, jobs: list[Job], index: BlockIndex, progress: Progress
 ) -> ScanOutcome:
-    """Write every file of the result; summary.json, which says that all is there, last."""
+    """Write every file of the result; last summary.json, which marks it complete."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     scanned = [
@@ -43,8 +43,8 @@ def write_all(
             image=job.image,
             grid=job.blocks.grid,
             store=job.store,
-            done=ledger.done(job.number),
-            failed=ledger.failed(job.number),
+            done=index.done(job.number),
+            failed=index.failed(job.number),
             classifier=plan.classifier,
         )
         for job in jobs
@@ -94,7 +94,7 @@ def write_all(
 def _one_image(
     plan: Plan, item: Scanned, folder: Path, *, single: bool
 ) -> tuple[dict[str, Any], dict[str, np.ndarray], output.Counts, Layer]:
-    """Write the map of one image; gather its figures, detections and footprint."""
+    """Write the map of one image; return its statistics, detections and footprint."""
     image = item.image
     home = folder if single else folder / image.name
     path = home / "probability.tif"
@@ -185,7 +185,7 @@ def _write_tables(
     prints: list[Layer],
     summary: dict[str, Any],
 ) -> None:
-    """Write the catalogue: GeoPackage, CSV and styles beside."""
+    """Write the catalogue as GeoPackage and CSV, with QGIS styles."""
     config, planet = plan.config, plan.images[0].planet
     table = output.join(tables)
     points = Layer(

@@ -1,7 +1,7 @@
-"""From images of any size to a map of probabilities and a catalogue, resumable after a kill.
+"""Scan images of any size to maps of crater probability and a catalogue; resumable if interrupted.
 
-blocks of windows -> predictor -> file of logits and ledger -> maps, layers, report. The results do
-not depend on the number of workers nor on the size of the blocks.
+Blocks of windows -> predictor -> file of logits and block index -> maps, layers, report.
+The results depend neither on the number of workers nor on the size of the blocks.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from craters.errors import ConfigError
 from craters.maps.scan.grid import Blocks
 from craters.maps.scan.plan import Plan, plan_scan
 from craters.maps.scan.result import SUMMARY, ScanOutcome, write_all
-from craters.maps.scan.store import Ledger, Store
+from craters.maps.scan.store import BlockIndex, Store
 from craters.maps.scan.workers import Executor, Job, ThreadExecutor, refuse_lost, run_blocks
 from craters.settings import ScanConfig
 
@@ -26,7 +26,7 @@ def scan_images(
     force: bool = False,
     progress: Progress | None = None,
 ) -> ScanOutcome:
-    """Scan images and leave a folder of maps, layers and tables.
+    """Scan images and write a folder of maps, layers and tables.
 
     Everything is written into a hidden folder beside `config.out`, which is renamed when it is
     whole. A scan that was killed leaves that folder, and `resume` goes on from its last finished
@@ -65,12 +65,12 @@ def scan_images(
     for line in _notes(plan):
         progress.say(line)
     with workspace.open(plan.fingerprint, progress) as work:
-        ledger = Ledger(work)
+        index = BlockIndex(work)
         try:
             _check_disk(plan, work)
-            outcome = _scan(plan, work, ledger, progress)
+            outcome = _scan(plan, work, index, progress)
         finally:
-            ledger.close()
+            index.close()
         workspace.publish(work / "whole", keep_work=bool(outcome.failed))
     return outcome
 
@@ -86,7 +86,7 @@ def _check_disk(plan: Plan, work: Path) -> None:
 
 
 def _notes(plan: Plan) -> list[str]:
-    """Say what is worth knowing before a scan."""
+    """Return notes for the user before a scan."""
     description = plan.classifier.description
     found = []
     if description.stride is None:
@@ -100,11 +100,11 @@ def _notes(plan: Plan) -> list[str]:
     return found
 
 
-def _scan(plan: Plan, work: Path, ledger: Ledger, progress: Progress) -> ScanOutcome:
+def _scan(plan: Plan, work: Path, index: BlockIndex, progress: Progress) -> ScanOutcome:
     jobs = []
     for number, image in enumerate(plan.images):
         cut = plan.blocks(number)
-        layout = ledger.layout(number, cut.tile_rows, cut.tile_columns)
+        layout = index.layout(number, cut.tile_rows, cut.tile_columns)
         blocks = Blocks(plan.grids[number], *layout)
         jobs.append(
             Job(
@@ -115,9 +115,9 @@ def _scan(plan: Plan, work: Path, ledger: Ledger, progress: Progress) -> ScanOut
             )
         )
     try:
-        run_blocks(jobs, ledger, _executor(plan), progress)
-        refuse_lost(jobs, ledger)
-        return write_all(plan, work / "whole", jobs, ledger, progress)
+        run_blocks(jobs, index, _executor(plan), progress)
+        refuse_lost(jobs, index)
+        return write_all(plan, work / "whole", jobs, index, progress)
     finally:
         for job in jobs:
             job.store.close()

@@ -1,7 +1,7 @@
-"""What a scan has done so far: logits in plain files, and a ledger that says which are there.
+"""Progress of a scan on disk: files of logits, and the index of finished blocks.
 
-A block's logits are flushed to disk before the ledger says "done"; a process that is killed at any
-moment so loses at most the blocks that it was working on.
+A block's logits are flushed to disk before the index lists the block as "done", so a killed
+process loses only the blocks it was working on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from craters.errors import CratersError, DataError
 from craters.maps.scan.grid import Block, Blocks
 
-LEDGER = "ledger.sqlite"
+INDEX_FILE = "ledger.sqlite"
 _ITEM = 4  # bytes of a logit
 
 _TABLES = """
@@ -30,29 +30,29 @@ CREATE TABLE IF NOT EXISTS blocks (
 """
 
 
-class Ledger:
-    """The list of finished and failed blocks, in SQLite.
+class BlockIndex:
+    """Index of finished and failed blocks, in SQLite.
 
     Parameters
     ----------
     folder : Path
-        Of the unfinished scan.
+        Work folder of the scan.
 
     Raises
     ------
     DataError
-        When the file is damaged.
+        If the file is damaged.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / LEDGER
+        self.path = folder / INDEX_FILE
         with self._clear_errors():
             self._base = sqlite3.connect(self.path)
             self._base.execute("PRAGMA synchronous=FULL")
             self._base.executescript(_TABLES)
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the file."""
         self._base.close()
 
     @contextlib.contextmanager
@@ -69,7 +69,7 @@ class Ledger:
             ) from error
 
     def layout(self, image: int, rows: int, columns: int) -> tuple[int, int]:
-        """Return how an image was first cut into blocks; note it where it was not yet."""
+        """Return the block size first used for an image; store it if there is none yet."""
         with self._clear_errors(), self._base:
             self._base.execute(
                 "INSERT OR IGNORE INTO images VALUES (?, ?, ?)", (image, rows, columns)
@@ -84,7 +84,7 @@ class Ledger:
         return set(self._of("done", image))
 
     def failed(self, image: int) -> dict[int, str]:
-        """Return the failed blocks of an image, with the reason of each."""
+        """Return the failed blocks of an image, with the reasons."""
         return self._of("failed", image)
 
     def _of(self, status: str, image: int) -> dict[int, str]:
@@ -97,7 +97,7 @@ class Ledger:
             )
 
     def note(self, image: int, block: int, status: str, note: str = "") -> None:
-        """Record how a block ended: "done" or "failed"."""
+        """Record the status of a block: "done" or "failed"."""
         with self._clear_errors(), self._base:
             self._base.execute(
                 "INSERT OR REPLACE INTO blocks VALUES (?, ?, ?, ?)", (image, block, status, note)
@@ -105,12 +105,12 @@ class Ledger:
 
 
 class Store:
-    """The logits of one image's windows, block by block in one file; NaN where there is none.
+    """The logits of one image's windows, block by block in one file.
 
     Parameters
     ----------
     path : Path
-        Made where it is missing; its size is that of all windows, but empty space takes no disk.
+        Created if missing, as a sparse file of the size of all windows.
     blocks : Blocks
     """
 
@@ -122,14 +122,14 @@ class Store:
             os.ftruncate(self._file, grid.rows * grid.columns * _ITEM)
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the file."""
         os.close(self._file)
 
     def _offset(self, block: Block) -> int:
         return (block.row * self.blocks.grid.columns + block.column * block.rows) * _ITEM
 
     def write(self, block: Block, logits: np.ndarray) -> None:
-        """Write the logits of a block, and wait until they are on disk."""
+        """Write the logits of a block and flush them to disk."""
         content = np.ascontiguousarray(logits, "<f4").tobytes()
         with _clear_disk(self.path):
             place = self._offset(block)
@@ -139,14 +139,14 @@ class Store:
             os.fdatasync(self._file)
 
     def read_rows(self, first: int, last: int, done: set[int]) -> np.ndarray:
-        """Read rows of windows; those of blocks that are not `done` are NaN.
+        """Read rows of windows; NaN for blocks that are not `done`.
 
         Returns
         -------
         ndarray, shape (last - first, columns), float32
         """
         grid, height = self.blocks.grid, self.blocks.height
-        found = np.full((last - first, grid.columns), np.nan, np.float32)
+        rows_read = np.full((last - first, grid.columns), np.nan, np.float32)
         for down in range(first // height, -(-last // height)):
             for place in range(self.blocks.across):
                 block = self.blocks[down * self.blocks.across + place]
@@ -158,11 +158,11 @@ class Store:
                 content = os.pread(self._file, size * _ITEM, start)
                 if len(content) < size * _ITEM:
                     raise DataError(f"{self.path}: is cut off", "Start anew by --force.")
-                found[rows[0] - first : rows[1] - first,
+                rows_read[rows[0] - first : rows[1] - first,
                       block.column : block.column + block.columns] = np.frombuffer(
                     content, "<f4"
                 ).reshape(-1, block.columns)  # fmt: skip
-        return found
+        return rows_read
 
 
 @contextlib.contextmanager
@@ -176,7 +176,7 @@ def _clear_disk(path: Path) -> Iterator[None]:
 
 
 def disk_full(path: Path) -> CratersError:
-    """Make the error that says that nothing more fits on the disk of a file."""
+    """Make the error for a full disk."""
     return CratersError(
         f"{path}: no space is left on the disk",
         "Free some, then go on by --resume: what was done is kept.",

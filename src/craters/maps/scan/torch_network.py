@@ -1,4 +1,4 @@
-"""A model folder's network in torch, on a GPU or the processor: what ONNX Runtime else evaluates.
+"""Evaluate a model folder's network in torch on a GPU or CPU, instead of ONNX Runtime.
 
 The weights are those of model.safetensors. In float32 the logits are those of the graph but for the
 order of sums; in bfloat16 convolutions and products keep 8 bits of each factor, sums are float32.
@@ -22,7 +22,7 @@ _BATCH = 256  # patches at once
 
 
 def check_device(device: str) -> None:
-    """Refuse a device that cannot be used.
+    """Raise an error if a device cannot be used.
 
     Raises
     ------
@@ -81,7 +81,7 @@ class TorchNetwork:
         self._network = self._build(folder).to(self._device)
 
     def _build(self, folder: Path) -> Any:
-        """Make the network, in the form that maps whole images where it has one."""
+        """Make the network, in whole-image form if it has one."""
         import torch
 
         from craters.models import EnsembleNet, Network, make_network, over_images

@@ -1,4 +1,4 @@
-"""Blocks done by workers: read, predicted, written, noted; repeated once when one fails."""
+"""Process the blocks of a scan in workers: read, predict, store; retry once on failure."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from craters.errors import CratersError, DataError, WorkerError
 from craters.maps.geo import Image, Reader, bounded_gdal
 from craters.maps.scan.grid import Block, Blocks
 from craters.maps.scan.predict import Predictor, scan_block
-from craters.maps.scan.store import Ledger, Store
+from craters.maps.scan.store import BlockIndex, Store
 
-LOCAL = "local"  # stands for a Dask cluster of processes of this machine
-AHEAD = 2  # blocks that are given out for each worker: one at work, one waiting
+LOCAL = "local"  # a Dask cluster of processes on this machine
+AHEAD = 2  # submitted blocks per worker: one running, one waiting
 
 _TRIES = 2
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One image of a scan: how it is cut, and where its logits go."""
+    """One image of a scan: its blocks, and the store of its logits."""
 
     number: int
     image: Image
@@ -36,7 +36,7 @@ class Job:
 class Executor(Protocol):
     """Computes the logits of submitted blocks, in any order.
 
-    A context manager: leaving it cancels blocks that have not begun.
+    A context manager: on exit it cancels blocks that have not started.
     """
 
     def __enter__(self) -> Executor:
@@ -44,10 +44,10 @@ class Executor(Protocol):
         ...
 
     def __exit__(self, *error: object) -> None:
-        """Cancel blocks that wait, and free the workers."""
+        """Cancel waiting blocks and release the workers."""
 
     def ahead(self) -> int:
-        """Return how many blocks it may hold at once."""
+        """Return the largest number of submitted blocks."""
         ...
 
     def submit(self, image: Image, blocks: Blocks, block: Block) -> Any:
@@ -55,7 +55,7 @@ class Executor(Protocol):
         ...
 
     def ended(self, waiting: Collection[Any]) -> Collection[Any]:
-        """Wait until at least one of the submitted blocks has ended; return those that have."""
+        """Wait until at least one submitted block has ended; return all that have."""
         ...
 
     def result(self, ticket: Any) -> np.ndarray:
@@ -63,24 +63,24 @@ class Executor(Protocol):
         ...
 
 
-def run_blocks(jobs: list[Job], ledger: Ledger, executor: Executor, progress: Progress) -> None:
-    """Do every block that the ledger does not list as done; results do not depend on the executor.
+def run_blocks(jobs: list[Job], index: BlockIndex, executor: Executor, progress: Progress) -> None:
+    """Predict every block not yet done; results do not depend on the executor.
 
     Parameters
     ----------
     jobs : list of Job
-    ledger : Ledger
+    index : BlockIndex
     executor : Executor
     progress : Progress
-        Receives how many blocks have ended.
+        Receives the number of finished blocks.
 
     Raises
     ------
     CratersError
-        When what was computed cannot be kept, as on a full disk, or no worker is left. A block
-        that cannot be read or predicted raises nothing: the ledger lists it as failed.
+        If results cannot be stored (e.g. the disk is full), or no worker is left. A block
+        that cannot be read or predicted raises nothing: the block index lists it as failed.
     """
-    done = {job.number: ledger.done(job.number) for job in jobs}
+    done = {job.number: index.done(job.number) for job in jobs}
     total = sum(len(job.blocks) for job in jobs)
     ended = sum(len(numbers) for numbers in done.values())
     todo = (
@@ -93,15 +93,15 @@ def run_blocks(jobs: list[Job], ledger: Ledger, executor: Executor, progress: Pr
         for job, block in todo:
             waiting[executor.submit(job.image, job.blocks, block)] = job, block
             if len(waiting) >= executor.ahead():
-                ended += _collect(waiting, ledger, executor)
+                ended += _collect(waiting, index, executor)
                 progress.blocks(ended, total)
         while waiting:
-            ended += _collect(waiting, ledger, executor)
+            ended += _collect(waiting, index, executor)
             progress.blocks(ended, total)
 
 
-def _collect(waiting: dict[Any, tuple[Job, Block]], ledger: Ledger, executor: Executor) -> int:
-    """Keep the results of the blocks that have ended; wait for one at least."""
+def _collect(waiting: dict[Any, tuple[Job, Block]], index: BlockIndex, executor: Executor) -> int:
+    """Store the results of finished blocks; wait for at least one."""
     ended = list(executor.ended(waiting))
     for ticket in ended:
         job, block = waiting.pop(ticket)
@@ -110,22 +110,22 @@ def _collect(waiting: dict[Any, tuple[Job, Block]], ledger: Ledger, executor: Ex
         except WorkerError:
             raise
         except (CratersError, OSError, MemoryError) as error:
-            ledger.note(job.number, block.index, "failed", str(error))
+            index.note(job.number, block.index, "failed", str(error))
             continue
         job.store.write(block, logits)
-        ledger.note(job.number, block.index, "done")
+        index.note(job.number, block.index, "done")
     return len(ended)
 
 
 class Worker:
-    """Does blocks; each thread that calls it has a predictor and a handle of the image of its own.
+    """Processes blocks; each calling thread has its own predictor and image handle.
 
     Parameters
     ----------
     make : callable
         Makes a predictor.
     max_gap : float
-        Share of a window that may be missing.
+        Largest share of missing pixels in a window.
     """
 
     def __init__(self, make: Callable[[], Predictor], max_gap: float) -> None:
@@ -135,13 +135,13 @@ class Worker:
         self._readers: list[Reader] = []
 
     def close(self) -> None:
-        """Close all images; no thread may be at work any more."""
+        """Close all images; call only when no thread is working."""
         with self._lock:
             while self._readers:
                 self._readers.pop().close()
 
     def work(self, image: Image, blocks: Blocks, block: Block) -> np.ndarray:
-        """Do one block in the calling thread; a second time when it fails."""
+        """Process one block in the calling thread; retry once on failure."""
         if not hasattr(self._own, "predictor"):
             self._own.reader = None
             self._own.predictor = self._make()
@@ -174,12 +174,12 @@ class Worker:
 
 
 class ThreadExecutor:
-    """Workers that are threads of this process.
+    """Executor with threads of this process.
 
     Parameters
     ----------
     make : callable
-        Makes a predictor; called once a thread.
+        Makes a predictor; called once per thread.
     workers : int
     max_gap : float
     """
@@ -212,14 +212,14 @@ class ThreadExecutor:
         return ticket.result()
 
 
-def refuse_lost(jobs: list[Job], ledger: Ledger) -> None:
-    """Stop where not one block could be done: there is nothing to write.
+def refuse_lost(jobs: list[Job], index: BlockIndex) -> None:
+    """Raise DataError if no block succeeded.
 
     Raises
     ------
     DataError
     """
-    if any(ledger.done(job.number) for job in jobs):
+    if any(index.done(job.number) for job in jobs):
         return
-    reason = next(iter(ledger.failed(jobs[0].number).values()), "unknown")
+    reason = next(iter(index.failed(jobs[0].number).values()), "unknown")
     raise DataError(f"no block could be scanned; the first: {reason}")
