@@ -154,7 +154,9 @@ class CutRequest:
         unit="pixels",
         least=0,
     )
-    max_gap: float = setting(0.0, help="Largest share of no-data pixels in a patch.", least=0, most=1)
+    max_gap: float = setting(
+        0.0, help="Largest share of no-data pixels in a patch.", least=0, most=1
+    )
     read: ReadOptions = group(
         ReadOptions,
         without=("gap",),
