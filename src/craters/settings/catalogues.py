@@ -11,7 +11,7 @@ from craters.settings.declaration import check_settings, group, setting
 from craters.settings.scan import ReadOptions
 
 _COLUMNS = "Unusual names in the catalogue: lon=LON_E,lat=LAT_N,diameter_km=D."
-_BODY = "mars, moon, ...: where no file tells."
+_BODY = "mars, moon, ...: if no file gives it."
 
 
 def parse_diameters(text: str) -> tuple[float, float]:
@@ -67,7 +67,7 @@ class MatchRequest:
     window: str = setting(
         "",
         help="Size of a window: 4800m, 48px.",
-        unset="as the scan tells",
+        unset="from the scan",
         options=("--window", "--window-m"),
     )
     footprint: str = setting(
@@ -75,7 +75,7 @@ class MatchRequest:
         help="What was scanned: polygons, image, folder; none.",
         meaning="Where the scanned images are: a vector file, an image or a folder; none where "
         "every crater of the catalogue was in sight.",
-        unset="as the scan tells",
+        unset="from the scan",
     )
     bins: str = setting(
         "", help="Edges of diameter bins, km: 1.5,2,3,4.5.", unset="steps of root 2"
@@ -154,7 +154,9 @@ class CutRequest:
         unit="pixels",
         least=0,
     )
-    max_gap: float = setting(0.0, help="Share of a patch that may be missing.", least=0, most=1)
+    max_gap: float = setting(
+        0.0, help="Largest share of no-data pixels in a patch.", least=0, most=1
+    )
     read: ReadOptions = group(
         ReadOptions,
         without=("gap",),

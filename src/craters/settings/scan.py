@@ -44,7 +44,7 @@ class ReadOptions:
 
     gap: int = setting(
         8,
-        help="Side in pixels from which on missing pixels are a gap.",
+        help="Side in pixels of the smallest no-data region.",
         unit="pixels",
         least=1,
         most=256,
@@ -68,7 +68,7 @@ class ReadOptions:
     band: int = setting(0, help="Band to scan; 0: the only one.")
     crs: str = setting("", help="Coordinate system, such as IAU_2015:49910.")
     body: str = setting("", help="Body the image is of: mars, moon, mercury, ...")
-    no_crs: bool = setting(False, help="Work in pixels where there is no system.")
+    no_crs: bool = setting(False, help="Work in pixels if there is no CRS.")
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -118,7 +118,7 @@ class ScanConfig:
     )
     max_gap: float = setting(
         0.2,
-        help="Share of a window that may be missing; else it has no value.",
+        help="Largest share of no-data pixels in a window that is predicted.",
         least=0,
         most=1,
     )
