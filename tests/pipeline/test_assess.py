@@ -68,7 +68,7 @@ def test_figures_are_those_of_the_model_s_probabilities(made: tuple[Path, Path])
 def test_what_the_model_has_seen_is_told(made: tuple[Path, Path]) -> None:
     folder, data = made
     found = assess(Classifier.load(folder), data, which="train")
-    assert "Xtrain1.npy is an array that this model was made from" in found.warnings[0]
+    assert "Xtrain1.npy is an array that this model was trained on" in found.warnings[0]
     assert found.figures["metrics"]["n"] == 120
 
 
