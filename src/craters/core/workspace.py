@@ -126,7 +126,7 @@ class Workspace:
         if self.folder.exists():
             raise ExistsError(
                 f"{self.out}: an unfinished {self.job} of this name is there",
-                "Go on with it by --resume, or start anew by --force.",
+                "Go on with it by --resume, or start over with --force.",
             )
 
     def read_record(self, fingerprint: Fingerprint) -> dict[str, Any] | None:
@@ -264,7 +264,7 @@ class Workspace:
         if in_work_folder:
             which = f"the unfinished {self.job} is"
         if in_work_folder or self.in_place:
-            remedy = "Repeat its settings, or start anew by --force."
+            remedy = "Repeat its settings, or start over with --force."
         raise ExistsError(
             f"{self.out}: {which} of other settings, inputs or versions: "
             f"{', '.join(phrases[:_NAMED])}{more}",
@@ -275,7 +275,7 @@ class Workspace:
         return ExistsError(
             f"{self.out}: this {self.job} is of an earlier version of craters, which did not "
             "record what results depend on",
-            "Go on with that version, name a new folder, or start anew by --force.",
+            "Go on with that version, name a new folder, or start over with --force.",
         )
 
     def _foreign(self, path: Path, article: str) -> ExistsError:

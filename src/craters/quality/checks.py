@@ -65,7 +65,7 @@ RULES = (
     Rule("C05", "pseudo-labels in an evaluation set", "severe", rules.judged_by_itself),
     Rule("C06", "pseudo-labels shift the share of craters", "warning", rules.prior_shift),
     Rule("C07", "fitted and reported on the same patches", "note", rules.fitted_and_reported),
-    Rule("C08", "too few seeds for the difference told", "warning", rules.too_few_seeds),
+    Rule("C08", "too few seeds for the difference claimed", "warning", rules.too_few_seeds),
     Rule("C09", "source images on both sides of a split", "severe", rules.shared_groups),
     Rule("C10", "nearly the same answer for every patch", "severe", rules.collapsed),
     Rule("C11", "a test set evaluated more than once", "warning", rules.repeated_test),

@@ -120,7 +120,7 @@ def write_dataset(
     Parameters
     ----------
     folder : str or Path
-        Where to write; made where it is missing. Each file is whole or absent.
+        Where to write; created if missing. Each file is written atomically.
     seed : int
         The planet.
     n_labeled, n_unlabeled, n_test : int

@@ -65,7 +65,7 @@ class BlockIndex:
             raise CratersError(f"{self.path}: {error}") from error
         except sqlite3.DatabaseError as error:
             raise DataError(
-                f"{self.path}: is damaged ({error})", "Start anew by --force."
+                f"{self.path}: is damaged ({error})", "Start over with --force."
             ) from error
 
     def layout(self, image: int, rows: int, columns: int) -> tuple[int, int]:
@@ -157,7 +157,7 @@ class Store:
                 size = (rows[1] - rows[0]) * block.columns
                 content = os.pread(self._file, size * _ITEM, start)
                 if len(content) < size * _ITEM:
-                    raise DataError(f"{self.path}: is cut off", "Start anew by --force.")
+                    raise DataError(f"{self.path}: is cut off", "Start over with --force.")
                 rows_read[rows[0] - first : rows[1] - first,
                       block.column : block.column + block.columns] = np.frombuffer(
                     content, "<f4"
