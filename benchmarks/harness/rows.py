@@ -72,20 +72,22 @@ def made(by: Row | None = None) -> Row:
 
 
 @functools.cache
-def commit() -> str:
+def commit(root: Path = ROOT) -> str:
     """Name the commit that is checked out; a "+" says that src or benchmarks were changed."""
     try:
-        head = _git("rev-parse", "--short", "HEAD")
-        changed = _git("status", "--porcelain", "--", "src", "benchmarks", ":!benchmarks/results")
+        head = _git(root, "rev-parse", "--short", "HEAD")
+        changed = _git(
+            root, "status", "--porcelain", "--", "src", "benchmarks", ":!benchmarks/results"
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return f"{head}+" if changed else head
 
 
-def _git(*arguments: str) -> str:
+def _git(root: Path, *arguments: str) -> str:
     command = ["git", "--no-optional-locks", *arguments]
     return subprocess.check_output(
-        command, cwd=ROOT, text=True, stderr=subprocess.DEVNULL
+        command, cwd=root, text=True, stderr=subprocess.DEVNULL
     ).strip()  # fmt: skip
 
 
@@ -114,10 +116,12 @@ class RowStore:
     ----------
     name : str
         Of the benchmark.
+    results, work : Path
+        Folders of the rows and of the lock.
     """
 
-    def __init__(self, name: str) -> None:
-        self.path = RESULTS / f"{name}.jsonl"
+    def __init__(self, name: str, results: Path = RESULTS, work: Path = WORK) -> None:
+        self.path, self._lock = results / f"{name}.jsonl", work / f"{name}.lock"
 
     def find(self, key: Row) -> Row | None:
         """Return the values stored under `key`, the latest if there are several, and `made`."""
@@ -131,8 +135,8 @@ class RowStore:
         """
         row = {"key": key, "made": made(by), "values": values}
         line = json.dumps(row, sort_keys=True)
-        WORK.mkdir(parents=True, exist_ok=True)
-        with (WORK / f"{self.path.stem}.lock").open("w") as lock:
+        self._lock.parent.mkdir(parents=True, exist_ok=True)
+        with self._lock.open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             files.write_text(self.path, "\n".join([*self._lines(), line]) + "\n")
         return values | {"made": row["made"]}
@@ -149,6 +153,7 @@ def measure_missing(
     *,
     due: Callable[..., bool] = lambda *_: True,
     by: Callable[..., Row | None] = lambda *_: None,
+    store: RowStore | None = None,
 ) -> Rows:
     """Return the row of each cell: the stored one, or one that is measured now, one at a time.
 
@@ -165,8 +170,10 @@ def measure_missing(
         Tells whether a cell may be measured now; other cells without a row are left out.
     by : callable
         Gives the versions that measured a cell, where they are not this interpreter's.
+    store : RowStore, optional
+        By default that of the benchmark.
     """
-    store, rows = RowStore(name), Rows()
+    store, rows = store or RowStore(name), Rows()
     for cell, key in keys.items():
         is_due = due(*cell)
         row = None if bench.fresh and is_due else store.find(key)

@@ -113,18 +113,18 @@ def row(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def write() -> Path:
-    """Write the page; equal results give equal bytes."""
+def write(out: Path = PAGE, readme: Path = README) -> Path:
+    """Write the page, and the block of the README; equal results give equal bytes."""
     found = [
         json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))
     ]
-    PAGE.parent.mkdir(parents=True, exist_ok=True)
-    PAGE.write_text(page(found), encoding="utf-8")
-    text = README.read_text(encoding="utf-8")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(page(found), encoding="utf-8")
+    text = readme.read_text(encoding="utf-8")
     before, after = text.partition(_MARKS[0])[0], text.partition(_MARKS[1])[2]
     block = readme_block({result["name"]: result for result in found})
-    README.write_text(f"{before}{_MARKS[0]}\n{block}{_MARKS[1]}{after}", encoding="utf-8")
-    return PAGE
+    readme.write_text(f"{before}{_MARKS[0]}\n{block}{_MARKS[1]}{after}", encoding="utf-8")
+    return out
 
 
 def _short(score: dict[str, Any]) -> str:
