@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pyogrio
 import pytest
+import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 from pyproj import CRS, Geod
@@ -63,8 +64,7 @@ def know(rows, sources=None, *, in_pixels=False) -> Catalogue:
 
 
 def square(name, west, south, east, north) -> Footprint:
-    ring = np.array([[west, south], [east, south], [east, north], [west, north], [west, south]])
-    return Footprint(name, [[ring.astype(float)]], Plane())
+    return Footprint(name, [shapely.box(west, south, east, north)], Plane())
 
 
 # Pairs.
@@ -440,13 +440,13 @@ def write_scan(folder: Path, rows, areas, planet: str = "IAU_2015:49910") -> Pat
         corners = np.array(
             [[west, south], [east, south], [east, north], [west, north], [west, south]]
         )
-        rings.append(map_files.polygon([np.column_stack(mars.to_xy(*corners.T))]))
+        rings.append(shapely.Polygon(np.column_stack(mars.to_xy(*corners.T))))
     names = {"source": np.array([area[4] for area in areas], object)}
     map_files.write_layers(
         folder / "detections.gpkg",
         [
-            iter([map_files.Layer("detections", "Point", map_files.points(x, y), table)]),
-            iter([map_files.Layer("footprint", "Polygon", rings, names)]),
+            iter([map_files.Layer("detections", "Point", shapely.points(x, y), table)]),
+            iter([map_files.Layer("footprint", "Polygon", np.array(rings), names)]),
         ],
         mars,
         {},

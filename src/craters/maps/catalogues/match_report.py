@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import shapely
 
 from craters._version import __version__
 from craters.core import files
@@ -300,7 +301,7 @@ def layers(found: Found) -> list[map_files.Layer]:
             map_files.Layer(
                 name=name,
                 kind="Point",
-                shapes=map_files.points(kept["lon"], kept["lat"]),
+                shapes=shapely.points(kept["lon"], kept["lat"]),
                 columns=kept,
             )
         )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import shapely
 
 from craters.core import files
 from craters.errors import ConfigError, DataError, ExistsError, GeoError
@@ -107,7 +108,7 @@ def _find_footprints(request: MatchRequest) -> list[Footprint] | None:
 
 def _none_in_sight(known: Catalogue, areas: list[Footprint]) -> DataError:
     """Make the error for a catalogue without craters in the scanned area, naming the area."""
-    corners = np.concatenate([ring for area in areas for rings in area.polygons for ring in rings])
+    corners = shapely.get_coordinates([polygon for area in areas for polygon in area.polygons])
     low, high = corners.min(axis=0), corners.max(axis=0)
     names, hint = ("x", "y"), "Is it of this image?"
     if not known.in_pixels:

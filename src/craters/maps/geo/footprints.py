@@ -8,6 +8,7 @@ import itertools
 from pathlib import Path
 
 import numpy as np
+import shapely
 
 from craters.errors import DataError, GeoError
 from craters.maps.geo import image_files, raster, vectors
@@ -31,24 +32,26 @@ class Footprint:
     ----------
     source : str
         The image's name, without folder and suffix.
-    polygons : list of list of ndarray, shape (n, 2)
-        Closed outer rings and holes, in degrees (longitudes may exceed 180) or pixels.
+    polygons : list of shapely.Polygon
+        In degrees (longitudes may exceed 180) or pixels.
     space : Space
     pixel : float or None
         Resolution in m/px, if an image gives it.
     """
 
     source: str
-    polygons: list[vectors.Rings]
+    polygons: list[shapely.Polygon]
     space: Space
     pixel: float | None = None
 
     def contains(self, places: np.ndarray) -> np.ndarray:
-        """Return which places are inside, as bool of shape (N,)."""
+        """Return which places are inside or on the boundary, as bool of shape (N,)."""
         inside = np.zeros(len(places), bool)
+        shapely.prepare(self.polygons)
+        x, y = places.T
         turns = (-1, 0, 1) if self.space.period else (0,)
-        for rings, turn in itertools.product(self.polygons, turns):
-            inside |= _inside_rings(rings, places + np.array([turn * self.space.period, 0]))
+        for polygon, turn in itertools.product(self.polygons, turns):
+            inside |= shapely.intersects_xy(polygon, x + turn * self.space.period, y)
         return inside
 
     def distance_to_boundary(self, places: np.ndarray, reach: float) -> np.ndarray:
@@ -81,9 +84,8 @@ class Footprint:
     @functools.cached_property
     def _edges(self) -> np.ndarray:
         """Segments (M, 2, 2) of the outline, without seams (area on both sides)."""
-        outlines = itertools.chain.from_iterable(self.polygons)
-        pieces = [np.stack([ring[:-1], ring[1:]], axis=1) for ring in outlines]
-        ends = np.concatenate(pieces) if pieces else np.empty((0, 2, 2))
+        corners, ring = shapely.get_coordinates(shapely.get_rings(self.polygons), return_index=True)
+        ends = np.stack([corners[:-1], corners[1:]], axis=1)[ring[:-1] == ring[1:]]
         ends = ends[(ends[:, 0] != ends[:, 1]).any(axis=1)]
         along = ends[:, 1] - ends[:, 0]
         aside = _NUDGE * np.column_stack([-along[:, 1], along[:, 0]])
@@ -99,35 +101,18 @@ class Footprint:
         """Square kilometres on the sphere; None in a plane of pixels."""
         if not isinstance(self.space, Sphere):
             return None
-        return sum(self._ring_area(rings) for rings in self.polygons) / 1e6
+        return sum(self._area(polygon) for polygon in self.polygons) / 1e6
 
-    def _ring_area(self, rings: vectors.Rings) -> float:
+    def _area(self, polygon: shapely.Polygon) -> float:
         """Integrate lon d(sin lat) along the rings, which is exact on a sphere."""
         assert isinstance(self.space, Sphere)
         sizes = []
-        for ring in rings:
-            lon, height = np.radians(ring[:, 0]), np.sin(np.radians(ring[:, 1]))
+        for ring in shapely.get_rings(polygon):
+            lon, lat = np.radians(shapely.get_coordinates(ring)).T
+            height = np.sin(lat)
             mean = (lon[1:] + lon[:-1]) / 2
             sizes.append(abs(float(np.sum(mean * np.diff(height)))) * self.space.radius**2)
         return sizes[0] - sum(sizes[1:]) if sizes else 0.0
-
-
-def _inside_rings(rings: vectors.Rings, places: np.ndarray) -> np.ndarray:
-    """Apply the even-odd rule, testing only edges at the latitude of a place."""
-    order = np.argsort(places[:, 1], kind="stable")
-    x, y = places[order].T
-    odd = np.zeros(len(places), bool)
-    for ring in rings:
-        low = np.minimum(ring[:-1, 1], ring[1:, 1])
-        high = np.maximum(ring[:-1, 1], ring[1:, 1])
-        starts, stops = np.searchsorted(y, low), np.searchsorted(y, high)
-        for edge in np.flatnonzero(starts < stops).tolist():
-            part = slice(starts[edge], stops[edge])
-            (x_0, y_0), (x_1, y_1) = ring[edge], ring[edge + 1]
-            odd[part] ^= x[part] < x_0 + (y[part] - y_0) * ((x_1 - x_0) / (y_1 - y_0))
-    inside = np.empty(len(places), bool)
-    inside[order] = odd
-    return inside
 
 
 def to_segments(space: Space, places: np.ndarray, ends: np.ndarray) -> np.ndarray:
@@ -169,18 +154,21 @@ def read_footprints(path: Path, layer: str | None = None) -> list[Footprint]:
     if found.geometry is None:
         raise DataError(f"{path}: holds a table without areas")
     sources = found.fields.get("source", np.full(len(found.geometry), "", object))
-    merged: dict[str, list[vectors.Rings]] = {}
-    for name, blob in zip(sources, found.geometry, strict=True):
-        polygons = vectors.unpack_polygons(blob, str(path))
+    merged: dict[str, list[shapely.Polygon]] = {}
+    for name, wkb in zip(sources, found.geometry, strict=True):
+        polygons = vectors.parse_polygons(wkb, str(path))
         merged.setdefault(image_name(name or ""), []).extend(polygons)
     space: Space = Sphere(found.planet.radius) if found.planet.is_known else Plane()
 
-    def to_space(ring: np.ndarray) -> np.ndarray:
-        # In a scan without coordinates, rows count downwards.
-        return _on_sphere(ring, found.planet) if found.planet.is_known else ring * [1, -1]
+    def to_space(polygon: shapely.Polygon) -> shapely.Polygon:
+        if not found.planet.is_known:  # in a scan without coordinates, rows count downwards
+            return shapely.transform(polygon, lambda corners: corners * [1, -1])
+        rings = map(shapely.get_coordinates, shapely.get_rings(polygon))
+        outer, *holes = (_on_sphere(ring, found.planet) for ring in rings)
+        return shapely.Polygon(outer, holes)
 
     return [
-        Footprint(name, [[to_space(ring) for ring in rings] for rings in polygons], space)
+        Footprint(name, [to_space(polygon) for polygon in polygons], space)
         for name, polygons in merged.items()
     ]
 
@@ -197,12 +185,14 @@ def footprint_of_image(path: Path, name: str) -> Footprint:
     cols = np.array([0, image.width, image.width, 0, 0], float)
     rows = np.array([0, 0, image.height, image.height, 0], float)
     if not image.planet.is_known:
-        return Footprint(image_name(name), [[np.column_stack([cols, rows])]], Plane())
+        polygon = shapely.Polygon(np.column_stack([cols, rows]))
+        return Footprint(source=image_name(name), polygons=[polygon], space=Plane())
     ring = np.column_stack(image.to_xy(rows - 0.5, cols - 0.5))  # corners, not centres
-    polygons = [[_on_sphere(ring, image.planet)]]
-    space = Sphere(image.planet.radius)
     return Footprint(
-        source=image_name(name), polygons=polygons, space=space, pixel=image.resolution
+        source=image_name(name),
+        polygons=[shapely.Polygon(_on_sphere(ring, image.planet))],
+        space=Sphere(image.planet.radius),
+        pixel=image.resolution,
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import shapely
 
 from craters.core import files
 from craters.errors import ConfigError
@@ -23,7 +24,6 @@ DTYPES: dict[str, tuple[float, float]] = {
     "uint8": (254.0, 255.0),
 }
 _BLOCK = 512
-_POINT = np.dtype([("order", "u1"), ("kind", "<u4"), ("place", "<f8", 2)])
 
 
 def storage_error(dtype: str) -> float:
@@ -118,40 +118,16 @@ class Layer:
     ----------
     name : str
     kind : {"Point", "Polygon", "none"}
-    shapes : sequence of bytes
-        As WKB; empty where `kind` is "none".
+    shapes : ndarray of shapely geometries, shape (N,)
+        Empty if `kind` is "none".
     columns : mapping of ndarray
         By name.
     """
 
     name: str
     kind: str
-    shapes: Sequence[bytes]
+    shapes: np.ndarray
     columns: Mapping[str, np.ndarray]
-
-
-def points(x: np.ndarray, y: np.ndarray) -> list[bytes]:
-    """Encode points as WKB."""
-    records = np.empty(len(x), _POINT)
-    records["order"], records["kind"] = 1, 1
-    records["place"][:, 0], records["place"][:, 1] = x, y
-    return [record.tobytes() for record in records]
-
-
-def polygon(rings: Sequence[np.ndarray]) -> bytes:
-    """Encode a polygon as WKB: outer ring and holes, each (N, 2) and closed."""
-    parts = [b"\x01", np.array([3, len(rings)], "<u4").tobytes()]
-    for ring in rings:
-        parts += [np.uint32(len(ring)).tobytes(), np.ascontiguousarray(ring, "<f8").tobytes()]
-    return b"".join(parts)
-
-
-def rectangles(x: np.ndarray, y: np.ndarray) -> list[bytes]:
-    """Encode quadrilaterals as WKB; `x` and `y` are (N, 4)."""
-    head = b"\x01" + np.array([3, 1, 5], "<u4").tobytes()
-    corners = np.stack([x, y], axis=2)
-    closed = np.ascontiguousarray(np.concatenate([corners, corners[:, :1]], axis=1), "<f8")
-    return [head + ring.tobytes() for ring in closed]
 
 
 def write_layers(
@@ -182,7 +158,7 @@ def _write_part(path: Path, layer: Layer, planet: Planet, *, append: bool) -> No
     from pyogrio.errors import DataSourceError
     from pyogrio.raw import write
 
-    shapes = None if layer.kind == "none" else np.array(list(layer.shapes), dtype=object)
+    shapes = None if layer.kind == "none" else shapely.to_wkb(layer.shapes)
     options: dict[str, Any] = {} if append else {"SPATIAL_INDEX": "NO" if shapes is None else "YES"}
     if path.exists() and append and not len(next(iter(layer.columns.values()))):
         return

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import shapely
 
 from craters.core import files
 from craters.evaluation import sigmoid
@@ -237,9 +238,8 @@ def window_parts(scanned: Scanned, threshold: float) -> Iterator[Layer]:
         x, y = scanned.image.to_xy(
             table["row"][:, None] + corners[:, 0], table["col"][:, None] + corners[:, 1]
         )
-        yield Layer(
-            name="windows", kind="Polygon", shapes=map_files.rectangles(x, y), columns=table
-        )
+        squares = shapely.polygons(np.stack([x, y], axis=2))
+        yield Layer(name="windows", kind="Polygon", shapes=squares, columns=table)
 
 
 def footprint(scanned: Scanned) -> tuple[Layer, float | None]:
@@ -260,15 +260,20 @@ def footprint(scanned: Scanned) -> tuple[Layer, float | None]:
         labels *= 1 + (down[:, None] * (1 + right[-1]) + right).astype(np.int32)
     outlines, areas = [], []
     for shape, _ in shapes(labels, mask=mask, connectivity=4):
-        rings = [_ring(image, np.array(ring), cell) for ring in shape["coordinates"]]
-        outlines.append(map_files.polygon(rings))
-        areas.append(_ring_area(planet, rings))
+        outlines.append(
+            shapely.transform(
+                shapely.geometry.shape(shape), lambda corners: _to_map(image, corners, cell)
+            )
+        )
+        areas.append(_area(planet, outlines[-1]))
     total = float(sum(areas)) if planet.is_known else None
     table = {
         "source": np.full(len(areas), image.name, object),
         "area_km2": np.array(areas, np.float64) / 1e6,
     }
-    return Layer(name="footprint", kind="Polygon", shapes=outlines, columns=table), total
+    return Layer(
+        name="footprint", kind="Polygon", shapes=np.array(outlines, object), columns=table
+    ), total
 
 
 def _covered(scanned: Scanned) -> tuple[np.ndarray, int]:
@@ -295,15 +300,16 @@ def _covered(scanned: Scanned) -> tuple[np.ndarray, int]:
     return found, fold * cell
 
 
-def _ring(image: Image, ring: np.ndarray, cell: int) -> np.ndarray:
-    """Convert corners (column, row) to map coordinates, clipped to the image."""
-    column = np.minimum(ring[:, 0] * cell, image.width)
-    row = np.minimum(ring[:, 1] * cell, image.height)
+def _to_map(image: Image, corners: np.ndarray, cell: int) -> np.ndarray:
+    """Convert corners (column, row) of squares to map coordinates, clipped to the image."""
+    column = np.minimum(corners[:, 0] * cell, image.width)
+    row = np.minimum(corners[:, 1] * cell, image.height)
     return np.column_stack(image.to_xy(row - 0.5, column - 0.5))
 
 
-def _ring_area(planet: Planet, rings: list[np.ndarray]) -> float:
+def _area(planet: Planet, polygon: shapely.Polygon) -> float:
     if not planet.is_known:
         return float("nan")
-    sizes = [abs(planet.area(ring[:-1, 0], ring[:-1, 1])) for ring in rings]
+    rings = [shapely.get_coordinates(ring)[:-1] for ring in shapely.get_rings(polygon)]
+    sizes = [abs(planet.area(*ring.T)) for ring in rings]
     return sizes[0] - sum(sizes[1:])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import shapely
 
 from craters._version import __version__
 from craters.core import Progress, files
@@ -191,7 +192,7 @@ def _write_tables(
     points = Layer(
         name="detections",
         kind="Point",
-        shapes=map_files.points(table["x"], table["y"]),
+        shapes=shapely.points(table["x"], table["y"]),
         columns=table,
     )
     windows = itertools.chain.from_iterable(
@@ -205,7 +206,7 @@ def _write_tables(
     run = Layer(
         name="run",
         kind="none",
-        shapes=[],
+        shapes=np.empty(0, object),
         columns={
             "name": np.array(list(texts), object),
             "value": np.array(list(texts.values()), object),
