@@ -237,7 +237,7 @@ def test_images_are_matched_by_themselves() -> None:
     got = match(find([(50, 51, 0.9), (90, 51, 0.9)]), known, areas, Plane(), MatchRule(3.0))
     assert got.detection_image.tolist() == [0, 1]
     assert got.target_detection.tolist() == [0, -1]
-    with pytest.raises(DataError, match="image 'c', which has no footprint; there are a, b"):
+    with pytest.raises(DataError, match="image 'c', which has no footprint; footprints: a, b"):
         match(find([(50, 51, 0.9)], ["c"]), known, areas, Plane(), MatchRule(3.0))
 
 
@@ -589,13 +589,13 @@ def test_without_footprint_or_detections(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"footprint": ""}, GeoError, "does not tell which area was scanned.*--footprint none"),
+        ({"footprint": ""}, GeoError, "does not record which area was scanned.*--footprint none"),
         ({"window": ""}, ConfigError, "size of a window is not known.*--window 4800m"),
-        ({"body": ""}, GeoError, "which body it is on.*--body mars"),
+        ({"body": ""}, GeoError, "does not record its body.*--body mars"),
         ({"body": "vulcan"}, GeoError, "vulcan is unknown"),
         ({"diameters": "1"}, ConfigError, "expected two numbers"),
         ({"diameters": "3,2"}, ConfigError, "first must be smaller"),
-        ({"border": "24px"}, ConfigError, "metres a pixel are not known"),
+        ({"border": "24px"}, ConfigError, "the resolution is not known"),
         ({"false_per_image": -1.0}, ConfigError, "--false-per-image"),
         ({"footprint": "absent.gpkg"}, DataError, "no such file"),
         ({"columns": "lon=X"}, DataError, "no column 'X'"),
@@ -645,7 +645,7 @@ def test_a_catalogue_of_another_region_is_named_with_the_area(
 ) -> None:
     scan = write_scan(tmp_path / "SCAN", [(areas[0][0] + 0.5, 0.0, 0.9, "a")], areas)
     known = write_csv(tmp_path / "k.csv", [(350.0, 0.0, 2.0), (340.0, 0.0, 3.0)])
-    message = rf"k.csv: none of the catalogue's 2 craters .* area \({where}\).*counted to the east"
+    message = rf"k.csv: none of the catalogue's 2 craters .* area \({where}\).*positive east"
     with pytest.raises(DataError, match=message):
         run_match(MatchRequest(scan, known, tmp_path / "M"))
     assert not (tmp_path / "M").exists()
@@ -672,7 +672,7 @@ def test_a_scan_of_gaps_has_nothing_to_match_in(tmp_path: Path) -> None:
     found = MatchRequest(
         scan, known, tmp_path / "M", footprint=str(scan / "detections.gpkg"), window="4800m"
     )
-    with pytest.raises(DataError, match="holds no area of an image"):
+    with pytest.raises(DataError, match="holds no footprint of an image"):
         run_match(found)
 
 

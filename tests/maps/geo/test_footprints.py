@@ -74,7 +74,7 @@ def test_lengths_as_typed() -> None:
     assert read_length("2.4km", "--border", unit="m", pixel=None) == 2400
     assert read_length("24", "--border", unit="px", pixel=None) == 24
     for text, unit, message in (
-        ("24px", "m", "metres a pixel are not known"),
+        ("24px", "m", "the resolution is not known"),
         ("2km", "px", "the catalogue is in pixels"),
         ("two", "m", "expected a length"),
         ("-1", "m", "expected a length"),

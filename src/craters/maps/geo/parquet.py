@@ -1,6 +1,6 @@
 """Write points as GeoParquet 1.1, with WKB geometry and the full CRS.
 
-Written by arro3, a small build of Arrow: the GDAL that pyogrio brings has no Parquet driver.
+Written with arro3, a small build of Arrow: the GDAL bundled with pyogrio has no Parquet driver.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from craters.core import files
 from craters.errors import MissingExtraError
 from craters.maps.geo.planet import Planet
 
-GEOMETRY = "geometry"  # the column of places
+GEOMETRY = "geometry"  # name of the geometry column
 
 
 def require_parquet() -> None:
@@ -48,7 +48,7 @@ def write_points(
     points : ndarray of shapely points, shape (N,)
         Easting before northing.
     table : mapping of ndarray
-        Columns by name: numbers, or text.
+        Columns by name: numbers or text.
     planet : Planet
     """
     from arro3.core import Array, DataType, Table
@@ -56,10 +56,10 @@ def write_points(
 
     columns = {name: _column(values) for name, values in table.items()}
     columns[GEOMETRY] = Array(list(shapely.to_wkb(points)), DataType.binary())
-    note = {"geo": json.dumps(_describe(points, planet), allow_nan=False)}
-    with files.atomic_path(path) as whole:
+    metadata = {"geo": json.dumps(_describe(points, planet), allow_nan=False)}
+    with files.atomic_path(path) as target:
         write_parquet(
-            Table.from_pydict(columns), whole, compression="zstd(3)", key_value_metadata=note,
+            Table.from_pydict(columns), target, compression="zstd(3)", key_value_metadata=metadata,
             created_by=f"craters {__version__}",
         )  # fmt: skip
 
@@ -73,7 +73,7 @@ def _column(values: np.ndarray) -> Any:
 
 
 def _describe(points: np.ndarray, planet: Planet) -> dict[str, Any]:
-    """Return the GeoParquet metadata; without a CRS, readers would assume WGS 84."""
+    """Return the GeoParquet metadata; if the CRS were absent, readers would assume WGS 84."""
     column: dict[str, Any] = {"encoding": "WKB", "geometry_types": ["Point"] if len(points) else []}
     column["crs"] = planet.crs.to_json_dict() if planet.is_known else None
     if len(points):

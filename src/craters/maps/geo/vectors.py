@@ -14,7 +14,7 @@ from craters.maps.geo.planet import NO_PLANET, Planet
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """A layer of a vector file.
+    """A layer read from a vector file.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def layer_names(path: Path) -> list[str]:
     Raises
     ------
     DataError
-        When it is none.
+        If it is not a vector file.
     """
     import pyogrio
     from pyogrio.errors import DataSourceError
@@ -55,7 +55,7 @@ def read_layer(path: Path, layer: str | None = None) -> Layer:
     Raises
     ------
     DataError
-        When the file or the layer cannot be read.
+        If the file or the layer cannot be read.
     """
     names = layer_names(path)
     if layer is not None and layer not in names:
@@ -95,5 +95,5 @@ def parse_polygons(wkb: bytes | None, source: str) -> list[shapely.Polygon]:
     except (shapely.errors.ShapelyError, NotImplementedError) as error:  # damaged, or curves
         raise DataError(f"{source}: has a geometry that cannot be read ({error})") from error
     if not isinstance(geometry, shapely.Polygon | shapely.MultiPolygon):
-        raise DataError(f"{source}: holds something else than polygons", "Give areas, not points.")
+        raise DataError(f"{source}: holds something else than polygons", "Give polygons.")
     return [part for part in shapely.get_parts(geometry) if not part.is_empty]
