@@ -131,6 +131,13 @@ def test_holes_are_edges(tmp_path: Path) -> None:
     assert found.area == pytest.approx(geodesic_area(area[0]) - geodesic_area(area[1]), rel=1e-4)
 
 
+def test_a_hole_beyond_longitude_180_is_outside(tmp_path: Path) -> None:
+    area = [box(170, -5, 189, 5), box(181, -1, 183, 1)]
+    footprint = read_footprints(write_areas(tmp_path / "a.gpkg", [area]))[0]
+    places = np.array([[-178.0, 0.0], [-179.5, 0.0], [175.0, 0.0], [-170.0, 0.0]])
+    assert footprint.contains(places).tolist() == [False, True, True, False]
+
+
 def geodesic_area(ring: np.ndarray) -> float:
     """Square kilometres by PROJ, which joins points by great circles: so many of them."""
     share = np.linspace(0, 1, 400, endpoint=False)[:, None]

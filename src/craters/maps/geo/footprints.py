@@ -165,6 +165,8 @@ def read_footprints(path: Path, layer: str | None = None) -> list[Footprint]:
             return shapely.transform(polygon, lambda corners: corners * [1, -1])
         rings = map(shapely.get_coordinates, shapely.get_rings(polygon))
         outer, *holes = (_on_sphere(ring, table.planet) for ring in rings)
+        for hole in holes:  # to the same turn around the body as the outer ring
+            hole[:, 0] += 360 * np.round((outer[:, 0].mean() - hole[:, 0].mean()) / 360)
         return shapely.Polygon(outer, holes)
 
     return [
