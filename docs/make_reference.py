@@ -79,7 +79,7 @@ COMMANDS = {
     "ScanConfig": "scan",
     "AuditConfig": "audit",
     "MatchRequest": "match",
-    "CutRequest": "patches",
+    "SamplingRequest": "patches",
 }
 
 

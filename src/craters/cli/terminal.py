@@ -33,6 +33,7 @@ _EXTRAS = {
     "rasterio": "geo",
     "pyproj": "geo",
     "pyogrio": "geo",
+    "shapely": "geo",
 }
 _PLAIN_EVERY = 10  # epochs between two plain lines
 

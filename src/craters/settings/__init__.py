@@ -5,7 +5,7 @@ It computes nothing and imports no numerical library: the command line is made f
 """
 
 from craters.settings.audit import MOST_SHIFT, AuditConfig
-from craters.settings.catalogues import CutRequest, MatchRequest
+from craters.settings.catalogues import MatchRequest, SamplingRequest
 from craters.settings.compare import (
     LEAST_OF_CLASS,
     Budget,
@@ -35,7 +35,6 @@ __all__ = [
     "Budget",
     "Cell",
     "CompareConfig",
-    "CutRequest",
     "Declared",
     "HoldOut",
     "JobSettings",
@@ -45,6 +44,7 @@ __all__ = [
     "Pool",
     "ReadOptions",
     "RunConfig",
+    "SamplingRequest",
     "ScanConfig",
     "SymmetryChoice",
     "TrainingSettings",

@@ -90,7 +90,7 @@ class MatchRequest:
 
 
 @dataclasses.dataclass(frozen=True)
-class CutRequest:
+class SamplingRequest:
     """Settings of `craters patches`: `images`, `out`; others by keyword.
 
     The page [Settings](settings.md) describes every field.

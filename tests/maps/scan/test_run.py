@@ -95,7 +95,7 @@ def test_blocks_follow_the_memory_and_the_strips() -> None:
             area = blocks.tile_rows * blocks.tile_columns * grid.pixels(grid.tile) ** 2 * 28
             assert area <= memory
     assert blocks.across < 8  # strips: nearly whole rows
-    with pytest.raises(ConfigError, match="takes 16 MB, and there is less"):
+    with pytest.raises(ConfigError, match="needs 16 MB, more than is left"):
         plan_blocks(grid, memory=1 << 20, pixel_bytes=28, in_strips=False)
 
 
@@ -604,8 +604,8 @@ def test_the_command_line(model: Path, tmp_path: Path, capfd: pytest.CaptureFixt
         ([[9, 1], [0, 0]], 0.1, "has no confusion matrix of validation patches of both classes."),
         (
             [[0, 13], [0, 27]], 1.0,
-            "calls 100.0 % of those with a crater and 100.0 % of those without, so its calls tell "
-            "nothing.",
+            "detects 100.0 % of those with a crater and 100.0 % of those without, so its "
+            "predictions carry no information.",
         ),
         ([[10, 0], [1, 9]], 0.0, "no window was called, and the model gave no false alarm"),
     ],

@@ -121,5 +121,5 @@ def test_weights_that_torch_cannot_take(tmp_path: Path) -> None:
     model = write_model(
         tmp_path / "model", onnx=maps.graph(), weights=weights, description=maps.described()
     )
-    with pytest.raises(ModelError, match=r"(?s)torch cannot take its weights .* Scan without"):
+    with pytest.raises(ModelError, match=r"(?s)torch cannot load its weights .* Scan without"):
         TorchNetwork(model, "torch", "float32")
