@@ -211,7 +211,7 @@ def test_the_terminal_bar_and_the_layer_table(monkeypatch: pytest.MonkeyPatch, c
     text = capsys.readouterr().out
     assert "Conv2D        (None, 46, 46, 16)           160" in text
     assert "Total                                   14,033" in text
-    assert "phase initial: epoch 10, loss 0.5000, validation loss 0.6000, about" in text
+    assert "stage initial: epoch 10, loss 0.5000, validation loss 0.6000, about" in text
     assert "Warning: look out" in text
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")

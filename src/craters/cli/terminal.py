@@ -124,20 +124,20 @@ class TerminalProgress:
         if self.layers:
             from craters.pipeline import layer_table
 
-            self.say(f"\nNetwork of phase {name}:\n{layer_table(network.layers())}\n")
+            self.say(f"\nNetwork of stage {name}:\n{layer_table(network.layers())}\n")
 
-    def epoch(self, phase: str, state: TrainState) -> None:
+    def epoch(self, stage: str, state: TrainState) -> None:
         """Update the bar, or print about every tenth epoch."""
-        self.done[phase] = state.epoch
+        self.done[stage] = state.epoch
         finished = sum(self.done.values())
         if self.bar is not None:
-            self.bar.update(self.bar.task_ids[0], completed=finished, description=f"phase {phase}")
-        elif state.epoch // _PLAIN_EVERY > self.reported.get(phase, 0) and not state.finished:
-            self.reported[phase] = state.epoch // _PLAIN_EVERY
+            self.bar.update(self.bar.task_ids[0], completed=finished, description=f"stage {stage}")
+        elif state.epoch // _PLAIN_EVERY > self.reported.get(stage, 0) and not state.finished:
+            self.reported[stage] = state.epoch // _PLAIN_EVERY
             row = state.history[-1]
             left = (time.monotonic() - self.started) / finished * max(self.total - finished, 0)
             self.say(
-                f"phase {phase}: epoch {state.epoch}, loss {row['loss']:.4f}, validation loss "
+                f"stage {stage}: epoch {state.epoch}, loss {row['loss']:.4f}, validation loss "
                 f"{row['val_loss']:.4f}, about {left:.0f} s left"
             )
 

@@ -9,13 +9,13 @@ import numpy as np
 
 from craters.data import CLASS_NAMES, patches
 from craters.evaluation import calibration, scores
-from craters.pipeline.result import JobResult, Phase
+from craters.pipeline.result import JobResult, Stage
 from craters.semi_supervised import PSEUDO, Verdict, pseudo_labels, verdict
 
 WHY_PROTOCOLS_DIFFER = (
     "They differ because protocol 'original' draws validation again after pseudo-labels were "
     "merged: part of it is the model's own labels, and patches that chose the first network may "
-    "be trained on. The clean figures are of human labels that no phase was trained on; they only "
+    "be trained on. The clean figures are of human labels that no stage was trained on; they only "
     "chose the epoch."
 )
 
@@ -45,7 +45,7 @@ def summarize(result: JobResult) -> dict[str, Any]:
         "decision_threshold": result.decision_threshold,
         "threshold_chosen_for": aim,
         "threshold_remark": scores.FLATTERS if aim else None,
-        "phases": {phase.name: _phase_row(phase, result) for phase in result.phases},
+        "phases": {stage.name: _stage_row(stage, result) for stage in result.stages},
         "calibration": _calibration(result),
         "method": result.config.method,
         "network": result.config.network,
@@ -69,18 +69,18 @@ def conformal_scores(result: JobResult) -> dict[str, list[float]] | None:
     return scores.conformal_scores(result.final.scored, result.temperature)
 
 
-def _phase_row(phase: Phase, result: JobResult) -> dict[str, Any]:
+def _stage_row(stage: Stage, result: JobResult) -> dict[str, Any]:
     """Return the metrics of a stage, without intervals for the first of several."""
-    row = dataclasses.asdict(phase.metrics) | {
-        "best_epoch": phase.state.best_epoch,
-        "epochs": phase.state.epoch,
-        "restarts": phase.state.restarts,
-        "n_train": len(phase.train),
-        "n_validation_pseudo": phase.n_pseudo,
+    row = dataclasses.asdict(stage.metrics) | {
+        "best_epoch": stage.state.best_epoch,
+        "epochs": stage.state.epoch,
+        "restarts": stage.state.restarts,
+        "n_train": len(stage.train),
+        "n_validation_pseudo": stage.n_pseudo,
     }
-    if phase is result.initial and phase is not result.final:
+    if stage is result.initial and stage is not result.final:
         return row
-    return row | scores.score(phase.scored, n_pseudo=phase.n_pseudo).to_dict()
+    return row | scores.score(stage.scored, n_pseudo=stage.n_pseudo).to_dict()
 
 
 def _calibration(result: JobResult) -> dict[str, Any] | None:
@@ -109,7 +109,7 @@ def _balance(result: JobResult) -> dict[str, dict[str, float | int]]:
             counts = np.repeat([0, 1], [given.without_crater, given.with_crater])
             rows[f"pseudo-labels of round {given.number}"] = patches.class_counts(counts)
         rows["training, kept network"] = patches.class_counts(result.labeled.labels)
-    elif len(result.phases) == 1:
+    elif len(result.stages) == 1:
         rows["training"] = patches.class_counts(result.final.train.labels)
         rows["validation"] = patches.class_counts(result.final.validation.labels)
     else:
@@ -165,10 +165,10 @@ def _verdict(result: JobResult) -> Verdict | None:
         if found.method in found.verdicts:
             return found.verdicts[found.method]
         return max(found.verdicts.values(), key=lambda one: one.difference, default=None)
-    return _of_phases(result)
+    return _of_stages(result)
 
 
-def _of_phases(result: JobResult) -> Verdict | None:
+def _of_stages(result: JobResult) -> Verdict | None:
     """Compare the stages without and with pseudo-labels on the same held-out human labels."""
     last = result.final_clean or result.final
     if last is result.initial:
@@ -180,7 +180,7 @@ def _of_phases(result: JobResult) -> Verdict | None:
         result.config.method, first.scored, last.scored.probability, n_folds=1
     )
     return dataclasses.replace(
-        compared, reference="the first phase", n_labels=len(first.validation)
+        compared, reference="the first stage", n_labels=len(first.validation)
     )
 
 
