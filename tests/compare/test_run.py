@@ -607,7 +607,7 @@ def test_pairs_that_cannot_be_trained_are_left_out(data_folder: Path, monkeypatc
     contenders, refused = config_for(data_folder, networks=("compact", "original")).contenders()
     assert contenders == ["supervised/compact", "supervised/original", "original/original"]
     assert refused == ["original/compact is left out: they do not go together"]
-    with pytest.raises(ConfigError, match="no method goes with any of the networks"):
+    with pytest.raises(ConfigError, match="no method can be combined with any of the networks"):
         config_for(data_folder, methods=("original",))
 
 

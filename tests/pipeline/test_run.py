@@ -409,7 +409,7 @@ def test_a_threshold_by_aim_is_everywhere_the_same(aimed: tuple[Path, JobResult]
     metrics = read_run(out)
     assert metrics["decision_threshold"] == chosen
     assert metrics["threshold_chosen_for"] == AIM
-    assert metrics["threshold_remark"] == scores.FLATTERS
+    assert metrics["threshold_remark"] == scores.OPTIMISTIC
     assert metrics["phases"]["final"]["decision_threshold"] == chosen
     assert metrics["phases"]["final"]["crater_recall"] >= 0.95
     assert metrics["phases"]["initial"]["decision_threshold"] == 0.5
@@ -423,7 +423,7 @@ def test_a_threshold_by_aim_is_everywhere_the_same(aimed: tuple[Path, JobResult]
     ]
     page = Outside()
     page.feed((out / "report.html").read_text())
-    sentence = f"The decision threshold {chosen:.4f} was chosen for {AIM}. {scores.FLATTERS}"
+    sentence = f"The decision threshold {chosen:.4f} was chosen for {AIM}. {scores.OPTIMISTIC}"
     assert sentence in page.text
     assert any(f"{chosen:.4g} was chosen for {AIM}" in line for line in summary_lines(metrics))
 

@@ -21,7 +21,9 @@ _CONFIG = inspect.Parameter(
     default=None,
     annotation=Annotated[
         Path | None,
-        typer.Option(help=f"TOML with these settings; flags and {ENV_PREFIX}* win."),
+        typer.Option(
+            help=f"TOML file of these settings; options and {ENV_PREFIX}* variables override it."
+        ),
     ],
 )
 

@@ -40,8 +40,8 @@ _PLAIN_EVERY = 10  # epochs between two plain lines
 def configure_threads() -> None:
     """Make idle OpenMP threads spin only briefly; call before torch is imported.
 
-    By default they spin for long, which slows training down several times as soon as another
-    process shares a core. Ten thousand spins, some microseconds, keep nearly all of the speed.
+    By default they spin for long, which slows training down several times if another process
+    shares a core. Ten thousand spins take microseconds and keep nearly all of the speed.
     """
     if "torch" not in sys.modules:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
@@ -169,16 +169,16 @@ def report_errors() -> Iterator[None]:
         if extra is None:
             raise
         missing = MissingExtraError(
-            f"{error.name} is not installed", f"Install it by: pip install 'craters[{extra}]'"
+            f"{error.name} is not installed", f"Install it with: pip install 'craters[{extra}]'"
         )
         typer.echo(f"craters: error: {missing}", err=True)
         raise SystemExit(missing.exit_code) from error
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        typer.echo(f"craters: error: {where}{error.strerror or error}", err=True)
+        file = f"{error.filename}: " if error.filename else ""
+        typer.echo(f"craters: error: {file}{error.strerror or error}", err=True)
         raise SystemExit(1) from error
     except KeyboardInterrupt as error:
-        typer.echo("craters: interrupted; what is unfinished goes on by --resume", err=True)
+        typer.echo("craters: interrupted; continue an unfinished job with --resume", err=True)
         raise SystemExit(130) from error
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 
 import numpy as np
 
@@ -16,12 +15,10 @@ from craters.data import check_labels
 from craters.errors import ConfigError, DataError
 from craters.evaluation.metrics import macro_f1, precisions, recalls
 from craters.evaluation.scored import Scored, check_probability, sigmoid
+from craters.settings import parse_objective
 
 LEAST_PATCHES = 20  # fewer cannot tell one temperature from another
 TEMPERATURE_LIMITS = (0.05, 20.0)
-
-_AIM = re.compile(r"(recall|precision)\s*>=\s*(\d*\.?\d+)")
-_AIM_FORMS = '"macro_f1", "recall>=0.95" or "precision>=0.9" (any share above 0, up to 1)'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -285,18 +282,18 @@ def _gap(labels: np.ndarray, probability: np.ndarray, index: np.ndarray) -> floa
     return float(np.abs(mass - craters).sum() / len(labels))
 
 
-def choose_threshold(scored: Scored, aim: str) -> float:
+def choose_threshold(scored: Scored, objective: str) -> float:
     """Choose the decision threshold that best meets an objective, on validation patches.
 
-    Tried are 0.5 and the midpoints between neighbouring probabilities; of thresholds that serve
-    equally, the one nearest to 0.5 is taken, then the lower. Report figures on other patches:
-    on these they flatter.
+    Candidates are 0.5 and the midpoints between neighbouring probabilities. Among equally good
+    thresholds the one nearest to 0.5 is chosen, then the lower one. Report metrics on other
+    patches: on these they are optimistic.
 
     Parameters
     ----------
     scored : Scored
         Both classes present; its own threshold is not used.
-    aim : str
+    objective : str
         "macro_f1": the highest macro F1. "recall>=0.95": of the thresholds with at least this
         recall of craters, the one of highest precision. "precision>=0.9": the reverse.
 
@@ -308,9 +305,9 @@ def choose_threshold(scored: Scored, aim: str) -> float:
     Raises
     ------
     ConfigError
-        When `aim` has none of these forms.
+        If `objective` has none of these forms.
     DataError
-        When a class is absent, or the aim cannot be reached; says what can.
+        If a class is absent or no threshold meets the objective; names the best value reached.
 
     Examples
     --------
@@ -318,7 +315,7 @@ def choose_threshold(scored: Scored, aim: str) -> float:
     >>> round(choose_threshold(scored, "macro_f1"), 6)
     0.65
     """
-    kept, least = parse_aim(aim)
+    kept, least = parse_objective(objective)
     scored.check_both_classes()
     tried = _thresholds(scored.probability)
     figures = _figures_at(tried, scored)
@@ -328,45 +325,13 @@ def choose_threshold(scored: Scored, aim: str) -> float:
     if not served.any():
         best = _first_best(tried, figures[kept])
         raise DataError(
-            f"no decision threshold reaches {aim}: the best {kept} is {figures[kept][best]:.3f}, "
-            f"at {tried[best]:.3f}",
+            f"no decision threshold reaches {objective}: the best {kept} is "
+            f"{figures[kept][best]:.3f}, at {tried[best]:.3f}",
             "Ask for less, or train a better network.",
         )
     free = "precision" if kept == "recall" else "recall"
     worth = np.where(served, figures[free], -1.0)
     return float(tried[_first_best(tried, worth, figures[kept])])
-
-
-def parse_aim(aim: str) -> tuple[str, float]:
-    """Parse a threshold objective; raise if its form is invalid.
-
-    Parameters
-    ----------
-    aim : str
-        As `choose_threshold` takes it.
-
-    Returns
-    -------
-    figure : {"macro_f1", "recall", "precision"}
-        What is raised or kept.
-    least : float
-        The least share asked of it; 0 for "macro_f1".
-
-    Raises
-    ------
-    ConfigError
-
-    Examples
-    --------
-    >>> parse_aim("recall >= 0.95")
-    ('recall', 0.95)
-    """
-    if aim == "macro_f1":
-        return aim, 0.0
-    match = _AIM.fullmatch(aim.strip())
-    if match is None or not 0 < float(match[2]) <= 1:
-        raise ConfigError(f"aim is {aim!r}, expected {_AIM_FORMS}")
-    return match[1], float(match[2])
 
 
 def _thresholds(probability: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ STATISTICS = (
 RISK = 0.1  # of prediction sets: how often the true class may be missing
 FEW_GROUPS = 20  # below it, an interval over groups is too narrow
 
-_FIGURE_WORDS = {
+MEASURE_NAMES = {
     "macro_f1": "macro F1",
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
@@ -34,9 +34,9 @@ _FIGURE_WORDS = {
     "brier": "Brier score (0 best)",
 }
 
-FLATTERS = (
-    "It was chosen on the validation patches, so their figures at it flatter; those without a "
-    "threshold (ROC AUC, average precision, Brier score, calibration) do not depend on it."
+OPTIMISTIC = (
+    "It was chosen on the validation patches, so their metrics at it are optimistic; those without "
+    "a threshold (ROC AUC, average precision, Brier score, calibration) do not depend on it."
 )
 
 
@@ -88,20 +88,20 @@ def _how(interval: Interval) -> dict[str, Any]:
     return {name: getattr(interval, name) for name in names} | {"remark": remark}
 
 
-def decision_threshold(scored: Scored, aim: str | None) -> float:
-    """Return the threshold of predictions: that of `scored`, or the one that serves an aim.
+def decision_threshold(scored: Scored, objective: str | None) -> float:
+    """Return the threshold of predictions: that of `scored`, or the best one for an objective.
 
     Parameters
     ----------
     scored : Scored
         Validation patches, after the temperature, as predictions are.
-    aim : str or None
-        As `calibration.choose_threshold` takes it.
+    objective : str or None
+        As in `calibration.choose_threshold`.
 
     Raises
     ------
     DataError
-        When validation cannot reach the aim; says what it can.
+        If no threshold meets the objective on validation; names the best value reached.
 
     Examples
     --------
@@ -111,13 +111,13 @@ def decision_threshold(scored: Scored, aim: str | None) -> float:
     >>> round(decision_threshold(scored, "macro_f1"), 6)
     0.65
     """
-    if aim is None:
+    if objective is None:
         return scored.decision_threshold
     try:
-        return calibration.choose_threshold(scored, aim)
+        return calibration.choose_threshold(scored, objective)
     except DataError as error:
         raise DataError(
-            f"aim {aim}, on {len(scored)} validation patches: {error.message}",
+            f"aim {objective}, on {len(scored)} validation patches: {error.message}",
             "Ask for less, by another --aim and --resume: what is trained is kept.",
         ) from error
 
@@ -155,7 +155,6 @@ def score(
     scored: Scored,
     *,
     n_pseudo: int = 0,
-    statistics: tuple[str, ...] = STATISTICS,
     prior: float = PRIOR,
     seed: int = 0,
 ) -> Scores:
@@ -167,8 +166,6 @@ def score(
         After the temperature. With groups, whole groups are drawn for the intervals.
     n_pseudo : int
         How many labels are pseudo-labels; above 0 no interval is given.
-    statistics : tuple of str
-        Of `intervals.STATISTICS`: what intervals are found of.
     prior : float
         Share of craters for which precision is worked out, above 0 and below 1.
     seed : int
@@ -190,7 +187,7 @@ def score(
     'no interval: all patches without crater are of one group (east), expected at least two groups'
     """
     metrics = measure(scored)
-    found, reason = _intervals(scored, statistics, n_pseudo, seed)
+    found, reason = _intervals(scored, n_pseudo, seed)
     return Scores(
         metrics=metrics,
         intervals=found,
@@ -209,14 +206,12 @@ def perfect_error(probability: np.ndarray) -> dict[str, float]:
     return {"mean": mean, "p95": high}
 
 
-def _intervals(
-    scored: Scored, statistics: tuple[str, ...], n_pseudo: int, seed: int
-) -> tuple[dict[str, Interval], str | None]:
+def _intervals(scored: Scored, n_pseudo: int, seed: int) -> tuple[dict[str, Interval], str | None]:
     """Find the intervals, or say in a sentence why there are none."""
     try:
         if n_pseudo:
             raise DataError(f"{n_pseudo} of the {len(scored)} labels are pseudo-labels")
-        return intervals.bootstrap_intervals(scored, statistics, seed=seed), None
+        return intervals.bootstrap_intervals(scored, STATISTICS, seed=seed), None
     except DataError as error:
         return {}, f"no interval: {error.message}"
 
@@ -234,7 +229,7 @@ def figure_rows(row: dict[str, Any]) -> list[tuple[str, str, str]]:
     list of (str, str, str)
     """
     rows = []
-    for name, word in _FIGURE_WORDS.items():
+    for name, word in MEASURE_NAMES.items():
         value = "n/a" if row[name] is None else f"{row[name]:.4f}"
         rows.append((word, value, _limits(row["intervals"].get(name))))
     floor = row["calibration"]["ece_of_a_perfect_model"]

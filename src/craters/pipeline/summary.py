@@ -35,7 +35,7 @@ def summarize(result: JobResult) -> dict[str, Any]:
 
     Takes seconds: intervals need thousands of bootstrap draws.
     """
-    aim, refitted = result.config.aim, _is_refitted(result)
+    objective, refitted = result.config.aim, _is_refitted(result)
     test = result.test_scored
     return {
         "classes": {str(label): name for label, name in enumerate(CLASS_NAMES)},
@@ -43,8 +43,8 @@ def summarize(result: JobResult) -> dict[str, Any]:
         "validation_rule": {"initial": result.split_rule, "final": result.final_split_rule},
         "why_protocols_differ": WHY_PROTOCOLS_DIFFER if result.final_clean else None,
         "decision_threshold": result.decision_threshold,
-        "threshold_chosen_for": aim,
-        "threshold_remark": scores.FLATTERS if aim else None,
+        "threshold_chosen_for": objective,
+        "threshold_remark": scores.OPTIMISTIC if objective else None,
         "phases": {stage.name: _stage_row(stage, result) for stage in result.stages},
         "calibration": _calibration(result),
         "method": result.config.method,
