@@ -69,14 +69,14 @@ def command_of(
 
 def _read(cls: type, values: dict[str, Any]) -> dict[str, Any]:
     """Parse settings that are given as text."""
-    found = dict(values)
+    parsed = dict(values)
     for each in declared(cls):
         text = values[each.name]
         if each.setting.read is not None:
-            found[each.name] = each.setting.read(text) if text or each.default else each.default
+            parsed[each.name] = each.setting.read(text) if text or each.default else each.default
         elif isinstance(text, list):
-            found[each.name] = tuple(text)
-    return found
+            parsed[each.name] = tuple(text)
+    return parsed
 
 
 def _parameter(each: Declared, from_file: bool) -> inspect.Parameter:

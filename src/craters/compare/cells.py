@@ -128,7 +128,7 @@ def draw_folds(data: CompareData, hold_out: HoldOut, folds: int) -> Folds:
         held_out = splits.whole_folds(_places(data.labeled, kind), folds)
         places = None if data.extra.groups is None else _places(data.extra, kind)
     ids = splits.content_ids(data.labeled.images), splits.content_ids(data.extra.images)
-    found = [_fold(data, split, kind, places, ids) for split in held_out]
+    drawn = [_fold(data, split, kind, places, ids) for split in held_out]
     notes = [f"Held out: {_HELD_OUT_WORDS[kind]} of the labeled set, {folds} folds."]
     if kind == "random":
         notes[0] += " Patches of one image are on both sides: scores are optimistic."
@@ -137,9 +137,9 @@ def draw_folds(data: CompareData, hold_out: HoldOut, folds: int) -> Folds:
             "Where unlabeled patches come from is not known (no groups_extra): some may be of "
             "held-out places."
         )
-    if copies := sum(fold.copies for fold in found):
+    if copies := sum(fold.copies for fold in drawn):
         notes.append(f"{copies} patches with an exact copy in the held-out fold were left out.")
-    return Folds(kind, found, notes)
+    return Folds(kind, drawn, notes)
 
 
 def _choose_kind(data: CompareData, hold_out: HoldOut) -> str:
@@ -162,8 +162,8 @@ def _choose_kind(data: CompareData, hold_out: HoldOut) -> str:
     return "group"
 
 
-def _places(found: PatchSet, kind: str) -> np.ndarray:
-    groups = np.asarray(found.groups)
+def _places(patch_set: PatchSet, kind: str) -> np.ndarray:
+    groups = np.asarray(patch_set.groups)
     return splits.regions_of(groups) if kind == "region" else groups
 
 
@@ -281,10 +281,10 @@ def take_cell(data: CompareData, fold: Fold, cell: Cell, pool: Pool) -> tuple[Pa
     extra = data.extra.take(fold.extra)
     rest = data.labeled.take(np.setdiff1d(fold.train, drawn))
     rest = dataclasses.replace(rest, labels=np.full(len(rest), UNLABELED, np.int8))
-    found = _join(extra, rest) if pool == "both" else extra if pool == "extra" else rest
-    if len(found) == 0 and cell.method != "supervised":
+    unlabeled = _join(extra, rest) if pool == "both" else extra if pool == "extra" else rest
+    if len(unlabeled) == 0 and cell.method != "supervised":
         raise DataError(f"fold {cell.fold}: no unlabeled patch is left for {cell.method!r}")
-    return data.labeled.take(drawn), found
+    return data.labeled.take(drawn), unlabeled
 
 
 def _join(first: PatchSet, second: PatchSet) -> PatchSet:

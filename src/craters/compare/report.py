@@ -120,13 +120,13 @@ def gather_rows(
     -------
     list of Row
     """
-    found: dict[tuple[str, Budget], list[Outcome]] = {}
+    by_row: dict[tuple[str, Budget], list[Outcome]] = {}
     for outcome in sorted(outcomes, key=lambda outcome: outcome.cell.rank):
         cell = outcome.cell
-        found.setdefault((cell.contender, cell.budget), []).append(outcome)
+        by_row.setdefault((cell.contender, cell.budget), []).append(outcome)
     rows = []
     for budget in budgets:
-        plain = [_row(name, budget, found.get((name, budget), []), folds) for name in contenders]
+        plain = [_row(name, budget, by_row.get((name, budget), []), folds) for name in contenders]
         reference = plain[list(contenders).index(baseline)]
         rows += [_compare(row, reference) for row in plain]
     return rows
@@ -205,14 +205,14 @@ def one_sided_cells(outcomes: Iterable[Outcome]) -> dict[str, int]:
 
     Their low macro F1 shows only that the network did not start to learn.
     """
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for outcome in outcomes:
         if not outcome.error:
             called = np.sum(outcome.figures["confusion_matrix"], axis=0)
             if called.min() < ONE_SIDED * called.sum():
                 name = outcome.cell.contender
-                found[name] = found.get(name, 0) + 1
-    return found
+                counts[name] = counts.get(name, 0) + 1
+    return counts
 
 
 def cells_csv(outcomes: Iterable[Outcome]) -> str:
@@ -397,14 +397,14 @@ def _spread(heights: Sequence[float], gap: float, high: float) -> list[float]:
     ([0.5, 0.6, 0.9], [1.0, 0.9])
     """
     order = np.argsort(heights, kind="stable")
-    found = np.array(heights, np.float64)
+    spread = np.array(heights, np.float64)
     for below, above in itertools.pairwise(order):
-        found[above] = max(found[above], found[below] + gap)
+        spread[above] = max(spread[above], spread[below] + gap)
     ceiling = high
     for place in order[::-1]:
-        found[place] = min(found[place], ceiling)
-        ceiling = found[place] - gap
-    return [round(float(value), 9) for value in found]
+        spread[place] = min(spread[place], ceiling)
+        ceiling = spread[place] - gap
+    return [round(float(value), 9) for value in spread]
 
 
 def _draw_dots(axes: Axes, rows: Sequence[Row], names: Sequence[str], baseline: str) -> None:

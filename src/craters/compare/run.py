@@ -262,14 +262,14 @@ class _Schedule:
     def finished(self, outcome: Outcome) -> None:
         """Report the result of a cell, and the time left."""
         done = len(self.cells) - len(self.to_do())
-        what = f"{done} of {len(self.cells)}: {outcome.cell.key}: "
+        prefix = f"{done} of {len(self.cells)}: {outcome.cell.key}: "
         seconds = self._seconds_left()
         if outcome.error:
-            self.progress.warn(f"{what}failed: {outcome.error}")
+            self.progress.warn(f"{prefix}failed: {outcome.error}")
         else:
             f1, took = outcome.figures["macro_f1"], _duration(outcome.seconds)
             rest = f"; about {_duration(seconds)} left" if self.is_estimated and seconds else ""
-            self.progress.say(f"{what}macro F1 {f1:.4f} in {took}{rest}")
+            self.progress.say(f"{prefix}macro F1 {f1:.4f} in {took}{rest}")
         if not self.is_estimated and (estimate := self._estimate()):
             self.progress.say(estimate)
 

@@ -95,10 +95,10 @@ def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
         return float(np.mean(np.logaddexp(0, against / math.exp(log_temperature))))
 
     low, high = (math.log(limit) for limit in TEMPERATURE_LIMITS)
-    found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-7})
-    if not found.fun < loss(0.0):
+    best = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-7})
+    if not best.fun < loss(0.0):
         return 1.0
-    return float(np.clip(math.exp(found.x), *TEMPERATURE_LIMITS))
+    return float(np.clip(math.exp(best.x), *TEMPERATURE_LIMITS))
 
 
 def apply_temperature(logits: np.ndarray, temperature: float) -> np.ndarray:

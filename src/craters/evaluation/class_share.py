@@ -148,15 +148,15 @@ def estimate_class_share(
             return None
         return estimate(column, values, weights, centres, counts)
 
-    found = bootstrap(
+    shares = bootstrap(
         lambda random: (draw_labeled(random), draw_pool(random)), statistic, draws=draws, seed=seed
     )
-    if len(found) < 2:
+    if len(shares) < 2:
         raise DataError(
             "the labeled patches of a class are of too few source images to draw from",
             "Leave the groups out, and say that the interval is too narrow.",
         )
-    low, high = percentile_limits(found, (1 - level) / 2)
+    low, high = percentile_limits(shares, (1 - level) / 2)
     return ClassShare(
         share=share,
         low=min(low, share),
@@ -208,10 +208,10 @@ def _check_labeled(labels: np.ndarray, logits: np.ndarray) -> tuple[np.ndarray, 
     return column, values
 
 
-def _check_finite(logits: np.ndarray, where: str) -> np.ndarray:
+def _check_finite(logits: np.ndarray, name: str) -> np.ndarray:
     values = np.asarray(logits, np.float64)
     if values.ndim != 1 or len(values) == 0 or not np.isfinite(values).all():
-        raise DataError(f"{where}: found {values.shape}, expected finite numbers of shape (N,)")
+        raise DataError(f"{name}: found {values.shape}, expected finite numbers of shape (N,)")
     return values
 
 
@@ -267,8 +267,8 @@ def _platt(
     scale = max(float(logits.std()), 1e-6)  # the solver likes numbers near one
     values, share = logits / scale, weights / weights.sum()
 
-    def loss(found: np.ndarray) -> tuple[float, np.ndarray]:
-        line = found[0] * values + found[1]
+    def loss(coefficients: np.ndarray) -> tuple[float, np.ndarray]:
+        line = coefficients[0] * values + coefficients[1]
         gap = share * (1 / (1 + np.exp(-np.clip(line, -50, 50))) - soft)
         value = (share * (np.logaddexp(0, line) - soft * line)).sum()
         return float(value), np.array([(gap * values).sum(), gap.sum()])

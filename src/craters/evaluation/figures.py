@@ -69,10 +69,10 @@ def roc(curves: dict[str, Scored]) -> Figure:
         color = (GRAY, BLUE, ORANGE)[position % 3] if len(curves) > 1 else BLUE
         dashes = ("-", "--", "-.", ":")[position // 3 % 4]
         false_rate, recall = roc_points(scored)
-        found = measure(scored)
-        text = f"{name} (area {found.roc_auc:.3f})"
+        metrics = measure(scored)
+        text = f"{name} (area {metrics.roc_auc:.3f})"
         axes.plot(false_rate, recall, dashes, color=color, linewidth=1.7, label=text)
-        dot = (1 - found.other_recall, found.crater_recall)
+        dot = (1 - metrics.other_recall, metrics.crater_recall)
         axes.plot(*dot, "o", color=color, markersize=7, markeredgecolor="white", zorder=3)
     axes.plot([0, 1], [0, 1], ":", color=GRAY, linewidth=1.2, label="chance (area 0.5)")
     axes.set_xlim(-0.02, 1.02)

@@ -130,8 +130,8 @@ def bootstrap_interval(
     >>> 0.7 < found.low < found.high < 0.95, found.method
     (True, 'percentile bootstrap over patches, within classes')
     """
-    found = bootstrap_intervals(scored, (statistic,), draws=draws, level=level, seed=seed)
-    return found[statistic]
+    intervals = bootstrap_intervals(scored, (statistic,), draws=draws, level=level, seed=seed)
+    return intervals[statistic]
 
 
 def bootstrap_intervals(
@@ -146,8 +146,10 @@ def bootstrap_intervals(
     _check_request(statistics, draws, level)
     _check_drawable(scored)
     figures = [weighted_statistic(scored, name) for name in statistics]
-    found = _intervals(scored, figures, "percentile bootstrap", draws=draws, level=level, seed=seed)
-    return dict(zip(statistics, found, strict=True))
+    intervals = _intervals(
+        scored, figures, "percentile bootstrap", draws=draws, level=level, seed=seed
+    )
+    return dict(zip(statistics, intervals, strict=True))
 
 
 def paired_bootstrap(
@@ -234,17 +236,17 @@ def _intervals(
     def statistic(weights: np.ndarray) -> list[float] | None:
         return [figure(weights) for figure in figures] if has_both(labels, weights) else None
 
-    found = bootstrap(row_weights(labels, groups), statistic, draws=draws, seed=seed)
-    limits = zip(*percentile_limits(found, (1 - level) / 2), strict=True)
-    what = "patches, within classes" if groups is None else "groups"
+    drawn = bootstrap(row_weights(labels, groups), statistic, draws=draws, seed=seed)
+    limits = zip(*percentile_limits(drawn, (1 - level) / 2), strict=True)
+    units = "patches, within classes" if groups is None else "groups"
     return [
         Interval(
             low=float(low),
             high=float(high),
             level=level,
-            method=f"{method} over {what}",
+            method=f"{method} over {units}",
             n_groups=None if groups is None else len(np.unique(groups)),
-            skipped=draws - len(found),
+            skipped=draws - len(drawn),
         )
         for low, high in limits
     ]
@@ -274,10 +276,10 @@ def _check_drawable(scored: Scored) -> None:
     if scored.groups is None:
         return
     for label, word in enumerate(CLASS_NAMES):
-        found = np.unique(scored.groups[scored.labels == label])
-        if len(found) < 2:
+        names = np.unique(scored.groups[scored.labels == label])
+        if len(names) < 2:
             raise DataError(
-                f"all patches {word} are of one group ({found[0]}), expected at least two groups",
+                f"all patches {word} are of one group ({names[0]}), expected at least two groups",
                 "Resample rows instead, and say that the interval is too narrow.",
             )
 
@@ -457,7 +459,7 @@ def gain(labels: np.ndarray, before: np.ndarray, after: np.ndarray) -> dict[str,
     if len(labels) == 0:
         return None
     table = np.zeros((2, 2, 2), int)  # label, before, after
-    np.add.at(table, tuple(np.asarray(one, int) for one in (labels, before, after)), 1)
+    np.add.at(table, tuple(np.asarray(column, int) for column in (labels, before, after)), 1)
 
     def gained(tables: np.ndarray) -> np.ndarray:
         return macro_f1(tables.sum(axis=-2)) - macro_f1(tables.sum(axis=-1))

@@ -41,8 +41,8 @@ def bootstrap(
     ((50,), True)
     """
     random = np.random.default_rng(seed)
-    found = (statistic(draw(random)) for _ in range(draws))
-    return np.array([value for value in found if value is not None])
+    statistics = (statistic(draw(random)) for _ in range(draws))
+    return np.array([value for value in statistics if value is not None])
 
 
 def percentile_limits(values: np.ndarray, tail: float = 0.025) -> tuple[Any, Any]:

@@ -68,10 +68,12 @@ class Scores:
 
         Intervals are [low, high] by name; what they have in common is "intervals_by".
         """
-        one = next(iter(self.intervals.values()), None)  # all of them are of the same draws
+        first = next(iter(self.intervals.values()), None)  # all of them are of the same draws
         return dataclasses.asdict(self.metrics) | {
-            "intervals": {name: [found.low, found.high] for name, found in self.intervals.items()},
-            "intervals_by": None if one is None else _how(one),
+            "intervals": {
+                name: [interval.low, interval.high] for name, interval in self.intervals.items()
+            },
+            "intervals_by": None if first is None else _how(first),
             "no_interval": self.no_interval,
             "calibration": self.calibration,
             "at_prior": None if self.at_prior is None else dataclasses.asdict(self.at_prior),
@@ -187,10 +189,10 @@ def score(
     'no interval: all patches without crater are of one group (east), expected at least two groups'
     """
     metrics = measure(scored)
-    found, reason = _intervals(scored, n_pseudo, seed)
+    by_measure, reason = _intervals(scored, n_pseudo, seed)
     return Scores(
         metrics=metrics,
-        intervals=found,
+        intervals=by_measure,
         no_interval=reason,
         calibration={
             "ece": calibration.expected_calibration_error(scored),
@@ -281,8 +283,8 @@ def conformal_scores(scored: Scored, temperature: float) -> dict[str, list[float
     """
     if temperature == 1.0:
         return None
-    found = conformal.fit_conformal(at_temperature(scored, temperature))
-    rows = (found.without_crater, found.with_crater)
+    fitted = conformal.fit_conformal(at_temperature(scored, temperature))
+    rows = (fitted.without_crater, fitted.with_crater)
     return {name: list(row) for name, row in zip(CLASS_NAMES, rows, strict=True)}
 
 

@@ -32,25 +32,25 @@ def layer_table(rows: list[LayerRow]) -> str:
     return "\n".join(lines)
 
 
-def summary_lines(found: dict[str, Any]) -> list[str]:
-    """Format the metrics of a job as text; `found` is the result of `summarize`."""
+def summary_lines(metrics: dict[str, Any]) -> list[str]:
+    """Format the metrics of a job as text; `metrics` is the result of `summarize`."""
     lines = ["1 = with crater, 0 = without crater."]
-    for name, row in found["phases"].items():
+    for name, row in metrics["phases"].items():
         lines += _stage_lines(name, row)
-    if found["why_protocols_differ"]:
-        lines.append(found["why_protocols_differ"])
-    lines += report_unlabeled.lines(found)
-    if found["refit"]:
-        lines.append(found["refit_remark"])
-    if found["threshold_chosen_for"]:
+    if metrics["why_protocols_differ"]:
+        lines.append(metrics["why_protocols_differ"])
+    lines += report_unlabeled.lines(metrics)
+    if metrics["refit"]:
+        lines.append(metrics["refit_remark"])
+    if metrics["threshold_chosen_for"]:
         lines.append(
-            f"The decision threshold {found['decision_threshold']:.4g} was chosen for "
-            f"{found['threshold_chosen_for']}. {found['threshold_remark']}"
+            f"The decision threshold {metrics['decision_threshold']:.4g} was chosen for "
+            f"{metrics['threshold_chosen_for']}. {metrics['threshold_remark']}"
         )
-    lines.append(f"Test set: {found['test_called_with_crater']} patches called with crater.")
-    if found["test"]:
+    lines.append(f"Test set: {metrics['test_called_with_crater']} patches called with crater.")
+    if metrics["test"]:
         lines.append("Against the test set's truth:")
-        lines += [_figures_line(found["test"]), *_interval_lines(found["test"])]
+        lines += [_figures_line(metrics["test"]), *_interval_lines(metrics["test"])]
     return lines
 
 
@@ -202,14 +202,14 @@ def mistakes(stage: Stage) -> Any:
 
 
 def html_report(
-    result: JobResult, found: dict[str, Any], pictures: dict[str, Path], facts: dict[str, str]
+    result: JobResult, metrics: dict[str, Any], pictures: dict[str, Path], facts: dict[str, str]
 ) -> str:
     """Render the run as a self-contained HTML page.
 
     Parameters
     ----------
     result : JobResult
-    found : dict
+    metrics : dict
         Result of `summarize`.
     pictures : dict of Path
         Figures by key, from `write_figures`; they are embedded.
@@ -220,14 +220,14 @@ def html_report(
         key: "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
         for key, path in pictures.items()
     }
-    scored = {"validation": found["phases"][result.final.name]}
-    if found["test"]:
-        scored["test set"] = found["test"]
+    scored = {"validation": metrics["phases"][result.final.name]}
+    if metrics["test"]:
+        scored["test set"] = metrics["test"]
     return (
         page_templates("craters.pipeline")
         .get_template("report.html")
         .render(
-            summary=found,
+            summary=metrics,
             result=result,
             scored=scored,
             scored_rows=list(zip(*map(scores.figure_rows, scored.values()), strict=True)),
@@ -236,26 +236,27 @@ def html_report(
                 for name, row in scored.items()
             },
             balance={  # stored keys keep the older word
-                name.replace("phase", "stage"): row for name, row in found["class_balance"].items()
+                name.replace("phase", "stage"): row
+                for name, row in metrics["class_balance"].items()
             },
-            titles={name: stage_title(name) for name in found["phases"]},
+            titles={name: stage_title(name) for name in metrics["phases"]},
             pictures=embedded,
             facts=facts,
             layers=result.network.layers(),
-            refit=found["refit_remark"],
+            refit=metrics["refit_remark"],
             settings=dataclasses.asdict(result.config),
             css=report_style(),
         )
     )
 
 
-def write_original_files(result: JobResult, found: dict[str, Any], folder: Path) -> list[Path]:
+def write_original_files(result: JobResult, metrics: dict[str, Any], folder: Path) -> list[Path]:
     """Write the files of the original script: MODELS, PLOTS and DATA/y_pred_final.npy.
 
     Parameters
     ----------
     result : JobResult
-    found : dict
+    metrics : dict
         Result of `summarize`.
     folder : Path
         The folder that contains DATA. Each file atomically replaces its earlier version.
@@ -278,8 +279,8 @@ def write_original_files(result: JobResult, found: dict[str, Any], folder: Path)
         "confusion_matrix": "confusion_matrix.png",
     }
     plots = write_figures(result, folder / "PLOTS", names)
-    metrics = folder / "PLOTS" / "metrics.json"
-    files.write_json(metrics, found)
+    metrics_path = folder / "PLOTS" / "metrics.json"
+    files.write_json(metrics_path, metrics)
     predictions = folder / "DATA" / "y_pred_final.npy"
     files.write_array(predictions, result.test_predicted)
-    return [*models, *plots.values(), metrics, predictions]
+    return [*models, *plots.values(), metrics_path, predictions]

@@ -102,7 +102,9 @@ def _calibration(result: JobResult) -> dict[str, Any] | None:
 
 def _balance(result: JobResult) -> dict[str, dict[str, float | int]]:
     """Count the classes of every array, before and after pseudo-labels."""
-    rows = {name: patches.class_counts(found.labels) for name, found in result.data.sets.items()}
+    rows = {
+        name: patches.class_counts(patch_set.labels) for name, patch_set in result.data.sets.items()
+    }
     if result.learned is not None:
         rows["labels, held out in folds"] = patches.class_counts(result.final.validation.labels)
         for given in result.learned.rounds:
@@ -139,32 +141,35 @@ def _unlabeled(result: JobResult) -> dict[str, Any]:
     dict
         `verdict`, `class_share`, `auto` and `tried`; None where they do not apply.
     """
-    found = result.learned
-    tried = {} if found is None else found.verdicts
+    learned = result.learned
+    tried = {} if learned is None else learned.verdicts
     verdict_used = _verdict(result)
-    share = None if found is None or found.share is None else found.share
-    choice = None if found is None else found.choice
+    share = None if learned is None or learned.share is None else learned.share
+    choice = None if learned is None else learned.choice
     return {
         "verdict": None if verdict_used is None else _as_dict(verdict_used),
         "class_share": (
             None if share is None else dataclasses.asdict(share) | {"sentence": share.sentence}
         ),
         "auto": None if choice is None else dataclasses.asdict(choice),
-        "tried": {name: _as_dict(one) for name, one in tried.items()},
+        "tried": {name: _as_dict(each) for name, each in tried.items()},
     }
 
 
-def _as_dict(found: Verdict) -> dict[str, Any]:
-    return dataclasses.asdict(found) | {"outcome": found.outcome, "sentence": found.sentence}
+def _as_dict(compared: Verdict) -> dict[str, Any]:
+    return dataclasses.asdict(compared) | {
+        "outcome": compared.outcome,
+        "sentence": compared.sentence,
+    }
 
 
 def _verdict(result: JobResult) -> Verdict | None:
     """Return the verdict on the method used; if `auto` kept supervised, the best one tried."""
-    found = result.learned
-    if found is not None:
-        if found.method in found.verdicts:
-            return found.verdicts[found.method]
-        return max(found.verdicts.values(), key=lambda one: one.difference, default=None)
+    learned = result.learned
+    if learned is not None:
+        if learned.method in learned.verdicts:
+            return learned.verdicts[learned.method]
+        return max(learned.verdicts.values(), key=lambda tried: tried.difference, default=None)
     return _of_stages(result)
 
 
@@ -197,5 +202,7 @@ def _pseudo_labels(result: JobResult) -> dict[str, Any] | None:
         "pool": len(result.pool_probability),
         "added_without_crater": int((given == 0).sum()),
         "added_with_crater": int((given == 1).sum()),
-        "rounds": [dataclasses.asdict(one) | {"crater_share": one.crater_share} for one in rounds],
+        "rounds": [
+            dataclasses.asdict(each) | {"crater_share": each.crater_share} for each in rounds
+        ],
     }

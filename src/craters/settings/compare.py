@@ -169,7 +169,7 @@ class CompareConfig:
 
     def contenders(self) -> tuple[list[str], list[str]]:
         """Return the pairs METHOD/NETWORK that can be trained, and why others cannot."""
-        found, refused = [], []
+        pairs, refused = [], []
         for method in self.methods:
             for network in self.networks:
                 try:
@@ -177,8 +177,8 @@ class CompareConfig:
                 except ConfigError as error:
                     refused.append(f"{method}/{network} is left out: {error}")
                 else:
-                    found.append(f"{method}/{network}")
-        return found, refused
+                    pairs.append(f"{method}/{network}")
+        return pairs, refused
 
     def job_settings(self, method: str, network: str, seed: int) -> JobSettings:
         """Return the settings of `craters run` for a cell, on one thread."""
@@ -207,13 +207,13 @@ def budget_size(budget: Budget) -> float:
     return 1e9 if budget == "all" else float(budget)
 
 
-def _check_names(option: str, found: Sequence[str], known: Sequence[str] | None) -> None:
+def _check_names(option: str, names: Sequence[str], known: Sequence[str] | None) -> None:
     """Refuse an empty list, a name given twice, and an unknown one, with a suggestion."""
     flag = f"--{option.replace('_', '-')}"
-    if not found:
+    if not names:
         raise ConfigError(f"{flag} is empty, expected at least one name")
-    for place, name in enumerate(found):
-        if name in found[:place]:
+    for place, name in enumerate(names):
+        if name in names[:place]:
             raise ConfigError(f"{flag}: {name} is given twice")
         if known is not None and name not in known:
             near = difflib.get_close_matches(name, known, n=1)

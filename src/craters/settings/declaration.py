@@ -192,11 +192,11 @@ def declared(cls: type) -> tuple[Declared, ...]:
 @functools.cache
 def _declared(cls: Any) -> tuple[Declared, ...]:
     kinds = typing.get_type_hints(cls)
-    found: list[Declared] = []
+    settings: list[Declared] = []
     for field in dataclasses.fields(cls):
         facts = field.metadata[_KEY]
         if isinstance(facts, Setting):
-            found.append(
+            settings.append(
                 Declared(
                     name=field.name, kind=kinds[field.name], default=field.default, setting=facts
                 )
@@ -205,22 +205,22 @@ def _declared(cls: Any) -> tuple[Declared, ...]:
         for each in declared(facts.cls):
             if each.name not in facts.without:
                 changed = dataclasses.replace(each.setting, **facts.changes.get(each.name, {}))
-                found.append(dataclasses.replace(each, setting=changed, group=field.name))
-    return tuple(found)
+                settings.append(dataclasses.replace(each, setting=changed, group=field.name))
+    return tuple(settings)
 
 
 def make_settings(cls: type[_Settings], values: Mapping[str, Any]) -> _Settings:
     """Create settings from values by name; those of nested classes by their own names."""
-    found: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
     groups: dict[str, dict[str, Any]] = {}
     for each in declared(cls):
         if each.name in values:
-            target = groups.setdefault(each.group, {}) if each.group else found
+            target = groups.setdefault(each.group, {}) if each.group else arguments
             target[each.name] = values[each.name]
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
         if field.name in groups:
-            found[field.name] = field.metadata[_KEY].cls(**groups[field.name])
-    return cls(**found)
+            arguments[field.name] = field.metadata[_KEY].cls(**groups[field.name])
+    return cls(**arguments)
 
 
 def check_settings(settings: Any, *, as_flags: bool = False) -> None:

@@ -80,23 +80,23 @@ def _read_file(file: Path, known: Mapping[str, Declared]) -> dict[str, Any]:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}."
             raise ConfigError(f"{file}: unknown setting {name!r}", hint)
-        found = _convert(value, known[name].kind, f"{file}: {name}")
-        values[name] = file.parent / found if isinstance(found, Path) else found
+        converted = _convert(value, known[name].kind, f"{file}: {name}")
+        values[name] = file.parent / converted if isinstance(converted, Path) else converted
     return values
 
 
-def _parse(text: str, kind: Any, where: str) -> Any:
+def _parse(text: str, kind: Any, source: str) -> Any:
     """Parse the text of an environment variable, as a number if the setting is one."""
     numbers = {int, float} & set(_members(kind))
     if not numbers:
-        return _convert(text, kind, where)
+        return _convert(text, kind, source)
     try:
         return int(text) if int in numbers else float(text)
     except ValueError as error:
-        raise ConfigError(f"{where} is {text!r}, expected a number") from error
+        raise ConfigError(f"{source} is {text!r}, expected a number") from error
 
 
-def _convert(value: Any, kind: Any, where: str) -> Any:
+def _convert(value: Any, kind: Any, source: str) -> Any:
     """Check the type of a value; convert whole numbers to floats and text to paths."""
     members = _members(kind)
     if Path in members and isinstance(value, (str, Path)):
@@ -104,7 +104,7 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
     if float in members and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(value, bool) or not isinstance(value, tuple(members)):
-        raise ConfigError(f"{where} is {value!r}, expected {_name(members)}")
+        raise ConfigError(f"{source} is {value!r}, expected {_name(members)}")
     return value
 
 
