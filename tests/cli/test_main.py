@@ -192,7 +192,7 @@ def test_synth_and_demo(tmp_path: Path) -> None:
 def test_demo_ends_with_figures_and_a_report(tmp_path: Path) -> None:
     result = craters("demo", "--out", tmp_path / "demo")
     assert result.returncode == 0, result.stderr
-    assert "Against the test set's truth" in result.stdout
+    assert "Compared with the labels of the test set" in result.stdout
     metrics = json.loads((tmp_path / "demo" / "run" / "metrics.json").read_text())
     assert 0.80 <= metrics["phases"]["initial"]["macro_f1"] <= 0.95
 

@@ -229,7 +229,7 @@ def test_what_is_held_out_is_said(tmp_path: Path) -> None:
         draw_folds(named, "region", 3)
     unknown = dataclasses.replace(data, extra=dataclasses.replace(data.extra, groups=None))
     assert (
-        "Where unlabeled patches come from is not known" in draw_folds(unknown, "auto", 3).notes[1]
+        "Source images of unlabeled patches are unknown" in draw_folds(unknown, "auto", 3).notes[1]
     )
     bare = read_compare_data(write_data(tmp_path / "B", groups=False))
     found = draw_folds(bare, "auto", 3)
@@ -325,7 +325,7 @@ def test_a_seed_counts_when_all_its_folds_are_there() -> None:
     assert one[1].difference is None
     assert one[1].gap == pytest.approx(0.2)
     assert one[1].interval() is None
-    assert "no interval: it takes two seeds" in table_lines(one, "a/compact")[-1]
+    assert "no interval: requires two seeds" in table_lines(one, "a/compact")[-1]
 
 
 def test_one_sided_networks_are_counted() -> None:

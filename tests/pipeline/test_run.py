@@ -361,7 +361,7 @@ def test_a_supervised_compact_run_leaves_a_calibrated_model(
     model = Classifier.load(tmp_path / "RUN" / "model")
     assert model.description.temperature == metrics["calibration"]["temperature"] != 1
     assert model.description.network == "compact"
-    assert "trained once more" in model.description.metrics["remark"]
+    assert "retrained on all human labels" in model.description.metrics["remark"]
     images = np.load(data / "Xtest1.npy").reshape(-1, 48, 48)
     probability = np.load(tmp_path / "RUN" / "probabilities.npy")
     assert np.abs(model.predict_proba(images) - probability).max() < 1e-5
@@ -380,7 +380,7 @@ def test_a_supervised_compact_run_leaves_a_calibrated_model(
     assert shares["against_truth"]["n"] == 30
     text = (tmp_path / "RUN" / "report.html").read_text()
     assert f"{100 * shares['unsure']:.1f} % of the test patches are <b>unsure</b>" in text
-    assert "trained once more, on all human labels" in text
+    assert "retrained on all human labels" in text
     assert "Probability calibration: logits are divided by" in text
 
 

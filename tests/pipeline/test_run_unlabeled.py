@@ -197,7 +197,7 @@ def test_auto_keeps_the_network_of_the_method_that_it_takes(
     (name,) = outcome.metrics["tried"]
     assert name in verdict.candidates(120)
     report = (outcome.folder / "report.html").read_text()
-    assert f"Method auto took <b>{method}</b>. {name} gained" in report
+    assert f"Method auto chose <b>{method}</b>. {name} gained" in report
     plain = run_stages(read_job_data(data), config_for(data, method, epochs=2)).network
     expected = network_weights(plain)
     found = load_file(outcome.folder / "model" / "model.safetensors")

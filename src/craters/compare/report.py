@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from craters.core import files
-from craters.evaluation import BLUE, GRAY, ORANGE, Difference, macro_f1, paired_difference
+from craters.evaluation import (
+    BLUE,
+    GRAY,
+    ORANGE,
+    Difference,
+    macro_f1,
+    new_figure,
+    paired_difference,
+    tidy,
+)
 from craters.pipeline import ONE_SIDED
 from craters.settings import Budget, Cell
 
@@ -58,16 +67,16 @@ class Row:
     contender : str
     budget : int or "all"
     labels : float
-        Labels used, mean over the folds.
+        Number of labels used, mean over the folds.
     scores : dict of {str: {int: float or None}}
-        By measure, then by seed: the mean over all folds. Seeds of which a cell is missing or
-        failed are left out.
+        By measure, then by seed: the mean over all folds. Seeds with missing or failed cells are
+        left out.
     failed : int
         Cells that failed.
     gap : float or None
-        Macro F1 minus the baseline's, mean over the seeds of both; None for the baseline itself.
+        Macro F1 minus that of the baseline, mean over common seeds; None for the baseline itself.
     difference : Difference or None
-        The same with its interval, from two seeds of both on.
+        The same with its interval; None for fewer than two common seeds.
     """
 
     contender: str
@@ -142,7 +151,7 @@ def _row(contender: str, budget: Budget, outcomes: list[Outcome], folds: int) ->
         measure: {seed: _mean_of(parts, measure) for seed, parts in whole.items()}
         for measure in MEASURES
     }
-    scores[POOLED] = {  # of the counts of all folds together
+    scores[POOLED] = {  # from the summed counts of all folds
         seed: float(macro_f1(np.sum([part["confusion_matrix"] for part in parts], axis=0)))
         for seed, parts in whole.items()
     }
@@ -181,7 +190,7 @@ def _compare(row: Row, reference: Row) -> Row:
 
 
 def row_facts(row: Row) -> dict[str, Any]:
-    """Return a row as plain values: for each measure the mean and, from two seeds on, the sd."""
+    """Return a row as plain values: mean of each measure, and its sd for two or more seeds."""
     facts: dict[str, Any] = {
         "contender": row.contender,
         "budget": row.budget,
@@ -257,7 +266,7 @@ def table_lines(rows: Sequence[Row], baseline: str) -> list[str]:
 
 def _table_row(row: Row, baseline: str) -> tuple[str, ...]:
     change, difference = row.difference, _NOTHING if row.gap is None else f"{row.gap:+.4f}"
-    verdict = "baseline" if row.contender == baseline else "no interval: it takes two seeds"
+    verdict = "baseline" if row.contender == baseline else "no interval: requires two seeds"
     if change is not None:
         difference += f" ({change.low:+.4f} to {change.high:+.4f})"
         verdict = change.verdict
@@ -298,18 +307,11 @@ def draw_rows(rows: Sequence[Row], baseline: str) -> Figure | None:
     shown = [row for row in rows if row.seeds]
     if not shown:
         return None
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     names = list(dict.fromkeys(row.contender for row in rows))
     is_single = len({row.budget for row in shown}) == 1
     size = (7.2, 1.5 + 0.42 * len(names)) if is_single else (7.6, 4.8)
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="#e4e4e4", linewidth=0.7)
-    axes.set_axisbelow(True)
+    figure, (axes,) = new_figure(*size)
+    tidy(axes)
     draw = _draw_dots if is_single else _draw_lines
     draw(axes, shown, names, baseline)
     n = {row.seeds for row in shown}

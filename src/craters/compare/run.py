@@ -358,14 +358,15 @@ def _notes(job: _Job, total: int, outcomes: Sequence[Outcome]) -> list[str]:
         "deviation over seeds.",
     ]
     if job.config.seeds == 1:
-        notes.append("One seed: no interval can be given, so no difference can be shown.")
+        notes.append("One seed: without an interval, no difference can be shown.")
     else:
         notes.append(
-            "Differences: paired by seed, with 95 % t intervals. They cover the randomness of draw "
-            "and training, not other places, and are not corrected for multiple comparisons."
+            "Differences: paired by seed, with 95 % t intervals. They cover the randomness of "
+            "label draws and training, not other places, and are not corrected for multiple "
+            "comparisons."
         )
     notes += [
-        f"{name}: {_count(number, 'cell')} where one class is called in more than 98 % of the "
+        f"{name}: {_count(number, 'cell')} that predict one class for more than 98 % of the "
         "held-out patches; the network learned little."
         for name, number in report.one_sided_cells(outcomes).items()
     ]

@@ -54,7 +54,7 @@ def assess(
         Contains X{which}1 and Y{which}1, and groups_{which} if source images are known.
     which : {"test", "train"}
     prior : float
-        Share of craters for which precision is computed, above 0 and below 1.
+        Assumed share of craters, for which precision is computed; above 0 and below 1.
     risk : float
         Accepted rate, per class, at which prediction sets miss the true class.
     seed : int
@@ -105,8 +105,8 @@ def _read(folder: Path, which: str) -> PatchSet:
     )
     if which == "test" and images.is_file() and not labels.is_file():
         raise DataError(
-            f"{labels}: no such file, expected the truth of the test set",
-            "Measure on the labeled patches by --set train, if the model has not seen them.",
+            f"{labels}: no such file, expected the labels of the test set",
+            "If the model was not trained on the labeled patches, give --set train.",
         )
     patch_set = patches.read_patches(images, labels, groups)
     patches.check_two_classes(patch_set, 1)

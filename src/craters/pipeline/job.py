@@ -146,8 +146,8 @@ class Job:
         if min(share, 1 - share) < ONE_SIDED:
             word = "without crater" if share < 0.5 else "with crater"
             self.progress.warn(
-                f"stage {name}: the network calls {max(share, 1 - share):.0%} of the validation "
-                f"patches {word!r}; it has learned little. Try another --seed."
+                f"stage {name}: the network predicts {word!r} for {max(share, 1 - share):.0%} of "
+                "the validation patches; it has learned little. Try another --seed."
             )
 
     def _fit_temperature(self, stage: Stage) -> float:

@@ -7,8 +7,8 @@ from craters.data import JobData, patches, splits
 from craters.semi_supervised import Learned
 from craters.training import TrainingSet
 
-NOTHING_SURE = "no patch of one class is confident enough: no pseudo-label was given."
-NO_POOL = "there is no unlabeled patch: no pseudo-label was given."
+NOTHING_SURE = "no patch of one class is confident enough: no pseudo-labels were added."
+NO_POOL = "there are no unlabeled patches: no pseudo-labels were added."
 WORTH_A_WARNING = 0.05  # change of the crater share that is reported as a shift
 
 
@@ -28,7 +28,9 @@ def report_data(data: JobData, progress: Progress) -> None:
         known = known if len(array) else "none"
         progress.say(f"{name:8} {counts['n']:6} patches of {array.side} x {array.side}: {known}")
     if data.mixed_ranges:
-        progress.warn(f"{data.mixed_ranges}. The range of a dark array may be misread: see Notes.")
+        progress.warn(
+            f"{data.mixed_ranges}. The range of a dark array may be misjudged: see the notes above."
+        )
     for first, second, count in splits.repeats_between(data.sets):
         arrays = f"in {first} and {second}" if first != second else f"more than once in {first}"
         progress.warn(f"{count} patches occur {arrays}, byte for byte.")
@@ -46,8 +48,8 @@ def report_balance(before: TrainingSet, after: TrainingSet, progress: Progress) 
     if abs(shift) > WORTH_A_WARNING:
         progress.warn(
             f"pseudo-labels move the share of craters in the training set from "
-            f"{old['crater_share']:.1%} to {new['crater_share']:.1%}: the next network will call "
-            f"{'fewer' if shift < 0 else 'more'} patches craters than it should."
+            f"{old['crater_share']:.1%} to {new['crater_share']:.1%}: the next network will "
+            f"predict too {'few' if shift < 0 else 'many'} craters."
         )
 
 

@@ -47,9 +47,9 @@ def summary_lines(metrics: dict[str, Any]) -> list[str]:
             f"The decision threshold {metrics['decision_threshold']:.4g} was chosen for "
             f"{metrics['threshold_chosen_for']}. {metrics['threshold_remark']}"
         )
-    lines.append(f"Test set: {metrics['test_called_with_crater']} patches called with crater.")
+    lines.append(f"Test set: {metrics['test_called_with_crater']} patches predicted with crater.")
     if metrics["test"]:
-        lines.append("Against the test set's truth:")
+        lines.append("Compared with the labels of the test set:")
         lines += [_figures_line(metrics["test"]), *_interval_lines(metrics["test"])]
     return lines
 

@@ -22,7 +22,7 @@ def lines(metrics: dict[str, Any]) -> list[str]:
     sentences += [verdict["sentence"] for verdict in metrics["tried"].values()]
     if metrics["auto"]:
         sentences.append(
-            f"Method auto took {metrics['auto']['method']}. {metrics['auto']['reason']}"
+            f"Method auto chose {metrics['auto']['method']}. {metrics['auto']['reason']}"
         )
     if metrics["verdict"] and not metrics["tried"]:
         sentences.append(metrics["verdict"]["sentence"])

@@ -344,8 +344,8 @@ def _resplit_run(
     n_pseudo = int((validation.origin == pseudo_labels.PSEUDO).sum())
     progress.warn(
         f"protocol original: validation is drawn again after merging; {n_pseudo} of its "
-        f"{len(validation)} labels are the model's own, and patches that chose the first network "
-        "are trained on: its metrics are optimistic."
+        f"{len(validation)} labels are pseudo-labels, and patches that selected the first network "
+        "are in training: its metrics are optimistic."
     )
     return TrainingRun(name="final", train=train, validation=validation, purpose=FINAL), split.rule
 

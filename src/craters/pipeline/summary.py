@@ -13,20 +13,20 @@ from craters.pipeline.result import JobResult, Stage
 from craters.semi_supervised import PSEUDO, Verdict, pseudo_labels, verdict
 
 WHY_PROTOCOLS_DIFFER = (
-    "They differ because protocol 'original' draws validation again after pseudo-labels were "
-    "merged: part of it is the model's own labels, and patches that chose the first network may "
-    "be trained on. The clean figures are of human labels that no stage was trained on; they only "
-    "chose the epoch."
+    "They differ because protocol 'original' draws the validation set again after merging "
+    "pseudo-labels: some of its labels are pseudo-labels, and patches that selected the first "
+    "network may be in training. The clean metrics are on human labels that no stage was trained "
+    "on; they only selected the epoch."
 )
 
 REFIT = (
-    "The network that predicts was trained once more, on all human labels; the figures are of the "
-    "one that was trained without the validation patches."
+    "The final network was retrained on all human labels; the metrics are those of the network "
+    "that was trained without the validation patches."
 )
 
 REFIT_AFTER_FOLDS = (
-    "The network that predicts was trained once more, on all human labels; the figures are of "
-    "networks that were trained without the fold that they predict."
+    "The final network was retrained on all human labels; the metrics are those of networks that "
+    "were trained without the fold that they predict."
 )
 
 
