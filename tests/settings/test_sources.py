@@ -49,9 +49,9 @@ def test_the_accurate_network_is_the_default() -> None:
 
 def test_methods_that_learn_from_the_pool_need_a_network_that_can() -> None:
     for method in ("auto", "pseudo-label", "fixmatch", "self-training", "distillation"):
-        with pytest.raises(ConfigError, match=f"'{method}' goes with.*--method supervised"):
+        with pytest.raises(ConfigError, match=f"'{method}' requires the network.*--method supervised"):
             resolve(RunConfig, {**GIVEN, "method": method, "network": "original"}, {})
-    with pytest.raises(ConfigError, match="by distillation already"):
+    with pytest.raises(ConfigError, match="always trained by distillation"):
         resolve(RunConfig, {**GIVEN, "method": "distillation", "network": "dense"}, {})
     assert (
         resolve(RunConfig, {**GIVEN, "method": "fixmatch", "network": "dense"}, {}).network
