@@ -404,7 +404,7 @@ def test_a_resumed_comparison_ends_with_the_same_bytes(
 
 def test_seeds_and_another_baseline_can_be_added(data_folder: Path, quick: list[tuple]) -> None:
     few = compare(config_for(data_folder, seeds=1))
-    assert any("One seed: no interval" in line for line in few.lines)
+    assert any("One seed: without an interval" in line for line in few.lines)
     assert len(quick) == 12
     more = compare(config_for(data_folder, seeds=3, baseline="original/compact"), resume=True)
     assert len(quick) == 36
