@@ -74,7 +74,7 @@ def test_earlier_output_is_replaced_and_seeds_repeat(job_folder: Path) -> None:
 def test_the_original_protocol_shows_both_figures(job_folder: Path) -> None:
     result = script(job_folder.parent, *FAST, "--protocol", "original")
     assert result.returncode == 0, result.stderr
-    assert "last phase, protocol clean" in result.stdout
+    assert "last stage, protocol clean" in result.stdout
     assert "They differ because protocol 'original' draws validation again" in result.stdout
 
 

@@ -16,7 +16,7 @@ from craters.errors import DataError
 from craters.evaluation import Scored, measure
 from craters.models import Classifier, network_weights
 from craters.pipeline import kept_network, run_job, stages, summarize
-from craters.pipeline.stages import run_phases
+from craters.pipeline.stages import run_stages
 from craters.semi_supervised import verdict
 from craters.training import RunConfig, predict_logits, trainer
 from craters.training.checkpoint import load_state
@@ -53,17 +53,17 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 def test_a_fixmatch_run_is_measured_on_every_label_and_says_whether_it_helped(data: Path) -> None:
-    result = run_phases(read_job_data(data), config_for(data, "fixmatch"))
-    assert [phase.name for phase in result.phases] == ["supervised", "fixmatch"]
-    assert all(phase.is_cross_fitted for phase in result.phases)
+    result = run_stages(read_job_data(data), config_for(data, "fixmatch"))
+    assert [stage.name for stage in result.stages] == ["supervised", "fixmatch"]
+    assert all(stage.is_cross_fitted for stage in result.stages)
     assert len(result.final.validation) == 120
     assert result.network is not result.final.network
     outcome = run_job(config_for(data, "fixmatch"))
     told = outcome.metrics["verdict"]
     labels = result.final.validation.labels
     scored = [
-        measure(Scored(labels=labels, probability=stages.sigmoid(phase.scored.logits))).macro_f1
-        for phase in result.phases
+        measure(Scored(labels=labels, probability=stages.sigmoid(stage.scored.logits))).macro_f1
+        for stage in result.stages
     ]
     assert told["reference_value"] == pytest.approx(scored[0])
     assert told["value"] == pytest.approx(scored[1])
@@ -127,7 +127,7 @@ def test_pseudo_labels_of_both_classes_keep_the_class_shares_and_leave_validatio
     np.save(data / "groups_extra.npy", groups.astype(str))
     leaky = {f"Xtrain1_extra:{row}" for row in range(30)}
 
-    result = run_phases(read_job_data(data), config)
+    result = run_stages(read_job_data(data), config)
     pseudo = summarize(result)["pseudo_labels"]
     assert (pseudo["confidence"], pseudo["threshold"]) == (0.6, None)
     kept = result.labeled
@@ -138,8 +138,8 @@ def test_pseudo_labels_of_both_classes_keep_the_class_shares_and_leave_validatio
     assert share == pytest.approx(train.labels.mean(), abs=1 / given.sum())
     sure = np.where(kept.labels[given] == 1, kept.probability[given], 1 - kept.probability[given])
     assert sure.min() >= 0.6
-    assert [phase.name for phase in result.phases] == ["initial", "final"]
-    first, last = result.phases
+    assert [stage.name for stage in result.stages] == ["initial", "final"]
+    first, last = result.stages
     assert np.array_equal(first.validation.ids, last.validation.ids)
     assert set(last.validation.origin) == {"human"}
     assert leaky & set(kept.ids)
@@ -147,7 +147,7 @@ def test_pseudo_labels_of_both_classes_keep_the_class_shares_and_leave_validatio
     assert not leaky & set(last.train.ids)
     assert not set(last.validation.ids) & set(last.train.ids)
     told = summarize(result)["verdict"]
-    assert (told["method"], told["reference"]) == ("pseudo-label", "the first phase")
+    assert (told["method"], told["reference"]) == ("pseudo-label", "the first stage")
     assert told["difference"] == pytest.approx(last.metrics.macro_f1 - first.metrics.macro_f1)
 
 
@@ -158,7 +158,7 @@ def test_a_network_that_is_sure_of_nothing_is_kept_as_it_is(
     warned: list[str] = []
     monkeypatch.setattr(stages.NullProgress, "warn", lambda _, text: warned.append(text))
     sets = read_job_data(data)
-    result = run_phases(sets, config_for(data, "pseudo-label"))
+    result = run_stages(sets, config_for(data, "pseudo-label"))
     assert stages.NOTHING_SURE in warned
     assert result.n_pseudo == 0
     plain = kept_network(sets.train, sets.pool, config_for(data, "supervised"))
@@ -184,7 +184,7 @@ def test_once_every_patch_is_labeled_there_is_no_pool_and_a_run_all_the_same(
     origins = {row["origin"] for row in rows_of(outcome.folder / "origins.csv")}
     assert origins == {"human"}
     config = config_for(data, "auto", epochs=1, out=data.parent / "AUTO")
-    assert run_phases(read_job_data(data), config).learned.method == "supervised"
+    assert run_stages(read_job_data(data), config).learned.method == "supervised"
 
 
 @pytest.mark.parametrize(("least_chance", "method"), [(1.1, "supervised"), (0.0, "fixmatch")])
@@ -197,8 +197,8 @@ def test_auto_keeps_the_network_of_the_method_that_it_takes(
     (name,) = outcome.metrics["tried"]
     assert name in verdict.candidates(120)
     report = (outcome.folder / "report.html").read_text()
-    assert f"Method auto took <b>{method}</b>. {name} gained" in report
-    plain = run_phases(read_job_data(data), config_for(data, method, epochs=2)).network
+    assert f"Method auto chose <b>{method}</b>. {name} gained" in report
+    plain = run_stages(read_job_data(data), config_for(data, method, epochs=2)).network
     expected = network_weights(plain)
     found = load_file(outcome.folder / "model" / "model.safetensors")
     assert {name: one.tobytes() for name, one in found.items()} == {
@@ -215,14 +215,14 @@ def test_a_comparison_trains_the_network_that_a_run_keeps(
     for method in ("fixmatch", "pseudo-label", "self-training", "distillation"):
         config = config_for(data, method)
         alone = kept_network(job.train, hidden, config)
-        whole = run_phases(job, config).network
+        whole = run_stages(job, config).network
         images = job.test.images
         assert np.array_equal(predict_logits(alone, images), predict_logits(whole, images))
 
 
 def test_another_network_is_measured_on_the_first_fold(data: Path) -> None:
-    result = run_phases(read_job_data(data), config_for(data, "distillation", members=2))
-    assert [phase.name for phase in result.phases] == ["supervised", "measured"]
+    result = run_stages(read_job_data(data), config_for(data, "distillation", members=2))
+    assert [stage.name for stage in result.stages] == ["supervised", "measured"]
     assert len(result.final.network.members) == len(result.network.members) == 2
     assert not set(result.final.train.ids) & set(result.final.validation.ids)
     assert result.final_split_rule.startswith("the first of 3 folds")
@@ -270,7 +270,7 @@ def test_the_original_method_has_a_verdict_too(data: Path) -> None:
     outcome = run_job(config)
     told, rows = outcome.metrics["verdict"], outcome.metrics["phases"]
     assert told["method"] == "original"
-    assert told["reference"] == "the first phase"
+    assert told["reference"] == "the first stage"
     assert told["difference"] == pytest.approx(
         rows["final"]["macro_f1"] - rows["initial"]["macro_f1"]
     )

@@ -11,7 +11,6 @@ import pytest
 
 from craters import settings as declared_settings
 from craters.errors import ConfigError
-from craters.evaluation import parse_aim
 from craters.settings import (
     JobSettings,
     ReadOptions,
@@ -22,6 +21,7 @@ from craters.settings import (
     check_settings,
     declared,
     make_settings,
+    parse_objective,
     setting,
 )
 
@@ -141,7 +141,7 @@ def test_a_runs_settings_keep_their_names_and_their_order() -> None:
         " macro_f1", "recall>=-0.5", "recall>=1e-1", "recall>=10", "recall>=001",
     ],
 )  # fmt: skip
-def test_an_aim_is_allowed_where_it_can_be_taken_apart(aim: str) -> None:
+def test_an_objective_is_allowed_where_it_can_be_parsed(aim: str) -> None:
     def message(use: Callable[[], object]) -> str:
         try:
             use()
@@ -149,4 +149,4 @@ def test_an_aim_is_allowed_where_it_can_be_taken_apart(aim: str) -> None:
             return error.message
         return ""
 
-    assert message(lambda: JobSettings(aim=aim)) == message(lambda: parse_aim(aim))
+    assert message(lambda: JobSettings(aim=aim)) == message(lambda: parse_objective(aim))

@@ -30,7 +30,7 @@ from craters.errors import CratersError, ExistsError
 _NICE = 5  # so that the page stays responsive
 _LINES = 40  # of output kept
 _NOT_OF_A_RUN = ("data", "out", "threads", "labels")
-_EPOCH = re.compile(r"phase (\S+): epoch (\d+)")
+_EPOCH = re.compile(r"stage (\S+): epoch (\d+)")
 
 
 @dataclasses.dataclass
@@ -196,7 +196,7 @@ class Retraining:
         self.lines.append(line)
         self.status.line = line
         if found := _EPOCH.match(line):
-            self.status.epoch = f"phase {found[1]}, epoch {found[2]}"
+            self.status.epoch = f"stage {found[1]}, epoch {found[2]}"
 
 
 def to_toml(settings: dict[str, Any]) -> str:

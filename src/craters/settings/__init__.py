@@ -1,7 +1,7 @@
-"""Everything that a user can set, declared once: meaning, default, unit, limits.
+"""Settings of all commands, each declared once: meaning, default, unit, limits.
 
 Interface: `RunConfig`, `JobSettings`, `TrainingSettings`, `resolve`, `declared`, `check_settings`.
-It computes nothing and imports no numerical library: the command line is made from it.
+It computes nothing and imports no numerical library: the command line is built from it.
 """
 
 from craters.settings.audit import MOST_SHIFT, AuditConfig
@@ -23,6 +23,7 @@ from craters.settings.run import (
     RunConfig,
     SymmetryChoice,
     TrainingSettings,
+    parse_objective,
 )
 from craters.settings.scan import ReadOptions, ScanConfig
 from craters.settings.sources import ENV_PREFIX, resolve
@@ -52,6 +53,7 @@ __all__ = [
     "check_settings",
     "declared",
     "make_settings",
+    "parse_objective",
     "resolve",
     "setting",
 ]

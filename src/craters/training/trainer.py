@@ -32,21 +32,21 @@ _TEACHER_PURPOSE = 100  # offset of the purpose numbers for teachers' seeds
 class StateStore(Protocol):
     """Storage for training states between epochs."""
 
-    def load(self, phase: str) -> TrainState | None:
+    def load(self, stage: str) -> TrainState | None:
         """Return the state of an interrupted training, or None."""
 
-    def save(self, phase: str, state: TrainState) -> None:
+    def save(self, stage: str, state: TrainState) -> None:
         """Save the state after an epoch."""
 
 
 class NoStore:
     """A store that saves nothing: the job cannot be resumed."""
 
-    def load(self, phase: str) -> TrainState | None:  # noqa: ARG002
+    def load(self, stage: str) -> TrainState | None:  # noqa: ARG002
         """Return None."""
         return None
 
-    def save(self, phase: str, state: TrainState) -> None:
+    def save(self, stage: str, state: TrainState) -> None:
         """Discard the state."""
 
 
