@@ -6,7 +6,8 @@ import numpy as np
 
 import harness
 from accuracy import region_cv
-from harness import Bench, Keys, Row, Rows, Say
+from craters.core import Progress
+from harness import Bench, Keys, Row, Rows
 
 NAME = "designs"
 TITLE = "What was tried on `compact`"
@@ -36,16 +37,18 @@ DESIGNS = {
 }
 
 
-def run(bench: Bench, say: Say) -> Row | None:
+def run(bench: Bench, progress: Progress) -> Row | None:
     """Do the missing trainings; a quick call shows what is stored."""
     if not bench.full:
-        return harness.tell_stored(NAME, say)
+        return harness.tell_stored(NAME, progress)
     from accuracy.design_cells import train_cell
 
     def write(rows: Rows) -> None:
         harness.write_result(NAME, _result(rows))
 
-    return _result(harness.train_missing(bench, NAME, keys(bench), train_cell, say, after=write))
+    return _result(
+        harness.train_missing(bench, NAME, keys(bench), train_cell, progress, after=write)
+    )
 
 
 def keys(bench: Bench) -> Keys:

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 import harness
-from harness import Bench, Keys, Row, Rows, RowStore, Say
+from craters.core import Progress
+from harness import Bench, Keys, Row, Rows, RowStore
 
 NAME = "region_cv"
 TITLE = "Unseen regions: `compact`, `dense` and the original network"
@@ -35,16 +36,16 @@ _TITLES = {
 }
 
 
-def run(bench: Bench, say: Say) -> Row | None:
+def run(bench: Bench, progress: Progress) -> Row | None:
     """Do the missing trainings; a quick call shows what is stored."""
     if not bench.full:
-        return harness.tell_stored(NAME, say)
+        return harness.tell_stored(NAME, progress)
     wanted, rows = keys(bench), Rows()
     call = partial(train_cell, work=_work(bench))
     for group in (plan("compact"), plan("dense", "measured", "original", "dense-labels")):
         part = {cell: wanted[cell] for cell in group}
         anew = _without_weights(bench, group)
-        rows |= harness.train_missing(bench, NAME, part, call, say, anew=anew)
+        rows |= harness.train_missing(bench, NAME, part, call, progress, anew=anew)
     return _result(rows)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ RESULTS = FOLDER / "results"
 WORK = FOLDER / "work"
 
 Row = dict[str, Any]
-Say = Callable[[str], None]
 
 
 class BenchError(Exception):

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from craters.core import files
-from harness.base import RESULTS, Row, Say
+from craters.core import Progress, files
+from harness.base import RESULTS, Row
 
 
 def summarize(values: Iterable[float]) -> Row:
@@ -107,8 +107,8 @@ def read_result(name: str) -> Row | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
-def tell_stored(name: str, say: Say) -> None:
+def tell_stored(name: str, progress: Progress) -> None:
     """Say what an earlier full run of a benchmark found; a quick call measures nothing new."""
     stored = read_result(name)
     for line in stored["findings"] if stored else ["nothing is stored; needs `full`"]:
-        say(line)
+        progress.say(line)

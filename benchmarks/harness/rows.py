@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import craters
-from craters.core import files
-from harness.base import RESULTS, ROOT, WORK, Bench, Row, Say
+from craters.core import Progress, files
+from harness.base import RESULTS, ROOT, WORK, Bench, Row
 from harness.inputs import data_hash
 from harness.processes import usable_cpus
 
@@ -182,7 +182,7 @@ def train_missing(
     name: str,
     keys: Keys,
     call: Callable[..., Row],
-    say: Say,
+    progress: Progress,
     *,
     anew: Collection[tuple[Any, ...]] = (),
     after: Callable[[Rows], object] = lambda _: None,
@@ -198,7 +198,7 @@ def train_missing(
         For each cell, in the order of the work, what its row depends on.
     call : callable
         Trains one cell; a module's function that takes `send`, `data` and `cell`.
-    say : callable
+    progress : Progress
     anew : collection
         Cells to train although their rows are stored.
     after : callable
@@ -218,7 +218,7 @@ def train_missing(
         cell = waiting[word]
         rows[cell] = store.add(keys[cell], row)
         score = f"macro F1 {row['macro_f1']:.4f}, " if "macro_f1" in row else ""
-        say(f"{word}: {score}{row['seconds']:.0f} s")
+        progress.say(f"{word}: {score}{row['seconds']:.0f} s")
         after(rows)
     return rows
 

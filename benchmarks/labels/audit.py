@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 import harness
-from harness import Bench, Keys, Row, Say
+from craters.core import Progress
+from harness import Bench, Keys, Row
 
 NAME = "audit"
 TITLE = "The audit: flipped labels, copies, and 100,000 patches"
@@ -34,23 +35,23 @@ _FLIPS, _TIMES, _COPIES = ("found", "top_5", "suspected"), ("wall_s", "cpu_s", "
 )  # fmt: skip
 
 
-def run(bench: Bench, say: Say) -> Row | None:
+def run(bench: Bench, progress: Progress) -> Row | None:
     """Do what is missing; a quick call shows what is stored.
 
     The copies of Nanedi and the real arrays are looked at in every full call.
     """
     if not bench.full:
-        return harness.tell_stored(NAME, say)
-    folds = harness.train_missing(bench, NAME, _flip_keys(bench), train_cell, say)
+        return harness.tell_stored(NAME, progress)
+    folds = harness.train_missing(bench, NAME, _flip_keys(bench), train_cell, progress)
     flips = {
         draw: score(bench, draw, [folds["flips", draw, fold] for fold in range(FOLDS)])
         for draw in range(DRAWS)
     }
-    copies = _copies(bench, say)
+    copies = _copies(bench, progress)
 
     def measure(_: str, number: int) -> Row:
         row = measure_audit(PATCHES)
-        say(f"round {number}: {row['wall_s']:.0f} s, {row['peak_mib']:.0f} MiB")
+        progress.say(f"round {number}: {row['wall_s']:.0f} s, {row['peak_mib']:.0f} MiB")
         return row
 
     many = harness.measure_missing(bench, NAME, _many_keys(bench), measure)
@@ -162,13 +163,15 @@ def score(bench: Bench, draw: int, folds: list[Row]) -> Row:
 # Copies of Nanedi
 
 
-def _copies(bench: Bench, say: Say) -> dict[int, Row]:
+def _copies(bench: Bench, progress: Progress) -> dict[int, Row]:
     """Hold the search against a comparison of all pairs of West and Center, pixel by pixel."""
     from craters.data import search_copies
 
     paths = nanedi_paths(bench)
     if not all(path.is_file() for path in paths):
-        say(f"left out: {paths[0].parent} does not hold {' and '.join(p.name for p in paths)}")
+        progress.say(
+            f"left out: {paths[0].parent} does not hold {' and '.join(p.name for p in paths)}"
+        )
         return {}
     images = np.concatenate([np.load(path)["X"].reshape(-1, 28, 28) for path in paths])
     found = search_copies(images, shift=0)
@@ -180,7 +183,9 @@ def _copies(bench: Bench, say: Say) -> dict[int, Row]:
         "n_near": int(near.sum()),
         "too_many": int((found.is_repeated & ~equal).sum() + (found.is_near & ~near).sum()),
     }
-    say(f"Nanedi: {row['n_equal']} equal, {row['n_near']} near, {row['too_many']} too many")
+    progress.say(
+        f"Nanedi: {row['n_equal']} equal, {row['n_near']} near, {row['too_many']} too many"
+    )
     return {0: row}
 
 

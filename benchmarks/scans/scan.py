@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import harness
-from harness import WORK, Bench, BenchError, Keys, Row, Rows, Say
+from craters.core import Progress
+from harness import WORK, Bench, BenchError, Keys, Row, Rows
 
 NAME = "scan"
 TITLE = "`craters scan`: time, memory, kills"
@@ -69,23 +70,23 @@ _PARTS: dict[str, tuple[int, Row, tuple[str, ...]]] = {
 }
 
 
-def run(bench: Bench, say: Say) -> Row | None:
+def run(bench: Bench, progress: Progress) -> Row | None:
     """Measure what is missing; a quick call leaves what is stored as it is.
 
     `CRATERS_BENCH_PARTS=scans,large,kills,dense,keras` chooses parts; the result holds what is
     stored of the others.
     """
     if not bench.full:
-        return harness.tell_stored(NAME, say)
+        return harness.tell_stored(NAME, progress)
     parts = os.environ.get("CRATERS_BENCH_PARTS", ",".join(_PARTS)).split(",")
-    python = functools.cache(lambda: harness.tensorflow_python(say))
+    python = functools.cache(lambda: harness.tensorflow_python(progress))
     ways = {"scans": _scan_way, "large": _large, "kills": _kill, "dense": _dense}
     ways["keras"] = functools.partial(_map, python)
 
     def measure(part: str, name: str, number: int) -> Row:
         harness.write_models(_PLACE)
         row = ways[part](name)
-        say(f"{name}, round {number}: {json.dumps(row)}")
+        progress.say(f"{name}, round {number}: {json.dumps(row)}")
         return row
 
     def by(_: str, name: str, __: int) -> Row | None:

@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 
 import harness
-from harness import WORK, Bench, BenchError, Keys, Row, Rows, Say
+from craters.core import Progress
+from harness import WORK, Bench, BenchError, Keys, Row, Rows
 
 NAME = "cold_predict"
 TITLE = "Predictions from a cold start: craters against TensorFlow/Keras"
@@ -31,16 +32,16 @@ _TITLES = {
 }
 
 
-def run(bench: Bench, say: Say) -> Row | None:
+def run(bench: Bench, progress: Progress) -> Row | None:
     """Measure the missing rounds, both contenders in turn; a quick call leaves what is stored."""
     if not bench.full:
-        return harness.tell_stored(NAME, say)
-    python = functools.cache(lambda: harness.tensorflow_python(say))
+        return harness.tell_stored(NAME, progress)
+    python = functools.cache(lambda: harness.tensorflow_python(progress))
     commands = functools.cache(lambda: _commands(bench, python()))
 
     def measure(name: str, number: int) -> Row:
         row = dataclasses.asdict(_measure(name, commands()[name]))
-        say(f"{name}, round {number}: {row['wall_s']:.2f} s")
+        progress.say(f"{name}, round {number}: {row['wall_s']:.2f} s")
         return row
 
     def by(name: str, _: int) -> Row | None:

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 import harness
-from harness import WORK, Bench, Keys, Row, Rows, Say
+from craters.core import Progress
+from harness import WORK, Bench, Keys, Row, Rows
 
 NAME = "growth"
 TITLE = "Growth: labels, pool, image"
@@ -38,10 +39,10 @@ _WORDS = {
 _LARGEST = 100_000_000  # pixels from which on an image is mostly gap
 
 
-def run(bench: Bench, say: Say) -> Row | None:
+def run(bench: Bench, progress: Progress) -> Row | None:
     """Measure what is missing; a quick call shows what is stored."""
     if not bench.full:
-        return harness.tell_stored(NAME, say)
+        return harness.tell_stored(NAME, progress)
 
     def measure(kind: str, size: int) -> Row:
         out = _PLACE / ("out.csv" if kind == "pool" else "out")
@@ -50,7 +51,7 @@ def run(bench: Bench, say: Say) -> Row | None:
         usage = harness.measure_process(
             list(map(str, command)), _PLACE / "last.log", cpus=harness.usable_cpus(2)
         )
-        say(f"{kind} {size:,}: {usage.wall_s:.1f} s, {usage.peak_mib:.0f} MiB")
+        progress.say(f"{kind} {size:,}: {usage.wall_s:.1f} s, {usage.peak_mib:.0f} MiB")
         return dataclasses.asdict(usage) | {"rate": size / usage.wall_s}
 
     return _result(harness.measure_missing(bench, NAME, keys(bench), measure))

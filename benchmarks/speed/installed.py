@@ -12,7 +12,8 @@ import venv
 from pathlib import Path
 
 import harness
-from harness import ROOT, WORK, Bench, BenchError, Keys, Row, Rows, Say
+from craters.core import Progress
+from harness import ROOT, WORK, Bench, BenchError, Keys, Row, Rows
 
 NAME = "installed"
 TITLE = "The core's size on disk, and a cold `craters --help`"
@@ -24,25 +25,25 @@ _COSTS = ("wall_s", "cpu_s", "peak_mib")
 _NOT_COUNTED = ("pip", "setuptools", "wheel")  # of every environment
 
 
-def run(bench: Bench, say: Say) -> Row | None:
+def run(bench: Bench, progress: Progress) -> Row | None:
     """Install the core by itself and measure; a quick call tells what is stored."""
     if not bench.full:
-        return harness.tell_stored(NAME, say)
-    installed = functools.cache(lambda: _install(say))
+        return harness.tell_stored(NAME, progress)
+    installed = functools.cache(lambda: _install(progress))
 
     def measure(name: str, number: int) -> Row:
         if name == "size tensorflow":
-            return {"mb": megabytes(harness.tensorflow_python(say).parent.parent)}
+            return {"mb": megabytes(harness.tensorflow_python(progress).parent.parent)}
         if name == "size craters":
             return {"mb": megabytes(installed())}
         row = dataclasses.asdict(_measure(installed()))
-        say(f"round {number}: {row['cpu_s']:.3f} s of CPU")
+        progress.say(f"round {number}: {row['cpu_s']:.3f} s of CPU")
         return row
 
     def by(name: str, _: int) -> Row | None:
         if name != "size tensorflow":
             return None
-        return harness.tensorflow_versions(harness.tensorflow_python(say))
+        return harness.tensorflow_versions(harness.tensorflow_python(progress))
 
     return _result(harness.measure_missing(bench, NAME, keys(bench), measure, by=by))
 
@@ -59,9 +60,9 @@ def keys(bench: Bench) -> Keys:
     }
 
 
-def _install(say: Say) -> Path:
+def _install(progress: Progress) -> Path:
     """Install the core as a user does, pinned, without extras; return the environment."""
-    say("installing the core into an environment of its own ...")
+    progress.say("installing the core into an environment of its own ...")
     folder = WORK / NAME
     shutil.rmtree(folder, ignore_errors=True)
     venv.create(folder, with_pip=True)

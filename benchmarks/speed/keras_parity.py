@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 import harness
-from harness import WORK, Bench, Keys, Row, RowStore, Say
+from craters.core import Progress
+from harness import WORK, Bench, Keys, Row, RowStore
 
 NAME = "keras_parity"
 TITLE = "The original job: craters against TensorFlow/Keras"
@@ -51,15 +52,15 @@ _TITLES = {
 }
 
 
-def run(bench: Bench, say: Say) -> Row | None:
+def run(bench: Bench, progress: Progress) -> Row | None:
     """Run the missing seeds and compare; a quick call leaves what is stored as it is."""
     if not bench.full:
-        return harness.tell_stored(NAME, say)
+        return harness.tell_stored(NAME, progress)
     ours, theirs = {}, {}
     for seed in range(bench.seeds):
-        ours[seed], theirs[seed] = _pair(bench, seed, say)
+        ours[seed], theirs[seed] = _pair(bench, seed, progress)
         found = f"{ours[seed]['macro_f1_final']:.4f} and {theirs[seed]['macro_f1_final']:.4f}"
-        say(f"seed {seed}: macro F1 {found} (craters, Keras)")
+        progress.say(f"seed {seed}: macro F1 {found} (craters, Keras)")
     return _result(bench, ours, theirs)
 
 
@@ -88,7 +89,7 @@ def _settings(bench: Bench) -> Row:
     return _SETTINGS | ({"same_start": True} if bench.same_start else {})
 
 
-def _pair(bench: Bench, seed: int, say: Say) -> tuple[Row, Row]:
+def _pair(bench: Bench, seed: int, progress: Progress) -> tuple[Row, Row]:
     """Return the rows of both contenders for one seed, from the store where they are there."""
     store, our_key = RowStore(NAME), _our_key(bench, seed)
     ours = None if bench.fresh else store.find(our_key)
@@ -100,7 +101,7 @@ def _pair(bench: Bench, seed: int, say: Say) -> tuple[Row, Row]:
         if not split.is_file():
             ours = _train_ours(bench, our_key, store)
             key = _their_key(bench, seed, ours["split"])
-        theirs = _train_theirs(bench, key, split, store, say)
+        theirs = _train_theirs(bench, key, split, store, progress)
     return ours, theirs
 
 
@@ -112,9 +113,9 @@ def _train_ours(bench: Bench, key: Row, store: RowStore) -> Row:
     return store.add(key, _score(bench, out, out, usage))
 
 
-def _train_theirs(bench: Bench, key: Row, split: Path, store: RowStore, say: Say) -> Row:
+def _train_theirs(bench: Bench, key: Row, split: Path, store: RowStore, progress: Progress) -> Row:
     """Do the job by Keras, on the same split."""
-    python, out = harness.tensorflow_python(say), _scratch(key)
+    python, out = harness.tensorflow_python(progress), _scratch(key)
     command = [str(python), str(_PEERS / "keras_original.py"), str(bench.data)]
     command += [str(key["round"]), str(split), str(out), *(["same"] * bench.same_start)]
     usage = _measure(command, out)

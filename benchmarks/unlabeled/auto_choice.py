@@ -8,7 +8,8 @@ from pathlib import Path
 from statistics import NormalDist, median
 
 import harness
-from harness import Bench, Keys, Row, Rows, RowStore, Say
+from craters.core import Progress
+from harness import Bench, Keys, Row, Rows, RowStore
 from unlabeled import methods
 
 NAME = "auto_choice"
@@ -30,16 +31,16 @@ Cell = tuple[str, int | str, int]  # data, labels, draw
 Trained = dict[methods.Cell, Row]
 
 
-def run(bench: Bench, say: Say) -> Row | None:
+def run(bench: Bench, progress: Progress) -> Row | None:
     """Do the missing folds; a quick call shows what is stored."""
     if not bench.full:
-        return harness.tell_stored(NAME, say)
+        return harness.tell_stored(NAME, progress)
     kept = trained(bench)
 
     def write(rows: Rows) -> None:
         harness.write_result(NAME, result(rows, kept))
 
-    rows = harness.train_missing(bench, NAME, keys(bench), choose_cell, say, after=write)
+    rows = harness.train_missing(bench, NAME, keys(bench), choose_cell, progress, after=write)
     return result(rows, kept)
 
 

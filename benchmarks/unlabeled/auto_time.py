@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 import harness
-from harness import WORK, Bench, Keys, Row, Rows, Say
+from craters.core import Progress
+from harness import WORK, Bench, Keys, Row, Rows
 
 NAME = "auto_time"
 TITLE = "The time of `auto`"
@@ -28,14 +29,14 @@ _TITLES = {
 }
 
 
-def run(bench: Bench, say: Say) -> Row | None:
+def run(bench: Bench, progress: Progress) -> Row | None:
     """Run the missing jobs, one after the other on two cores; a quick call shows what is stored."""
     if not bench.full:
-        return harness.tell_stored(NAME, say)
+        return harness.tell_stored(NAME, progress)
 
     def measure_job(labels: int | None, method: str, number: int) -> Row:
         row = measure(bench, labels, method, number)
-        say(f"{_words(labels, method)}: {row['wall_s']:.0f} s, kept {row['kept']}")
+        progress.say(f"{_words(labels, method)}: {row['wall_s']:.0f} s, kept {row['kept']}")
         return row
 
     return _result(harness.measure_missing(bench, NAME, keys(bench), measure_job))

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 import harness
-from craters.core import files
-from harness import Bench, Keys, Row, Rows, Say
+from craters.core import Progress, files
+from harness import Bench, Keys, Row, Rows
 
 NAME = "unlabeled"
 TITLE = "What unlabeled patches are worth"
@@ -43,15 +43,17 @@ REGIONS = ("nanedi west", "nanedi center")  # that are taken together, too
 Cell = tuple[str, int | str, str, int]  # data, labels, method, draw
 
 
-def run(bench: Bench, say: Say) -> Row | None:
+def run(bench: Bench, progress: Progress) -> Row | None:
     """Do the missing trainings; a quick call shows what is stored."""
     if not bench.full:
-        return harness.tell_stored(NAME, say)
+        return harness.tell_stored(NAME, progress)
 
     def write(rows: Rows) -> None:
         harness.write_result(NAME, _result(rows))
 
-    return _result(harness.train_missing(bench, NAME, keys(bench), train_cell, say, after=write))
+    return _result(
+        harness.train_missing(bench, NAME, keys(bench), train_cell, progress, after=write)
+    )
 
 
 def keys(bench: Bench) -> Keys:
