@@ -181,7 +181,7 @@ class Workspace:
                 self._begin(fingerprint, progress, entries)
             yield self.folder
 
-    def publish(self, whole: Path, *, keep_work: bool = False) -> None:
+    def publish(self, complete: Path, *, keep_work: bool = False) -> None:
         """Rename a complete folder to `out`; an existing one is moved aside.
 
         Raises
@@ -195,7 +195,7 @@ class Workspace:
                     f"{self.out}: appeared while the {self.job} was at work", "Use --force."
                 )
             files.move_aside(self.out)
-        whole.rename(self.out)
+        complete.rename(self.out)
         files.sync_folder(self.out.parent)
         if not keep_work:
             self.discard_work()
@@ -245,8 +245,8 @@ class Workspace:
         article = "an" if self.job[0] in "aeiou" else "a"
         in_work_folder = path.parent != self.out
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            digest = found["fingerprint"]
+            record = json.loads(path.read_text(encoding="utf-8"))
+            digest = record["fingerprint"]
         except FileNotFoundError as error:
             if in_work_folder:  # which always has a record
                 raise self._too_early() from error
@@ -254,10 +254,10 @@ class Workspace:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise self._foreign(path, article) from error
         if digest == fingerprint.record()["fingerprint"]:
-            return found
-        if "depends_on" not in found:
+            return record
+        if "depends_on" not in record:
             raise self._too_early()
-        phrases = fingerprint.differences(found["depends_on"])
+        phrases = fingerprint.differences(record["depends_on"])
         more = f", and {len(phrases) - _NAMED} more" if len(phrases) > _NAMED else ""
         which = f"is {article} {self.job}" if self.in_place else f"is a finished {self.job}"
         remedy = "Name a new folder, or move it aside by --force."

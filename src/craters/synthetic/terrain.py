@@ -1,4 +1,4 @@
-"""Terrain of a synthetic scene: relief, albedo, and landforms that are easily taken for craters.
+"""Terrain of a synthetic scene: relief, albedo, and landforms easily mistaken for craters.
 
 Heights are in pixels, brightness in grey levels. The light comes from the left.
 """
@@ -13,15 +13,15 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-    """Parameters of one scene, scattered about the means of its region."""
+    """Parameters of one scene, drawn around the means of its region."""
 
-    roughness: float  # root mean square slope of the small relief
-    power: float  # fall of the amplitude spectrum
-    stretch: float  # length over width of the terrain's grain
-    grain: float  # direction of that grain, radians
+    roughness: float  # root mean square slope of the small-scale relief
+    power: float  # exponent of the amplitude spectrum
+    stretch: float  # anisotropy: length over width of the terrain's texture
+    grain: float  # direction of the texture, radians
     mesas: float  # height of the plateaus, px
-    knobs: float  # hills for each 256 x 256 px
-    lines: float  # ridges, scarps and graben for each 256 x 256 px
+    knobs: float  # hills per 256 x 256 px
+    lines: float  # ridges, scarps and graben per 256 x 256 px
     contrast: float  # grey levels for a unit of shading
     albedo: float  # standard deviation of the surface's own brightness, grey levels
     noise: float  # standard deviation of the sensor noise, grey levels
@@ -57,7 +57,7 @@ def draw_look(region: np.random.Generator, scene: np.random.Generator) -> Look:
 def make_terrain(
     shape: tuple[int, int], look: Look, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Make the relief (px) and the albedo (grey levels) before anything is painted."""
+    """Make the relief (px) and the albedo (grey levels), without craters or other landforms."""
     broad = _fractal(shape, rng, power=3.0, largest=120)
     grain = {"power": look.power, "stretch": look.stretch, "grain": look.grain}
     small = _fractal(shape, rng, largest=100, **grain)
@@ -77,7 +77,7 @@ def _fractal(
     stretch: float = 1.0,
     grain: float = 0.0,
 ) -> np.ndarray:
-    """Make a random field of mean 0 and deviation 1 with a power-law spectrum, by FFT."""
+    """Make a random field of mean 0 and standard deviation 1 with a power-law spectrum, by FFT."""
     fr = np.fft.fftfreq(shape[0])[:, None]
     fc = np.fft.rfftfreq(shape[1])[None, :]
     across = math.cos(grain) * fr + math.sin(grain) * fc
@@ -101,7 +101,7 @@ def box_around(
 
 
 def paint_lookalikes(relief: np.ndarray, look: Look, rng: np.random.Generator) -> None:
-    """Paint hills and hollows, ridges, scarps and graben: what is easily taken for craters."""
+    """Add landforms easily mistaken for craters: hills and hollows, ridges, scarps and graben."""
     area = relief.size / 256**2
     for _ in range(rng.poisson(look.knobs * area)):
         paint_knob(relief, rng)
@@ -110,7 +110,7 @@ def paint_lookalikes(relief: np.ndarray, look: Look, rng: np.random.Generator) -
 
 
 def paint_knob(relief: np.ndarray, rng: np.random.Generator) -> None:
-    """Paint one uneven hill, or in one of four cases a long hollow."""
+    """Add an irregular hill, or with probability 1/4 an elongated hollow."""
     row, col = rng.uniform(0, relief.shape[0]), rng.uniform(0, relief.shape[1])
     size = min(40.0, 4 * float(rng.random()) ** (-1 / 1.6))
     turn, steep, wave = rng.uniform(0, (math.pi, 1, 2 * math.pi))
@@ -126,7 +126,7 @@ def paint_knob(relief: np.ndarray, rng: np.random.Generator) -> None:
 
 
 def _paint_line(relief: np.ndarray, rng: np.random.Generator) -> None:
-    """Paint one ridge, scarp or graben with a wavering course."""
+    """Add one ridge, scarp or graben with a wavy course."""
     row, col = rng.uniform(0, relief.shape[0]), rng.uniform(0, relief.shape[1])
     half = rng.uniform(20, 110)
     turn, wave, pace = rng.uniform((0, 0, 0.02), (math.pi, 2 * math.pi, 0.1))
