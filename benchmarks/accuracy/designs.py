@@ -38,7 +38,7 @@ DESIGNS = {
 
 
 def run(bench: Bench, progress: Progress) -> Row | None:
-    """Do the missing trainings; a quick call shows what is stored."""
+    """Run the missing trainings; a quick call reports the stored result."""
     if not bench.full:
         return harness.tell_stored(NAME, progress)
     from accuracy.design_cells import train_cell
@@ -52,7 +52,7 @@ def run(bench: Bench, progress: Progress) -> Row | None:
 
 
 def keys(bench: Bench) -> Keys:
-    """Say what the row of each training depends on."""
+    """Return what the row of each training depends on."""
     return {
         (name, seed, fold): harness.row_key(
             bench, name, seed, {"folds": region_cv.FOLDS, "fold": fold}, RESULT_VERSION
@@ -64,7 +64,7 @@ def keys(bench: Bench) -> Keys:
 
 
 def _result(rows: Rows) -> Row:
-    """Lay the designs that are whole beside `compact` of the same seeds."""
+    """Compare the complete designs with `compact` of the same seeds."""
     reference = harness.read_result(region_cv.NAME)
     contenders, borrowed = [], []
     for name, what in DESIGNS.items():

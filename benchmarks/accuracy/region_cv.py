@@ -37,7 +37,7 @@ _TITLES = {
 
 
 def run(bench: Bench, progress: Progress) -> Row | None:
-    """Do the missing trainings; a quick call shows what is stored."""
+    """Run the missing trainings; a quick call reports the stored result."""
     if not bench.full:
         return harness.tell_stored(NAME, progress)
     wanted, rows = keys(bench), Rows()
@@ -50,7 +50,7 @@ def run(bench: Bench, progress: Progress) -> Row | None:
 
 
 def keys(bench: Bench) -> Keys:
-    """Say what the row of each training depends on."""
+    """Return what the row of each training depends on."""
     return {cell: _key(bench, *cell) for cell in plan(*RESULT_VERSION)}
 
 
@@ -220,7 +220,7 @@ def calibrate(rows: Rows, seed: int) -> Row:
 
 
 def _result(rows: Rows) -> Row:
-    """Gather what docs and README show."""
+    """Assemble the result for docs and README."""
     labels = {"compact": "compact", "dense": "dense", "dense-labels": "dense, labels alone",
               "original": "original"}  # fmt: skip
     by_seed = {kind: _by_seed(rows, kind) for kind in labels}

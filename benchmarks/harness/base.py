@@ -1,4 +1,4 @@
-"""Where things lie, what was asked for, and the error that ends a call."""
+"""Folders and options of the benchmarks, and their error."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Row = dict[str, Any]
 
 
 class BenchError(Exception):
-    """A benchmark that cannot be run; the message says what to do."""
+    """Raised if a benchmark cannot be run; the message says what to do."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Bench:
-    """What was asked for.
+    """Options of a call.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The audit: flipped labels, copies and what it finds on real arrays, 100,000 patches."""
+"""The audit: flipped labels, copies, findings on real arrays, 100,000 patches."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _FLIPS, _TIMES, _COPIES = ("found", "top_5", "suspected"), ("wall_s", "cpu_s", "
 
 
 def run(bench: Bench, progress: Progress) -> Row | None:
-    """Do what is missing; a quick call shows what is stored.
+    """Measure the missing rows; a quick call reports the stored result.
 
     The copies of Nanedi and the real arrays are looked at in every full call.
     """
@@ -61,7 +61,7 @@ def run(bench: Bench, progress: Progress) -> Row | None:
 
 
 def keys(bench: Bench) -> Keys:
-    """Say what the row of each training, and of each round of the many patches, depends on."""
+    """Return what the row of each training, and of each round of the many patches, depends on."""
     return _flip_keys(bench) | _many_keys(bench)
 
 
@@ -206,7 +206,7 @@ def brute_force(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def synthetic(count: int) -> np.ndarray:
-    """Make different patches by laying patches of the procedural Mars over each other."""
+    """Make different patches by combining synthetic patches."""
     from craters import make_patches
 
     base = make_patches(2000, crater_share=0.5, seed=0).images
@@ -293,7 +293,7 @@ def _write_nanedi(paths: list[Path]) -> Path:
 
 
 def _say_examined(name: str, found: Row) -> str:
-    """Say what an audit found, in one line."""
+    """Summarize an audit in one line."""
     labels, labeled = found["labels"], found["arrays"]["labeled"]["n"]
     flawed = {
         flaw: sum(counts[flaw] for counts in found["flawed"].values())

@@ -35,7 +35,7 @@ _TITLES = {
 
 
 def run(bench: Bench, progress: Progress) -> Row | None:
-    """Do what is missing, and write the result after each path; a quick call shows it."""
+    """Measure the missing rows, writing each; a quick call reports the stored result."""
     if not bench.full:
         return harness.tell_stored(NAME, progress)
     from craters.core import Task, run_tasks
@@ -71,7 +71,7 @@ def _path(*, send: Any, bench: Bench, order: str, repeat: int) -> list[Row]:  # 
 
 
 def keys(bench: Bench) -> Keys:
-    """Say what the rows of the page, and of each round that may be asked for, depend on."""
+    """Return what the rows of the page, and of each round that may be asked for, depend on."""
     rounds = {order: range(START, MOST + 1, STEP) for order in ORDERS} | {ALL: [ALL]}
     return _page_key(bench) | {
         (order, repeat, labels): key_of(bench, order, repeat, labels)
@@ -169,7 +169,7 @@ def _findings(
 
 
 def _ceiling(paths: dict[tuple[str, int], list[Row]]) -> list[str]:
-    """Say what all answers together would have given."""
+    """Describe the result of labeling all patches."""
     found = [rounds[-1] for (order, _), rounds in sorted(paths.items()) if order == ALL]
     if not found:
         return []

@@ -52,7 +52,7 @@ def simulate(
 def key_of(
     bench: Bench, order: str, repeat: int, labels: int | str, network: str = "compact"
 ) -> Row:
-    """Say what the row of a round depends on."""
+    """Return what the row of a round depends on."""
     settings = {"labels": labels, "start": START, "step": STEP, "wrong": WRONG,
                 "network": network, "method": METHOD}  # fmt: skip
     name = "start" if labels == START else order

@@ -38,7 +38,7 @@ _STATES = {"hit": "h", "false": "f", "ignored": "i", "outside": "o"}
 
 
 def run(bench: Bench, progress: Progress) -> Row | None:
-    """Train, scan and match what is missing, fold by fold.
+    """Train, scan and match the missing folds.
 
     `CRATERS_BENCH_NETWORKS=original` measures one network; the result shows what is stored of the
     other.
@@ -59,7 +59,7 @@ def run(bench: Bench, progress: Progress) -> Row | None:
 
 
 def keys(bench: Bench) -> Keys:
-    """Say what the row of each network and fold depends on."""
+    """Return what the row of each network and fold depends on."""
     settings = {"folds": FOLDS, "diameters": DIAMETERS, "border": BORDER, "lowest": LOWEST}
     return {
         (network, fold): harness.row_key(bench, network, fold, settings, RESULT_VERSION[network])
@@ -69,7 +69,7 @@ def keys(bench: Bench) -> Keys:
 
 
 def find_tiles(bench: Bench) -> Path:
-    """Find the images beside the arrays, or say where they were looked for."""
+    """Find the images next to the arrays; raise an error if they are missing."""
     folder = bench.data.parent / "themis_tiles"
     if not (folder / "robbins.csv").is_file():
         raise BenchError(f"{folder}: holds no robbins.csv; the images of themis_tiles are needed")
@@ -77,7 +77,7 @@ def find_tiles(bench: Bench) -> Path:
 
 
 def measure(bench: Bench, network: str, fold: int, progress: Progress) -> Row:
-    """Train without a fold's regions, scan their images, and match what was found."""
+    """Train without a fold's regions, scan their images, and match the detections."""
     from craters.data import splits
 
     tiles, regions = find_tiles(bench), harness.held_out_regions(bench.data, fold)
@@ -262,7 +262,7 @@ def points(rows: dict[int, Row], score: str) -> Row:
 
 
 def _result(found: Rows) -> Row:
-    """Gather what the page shows; networks whose folds are not all there are left out."""
+    """Assemble the result; networks with missing folds are left out."""
     by_network = harness.by_contender(found, NETWORKS)
     rows = {name: folds for name, folds in by_network.items() if len(folds) == FOLDS}
     at_rates = tuple(f"{kind}_{rate:g}" for rate in RATES for kind in ("recall", "precision"))

@@ -33,7 +33,7 @@ _TITLES = {
 
 
 def run(bench: Bench, progress: Progress) -> Row | None:
-    """Measure the missing rounds, both contenders in turn; a quick call leaves what is stored."""
+    """Measure the missing rounds alternately; a quick call reports the stored result."""
     if not bench.full:
         return harness.tell_stored(NAME, progress)
     python = functools.cache(lambda: harness.tensorflow_python(progress))
@@ -51,7 +51,7 @@ def run(bench: Bench, progress: Progress) -> Row | None:
 
 
 def keys(bench: Bench) -> Keys:
-    """Say what the row of each contender and round depends on."""
+    """Return what the row of each contender and round depends on."""
     settings = {"cpus": 1, "patches": PATCHES}
     return {
         (name, number): harness.row_key(bench, name, number, settings, version)
@@ -108,7 +108,7 @@ def _compare(folder: Path) -> None:
 
 
 def _result(found: Rows) -> Row:
-    """Put the rows together with what they say."""
+    """Assemble the result from the rows."""
     by_name = harness.by_contender(found, RESULT_VERSION)
     middle = {
         name: {cost: statistics.median(row[cost] for row in rows.values()) for cost in _COSTS}

@@ -1,4 +1,4 @@
-"""How far training is from what a core can multiply, and where the time of a scan goes."""
+"""Rate of training compared with a matrix product on one core, and the parts of a scan."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def run(bench: Bench, progress: Progress) -> Row:
 
 
 def keys(bench: Bench) -> Keys:
-    """Say what the row of each step and scan depends on."""
+    """Return what the row of each step and scan depends on."""
     scan = {"side": SIDE}
     cells = [("step", number) for number in range(ROUNDS)]
     cells += [(f"scan {name}", number) for number in range(ROUNDS) for name in _SCANS]

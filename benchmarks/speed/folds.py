@@ -1,4 +1,4 @@
-"""Ten folds and three seeds of `compact` on Nanedi West: side by side against one after another."""
+"""Ten folds and three seeds of `compact` on Nanedi West: in parallel and sequentially."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WAYS = {"one": "one process, one training after another", "two": "two processes
 
 
 def run(bench: Bench, progress: Progress) -> Row | None:
-    """Measure what is missing; a quick call shows what is stored."""
+    """Measure the missing rows; a quick call reports the stored result."""
     if not bench.full:
         return harness.tell_stored(NAME, progress)
     path = harness.nanedi_file(bench.data, "west")
@@ -44,7 +44,7 @@ def run(bench: Bench, progress: Progress) -> Row | None:
 
 
 def keys(bench: Bench) -> Keys:
-    """Say what the row of each way depends on."""
+    """Return what the row of each way depends on."""
     return {
         (name, 0): harness.row_key(bench, name, 0, {"seeds": SEEDS}, RESULT_VERSION)
         for name in _WAYS

@@ -40,7 +40,7 @@ _LARGEST = 100_000_000  # pixels from which on an image is mostly gap
 
 
 def run(bench: Bench, progress: Progress) -> Row | None:
-    """Measure what is missing; a quick call shows what is stored."""
+    """Measure the missing rows; a quick call reports the stored result."""
     if not bench.full:
         return harness.tell_stored(NAME, progress)
 
@@ -58,7 +58,7 @@ def run(bench: Bench, progress: Progress) -> Row | None:
 
 
 def keys(bench: Bench) -> Keys:
-    """Say what the row of each kind and size depends on."""
+    """Return what the row of each kind and size depends on."""
     sizes = {"labels": LABELS, "pool": POOLS, "image": [rows * columns for rows, columns in IMAGES]}
     return {
         (kind, size): harness.row_key(bench, kind, size, {"epochs": EPOCHS}, RESULT_VERSION[kind])
@@ -68,14 +68,14 @@ def keys(bench: Bench) -> Keys:
 
 
 def _clear(out: Path) -> None:
-    """Take away what an earlier command left."""
+    """Remove the output of an earlier command."""
     out.with_suffix(".csv").unlink(missing_ok=True)
     for folder in (_PLACE / "out", _PLACE / ".out.unfinished"):
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _command(kind: str, size: int) -> list:
-    """Make the data, and say what is done with it."""
+    """Make the data, and return the command to measure."""
     if kind == "labels":
         return ["run", "--data", _labeled(size), "--method", "supervised", "--epochs", EPOCHS]
     model = harness.write_models(_PLACE / "models") / "original"

@@ -26,7 +26,7 @@ _NOT_COUNTED = ("pip", "setuptools", "wheel")  # of every environment
 
 
 def run(bench: Bench, progress: Progress) -> Row | None:
-    """Install the core by itself and measure; a quick call tells what is stored."""
+    """Install the core alone and measure; a quick call reports the stored result."""
     if not bench.full:
         return harness.tell_stored(NAME, progress)
     installed = functools.cache(lambda: _install(progress))
@@ -49,7 +49,7 @@ def run(bench: Bench, progress: Progress) -> Row | None:
 
 
 def keys(bench: Bench) -> Keys:
-    """Say what the row of each size and round depends on."""
+    """Return what the row of each size and round depends on."""
     sizes, cpus = RESULT_VERSION["size"], {"cpus": 1}
     return {
         (name, 0): harness.row_key(bench, name, 0, {}, sizes)
@@ -93,7 +93,7 @@ def _measure(environment: Path) -> harness.Usage:
 
 
 def _result(rows: Rows) -> Row:
-    """Put the rows together with what they say."""
+    """Assemble the result from the rows."""
     found = harness.by_contender(rows, ["help", "size craters", "size tensorflow"])
     middle = statistics.median(row["cpu_s"] for row in found["help"].values())
     ours, theirs = (found[f"size {name}"][0]["mb"] for name in ("craters", "tensorflow"))

@@ -1,4 +1,4 @@
-"""Training side by side with the peers: time, memory, and the quality on unseen regions."""
+"""Training compared with peers: time, memory, and quality on unseen regions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _TITLES = {
 
 @dataclasses.dataclass(frozen=True)
 class Way:
-    """One contender: its script, what it is told, on how many CPUs, in whose environment."""
+    """One contender: its script, arguments, number of CPUs, and environment."""
 
     label: str
     by: str  # whose script
@@ -81,7 +81,7 @@ def run(bench: Bench, progress: Progress) -> Row:
 
 
 def keys(bench: Bench) -> Keys:
-    """Say what the row of each contender and fold depends on."""
+    """Return what the row of each contender and fold depends on."""
     return {
         (name, fold): harness.row_key(
             bench, name, fold, {"cpus": way.cpus, "extra": list(way.extra), "folds": ROUNDS},

@@ -53,7 +53,7 @@ _TITLES = {
 
 
 def run(bench: Bench, progress: Progress) -> Row | None:
-    """Run the missing seeds and compare; a quick call leaves what is stored as it is."""
+    """Run the missing seeds and compare; a quick call reports the stored result."""
     if not bench.full:
         return harness.tell_stored(NAME, progress)
     ours, theirs = {}, {}
@@ -65,7 +65,7 @@ def run(bench: Bench, progress: Progress) -> Row | None:
 
 
 def keys(bench: Bench) -> Keys:
-    """Say what the rows of each seed depend on; those of Keras where its split is known."""
+    """Return what the rows of each seed depend on; those of Keras where its split is known."""
     found = {("craters", seed): _our_key(bench, seed) for seed in range(bench.seeds)}
     rows = {seed: RowStore(NAME).find(key) for (_, seed), key in found.items()}
     return found | {
@@ -74,13 +74,13 @@ def keys(bench: Bench) -> Keys:
 
 
 def _our_key(bench: Bench, seed: int) -> Row:
-    """Say what a row of craters depends on: each way to start has its own, taken in turn."""
+    """Return what a row of craters depends on: each way to start has its own, taken in turn."""
     version = RESULT_VERSION["craters"]
     return harness.row_key(bench, "craters", seed, _settings(bench), version)
 
 
 def _their_key(bench: Bench, seed: int, split: str) -> Row:
-    """Say what a row of Keras depends on: the split that craters drew, nothing else of craters."""
+    """Return what a row of Keras depends on: only the split drawn by craters, not its other rows."""
     settings = _settings(bench) | {"split": split}
     return harness.row_key(bench, "keras", seed, settings, RESULT_VERSION["keras"])
 
@@ -106,7 +106,7 @@ def _pair(bench: Bench, seed: int, progress: Progress) -> tuple[Row, Row]:
 
 
 def _train_ours(bench: Bench, key: Row, store: RowStore) -> Row:
-    """Do the job by the package; leave its split for the other contender."""
+    """Run the job with the package; write its split for the other contender."""
     out = _scratch(key)
     command = [sys.executable, str(_PEERS / "craters_original.py"), str(bench.data)]
     usage = _measure([*command, str(key["round"]), str(out)], out)
@@ -114,7 +114,7 @@ def _train_ours(bench: Bench, key: Row, store: RowStore) -> Row:
 
 
 def _train_theirs(bench: Bench, key: Row, split: Path, store: RowStore, progress: Progress) -> Row:
-    """Do the job by Keras, on the same split."""
+    """Run the job with Keras, on the same split."""
     python, out = harness.tensorflow_python(progress), _scratch(key)
     command = [str(python), str(_PEERS / "keras_original.py"), str(bench.data)]
     command += [str(key["round"]), str(split), str(out), *(["same"] * bench.same_start)]
@@ -173,7 +173,7 @@ def patches_seen(train_patches: int, pseudo_labels: int) -> int:
 
 
 def _result(bench: Bench, ours: dict[int, Row], theirs: dict[int, Row]) -> Row:
-    """Put the rows together with what they say."""
+    """Assemble the result from the rows."""
     compared = [compare(ours, theirs, name) for name in _COMPARED]
     names = _SCORES + _COUNTS + _COSTS
     command = f".venv/bin/python benchmarks/bench.py full --only {NAME} --seeds {bench.seeds}"
@@ -237,7 +237,7 @@ def compare(ours: dict[int, Row], theirs: dict[int, Row], name: str) -> Row:
 
 
 def judge(low: float | None, high: float | None) -> str:
-    """Say whether an interval lies within the margin, beyond it, or neither."""
+    """Return whether an interval lies within the margin, beyond it, or neither."""
     if low is None or high is None:
         return "open"
     if max(abs(low), abs(high)) < MARGIN:

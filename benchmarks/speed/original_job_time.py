@@ -26,7 +26,7 @@ _TITLES = {
 
 
 def run(bench: Bench, progress: Progress) -> Row:
-    """Run the missing rounds on one core and on all that are usable; show what is stored too."""
+    """Run the missing rounds on one core and on all usable cores."""
     usable = harness.usable_cpus()
 
     def measure(count: int, number: int) -> Row:
@@ -41,7 +41,7 @@ def run(bench: Bench, progress: Progress) -> Row:
 
 
 def keys(bench: Bench) -> Keys:
-    """Say what the row of each number of cores and round depends on."""
+    """Return what the row of each number of cores and round depends on."""
     return {
         (count, number): harness.row_key(
             bench, "craters", number, {"cpus": count}, RESULT_VERSION

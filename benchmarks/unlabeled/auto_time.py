@@ -1,4 +1,4 @@
-"""How long `craters run` takes by its default method `auto`, beside `supervised`."""
+"""Time of `craters run` with its default method `auto`, compared with `supervised`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _TITLES = {
 
 
 def run(bench: Bench, progress: Progress) -> Row | None:
-    """Run the missing jobs, one after the other on two cores; a quick call shows what is stored."""
+    """Run the missing jobs sequentially on two cores; a quick call reports the stored result."""
     if not bench.full:
         return harness.tell_stored(NAME, progress)
 
@@ -43,7 +43,7 @@ def run(bench: Bench, progress: Progress) -> Row | None:
 
 
 def keys(bench: Bench) -> Keys:
-    """Say what the row of each job depends on: labels, method, round."""
+    """Return what the row of each job depends on: labels, method, round."""
     return {
         (labels, method, number): harness.row_key(
             bench, method, number, {"labels": labels}, RESULT_VERSION
@@ -90,7 +90,7 @@ def _words(labels: int | None, method: str) -> str:
 
 
 def _result(rows: Rows) -> Row:
-    """Lay `auto` beside `supervised`, round by round."""
+    """Compare `auto` with `supervised`, round by round."""
     contenders, findings = [], []
     for labels in LABELS:
         both = {

@@ -28,7 +28,7 @@ _TITLES = {
 
 
 def run(bench: Bench, progress: Progress) -> Row | None:
-    """Do the missing trainings; a quick call shows what is stored."""
+    """Run the missing trainings; a quick call reports the stored result."""
     if not bench.full:
         return harness.tell_stored(NAME, progress)
 
@@ -41,7 +41,7 @@ def run(bench: Bench, progress: Progress) -> Row | None:
 
 
 def keys(bench: Bench) -> Keys:
-    """Say what the row of each draw depends on."""
+    """Return what the row of each draw depends on."""
     return {
         (region, labels, draw): _key(bench, region, labels, draw)
         for labels in sorted(BUDGETS, reverse=True)
