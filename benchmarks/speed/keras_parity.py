@@ -80,7 +80,7 @@ def _our_key(bench: Bench, seed: int) -> Row:
 
 
 def _their_key(bench: Bench, seed: int, split: str) -> Row:
-    """Return what a row of Keras depends on: only the split drawn by craters, not its other rows."""
+    """Return what a row of Keras depends on: only the split drawn by craters."""
     settings = _settings(bench) | {"split": split}
     return harness.row_key(bench, "keras", seed, settings, RESULT_VERSION["keras"])
 

@@ -186,7 +186,7 @@ def _features() -> list[str]:
 
 def _gpu() -> str:
     """Describe the GPUs that torch can use."""
-    driver = "" if shutil.which("nvidia-smi") is None else " (nvidia-smi is there)"
+    driver = "" if shutil.which("nvidia-smi") is None else " (nvidia-smi exists)"
     try:
         import torch
     except ImportError:

@@ -229,7 +229,7 @@ def as_squares(images: np.ndarray, source: str, least: int = 1) -> np.ndarray:
         raise DataError(
             f"{source}: found shape {shape}, expected (N, 2304), (N, 48, 48), (N, 48, 48, 1) or "
             "(N, 1, 48, 48), or another square size",
-            "Give one grayscale patch a row.",
+            "Store one grayscale patch per row.",
         )
     if len(squares) < least:
         raise DataError(
@@ -240,7 +240,7 @@ def as_squares(images: np.ndarray, source: str, least: int = 1) -> np.ndarray:
         raise DataError(
             f"{source}: found patches of {squares.shape[1]} x {squares.shape[1]} pixels, "
             f"expected at least {_MIN_SIDE} x {_MIN_SIDE}",
-            "Give one grayscale patch a row.",
+            "Store one grayscale patch per row.",
         )
     return squares
 
@@ -296,7 +296,7 @@ def _range_of(images: np.ndarray, source: str) -> tuple[float, float]:
             row = start + int(np.flatnonzero(~np.isfinite(part).all(axis=(1, 2)))[0])
             raise DataError(
                 f"{source}: row {row} holds NaN or infinite pixels, expected finite numbers",
-                "Fill the gaps (0 is usual) or leave those rows out.",
+                "Fill them (usually with 0) or remove those rows.",
             )
         low, high = min(low, float(part.min())), max(high, float(part.max()))
         files.release_pages(images)
@@ -359,7 +359,7 @@ def check_labels(labels: np.ndarray, count: int, source: str) -> np.ndarray:
     if column.ndim != 1:
         raise DataError(
             f"{source}: labels have shape {shape}, expected (N,) or (N, 1)",
-            "Write one label a row.",
+            "Write one label per row.",
         )
     if len(column) != count:
         raise DataError(
@@ -378,7 +378,7 @@ def check_labels(labels: np.ndarray, count: int, source: str) -> np.ndarray:
         raise DataError(
             f"{source}: found labels {listed}{', ...' if len(values) > 6 else ''}, "
             "expected 0 (without crater) and 1 (with crater)",
-            "Unlabeled patches belong into Xtrain1_extra.npy.",
+            "Move unlabeled patches to Xtrain1_extra.npy.",
         )
     return column.astype(np.int8)
 

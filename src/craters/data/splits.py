@@ -191,7 +191,7 @@ def validation_split(patches: PatchSet, share: float, seed: int) -> Split:
         raise DataError(
             f"{patches.source}: found {n_units} {word}, expected at least {folds} to keep one in "
             f"{folds} for validation",
-            "Give more source images, or leave the groups file away.",
+            "Add source images, or omit the groups file.",
         )
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     candidates = list(splitter.split(units, patches.labels, units))

@@ -142,7 +142,7 @@ def draw_folds(
         word = "different patches" if labeled.groups is None else "source images"
         raise DataError(
             f"{labeled.source}: found {count} {word}, expected at least {folds} to hold out",
-            "Take fewer --folds, or --repeats 0 to skip the label audit.",
+            "Use fewer --folds, or --repeats 0 to skip the label audit.",
         )
     drawn = []
     for number in range(rounds):
@@ -156,7 +156,7 @@ def draw_folds(
                 raise DataError(
                     f"{labeled.source}: one class is missing in the training part of fold "
                     f"{position}",
-                    "Label more patches of the rarer class, or take more --folds.",
+                    "Label more patches of the rarer class, or use more --folds.",
                 )
             drawn.append(
                 LabelFold(
