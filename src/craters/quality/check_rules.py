@@ -317,7 +317,7 @@ def _verdict_numbers(verdict: dict[str, Any]) -> str:
     )
 
 
-def judged_by_itself(record: RunRecord) -> Finding:
+def pseudo_labels_evaluated(record: RunRecord) -> Finding:
     """C05: pseudo-labels in an evaluation set."""
     fired: list[str] = []
     passed: list[str] = []
@@ -405,7 +405,7 @@ def repeated_test(record: RunRecord) -> Finding:
     )
 
 
-def as_written(record: RunRecord) -> Finding:
+def changed_files(record: RunRecord) -> Finding:
     """C13: files changed since the run wrote them."""
     changed = record.changed
     if changed is None:

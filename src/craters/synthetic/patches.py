@@ -81,7 +81,7 @@ def make_patches(
     """
     _check_request(n, crater_share, seed, size)
     left = [n - round(n * crater_share), round(n * crater_share)]
-    cut: list[tuple[np.ndarray, int, str, int, int]] = []
+    sampled: list[tuple[np.ndarray, int, str, int, int]] = []
     for index in itertools.count():
         if not any(left):
             break
@@ -93,12 +93,12 @@ def make_patches(
         craters = int(rng.hypergeometric(left[1], left[0], quota))
         for label, row, col in _choose_corners(scene, (quota - craters, craters), size, rng):
             patch = scene.image[row : row + size, col : col + size]
-            cut.append((patch, label, scene.name, row, col))
+            sampled.append((patch, label, scene.name, row, col))
             left[label] -= 1
     order = generator(seed, 3, stream_number(stream)).permutation(n)
-    images = np.array([cut[k][0] for k in order], np.uint8).reshape(n, size, size)
-    labels, rows, cols = (np.array([cut[k][j] for k in order], np.int64) for j in (1, 3, 4))
-    groups = np.array([cut[k][2] for k in order], dtype=np.str_)
+    images = np.array([sampled[k][0] for k in order], np.uint8).reshape(n, size, size)
+    labels, rows, cols = (np.array([sampled[k][j] for k in order], np.int64) for j in (1, 3, 4))
+    groups = np.array([sampled[k][2] for k in order], dtype=np.str_)
     return PatchSample(
         images=images, labels=labels.astype(np.int32), groups=groups, rows=rows, cols=cols
     )

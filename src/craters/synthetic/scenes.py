@@ -14,7 +14,7 @@ import numpy as np
 from craters.errors import ConfigError
 from craters.synthetic.craters import draw_craters, paint_crater
 from craters.synthetic.light import cut_wedge, expose
-from craters.synthetic.terrain import draw_look, make_terrain, paint_lookalikes
+from craters.synthetic.terrain import draw_parameters, make_terrain, paint_lookalikes
 
 STREAMS = ("scene", "labeled", "unlabeled", "test")
 
@@ -99,14 +99,14 @@ def make_scene(
     number = stream_number(stream)
     rng = generator(seed, 0, number, index)
     name, region = _name_scene(number, index)
-    look = draw_look(generator(seed, 1, region), rng)
-    relief, albedo = make_terrain((height, width), look, rng)
-    paint_lookalikes(relief, look, rng)
+    params = draw_parameters(generator(seed, 1, region), rng)
+    relief, albedo = make_terrain((height, width), params, rng)
+    paint_lookalikes(relief, params, rng)
     if craters is None:
         craters = draw_craters(height, width, density, rng)
     for crater in craters[np.argsort(craters["freshness"], kind="stable")]:  # oldest first
         paint_crater(relief, albedo, crater, rng)
-    image = expose(relief, albedo, look, rng)
+    image = expose(relief, albedo, params, rng)
     if rng.random() < missing:
         cut_wedge(image, rng)
     return Scene(image=image, craters=craters, name=name)

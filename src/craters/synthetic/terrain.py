@@ -12,7 +12,7 @@ import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
-class Look:
+class SceneParameters:
     """Parameters of one scene, drawn around the means of its region."""
 
     roughness: float  # root mean square slope of the small-scale relief
@@ -30,14 +30,14 @@ class Look:
     elevation: float  # of the sun, radians
 
 
-def draw_look(region: np.random.Generator, scene: np.random.Generator) -> Look:
+def draw_parameters(region: np.random.Generator, scene: np.random.Generator) -> SceneParameters:
     """Draw the parameters of a scene."""
 
     def scatter(middle: float, wide: float, narrow: float) -> float:
         spread = wide * region.standard_normal() + narrow * scene.standard_normal()
         return float(middle * math.exp(spread))
 
-    return Look(
+    return SceneParameters(
         roughness=scatter(0.065, 0.5, 0.6),
         power=float(np.clip(scatter(2.1, 0.06, 0.1), 1.6, 2.7)),
         stretch=1 + scatter(0.8, 0.4, 0.8),
@@ -55,17 +55,17 @@ def draw_look(region: np.random.Generator, scene: np.random.Generator) -> Look:
 
 
 def make_terrain(
-    shape: tuple[int, int], look: Look, rng: np.random.Generator
+    shape: tuple[int, int], params: SceneParameters, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Make the relief (px) and the albedo (grey levels), without craters or other landforms."""
     broad = _fractal(shape, rng, power=3.0, largest=120)
-    grain = {"power": look.power, "stretch": look.stretch, "grain": look.grain}
+    grain = {"power": params.power, "stretch": params.stretch, "grain": params.grain}
     small = _fractal(shape, rng, largest=100, **grain)
-    small *= look.roughness / float(np.diff(small, axis=1).std())
+    small *= params.roughness / float(np.diff(small, axis=1).std())
     plateau = np.tanh(1.5 * broad + rng.normal(0, 0.7))
-    relief = small * (0.75 + 0.55 * plateau) + look.mesas * np.tanh(3 * plateau)
+    relief = small * (0.75 + 0.55 * plateau) + params.mesas * np.tanh(3 * plateau)
     albedo = _fractal(shape, rng, power=1.8, largest=80)
-    return relief, look.albedo * (albedo + 1.2 * np.tanh(6 * (albedo - 1)))
+    return relief, params.albedo * (albedo + 1.2 * np.tanh(6 * (albedo - 1)))
 
 
 def _fractal(
@@ -100,12 +100,12 @@ def box_around(
     return (slice(first[0], last[0]), slice(first[1], last[1])), dr, dc
 
 
-def paint_lookalikes(relief: np.ndarray, look: Look, rng: np.random.Generator) -> None:
+def paint_lookalikes(relief: np.ndarray, params: SceneParameters, rng: np.random.Generator) -> None:
     """Add landforms easily mistaken for craters: hills and hollows, ridges, scarps and graben."""
     area = relief.size / 256**2
-    for _ in range(rng.poisson(look.knobs * area)):
+    for _ in range(rng.poisson(params.knobs * area)):
         paint_knob(relief, rng)
-    for _ in range(rng.poisson(look.lines * area)):
+    for _ in range(rng.poisson(params.lines * area)):
         _paint_line(relief, rng)
 
 
