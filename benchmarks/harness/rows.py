@@ -1,4 +1,4 @@
-"""Measured rows: what they depend on, what they were measured by, and how they are kept.
+"""Store measured rows with what they depend on and what measured them.
 
 A row is keyed by its contender, its round, the settings, the data and the `result_version` of the
 method that it measures. No code, version or hardware is in the key: a change of the package leaves
@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import craters
-from craters.core import files
-from harness.base import RESULTS, ROOT, WORK, Bench, Row, Say
+from craters.core import Progress, files
+from harness.base import RESULTS, ROOT, WORK, Bench, Row
 from harness.inputs import data_hash
 from harness.processes import usable_cpus
 
@@ -34,7 +34,7 @@ Rows = dict[tuple[Any, ...], Row]
 
 
 def row_key(bench: Bench, contender: str, number: int, settings: Row, result_version: int) -> Row:
-    """Say what a row depends on; rows of equal keys need no second run.
+    """Return what a row depend on; rows of equal keys need no second run.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def row_key(bench: Bench, contender: str, number: int, settings: Row, result_ver
 
 
 def made(by: Row | None = None) -> Row:
-    """Say what measures a row now: commit, date, versions and hardware.
+    """Record what measures a row now: commit, date, versions and hardware.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def hardware() -> Row:
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Return the versions of this interpreter, the package and what it computes with."""
+    """Return the versions of this interpreter, the package and its libraries."""
     found = {name: version(name) for name in _PACKAGES}
     return {"craters": craters.__version__, "python": platform.python_version(), **found}
 
@@ -189,12 +189,12 @@ def train_missing(
     name: str,
     keys: Keys,
     call: Callable[..., Row],
-    say: Say,
+    progress: Progress,
     *,
     anew: Collection[tuple[Any, ...]] = (),
     after: Callable[[Rows], object] = lambda _: None,
 ) -> Rows:
-    """Return the row of each cell: the stored one, or one that is trained now, side by side.
+    """Return the row of each cell: stored, or trained now in parallel.
 
     Parameters
     ----------
@@ -205,7 +205,7 @@ def train_missing(
         For each cell, in the order of the work, what its row depends on.
     call : callable
         Trains one cell; a module's function that takes `send`, `data` and `cell`.
-    say : callable
+    progress : Progress
     anew : collection
         Cells to train although their rows are stored.
     after : callable
@@ -225,13 +225,13 @@ def train_missing(
         cell = waiting[word]
         rows[cell] = store.add(keys[cell], row)
         score = f"macro F1 {row['macro_f1']:.4f}, " if "macro_f1" in row else ""
-        say(f"{word}: {score}{row['seconds']:.0f} s")
+        progress.say(f"{word}: {score}{row['seconds']:.0f} s")
         after(rows)
     return rows
 
 
 def by_contender(rows: Rows, names: Collection[str]) -> dict[str, dict[int, Row]]:
-    """Deal rows of cells (contender, round) out to their contenders, by round."""
+    """Group rows of cells (contender, round) by contender and round."""
     return {
         name: {number: row for (found, number), row in rows.items() if found == name}
         for name in names

@@ -18,7 +18,7 @@ import pytest
 import bench
 import harness
 from accuracy import region_cv
-from craters.core import Task, run_tasks
+from craters.core import NullProgress, Task, run_tasks
 from craters.errors import DataError
 from craters.semi_supervised import verdict
 from harness import charts, rows, tables
@@ -198,7 +198,7 @@ def test_results_are_what_the_stored_rows_say(
     name: str, data: Path, nothing_is_measured: None
 ) -> None:
     seeds = 1 if name == "nanedi" else 10
-    found = bench.BENCHMARKS[name].run(harness.Bench(data, True, seeds), lambda _: None)
+    found = bench.BENCHMARKS[name].run(harness.Bench(data, True, seeds), NullProgress())
     assert found.pop("result_name", name) == name
     assert_close(found | {"name": name}, harness.read_result(name))
 

@@ -203,7 +203,7 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(
         with pytest.raises(KeyboardInterrupt):
             run_job(config, resume=stage == "final", progress=StopAt(stage, epoch))
         assert not config.out.exists()
-    with pytest.raises(ExistsError, match="an unfinished run of this name is there. Go on"):
+    with pytest.raises(ExistsError, match="an unfinished run of this name exists. Continue"):
         run_job(config)
     with pytest.raises(
         ExistsError,

@@ -1,9 +1,9 @@
-"""The original job by the package, for `keras_parity`: train both stages, dump what they say.
+"""The original job by the package, for `keras_parity`: train both stages, save their predictions.
 
     python craters_original.py DATA SEED OUT.npz
 
-The file holds the split too, so that the other contender trains on the same rows, and each stage's
-order of patches and dropout masks; OUT.start0.h5 and OUT.start1.h5 hold the weights that the stages
+The file holds the split too, so that the other contender trains on the same rows, and each phase's
+order of patches and dropout masks; OUT.start0.h5 and OUT.start1.h5 hold the weights that the phases
 start from.
 """
 
@@ -27,7 +27,7 @@ def rows_of(part: TrainingSet) -> np.ndarray:
 
 
 def schedule(seed: int, epochs: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Repeat what the package draws in one stage.
+    """Repeat the random draws of the package in one stage.
 
     Returns
     -------
@@ -51,18 +51,18 @@ def schedule(seed: int, epochs: int, count: int) -> tuple[np.ndarray, np.ndarray
 
 
 def main(data: Path, seed: int, out: Path) -> None:
-    """Do the job with its defaults, on one thread."""
+    """Run the job with its defaults, on one thread."""
     config = RunConfig(
         data=data, out=out, method="original", network="original", seed=seed, threads=1
     )
-    result = stages.run_stages(read_job_data(data), config)
+    result = stages.run_phases(read_job_data(data), config)
     drawn = {}
     for number, purpose in enumerate((stages.INITIAL, stages.FINAL)):
-        stage_seed = derive_seed(seed, purpose)
-        start = build_network("original", 48)(derive_seed(stage_seed, 0, 0))
+        phase_seed = derive_seed(seed, purpose)
+        start = build_network("original", 48)(derive_seed(phase_seed, 0, 0))
         write_keras_h5(out.with_suffix(f".start{number}.h5"), start)
         epochs = (config.initial_epochs, config.final_epochs)[number]
-        orders, masks = schedule(stage_seed, epochs, len(result.stages[number].train))
+        orders, masks = schedule(phase_seed, epochs, len(result.phases[number].train))
         drawn |= {f"orders{number}": orders, f"masks{number}": masks}
     np.savez_compressed(
         out,
@@ -73,8 +73,8 @@ def main(data: Path, seed: int, out: Path) -> None:
         final=result.final.scored.probability.astype(np.float32),
         test=result.test_probability,
         pseudo_labels=result.n_pseudo,
-        restarts=[len(stage.state.restarts) for stage in result.stages],
-        best_epochs=[stage.state.best_epoch for stage in result.stages],
+        restarts=[len(phase.state.restarts) for phase in result.phases],
+        best_epochs=[phase.state.best_epoch for phase in result.phases],
     )
 
 

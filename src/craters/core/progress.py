@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 
 class Progress(Protocol):
-    """Receives progress messages of a running computation."""
+    """Receives the progress of a running computation."""
 
     def say(self, text: str) -> None:
         """Receive a message."""
