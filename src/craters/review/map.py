@@ -23,7 +23,7 @@ def detections(
     Raises
     ------
     DataError
-        When the target is no scan, or has no such image.
+        If the target is no scan, or has no such image.
     """
     from craters.review.scan_source import ScanSource
 
@@ -33,28 +33,28 @@ def detections(
     images = source.scan.images
     if image >= len(images):
         raise DataError(f"there is no image {image}, expected 0 to {len(images) - 1}")
-    one = source.windows
-    inside = one.detected & (one.image == image)
+    windows = source.windows
+    inside = windows.detected & (windows.image == image)
     total = int(inside.sum())
-    inside &= (one.probability >= np.float32(least)) & (one.probability <= np.float32(most))
+    inside &= (windows.probability >= np.float32(least)) & (windows.probability <= np.float32(most))
     rows = np.flatnonzero(inside)
-    rows = rows[np.argsort(-one.probability[rows], kind="stable")][:MOST]
+    rows = rows[np.argsort(-windows.probability[rows], kind="stable")][:MOST]
     with session.lock:
         session.tally.catch_up(session.store)
-        found = [_detection(session, reviewer, int(row), source) for row in rows]
+        shown = [_detection(session, reviewer, int(row), source) for row in rows]
     return {
         "images": [{"number": number, "name": item.name} for number, item in enumerate(images)],
         "image": image, "name": images[image].name, "height": images[image].height,
         "width": images[image].width, "side": source.side, "square": SQUARE,
         "deepest": _deepest(images[image].height, images[image].width),
         "least": least, "most": most, "total": total, "inside": int(inside.sum()),
-        "detections": found, "table": _TABLE,
+        "detections": shown, "table": _TABLE,
     }  # fmt: skip
 
 
 def _detection(session: ReviewSession, reviewer: str, row: int, source: Any) -> dict[str, Any]:
-    one = source.windows
-    probability = round(float(one.probability[row]), 4)
+    windows = source.windows
+    probability = round(float(windows.probability[row]), 4)
     return session.item(row, reviewer, "map") | {"probability": probability}
 
 
@@ -71,7 +71,7 @@ def view(session: ReviewSession, image: int, shrink: int, top: int, left: int) -
     Raises
     ------
     DataError
-        When there is no such square.
+        If there is no such square.
     """
     from craters.review.scan_source import ScanSource
 
