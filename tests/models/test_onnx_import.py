@@ -365,10 +365,10 @@ def test_the_command_line(exported: Path, tmp_path: Path) -> None:
 
     unclear = craters("import", exported, "--out", tmp_path / "A")
     assert unclear.exit_code == 2
-    assert "Say --output logit or --output probability." in unclear.stderr
+    assert "Use --output logit or --output probability." in unclear.stderr
     unclear = craters("import", exported, "--out", tmp_path / "A", "--output", "logit")
     assert unclear.exit_code == 2
-    assert "Say --brightest 1 if" in unclear.stderr
+    assert "Use --brightest 1 for" in unclear.stderr
     found = craters(
         "import", exported, "--out", tmp_path / "A", "--output", "logit", "--brightest", 1
     )
