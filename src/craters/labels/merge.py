@@ -245,14 +245,14 @@ def _assemble(
         groups = np.array(
             [*train.groups, *of_pool[rows], *(patch.image or patch.id for patch, _ in others)]
         )
-    whole = dataclasses.replace(
+    extended = dataclasses.replace(
         train,
         images=np.concatenate(images),
         labels=np.array(labels, np.int8),
         ids=np.array(ids),
         groups=groups,
     )
-    return dataclasses.replace(data, train=whole)
+    return dataclasses.replace(data, train=extended)
 
 
 def answered_start(

@@ -63,9 +63,8 @@ def with_output(graph: bytes, name: str) -> bytes:
     """Return an ONNX file with one of its inner values as a further output."""
     value = _message(1, name.encode())  # ValueInfoProto.name; its type is inferred
     parts = []
-    for number, content in message_fields(
-        memoryview(graph)
-    ):  # a model holds whole numbers and messages
+    for number, content in message_fields(memoryview(graph)):
+        # A model has only fields that are integers or messages.
         if isinstance(content, int):
             parts.append(_varint(number << 3) + _varint(content))
         else:
