@@ -9,6 +9,7 @@ import io
 import json
 import secrets
 from collections.abc import Callable
+from importlib import resources
 from typing import Any
 from urllib.parse import quote
 
@@ -19,9 +20,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
-from starlette.types import Scope
+from starlette.routing import Route
 
 from craters._version import __version__
 from craters.core import page_templates
@@ -34,6 +33,7 @@ from craters.review.session import AHEAD, ReviewSession, parse_answers
 _FOREVER = {"cache-control": "private, max-age=31536000, immutable"}
 _NOT_KEPT = {"cache-control": "no-store"}
 
+_KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _STATUS = ((ConfigError, 400), (DataError, 404), (ExistsError, 409))
 _WIDTH, _HEIGHT = 640, 220  # of the learning curve, px
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 16, 12, 34  # its margins, px
@@ -268,6 +268,15 @@ def make_app(session: ReviewSession, *, reviewer: str = "me") -> Starlette:
         )
         return HTMLResponse(html, status, headers=_NOT_KEPT)
 
+    files = _static_files()
+
+    async def static(request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in files:
+            raise HTTPException(404)
+        content, kind = files[name]
+        return Response(content, media_type=kind, headers=_FOREVER)
+
     routes = [
         Route("/", page(pages.welcome, "welcome.html")),
         Route("/enter", _enter),
@@ -283,20 +292,20 @@ def make_app(session: ReviewSession, *, reviewer: str = "me") -> Starlette:
         Route("/as/{who}/stop", page(pages.stop, ""), methods=["POST"]),
         Route("/patches/{mark}/{number:int}.png", pages.picture),
         Route("/windows/{mark}/{image:int}/{shrink:int}/{top:int}/{left:int}.png", pages.window),
-        Mount("/static/{mark}", _CachedFiles(packages=[("craters.review", "static")])),
+        Route("/static/{mark}/{name}", static),
     ]
     handlers: dict[Any, Any] = {CratersError: fail, HTTPException: fail}
     return Starlette(routes=routes, exception_handlers=handlers)
 
 
-class _CachedFiles(StaticFiles):
-    """Static files that browsers cache; their URLs change with each server start."""
-
-    async def get_response(self, path: str, scope: Scope) -> Response:
-        """Return a file with the header for caching."""
-        response = await super().get_response(path, scope)
-        response.headers.update(_FOREVER)
-        return response
+def _static_files() -> dict[str, tuple[bytes, str]]:
+    """Read all static files; only these are served."""
+    folder = resources.files("craters.review") / "static"
+    return {
+        item.name: (item.read_bytes(), _KINDS[item.name[item.name.rfind(".") :]])
+        for item in folder.iterdir()
+        if item.name[item.name.rfind(".") :] in _KINDS
+    }
 
 
 async def _enter(request: Request) -> Response:
