@@ -189,7 +189,7 @@ def test_an_unclear_range_is_named_and_taken_from_the_option(
     start: list[tuple[str, float]], white: int, tmp_path: Path
 ) -> None:
     path = write_graph(tmp_path / "m.onnx", start=start, end=["Sigmoid"])
-    with pytest.raises(ConfigError, match="takes for white.*Say --brightest 1 if it takes 0..1"):
+    with pytest.raises(ConfigError, match="value of white.*Use --brightest 1 for input of 0..1"):
         import_model(path, tmp_path / "MODEL")
     assert not (tmp_path / "MODEL").exists()
     ours = imported_probability(path, tmp_path / "MODEL", brightest=white)
@@ -224,9 +224,9 @@ def test_an_open_side_is_named_and_taken_from_the_option(tmp_path: Path) -> None
 
 def test_an_unclear_output_is_named(tmp_path: Path) -> None:
     path = write_graph(tmp_path / "m.onnx")
-    with pytest.raises(ConfigError, match="what it gives.*Say --output logit or --output prob"):
+    with pytest.raises(ConfigError, match="its output.*Use --output logit or --output prob"):
         import_model(path, tmp_path / "MODEL", ImportOptions(brightest=1))
-    with pytest.raises(ModelError, match="are no probabilities. If it gives logits, say --output"):
+    with pytest.raises(ModelError, match="are no probabilities. If they are logits, use --output"):
         import_model(path, tmp_path / "MODEL", ImportOptions(brightest=1, output="probability"))
     path = write_graph(tmp_path / "p.onnx", end=["Sigmoid"])
     with pytest.raises(ConfigError, match="output is 'logit', expected 'probability' as"):
@@ -366,10 +366,10 @@ def test_the_command_line(exported: Path, tmp_path: Path) -> None:
 
     unclear = craters("import", exported, "--out", tmp_path / "A")
     assert unclear.exit_code == 2
-    assert "Say --output logit or --output probability." in unclear.stderr
+    assert "Use --output logit or --output probability." in unclear.stderr
     unclear = craters("import", exported, "--out", tmp_path / "A", "--output", "logit")
     assert unclear.exit_code == 2
-    assert "Say --brightest 1 if" in unclear.stderr
+    assert "Use --brightest 1 for" in unclear.stderr
     found = craters(
         "import", exported, "--out", tmp_path / "A", "--output", "logit", "--brightest", 1
     )

@@ -95,6 +95,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
         A new, empty folder, removed if the block raises.
     """
     temporary = _temporary(folder)
+    shutil.rmtree(temporary, ignore_errors=True)  # left by a killed process with this process's id
     temporary.mkdir()
     try:
         yield temporary
