@@ -660,7 +660,9 @@ def test_a_catalogue_in_pixels_of_another_image(tmp_path: Path) -> None:
     request = MatchRequest(
         found, known, tmp_path / "M", window="48px", footprint=str(tmp_path / "tile.png")
     )
-    with pytest.raises(DataError, match=r"\(x 0 to 400, y 0 to 300\). Does it belong to this image"):
+    with pytest.raises(
+        DataError, match=r"\(x 0 to 400, y 0 to 300\). Does it belong to this image"
+    ):
         run_match(request)
 
 
