@@ -21,7 +21,7 @@ from craters.maps.catalogues import SamplingRequest, read_catalogue, sample_patc
 from craters.maps.catalogues.catalogue import Catalogue
 from craters.maps.catalogues.sampling_units import make_sampling_units
 from craters.maps.catalogues.window_rules import Chart
-from craters.maps.geo import Planet, raster
+from craters.maps.geo import Planet, ReadOptions, describe_image
 from craters.synthetic import make_scene
 from craters.synthetic.craters import touches
 from tests.maps.scenes import MARS, RADIUS, catalogue_rows, write_csv, write_scenes, write_tif
@@ -248,7 +248,7 @@ def test_other_resolutions_are_refused_or_resampled(tmp_path: Path) -> None:
             catalogue=catalogue,
             unlabeled=0,
             test_share=0,
-            read=raster.ReadOptions(resolution=100.0),
+            read=ReadOptions(resolution=100.0),
         )
     )
     arrays = np.load(tmp_path / "D" / "Xtrain1.npy")
@@ -270,7 +270,7 @@ def test_images_without_coordinates(tmp_path: Path) -> None:
     catalogue = write_csv(tmp_path / "c.csv", rows, "x_px,y_px,diameter_px")
     request = SamplingRequest(
         (tmp_path / "tile.png",), tmp_path / "D", catalogue=catalogue, unlabeled=5, test_share=0,
-        diameters=(10, 40), read=raster.ReadOptions(no_crs=True),
+        diameters=(10, 40), read=ReadOptions(no_crs=True),
     )  # fmt: skip
     content = sample_patches(request)
     assert content["resolution"] is None
@@ -288,7 +288,7 @@ def test_images_without_coordinates(tmp_path: Path) -> None:
                 tmp_path / "E",
                 catalogue=degrees,
                 test_share=0,
-                read=raster.ReadOptions(no_crs=True),
+                read=ReadOptions(no_crs=True),
             )
         )
 
@@ -303,7 +303,7 @@ def chart_at(
     pixels = np.full((side, side), 90, np.uint8)
     corner = (float(x) - 50 * side, float(y) + 50 * side)
     path = write_tif(tmp_path / "chart.tif", pixels, corner, crs=crs)
-    return Chart(raster.describe_image(str(path), "chart", raster.ReadOptions()))
+    return Chart(describe_image(str(path), "chart", ReadOptions()))
 
 
 def know(rows) -> Catalogue:
@@ -391,7 +391,7 @@ def test_positives_show_half_of_their_disc(data, scenes) -> None:
             continue
         entry = int(row["crater_row"]) - 2
         image = scenes[0] / f"{row['source']}.tif"
-        chart = Chart(raster.describe_image(str(image), row["source"], raster.ReadOptions()))
+        chart = Chart(describe_image(str(image), row["source"], ReadOptions()))
         disc = window_rules.disc_pixels(chart, known.places[entry], float(known.diameters[entry]))
         top, left = np.array([int(row["row_off"])]), np.array([int(row["col_off"])])
         assert window_rules.share_inside(disc, top, left, 48)[0] >= 0.5
@@ -493,8 +493,8 @@ def test_real_images(themis_tiles: Path, tmp_path: Path) -> None:
         else:
             entry = int(row["crater_row"]) - 2
             chart = Chart(
-                raster.describe_image(
-                    str(themis_tiles / f"{row['source']}.tif"), row["source"], raster.ReadOptions()
+                describe_image(
+                    str(themis_tiles / f"{row['source']}.tif"), row["source"], ReadOptions()
                 )
             )
             r, c = window_rules.disc_pixels(

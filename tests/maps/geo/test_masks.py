@@ -153,7 +153,7 @@ def test_a_mask_of_one_band_costs_one_read(tmp_path: Path, monkeypatch: pytest.M
     image = describe(path)
     reader = Reader(image)
     monkeypatch.setattr(
-        "craters.maps.geo.raster.read_missing", lambda *_: pytest.fail("a second read")
+        "craters.maps.geo.reader.read_missing", lambda *_: pytest.fail("a second read")
     )
     assert not reader.read(0, 0, 60, 80)[1].any()
     reader.close()

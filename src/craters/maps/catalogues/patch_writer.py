@@ -18,7 +18,7 @@ from craters.maps.catalogues import sampling
 from craters.maps.catalogues.catalogue import Catalogue, read_catalogue
 from craters.maps.catalogues.sampling import LABELED, TEST, UNLABELED, PatchWindow
 from craters.maps.catalogues.sampling_units import SamplingUnit, make_sampling_units
-from craters.maps.geo import raster
+from craters.maps.geo import Reader, bounded_gdal
 from craters.settings import SamplingRequest
 
 _LABELS = {LABELED: "Ytrain1", TEST: "Ytest1"}
@@ -103,9 +103,9 @@ def _write_arrays(
 def _read_all(
     windows: Sequence[tuple[SamplingUnit, PatchWindow]], side: int
 ) -> Iterator[np.ndarray]:
-    with raster.bounded_gdal():
+    with bounded_gdal():
         for image, group in itertools.groupby(windows, key=lambda pair: pair[0].chart.image):
-            with contextlib.closing(raster.Reader(image)) as reader:
+            with contextlib.closing(Reader(image)) as reader:
                 for _, window in group:
                     yield reader.read(window.top, window.left, side, side)[0]
 

@@ -24,7 +24,7 @@ from craters.maps.catalogues import window_rules
 from craters.maps.catalogues.catalogue import Catalogue
 from craters.maps.catalogues.sampling_units import SamplingUnit
 from craters.maps.catalogues.window_rules import Chart, Craters
-from craters.maps.geo import raster
+from craters.maps.geo import Reader, bounded_gdal
 from craters.settings import SamplingRequest
 
 LABELED, UNLABELED, TEST = "Xtrain1", "Xtrain1_extra", "Xtest1"
@@ -129,9 +129,9 @@ def _samplers(
     request: SamplingRequest, units: Sequence[SamplingUnit]
 ) -> Iterator[tuple[SamplingUnit, Sampler]]:
     """Yield a sampler for each unit; open the images one after the other."""
-    with raster.bounded_gdal():
+    with bounded_gdal():
         for image, group in itertools.groupby(units, key=lambda unit: unit.chart.image):
-            with contextlib.closing(raster.Reader(image)) as reader:
+            with contextlib.closing(Reader(image)) as reader:
                 for unit in group:
                     yield unit, Sampler(request, unit, reader)
 
@@ -171,7 +171,7 @@ class Sampler:
         Reader of its image.
     """
 
-    def __init__(self, request: SamplingRequest, unit: SamplingUnit, reader: raster.Reader) -> None:
+    def __init__(self, request: SamplingRequest, unit: SamplingUnit, reader: Reader) -> None:
         self.request, self.unit, self.reader = request, unit, reader
         self.side = request.side
         self.room = (unit.height - self.side + 1, unit.width - self.side + 1)

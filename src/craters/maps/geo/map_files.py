@@ -14,8 +14,8 @@ import shapely
 
 from craters.core import files
 from craters.errors import ConfigError
+from craters.maps.geo.gdal import gdal_errors
 from craters.maps.geo.planet import Planet
-from craters.maps.geo.raster import gdal_errors
 
 # Pixel type of a map: the stored value of probability 1, and the nodata value.
 DTYPES: dict[str, tuple[float, float]] = {
@@ -59,7 +59,7 @@ def write_map(
     size : tuple of int
         Height and width.
     transform : tuple of float
-        As in `raster.Image`.
+        As in `image.Image`.
     planet : Planet
     dtype : str
         One of `DTYPES`.
