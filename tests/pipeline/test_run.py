@@ -347,13 +347,13 @@ def test_kills_of_trainings_side_by_side(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_dense_run_leaves_a_model_that_scans(tmp_path: Path) -> None:
-    data = write_job(tmp_path / "DATA", side=SIDE)
+    data = write_job(tmp_path / "DATA")
     config = config_for(data, tmp_path / "RUN", method="supervised", network="dense", epochs=3)
     metrics = run_job(config).metrics
     assert metrics["network"] == "dense"
     model = Classifier.load(tmp_path / "RUN" / "model")
     assert model.description.stride == 4
-    images = np.load(data / "Xtest1.npy").reshape(-1, SIDE, SIDE)
+    images = np.load(data / "Xtest1.npy").reshape(-1, 48, 48)
     probability = np.load(tmp_path / "RUN" / "probabilities.npy")
     assert np.abs(model.predict_proba(images) - probability).max() < 1e-5
 
