@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The original script's command line, a thin door into the package.
+"""Run the original script's job with its command line, by the package.
 
 Run it from a folder that holds DATA/ with Xtrain1.npy, Ytrain1.npy, Xtrain1_extra.npy and
 Xtest1.npy. It writes MODELS/, PLOTS/ and DATA/y_pred_final.npy there.
@@ -20,31 +20,31 @@ __all__ = ["main", "plot_image_48x48"]
 
 
 def parse(arguments: list[str] | None = None) -> JobSettings:
-    """Turn the command line into settings; the defaults are the original script's."""
+    """Parse the command line into settings; defaults are those of the original script."""
     parser = argparse.ArgumentParser(
-        description="Tell 48x48 patches with a crater (1) from those without (0).",
+        description="Classify 48x48 patches: with a crater (1) or without (0).",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--initial_lr", type=float, default=0.0003, help="step size, first phase")
-    parser.add_argument("--final_lr", type=float, default=0.0004, help="step size, last phase")
-    parser.add_argument("--initial_epochs", type=int, default=75, help="epochs, first phase")
-    parser.add_argument("--final_epochs", type=int, default=50, help="epochs, last phase")
+    parser.add_argument("--initial_lr", type=float, default=0.0003, help="step size, first stage")
+    parser.add_argument("--final_lr", type=float, default=0.0004, help="step size, last stage")
+    parser.add_argument("--initial_epochs", type=int, default=75, help="epochs, first stage")
+    parser.add_argument("--final_epochs", type=int, default=50, help="epochs, last stage")
     parser.add_argument(
-        "--threshold_initial", type=float, default=0.5, help="decision threshold, first phase"
+        "--threshold_initial", type=float, default=0.5, help="decision threshold, first stage"
     )
     parser.add_argument(
         "--threshold_final",
         type=float,
         default=0.5,
-        help="decision threshold, last phase and predictions",
+        help="decision threshold, last stage and predictions",
     )
     parser.add_argument(
         "--pseudo_threshold",
         type=float,
         default=0.25,
-        help="extra patches below it become 'without crater'; 0 takes none",
+        help="extra patches with a lower probability become 'without crater'; 0: none",
     )
-    parser.add_argument("--seed", type=int, default=0, help="everything random derives from it")
+    parser.add_argument("--seed", type=int, default=0, help="random seed")
     parser.add_argument(
         "--protocol",
         choices=["clean", "original"],
@@ -56,7 +56,7 @@ def parse(arguments: list[str] | None = None) -> JobSettings:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Do the original job in the working folder."""
+    """Run the original job in the working folder."""
     with terminal.report_errors():
         settings = parse(arguments)
         terminal.configure_threads()
@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> None:
 
         data = read_job_data(Path("DATA"))
         with terminal.TerminalProgress(layers=True, stderr=False) as progress:
-            result = stages.run_phases(data, settings, progress=progress)
+            result = stages.run_stages(data, settings, progress=progress)
         found = summarize(result)
         written = report.write_original_files(result, found, Path())
         print("\n".join(report.summary_lines(found)))

@@ -1,8 +1,8 @@
-"""Run the benchmarks, keep what they find, and write docs/benchmarks.md.
+"""Run the benchmarks, store their results, and write docs/benchmarks.md.
 
 Finished rows are kept in benchmarks/results/NAME.jsonl and are not measured again while settings,
-data and the RESULT_VERSION of the benchmark are the same; so an interrupted call goes on where it
-stopped. `--fresh` measures them again.
+data and the RESULT_VERSION of the benchmark are the same; so an interrupted call continues
+where it stopped. `--fresh` measures them again.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import harness
 from accuracy import designs, nanedi, region_cv
+from craters.core import NullProgress
 from craters.errors import CratersError
 from harness import charts, tables
 from labels import audit, review
@@ -52,16 +53,31 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+class _Lines(NullProgress):
+    """Print messages after the name of a benchmark."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def say(self, text: str) -> None:
+        """Print a message."""
+        print(f"{self.name}: {text}")
+
+
 def main(arguments: list[str] | None = None) -> None:
-    """Run what was asked for."""
-    asked = parse(arguments)
+    """Run the chosen benchmarks."""
+    options = parse(arguments)
     try:
-        data = harness.find_data(asked.data)
+        data = harness.find_data(options.data)
         bench = harness.Bench(
-            data, asked.mode == "full", asked.seeds, asked.fresh, not asked.independent
+            data=data,
+            full=options.mode == "full",
+            seeds=options.seeds,
+            fresh=options.fresh,
+            same_start=not options.independent,
         )
-        for name in [asked.only] if asked.only else BENCHMARKS:
-            result = BENCHMARKS[name].run(bench, lambda text, name=name: print(f"{name}: {text}"))
+        for name in [options.only] if options.only else BENCHMARKS:
+            result = BENCHMARKS[name].run(bench, _Lines(name))
             if result is not None:
                 for line in result["findings"]:
                     print(f"{name}: {line}")

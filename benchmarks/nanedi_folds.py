@@ -1,4 +1,4 @@
-"""Repeat the protocol of Nanedi: fixed folds, with and without copies, beside quoted figures.
+"""Repeat the protocol of Nanedi: published folds, with and without copies, and quoted scores.
 
 python benchmarks/nanedi_folds.py west.npz center.npz --out NANEDI --seeds 3
 python benchmarks/nanedi_folds.py west.npz center.npz --out NANEDI --seeds 3 --resume
@@ -19,31 +19,35 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "paths", nargs="+", type=Path, metavar="REGION.npz",
-        help="a region each: X (uint8), y (0 or 1) and fold",
+        help="a file for each region: X (uint8), y (0 or 1) and fold",
     )  # fmt: skip
-    parser.add_argument("--out", type=Path, required=True, help="folder to make; must not exist")
+    parser.add_argument("--out", type=Path, required=True, help="folder to create; must not exist")
     parser.add_argument("--network", default="compact", help="compact or original [compact]")
-    parser.add_argument("--members", type=int, default=1, help="networks a fold, averaged [1]")
-    parser.add_argument("--seeds", type=int, default=1, help="repetitions, from --seed on [1]")
-    parser.add_argument("--seed", type=int, default=0, help="everything random derives from it [0]")
-    parser.add_argument("--threads", type=int, default=0, help="trainings at once [usable CPUs]")
-    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
+    parser.add_argument(
+        "--members", type=int, default=1, help="averaged networks for each fold [1]"
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=1, help="repetitions with increasing seeds [1]"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of all random numbers [0]")
+    parser.add_argument("--threads", type=int, default=0, help="parallel trainings [usable CPUs]")
+    parser.add_argument("--resume", action="store_true", help="continue an interrupted run")
     parser.add_argument("--force", action="store_true", help="move an earlier folder aside first")
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the protocol and print its table."""
-    asked = vars(parse(arguments))
+    options = vars(parse(arguments))
     with report_errors():
         configure_threads()
         from accuracy.fixed_folds import report
         from accuracy.fixed_folds.run import KFoldConfig, run_kfold
 
-        how = {name: asked.pop(name) for name in ("resume", "force")}
-        config = KFoldConfig(**asked | {"paths": tuple(asked["paths"])})
-        found = run_kfold(config, **how, say=TerminalProgress().say)
-        print(report.table(found.summary), end="")
+        restart = {name: options.pop(name) for name in ("resume", "force")}
+        config = KFoldConfig(**options | {"paths": tuple(options["paths"])})
+        outcome = run_kfold(config, **restart, progress=TerminalProgress())
+        print(report.table(outcome.summary), end="")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Compare what a commit and the working tree compute, so that a change of code changes no result.
+"""Compare the results of a commit and of the working tree.
 
 Both trees do the same jobs at the same time, each on one CPU with one thread, and every file that
 they leave is compared: arrays, weights, rasters, tables, layers and JSON by their content, text
@@ -93,7 +93,7 @@ def jobs(data: Path) -> dict[str, list[str]]:
 
 
 def main() -> None:
-    """Run the jobs in both trees and say what differs."""
+    """Run the jobs in both trees and report the differences."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--base", default=BASE, help=f"the commit to compare with [{BASE}]")
     parser.add_argument("--only", help="names of jobs, with commas between")
@@ -125,7 +125,7 @@ def main() -> None:
 
 
 def _worktree(revision: str) -> Path:
-    """Check the commit out beside its results; a checkout of another commit is replaced."""
+    """Check the commit out next to its results; a checkout of another commit is replaced."""
     folder = WORK / "checkout"
     commit = _git("rev-parse", revision)
     if folder.is_dir() and _git("rev-parse", "HEAD", folder=folder) == commit:
@@ -144,7 +144,7 @@ def _git(*words: str, folder: Path = ROOT) -> str:
 
 
 def _run(commands: list[str], tree: Path, folder: Path, cpu: int) -> None:
-    """Run the commands of one job in an empty folder; keep what the base has computed before."""
+    """Run the commands of one job in an empty folder; keep earlier results of the base."""
     done = folder / "stdout.txt"
     if tree != ROOT and done.is_file():
         return
@@ -185,7 +185,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def compare_folders(base: Path, tree: Path) -> Iterator[str]:
-    """Say which files of two folders are there once only, or hold something else."""
+    """List the files that are in one of two folders only, or that differ."""
     names = [{str(path.relative_to(folder)) for path in _files(folder)} for folder in (base, tree)]
     for name in sorted(names[0] ^ names[1]):
         yield f"{name}: only {'before' if name in names[0] else 'after'} the change"

@@ -23,7 +23,7 @@ GAP = 3  # pixels between the two of a pair
 
 
 def synthetic_patches() -> None:
-    """Draw 24 patches of each class of the procedural Mars."""
+    """Plot 24 synthetic patches of each class."""
     sample = make_patches(96, crater_share=0.5, seed=0)
     rows = np.concatenate([np.flatnonzero(sample.labels == label)[:24] for label in (1, 0)])
     captions = [
@@ -34,7 +34,7 @@ def synthetic_patches() -> None:
 
 
 def audited_labels(name: str, arrays: Path) -> None:
-    """Draw the 12 labels that an audit's networks support least."""
+    """Plot the 12 labels of lowest confidence of an audit."""
     with _table(name, "labels").open(newline="") as stream:
         rows = list(csv.DictReader(stream))[:12]
     images = _squares(arrays)
@@ -47,7 +47,7 @@ def audited_labels(name: str, arrays: Path) -> None:
 
 
 def audited_copies(name: str, arrays: Path) -> None:
-    """Draw 8 pairs of near copies of an audit, the least alike first."""
+    """Plot 8 pairs of near copies of an audit, by increasing correlation."""
     with _table(name, "copies").open(newline="") as stream:
         near = [row for row in csv.DictReader(stream) if row["kind"] == "near"]
     near.sort(key=lambda row: float(row["correlation"]))

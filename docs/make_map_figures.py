@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parent / "figures"
 
 
 def tutorial(scan: Path, match: Path, images: list[Path]) -> None:
-    """Draw images beside their maps with what was found and missed, and copy the match's figure."""
+    """Plot images with hits and misses next to their probability maps; copy the match figure."""
     at_rate = json.loads((match / "summary.json").read_text())["at_rate"]
     figure, axes = new_figure(9.0, 4.4 * len(images), len(images), 2)
     for image, pair in zip(images, axes.reshape(-1, 2), strict=True):
@@ -59,7 +59,7 @@ def draw_image(axes, path: Path, match: Path, threshold: float) -> None:
 
 
 def state(row: dict[str, str], threshold: float) -> str:
-    """Say what a crater or a detection is at a threshold."""
+    """Return the state of a crater or a detection at a threshold."""
     above = bool(row["probability"]) and float(row["probability"]) >= threshold
     if row["state"] in ("found", "missed"):
         return "found" if above else "missed"
@@ -67,7 +67,7 @@ def state(row: dict[str, str], threshold: float) -> str:
 
 
 def draw_map(axes, path: Path) -> None:
-    """Show a map of probabilities."""
+    """Show a probability map."""
     import rasterio
 
     with rasterio.open(path) as dataset:

@@ -79,7 +79,7 @@ COMMANDS = {
     "ScanConfig": "scan",
     "AuditConfig": "audit",
     "MatchRequest": "match",
-    "CutRequest": "patches",
+    "SamplingRequest": "patches",
 }
 
 
@@ -150,7 +150,7 @@ def contributing_page(text: str) -> str:
 
 
 def pages() -> dict[Path, str]:
-    """Give what each page should hold."""
+    """Return the expected content of each page."""
     page = DOCS / "contributing.md"
     return {
         DOCS / "cli.md": cli_page(),

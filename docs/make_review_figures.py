@@ -54,7 +54,7 @@ def make_data() -> dict[str, int]:
 
 
 def make_run_and_scan() -> None:
-    """Train the original network, and scan a scene by it."""
+    """Train the original network, and scan a scene with it."""
     if not (WORK / "RUN").exists():
         run_job(
             RunConfig(
@@ -69,7 +69,7 @@ def make_run_and_scan() -> None:
 
 
 def answer(truth: dict[str, int]) -> Path:
-    """Let two people answer what the queue asks, and train once in between."""
+    """Simulate two reviewers who answer the queue, with one training in between."""
     path = WORK / "RUN.labels.sqlite"
     if path.exists():
         return path
@@ -94,7 +94,7 @@ def answer(truth: dict[str, int]) -> Path:
 
 
 def take(browser, name: str) -> None:
-    """Keep what the window shows."""
+    """Save a screenshot of the window."""
     time.sleep(1.5)
     browser.save_screenshot(str(FIGURES / f"review_{name}.png"))
 

@@ -21,8 +21,8 @@ import yaml
 import craters
 from tests.conftest import REPOSITORY
 
-HEAVY = {"torch", "scipy", "sklearn", "matplotlib", "rasterio", "pyproj", "pyogrio", "starlette",
-         "dask", "onnxruntime", "h5py", "pandas", "rich"}  # fmt: skip
+HEAVY = {"torch", "scipy", "sklearn", "matplotlib", "rasterio", "pyproj", "pyogrio", "shapely",
+         "starlette", "dask", "onnxruntime", "h5py", "pandas", "rich"}  # fmt: skip
 
 
 def test_help_and_import_are_light() -> None:

@@ -174,7 +174,7 @@ def test_a_setting_passes_few_functions_on_its_way_to_training(
     places = ["--data", str(job_folder), "--out", str(job_folder.parent / "RUN")]
     result = CliRunner().invoke(app, ["run", *places, *words, "--threads", "1", "-q"])
     assert result.exit_code == 0, result.output
-    assert seen == [["run_command", "run_job", "run_phases", "_supervised", "train", "_fit"]]
+    assert seen == [["run_command", "run_job", "run_stages", "_supervised", "train", "_fit"]]
 
 
 LIGHT = {

@@ -6,7 +6,8 @@ import numpy as np
 
 import harness
 from accuracy import region_cv
-from harness import Bench, Keys, Row, Rows, Say
+from craters.core import Progress
+from harness import Bench, Keys, Row, Rows
 
 NAME = "designs"
 TITLE = "What was tried on `compact`"
@@ -36,20 +37,22 @@ DESIGNS = {
 }
 
 
-def run(bench: Bench, say: Say) -> Row | None:
-    """Do the missing trainings; a quick call shows what is stored."""
+def run(bench: Bench, progress: Progress) -> Row | None:
+    """Run the missing trainings; a quick call reports the stored result."""
     if not bench.full:
-        return harness.tell_stored(NAME, say)
+        return harness.tell_stored(NAME, progress)
     from accuracy.design_cells import train_cell
 
     def write(rows: Rows) -> None:
         harness.write_result(NAME, _result(rows))
 
-    return _result(harness.train_missing(bench, NAME, keys(bench), train_cell, say, after=write))
+    return _result(
+        harness.train_missing(bench, NAME, keys(bench), train_cell, progress, after=write)
+    )
 
 
 def keys(bench: Bench) -> Keys:
-    """Say what the row of each training depends on."""
+    """Return what the row of each training depends on."""
     return {
         (name, seed, fold): harness.row_key(
             bench, name, seed, {"folds": region_cv.FOLDS, "fold": fold}, RESULT_VERSION
@@ -61,7 +64,7 @@ def keys(bench: Bench) -> Keys:
 
 
 def _result(rows: Rows) -> Row:
-    """Lay the designs that are whole beside `compact` of the same seeds."""
+    """Compare the complete designs with `compact` of the same seeds."""
     reference = harness.read_result(region_cv.NAME)
     contenders, borrowed = [], []
     for name, what in DESIGNS.items():

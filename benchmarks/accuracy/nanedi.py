@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 import harness
-from craters.core import files
-from harness import Bench, Keys, Row, Rows, RowStore, Say
+from craters.core import Progress, files
+from harness import Bench, Keys, Row, Rows, RowStore
 
 NAME = "nanedi"
 TITLE = "Nanedi, official folds: `compact` beside quoted figures"
@@ -22,24 +22,26 @@ ONE, JOINED = "1 network a fold", "the seeds' mean logit"
 _TITLES = {"west": ["West, crater F1 in %", 2], "center": ["Center, crater F1 in %", 2]}
 
 
-def run(bench: Bench, say: Say) -> Row | None:
-    """Do the missing trainings; a quick call shows what is stored."""
+def run(bench: Bench, progress: Progress) -> Row | None:
+    """Run the missing trainings; a quick call reports the stored result."""
     if not bench.full:
-        return harness.tell_stored(NAME, say)
+        return harness.tell_stored(NAME, progress)
     paths = _paths(bench)
     if not all(path.is_file() for path in paths):
-        say(f"left out: {paths[0].parent} does not hold {' and '.join(p.name for p in paths)}")
+        progress.say(
+            f"left out: {paths[0].parent} does not hold {' and '.join(p.name for p in paths)}"
+        )
         return None
     store, wanted = RowStore(NAME), keys(bench)
     rows = {} if bench.fresh else {cell: store.find(key) for cell, key in wanted.items()}
     if None in rows.values() or not rows:
-        found = measure(bench, harness.WORK / f"{NAME}-{_short_hash(wanted)}", say)
-        rows = {cell: store.add(key, found[cell]) for cell, key in wanted.items()}
+        measured = measure(bench, harness.WORK / f"{NAME}-{_short_hash(wanted)}", progress)
+        rows = {cell: store.add(key, measured[cell]) for cell, key in wanted.items()}
     return _result(rows)
 
 
 def keys(bench: Bench) -> Keys:
-    """Say what the row of each seed, and that of all together, depends on."""
+    """Return what the row of each seed, and the row of all seeds, depends on."""
     seeds = min(SEEDS, bench.seeds)
     cells = [(ONE, seed) for seed in range(seeds)] + [(JOINED, seeds)] * (seeds > 1)
     settings = {path.name: files.sha256_of(path) for path in _paths(bench)}
@@ -51,41 +53,46 @@ def _paths(bench: Bench) -> list[Path]:
 
 
 def _short_hash(wanted: Keys) -> str:
-    """Name what rows depend on, so that finished trainings are of one state."""
+    """Hash what rows depend on, so that a work folder is resumed only for the same rows."""
     return hashlib.sha256(files.to_json(list(wanted.values())).encode()).hexdigest()[:12]
 
 
-def measure(bench: Bench, out: Path, say: Say) -> Rows:
+def measure(bench: Bench, out: Path, progress: Progress) -> Rows:
     """Run the protocol once for all seeds, and take the seeds' mean logit as the ensemble."""
     from accuracy.fixed_folds.run import KFoldConfig, run_kfold
     from accuracy.fixed_folds.scores import Region
 
     seeds = min(SEEDS, bench.seeds)
-    settings = KFoldConfig(tuple(_paths(bench)), out, seeds=seeds)
-    found = run_kfold(settings, resume=not bench.fresh, force=bench.fresh, say=say)
-    rows = {(ONE, seed): _row(found.regions, seed) for seed in range(seeds)}
+    settings = KFoldConfig(paths=tuple(_paths(bench)), out=out, seeds=seeds)
+    outcome = run_kfold(settings, resume=not bench.fresh, force=bench.fresh, progress=progress)
+    rows = {(ONE, seed): _row(outcome.regions, seed) for seed in range(seeds)}
     if seeds == 1:
         return rows
     joined = [
-        Region(one.data, one.copies, [0], one.logits.mean(axis=0, keepdims=True))
-        for one in found.regions
+        Region(
+            data=region.data,
+            copies=region.copies,
+            seeds=[0],
+            logits=region.logits.mean(axis=0, keepdims=True),
+        )
+        for region in outcome.regions
     ]
     return rows | {(JOINED, seeds): _row(joined, 0)}
 
 
 def _row(regions: list, seed: int) -> Row:
-    """Return the mean crater F1 of the folds, in percent, and what is told beside it."""
+    """Return the mean crater F1 of the folds, in percent, and the counts of copies."""
     from accuracy.fixed_folds.scores import estimate
 
     row: Row = {}
-    for one in regions:
-        scores = [one.scores()[seed]]
+    for region in regions:
+        scores, name = [region.scores()[seed]], region.data.name
         for kind in KINDS:
-            found = estimate(scores, "crater_f1", without_copies=kind != "official")
-            row[f"{one.data.name} {kind}"] = 100 * found.mean
-            row[f"{one.data.name} {kind} folds"] = [100 * fold for fold in found.folds]
-        row[f"{one.data.name} exact"] = int(one.copies.exact.sum())
-        row[f"{one.data.name} near"] = int(one.copies.near.sum())
+            f1 = estimate(scores, "crater_f1", without_copies=kind != "official")
+            row[f"{name} {kind}"] = 100 * f1.mean
+            row[f"{name} {kind} folds"] = [100 * fold for fold in f1.folds]
+        row[f"{name} exact"] = int(region.copies.exact.sum())
+        row[f"{name} near"] = int(region.copies.near.sum())
     return row
 
 
@@ -133,7 +140,7 @@ def _contenders(ours: dict[str, dict[int, Row]]) -> list[Row]:
 
 
 def _quoted() -> list[Row]:
-    """Lay the literature's figures out as rows that no seed of this project stands behind."""
+    """Return the scores of the literature as rows without seeds."""
     from accuracy.fixed_folds.report import QUOTED
 
     return [
@@ -141,9 +148,9 @@ def _quoted() -> list[Row]:
             "label": f"{source}, as quoted",
             "baseline": False,
             "rounds": [],
-            "measures": {name: harness.summarize([100 * found[name]]) for name in REGIONS},
+            "measures": {name: harness.summarize([100 * scores[name]]) for name in REGIONS},
         }
-        for source, found in QUOTED.items()
+        for source, scores in QUOTED.items()
     ]
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 import harness
-from harness import Bench, Keys, Row, Rows, RowStore, Say
+from craters.core import Progress
+from harness import Bench, Keys, Row, Rows, RowStore
 
 NAME = "region_cv"
 TITLE = "Unseen regions: `compact`, `dense` and the original network"
@@ -35,21 +36,21 @@ _TITLES = {
 }
 
 
-def run(bench: Bench, say: Say) -> Row | None:
-    """Do the missing trainings; a quick call shows what is stored."""
+def run(bench: Bench, progress: Progress) -> Row | None:
+    """Run the missing trainings; a quick call reports the stored result."""
     if not bench.full:
-        return harness.tell_stored(NAME, say)
+        return harness.tell_stored(NAME, progress)
     wanted, rows = keys(bench), Rows()
     call = partial(train_cell, work=_work(bench))
     for group in (plan("compact"), plan("dense", "measured", "original", "dense-labels")):
         part = {cell: wanted[cell] for cell in group}
         anew = _without_weights(bench, group)
-        rows |= harness.train_missing(bench, NAME, part, call, say, anew=anew)
+        rows |= harness.train_missing(bench, NAME, part, call, progress, anew=anew)
     return _result(rows)
 
 
 def keys(bench: Bench) -> Keys:
-    """Say what the row of each training depends on."""
+    """Return what the row of each training depends on."""
     return {cell: _key(bench, *cell) for cell in plan(*RESULT_VERSION)}
 
 
@@ -219,7 +220,7 @@ def calibrate(rows: Rows, seed: int) -> Row:
 
 
 def _result(rows: Rows) -> Row:
-    """Gather what docs and README show."""
+    """Assemble the result for docs and README."""
     labels = {"compact": "compact", "dense": "dense", "dense-labels": "dense, labels alone",
               "original": "original"}  # fmt: skip
     by_seed = {kind: _by_seed(rows, kind) for kind in labels}

@@ -4,7 +4,7 @@ The process that imports it stays small, without torch: the kernel never counts 
 memory as less than its parent's memory at the moment it was started.
 """
 
-from harness.base import FOLDER, RESULTS, ROOT, WORK, Bench, BenchError, Row, Say
+from harness.base import FOLDER, RESULTS, ROOT, WORK, Bench, BenchError, Row
 from harness.inputs import (
     REGION_FOLDS,
     data_hash,
@@ -51,7 +51,6 @@ __all__ = [
     "Row",
     "RowStore",
     "Rows",
-    "Say",
     "Usage",
     "by_contender",
     "contender",

@@ -1,9 +1,8 @@
-"""Where things lie, what was asked for, and the error that ends a call."""
+"""Folders and options of the benchmarks, and their error."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +12,15 @@ RESULTS = FOLDER / "results"
 WORK = FOLDER / "work"
 
 Row = dict[str, Any]
-Say = Callable[[str], None]
 
 
 class BenchError(Exception):
-    """A benchmark that cannot be run; the message says what to do."""
+    """Raised if a benchmark cannot be run; the message says what to do."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Bench:
-    """What was asked for.
+    """Options of a call.
 
     Parameters
     ----------

@@ -70,7 +70,7 @@ def job(result: Row) -> Any:
 
 
 def growth(result: Row) -> Any:
-    """Draw CPU seconds and memory over size, a column a kind; a line of slope one beside them.
+    """Plot CPU seconds and memory over size, one column for each kind, with a line of slope one.
 
     That line goes through the largest size; of images through the largest that is all terrain.
     """
@@ -142,7 +142,7 @@ def unlabeled(result: Row) -> Any:
 
 
 def review(result: Row) -> Any:
-    """Draw the labels asked and what they gave, a panel a repeat."""
+    """Plot macro F1 over the number of labels, one panel for each repeat."""
     curves = result.get("curves", {})
     repeats = list(next(iter(curves.values()), {}))
     if not repeats:

@@ -22,7 +22,7 @@ _POOL = ("Xtrain1_extra", "groups_extra")
 
 
 def find_data(asked: Path | None) -> Path:
-    """Find the folder of the themis48 arrays, or say where it was looked for."""
+    """Find the folder of the themis48 arrays; raise an error if it is missing."""
     base = os.environ.get("CRATERS_DATA")
     folder = asked or (Path(base) if base else ROOT.parent / "shared" / "data") / "themis48"
     if asked is None and base and not folder.is_dir():
@@ -45,7 +45,7 @@ def data_hash(folder: Path) -> str:
 
 
 def nanedi_file(data: Path, region: str) -> Path:
-    """Name the file of a region of Nanedi, beside the folder of the themis48 arrays."""
+    """Return the file of a region of Nanedi, next to the folder of the themis48 arrays."""
     return data.parent / "nanedi28" / f"{region}.npz"
 
 

@@ -7,27 +7,28 @@ import subprocess
 import venv
 from pathlib import Path
 
-from harness.base import FOLDER, BenchError, Say
+from craters.core import Progress
+from harness.base import FOLDER, BenchError
 
 _VENV = FOLDER / ".venv-tf"
 
 
-def tensorflow_python(say: Say) -> Path:
+def tensorflow_python(progress: Progress) -> Path:
     """Return the interpreter of the TensorFlow environment; make it where it is missing."""
     python = _VENV / "bin" / "python"
     if not python.exists():
-        say("installing TensorFlow into benchmarks/.venv-tf ...")
+        progress.say("installing TensorFlow into benchmarks/.venv-tf ...")
         venv.create(_VENV, with_pip=True)
         _install(python, "tf-requirements.txt")
     return python
 
 
-def scikit_python(say: Say) -> Path:
+def scikit_python(progress: Progress) -> Path:
     """Return the same interpreter, with scikit-learn and scikit-image in its environment."""
-    python = tensorflow_python(say)
+    python = tensorflow_python(progress)
     looked = [python, "-c", "import skimage, sklearn"]
     if subprocess.run(looked, check=False, stderr=subprocess.DEVNULL).returncode:
-        say("installing scikit-learn and scikit-image into benchmarks/.venv-tf ...")
+        progress.say("installing scikit-learn and scikit-image into benchmarks/.venv-tf ...")
         _install(python, "sklearn-requirements.txt")
     return python
 

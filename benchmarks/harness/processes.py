@@ -76,7 +76,7 @@ def measure_process(
 
 @contextlib.contextmanager
 def _kept_on(cpus: list[int]) -> Iterator[None]:
-    """Keep this process, and what it starts inside the block, on some CPUs."""
+    """Restrict this process, and those it starts inside the block, to some CPUs."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cpus)
     try:

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from craters.core import files
-from harness.base import RESULTS, Row, Say
+from craters.core import Progress, files
+from harness.base import RESULTS, Row
 
 
 def summarize(values: Iterable[float]) -> Row:
@@ -51,7 +51,7 @@ def result(
     name: str, title: str, *, rows: Iterable[Row], about: list[str], settings: Row, titles: Row,
     tables: Row, contenders: list[Row], findings: list[str], **more: Any,
 ) -> Row:  # fmt: skip
-    """Lay out what a benchmark found, as the tables and figures of the docs read it.
+    """Assemble the result of a benchmark for the tables and figures of the docs.
 
     Parameters
     ----------
@@ -95,20 +95,20 @@ def all_made(rows: Iterable[Row]) -> list[Row]:
 
 
 def write_result(name: str, result: Row) -> Path:
-    """Write what a benchmark found to results/NAME.json."""
+    """Write the result of a benchmark to results/NAME.json."""
     path = RESULTS / f"{name}.json"
     files.write_json(path, {"name": name} | result)
     return path
 
 
 def read_result(name: str) -> Row | None:
-    """Read what an earlier run of a benchmark found, if anything."""
+    """Read the stored result of a benchmark, if any."""
     path = RESULTS / f"{name}.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
-def tell_stored(name: str, say: Say) -> None:
-    """Say what an earlier full run of a benchmark found; a quick call measures nothing new."""
+def tell_stored(name: str, progress: Progress) -> None:
+    """Report the stored result of a full run; a quick call measures nothing new."""
     stored = read_result(name)
     for line in stored["findings"] if stored else ["nothing is stored; needs `full`"]:
-        say(line)
+        progress.say(line)

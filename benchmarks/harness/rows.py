@@ -1,4 +1,4 @@
-"""Measured rows: what they depend on, what they were measured by, and how they are kept.
+"""Store measured rows with what they depend on and what measured them.
 
 A row is keyed by its contender, its round, the settings, the data and the `result_version` of the
 method that it measures. No code, version or hardware is in the key: a change of the package leaves
@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import craters
-from craters.core import files
-from harness.base import RESULTS, ROOT, WORK, Bench, Row, Say
+from craters.core import Progress, files
+from harness.base import RESULTS, ROOT, WORK, Bench, Row
 from harness.inputs import data_hash
 from harness.processes import usable_cpus
 
@@ -34,7 +34,7 @@ Rows = dict[tuple[Any, ...], Row]
 
 
 def row_key(bench: Bench, contender: str, number: int, settings: Row, result_version: int) -> Row:
-    """Say what a row depends on; rows of equal keys need no second run.
+    """Return what a row depend on; rows of equal keys need no second run.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def row_key(bench: Bench, contender: str, number: int, settings: Row, result_ver
 
 
 def made(by: Row | None = None) -> Row:
-    """Say what measures a row now: commit, date, versions and hardware.
+    """Record what measures a row now: commit, date, versions and hardware.
 
     Parameters
     ----------
@@ -72,20 +72,22 @@ def made(by: Row | None = None) -> Row:
 
 
 @functools.cache
-def commit() -> str:
+def commit(root: Path = ROOT) -> str:
     """Name the commit that is checked out; a "+" says that src or benchmarks were changed."""
     try:
-        head = _git("rev-parse", "--short", "HEAD")
-        changed = _git("status", "--porcelain", "--", "src", "benchmarks", ":!benchmarks/results")
+        head = _git(root, "rev-parse", "--short", "HEAD")
+        changed = _git(
+            root, "status", "--porcelain", "--", "src", "benchmarks", ":!benchmarks/results"
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return f"{head}+" if changed else head
 
 
-def _git(*arguments: str) -> str:
+def _git(root: Path, *arguments: str) -> str:
     command = ["git", "--no-optional-locks", *arguments]
     return subprocess.check_output(
-        command, cwd=ROOT, text=True, stderr=subprocess.DEVNULL
+        command, cwd=root, text=True, stderr=subprocess.DEVNULL
     ).strip()  # fmt: skip
 
 
@@ -102,7 +104,7 @@ def hardware() -> Row:
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Return the versions of this interpreter, the package and what it computes with."""
+    """Return the versions of this interpreter, the package and its libraries."""
     found = {name: version(name) for name in _PACKAGES}
     return {"craters": craters.__version__, "python": platform.python_version(), **found}
 
@@ -114,10 +116,12 @@ class RowStore:
     ----------
     name : str
         Of the benchmark.
+    results, work : Path
+        Folders of the rows and of the lock.
     """
 
-    def __init__(self, name: str) -> None:
-        self.path = RESULTS / f"{name}.jsonl"
+    def __init__(self, name: str, results: Path = RESULTS, work: Path = WORK) -> None:
+        self.path, self._lock = results / f"{name}.jsonl", work / f"{name}.lock"
 
     def find(self, key: Row) -> Row | None:
         """Return the values stored under `key`, the latest if there are several, and `made`."""
@@ -131,8 +135,8 @@ class RowStore:
         """
         row = {"key": key, "made": made(by), "values": values}
         line = json.dumps(row, sort_keys=True)
-        WORK.mkdir(parents=True, exist_ok=True)
-        with (WORK / f"{self.path.stem}.lock").open("w") as lock:
+        self._lock.parent.mkdir(parents=True, exist_ok=True)
+        with self._lock.open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             files.write_text(self.path, "\n".join([*self._lines(), line]) + "\n")
         return values | {"made": row["made"]}
@@ -149,6 +153,7 @@ def measure_missing(
     *,
     due: Callable[..., bool] = lambda *_: True,
     by: Callable[..., Row | None] = lambda *_: None,
+    store: RowStore | None = None,
 ) -> Rows:
     """Return the row of each cell: the stored one, or one that is measured now, one at a time.
 
@@ -165,8 +170,10 @@ def measure_missing(
         Tells whether a cell may be measured now; other cells without a row are left out.
     by : callable
         Gives the versions that measured a cell, where they are not this interpreter's.
+    store : RowStore, optional
+        By default that of the benchmark.
     """
-    store, rows = RowStore(name), Rows()
+    store, rows = store or RowStore(name), Rows()
     for cell, key in keys.items():
         is_due = due(*cell)
         row = None if bench.fresh and is_due else store.find(key)
@@ -182,12 +189,12 @@ def train_missing(
     name: str,
     keys: Keys,
     call: Callable[..., Row],
-    say: Say,
+    progress: Progress,
     *,
     anew: Collection[tuple[Any, ...]] = (),
     after: Callable[[Rows], object] = lambda _: None,
 ) -> Rows:
-    """Return the row of each cell: the stored one, or one that is trained now, side by side.
+    """Return the row of each cell: stored, or trained now in parallel.
 
     Parameters
     ----------
@@ -198,7 +205,7 @@ def train_missing(
         For each cell, in the order of the work, what its row depends on.
     call : callable
         Trains one cell; a module's function that takes `send`, `data` and `cell`.
-    say : callable
+    progress : Progress
     anew : collection
         Cells to train although their rows are stored.
     after : callable
@@ -218,13 +225,13 @@ def train_missing(
         cell = waiting[word]
         rows[cell] = store.add(keys[cell], row)
         score = f"macro F1 {row['macro_f1']:.4f}, " if "macro_f1" in row else ""
-        say(f"{word}: {score}{row['seconds']:.0f} s")
+        progress.say(f"{word}: {score}{row['seconds']:.0f} s")
         after(rows)
     return rows
 
 
 def by_contender(rows: Rows, names: Collection[str]) -> dict[str, dict[int, Row]]:
-    """Deal rows of cells (contender, round) out to their contenders, by round."""
+    """Group rows of cells (contender, round) by contender and round."""
     return {
         name: {number: row for (found, number), row in rows.items() if found == name}
         for name in names

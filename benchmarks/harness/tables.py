@@ -33,7 +33,7 @@ def page(results: list[dict[str, Any]]) -> str:
 
 
 def section(result: dict[str, Any]) -> str:
-    """Lay out one benchmark: what it is, what it found, its tables, how to repeat it."""
+    """Format one benchmark: description, findings, tables, how to repeat it."""
     parts = [f"## {result['title']}", " ".join(result["about"])]
     if result["findings"]:
         parts.append("\n".join(f"- {line}" for line in result["findings"]))
@@ -81,7 +81,7 @@ def cell(found: dict[str, Any], digits: int, sign: str) -> str:
 
 
 def facts(result: dict[str, Any]) -> str:
-    """Say how to repeat it, and where and when its rows were measured."""
+    """Describe how to repeat a benchmark, and where and when its rows were measured."""
     made = result["made"]
     machines = [f"{one['hardware']['processor']}, {one['hardware']['cpus']} CPUs" for one in made]
     commits = [f"{one['commit']} ({one['date']})" for one in made]
@@ -97,13 +97,13 @@ def facts(result: dict[str, Any]) -> str:
 
 
 def version_of(result: dict[str, Any], package: str) -> str:
-    """Say by which versions of a package the rows of a result were measured."""
+    """Describe by which versions of a package the rows of a result were measured."""
     found = [one["versions"][package] for one in result["made"] if package in one["versions"]]
     return " and ".join(dict.fromkeys(found))
 
 
 def processors(result: dict[str, Any]) -> str:
-    """Say on which processors the rows of a result were measured."""
+    """Describe on which processors the rows of a result were measured."""
     found = [one["hardware"]["processor"] for one in result["made"]]
     return " and ".join(dict.fromkeys(found))
 
@@ -113,18 +113,18 @@ def row(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def write() -> Path:
-    """Write the page; equal results give equal bytes."""
+def write(out: Path = PAGE, readme: Path = README) -> Path:
+    """Write the page, and the block of the README; equal results give equal bytes."""
     found = [
         json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))
     ]
-    PAGE.parent.mkdir(parents=True, exist_ok=True)
-    PAGE.write_text(page(found), encoding="utf-8")
-    text = README.read_text(encoding="utf-8")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(page(found), encoding="utf-8")
+    text = readme.read_text(encoding="utf-8")
     before, after = text.partition(_MARKS[0])[0], text.partition(_MARKS[1])[2]
     block = readme_block({result["name"]: result for result in found})
-    README.write_text(f"{before}{_MARKS[0]}\n{block}{_MARKS[1]}{after}", encoding="utf-8")
-    return PAGE
+    readme.write_text(f"{before}{_MARKS[0]}\n{block}{_MARKS[1]}{after}", encoding="utf-8")
+    return out
 
 
 def _short(score: dict[str, Any]) -> str:
@@ -134,7 +134,7 @@ def _short(score: dict[str, Any]) -> str:
 
 
 def readme_block(results: dict[str, dict[str, Any]]) -> str:
-    """Lay out what the README opens with: quality on unseen regions, and time beside the peers."""
+    """Format the tables of the README: quality on unseen regions, and time compared with peers."""
     parts = [_quality(results.get("region_cv")), _speed(results.get("job"))]
     return "\n".join(part for part in parts if part)
 
@@ -165,7 +165,7 @@ def _quality(found: dict[str, Any] | None) -> str:
 
 
 def _speed(found: dict[str, Any] | None) -> str:
-    """Lay out time and quality of one training, side by side with the peers, from `job`."""
+    """Format time and quality of one training, compared with the peers, from `job`."""
     if found is None:
         return ""
     both = [one for one in found["contenders"] if one["label"].endswith(_CORES)]

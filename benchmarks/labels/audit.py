@@ -1,4 +1,4 @@
-"""The audit: flipped labels, copies and what it finds on real arrays, 100,000 patches."""
+"""The audit: flipped labels, copies, findings on real arrays, 100,000 patches."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 import harness
-from harness import Bench, Keys, Row, Say
+from craters.core import Progress
+from harness import Bench, Keys, Row
 
 NAME = "audit"
 TITLE = "The audit: flipped labels, copies, and 100,000 patches"
@@ -34,23 +35,23 @@ _FLIPS, _TIMES, _COPIES = ("found", "top_5", "suspected"), ("wall_s", "cpu_s", "
 )  # fmt: skip
 
 
-def run(bench: Bench, say: Say) -> Row | None:
-    """Do what is missing; a quick call shows what is stored.
+def run(bench: Bench, progress: Progress) -> Row | None:
+    """Measure the missing rows; a quick call reports the stored result.
 
     The copies of Nanedi and the real arrays are looked at in every full call.
     """
     if not bench.full:
-        return harness.tell_stored(NAME, say)
-    folds = harness.train_missing(bench, NAME, _flip_keys(bench), train_cell, say)
+        return harness.tell_stored(NAME, progress)
+    folds = harness.train_missing(bench, NAME, _flip_keys(bench), train_cell, progress)
     flips = {
         draw: score(bench, draw, [folds["flips", draw, fold] for fold in range(FOLDS)])
         for draw in range(DRAWS)
     }
-    copies = _copies(bench, say)
+    copies = _copies(bench, progress)
 
     def measure(_: str, number: int) -> Row:
         row = measure_audit(PATCHES)
-        say(f"round {number}: {row['wall_s']:.0f} s, {row['peak_mib']:.0f} MiB")
+        progress.say(f"round {number}: {row['wall_s']:.0f} s, {row['peak_mib']:.0f} MiB")
         return row
 
     many = harness.measure_missing(bench, NAME, _many_keys(bench), measure)
@@ -60,7 +61,7 @@ def run(bench: Bench, say: Say) -> Row | None:
 
 
 def keys(bench: Bench) -> Keys:
-    """Say what the row of each training, and of each round of the many patches, depends on."""
+    """Return what the row of each training, and of each round of the many patches, depends on."""
     return _flip_keys(bench) | _many_keys(bench)
 
 
@@ -162,13 +163,15 @@ def score(bench: Bench, draw: int, folds: list[Row]) -> Row:
 # Copies of Nanedi
 
 
-def _copies(bench: Bench, say: Say) -> dict[int, Row]:
+def _copies(bench: Bench, progress: Progress) -> dict[int, Row]:
     """Hold the search against a comparison of all pairs of West and Center, pixel by pixel."""
     from craters.data import search_copies
 
     paths = nanedi_paths(bench)
     if not all(path.is_file() for path in paths):
-        say(f"left out: {paths[0].parent} does not hold {' and '.join(p.name for p in paths)}")
+        progress.say(
+            f"left out: {paths[0].parent} does not hold {' and '.join(p.name for p in paths)}"
+        )
         return {}
     images = np.concatenate([np.load(path)["X"].reshape(-1, 28, 28) for path in paths])
     found = search_copies(images, shift=0)
@@ -180,7 +183,9 @@ def _copies(bench: Bench, say: Say) -> dict[int, Row]:
         "n_near": int(near.sum()),
         "too_many": int((found.is_repeated & ~equal).sum() + (found.is_near & ~near).sum()),
     }
-    say(f"Nanedi: {row['n_equal']} equal, {row['n_near']} near, {row['too_many']} too many")
+    progress.say(
+        f"Nanedi: {row['n_equal']} equal, {row['n_near']} near, {row['too_many']} too many"
+    )
     return {0: row}
 
 
@@ -201,7 +206,7 @@ def brute_force(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def synthetic(count: int) -> np.ndarray:
-    """Make different patches by laying patches of the procedural Mars over each other."""
+    """Make different patches by combining synthetic patches."""
     from craters import make_patches
 
     base = make_patches(2000, crater_share=0.5, seed=0).images
@@ -288,7 +293,7 @@ def _write_nanedi(paths: list[Path]) -> Path:
 
 
 def _say_examined(name: str, found: Row) -> str:
-    """Say what an audit found, in one line."""
+    """Summarize an audit in one line."""
     labels, labeled = found["labels"], found["arrays"]["labeled"]["n"]
     flawed = {
         flaw: sum(counts[flaw] for counts in found["flawed"].values())

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 import harness
-from harness import Bench, Keys, Row, Say
+from craters.core import Progress
+from harness import Bench, Keys, Row
 from labels import simulated_review
 from labels.review_page import ANSWERS, PATCHES, PAUSE, measure_page
 from labels.simulated_review import ALL, GOAL, METHOD, MOST, START, STEP, WRONG, key_of, simulate
@@ -33,14 +34,14 @@ _TITLES = {
 }
 
 
-def run(bench: Bench, say: Say) -> Row | None:
-    """Do what is missing, and write the result after each path; a quick call shows it."""
+def run(bench: Bench, progress: Progress) -> Row | None:
+    """Measure the missing rows, writing each; a quick call reports the stored result."""
     if not bench.full:
-        return harness.tell_stored(NAME, say)
+        return harness.tell_stored(NAME, progress)
     from craters.core import Task, run_tasks
 
     page = harness.measure_missing(
-        bench, NAME, _page_key(bench), lambda *_: measure_page(PATCHES, ANSWERS, say)
+        bench, NAME, _page_key(bench), lambda *_: measure_page(PATCHES, ANSWERS, progress)
     )["page", 0]
     # The queue goes ahead: its first round is also the random order's.
     paths_wanted = [(order, repeat) for order in ORDERS for repeat in range(REPEATS)]
@@ -54,7 +55,9 @@ def run(bench: Bench, say: Say) -> Row | None:
     paths = {}
     for word, rounds in run_tasks(tasks, threads=len(harness.usable_cpus())):
         paths[wanted[word]] = rounds
-        say(f"{word}: {rounds[-1]['labels']} labels, macro F1 {rounds[-1]['macro_f1']:.3f}")
+        progress.say(
+            f"{word}: {rounds[-1]['labels']} labels, macro F1 {rounds[-1]['macro_f1']:.3f}"
+        )
         harness.write_result(NAME, _result(page, paths))
     return _result(page, paths)
 
@@ -68,7 +71,7 @@ def _path(*, send: Any, bench: Bench, order: str, repeat: int) -> list[Row]:  # 
 
 
 def keys(bench: Bench) -> Keys:
-    """Say what the rows of the page, and of each round that may be asked for, depend on."""
+    """Return what the rows of the page, and of each round that may be asked for, depend on."""
     rounds = {order: range(START, MOST + 1, STEP) for order in ORDERS} | {ALL: [ALL]}
     return _page_key(bench) | {
         (order, repeat, labels): key_of(bench, order, repeat, labels)
@@ -166,7 +169,7 @@ def _findings(
 
 
 def _ceiling(paths: dict[tuple[str, int], list[Row]]) -> list[str]:
-    """Say what all answers together would have given."""
+    """Describe the result of labeling all patches."""
     found = [rounds[-1] for (order, _), rounds in sorted(paths.items()) if order == ALL]
     if not found:
         return []

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 import harness
-from harness import Row, Say
+from craters.core import Progress
+from harness import Row
 
 PATCHES, ANSWERS = 100_000, 300
 PAUSE = 0.15  # seconds between two answers of the browser
@@ -50,7 +51,7 @@ def write_target(folder: Path, count: int) -> Path:
     return folder / "patches.npy"
 
 
-def measure_page(count: int, answers: int, say: Say) -> Row:
+def measure_page(count: int, answers: int, progress: Progress) -> Row:
     """Label by keys in a real browser, with all patches judged, and read the clocks."""
     sys.path.insert(0, str(harness.ROOT))
     from tests.review import browser as chromium
@@ -69,7 +70,7 @@ def measure_page(count: int, answers: int, say: Say) -> Row:
             root = address.partition("/?")[0]
             _wait_for_predictions(browser, root)
             judged = time.perf_counter() - started
-            say(f"{count:,} patches judged after {judged:.0f} s")
+            progress.say(f"{count:,} patches judged after {judged:.0f} s")
             browser.get(f"{root}/as/Ann/queue")
             shown, replies = _press(browser, answers)
             memory = _memory(process.pid)

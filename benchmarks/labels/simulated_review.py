@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 import harness
-from harness import Bench, Row, RowStore, Say
+from craters.core import Progress
+from harness import Bench, Row, RowStore
 
 NAME = "review"
 RESULT_VERSION = 1
@@ -23,7 +24,7 @@ METHOD = "pseudo-label"  # what the page trains by
 
 
 def simulate(
-    bench: Bench, order: str, repeat: int, say: Say, *, most: int = MOST,
+    bench: Bench, order: str, repeat: int, progress: Progress, *, most: int = MOST,
     network: str = "compact",
 ) -> list[Row]:  # fmt: skip
     """Label round by round until the goal is reached; finished rounds are not repeated.
@@ -39,7 +40,9 @@ def simulate(
         row = None if bench.fresh else store.find(key)
         if row is None:
             row = store.add(key, _one_round(bench, order, repeat, rounds, network))
-            say(f"{order} {repeat}: {row['labels']} labels, macro F1 {row['macro_f1']:.3f}")
+            progress.say(
+                f"{order} {repeat}: {row['labels']} labels, macro F1 {row['macro_f1']:.3f}"
+            )
         rounds.append(row)
         if row["macro_f1"] >= GOAL:
             break
@@ -49,7 +52,7 @@ def simulate(
 def key_of(
     bench: Bench, order: str, repeat: int, labels: int | str, network: str = "compact"
 ) -> Row:
-    """Say what the row of a round depends on."""
+    """Return what the row of a round depends on."""
     settings = {"labels": labels, "start": START, "step": STEP, "wrong": WRONG,
                 "network": network, "method": METHOD}  # fmt: skip
     name = "start" if labels == START else order

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import harness
-from harness import WORK, Bench, BenchError, Keys, Row, Rows, Say
+from craters.core import Progress
+from harness import WORK, Bench, BenchError, Keys, Row, Rows
 
 NAME = "scan"
 TITLE = "`craters scan`: time, memory, kills"
@@ -69,23 +70,23 @@ _PARTS: dict[str, tuple[int, Row, tuple[str, ...]]] = {
 }
 
 
-def run(bench: Bench, say: Say) -> Row | None:
-    """Measure what is missing; a quick call leaves what is stored as it is.
+def run(bench: Bench, progress: Progress) -> Row | None:
+    """Measure the missing rows; a quick call reports the stored result.
 
     `CRATERS_BENCH_PARTS=scans,large,kills,dense,keras` chooses parts; the result holds what is
     stored of the others.
     """
     if not bench.full:
-        return harness.tell_stored(NAME, say)
+        return harness.tell_stored(NAME, progress)
     parts = os.environ.get("CRATERS_BENCH_PARTS", ",".join(_PARTS)).split(",")
-    python = functools.cache(lambda: harness.tensorflow_python(say))
+    python = functools.cache(lambda: harness.tensorflow_python(progress))
     ways = {"scans": _scan_way, "large": _large, "kills": _kill, "dense": _dense}
     ways["keras"] = functools.partial(_map, python)
 
     def measure(part: str, name: str, number: int) -> Row:
         harness.write_models(_PLACE)
         row = ways[part](name)
-        say(f"{name}, round {number}: {json.dumps(row)}")
+        progress.say(f"{name}, round {number}: {json.dumps(row)}")
         return row
 
     def by(_: str, name: str, __: int) -> Row | None:
@@ -99,7 +100,7 @@ def run(bench: Bench, say: Say) -> Row | None:
 
 
 def keys(bench: Bench) -> Keys:
-    """Say what the row of each part, contender and round depends on."""
+    """Return what the row of each part, contender and round depends on."""
     return {
         (part, name, number): harness.row_key(bench, name, number, settings, RESULT_VERSION[part])
         for part, (rounds, settings, names) in _PARTS.items()
@@ -202,7 +203,7 @@ def _rows_of(path: Path) -> list[list[tuple]]:
 
 
 def _dense(name: str) -> Row:
-    """Time a pass of a network over a tile against its windows, beside the operations of both."""
+    """Time a pass of a network over a tile and over its windows, with the operations of both."""
     network, out = name.removeprefix("pass_"), _PLACE / "dense.json"
     command = [sys.executable, str(_PEERS / "scan_dense.py"), str(_PLACE / network), str(out)]
     cpus = harness.usable_cpus(1)
@@ -240,7 +241,7 @@ def _map(python: Callable[[], Path], name: str) -> Row:
 
 
 def _result(found: Rows) -> Row:
-    """Put together what is stored."""
+    """Assemble the result from the stored rows."""
     names = [name for _, _, part in _PARTS.values() for name in part]
     rows = harness.by_contender({cell[1:]: row for cell, row in found.items()}, names)
     costs = ("wall_s", "cpu_s", "peak_mib")

@@ -14,7 +14,8 @@ import numpy as np
 
 import harness
 from accuracy.region_cv import dense_weights
-from harness import WORK, Bench, BenchError, Keys, Row, Rows, Say
+from craters.core import Progress, files
+from harness import WORK, Bench, BenchError, Keys, Row, Rows
 
 NAME = "tiles"
 TITLE = "Unseen regions of Mars: craters found in whole images"
@@ -36,20 +37,20 @@ SHORT = {"own": "", "agreement": ", neighbours averaged"}
 _STATES = {"hit": "h", "false": "f", "ignored": "i", "outside": "o"}
 
 
-def run(bench: Bench, say: Say) -> Row | None:
-    """Train, scan and match what is missing, fold by fold.
+def run(bench: Bench, progress: Progress) -> Row | None:
+    """Train, scan and match the missing folds.
 
     `CRATERS_BENCH_NETWORKS=original` measures one network; the result shows what is stored of the
     other.
     """
     if not bench.full:
-        return harness.tell_stored(NAME, say)
+        return harness.tell_stored(NAME, progress)
     wanted = os.environ.get("CRATERS_BENCH_NETWORKS", ",".join(NETWORKS)).split(",")
     if unknown := set(wanted) - set(NETWORKS):
         raise BenchError(f"CRATERS_BENCH_NETWORKS: {unknown}, expected {', '.join(NETWORKS)}")
 
     def find(network: str, fold: int) -> Row:
-        return measure(bench, network, fold, say)
+        return measure(bench, network, fold, progress)
 
     def due(network: str, _: int) -> bool:
         return network in wanted
@@ -58,7 +59,7 @@ def run(bench: Bench, say: Say) -> Row | None:
 
 
 def keys(bench: Bench) -> Keys:
-    """Say what the row of each network and fold depends on."""
+    """Return what the row of each network and fold depends on."""
     settings = {"folds": FOLDS, "diameters": DIAMETERS, "border": BORDER, "lowest": LOWEST}
     return {
         (network, fold): harness.row_key(bench, network, fold, settings, RESULT_VERSION[network])
@@ -68,15 +69,15 @@ def keys(bench: Bench) -> Keys:
 
 
 def find_tiles(bench: Bench) -> Path:
-    """Find the images beside the arrays, or say where they were looked for."""
+    """Find the images next to the arrays; raise an error if they are missing."""
     folder = bench.data.parent / "themis_tiles"
     if not (folder / "robbins.csv").is_file():
         raise BenchError(f"{folder}: holds no robbins.csv; the images of themis_tiles are needed")
     return folder
 
 
-def measure(bench: Bench, network: str, fold: int, say: Say) -> Row:
-    """Train without a fold's regions, scan their images, and match what was found."""
+def measure(bench: Bench, network: str, fold: int, progress: Progress) -> Row:
+    """Train without a fold's regions, scan their images, and match the detections."""
     from craters.data import splits
 
     tiles, regions = find_tiles(bench), harness.held_out_regions(bench.data, fold)
@@ -100,7 +101,9 @@ def measure(bench: Bench, network: str, fold: int, say: Say) -> Row:
     for score in SCORES:
         row[score] = _match(place, score, known, row["images"])
     hits = sum(state == "h" for _, _, state in row["own"]["detections"])
-    say(f"{network}, fold {fold}: {len(images)} images, {hits} craters found at any threshold")
+    progress.say(
+        f"{network}, fold {fold}: {len(images)} images, {hits} craters found at any threshold"
+    )
     return row
 
 
@@ -114,14 +117,11 @@ def _call(arguments: list, log: Path) -> None:
 
 def _catalogue(path: Path, names: set[str], place: Path) -> Path:
     """Keep the craters of some images."""
-    with path.open(newline="") as stream:
-        reader = csv.DictReader(stream)
-        rows = [row for row in reader if row["tile"] in names]
+    rows = _read(path)
+    header = list(rows[0])
     kept = place / "craters.csv"
-    with kept.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, reader.fieldnames or [])
-        writer.writeheader()
-        writer.writerows(rows)
+    chosen = ([row[name] for name in header] for row in rows if row["tile"] in names)
+    files.write_text(kept, files.to_csv([header, *chosen]))
     return kept
 
 
@@ -166,10 +166,9 @@ def _write_scores(scan: Path, table: Path, score: str) -> None:
     rows = _read(scan / "detections.csv")
     if score == "agreement":
         _average(scan, rows)
-    with table.open("w", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["lon", "lat", "probability", "source"])
-        writer.writerows([row["lon"], row["lat"], row["p_crater"], row["source"]] for row in rows)
+    header = ["lon", "lat", "probability", "source"]
+    ranked = ([row["lon"], row["lat"], row["p_crater"], row["source"]] for row in rows)
+    files.write_text(table, files.to_csv([header, *ranked]))
 
 
 def _average(scan: Path, rows: list[dict[str, str]]) -> None:
@@ -263,7 +262,7 @@ def points(rows: dict[int, Row], score: str) -> Row:
 
 
 def _result(found: Rows) -> Row:
-    """Gather what the page shows; networks whose folds are not all there are left out."""
+    """Assemble the result; networks with missing folds are left out."""
     by_network = harness.by_contender(found, NETWORKS)
     rows = {name: folds for name, folds in by_network.items() if len(folds) == FOLDS}
     at_rates = tuple(f"{kind}_{rate:g}" for rate in RATES for kind in ("recall", "precision"))

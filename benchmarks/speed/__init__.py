@@ -1,1 +1,1 @@
-"""Time, memory and size: trainings, predictions, commands, beside their peers."""
+"""Time, memory and size of trainings, predictions and commands, compared with peers."""

@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 
 import harness
-from harness import WORK, Bench, BenchError, Keys, Row, Rows, Say
+from craters.core import Progress
+from harness import WORK, Bench, BenchError, Keys, Row, Rows
 
 NAME = "cold_predict"
 TITLE = "Predictions from a cold start: craters against TensorFlow/Keras"
@@ -31,16 +32,16 @@ _TITLES = {
 }
 
 
-def run(bench: Bench, say: Say) -> Row | None:
-    """Measure the missing rounds, both contenders in turn; a quick call leaves what is stored."""
+def run(bench: Bench, progress: Progress) -> Row | None:
+    """Measure the missing rounds alternately; a quick call reports the stored result."""
     if not bench.full:
-        return harness.tell_stored(NAME, say)
-    python = functools.cache(lambda: harness.tensorflow_python(say))
+        return harness.tell_stored(NAME, progress)
+    python = functools.cache(lambda: harness.tensorflow_python(progress))
     commands = functools.cache(lambda: _commands(bench, python()))
 
     def measure(name: str, number: int) -> Row:
         row = dataclasses.asdict(_measure(name, commands()[name]))
-        say(f"{name}, round {number}: {row['wall_s']:.2f} s")
+        progress.say(f"{name}, round {number}: {row['wall_s']:.2f} s")
         return row
 
     def by(name: str, _: int) -> Row | None:
@@ -50,7 +51,7 @@ def run(bench: Bench, say: Say) -> Row | None:
 
 
 def keys(bench: Bench) -> Keys:
-    """Say what the row of each contender and round depends on."""
+    """Return what the row of each contender and round depends on."""
     settings = {"cpus": 1, "patches": PATCHES}
     return {
         (name, number): harness.row_key(bench, name, number, settings, version)
@@ -107,7 +108,7 @@ def _compare(folder: Path) -> None:
 
 
 def _result(found: Rows) -> Row:
-    """Put the rows together with what they say."""
+    """Assemble the result from the rows."""
     by_name = harness.by_contender(found, RESULT_VERSION)
     middle = {
         name: {cost: statistics.median(row[cost] for row in rows.values()) for cost in _COSTS}

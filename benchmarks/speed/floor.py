@@ -1,4 +1,4 @@
-"""How far training is from what a core can multiply, and where the time of a scan goes."""
+"""Rate of training compared with a matrix product on one core, and the parts of a scan."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import harness
-from harness import WORK, Bench, Keys, Row, Rows, Say
+from craters.core import Progress
+from harness import WORK, Bench, Keys, Row, Rows
 
 NAME = "floor"
 TITLE = "The floor: a training step against the core's matrix product, and the parts of a scan"
@@ -43,12 +44,12 @@ _LABELS = {"original": "`original`, batch 32", "compact": "`compact`, batch 64"}
 _SCANS = {"original": "a scan by `original`, stride 6", "dense": "a scan by `dense`, stride 4"}
 
 
-def run(bench: Bench, say: Say) -> Row:
+def run(bench: Bench, progress: Progress) -> Row:
     """Measure the missing rounds on one core; a quick call measures the first one of a step."""
 
     def measure(name: str, number: int) -> Row:
         row = _step() if name == "step" else _scan(name.removeprefix("scan "))
-        say(f"{name}, round {number}: {json.dumps(row)}")
+        progress.say(f"{name}, round {number}: {json.dumps(row)}")
         return row
 
     def due(name: str, number: int) -> bool:
@@ -59,7 +60,7 @@ def run(bench: Bench, say: Say) -> Row:
 
 
 def keys(bench: Bench) -> Keys:
-    """Say what the row of each step and scan depends on."""
+    """Return what the row of each step and scan depends on."""
     scan = {"side": SIDE}
     cells = [("step", number) for number in range(ROUNDS)]
     cells += [(f"scan {name}", number) for number in range(ROUNDS) for name in _SCANS]

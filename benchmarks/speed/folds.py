@@ -1,4 +1,4 @@
-"""Ten folds and three seeds of `compact` on Nanedi West: side by side against one after another."""
+"""Ten folds and three seeds of `compact` on Nanedi West: in parallel and sequentially."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import shutil
 import sys
 
 import harness
-from harness import FOLDER, WORK, Bench, Keys, Row, Rows, Say
+from craters.core import Progress
+from harness import FOLDER, WORK, Bench, Keys, Row, Rows
 
 NAME = "folds"
 TITLE = "Folds side by side"
@@ -19,13 +20,13 @@ _TITLES = {"wall_s": ["wall seconds", 0], "cpu_s": ["CPU seconds", 0]}
 _WAYS = {"one": "one process, one training after another", "two": "two processes side by side"}
 
 
-def run(bench: Bench, say: Say) -> Row | None:
-    """Measure what is missing; a quick call shows what is stored."""
+def run(bench: Bench, progress: Progress) -> Row | None:
+    """Measure the missing rows; a quick call reports the stored result."""
     if not bench.full:
-        return harness.tell_stored(NAME, say)
+        return harness.tell_stored(NAME, progress)
     path = harness.nanedi_file(bench.data, "west")
     if not path.is_file():
-        say(f"left out: {path} is missing")
+        progress.say(f"left out: {path} is missing")
         return None
 
     def measure(name: str, _: int) -> Row:
@@ -36,14 +37,14 @@ def run(bench: Bench, say: Say) -> Row | None:
         usage = harness.measure_process(
             list(map(str, command)), WORK / NAME / "last.log", cpus=harness.usable_cpus(2)
         )
-        say(f"{_WAYS[name]}: {usage.wall_s:.0f} s")
+        progress.say(f"{_WAYS[name]}: {usage.wall_s:.0f} s")
         return dataclasses.asdict(usage)
 
     return _result(harness.measure_missing(bench, NAME, keys(bench), measure))
 
 
 def keys(bench: Bench) -> Keys:
-    """Say what the row of each way depends on."""
+    """Return what the row of each way depends on."""
     return {
         (name, 0): harness.row_key(bench, name, 0, {"seeds": SEEDS}, RESULT_VERSION)
         for name in _WAYS

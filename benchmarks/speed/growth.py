@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 import harness
-from harness import WORK, Bench, Keys, Row, Rows, Say
+from craters.core import Progress
+from harness import WORK, Bench, Keys, Row, Rows
 
 NAME = "growth"
 TITLE = "Growth: labels, pool, image"
@@ -38,10 +39,10 @@ _WORDS = {
 _LARGEST = 100_000_000  # pixels from which on an image is mostly gap
 
 
-def run(bench: Bench, say: Say) -> Row | None:
-    """Measure what is missing; a quick call shows what is stored."""
+def run(bench: Bench, progress: Progress) -> Row | None:
+    """Measure the missing rows; a quick call reports the stored result."""
     if not bench.full:
-        return harness.tell_stored(NAME, say)
+        return harness.tell_stored(NAME, progress)
 
     def measure(kind: str, size: int) -> Row:
         out = _PLACE / ("out.csv" if kind == "pool" else "out")
@@ -50,14 +51,14 @@ def run(bench: Bench, say: Say) -> Row | None:
         usage = harness.measure_process(
             list(map(str, command)), _PLACE / "last.log", cpus=harness.usable_cpus(2)
         )
-        say(f"{kind} {size:,}: {usage.wall_s:.1f} s, {usage.peak_mib:.0f} MiB")
+        progress.say(f"{kind} {size:,}: {usage.wall_s:.1f} s, {usage.peak_mib:.0f} MiB")
         return dataclasses.asdict(usage) | {"rate": size / usage.wall_s}
 
     return _result(harness.measure_missing(bench, NAME, keys(bench), measure))
 
 
 def keys(bench: Bench) -> Keys:
-    """Say what the row of each kind and size depends on."""
+    """Return what the row of each kind and size depends on."""
     sizes = {"labels": LABELS, "pool": POOLS, "image": [rows * columns for rows, columns in IMAGES]}
     return {
         (kind, size): harness.row_key(bench, kind, size, {"epochs": EPOCHS}, RESULT_VERSION[kind])
@@ -67,14 +68,14 @@ def keys(bench: Bench) -> Keys:
 
 
 def _clear(out: Path) -> None:
-    """Take away what an earlier command left."""
+    """Remove the output of an earlier command."""
     out.with_suffix(".csv").unlink(missing_ok=True)
     for folder in (_PLACE / "out", _PLACE / ".out.unfinished"):
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _command(kind: str, size: int) -> list:
-    """Make the data, and say what is done with it."""
+    """Make the data, and return the command to measure."""
     if kind == "labels":
         return ["run", "--data", _labeled(size), "--method", "supervised", "--epochs", EPOCHS]
     model = harness.write_models(_PLACE / "models") / "original"

@@ -12,7 +12,8 @@ import venv
 from pathlib import Path
 
 import harness
-from harness import ROOT, WORK, Bench, BenchError, Keys, Row, Rows, Say
+from craters.core import Progress
+from harness import ROOT, WORK, Bench, BenchError, Keys, Row, Rows
 
 NAME = "installed"
 TITLE = "The core's size on disk, and a cold `craters --help`"
@@ -24,31 +25,31 @@ _COSTS = ("wall_s", "cpu_s", "peak_mib")
 _NOT_COUNTED = ("pip", "setuptools", "wheel")  # of every environment
 
 
-def run(bench: Bench, say: Say) -> Row | None:
-    """Install the core by itself and measure; a quick call tells what is stored."""
+def run(bench: Bench, progress: Progress) -> Row | None:
+    """Install the core alone and measure; a quick call reports the stored result."""
     if not bench.full:
-        return harness.tell_stored(NAME, say)
-    installed = functools.cache(lambda: _install(say))
+        return harness.tell_stored(NAME, progress)
+    installed = functools.cache(lambda: _install(progress))
 
     def measure(name: str, number: int) -> Row:
         if name == "size tensorflow":
-            return {"mb": megabytes(harness.tensorflow_python(say).parent.parent)}
+            return {"mb": megabytes(harness.tensorflow_python(progress).parent.parent)}
         if name == "size craters":
             return {"mb": megabytes(installed())}
         row = dataclasses.asdict(_measure(installed()))
-        say(f"round {number}: {row['cpu_s']:.3f} s of CPU")
+        progress.say(f"round {number}: {row['cpu_s']:.3f} s of CPU")
         return row
 
     def by(name: str, _: int) -> Row | None:
         if name != "size tensorflow":
             return None
-        return harness.tensorflow_versions(harness.tensorflow_python(say))
+        return harness.tensorflow_versions(harness.tensorflow_python(progress))
 
     return _result(harness.measure_missing(bench, NAME, keys(bench), measure, by=by))
 
 
 def keys(bench: Bench) -> Keys:
-    """Say what the row of each size and round depends on."""
+    """Return what the row of each size and round depends on."""
     sizes, cpus = RESULT_VERSION["size"], {"cpus": 1}
     return {
         (name, 0): harness.row_key(bench, name, 0, {}, sizes)
@@ -59,9 +60,9 @@ def keys(bench: Bench) -> Keys:
     }
 
 
-def _install(say: Say) -> Path:
+def _install(progress: Progress) -> Path:
     """Install the core as a user does, pinned, without extras; return the environment."""
-    say("installing the core into an environment of its own ...")
+    progress.say("installing the core into an environment of its own ...")
     folder = WORK / NAME
     shutil.rmtree(folder, ignore_errors=True)
     venv.create(folder, with_pip=True)
@@ -92,7 +93,7 @@ def _measure(environment: Path) -> harness.Usage:
 
 
 def _result(rows: Rows) -> Row:
-    """Put the rows together with what they say."""
+    """Assemble the result from the rows."""
     found = harness.by_contender(rows, ["help", "size craters", "size tensorflow"])
     middle = statistics.median(row["cpu_s"] for row in found["help"].values())
     ours, theirs = (found[f"size {name}"][0]["mb"] for name in ("craters", "tensorflow"))

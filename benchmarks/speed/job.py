@@ -1,4 +1,4 @@
-"""Training side by side with the peers: time, memory, and the quality on unseen regions."""
+"""Training compared with peers: time, memory, and quality on unseen regions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 import harness
-from harness import WORK, Bench, Keys, Row, Rows, Say
+from craters.core import Progress
+from harness import WORK, Bench, Keys, Row, Rows
 
 NAME = "job"
 TITLE = "Training, side by side"
@@ -29,7 +30,7 @@ _TITLES = {
 
 @dataclasses.dataclass(frozen=True)
 class Way:
-    """One contender: its script, what it is told, on how many CPUs, in whose environment."""
+    """One contender: its script, arguments, number of CPUs, and environment."""
 
     label: str
     by: str  # whose script
@@ -57,15 +58,15 @@ WAYS = {
 }
 
 
-def run(bench: Bench, say: Say) -> Row:
+def run(bench: Bench, progress: Progress) -> Row:
     """Measure the missing rounds, contender by contender in turn.
 
     A quick call does one round, and only what runs on two cores.
     """
 
     def train(name: str, fold: int) -> Row:
-        row = measure(bench, WAYS[name], fold, say)
-        say(f"{WAYS[name].label}, fold {fold}: macro F1 {row['macro_f1']:.3f}, "
+        row = measure(bench, WAYS[name], fold, progress)
+        progress.say(f"{WAYS[name].label}, fold {fold}: macro F1 {row['macro_f1']:.3f}, "
             f"{row['wall_s']:.1f} s")  # fmt: skip
         return row
 
@@ -74,13 +75,13 @@ def run(bench: Bench, say: Say) -> Row:
 
     def by(name: str, _: int) -> Row | None:
         way = WAYS[name]
-        return harness.tensorflow_versions(_python(way, say)) if way.in_tensorflow else None
+        return harness.tensorflow_versions(_python(way, progress)) if way.in_tensorflow else None
 
     return _result(harness.measure_missing(bench, NAME, keys(bench), train, due=due, by=by))
 
 
 def keys(bench: Bench) -> Keys:
-    """Say what the row of each contender and fold depends on."""
+    """Return what the row of each contender and fold depends on."""
     return {
         (name, fold): harness.row_key(
             bench, name, fold, {"cpus": way.cpus, "extra": list(way.extra), "folds": ROUNDS},
@@ -91,11 +92,11 @@ def keys(bench: Bench) -> Keys:
     }  # fmt: skip
 
 
-def _python(way: Way, say: Say) -> Path:
-    return harness.scikit_python(say) if way.in_tensorflow else Path(sys.executable)
+def _python(way: Way, progress: Progress) -> Path:
+    return harness.scikit_python(progress) if way.in_tensorflow else Path(sys.executable)
 
 
-def measure(bench: Bench, way: Way, fold: int, say: Say) -> Row:
+def measure(bench: Bench, way: Way, fold: int, progress: Progress) -> Row:
     """Train without a fold's regions in a process of its own; score it on that fold's labels."""
     from craters.evaluation import Scored, metrics
 
@@ -104,7 +105,7 @@ def measure(bench: Bench, way: Way, fold: int, say: Say) -> Row:
     out = WORK / NAME / "said.npy"
     out.unlink(missing_ok=True)
     script = Path(__file__).parent / "peers" / f"{way.by}_job.py"
-    command = [_python(way, say), script, arrays, way.cpus, fold, out, *way.extra]
+    command = [_python(way, progress), script, arrays, way.cpus, fold, out, *way.extra]
     usage = harness.measure_process(
         list(map(str, command)), WORK / NAME / "last.log", cpus=cpus, one_thread=way.cpus == 1
     )

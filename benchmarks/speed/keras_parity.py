@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 import harness
-from harness import WORK, Bench, Keys, Row, RowStore, Say
+from craters.core import Progress
+from harness import WORK, Bench, Keys, Row, RowStore
 
 NAME = "keras_parity"
 TITLE = "The original job: craters against TensorFlow/Keras"
@@ -51,20 +52,20 @@ _TITLES = {
 }
 
 
-def run(bench: Bench, say: Say) -> Row | None:
-    """Run the missing seeds and compare; a quick call leaves what is stored as it is."""
+def run(bench: Bench, progress: Progress) -> Row | None:
+    """Run the missing seeds and compare; a quick call reports the stored result."""
     if not bench.full:
-        return harness.tell_stored(NAME, say)
+        return harness.tell_stored(NAME, progress)
     ours, theirs = {}, {}
     for seed in range(bench.seeds):
-        ours[seed], theirs[seed] = _pair(bench, seed, say)
+        ours[seed], theirs[seed] = _pair(bench, seed, progress)
         found = f"{ours[seed]['macro_f1_final']:.4f} and {theirs[seed]['macro_f1_final']:.4f}"
-        say(f"seed {seed}: macro F1 {found} (craters, Keras)")
+        progress.say(f"seed {seed}: macro F1 {found} (craters, Keras)")
     return _result(bench, ours, theirs)
 
 
 def keys(bench: Bench) -> Keys:
-    """Say what the rows of each seed depend on; those of Keras where its split is known."""
+    """Return what the rows of each seed depend on; those of Keras where its split is known."""
     found = {("craters", seed): _our_key(bench, seed) for seed in range(bench.seeds)}
     rows = {seed: RowStore(NAME).find(key) for (_, seed), key in found.items()}
     return found | {
@@ -73,13 +74,13 @@ def keys(bench: Bench) -> Keys:
 
 
 def _our_key(bench: Bench, seed: int) -> Row:
-    """Say what a row of craters depends on: each way to start has its own, taken in turn."""
+    """Return what a row of craters depends on: each way to start has its own, taken in turn."""
     version = RESULT_VERSION["craters"]
     return harness.row_key(bench, "craters", seed, _settings(bench), version)
 
 
 def _their_key(bench: Bench, seed: int, split: str) -> Row:
-    """Say what a row of Keras depends on: the split that craters drew, nothing else of craters."""
+    """Return what a row of Keras depends on: only the split drawn by craters."""
     settings = _settings(bench) | {"split": split}
     return harness.row_key(bench, "keras", seed, settings, RESULT_VERSION["keras"])
 
@@ -88,7 +89,7 @@ def _settings(bench: Bench) -> Row:
     return _SETTINGS | ({"same_start": True} if bench.same_start else {})
 
 
-def _pair(bench: Bench, seed: int, say: Say) -> tuple[Row, Row]:
+def _pair(bench: Bench, seed: int, progress: Progress) -> tuple[Row, Row]:
     """Return the rows of both contenders for one seed, from the store where they are there."""
     store, our_key = RowStore(NAME), _our_key(bench, seed)
     ours = None if bench.fresh else store.find(our_key)
@@ -100,21 +101,21 @@ def _pair(bench: Bench, seed: int, say: Say) -> tuple[Row, Row]:
         if not split.is_file():
             ours = _train_ours(bench, our_key, store)
             key = _their_key(bench, seed, ours["split"])
-        theirs = _train_theirs(bench, key, split, store, say)
+        theirs = _train_theirs(bench, key, split, store, progress)
     return ours, theirs
 
 
 def _train_ours(bench: Bench, key: Row, store: RowStore) -> Row:
-    """Do the job by the package; leave its split for the other contender."""
+    """Run the job with the package; write its split for the other contender."""
     out = _scratch(key)
     command = [sys.executable, str(_PEERS / "craters_original.py"), str(bench.data)]
     usage = _measure([*command, str(key["round"]), str(out)], out)
     return store.add(key, _score(bench, out, out, usage))
 
 
-def _train_theirs(bench: Bench, key: Row, split: Path, store: RowStore, say: Say) -> Row:
-    """Do the job by Keras, on the same split."""
-    python, out = harness.tensorflow_python(say), _scratch(key)
+def _train_theirs(bench: Bench, key: Row, split: Path, store: RowStore, progress: Progress) -> Row:
+    """Run the job with Keras, on the same split."""
+    python, out = harness.tensorflow_python(progress), _scratch(key)
     command = [str(python), str(_PEERS / "keras_original.py"), str(bench.data)]
     command += [str(key["round"]), str(split), str(out), *(["same"] * bench.same_start)]
     usage = _measure(command, out)
@@ -172,7 +173,7 @@ def patches_seen(train_patches: int, pseudo_labels: int) -> int:
 
 
 def _result(bench: Bench, ours: dict[int, Row], theirs: dict[int, Row]) -> Row:
-    """Put the rows together with what they say."""
+    """Assemble the result from the rows."""
     compared = [compare(ours, theirs, name) for name in _COMPARED]
     names = _SCORES + _COUNTS + _COSTS
     command = f".venv/bin/python benchmarks/bench.py full --only {NAME} --seeds {bench.seeds}"
@@ -236,7 +237,7 @@ def compare(ours: dict[int, Row], theirs: dict[int, Row], name: str) -> Row:
 
 
 def judge(low: float | None, high: float | None) -> str:
-    """Say whether an interval lies within the margin, beyond it, or neither."""
+    """Return whether an interval lies within the margin, beyond it, or neither."""
     if low is None or high is None:
         return "open"
     if max(abs(low), abs(high)) < MARGIN:

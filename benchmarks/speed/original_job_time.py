@@ -9,7 +9,8 @@ import tempfile
 from pathlib import Path
 
 import harness
-from harness import ROOT, WORK, Bench, Keys, Row, Rows, Say
+from craters.core import Progress
+from harness import ROOT, WORK, Bench, Keys, Row, Rows
 
 NAME = "original_job_time"
 TITLE = "The original script: time and memory"
@@ -24,13 +25,13 @@ _TITLES = {
 }
 
 
-def run(bench: Bench, say: Say) -> Row:
-    """Run the missing rounds on one core and on all that are usable; show what is stored too."""
+def run(bench: Bench, progress: Progress) -> Row:
+    """Run the missing rounds on one core and on all usable cores."""
     usable = harness.usable_cpus()
 
     def measure(count: int, number: int) -> Row:
         row = dataclasses.asdict(time_script(bench.data, usable[:count]))
-        say(f"{_words(count)}, round {number}: {row['wall_s']:.1f} s")
+        progress.say(f"{_words(count)}, round {number}: {row['wall_s']:.1f} s")
         return row
 
     def due(count: int, number: int) -> bool:
@@ -40,7 +41,7 @@ def run(bench: Bench, say: Say) -> Row:
 
 
 def keys(bench: Bench) -> Keys:
-    """Say what the row of each number of cores and round depends on."""
+    """Return what the row of each number of cores and round depends on."""
     return {
         (count, number): harness.row_key(
             bench, "craters", number, {"cpus": count}, RESULT_VERSION

@@ -1,1 +1,1 @@
-"""What unlabeled patches are worth, what `auto` makes of them, and the pool's share of craters."""
+"""Gains from unlabeled patches, choices of `auto`, and the estimated share of craters."""

@@ -1,4 +1,4 @@
-"""What `auto` takes and what that comes to, on the draws of `unlabeled`."""
+"""Choices of `auto` and their gain, on the draws of `unlabeled`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 from statistics import NormalDist, median
 
 import harness
-from harness import Bench, Keys, Row, Rows, RowStore, Say
+from craters.core import Progress
+from harness import Bench, Keys, Row, Rows, RowStore
 from unlabeled import methods
 
 NAME = "auto_choice"
@@ -30,21 +31,21 @@ Cell = tuple[str, int | str, int]  # data, labels, draw
 Trained = dict[methods.Cell, Row]
 
 
-def run(bench: Bench, say: Say) -> Row | None:
-    """Do the missing folds; a quick call shows what is stored."""
+def run(bench: Bench, progress: Progress) -> Row | None:
+    """Run the missing folds; a quick call reports the stored result."""
     if not bench.full:
-        return harness.tell_stored(NAME, say)
+        return harness.tell_stored(NAME, progress)
     kept = trained(bench)
 
     def write(rows: Rows) -> None:
         harness.write_result(NAME, result(rows, kept))
 
-    rows = harness.train_missing(bench, NAME, keys(bench), choose_cell, say, after=write)
+    rows = harness.train_missing(bench, NAME, keys(bench), choose_cell, progress, after=write)
     return result(rows, kept)
 
 
 def keys(bench: Bench) -> Keys:
-    """Say what the row of each choice depends on."""
+    """Return what the row of each choice depends on."""
     draws = min(methods.DRAWS, bench.seeds)
     return {cell: _key(bench, *cell) for cell in cells(draws, trained(bench))}
 
@@ -109,7 +110,7 @@ def trained(bench: Bench) -> Trained:
 
 
 def _gain(kept: Trained, data: str, labels: int | str, draw: int) -> float | None:
-    """Return what the one candidate gained over `supervised` in a draw, in points of macro F1."""
+    """Return the gain of the only candidate over `supervised` in a draw, in points of macro F1."""
     rows = {method: kept.get((data, labels, method, draw)) for method in METHODS}
     base = rows.pop(SUPERVISED)
     found = [row for row in rows.values() if row is not None]
@@ -134,7 +135,7 @@ def least(row: tuple[str, int | str], chosen: dict[Cell, Row], kept: Trained) ->
 
 
 def result(rows: dict[Cell, Row], kept: Trained) -> Row:
-    """Give each draw the network of the method that was taken, and lay it beside `supervised`."""
+    """Take the network of the chosen method for each draw, and compare it with `supervised`."""
     contenders, findings = [], []
     for data, labels in ROWS:
         ours, theirs, taken = dict[int, Row](), dict[int, Row](), Counter[str]()
@@ -178,7 +179,7 @@ def _taken(taken: Counter[str]) -> str:
 
 
 def _folds(chosen: list[Row]) -> str:
-    """Say what the folds of the draws found of their candidate, and how surely."""
+    """Describe the gain of the candidates in the folds of the draws, with its uncertainty."""
     found = [one for row in chosen for one in row["folds"].values()]
     if not found:
         return ""
@@ -194,7 +195,7 @@ def _folds(chosen: list[Row]) -> str:
 def _finding(
     name: str, ours: dict[int, Row], theirs: dict[int, Row], least: float | None, words: str
 ) -> list[str]:
-    """Say what `auto` gained, or what it gained at least while draws are not chosen yet."""
+    """Describe the gain of `auto`, or its lower bound while draws have no choice yet."""
     asked = f"at most {MOST_LOST:g} below are asked for"
     if len(ours) == methods.DRAWS and (found := methods.difference(ours, theirs)) is not None:
         return [

@@ -1,4 +1,4 @@
-"""How long `craters run` takes by its default method `auto`, beside `supervised`."""
+"""Time of `craters run` with its default method `auto`, compared with `supervised`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 import harness
-from harness import WORK, Bench, Keys, Row, Rows, Say
+from craters.core import Progress
+from harness import WORK, Bench, Keys, Row, Rows
 
 NAME = "auto_time"
 TITLE = "The time of `auto`"
@@ -28,21 +29,21 @@ _TITLES = {
 }
 
 
-def run(bench: Bench, say: Say) -> Row | None:
-    """Run the missing jobs, one after the other on two cores; a quick call shows what is stored."""
+def run(bench: Bench, progress: Progress) -> Row | None:
+    """Run the missing jobs sequentially on two cores; a quick call reports the stored result."""
     if not bench.full:
-        return harness.tell_stored(NAME, say)
+        return harness.tell_stored(NAME, progress)
 
     def measure_job(labels: int | None, method: str, number: int) -> Row:
         row = measure(bench, labels, method, number)
-        say(f"{_words(labels, method)}: {row['wall_s']:.0f} s, kept {row['kept']}")
+        progress.say(f"{_words(labels, method)}: {row['wall_s']:.0f} s, kept {row['kept']}")
         return row
 
     return _result(harness.measure_missing(bench, NAME, keys(bench), measure_job))
 
 
 def keys(bench: Bench) -> Keys:
-    """Say what the row of each job depends on: labels, method, round."""
+    """Return what the row of each job depends on: labels, method, round."""
     return {
         (labels, method, number): harness.row_key(
             bench, method, number, {"labels": labels}, RESULT_VERSION
@@ -89,7 +90,7 @@ def _words(labels: int | None, method: str) -> str:
 
 
 def _result(rows: Rows) -> Row:
-    """Lay `auto` beside `supervised`, round by round."""
+    """Compare `auto` with `supervised`, round by round."""
     contenders, findings = [], []
     for labels in LABELS:
         both = {

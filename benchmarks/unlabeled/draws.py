@@ -1,4 +1,4 @@
-"""Draws of labels: what a training may know, and the held-out places that it is measured on."""
+"""Draws of labels: training sets, and the held-out places for evaluation."""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 import harness
-from craters.core import files
-from harness import Bench, Keys, Row, Rows, Say
+from craters.core import Progress, files
+from harness import Bench, Keys, Row, Rows
 
 NAME = "unlabeled"
 TITLE = "What unlabeled patches are worth"
@@ -43,24 +43,26 @@ REGIONS = ("nanedi west", "nanedi center")  # that are taken together, too
 Cell = tuple[str, int | str, str, int]  # data, labels, method, draw
 
 
-def run(bench: Bench, say: Say) -> Row | None:
-    """Do the missing trainings; a quick call shows what is stored."""
+def run(bench: Bench, progress: Progress) -> Row | None:
+    """Run the missing trainings; a quick call reports the stored result."""
     if not bench.full:
-        return harness.tell_stored(NAME, say)
+        return harness.tell_stored(NAME, progress)
 
     def write(rows: Rows) -> None:
         harness.write_result(NAME, _result(rows))
 
-    return _result(harness.train_missing(bench, NAME, keys(bench), train_cell, say, after=write))
+    return _result(
+        harness.train_missing(bench, NAME, keys(bench), train_cell, progress, after=write)
+    )
 
 
 def keys(bench: Bench) -> Keys:
-    """Say what the row of each training depends on."""
+    """Return what the row of each training depends on."""
     return {cell: key_of(bench, cell) for cell in cells(bench.seeds)}
 
 
 def train_cell(*, send, data: Path, cell: Cell) -> Row:  # noqa: ARG001
-    """Train what `craters run` would keep, and measure it where nothing was trained on."""
+    """Train the network that `craters run` would keep, and evaluate it on held-out places."""
     import contextlib
 
     from craters.core import torch_threads
@@ -119,14 +121,14 @@ def _draws(data: str, labels: int | str, seeds: int) -> int:
 
 
 def key_of(bench: Bench, cell: Cell) -> Row:
-    """Say what the row of one training depends on."""
+    """Return what the row of one training depends on."""
     data, labels, method, draw = cell
     settings = settings_of(bench, data, labels)
     return harness.row_key(bench, method, draw, settings, RESULT_VERSION[method])
 
 
 def settings_of(bench: Bench, data: str, labels: int | str) -> Row:
-    """Say what the draws of a number of labels depend on."""
+    """Return what the draws of a number of labels depend on."""
     settings: Row = {"data": data, "labels": labels}
     if data.startswith("nanedi"):
         path = harness.nanedi_file(bench.data, data.split()[1])
@@ -135,7 +137,7 @@ def settings_of(bench: Bench, data: str, labels: int | str) -> Row:
 
 
 def _result(rows: Rows) -> Row:
-    """Lay each method beside `supervised` of the same draws."""
+    """Compare each method with `supervised` on the same draws."""
     contenders, findings, differences = [], [], []
     for data, labels, methods in ROWS:
         name = f"{data}, {labels} labels"
@@ -220,7 +222,7 @@ def _together(
 
 
 def _regions_together(rows: Rows) -> list[str]:
-    """Say what the first method gains over both regions of Nanedi."""
+    """Describe the gain of the first method over both regions of Nanedi."""
     findings = []
     for data, labels, (method, *_) in ROWS:
         if data != REGIONS[0]:
@@ -235,7 +237,7 @@ def _regions_together(rows: Rows) -> list[str]:
 
 
 def _ideas(rows: Rows) -> list[str]:
-    """Lay the other rules beside FixMatch, over all draws that both have."""
+    """Compare the other rules with FixMatch, over all draws that both have."""
     findings = []
     for idea in IDEAS:
         ours, theirs = (
@@ -267,7 +269,7 @@ def difference(ours: dict, theirs: dict) -> Row | None:
 
 
 def _shares(rows: dict[int, Row], name: str) -> list[str]:
-    """Say what the pool's share of craters was estimated as, or how far that was from the truth."""
+    """Describe the estimated share of craters in the pool, or its error."""
     found = [row for row in rows.values() if "share" in row]
     if not found:
         return []

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 import harness
-from craters.core import files
-from harness import Bench, Keys, Row, Rows, Say
+from craters.core import Progress, files
+from harness import Bench, Keys, Row, Rows
 from unlabeled.methods import REGIONS
 
 NAME = "share"
@@ -27,19 +27,21 @@ _TITLES = {
 }
 
 
-def run(bench: Bench, say: Say) -> Row | None:
-    """Do the missing trainings; a quick call shows what is stored."""
+def run(bench: Bench, progress: Progress) -> Row | None:
+    """Run the missing trainings; a quick call reports the stored result."""
     if not bench.full:
-        return harness.tell_stored(NAME, say)
+        return harness.tell_stored(NAME, progress)
 
     def write(rows: Rows) -> None:
         harness.write_result(NAME, _result(rows))
 
-    return _result(harness.train_missing(bench, NAME, keys(bench), train_cell, say, after=write))
+    return _result(
+        harness.train_missing(bench, NAME, keys(bench), train_cell, progress, after=write)
+    )
 
 
 def keys(bench: Bench) -> Keys:
-    """Say what the row of each draw depends on."""
+    """Return what the row of each draw depends on."""
     return {
         (region, labels, draw): _key(bench, region, labels, draw)
         for labels in sorted(BUDGETS, reverse=True)

@@ -26,9 +26,9 @@ class CratersError(Exception):
 
     Examples
     --------
-    >>> error = DataError("Ytrain1.npy: 3 labels for 4 images", hint="Write one label a row.")
+    >>> error = DataError("Ytrain1.npy: 3 labels for 4 images", hint="Write one label per row.")
     >>> print(error)
-    Ytrain1.npy: 3 labels for 4 images. Write one label a row.
+    Ytrain1.npy: 3 labels for 4 images. Write one label per row.
     >>> error.exit_code
     3
     """

@@ -18,7 +18,7 @@ import pytest
 import bench
 import harness
 from accuracy import region_cv
-from craters.core import Task, run_tasks
+from craters.core import NullProgress, Task, run_tasks
 from craters.errors import DataError
 from craters.semi_supervised import verdict
 from harness import charts, rows, tables
@@ -114,13 +114,9 @@ def test_stored_rows_are_found(name: str, data: Path, nothing_is_measured: None)
         assert current == asked
 
 
-def test_a_row_records_commit_versions_and_hardware(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(rows, "RESULTS", tmp_path)
-    monkeypatch.setattr(rows, "WORK", tmp_path / "work")
-    monkeypatch.setattr(rows, "commit", lambda: "abc1234+")
-    store, key = harness.RowStore("some"), {"contender": "one"}
+def test_a_row_records_commit_versions_and_hardware(tmp_path: Path) -> None:
+    store = harness.RowStore("some", tmp_path, tmp_path / "work")
+    key = {"contender": "one"}
     assert store.find(key) is None
     store.add(key, {"wall_s": 1.0})
     added = store.add(key, {"wall_s": 2.0}, {"keras": "3"})
@@ -129,7 +125,7 @@ def test_a_row_records_commit_versions_and_hardware(
     assert added == {"wall_s": 2.0, "made": last["made"]}
     assert first["made"]["versions"] == harness.versions()
     assert last["made"]["versions"] == {"keras": "3"}
-    assert last["made"]["commit"] == "abc1234+"
+    assert last["made"]["commit"] == rows.commit()
     assert last["made"]["hardware"] == harness.hardware()
 
 
@@ -139,10 +135,8 @@ def test_the_commit_tells_of_changed_code(tmp_path: Path, monkeypatch: pytest.Mo
         command = ["git", *who, *arguments]
         return subprocess.check_output(command, cwd=tmp_path, text=True).strip()
 
-    monkeypatch.setattr(rows, "ROOT", tmp_path)
-    rows.commit.cache_clear()
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert rows.commit() == "unknown"
+    assert rows.commit(tmp_path) == "unknown"
     for path in ("src/a.py", "benchmarks/results/a.jsonl"):
         (tmp_path / path).parent.mkdir(parents=True)
         (tmp_path / path).write_text("1")
@@ -153,15 +147,13 @@ def test_the_commit_tells_of_changed_code(tmp_path: Path, monkeypatch: pytest.Mo
     for path in ("benchmarks/results/a.jsonl", "src/a.py"):
         (tmp_path / path).write_text("2")
         rows.commit.cache_clear()
-        found.append(rows.commit())
-    rows.commit.cache_clear()
+        found.append(rows.commit(tmp_path))
     head = git("rev-parse", "--short", "HEAD")
     assert found == [head, f"{head}+"]
 
 
-def test_only_what_is_missing_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "RESULTS", tmp_path)
-    monkeypatch.setattr(rows, "WORK", tmp_path / "work")
+def test_only_what_is_missing_is_measured(tmp_path: Path) -> None:
+    store = harness.RowStore("some", tmp_path, tmp_path / "work")
     done: list[tuple[str, int]] = []
 
     def measure(name: str, number: int) -> dict[str, Any]:
@@ -171,7 +163,7 @@ def test_only_what_is_missing_is_measured(tmp_path: Path, monkeypatch: pytest.Mo
     def times(fresh: bool = False, due: Any = lambda *_: True) -> list[int]:
         call = harness.Bench(tmp_path, True, 1, fresh)
         keys = {("a", number): harness.row_key(call, "a", number, {}, 1) for number in range(3)}
-        found = harness.measure_missing(call, "some", keys, measure, due=due)
+        found = harness.measure_missing(call, "some", keys, measure, due=due, store=store)
         return [row["wall_s"] for row in found.values()]
 
     assert times(due=lambda _, number: number != 1) == [1, 2]
@@ -206,7 +198,7 @@ def test_results_are_what_the_stored_rows_say(
     name: str, data: Path, nothing_is_measured: None
 ) -> None:
     seeds = 1 if name == "nanedi" else 10
-    found = bench.BENCHMARKS[name].run(harness.Bench(data, True, seeds), lambda _: None)
+    found = bench.BENCHMARKS[name].run(harness.Bench(data, True, seeds), NullProgress())
     assert found.pop("result_name", name) == name
     assert_close(found | {"name": name}, harness.read_result(name))
 
@@ -252,14 +244,10 @@ def test_a_page_lists_every_commit_machine_and_version() -> None:
     ]
 
 
-def test_the_page_and_the_readme_are_those_of_the_results(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_page_and_the_readme_are_those_of_the_results(tmp_path: Path) -> None:
     page, readme = tmp_path / "benchmarks.md", tmp_path / "README.md"
     readme.write_text((REPOSITORY / "README.md").read_text())
-    monkeypatch.setattr(tables, "PAGE", page)
-    monkeypatch.setattr(tables, "README", readme)
-    tables.write()
+    tables.write(page, readme)
     assert page.read_text() == (REPOSITORY / "docs" / "benchmarks.md").read_text()
     assert readme.read_text() == (REPOSITORY / "README.md").read_text()
 

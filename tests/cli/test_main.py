@@ -155,7 +155,7 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys) -> No
     with pytest.raises(SystemExit) as caught, report_errors():
         fail()
     assert caught.value.code == 2
-    assert "torch is not installed. Install it by: pip install 'craters[train]'" in (
+    assert "torch is not installed. Install it with: pip install 'craters[train]'" in (
         capsys.readouterr().err
     )
 
@@ -191,7 +191,7 @@ def test_synth_writes_the_asked_numbers_once(tmp_path: Path) -> None:
 def test_demo_ends_with_figures_and_a_report(tmp_path: Path) -> None:
     result = process("demo", "--out", tmp_path / "demo")
     assert result.returncode == 0, result.stderr
-    assert "Against the test set's truth" in result.stdout
+    assert "Compared with the labels of the test set" in result.stdout
     metrics = json.loads((tmp_path / "demo" / "run" / "metrics.json").read_text())
     assert 0.80 <= metrics["phases"]["initial"]["macro_f1"] <= 0.95
 
@@ -210,7 +210,7 @@ def test_the_terminal_bar_and_the_layer_table(monkeypatch: pytest.MonkeyPatch, c
     text = capsys.readouterr().out
     assert "Conv2D        (None, 46, 46, 16)           160" in text
     assert "Total                                   14,033" in text
-    assert "phase initial: epoch 10, loss 0.5000, validation loss 0.6000, about" in text
+    assert "stage initial: epoch 10, loss 0.5000, validation loss 0.6000, about" in text
     assert "Warning: look out" in text
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")

@@ -16,10 +16,10 @@ from craters.errors import DataError
 from craters.settings import (
     AuditConfig,
     CompareConfig,
-    CutRequest,
     MatchRequest,
     ReadOptions,
     RunConfig,
+    SamplingRequest,
     ScanConfig,
 )
 
@@ -58,9 +58,9 @@ CASES = [
         MatchRequest(Path("S"), Path("c.csv"), Path("M"), window="48px"),
     ),
     (
-        CutRequest,
+        SamplingRequest,
         ["a.tif", "--out", "D", "--diameters", "1,4.5", "--resolution", "100", "--jitter", "2"],
-        CutRequest(
+        SamplingRequest(
             (Path("a.tif"),), Path("D"), diameters=(1.0, 4.5), jitter=2.0,
             read=ReadOptions(resolution=100.0),
         ),
@@ -105,7 +105,11 @@ def test_a_file_and_the_environment_are_read_where_wanted(
     ("cls", "words", "message"),
     [
         (ScanConfig, ["a", "--model", "M", "--out", "S", "--scale", "1"], "--scale 1: expected LO"),
-        (CutRequest, ["a", "--out", "D", "--diameters", "x"], "--diameters is 'x', expected two"),
+        (
+            SamplingRequest,
+            ["a", "--out", "D", "--diameters", "x"],
+            "--diameters is 'x', expected two",
+        ),
         (MatchRequest, ["S", "--catalogue", "c", "--out", "M", "--seed", "-1"], "--seed is -1"),
         (AuditConfig, ["--data", "D", "--fix-labels", "kep"], "Did you mean 'keep'?"),
     ],
@@ -132,7 +136,7 @@ def test_errors_of_the_function_end_in_their_exit_code() -> None:
 
 
 def test_help_shows_defaults_once() -> None:
-    text = " ".join(invoke(CutRequest, ["--help"])[0].output.split())
+    text = " ".join(invoke(SamplingRequest, ["--help"])[0].output.split())
     assert "Pixels a side of a patch. [default: 48]" in text
     assert "[10 pixels to a window]" in text
     assert "None" not in text

@@ -229,7 +229,7 @@ def test_what_is_held_out_is_said(tmp_path: Path) -> None:
         draw_folds(named, "region", 3)
     unknown = dataclasses.replace(data, extra=dataclasses.replace(data.extra, groups=None))
     assert (
-        "Where unlabeled patches come from is not known" in draw_folds(unknown, "auto", 3).notes[1]
+        "Source images of unlabeled patches are unknown" in draw_folds(unknown, "auto", 3).notes[1]
     )
     bare = read_compare_data(write_data(tmp_path / "B", groups=False))
     found = draw_folds(bare, "auto", 3)
@@ -325,7 +325,7 @@ def test_a_seed_counts_when_all_its_folds_are_there() -> None:
     assert one[1].difference is None
     assert one[1].gap == pytest.approx(0.2)
     assert one[1].interval() is None
-    assert "no interval: it takes two seeds" in table_lines(one, "a/compact")[-1]
+    assert "no interval: requires two seeds" in table_lines(one, "a/compact")[-1]
 
 
 def test_one_sided_networks_are_counted() -> None:
@@ -404,7 +404,7 @@ def test_a_resumed_comparison_ends_with_the_same_bytes(
 
 def test_seeds_and_another_baseline_can_be_added(data_folder: Path, quick: list[tuple]) -> None:
     few = compare(config_for(data_folder, seeds=1))
-    assert any("One seed: no interval" in line for line in few.lines)
+    assert any("One seed: without an interval" in line for line in few.lines)
     assert len(quick) == 12
     more = compare(config_for(data_folder, seeds=3, baseline="original/compact"), resume=True)
     assert len(quick) == 36
@@ -607,7 +607,7 @@ def test_pairs_that_cannot_be_trained_are_left_out(data_folder: Path, monkeypatc
     contenders, refused = config_for(data_folder, networks=("compact", "original")).contenders()
     assert contenders == ["supervised/compact", "supervised/original", "original/original"]
     assert refused == ["original/compact is left out: they do not go together"]
-    with pytest.raises(ConfigError, match="no method goes with any of the networks"):
+    with pytest.raises(ConfigError, match="no method can be combined with any of the networks"):
         config_for(data_folder, methods=("original",))
 
 

@@ -65,12 +65,12 @@ def test_a_job_leaves_its_folder_and_nothing_else(tmp_path: Path, make) -> None:
 
 def test_an_interrupted_job_is_resumed_and_counted(tmp_path: Path) -> None:
     interrupt(beside(tmp_path / "OUT"))
-    with pytest.raises(ExistsError, match="an unfinished scan of this name is there"):
+    with pytest.raises(ExistsError, match="an unfinished scan of this name exists"):
         beside(tmp_path / "OUT").refuse_existing()
     resumed, lines = beside(tmp_path / "OUT", resume=True), Lines()
     with resumed.open(PRINT, lines) as folder:
         assert (folder / "part").read_text() == "half"
-    assert lines.lines == ["Going on with the unfinished scan."]
+    assert lines.lines == ["Resuming the unfinished scan."]
     assert resumed.times_resumed == 1
     first = json.loads((folder / "started.json").read_text())["first_start"]
     assert resumed.first_start == first
@@ -88,7 +88,7 @@ def test_nothing_to_resume_is_said(tmp_path: Path) -> None:
     lines = Lines()
     with in_place(tmp_path / "OUT", resume=True).open(PRINT, lines):
         pass
-    assert lines.lines == ["There is nothing to go on with; starting from the beginning."]
+    assert lines.lines == ["There is nothing to resume; starting from the beginning."]
 
 
 OTHERS = [
@@ -158,7 +158,7 @@ def test_a_folder_that_appeared_meanwhile_is_kept(tmp_path: Path) -> None:
     with workspace.open(PRINT, PROGRESS) as folder:
         (folder / "whole").mkdir()
         files.write_text(tmp_path / "OUT" / "precious", "x")
-        with pytest.raises(ExistsError, match="appeared while the scan was at work"):
+        with pytest.raises(ExistsError, match="appeared while the scan was running"):
             workspace.publish(folder / "whole")
     assert (tmp_path / "OUT" / "precious").read_text() == "x"
 

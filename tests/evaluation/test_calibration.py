@@ -12,7 +12,7 @@ from scipy.stats import norm
 from sklearn.calibration import calibration_curve
 
 from craters.errors import ConfigError, DataError
-from craters.evaluation import Scored, fit_temperature, parse_aim
+from craters.evaluation import Scored, fit_temperature
 from craters.evaluation.calibration import (
     apply_temperature,
     calibration_floor,
@@ -20,6 +20,7 @@ from craters.evaluation.calibration import (
     expected_calibration_error,
     reliability_points,
 )
+from craters.settings import parse_objective
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -336,11 +337,11 @@ def test_aims_that_cannot_be_reached_or_read() -> None:
         ("recall>=.5", ("recall", 0.5)),
     ],
 )
-def test_aims_are_taken_apart(aim: str, parts: tuple[str, float]) -> None:
-    assert parse_aim(aim) == parts
+def test_threshold_objectives_are_parsed(aim: str, parts: tuple[str, float]) -> None:
+    assert parse_objective(aim) == parts
 
 
 @pytest.mark.parametrize("aim", ["", "macro f1", "recall>0.9", "recall>=0", "precision>=90"])
-def test_other_forms_of_aims_are_refused(aim: str) -> None:
+def test_other_forms_of_objectives_are_refused(aim: str) -> None:
     with pytest.raises(ConfigError, match='expected "macro_f1", "recall>=0.95" or'):
-        parse_aim(aim)
+        parse_objective(aim)

@@ -86,7 +86,7 @@ def test_a_large_pool_is_binned_without_harm_and_seeds_repeat() -> None:
     many = estimate_class_share(labels, logits, np.tile(pool, 20), draws=20)
     assert many.share == pytest.approx(once.share, abs=1e-3)
     assert once == estimate_class_share(labels, logits, pool, draws=20)
-    assert "of the unlabeled patches hold a crater (95% interval" in once.sentence
+    assert "of the unlabeled patches contain a crater (95% interval" in once.sentence
 
 
 def test_what_cannot_be_estimated_is_refused() -> None:

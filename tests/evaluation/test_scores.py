@@ -162,10 +162,10 @@ def test_rows_for_people_hold_the_figures() -> None:
     assert rows["balanced accuracy"] == (f"{metrics.balanced_accuracy:.4f}", "")
     assert rows["Brier score (0 best)"] == (f"{metrics.brier:.4f}", "")
     rare = at_prior(metrics, 0.03)
-    assert rows["precision where 3 % hold a crater"] == (f"{rare.precision:.4f}", "")
-    assert rows["recall where 3 % hold a crater"] == (f"{metrics.crater_recall:.4f}", "")
+    assert rows["precision at 3 % craters"] == (f"{rare.precision:.4f}", "")
+    assert rows["recall at 3 % craters"] == (f"{metrics.crater_recall:.4f}", "")
     per_1000 = f"{rare.false_positives_per_1000:.0f}"
-    assert rows["false calls in 1000 such windows"] == (per_1000, "")
+    assert rows["false positives per 1000 windows"] == (per_1000, "")
 
 
 def test_rows_say_where_a_figure_or_its_spread_is_not_known() -> None:
@@ -182,7 +182,7 @@ def test_rows_say_where_a_figure_or_its_spread_is_not_known() -> None:
     short = scores.figure_rows(dataclasses.asdict(metrics) | one_class)
     assert [row[0] for row in short] == [row[0] for row in rows]
     assert ("ROC AUC", "n/a", "") in short
-    assert ("precision where 3 % hold a crater", "n/a", "") in short
+    assert ("precision at 3 % craters", "n/a", "") in short
 
 
 def test_prediction_sets_are_those_of_conformal_on_calibrated_probabilities() -> None:

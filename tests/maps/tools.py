@@ -28,9 +28,18 @@ SIDE = 20
 MARS = "IAU_2015:49910"
 
 
-@cache
 def network(kind: str = "original", side: int = SIDE) -> Network:
     """Make a network whose answers differ from window to window."""
+    return _network(kind, side)
+
+
+def graph(kind: str = "original", side: int = SIDE) -> bytes:
+    """Export a network, once in a process: an export takes seconds."""
+    return _graph(kind, side)
+
+
+@cache
+def _network(kind: str, side: int) -> Network:
     made = make_network(kind, side)
     initialize(made, 3)
     if kind == "original":
@@ -40,7 +49,7 @@ def network(kind: str = "original", side: int = SIDE) -> Network:
 
 
 @cache
-def graph(kind: str = "original", side: int = SIDE) -> bytes:
+def _graph(kind: str, side: int) -> bytes:
     return network_to_onnx(over_images(network(kind, side)), side)
 
 

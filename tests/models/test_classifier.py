@@ -25,8 +25,6 @@ from craters.models import (
     Classifier,
     ModelDescription,
     Network,
-    OriginalNet,
-    initialize,
     network_to_onnx,
     network_weights,
     onnx_graph,
@@ -38,26 +36,19 @@ from craters.models import (
 )
 from craters.models import folder as model_folder
 from craters.training import predict_logits, sigmoid
+from tests.models import tools as shared
+from tests.models.tools import SIDE
+from tests.models.tools import spread as network
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 
-SIDE = 28
 NAMES = {"model.onnx", "model.safetensors", "model.json", "MODEL_CARD.md", "SHA256SUMS"}
 HASH = "0f" * 32
 
 
-def network() -> OriginalNet:
-    """Make a network whose logits spread by more than one."""
-    made = OriginalNet(SIDE)
-    initialize(made, 3)
-    with torch.no_grad():
-        made.dense2.weight.mul_(20)
-    return made.eval()
-
-
 @pytest.fixture(scope="module")
 def graph() -> bytes:
-    return network_to_onnx(network(), SIDE)
+    return shared.graph()
 
 
 def described(**changes: object) -> ModelDescription:
@@ -645,18 +636,18 @@ class SmallDense(Network):
 
 
 @pytest.fixture(scope="module")
-def dense() -> tuple[SmallDense, Classifier]:
+def dense() -> tuple[SmallDense, bytes]:
     torch.manual_seed(0)
     made = SmallDense().eval()
-    description = ModelDescription("small", {}, 16, stride=4)
-    return made, Classifier(description, network_to_onnx(made, 16))
+    return made, network_to_onnx(made, 16)
 
 
 @pytest.mark.parametrize("size", [(1, 16, 16), (2, 17, 40), (3, 100, 33)])
 def test_one_pass_gives_what_the_windows_give(
-    dense: tuple[SmallDense, Classifier], size: tuple[int, int, int]
+    dense: tuple[SmallDense, bytes], size: tuple[int, int, int]
 ) -> None:
-    made, classifier = dense
+    made, content = dense
+    classifier = Classifier(ModelDescription("small", {}, 16, stride=4), content)
     pictures = np.random.default_rng(2).integers(0, 256, size).astype(np.uint8)
     maps = classifier.logit_maps(pictures)
     rows, columns = (size[1] - 16) // 4 + 1, (size[2] - 16) // 4 + 1
@@ -668,13 +659,14 @@ def test_one_pass_gives_what_the_windows_give(
 
 
 def test_maps_need_a_dense_network_and_a_whole_window(
-    dense: tuple[SmallDense, Classifier], graph: bytes
+    dense: tuple[SmallDense, bytes], graph: bytes
 ) -> None:
     with pytest.raises(ModelError, match="original takes patches only"):
         Classifier(described(), graph).logit_maps(np.zeros((1, 60, 60), np.uint8))
+    small = Classifier(ModelDescription("small", {}, 16, stride=4), dense[1])
     with pytest.raises(DataError, match="from 16 up"):
-        dense[1].logit_maps(np.zeros((1, 60, 15), np.uint8))
-    lying = Classifier(ModelDescription("small", {}, 16, stride=8), network_to_onnx(dense[0], 16))
+        small.logit_maps(np.zeros((1, 60, 15), np.uint8))
+    lying = Classifier(ModelDescription("small", {}, 16, stride=8), dense[1])
     with pytest.raises(ModelError, match=r"shape \(1, 3, 3\), expected finite numbers of shape"):
         lying.logit_maps(np.zeros((1, 24, 24), np.uint8))
 

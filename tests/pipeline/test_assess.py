@@ -89,7 +89,7 @@ def test_bad_requests(made: tuple[Path, Path], tmp_path: Path) -> None:
     data = write_job(tmp_path / "DATA", side=SIDE)
     with pytest.raises(ConfigError, match="set is 'x'"):
         assess(model, data, which="x")
-    with pytest.raises(DataError, match="expected the truth of the test set. Measure on the"):
+    with pytest.raises(DataError, match="expected the labels of the test set. If the model"):
         assess(model, data)
     with pytest.raises(ConfigError, match="risk is 1.5, expected a share above 0 and below 1"):
         assess(model, data, which="train", risk=1.5)

@@ -95,13 +95,13 @@ def test_tables_agree_with_each_other(finished: tuple[Path, Path]) -> None:
     metrics = read_run(out)
     history = rows_of(out / "history.csv")
     assert [row["phase"] for row in history] == ["initial"] * 10 + ["final"] * 4
-    for phase in ("initial", "final"):
-        mine = [row for row in history if row["phase"] == phase]
+    for stage in ("initial", "final"):
+        mine = [row for row in history if row["phase"] == stage]
         kept = [row for row in mine if row["kept"] == "1"]
         assert len(kept) == 1
         assert float(kept[0]["val_loss"]) == min(float(row["val_loss"]) for row in mine)
-        assert int(kept[0]["epoch"]) == metrics["phases"][phase]["best_epoch"]
-        assert float(kept[0]["val_loss"]) == pytest.approx(metrics["phases"][phase]["loss"], 1e-5)
+        assert int(kept[0]["epoch"]) == metrics["phases"][stage]["best_epoch"]
+        assert float(kept[0]["val_loss"]) == pytest.approx(metrics["phases"][stage]["loss"], 1e-5)
     origins = rows_of(out / "origins.csv")
     pseudo = [row for row in origins if row["origin"] == "pseudo"]
     assert len(pseudo) == metrics["pseudo_labels"]["added_without_crater"] > 0
@@ -191,11 +191,11 @@ def test_the_first_phase_is_the_reference_of_the_original_methods_verdict(
 
 
 class StopAt(NullProgress):
-    def __init__(self, phase: str, epoch: int) -> None:
-        self.at = (phase, epoch)
+    def __init__(self, stage: str, epoch: int) -> None:
+        self.at = (stage, epoch)
 
-    def epoch(self, phase: str, state) -> None:
-        if (phase, state.epoch) == self.at:
+    def epoch(self, stage: str, state) -> None:
+        if (stage, state.epoch) == self.at:
             raise KeyboardInterrupt
 
 
@@ -207,9 +207,9 @@ class Counter(NullProgress):
     def say(self, text: str) -> None:
         self.said.append(text)
 
-    def epoch(self, phase: str, state) -> None:
+    def epoch(self, stage: str, state) -> None:
         if not state.finished:
-            self.seen.append((phase, state.epoch))
+            self.seen.append((stage, state.epoch))
 
 
 def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(
@@ -218,11 +218,11 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(
     """Equal seeds give equal bytes, wherever the run was interrupted."""
     data, whole = finished
     config = config_for(data, tmp_path / "RUN")
-    for phase, epoch in (("initial", 2), ("final", 3)):
+    for stage, epoch in (("initial", 2), ("final", 3)):
         with pytest.raises(KeyboardInterrupt):
-            run_job(config, resume=phase == "final", progress=StopAt(phase, epoch))
+            run_job(config, resume=stage == "final", progress=StopAt(stage, epoch))
         assert not config.out.exists()
-    with pytest.raises(ExistsError, match="an unfinished run of this name is there. Go on"):
+    with pytest.raises(ExistsError, match="an unfinished run of this name exists. Continue"):
         run_job(config)
     with pytest.raises(
         ExistsError,
@@ -385,7 +385,7 @@ def test_a_supervised_compact_run_leaves_a_calibrated_model(tmp_path: Path) -> N
     assert shares["against_truth"]["n"] == 30
     text = (tmp_path / "RUN" / "report.html").read_text()
     assert f"{100 * shares['unsure']:.1f} % of the test patches are <b>unsure</b>" in text
-    assert "trained once more, on all human labels" in text
+    assert "retrained on all human labels" in text
     assert "Probability calibration: logits are divided by" in text
 
 
@@ -401,7 +401,7 @@ def aimed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, JobResult]:
     np.save(data / "groups_test.npy", np.arange(30) // 3)
     config = config_for(data, root / "RUN", initial_epochs=4, final_epochs=2, aim=AIM)
     run_job(config)
-    return root / "RUN", run_phases(read_job_data(data), config)
+    return root / "RUN", run_stages(read_job_data(data), config)
 
 
 def test_a_threshold_by_aim_is_everywhere_the_same(aimed: tuple[Path, JobResult]) -> None:
@@ -414,7 +414,7 @@ def test_a_threshold_by_aim_is_everywhere_the_same(aimed: tuple[Path, JobResult]
     metrics = read_run(out)
     assert metrics["decision_threshold"] == chosen
     assert metrics["threshold_chosen_for"] == AIM
-    assert metrics["threshold_remark"] == scores.FLATTERS
+    assert metrics["threshold_remark"] == scores.OPTIMISTIC
     assert metrics["phases"]["final"]["decision_threshold"] == chosen
     assert metrics["phases"]["final"]["crater_recall"] >= 0.95
     assert metrics["phases"]["initial"]["decision_threshold"] == 0.5
@@ -428,12 +428,12 @@ def test_a_threshold_by_aim_is_everywhere_the_same(aimed: tuple[Path, JobResult]
     ]
     page = Outside()
     page.feed((out / "report.html").read_text())
-    sentence = f"The decision threshold {chosen:.4f} was chosen for {AIM}. {scores.FLATTERS}"
+    sentence = f"The decision threshold {chosen:.4f} was chosen for {AIM}. {scores.OPTIMISTIC}"
     assert sentence in page.text
     assert any(f"{chosen:.4g} was chosen for {AIM}" in line for line in summary_lines(metrics))
 
 
-def test_intervals_of_the_last_phase_and_the_test_set_are_by_source_image(
+def test_intervals_of_the_last_stage_and_the_test_set_are_by_source_image(
     aimed: tuple[Path, JobResult],
 ) -> None:
     out, result = aimed
@@ -491,7 +491,7 @@ def test_an_aim_out_of_reach_leaves_no_run_and_loses_no_training(
         job_folder, tmp_path / "RUN", method="supervised", initial_epochs=2, aim="precision>=0.9"
     )
     with monkeypatch.context() as patched:  # a network that says the same of every patch
-        patched.setattr(stages, "predict_logits", lambda _, images: np.zeros(len(images), "f4"))
+        patched.setattr(job, "predict_logits", lambda _, images: np.zeros(len(images), "f4"))
         reason = "no decision threshold reaches precision>=0.9: the best precision is 0.583"
         with pytest.raises(DataError, match=f"{reason}, .* and --resume"):
             run_job(config)

@@ -80,8 +80,8 @@ def test_a_fixmatch_run_is_measured_on_every_label_and_says_whether_it_helped(
     told = outcome.metrics["verdict"]
     labels = result.final.validation.labels
     scored = [
-        measure(Scored(labels=labels, probability=stages.sigmoid(phase.scored.logits))).macro_f1
-        for phase in result.phases
+        measure(Scored(labels=labels, probability=stages.sigmoid(stage.scored.logits))).macro_f1
+        for stage in result.stages
     ]
     assert told["reference_value"] == pytest.approx(scored[0])
     assert told["value"] == pytest.approx(scored[1])
@@ -149,7 +149,7 @@ def test_pseudo_labels_of_both_classes_keep_the_class_shares_and_leave_validatio
     np.save(data / "groups_extra.npy", groups.astype(str))
     leaky = {f"Xtrain1_extra:{row}" for row in range(30)}
 
-    result = run_phases(read_job_data(data), config)
+    result = run_stages(read_job_data(data), config)
     pseudo = summarize(result)["pseudo_labels"]
     assert (pseudo["confidence"], pseudo["threshold"]) == (0.6, None)
     kept = result.labeled
@@ -160,8 +160,8 @@ def test_pseudo_labels_of_both_classes_keep_the_class_shares_and_leave_validatio
     assert share == pytest.approx(train.labels.mean(), abs=1 / given.sum())
     sure = np.where(kept.labels[given] == 1, kept.probability[given], 1 - kept.probability[given])
     assert sure.min() >= 0.6
-    assert [phase.name for phase in result.phases] == ["initial", "final"]
-    first, last = result.phases
+    assert [stage.name for stage in result.stages] == ["initial", "final"]
+    first, last = result.stages
     assert np.array_equal(first.validation.ids, last.validation.ids)
     assert set(last.validation.origin) == {"human"}
     assert leaky & set(kept.ids)
@@ -169,7 +169,7 @@ def test_pseudo_labels_of_both_classes_keep_the_class_shares_and_leave_validatio
     assert not leaky & set(last.train.ids)
     assert not set(last.validation.ids) & set(last.train.ids)
     told = summarize(result)["verdict"]
-    assert (told["method"], told["reference"]) == ("pseudo-label", "the first phase")
+    assert (told["method"], told["reference"]) == ("pseudo-label", "the first stage")
     assert told["difference"] == pytest.approx(last.metrics.macro_f1 - first.metrics.macro_f1)
 
 
@@ -201,7 +201,7 @@ def test_once_every_patch_is_labeled_there_is_no_pool_and_a_run_all_the_same(dat
     origins = {row["origin"] for row in rows_of(outcome.folder / "origins.csv")}
     assert origins == {"human"}
     config = config_for(data, "auto", epochs=1, out=data.parent / "AUTO")
-    assert run_phases(read_job_data(data), config).learned.method == "supervised"
+    assert run_stages(read_job_data(data), config).learned.method == "supervised"
 
 
 @pytest.mark.parametrize(("least_chance", "method"), [(1.1, "supervised"), (0.0, "fixmatch")])

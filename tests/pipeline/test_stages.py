@@ -50,10 +50,10 @@ class Notes(NullProgress):
 def clean_result(tmp_path_factory: pytest.TempPathFactory):
     folder = write_job(tmp_path_factory.mktemp("job") / "DATA", side=SIDE, groups=True)
     notes = Notes()
-    return run_phases(read_job_data(folder), config_for(folder), progress=notes), notes
+    return run_stages(read_job_data(folder), config_for(folder), progress=notes), notes
 
 
-def test_validation_is_human_the_same_for_both_phases_and_keeps_groups(clean_result) -> None:
+def test_validation_is_human_the_same_for_both_stages_and_keeps_groups(clean_result) -> None:
     result, _ = clean_result
     first, last = result.initial.validation, result.final.validation
     assert np.array_equal(first.ids, last.ids)
@@ -100,7 +100,7 @@ def test_an_aim_chooses_the_threshold_on_validation_and_changes_no_network(
 ) -> None:
     plain, notes = brief_result, Notes()
     config = dataclasses.replace(plain.config, aim=aim)
-    result = run_phases(plain.data, config, progress=notes)
+    result = run_stages(plain.data, config, progress=notes)
     labels = result.final.validation.labels
     assert np.array_equal(result.final.scored.logits, plain.final.scored.logits)
     chosen = choose_threshold(
@@ -115,19 +115,19 @@ def test_an_aim_chooses_the_threshold_on_validation_and_changes_no_network(
     assert f"Decision threshold {chosen:.4g}, chosen for {aim}." in notes.said
 
 
-def test_a_given_threshold_holds_for_the_last_phase_and_predictions(brief_result) -> None:
+def test_a_given_threshold_holds_for_the_last_stage_and_predictions(brief_result) -> None:
     plain = brief_result
-    result = run_phases(plain.data, dataclasses.replace(plain.config, threshold_final=0.6))
+    result = run_stages(plain.data, dataclasses.replace(plain.config, threshold_final=0.6))
     assert result.decision_threshold == result.final.metrics.decision_threshold == 0.6
     assert result.initial.metrics.decision_threshold == 0.5
     assert np.array_equal(result.test_predicted, result.test_probability >= 0.6)
 
 
-def test_without_pseudo_labels_the_last_phase_is_a_plain_retraining(job_folder: Path) -> None:
+def test_without_pseudo_labels_the_last_stage_is_a_plain_retraining(job_folder: Path) -> None:
     config = config_for(
         job_folder, pseudo_threshold=0.0, initial_epochs=3, final_epochs=3, initial_lr=0.003
     )
-    result = run_phases(read_job_data(job_folder), config)
+    result = run_stages(read_job_data(job_folder), config)
     assert result.n_pseudo == 0
     assert np.array_equal(result.final.train.images, result.initial.train.images)
     assert np.array_equal(result.final.train.labels, result.initial.train.labels)
@@ -146,8 +146,8 @@ def test_without_pseudo_labels_the_last_phase_is_a_plain_retraining(job_folder: 
 def test_the_original_protocol_splits_again_and_shows_the_clean_figures(job_folder: Path) -> None:
     notes = Notes()
     data = read_job_data(job_folder)
-    result = run_phases(data, config_for(job_folder, protocol="original"), progress=notes)
-    clean = run_phases(data, config_for(job_folder))
+    result = run_stages(data, config_for(job_folder, protocol="original"), progress=notes)
+    clean = run_stages(data, config_for(job_folder))
     assert result.final_clean is not None
     assert (result.final.validation.origin == "pseudo").any()
     assert set(result.final_clean.validation.origin) == {"human"}
@@ -161,7 +161,7 @@ def test_a_truth_of_the_test_set_is_used_for_measuring_only(job_folder: Path) ->
     without = run_phases(data, config_for(job_folder))
     truth = simple_patches(30, 3, side=SIDE)[1]
     np.save(job_folder / "Ytest1.npy", truth)
-    result = run_phases(read_job_data(job_folder), config_for(job_folder))
+    result = run_stages(read_job_data(job_folder), config_for(job_folder))
     assert np.array_equal(result.test_probability, without.test_probability)
     assert measure(result.test_scored).accuracy == pytest.approx(
         (result.test_predicted == truth).mean()
@@ -174,12 +174,12 @@ def test_repeated_rows_and_recognised_ranges_are_told(job_folder: Path) -> None:
     np.save(job_folder / "Xtest1.npy", test / 255)
     notes = Notes()
     config = config_for(job_folder, initial_epochs=1, final_epochs=1)
-    run_phases(read_job_data(job_folder), config, progress=notes)
+    run_stages(read_job_data(job_folder), config, progress=notes)
     assert "3 patches occur in labeled and test, byte for byte." in notes.warned
     assert any("float64 pixels 0..1, brought to 8 bits" in text for text in notes.said)
     assert (
         "the arrays were read as of different pixel ranges: labeled as 0..255, extra as 0..255, "
-        "test as 0..1. The range of a dark array may be misread: see Notes."
+        "test as 0..1. The range of a dark array may be misjudged: see the notes above."
     ) in notes.warned
 
 
@@ -220,8 +220,8 @@ def test_supervised_compact_measures_without_validation_and_refits_on_everything
         job_folder, method="supervised", network="compact", symmetry="up-down", epochs=6
     )
     data = read_job_data(job_folder)
-    result = run_phases(data, config)
-    assert [phase.name for phase in result.phases] == ["supervised"]
+    result = run_stages(data, config)
+    assert [stage.name for stage in result.stages] == ["supervised"]
     assert result.initial is result.final
     assert result.final_clean is None
     assert result.n_pseudo == 0
@@ -236,7 +236,7 @@ def test_supervised_compact_measures_without_validation_and_refits_on_everything
     calibrated = stages.sigmoid(result.final.scored.logits / result.temperature)
     assert np.array_equal(result.final.scored.probability, calibrated)
     assert result.final.metrics == measure(Scored(labels=labels, probability=calibrated))
-    again = run_phases(data, config)
+    again = run_stages(data, config)
     assert np.array_equal(result.test_probability, again.test_probability)
     assert result.final.metrics == again.final.metrics
 
@@ -244,7 +244,7 @@ def test_supervised_compact_measures_without_validation_and_refits_on_everything
 def test_members_are_different_networks_whose_logits_are_averaged(job_folder: Path) -> None:
     config = config_for(job_folder, method="supervised", network="compact", members=2, epochs=3)
     data = read_job_data(job_folder)
-    network = run_phases(data, config).network
+    network = run_stages(data, config).network
     first, second = (stages.predict_logits(member, data.test.images) for member in network.members)
     assert np.abs(first - second).max() > 1e-3
     joined = stages.predict_logits(network, data.test.images)
@@ -253,7 +253,7 @@ def test_members_are_different_networks_whose_logits_are_averaged(job_folder: Pa
 
 def test_the_original_recipe_is_not_refitted(job_folder: Path) -> None:
     config = config_for(job_folder, method="supervised")
-    result = run_phases(read_job_data(job_folder), config)
+    result = run_stages(read_job_data(job_folder), config)
     assert result.network is result.final.network
 
 
@@ -268,7 +268,7 @@ def test_epochs_are_planned(job_folder: Path) -> None:
         config = config_for(
             job_folder, protocol=protocol, initial_epochs=2, final_epochs=1, members=2
         )
-        run_phases(read_job_data(job_folder), config, progress=Planner())
+        run_stages(read_job_data(job_folder), config, progress=Planner())
     assert planned == [6, 8]
 
 

@@ -15,17 +15,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from craters.cli.main import app
 from craters.core import files
-from craters.data import JobData, make_patch_set
 from craters.errors import DataError
 from craters.pipeline import run_job
 from craters.quality import Check, checks, test_set_uses
-from craters.quality.check_records import Copies
 from craters.quality.checks import run_checks
 from craters.synthetic import write_dataset
 from craters.training import RunConfig, trainer
@@ -230,36 +226,6 @@ def test_unlabeled_copies_count_where_unlabeled_patches_are_learned_from(
     sentence = plant(original, tmp_path / "original", arrays=arrays)["C01"].sentence
     assert "1 of 30 test patches equal an unlabeled patch" in sentence
     assert "validation patches equal an unlabeled patch" in sentence
-
-
-@settings(max_examples=15)
-@given(seed=st.integers(0, 999), near=st.integers(0, 4), equal=st.integers(0, 4))
-def test_copies_are_counted_as_by_brute_force(seed: int, near: int, equal: int) -> None:
-    random = np.random.default_rng(seed)
-    images = random.integers(0, 256, (20, 12, 12)).astype(np.uint8)
-    for _ in range(equal):
-        images[random.integers(20)] = images[random.integers(20)]
-    for _ in range(near):
-        source = images[random.integers(20)] * 0.8
-        images[random.integers(20)] = np.clip(source + random.normal(9, 2, (12, 12)), 0, 255)
-    images[random.integers(20)] = images[random.integers(20)] = 7
-    sets = [make_patch_set(part, names=(name, "", "")) for name, part in
-            (("a", images[:9]), ("b", images[9:13]), ("c", images[13:]))]  # fmt: skip
-    copies = Copies(JobData(sets[0], sets[1], sets[2]), search_pool=True, threads=1)
-    ids = np.concatenate([one.ids for one in sets])
-    place = copies.rows_of(ids)  # of the images as they stand above
-    found = np.corrcoef(images[np.ptp(images, axis=(1, 2)) > 0].reshape(-1, 144))
-    lively = np.flatnonzero(np.ptp(images, axis=(1, 2)) > 0)
-    seen, judged = np.arange(9), np.arange(9, 20)
-    n_equal = n_near = 0
-    for row in judged:
-        same = any(np.array_equal(images[row], images[other]) for other in seen)
-        if row not in lively:
-            continue
-        mine = found[np.flatnonzero(lively == row)[0], np.isin(lively, seen)]
-        n_equal += same
-        n_near += bool(mine.size and mine.max() > 0.95 and not same)
-    assert copies.count(place[seen], place[judged]) == (n_equal, n_near)
 
 
 def test_source_images_on_both_sides(clean: Path, original: Path, tmp_path: Path) -> None:

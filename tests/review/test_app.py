@@ -473,7 +473,7 @@ def test_pixel_features_know_brightness_patterns_but_not_brightness() -> None:
         ({"content-length": "1e9"}, 413),
     ],
 )
-def test_the_door_refuses(lasting: Client, headers: dict[str, str], status: int) -> None:
+def test_the_guard_refuses(lasting: Client, headers: dict[str, str], status: int) -> None:
     body = json.dumps({"key": "k"}).encode()
     before = lasting.app.app  # the session behind it must not be reached
     assert lasting.send("POST", "/as/Ann/undo", body, headers)[0] == status

@@ -178,7 +178,7 @@ def test_two_tabs_of_one_reviewer_are_told_of_each_other(run_folder: Path, tmp_p
         found.switch_to.window(first)
         page.press("n")
         until(lambda: not found.find_element("id", "notice").get_property("hidden"), "the notice")
-        assert "Both are kept" in page.text("notice")
+        assert "Both answers are kept" in page.text("notice")
         found.switch_to.window(second)
         with LabelStore(store) as labels:
             assert [one.answer for one in labels.entries()] == ["crater", "not"]

@@ -11,21 +11,28 @@ import pytest
 
 from craters import settings as declared_settings
 from craters.errors import ConfigError
-from craters.evaluation import parse_aim
 from craters.settings import (
-    CutRequest,
     JobSettings,
     ReadOptions,
     RunConfig,
+    SamplingRequest,
     ScanConfig,
     TrainingSettings,
     check_settings,
     declared,
     make_settings,
+    parse_objective,
     setting,
 )
 
-CLASSES = ["RunConfig", "CompareConfig", "ScanConfig", "AuditConfig", "MatchRequest", "CutRequest"]
+CLASSES = [
+    "RunConfig",
+    "CompareConfig",
+    "ScanConfig",
+    "AuditConfig",
+    "MatchRequest",
+    "SamplingRequest",
+]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,7 +78,7 @@ def test_a_near_choice_is_suggested() -> None:
 
 def test_messages_name_options_where_a_command_is_meant(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--crater-share is 0, expected above 0 and at most 1"):
-        CutRequest((tmp_path,), tmp_path, crater_share=0)
+        SamplingRequest((tmp_path,), tmp_path, crater_share=0)
     with pytest.raises(ConfigError, match="^initial_lr is 0, expected above 0 and at most 1"):
         JobSettings(initial_lr=0)
 
@@ -84,7 +91,7 @@ def test_settings_of_a_group_are_offered_beside_the_others() -> None:
     given = {"images": (Path("a.tif"),), "model": Path("M"), "out": Path("S"), "gap": 3, "merge": 2}
     made = make_settings(ScanConfig, given)
     assert (made.read, made.merge) == (ReadOptions(gap=3), 2)
-    cut = {each.name: each for each in declared(CutRequest)}
+    cut = {each.name: each for each in declared(SamplingRequest)}
     assert "gap" not in cut
     assert cut["resolution"].default_text == "as they are"
 
@@ -134,7 +141,7 @@ def test_a_runs_settings_keep_their_names_and_their_order() -> None:
         " macro_f1", "recall>=-0.5", "recall>=1e-1", "recall>=10", "recall>=001",
     ],
 )  # fmt: skip
-def test_an_aim_is_allowed_where_it_can_be_taken_apart(aim: str) -> None:
+def test_an_objective_is_allowed_where_it_can_be_parsed(aim: str) -> None:
     def message(use: Callable[[], object]) -> str:
         try:
             use()
@@ -142,4 +149,4 @@ def test_an_aim_is_allowed_where_it_can_be_taken_apart(aim: str) -> None:
             return error.message
         return ""
 
-    assert message(lambda: JobSettings(aim=aim)) == message(lambda: parse_aim(aim))
+    assert message(lambda: JobSettings(aim=aim)) == message(lambda: parse_objective(aim))

@@ -49,9 +49,9 @@ def test_the_accurate_network_is_the_default() -> None:
 
 def test_methods_that_learn_from_the_pool_need_a_network_that_can() -> None:
     for method in ("auto", "pseudo-label", "fixmatch", "self-training", "distillation"):
-        with pytest.raises(ConfigError, match=f"'{method}' goes with.*--method supervised"):
+        with pytest.raises(ConfigError, match=f"'{method}' requires.*--method supervised"):
             resolve(RunConfig, {**GIVEN, "method": method, "network": "original"}, {})
-    with pytest.raises(ConfigError, match="by distillation already"):
+    with pytest.raises(ConfigError, match="always trained by distillation"):
         resolve(RunConfig, {**GIVEN, "method": "distillation", "network": "dense"}, {})
     assert (
         resolve(RunConfig, {**GIVEN, "method": "fixmatch", "network": "dense"}, {}).network
@@ -113,7 +113,7 @@ def test_limits_name_the_setting(name: str, value: float) -> None:
 
 
 def test_epochs_of_the_original_network_are_those_of_its_phases() -> None:
-    with pytest.raises(ConfigError, match="epochs is 3: it is of the networks") as caught:
+    with pytest.raises(ConfigError, match="epochs is 3, but applies to the networks") as caught:
         resolve(RunConfig, {**GIVEN, "network": "original", "method": "original", "epochs": 3}, {})
     assert "--initial-epochs" in str(caught.value)
     assert resolve(RunConfig, {**GIVEN, "epochs": 3}, {}).epochs == 3
@@ -127,7 +127,7 @@ def test_an_aim_takes_the_place_of_a_threshold(tmp_path: Path) -> None:
     assert resolve(RunConfig, GIVEN, environ, file).aim == "recall >= 0.9"
     with pytest.raises(ConfigError, match="found aim 'macro_f1' and threshold_final 0.4, expected"):
         resolve(RunConfig, {**GIVEN, "threshold_final": 0.4}, {}, file)
-    with pytest.raises(ConfigError, match="aim is of the protocol 'clean' only"):
+    with pytest.raises(ConfigError, match="aim requires the protocol 'clean'"):
         resolve(RunConfig, {**GIVEN, "method": "original", "protocol": "original"}, {}, file)
 
 

@@ -174,7 +174,7 @@ def test_hills_are_shaded_the_other_way_round():
         terrain.paint_knob(relief, np.random.default_rng(seed))
         if relief.max() > 1:
             break
-    look = terrain.Look(0, 2, 1, 0, 0, 0, 0, contrast=60, albedo=0, noise=0, blur=0.1,
+    look = terrain.SceneParameters(0, 2, 1, 0, 0, 0, 0, contrast=60, albedo=0, noise=0, blur=0.1,
                        azimuth=0, elevation=0.6)  # fmt: skip
     image = light.expose(relief, np.zeros_like(relief), look, np.random.default_rng(0))
     column = int(relief.max(axis=0).argmax())

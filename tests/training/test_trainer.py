@@ -34,20 +34,20 @@ class Keeper(NoStore):
         self.states: dict[str, TrainState] = {}
         self.asked: list[str] = []
 
-    def load(self, phase: str) -> TrainState | None:
-        self.asked.append(phase)
+    def load(self, stage: str) -> TrainState | None:
+        self.asked.append(stage)
         return None
 
-    def save(self, phase: str, state: TrainState) -> None:
-        self.states[phase] = dataclasses.replace(state, history=[*state.history])
+    def save(self, stage: str, state: TrainState) -> None:
+        self.states[stage] = dataclasses.replace(state, history=[*state.history])
 
 
 class Counter(NullProgress):
     def __init__(self) -> None:
         self.epochs: dict[str, int] = {}
 
-    def epoch(self, phase: str, state: TrainState) -> None:
-        self.epochs[phase] = state.epoch
+    def epoch(self, stage: str, state: TrainState) -> None:
+        self.epochs[stage] = state.epoch
 
 
 def runs() -> tuple[TrainingRun, TrainingRun]:

@@ -1,1 +1,1 @@
-"""Fixed folds, as those who published the patches dealt them: copies, scores, runs, reports."""
+"""Cross-validation over published folds: copies, scores, resumable runs, reports."""

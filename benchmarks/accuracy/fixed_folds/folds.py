@@ -1,17 +1,17 @@
-"""Fixed folds, as a benchmark brings them: train on all but one, measure that one, mind copies.
+"""Cross-validation over published folds: train on all but one, evaluate on that one, find copies.
 
 The protocol, for each region (a file) and each seed:
 
-1. For every fold, `members` networks are trained on all labels of the other folds by the default
-   recipe of the network. Whatever is chosen (the flips that keep the light, the epoch of
-   `original`) is chosen on those other folds; the labels of the held-out fold never reach the
+1. For every fold, `members` networks are trained on all labels of the other folds with the default
+   recipe of the network. All choices (the flips that preserve the illumination direction, the epoch
+   of `original`) are made on those other folds; the labels of the held-out fold never reach the
    training.
 2. The members' mean logit on the held-out fold becomes a probability. Official score of a fold: F1
-   of the class "with crater" at 0.5 on all its patches. Score without copies: the same on those
-   patches that have no copy among the training patches. A copy is equal byte for byte, or its
-   pixels correlate by more than 0.95 once the mean of each patch is taken off.
+   of the class "with crater" at threshold 0.5 on all its patches. Score without copies: the same on
+   the patches that have no copy among the training patches. A copy is equal byte for byte, or the
+   Pearson correlation of its pixels is above 0.95.
 3. The score of a region is the mean of its folds. Its standard error over folds is somewhat too
-   small, since any two folds share most of their training patches.
+   small, because any two folds share most of their training patches.
 
 Folds of this form came with the Mars images of HRSC orbit h0905, "Nanedi": candidates of Urbach
 and Stepinski (2009, doi 10.1016/j.pss.2009.03.009), labeled for Bandeira et al. (2010), used by
@@ -23,28 +23,27 @@ from __future__ import annotations
 import dataclasses
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from craters.core import Send
-from craters.data import COPY_CORRELATION, UNLABELED, patches, splits
+from craters.data import UNLABELED, patches, search_copies
 from craters.errors import DataError
 from craters.training import predict_logits, train_network
 
 _KEYS = ("X", "y", "fold")
-_BLOCK = 1024  # patches compared with as many others at a time: bounds the memory
 
 
 @dataclasses.dataclass(frozen=True)
 class FoldSet:
-    """Labeled patches of one region, dealt into folds by those who published them.
+    """Labeled patches of one region, in the folds in which they were published.
 
     Parameters
     ----------
     name : str
-        Of the region: the stem of its file.
+        Name of the region: the stem of its file.
     images : ndarray, shape (N, S, S), uint8
     labels : ndarray, shape (N,), int8
         1 with crater, 0 without.
@@ -62,7 +61,7 @@ class FoldSet:
 
     @property
     def numbers(self) -> list[int]:
-        """The folds' numbers, ascending."""
+        """The numbers of the folds, ascending."""
         return [int(number) for number in np.unique(self.folds)]
 
 
@@ -83,7 +82,7 @@ class Copies:
 
     @property
     def either(self) -> np.ndarray:
-        """The patches that the score without copies leaves out."""
+        """The patches left out of the score without copies."""
         return self.exact | self.near
 
 
@@ -99,7 +98,7 @@ def read_fold_set(path: Path) -> FoldSet:
     Raises
     ------
     DataError
-        One clear line: file and array, what was found, what was expected.
+        One line: file and array, what was found, what was expected.
     """
     pixels, labels, folds = _read_arrays(path)
     if pixels.dtype != np.uint8:
@@ -111,15 +110,21 @@ def read_fold_set(path: Path) -> FoldSet:
         checked = patches.check_labels(labels, len(images), f"{path}: y")
     except DataError as error:  # its hints are about other files
         raise DataError(error.message, "Give every patch its label.") from error
-    found = FoldSet(path.stem, images, checked, _check_folds(path, folds, len(images)))
-    for number in found.numbers:
-        craters, n = int(checked[found.folds == number].sum()), int((found.folds == number).sum())
+    data = FoldSet(
+        name=path.stem,
+        images=images,
+        labels=checked,
+        folds=_check_folds(path, folds, len(images)),
+    )
+    for number in data.numbers:
+        labels_of_fold = checked[data.folds == number]
+        craters, n = int(labels_of_fold.sum()), len(labels_of_fold)
         if craters in (0, n):  # so every fold's complement holds both classes, too
             raise DataError(
                 f"{path}: fold {number} has {craters} craters among {n} patches, "
                 "expected both classes in every fold"
             )
-    return found
+    return data
 
 
 def _read_arrays(path: Path) -> tuple[np.ndarray, ...]:
@@ -145,16 +150,16 @@ def _read_arrays(path: Path) -> tuple[np.ndarray, ...]:
 
 def _read_array(path: Path, archive: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
     try:
-        found: np.ndarray | bytes = archive[key]
+        array: np.ndarray | bytes = archive[key]
     except ValueError as error:
         if "bject arrays" in str(error):
             raise DataError(
                 f"{path}: {key} holds Python objects, expected numbers; objects are never unpickled"
             ) from error
         raise DataError(f"{path}: {key} is truncated or damaged ({error})") from error
-    if not isinstance(found, np.ndarray):
+    if not isinstance(array, np.ndarray):
         raise DataError(f"{path}: {key} is no NumPy array")
-    return found
+    return array
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -178,7 +183,7 @@ def find_copies(images: np.ndarray, folds: np.ndarray) -> Copies:
     Parameters
     ----------
     images : ndarray, shape (N, S, S), uint8
-        Constant patches correlate with nothing: they are copies only of equal ones.
+        A constant patch is a copy only of equal ones.
     folds : ndarray of int, shape (N,)
 
     Returns
@@ -188,36 +193,18 @@ def find_copies(images: np.ndarray, folds: np.ndarray) -> Copies:
     Examples
     --------
     >>> patch = np.arange(64, dtype=np.uint8).reshape(8, 8)
-    >>> found = find_copies(np.stack([patch, patch, patch + 9, patch.T]), np.array([1, 2, 1, 2]))
-    >>> found.exact.tolist(), found.near.tolist()
+    >>> copies = find_copies(np.stack([patch, patch, patch + 9, patch.T]), np.array([1, 2, 1, 2]))
+    >>> copies.exact.tolist(), copies.near.tolist()
     ([True, True, False, False], [False, False, True, False])
     """
-    _, content = np.unique(splits.content_ids(images), return_inverse=True)
-    _, number = np.unique(folds, return_inverse=True)
-    seen = np.zeros((content.max() + 1, number.max() + 1), bool)
-    seen[content, number] = True
-    exact = seen.sum(axis=1)[content] > 1
-    near = np.zeros(len(images), bool)
-    for rows in _blocks(len(images)):
-        ours = _standardize(images[rows])
-        for others in _blocks(len(images)):
-            alike = ours @ _standardize(images[others]).T > COPY_CORRELATION
-            alike &= folds[rows, None] != folds[None, others]
-            near[rows] |= alike.any(axis=1)
-    return Copies(exact, near & ~exact)
-
-
-def _blocks(count: int) -> Iterator[slice]:
-    return (slice(start, start + _BLOCK) for start in range(0, count, _BLOCK))
-
-
-def _standardize(images: np.ndarray) -> np.ndarray:
-    """Take each patch's mean off and scale it to length 1; constant patches become 0."""
-    flat = images.reshape(len(images), -1).astype(np.float32)
-    flat -= flat.mean(axis=1, keepdims=True)
-    length = np.linalg.norm(flat, axis=1, keepdims=True)
-    length[(images == images[:, :1, :1]).all(axis=(1, 2))] = np.inf
-    return flat / length
+    search = search_copies(images, shift=0)
+    exact, near = np.zeros((2, len(images)), bool)
+    for number in np.unique(folds):
+        is_held_out = folds == number
+        exact[is_held_out], near[is_held_out] = search.among(
+            np.flatnonzero(is_held_out), np.flatnonzero(~is_held_out)
+        )
+    return Copies(exact=exact, near=near)
 
 
 def train_cell(
@@ -228,16 +215,16 @@ def train_cell(
     network: str,
     seed: int,
 ) -> np.ndarray:
-    """Train one network without one fold and predict that fold; a `parallel.Task` calls it.
+    """Train one network without one fold and predict that fold; called by a `Task`.
 
     Parameters
     ----------
     send : callable
-        Unused: a training is told of when it is done.
+        Unused: a training sends no messages.
     images : ndarray, shape (N, S, S), uint8
         The whole region.
     labels : ndarray, shape (N,), int8
-        0 or 1; -1 in the held-out fold, whose labels stay with the caller.
+        0 or 1; -1 in the held-out fold, whose labels are not passed on.
     network : {"compact", "original"}
     seed : int
 
@@ -252,7 +239,7 @@ def train_cell(
 
 
 def hold_out(data: FoldSet, fold: int) -> np.ndarray:
-    """Return the labels with -1 throughout one fold: what a training may know.
+    """Replace the labels of one fold by -1, for the training that holds it out.
 
     Examples
     --------

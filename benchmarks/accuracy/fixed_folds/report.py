@@ -1,10 +1,8 @@
-"""What a benchmark over fixed folds found, as tables, JSON and a figure."""
+"""Write the results of a benchmark over fixed folds: tables, JSON and a figure."""
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,12 +45,12 @@ _COLORS = {"official": BLUE, "without_copies": ORANGE}
 
 
 def quoted_for(name: str) -> dict[str, float]:
-    """Return the literature's crater F1 for a region, by source; nothing for unknown regions.
+    """Return the published crater F1 of a region, by source; empty for unknown regions.
 
     Parameters
     ----------
     name : str
-        The stem of the region's file; it has to hold one of "west", "center", "east".
+        The stem of the region's file; it must contain one of "west", "center", "east".
 
     Examples
     --------
@@ -62,7 +60,7 @@ def quoted_for(name: str) -> dict[str, float]:
     known = [region for region in ("west", "center", "east") if region in name.lower()]
     if len(known) != 1:
         return {}
-    return {source: found[known[0]] for source, found in QUOTED.items()}
+    return {source: scores[known[0]] for source, scores in QUOTED.items()}
 
 
 def write_all(folder: Path, regions: list[Region], settings: dict[str, Any]) -> dict[str, Any]:
@@ -73,20 +71,20 @@ def write_all(folder: Path, regions: list[Region], settings: dict[str, Any]) -> 
     folder : Path
     regions : list of Region
     settings : dict
-        Network, members and seeds, as they are written down.
+        Network, members and seeds, as recorded.
 
     Returns
     -------
     dict
-        What summary.json holds.
+        Content of summary.json.
     """
-    found = summary(regions, settings)
+    content = summary(regions, settings)
     files.write_text(folder / "folds.csv", folds_csv(regions))
     files.write_text(folder / "predictions.csv", predictions_csv(regions))
-    files.write_text(folder / "table.md", table(found))
-    save_figure(folder / "benchmark.png", draw(found))
-    files.write_json(folder / "summary.json", found)
-    return found
+    files.write_text(folder / "table.md", table(content))
+    save_figure(folder / "benchmark.png", draw(content))
+    files.write_json(folder / "summary.json", content)
+    return content
 
 
 def summary(regions: list[Region], settings: dict[str, Any]) -> dict[str, Any]:
@@ -116,13 +114,13 @@ def summary(regions: list[Region], settings: dict[str, Any]) -> dict[str, Any]:
 def _region_summary(region: Region) -> dict[str, Any]:
     data, copies, scores = region.data, region.copies, region.scores()
     chosen = {"official": np.ones(len(data), bool), "without_copies": ~copies.either}
-    found: dict[str, Any] = {
+    entries: dict[str, Any] = {
         "patches": len(data),
         "craters": int(data.labels.sum()),
         "folds": data.numbers,
         "exact_copies": int(copies.exact.sum()),
         "near_copies": int(copies.near.sum()),
-        "one_sided": sum(_is_one_sided(one) for seed in scores for one in seed),
+        "one_sided": sum(_is_one_sided(score) for seed in scores for score in seed),
         "quoted_crater_f1": quoted_for(data.name),
     }
     for name, rows in chosen.items():
@@ -130,40 +128,40 @@ def _region_summary(region: Region) -> dict[str, Any]:
         estimates = {
             measure: estimate(scores, measure, without_copies=kept) for measure in MEASURES
         }
-        found[name] = {
-            measure: None if one is None else dataclasses.asdict(one)
-            for measure, one in estimates.items()
+        entries[name] = {
+            measure: None if estimated is None else dataclasses.asdict(estimated)
+            for measure, estimated in estimates.items()
         }
-        found[name]["pooled_crater_f1"] = [
+        entries[name]["pooled_crater_f1"] = [
             pooled_f1(data, logits, rows) for logits in region.logits
         ]
-    return found
+    return entries
 
 
-def _is_one_sided(one: FoldScore) -> bool:
-    """Tell whether all patches of a fold were called the same: something was hardly learned."""
-    return 0 in np.sum(one.official.confusion_matrix, axis=0)
+def _is_one_sided(score: FoldScore) -> bool:
+    """Return whether all patches of a fold were given one class: the network learned little."""
+    return 0 in np.sum(score.official.confusion_matrix, axis=0)
 
 
 def folds_csv(regions: list[Region]) -> str:
-    """Lay out one row a region, seed and fold; cells of scores that do not exist are empty."""
+    """Format one row for each region, seed and fold; missing scores are empty cells."""
     header = ["region", "seed", "fold", "patches", "exact_copies", "near_copies", *MEASURES]
     header += ["patches_without_copies", *(f"{name}_without_copies" for name in MEASURES)]
     rows: list[list[Any]] = []
     for region in regions:
         for seed, scores in zip(region.seeds, region.scores(), strict=True):
-            for one in scores:
-                row = [region.data.name, seed, one.fold, one.official.n, one.exact, one.near]
-                row += [getattr(one.official, name) for name in MEASURES]
-                row.append(one.official.n - one.exact - one.near)
-                kept = one.without_copies
+            for score in scores:
+                official, kept = score.official, score.without_copies
+                row = [region.data.name, seed, score.fold, official.n, score.exact, score.near]
+                row += [getattr(official, name) for name in MEASURES]
+                row.append(official.n - score.exact - score.near)
                 row += ["" if kept is None else getattr(kept, name) for name in MEASURES]
                 rows.append(row)
-    return _csv(header, rows)
+    return files.to_csv([header, *rows])
 
 
 def predictions_csv(regions: list[Region]) -> str:
-    """Lay out one row a patch, with its out-of-fold probability by each seed."""
+    """Format one row for each patch, with its out-of-fold probability by each seed."""
     header = ["region", "row", "fold", "label", "copy"]
     header += [f"probability_seed{seed}" for seed in regions[0].seeds]
     rows: list[list[Any]] = []
@@ -172,32 +170,27 @@ def predictions_csv(regions: list[Region]) -> str:
         kinds = np.where(copies.exact, "exact", np.where(copies.near, "near", ""))
         probability = sigmoid(region.logits)
         for row in range(len(data)):
-            found = [f"{value:.9g}" for value in probability[:, row]]  # float32, unrounded
-            rows.append([data.name, row, data.folds[row], data.labels[row], kinds[row], *found])
-    return _csv(header, rows)
+            cells = [f"{value:.9g}" for value in probability[:, row]]  # float32, unrounded
+            rows.append([data.name, row, data.folds[row], data.labels[row], kinds[row], *cells])
+    return files.to_csv([header, *rows])
 
 
-def _csv(header: list[str], rows: list[list[Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([header, *rows])
-    return text.getvalue()
-
-
-def table(found: dict[str, Any]) -> str:
-    """Lay a summary out as Markdown that reads well as plain text, too."""
-    regions = found["regions"]
+def table(content: dict[str, Any]) -> str:
+    """Format a summary as a Markdown table that is also readable as plain text."""
+    regions = content["regions"]
     scores = [
         ["crater F1, %", *(f"{name}, {word}" for name in regions for word in _WORDS.values())]
     ]
     ours = [_cell(row[kind]["crater_f1"]) for row in regions.values() for kind in _WORDS]
-    scores.append([_label(found["settings"]), *ours])
+    scores.append([_label(content["settings"]), *ours])
     for source in QUOTED:
         values = [row["quoted_crater_f1"].get(source) for row in regions.values()]
         if any(values):
             cells = ["-" if value is None else f"{100 * value:.2f}" for value in values]
-            scores.append([f"{source}, as quoted", *(one for cell in cells for one in (cell, "-"))])
-    parts = [_markdown(scores), _how_to_read(found), _markdown(_details(regions))]
+            scores.append(
+                [f"{source}, as quoted", *(text for cell in cells for text in (cell, "-"))]
+            )
+    parts = [_markdown(scores), _how_to_read(content), _markdown(_details(regions))]
     return "\n\n".join(parts) + "\n"
 
 
@@ -207,34 +200,34 @@ def _label(settings: dict[str, Any]) -> str:
     return f"craters, {settings['network']}, {joined} a fold, {seeds} seed{'s' * (seeds > 1)}"
 
 
-def _cell(one: dict[str, Any] | None) -> str:
-    """Write a mean with its standard error over folds, in percent."""
-    if one is None:
+def _cell(estimated: dict[str, Any] | None) -> str:
+    """Format a mean with its standard error over folds, in percent."""
+    if estimated is None:
         return "-"
-    error = one["standard_error"]
-    return f"{100 * one['mean']:.2f}" + ("" if error is None else f" ± {100 * error:.2f}")
+    error = estimated["standard_error"]
+    return f"{100 * estimated['mean']:.2f}" + ("" if error is None else f" ± {100 * error:.2f}")
 
 
-def _how_to_read(found: dict[str, Any]) -> str:
+def _how_to_read(content: dict[str, Any]) -> str:
     lines = [
         "Scores are in %: mean of the folds ± standard error over folds. 'Without copies' leaves "
         "out the patches that have a copy in another fold (equal, or correlation above "
-        f"{found['copy_correlation']:g})."
+        f"{content['copy_correlation']:g})."
     ]
-    for name, row in found["regions"].items():
+    for name, row in content["regions"].items():
         if row["one_sided"]:
-            times = len(row["folds"]) * len(found["settings"]["seeds"])
+            times = len(row["folds"]) * len(content["settings"]["seeds"])
             lines.append(
                 f"{name}: {row['one_sided']} of {times} times, all patches of a fold are called "
                 "the same; the network has learned little there."
             )
-    if any(row["quoted_crater_f1"] for row in found["regions"].values()):
+    if any(row["quoted_crater_f1"] for row in content["regions"].values()):
         lines.append(QUOTE_NOTE)
     return "\n".join(lines)
 
 
 def _details(regions: dict[str, dict[str, Any]]) -> list[list[str]]:
-    """Lay out what stands behind the crater F1 of each region, one column a region."""
+    """Format counts and further metrics, one column for each region."""
     rows = {
         "patches (craters)": [f"{row['patches']} ({row['craters']})" for row in regions.values()],
         "folds": [str(len(row["folds"])) for row in regions.values()],
@@ -246,14 +239,14 @@ def _details(regions: dict[str, dict[str, Any]]) -> list[list[str]]:
     for kind, word in _WORDS.items():
         measured = [row[kind] for row in regions.values()]
         rows[f"{word}: crater F1, sd of the seeds' means"] = [
-            _percent(one["crater_f1"] and one["crater_f1"]["sd"]) for one in measured
+            _percent(scores["crater_f1"] and scores["crater_f1"]["sd"]) for scores in measured
         ]
         rows[f"{word}: crater F1, all folds pooled"] = [
-            _percent(_mean(one["pooled_crater_f1"])) for one in measured
+            _percent(_mean(scores["pooled_crater_f1"])) for scores in measured
         ]
         for measure, title in (("macro_f1", "macro F1"), ("accuracy", "accuracy")):
-            rows[f"{word}: {title}"] = [_cell(one[measure]) for one in measured]
-        rows[f"{word}: ROC AUC"] = [_cell(one["roc_auc"]) for one in measured]
+            rows[f"{word}: {title}"] = [_cell(scores[measure]) for scores in measured]
+        rows[f"{word}: ROC AUC"] = [_cell(scores["roc_auc"]) for scores in measured]
     return [["", *regions], *([title, *cells] for title, cells in rows.items())]
 
 
@@ -276,23 +269,23 @@ def _markdown(rows: list[list[str]]) -> str:
     return "\n".join([lines[0], rule, *lines[1:]])
 
 
-def draw(found: dict[str, Any]) -> Figure:
-    """Draw each fold's crater F1, official beside without copies, and the quoted figures.
+def draw(content: dict[str, Any]) -> Figure:
+    """Plot each fold's crater F1, official and without copies, and the quoted scores.
 
     Parameters
     ----------
-    found : dict
+    content : dict
         As `summary` returns it.
 
     Returns
     -------
     matplotlib.figure.Figure
-        One panel a region.
+        One panel for each region.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    regions = found["regions"]
+    regions = content["regions"]
     figure = Figure(figsize=(1.2 + 3.9 * len(regions), 4.8), layout="constrained")
     FigureCanvasAgg(figure)
     panels = np.atleast_1d(figure.subplots(1, len(regions), sharey=True))
@@ -301,7 +294,7 @@ def draw(found: dict[str, Any]) -> Figure:
     for axes, row in zip(panels, regions.values(), strict=True):  # the shared scale is known now
         _label_quoted(axes, row["quoted_crater_f1"])
     panels[0].set_ylabel("crater F1, %")
-    figure.suptitle(_label(found["settings"]), fontsize=11)
+    figure.suptitle(_label(content["settings"]), fontsize=11)
     figure.supxlabel(
         "small dots: folds, mean of the seeds; large: their mean with its 95 % t interval",
         fontsize=8,
@@ -312,9 +305,9 @@ def draw(found: dict[str, Any]) -> Figure:
 
 def _draw_region(axes: Axes, name: str, row: dict[str, Any]) -> None:
     for place, kind in enumerate(_WORDS):
-        one = row[kind]["crater_f1"]
-        if one is not None:
-            _draw_folds(axes, place, Estimate(**one), _COLORS[kind])
+        estimated = row[kind]["crater_f1"]
+        if estimated is not None:
+            _draw_folds(axes, place, Estimate(**estimated), _COLORS[kind])
     _draw_quoted(axes, row["quoted_crater_f1"])
     axes.set_xlim(-0.5, 3.0 if row["quoted_crater_f1"] else 1.5)
     axes.set_xticks([0, 1], list(_WORDS.values()))
@@ -324,32 +317,32 @@ def _draw_region(axes: Axes, name: str, row: dict[str, Any]) -> None:
     axes.set_axisbelow(True)
 
 
-def _draw_folds(axes: Axes, place: int, one: Estimate, color: str) -> None:
-    """Draw a dot a fold, spread sidewards in their order, and the mean with its 95 % interval."""
+def _draw_folds(axes: Axes, place: int, estimated: Estimate, color: str) -> None:
+    """Plot a dot for each fold, from left to right, and the mean with its 95 % interval."""
     from scipy.stats import t
 
-    count = len(one.folds)
+    count = len(estimated.folds)
     across = place - 0.2 + 0.22 * (np.arange(count) / max(count - 1, 1) - 0.5)
-    axes.plot(across, 100 * np.array(one.folds), "o", color=color, alpha=0.45, markersize=5,
+    axes.plot(across, 100 * np.array(estimated.folds), "o", color=color, alpha=0.45, markersize=5,
               markeredgewidth=0)  # fmt: skip
-    reach = 0.0
-    if one.standard_error is not None:
-        reach = 100 * float(t.ppf(0.975, count - 1)) * one.standard_error
-    axes.errorbar(place + 0.12, 100 * one.mean, yerr=reach, fmt="o", color=color, markersize=8,
+    mean, reach = 100 * estimated.mean, 0.0
+    if estimated.standard_error is not None:
+        reach = 100 * float(t.ppf(0.975, count - 1)) * estimated.standard_error
+    axes.errorbar(place + 0.12, mean, yerr=reach, fmt="o", color=color, markersize=8,
                   elinewidth=2, capsize=4)  # fmt: skip
-    axes.annotate(f"{100 * one.mean:.1f}", (place + 0.12, 100 * one.mean), xytext=(8, 0),
+    axes.annotate(f"{mean:.1f}", (place + 0.12, mean), xytext=(8, 0),
                   textcoords="offset points", va="center", fontsize=9, color=color)  # fmt: skip
 
 
 def _draw_quoted(axes: Axes, quoted: dict[str, float]) -> None:
-    """Draw a tick for each quoted figure: heavy at the official scores, which it belongs to."""
+    """Draw a line for each quoted score: heavy at the official scores, with which it compares."""
     for value in quoted.values():
         axes.plot([-0.42, 0.42], [100 * value] * 2, "-", color="#9a9a9a", linewidth=1.8, zorder=1)
         axes.plot([0.42, 1.48], [100 * value] * 2, ":", color=GRAY, linewidth=0.9)
 
 
 def _label_quoted(axes: Axes, quoted: dict[str, float]) -> None:
-    """Name each quoted figure at its tick, moved up where names would cover each other."""
+    """Label each quoted score, moved up where labels would overlap."""
     low, high = axes.get_ylim()
     least, step = low, 0.075 * (high - low)
     axes.set_ylim(low, high)

@@ -1,13 +1,11 @@
-"""A benchmark in its folder: trainings side by side, kept one by one, resumable after a kill."""
+"""Run a benchmark over fixed folds: parallel trainings, each saved when finished, resumable."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import itertools
-import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +14,26 @@ import numpy as np
 from accuracy.fixed_folds import folds, report
 from accuracy.fixed_folds.folds import FoldSet
 from accuracy.fixed_folds.scores import Region
-from craters import __version__
-from craters.core import Task, files, plan_workers, run_tasks, usable_threads
+from craters.core import (
+    Fingerprint,
+    NullProgress,
+    Progress,
+    Task,
+    Workspace,
+    files,
+    library_versions,
+    plan_workers,
+    run_tasks,
+    usable_threads,
+)
 from craters.data import patches
-from craters.errors import ConfigError, DataError, ExistsError
+from craters.errors import ConfigError, DataError
 from craters.training import build_network, derive_seed
 
 NETWORKS = ("compact", "original")
 
-_TELL = 12  # lines about the time left in a whole run, or so
-
-Say = Callable[[str], None]
+_REPORTS = 12  # messages about the time left during a whole run, approximately
+_LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn")  # that results depend on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,18 +43,18 @@ class KFoldConfig:
     Parameters
     ----------
     paths : tuple of Path
-        A region each; see `folds.read_fold_set`.
+        A file for each region; see `folds.read_fold_set`.
     out : Path
-        The folder to make.
+        The folder to create.
     network : {"compact", "original"}
     members : int
-        Networks a fold, whose logits are averaged; 1 to 20.
+        Networks for each fold, whose logits are averaged; 1 to 20.
     seeds : int
-        Times that everything is repeated, with `seed`, `seed` + 1, ...
+        Number of repetitions, with `seed`, `seed` + 1, ...
     seed : int
     threads : int
-        Trainings side by side, one thread each, so that it touches no result; 0 stands for the
-        processors that the process may use.
+        Parallel trainings of one thread each, so that results do not depend on it; 0 stands for
+        the CPUs available to the process.
     """
 
     paths: tuple[Path, ...]
@@ -66,9 +73,9 @@ class KFoldConfig:
             self._check(name, getattr(self, name) >= 0, "0 or more")
         names = [path.stem.lower() for path in self.paths]
         if not names or len(set(names)) < len(names):
-            found = ", ".join(path.stem for path in self.paths) or "none"
+            listed = ", ".join(path.stem for path in self.paths) or "none"
             raise ConfigError(
-                f"regions are called {found}, expected a file for each, all named differently",
+                f"regions are called {listed}, expected a file for each, all named differently",
                 "The stem of its file names a region.",
             )
 
@@ -84,7 +91,7 @@ class KFoldConfig:
 
 @dataclasses.dataclass(frozen=True)
 class KFoldOutcome:
-    """A finished benchmark: its folder, its regions, and its figures as in summary.json."""
+    """A finished benchmark: its folder, its regions, and the content of summary.json."""
 
     folder: Path
     regions: list[Region]
@@ -93,12 +100,12 @@ class KFoldOutcome:
 
 @dataclasses.dataclass(frozen=True)
 class _Cell:
-    """One training: a member of a seed, without one fold of a region."""
+    """One training: one member and seed, without one fold of a region."""
 
     data: FoldSet
     seed: int
     member: int
-    position: int  # of the fold among the region's
+    position: int  # of the fold among those of the region
 
     @property
     def fold(self) -> int:
@@ -119,22 +126,26 @@ class _Cell:
 
 
 def run_kfold(
-    config: KFoldConfig, *, resume: bool = False, force: bool = False, say: Say | None = None
+    config: KFoldConfig,
+    *,
+    resume: bool = False,
+    force: bool = False,
+    progress: Progress | None = None,
 ) -> KFoldOutcome:
-    """Run the protocol of `folds` on every region and leave a folder with what was found.
+    """Run the protocol of `folds` on every region and write the results to a folder.
 
-    Each finished training is kept in `config.out`/cells, so a run that was killed goes on with
-    `resume` and ends with the same bytes; a finished one is only written anew.
+    Each finished training is saved in `config.out`/cells, so `resume` continues an interrupted run
+    and gives the same bytes; of a finished run, it only writes the results again.
 
     Parameters
     ----------
     config : KFoldConfig
     resume : bool
-        Go on with a run of the same settings, files and version.
+        Continue a run of the same settings, files and versions.
     force : bool
-        Move an earlier folder aside (`NAME.1`, `NAME.2`, ...); never delete it.
-    say : callable, optional
-        Told how many trainings there are and, from the first finished ones on, the time left.
+        Move an earlier folder aside (`NAME.1`, `NAME.2`, ...); it is never deleted.
+    progress : Progress, optional
+        Receives the number of trainings and, after the first ones, the time left.
 
     Returns
     -------
@@ -143,120 +154,87 @@ def run_kfold(
     Raises
     ------
     ExistsError
-        When the folder exists, or what is to be resumed does not match.
+        If the folder exists, or the run to resume does not match.
     DataError
-        When a file cannot be used; nothing was written then.
+        If a file cannot be used; nothing is written then.
     ConfigError, DeadNetworkError
     """
-    say = say or _keep_quiet
-    if config.out.exists() and not (resume or force):
-        raise ExistsError(
-            f"{config.out}: exists already",
-            "Go on with it by --resume, name a new folder, or move it aside by --force.",
-        )
-    data = [folds.read_fold_set(path) for path in config.paths]
-    for one in data:
-        build_network(config.network, one.images.shape[1])(0)  # refuses patches that are too small
-    facts = _facts(config)
-    _open_folder(config.out, facts, resume, say)
-    _train_missing(config, data, say)
-    regions = [_put_together(config, one) for one in data]
-    return KFoldOutcome(
-        config.out, regions, report.write_all(config.out, regions, facts["settings"])
+    progress = progress or NullProgress()
+    workspace = Workspace(
+        config.out, "benchmark", record="config.json", resume=resume, force=force, in_place=True
     )
-
-
-def _keep_quiet(text: str) -> None:
-    """Stand in for a listener."""
-
-
-def _facts(config: KFoldConfig) -> dict[str, Any]:
-    """Gather what the results depend on, and its hash."""
-    facts: dict[str, Any] = {
-        "settings": {
-            "network": config.network,
-            "members": config.members,
-            "seeds": config.all_seeds,
-        },
-        "inputs": {path.name: files.sha256_of(path) for path in config.paths},
-        "version": __version__,
-    }
-    return facts | {"fingerprint": hashlib.sha256(files.to_json(facts).encode()).hexdigest()}
-
-
-def _open_folder(out: Path, facts: dict[str, Any], resume: bool, say: Say) -> None:
-    """Make the folder, or take up the one that is there."""
-    note = out / "config.json"
-    if resume and out.exists():
-        found = json.loads(note.read_text()) if note.is_file() else {}
-        if found.get("fingerprint") != facts["fingerprint"]:
-            raise ExistsError(
-                f"{out}: was made with other settings, files or version",
-                "Repeat its settings, or start anew by --force.",
-            )
-        return
-    if resume:
-        say("There is nothing to go on with; starting from the beginning.")
-    if out.exists():
-        files.move_aside(out)
-    files.write_json(note, facts)
+    workspace.refuse_existing()
+    data = [folds.read_fold_set(path) for path in config.paths]
+    for region in data:
+        build_network(config.network, region.images.shape[1])(0)  # raises if patches are too small
+    fingerprint = Fingerprint(
+        settings={"network": config.network, "members": config.members, "seeds": config.all_seeds},
+        inputs={path.name: files.sha256_of(path) for path in config.paths},
+        versions=library_versions(*_LIBRARIES),
+    )
+    settings = dict(fingerprint.settings)
+    with workspace.open(fingerprint, progress, {"settings": settings}):
+        _train_missing(config, data, progress)
+        regions = [_collect_logits(config, region) for region in data]
+        summary = report.write_all(config.out, regions, settings)
+    return KFoldOutcome(folder=config.out, regions=regions, summary=summary)
 
 
 def _cells(config: KFoldConfig, data: list[FoldSet]) -> Iterator[_Cell]:
-    for seed, one in itertools.product(config.all_seeds, data):
-        for position in range(len(one.numbers)):
+    for seed, region in itertools.product(config.all_seeds, data):
+        for position in range(len(region.numbers)):
             for member in range(config.members):
-                yield _Cell(one, seed, member, position)
+                yield _Cell(data=region, seed=seed, member=member, position=position)
 
 
 def _cell_path(config: KFoldConfig, cell: _Cell) -> Path:
     return config.out / "cells" / f"{cell.key}.npy"
 
 
-def _train_missing(config: KFoldConfig, data: list[FoldSet], say: Say) -> None:
-    """Do the trainings that no earlier call has done, and keep each as soon as it is there."""
+def _train_missing(config: KFoldConfig, data: list[FoldSet], progress: Progress) -> None:
+    """Run the trainings not yet done, and save each one when it finishes."""
     cells = {cell.key: cell for cell in _cells(config, data)}
     missing = [cell for cell in cells.values() if not _cell_path(config, cell).is_file()]
     threads = usable_threads(config.threads)
     workers, _ = plan_workers(len(missing), threads)
-    progress = _Progress(len(missing), workers, say)
+    remaining = _TimeLeft(len(missing), workers, progress)
     kept = len(cells) - len(missing)
-    say(
+    progress.say(
         f"{len(cells)} trainings of {config.network}: regions {len(data)}, seeds {config.seeds}, "
         f"members {config.members}, a training for each fold; {kept} done already, "
         f"{workers} at once."
     )
     tasks = [cell.task(config.network) for cell in missing]
-    # One thread a training, however many are left: threads can touch the last bits of a result.
+    # One thread for each training, whatever their number: threads can affect the last bits.
     for key, logits in run_tasks(tasks, threads=workers):
         files.write_array(_cell_path(config, cells[key]), logits)
-        progress.step()
+        remaining.step()
 
 
-class _Progress:
-    """Tells the time left, measured on the trainings of this call."""
+class _TimeLeft:
+    """Report the time left, estimated from the trainings of this call."""
 
-    def __init__(self, total: int, workers: int, say: Say) -> None:
-        self.total, self.workers, self.say = total, workers, say
-        self.every = max(1, total // _TELL)
+    def __init__(self, total: int, workers: int, progress: Progress) -> None:
+        self.total, self.workers, self.progress = total, workers, progress
+        self.every = max(1, total // _REPORTS)
         self.done, self.started = 0, time.monotonic()
 
     def step(self) -> None:
         """Count one finished training."""
         self.done += 1
         if self.done == self.total:
-            self.say(f"{self.done} of {self.total} trainings done.")
+            self.progress.say(f"{self.done} of {self.total} trainings done.")
         elif self.done >= self.workers and self._is_due():
             left = (time.monotonic() - self.started) / self.done * (self.total - self.done)
             words = f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s"
-            self.say(f"{self.done} of {self.total} trainings done, about {words} left.")
+            self.progress.say(f"{self.done} of {self.total} trainings done, about {words} left.")
 
     def _is_due(self) -> bool:
         return self.done == self.workers or self.done % self.every == 0
 
 
-def _put_together(config: KFoldConfig, data: FoldSet) -> Region:
-    """Gather a region's out-of-fold logits: the members' mean, by seed."""
+def _collect_logits(config: KFoldConfig, data: FoldSet) -> Region:
+    """Return a region with its out-of-fold logits: the members' mean, by seed."""
     logits = np.zeros((config.seeds, config.members, len(data)), np.float32)
     for cell in _cells(config, [data]):
         rows = data.folds == cell.fold
@@ -264,7 +242,7 @@ def _put_together(config: KFoldConfig, data: FoldSet) -> Region:
             _cell_path(config, cell), int(rows.sum())
         )
     copies = folds.find_copies(data.images, data.folds)
-    return Region(data, copies, config.all_seeds, logits.mean(axis=1))
+    return Region(data=data, copies=copies, seeds=config.all_seeds, logits=logits.mean(axis=1))
 
 
 def _read_cell(path: Path, count: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Scores of fixed folds: each with and without copies, and a region over folds and seeds."""
+"""Score fixed folds with and without copies, and average regions over folds and seeds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DECISION_THRESHOLD = 0.5
 
 @dataclasses.dataclass(frozen=True)
 class Region:
-    """A region with everything that was predicted for it.
+    """A region with its out-of-fold predictions.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ class Region:
     copies : Copies
     seeds : list of int
     logits : ndarray, shape (seeds, N), float32
-        Of each patch, by the networks that were trained without its fold.
+        Of each patch, by the networks trained without its fold.
     """
 
     data: FoldSet
@@ -33,13 +33,13 @@ class Region:
     logits: np.ndarray
 
     def scores(self) -> list[list[FoldScore]]:
-        """Measure every fold, by seed."""
+        """Score every fold, by seed."""
         return [score_folds(self.data, self.copies, logits) for logits in self.logits]
 
 
 @dataclasses.dataclass(frozen=True)
 class FoldScore:
-    """What was measured on one held-out fold.
+    """Metrics of one held-out fold.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class FoldScore:
     official : Metrics
         Of all its patches.
     without_copies : Metrics or None
-        Of those without a copy; None where a class is not left among them.
+        Of those without a copy; None if a class is missing among them.
     """
 
     fold: int
@@ -62,18 +62,18 @@ class FoldScore:
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """A measure of a region over its folds and seeds.
+    """One metric of a region over its folds and seeds.
 
     Parameters
     ----------
     mean : float
-        Mean of the folds, and of the seeds.
+        Mean over folds and seeds.
     standard_error : float or None
         Over folds, each the mean of its seeds; None with one fold.
     sd : float or None
         Standard deviation of the seeds' means; None with one seed.
     folds, seeds : list of float
-        What these are of: mean of each fold over seeds, and mean of each seed over folds.
+        Mean of each fold over seeds, and mean of each seed over folds.
     """
 
     mean: float
@@ -84,14 +84,14 @@ class Estimate:
 
 
 def score_folds(data: FoldSet, copies: Copies, logits: np.ndarray) -> list[FoldScore]:
-    """Measure the out-of-fold predictions of one seed, fold by fold.
+    """Score the out-of-fold predictions of one seed, fold by fold.
 
     Parameters
     ----------
     data : FoldSet
     copies : Copies
     logits : ndarray, shape (N,)
-        Of each patch, by the networks that were trained without its fold.
+        Of each patch, by the networks trained without its fold.
     """
     probability, scores = sigmoid(logits), []
     for number in data.numbers:
@@ -117,7 +117,7 @@ def score_folds(data: FoldSet, copies: Copies, logits: np.ndarray) -> list[FoldS
 def _measure_kept(
     labels: np.ndarray, probability: np.ndarray, rows: np.ndarray
 ) -> metrics.Metrics | None:
-    """Measure some rows; without both classes there is no F1 and no ranking."""
+    """Score some rows; None unless they hold both classes."""
     if len(np.unique(labels[rows])) < 2:
         return None
     return metrics.measure(
@@ -130,7 +130,7 @@ def _measure_kept(
 
 
 def pooled_f1(data: FoldSet, logits: np.ndarray, rows: np.ndarray) -> float | None:
-    """Return the crater F1 of all folds' predictions together, on the chosen rows.
+    """Return the crater F1 of the pooled predictions of all folds, on the chosen rows.
 
     Parameters
     ----------
@@ -143,14 +143,14 @@ def pooled_f1(data: FoldSet, logits: np.ndarray, rows: np.ndarray) -> float | No
     float or None
         None where a class is absent from the rows.
     """
-    found = _measure_kept(data.labels, sigmoid(logits), rows)
-    return None if found is None else found.crater_f1
+    measured = _measure_kept(data.labels, sigmoid(logits), rows)
+    return None if measured is None else measured.crater_f1
 
 
 def estimate(
     scores: Sequence[Sequence[FoldScore]], measure: str, *, without_copies: bool = False
 ) -> Estimate | None:
-    """Put the folds of all seeds together.
+    """Average the scores of folds and seeds.
 
     Parameters
     ----------
@@ -168,8 +168,8 @@ def estimate(
     """
     rows = []
     for seed in scores:
-        found = [one.without_copies if without_copies else one.official for one in seed]
-        rows.append([getattr(one, measure) for one in found if one is not None])
+        scored = [fold.without_copies if without_copies else fold.official for fold in seed]
+        rows.append([getattr(metric, measure) for metric in scored if metric is not None])
     table = np.array(rows, np.float64)  # which folds have a score does not depend on the seed
     if table.shape[1] == 0:
         return None

@@ -60,7 +60,7 @@ def from_labels(data: Path) -> Network:
 
 
 def take(found: CraterClassifier, network: Network) -> None:
-    """Set what `fit` would have left."""
+    """Set the fitted attributes."""
     found.network_, found.side_, found.classes_ = network, 48, np.array([0, 1])
 
 

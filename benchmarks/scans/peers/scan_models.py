@@ -30,7 +30,7 @@ SIDE, TILE = 48, 768
 
 
 def main(folder: Path) -> None:
-    """Write what is missing, whole."""
+    """Write the missing models atomically."""
     torch.set_num_threads(1)
     flops = {}
     for name in ("original", "dense"):

@@ -1,4 +1,4 @@
-"""`craters scan` with a network that does nothing, for `scan`: what reading and writing takes.
+"""`craters scan` with a network that does nothing, for `scan`: time for reading and writing.
 
     python scan_noop.py IMAGE MODEL OUT
 

@@ -20,7 +20,7 @@ from craters.training import RunConfig, predict_logits, sigmoid
 
 
 def main(data: Path, threads: int, seed: int, out: Path, network: str, epochs: int = 0) -> None:
-    """Train, and dump what the network says of the test set."""
+    """Train, and save the predictions for the test set."""
     config = RunConfig(
         data, data, method="original" if network == "original" else "supervised",
         network=network, seed=seed, threads=threads, epochs=epochs,

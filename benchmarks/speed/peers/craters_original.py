@@ -1,4 +1,4 @@
-"""The original job by the package, for `keras_parity`: train both phases, dump what they say.
+"""The original job by the package, for `keras_parity`: train both stages, save their predictions.
 
     python craters_original.py DATA SEED OUT.npz
 
@@ -27,7 +27,7 @@ def rows_of(part: TrainingSet) -> np.ndarray:
 
 
 def schedule(seed: int, epochs: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Repeat what the package draws in one phase.
+    """Repeat the random draws of the package in one stage.
 
     Returns
     -------
@@ -51,7 +51,7 @@ def schedule(seed: int, epochs: int, count: int) -> tuple[np.ndarray, np.ndarray
 
 
 def main(data: Path, seed: int, out: Path) -> None:
-    """Do the job with its defaults, on one thread."""
+    """Run the job with its defaults, on one thread."""
     config = RunConfig(
         data=data, out=out, method="original", network="original", seed=seed, threads=1
     )

@@ -60,7 +60,7 @@ def main(image: Path, model: Path, out: Path, found: Path) -> None:
     )
     run.plan_scan = clock.around("plan", run.plan_scan)
     run.write_all = clock.around("encode", run.write_all)
-    report.look_at = clock.around("look", report.look_at)
+    report.read_quick_look = clock.around("look", report.read_quick_look)
     for holder, method, name in (
         (Reader, "read", "decode"),
         (store.Store, "write", "keep"),

@@ -1,4 +1,4 @@
-"""How far a training step is from what one core can multiply, for `floor`.
+"""Rate of a training step compared with a matrix product on one core, for `floor`.
 
     python floor_step.py OUT.json
 

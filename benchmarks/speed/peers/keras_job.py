@@ -18,7 +18,7 @@ from keras_original import PSEUDO_THRESHOLD, predict, read_images, train_phase
 
 
 def main(data: Path, threads: int, seed: int, out: Path) -> None:
-    """Do both phases and dump what the last one says of the test set."""
+    """Train both stages and save the predictions of the last one for the test set."""
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
     images = read_images(data / "Xtrain1.npy")

@@ -163,7 +163,7 @@ def train_phase(
 
 
 def main(data: Path, seed: int, split: Path, out: Path, same: bool) -> None:
-    """Do both phases on the given split and dump probabilities."""
+    """Train both stages on the given split and save the probabilities."""
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     images = read_images(data / "Xtrain1.npy")

@@ -27,7 +27,7 @@ def describe(images: np.ndarray) -> np.ndarray:
 
 
 def main(data: Path, threads: int, seed: int, out: Path) -> None:
-    """Train on the labels and the pool, and dump what is said of the test set."""
+    """Train on the labels and the pool, and save the predictions for the test set."""
     base = make_pipeline(StandardScaler(), SVC(C=10, random_state=seed))
     calibrated = CalibratedClassifierCV(base, cv=5, ensemble=False, n_jobs=threads)
     model = SelfTrainingClassifier(calibrated, threshold=0.95)

@@ -90,7 +90,7 @@ def train(phase: int, images: torch.Tensor, labels: torch.Tensor, validation: tu
 
 
 def main(data: Path, threads: int, seed: int, out: Path) -> None:
-    """Do both phases and dump what the last one says of the test set."""
+    """Train both stages and save the predictions of the last one for the test set."""
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     images = read_images(data / "Xtrain1.npy")

@@ -6,7 +6,7 @@ import typer
 
 from craters.cli.options import command_of
 from craters.cli.terminal import JsonOption, QuietOption, TerminalProgress
-from craters.settings import CutRequest, MatchRequest
+from craters.settings import MatchRequest, SamplingRequest
 
 
 def register(app: typer.Typer) -> None:
@@ -35,9 +35,9 @@ def match_command(settings: MatchRequest, *, json: JsonOption = False) -> None:
     typer.echo(f"Tables, layers and figure: {settings.out}")
 
 
-@command_of(CutRequest)
+@command_of(SamplingRequest)
 def patches_command(
-    settings: CutRequest, *, json: JsonOption = False, quiet: QuietOption = False
+    settings: SamplingRequest, *, json: JsonOption = False, quiet: QuietOption = False
 ) -> None:
     """Sample labeled and unlabeled patches from images, in the layout that `craters run` reads.
 

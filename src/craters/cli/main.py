@@ -1,4 +1,4 @@
-"""The `craters` command: run, synth, demo, predict, evaluate, compare, and the other modules."""
+"""The `craters` command, and its subcommands run, synth, demo, predict, evaluate and compare."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _main(
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    """Find impact craters in image patches of planetary surfaces.
+    """Find impact craters in planetary images, from few labels and many unlabeled patches.
 
     \b
     Examples:
@@ -69,7 +69,7 @@ def run_command(
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Train, evaluate and predict; write a run folder.
+    """Train a network, evaluate it, predict the test set; write a run folder.
 
     \b
     Examples:
@@ -121,7 +121,7 @@ def synth(
         from craters.synthetic import write_dataset
 
         if out.exists():
-            raise ExistsError(f"{out}: exists already", "Name a new folder.")
+            raise ExistsError(f"{out}: exists already", "Give a new folder.")
         paths = write_dataset(out, seed=seed, n_labeled=labeled, n_unlabeled=unlabeled, n_test=test)
         for path in paths.values():
             typer.echo(path)
@@ -135,7 +135,7 @@ def demo(
 ) -> None:
     """Run the whole pipeline on synthetic data; takes about half a minute.
 
-    With the default seed, pseudo-labels are added and shift the class shares; other seeds may add
+    With the default seed, pseudo-labels are added and shift the class balance; other seeds may add
     none. Each call writes a new folder `run` and moves an earlier one aside.
 
     \b
@@ -151,7 +151,7 @@ def demo(
         if not data.exists():
             unfinished = out / f".data-{seed}"
             shutil.rmtree(unfinished, ignore_errors=True)
-            typer.echo("Making patches of a procedural Mars ...", err=True)
+            typer.echo("Generating patches of a procedural Mars ...", err=True)
             write_dataset(unfinished, seed=seed)
             unfinished.rename(data)
         settings = RunConfig(
@@ -171,15 +171,15 @@ def predict(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(help="New file: .csv for everything, .npy for the labels. [CSV to stdout]"),
+        typer.Option(help="New file: .csv for all columns, .npy for the labels. [CSV to stdout]"),
     ] = None,
     threads: Annotated[int, typer.Option(min=0, help="Threads; 0: all usable CPUs.")] = 0,
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Predict patches with a model folder; needs no torch.
+    """Classify patches with a model folder; needs no torch.
 
-    Columns: id, probability of class 1, label, and the prediction set if the model is calibrated.
+    Columns: id, probability of a crater, label, and the prediction set if the model is calibrated.
 
     \b
     Examples:
@@ -192,10 +192,10 @@ def predict(
 
         _check_new_table(out)
         classifier = Classifier.load(model, threads=threads)
-        found = read_inputs(paths, classifier.description.side)
-        table = predict_table(classifier, found)
+        inputs = read_inputs(paths, classifier.description.side)
+        table = predict_table(classifier, inputs)
         if not quiet:
-            for note in found.notes:
+            for note in inputs.notes:
                 typer.echo(f"Note: {note}.", err=True)
             typer.echo(table.summary(), err=True)
         if out is not None and out.suffix == ".npy":
@@ -216,19 +216,19 @@ def _check_new_table(out: Path | None) -> None:
     if out is not None and out.suffix not in (".csv", ".npy"):
         raise ConfigError(f"--out {out}: expected the name of a .csv or .npy file")
     if out is not None and out.exists():
-        raise ExistsError(f"{out}: exists already", "Name a new file.")
+        raise ExistsError(f"{out}: exists already", "Give a new file.")
 
 
 @app.command("evaluate")
 def evaluate_command(
     model: ModelArgument,
     data: Annotated[Path, typer.Option(help="Folder of Xtest1 and Ytest1 (or Xtrain1, Ytrain1).")],
-    which: Annotated[str, typer.Option("--set", help="test or train.")] = "test",
+    which: Annotated[str, typer.Option("--set", help="Labeled set: test or train.")] = "test",
     prior: Annotated[
-        float, typer.Option(help="Share of craters for which precision is computed.")
+        float, typer.Option(help="Assumed share of craters, for which precision is computed.")
     ] = 0.03,
     risk: Annotated[
-        float, typer.Option(help="Share of prediction sets that may miss the true class.")
+        float, typer.Option(help="Accepted share of prediction sets that miss the true class.")
     ] = 0.1,
     json: JsonOption = False,
 ) -> None:
@@ -244,11 +244,13 @@ def evaluate_command(
         from craters.pipeline import assess
         from craters.quality import test_set_uses
 
-        found = assess(Classifier.load(model), data, which=which, prior=prior, risk=risk)
-        missed = test_set_uses.note_evaluation(model, data, which, found.figures["metrics"]["n"])
-        for text in [*found.warnings, *([missed] if missed else [])]:
+        assessment = assess(Classifier.load(model), data, which=which, prior=prior, risk=risk)
+        missed = test_set_uses.note_evaluation(
+            model, data, which, assessment.figures["metrics"]["n"]
+        )
+        for text in [*assessment.warnings, *([missed] if missed else [])]:
             typer.echo(f"Warning: {text}", err=True)
-        typer.echo(files.to_json(found.figures) if json else "\n".join(found.lines))
+        typer.echo(files.to_json(assessment.figures) if json else "\n".join(assessment.lines))
 
 
 @app.command("compare")
@@ -281,11 +283,11 @@ def compare_command(
         typer.echo("\n".join(plan(settings, resume=resume)))
         return
     progress = TerminalProgress(quiet=quiet or json)
-    found = compare(settings, resume=resume, force=force, progress=progress)
-    typer.echo(files.to_json(found.summary) if json else "\n".join(found.lines))
+    comparison = compare(settings, resume=resume, force=force, progress=progress)
+    typer.echo(files.to_json(comparison.summary) if json else "\n".join(comparison.lines))
     if not json:
-        typer.echo(f"Tables and figure: {found.folder}")
-    found.refuse_failed()
+        typer.echo(f"Tables and figure: {comparison.folder}")
+    comparison.refuse_failed()
 
 
 models.register(app)

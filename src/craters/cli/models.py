@@ -34,8 +34,8 @@ def import_command(
     brightest: Annotated[
         int | None,
         typer.Option(
-            help="Input value of white: 1, 255 or 65535. [from its first scaling; else 1 for a "
-            "Keras file, and required for an ONNX file]"
+            help="Input value of white: 1, 255 or 65535. [from the first scaling layer; else 1 for "
+            "a Keras file, and required for an ONNX file]"
         ),
     ] = None,
     output: Annotated[
@@ -62,7 +62,7 @@ def import_command(
     two classes. Lambda and other unsupported layers are refused by name.
 
     ONNX: graphs of standard operators, from gray patches to one or two logits or probabilities, for
-    example exported by PyTorch. Options must state what the graph does not.
+    example exported by PyTorch. Use the options for what the graph does not state.
 
     \b
     Examples:
@@ -83,12 +83,12 @@ def import_command(
             decision_threshold=decision_threshold,
             output=output,
         )
-        found = import_model(model, out, options)
+        imported = import_model(model, out, options)
         if json:
-            typer.echo(files.to_json(found.to_dict()))
+            typer.echo(files.to_json(imported.to_dict()))
             return
-        typer.echo("\n".join(found.lines))
-        typer.echo(f"Model: {found.folder}")
+        typer.echo("\n".join(imported.lines))
+        typer.echo(f"Model: {imported.folder}")
 
 
 def export_command(
@@ -132,8 +132,8 @@ def info_command(
         from craters.pipeline import info
 
         if info.is_run(folder):
-            found = info.read_run(folder)
-            typer.echo(files.to_json(found.to_dict()) if json else "\n".join(found.lines()))
+            run = info.read_run(folder)
+            typer.echo(files.to_json(run.to_dict()) if json else "\n".join(run.lines()))
             return
         model = Classifier.load(folder)
         facts = dataclasses.asdict(model.description) | {"sha256": model.sha256}
@@ -153,7 +153,9 @@ def doctor_command(json: JsonOption = False) -> None:
         configure_threads()
         from craters.core import environment, files
 
-        found = environment.examine()
-        typer.echo(files.to_json(found.to_dict()) if json else "\n".join(found.lines()))
-    if not found.is_whole:
+        installation = environment.examine()
+        typer.echo(
+            files.to_json(installation.to_dict()) if json else "\n".join(installation.lines())
+        )
+    if not installation.is_whole:
         raise typer.Exit(1)

@@ -21,7 +21,9 @@ _CONFIG = inspect.Parameter(
     default=None,
     annotation=Annotated[
         Path | None,
-        typer.Option(help=f"TOML with these settings; flags and {ENV_PREFIX}* win."),
+        typer.Option(
+            help=f"TOML file of these settings; options and {ENV_PREFIX}* variables override it."
+        ),
     ],
 )
 
@@ -67,14 +69,14 @@ def command_of(
 
 def _read(cls: type, values: dict[str, Any]) -> dict[str, Any]:
     """Parse settings that are given as text."""
-    found = dict(values)
+    parsed = dict(values)
     for each in declared(cls):
         text = values[each.name]
         if each.setting.read is not None:
-            found[each.name] = each.setting.read(text) if text or each.default else each.default
+            parsed[each.name] = each.setting.read(text) if text or each.default else each.default
         elif isinstance(text, list):
-            found[each.name] = tuple(text)
-    return found
+            parsed[each.name] = tuple(text)
+    return parsed
 
 
 def _parameter(each: Declared, from_file: bool) -> inspect.Parameter:

@@ -40,7 +40,7 @@ def audit_command(
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Look for wrong labels, copies, flawed patches, and shift between the arrays.
+    """Find probable label errors, copies, flawed patches, and shift between the arrays.
 
     The arrays are not changed. Cleaned copies go to a new folder, with a list of removed patches.
 
@@ -55,22 +55,22 @@ def audit_command(
     from craters.quality import run_audit
 
     progress = TerminalProgress(quiet=quiet or json)
-    found = run_audit(settings, resume=resume, force=force, progress=progress)
+    audit = run_audit(settings, resume=resume, force=force, progress=progress)
     out, fix = settings.out, settings.fix
     if json:
-        typer.echo(files.to_json({"audit": out, "fix": fix, **found.summary}))
+        typer.echo(files.to_json({"audit": out, "fix": fix, **audit.summary}))
         return
-    for line in found.lines:
+    for line in audit.lines:
         typer.echo(line)
-    for folder, what in ((out, "Tables and sheets"), (fix, "Cleaned copies, left_out.csv")):
+    for folder, content in ((out, "Tables and sheets"), (fix, "Cleaned copies, left_out.csv")):
         if folder is not None:
-            typer.echo(f"{what}: {folder}")
+            typer.echo(f"{content}: {folder}")
 
 
 def check_command(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     data: Annotated[
-        Path | None, typer.Option(help="Where the run's arrays are now. [where it read them]")
+        Path | None, typer.Option(help="Folder of the run's arrays. [as recorded in the run]")
     ] = None,
     strict: StrictOption = False,
     json: JsonOption = False,
@@ -110,5 +110,6 @@ def refuse_severe(made: list[Check]) -> None:
     severe = [check.id for check in made if check.is_severe]
     if severe:
         raise CheckError(
-            f"--strict: severe checks fired: {', '.join(severe)}", "docs/checks.md says what to do."
+            f"--strict: severe checks fired: {', '.join(severe)}",
+            "See docs/checks.md for each check.",
         )

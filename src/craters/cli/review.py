@@ -51,7 +51,7 @@ def review_command(
         bool, typer.Option("--open", help="Open the page in the browser.")
     ] = False,
 ) -> None:
-    """Label patches in the browser, retrain, and measure the gain. Serves this machine only.
+    """Label patches in the browser, retrain, and measure the gain; served on this machine only.
 
     Prints the address; stop with Ctrl-C. Each answer is on disk before the page confirms it.
 
@@ -76,7 +76,7 @@ def review_command(
                 webbrowser.open(address)
 
         signal.signal(signal.SIGTERM, _exit_on_sigterm)
-        with contextlib.suppress(KeyboardInterrupt):  # the way to stop it
+        with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C stops the page
             serve(
                 target, store=labels, model=model, data=data, audit=audit, reviewer=name,
                 port=port, threads=threads, on_ready=show_address,
@@ -84,7 +84,7 @@ def review_command(
 
 
 def _exit_on_sigterm(*_: object) -> None:
-    """Exit cleanly on SIGTERM, so that a running training is stopped, too."""
+    """Exit cleanly on SIGTERM, so that a running training also stops."""
     raise SystemExit(0)
 
 
@@ -113,13 +113,13 @@ def export_command(
         from craters.labels import LabelStore, export_labels
 
         with LabelStore(store, must_exist=True) as labels:
-            found = export_labels(labels, out, least=votes)
+            exported = export_labels(labels, out, least=votes)
         if json:
-            typer.echo(files.to_json({"out": out, **found}))
+            typer.echo(files.to_json({"out": out, **exported}))
             return
         typer.echo(
-            f"{found['labels']} labels of {found['patches']} patches, {found['entries']} entries: "
-            f"{out}"
+            f"{exported['labels']} labels of {exported['patches']} patches, "
+            f"{exported['entries']} entries: {out}"
         )
 
 
@@ -157,13 +157,13 @@ def import_command(
                 raise DataError(f"{table}: patch {name!r} is not in {target}")
             return source.patch(row)
 
-        answers = read_answers(table, find, reviewer=reviewer)  # before creating a store
+        answers = read_answers(table, find, reviewer=reviewer)  # before a store is created
         is_new = not store.exists()
         with LabelStore(store) as labels:
             added, older = add_answers(labels, answers)
         if json:
-            found = {"added": added, "older": older, "new_store": is_new}
-            typer.echo(files.to_json(found))
+            counts = {"added": added, "older": older, "new_store": is_new}
+            typer.echo(files.to_json(counts))
         else:
             typer.echo(f"{added} answers added" + (f" to a new store: {store}" if is_new else "."))
             if older:
@@ -183,14 +183,14 @@ def agree_command(store: StoreArgument, json: JsonOption = False) -> None:
         from craters.labels import LabelStore, agreement_lines, agreement_summary
 
         with LabelStore(store, must_exist=True) as labels:
-            found = agreement_summary(labels)
-        typer.echo(files.to_json(found) if json else "\n".join(agreement_lines(found)))
+            agreement = agreement_summary(labels)
+        typer.echo(files.to_json(agreement) if json else "\n".join(agreement_lines(agreement)))
 
 
 @labels_app.command("merge")
 def merge_command(
     store: StoreArgument,
-    target: Annotated[Path, typer.Argument(help="What was reviewed.")],
+    target: Annotated[Path, typer.Argument(help="Target that was reviewed.")],
     out: Annotated[Path, typer.Option(help="Folder to create; must not exist.")],
     data: Annotated[
         Path | None, typer.Option(help="Arrays to merge into. [the target's own]")
@@ -200,8 +200,8 @@ def merge_command(
 ) -> None:
     """Merge the labels of reviewers into the arrays of a job, for `craters run --data`.
 
-    The random part is excluded from training and from the pool. Its answered start becomes the
-    test set, with its labels.
+    The random part is excluded from training and from the unlabeled pool. Its patches that were
+    answered without gaps from the start become the test set.
 
     \b
     Example:
@@ -215,11 +215,11 @@ def merge_command(
         from craters.review import job_of, open_target, random_rows
 
         if out.exists():
-            raise ExistsError(f"{out}: exists already", "Name a new folder.")
+            raise ExistsError(f"{out}: exists already", "Give a new folder.")
         with LabelStore(store, must_exist=True) as labels:
             source = open_target(target, data=data)
             folder = data or source.data
             job = job_of(source, labels.seed) if folder is None else read_job_data(folder)
             order = [source.id_of(row) for row in random_rows(source, labels.seed).tolist()]
-            found = write_snapshot(labels, job, out, least=votes, order=order)
-        typer.echo(files.to_json(found) if json else f"{found['sentence']}.")
+            summary = write_snapshot(labels, job, out, least=votes, order=order)
+        typer.echo(files.to_json(summary) if json else f"{summary['sentence']}.")

@@ -50,12 +50,12 @@ def scan_command(
         typer.echo("\n".join(estimate(plan_scan(settings))))
         return
     with TerminalProgress(quiet=quiet or json) as progress:
-        found = scan_images(settings, resume=resume, force=force, progress=progress)
-    _show(found.folder, found.summary, as_json=json)
-    if found.summary["failed_blocks"]:
+        scan = scan_images(settings, resume=resume, force=force, progress=progress)
+    _show(scan.folder, scan.summary, as_json=json)
+    if scan.summary["failed_blocks"]:
         typer.echo(
-            f"craters: {found.summary['failed_blocks']} block(s) failed; see "
-            f"{found.folder / 'failed.csv'}",
+            f"craters: {scan.summary['failed_blocks']} block(s) failed; see "
+            f"{scan.folder / 'failed.csv'}",
             err=True,
         )
         sys.exit(_PARTIAL)

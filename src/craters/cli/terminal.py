@@ -33,6 +33,7 @@ _EXTRAS = {
     "rasterio": "geo",
     "pyproj": "geo",
     "pyogrio": "geo",
+    "shapely": "geo",
 }
 _PLAIN_EVERY = 10  # epochs between two plain lines
 
@@ -40,8 +41,8 @@ _PLAIN_EVERY = 10  # epochs between two plain lines
 def configure_threads() -> None:
     """Make idle OpenMP threads spin only briefly; call before torch is imported.
 
-    By default they spin for long, which slows training down several times as soon as another
-    process shares a core. Ten thousand spins, some microseconds, keep nearly all of the speed.
+    By default they spin for long, which slows training down several times if another process
+    shares a core. Ten thousand spins take microseconds and keep nearly all of the speed.
     """
     if "torch" not in sys.modules:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
@@ -124,20 +125,20 @@ class TerminalProgress:
         if self.layers:
             from craters.pipeline import layer_table
 
-            self.say(f"\nNetwork of phase {name}:\n{layer_table(network.layers())}\n")
+            self.say(f"\nNetwork of stage {name}:\n{layer_table(network.layers())}\n")
 
-    def epoch(self, phase: str, state: TrainState) -> None:
+    def epoch(self, stage: str, state: TrainState) -> None:
         """Update the bar, or print about every tenth epoch."""
-        self.done[phase] = state.epoch
+        self.done[stage] = state.epoch
         finished = sum(self.done.values())
         if self.bar is not None:
-            self.bar.update(self.bar.task_ids[0], completed=finished, description=f"phase {phase}")
-        elif state.epoch // _PLAIN_EVERY > self.reported.get(phase, 0) and not state.finished:
-            self.reported[phase] = state.epoch // _PLAIN_EVERY
+            self.bar.update(self.bar.task_ids[0], completed=finished, description=f"stage {stage}")
+        elif state.epoch // _PLAIN_EVERY > self.reported.get(stage, 0) and not state.finished:
+            self.reported[stage] = state.epoch // _PLAIN_EVERY
             row = state.history[-1]
             left = (time.monotonic() - self.started) / finished * max(self.total - finished, 0)
             self.say(
-                f"phase {phase}: epoch {state.epoch}, loss {row['loss']:.4f}, validation loss "
+                f"stage {stage}: epoch {state.epoch}, loss {row['loss']:.4f}, validation loss "
                 f"{row['val_loss']:.4f}, about {left:.0f} s left"
             )
 
@@ -169,16 +170,16 @@ def report_errors() -> Iterator[None]:
         if extra is None:
             raise
         missing = MissingExtraError(
-            f"{error.name} is not installed", f"Install it by: pip install 'craters[{extra}]'"
+            f"{error.name} is not installed", f"Install it with: pip install 'craters[{extra}]'"
         )
         typer.echo(f"craters: error: {missing}", err=True)
         raise SystemExit(missing.exit_code) from error
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        typer.echo(f"craters: error: {where}{error.strerror or error}", err=True)
+        file = f"{error.filename}: " if error.filename else ""
+        typer.echo(f"craters: error: {file}{error.strerror or error}", err=True)
         raise SystemExit(1) from error
     except KeyboardInterrupt as error:
-        typer.echo("craters: interrupted; what is unfinished goes on by --resume", err=True)
+        typer.echo("craters: interrupted; continue an unfinished job with --resume", err=True)
         raise SystemExit(130) from error
 
 

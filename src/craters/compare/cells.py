@@ -2,8 +2,8 @@
 
 A cell is one method, network, label budget, seed and fold. Whole regions (else source images, else
 patches) of the labeled set are split into folds, and each fold is held out once. From the other
-folds a budget of labels is drawn, which is all that a contender may use (to fit, stop, select or
-calibrate). The draw depends only on seed, fold and budget, so all contenders share it, and smaller
+folds a budget of labels is drawn; a contender uses no other labels to fit, stop, select or
+calibrate. The draw depends only on seed, fold and budget, so all contenders share it, and smaller
 budgets are subsets of larger ones. Unlabeled patches of held-out places are left out of the pool.
 The score of a seed is the mean over the folds of macro F1 at threshold 0.5; differences are paired
 by seed. The test set of `craters run` is not read.
@@ -69,7 +69,7 @@ def read_compare_data(folder: Path) -> CompareData:
         raise DataError(
             f"{extra.source}: found patches of {extra.side} x {extra.side} pixels, expected "
             f"{labeled.side} x {labeled.side} as in {labeled.source}",
-            "Cut all patches to one size.",
+            "Use patches of one size.",
         )
     return CompareData(labeled, extra)
 
@@ -128,27 +128,29 @@ def draw_folds(data: CompareData, hold_out: HoldOut, folds: int) -> Folds:
         held_out = splits.whole_folds(_places(data.labeled, kind), folds)
         places = None if data.extra.groups is None else _places(data.extra, kind)
     ids = splits.content_ids(data.labeled.images), splits.content_ids(data.extra.images)
-    found = [_fold(data, split, kind, places, ids) for split in held_out]
+    drawn = [_fold(data, split, kind, places, ids) for split in held_out]
     notes = [f"Held out: {_HELD_OUT_WORDS[kind]} of the labeled set, {folds} folds."]
     if kind == "random":
-        notes[0] += " Patches of one image are on both sides: scores are optimistic."
+        notes[0] += (
+            " Patches of one image are in training and held-out folds: scores are optimistic."
+        )
     elif places is None:
         notes.append(
-            "Where unlabeled patches come from is not known (no groups_extra): some may be of "
+            "Source images of unlabeled patches are unknown (no groups_extra): some may be from "
             "held-out places."
         )
-    if copies := sum(fold.copies for fold in found):
+    if copies := sum(fold.copies for fold in drawn):
         notes.append(f"{copies} patches with an exact copy in the held-out fold were left out.")
-    return Folds(kind, found, notes)
+    return Folds(kind, drawn, notes)
 
 
 def _choose_kind(data: CompareData, hold_out: HoldOut) -> str:
     groups = data.labeled.groups
     if hold_out in ("region", "group") and groups is None:
         raise DataError(
-            f"{data.labeled.source}: the source image of patches is not known, expected "
+            f"{data.labeled.source}: source images of patches are unknown, expected "
             f"groups_train.npy to hold out by {hold_out}",
-            "Write that file, or take --hold-out random.",
+            "Write that file, or use --hold-out random.",
         )
     if hold_out != "auto":
         return hold_out
@@ -162,8 +164,8 @@ def _choose_kind(data: CompareData, hold_out: HoldOut) -> str:
     return "group"
 
 
-def _places(found: PatchSet, kind: str) -> np.ndarray:
-    groups = np.asarray(found.groups)
+def _places(patch_set: PatchSet, kind: str) -> np.ndarray:
+    groups = np.asarray(patch_set.groups)
     return splits.regions_of(groups) if kind == "region" else groups
 
 
@@ -215,9 +217,9 @@ def check_budgets(config: CompareConfig, folds: Sequence[Fold]) -> None:
     for budget in config.budgets:
         if budget != "all" and budget > most:
             raise ConfigError(
-                f"--budgets: found {budget}, expected at most {most}, which is what the smallest "
-                "training part holds",
-                "Take fewer, or all.",
+                f"--budgets: found {budget}, expected at most {most}, the size of the smallest "
+                "training part",
+                "Give a smaller budget, or all.",
             )
 
 
@@ -281,10 +283,10 @@ def take_cell(data: CompareData, fold: Fold, cell: Cell, pool: Pool) -> tuple[Pa
     extra = data.extra.take(fold.extra)
     rest = data.labeled.take(np.setdiff1d(fold.train, drawn))
     rest = dataclasses.replace(rest, labels=np.full(len(rest), UNLABELED, np.int8))
-    found = _join(extra, rest) if pool == "both" else extra if pool == "extra" else rest
-    if len(found) == 0 and cell.method != "supervised":
+    unlabeled = _join(extra, rest) if pool == "both" else extra if pool == "extra" else rest
+    if len(unlabeled) == 0 and cell.method != "supervised":
         raise DataError(f"fold {cell.fold}: no unlabeled patch is left for {cell.method!r}")
-    return data.labeled.take(drawn), found
+    return data.labeled.take(drawn), unlabeled
 
 
 def _join(first: PatchSet, second: PatchSet) -> PatchSet:

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from craters.core import files
-from craters.evaluation import BLUE, GRAY, ORANGE, Difference, macro_f1, paired_difference
+from craters.evaluation import (
+    BLUE,
+    GRAY,
+    ORANGE,
+    Difference,
+    macro_f1,
+    new_figure,
+    paired_difference,
+    tidy,
+)
 from craters.pipeline import ONE_SIDED
 from craters.settings import Budget, Cell
 
@@ -58,16 +67,16 @@ class Row:
     contender : str
     budget : int or "all"
     labels : float
-        Labels used, mean over the folds.
+        Number of labels used, mean over the folds.
     scores : dict of {str: {int: float or None}}
-        By measure, then by seed: the mean over all folds. Seeds of which a cell is missing or
-        failed are left out.
+        By measure, then by seed: the mean over all folds. Seeds with missing or failed cells are
+        left out.
     failed : int
         Cells that failed.
     gap : float or None
-        Macro F1 minus the baseline's, mean over the seeds of both; None for the baseline itself.
+        Macro F1 minus that of the baseline, mean over common seeds; None for the baseline itself.
     difference : Difference or None
-        The same with its interval, from two seeds of both on.
+        The same with its interval; None for fewer than two common seeds.
     """
 
     contender: str
@@ -120,13 +129,13 @@ def gather_rows(
     -------
     list of Row
     """
-    found: dict[tuple[str, Budget], list[Outcome]] = {}
+    by_row: dict[tuple[str, Budget], list[Outcome]] = {}
     for outcome in sorted(outcomes, key=lambda outcome: outcome.cell.rank):
         cell = outcome.cell
-        found.setdefault((cell.contender, cell.budget), []).append(outcome)
+        by_row.setdefault((cell.contender, cell.budget), []).append(outcome)
     rows = []
     for budget in budgets:
-        plain = [_row(name, budget, found.get((name, budget), []), folds) for name in contenders]
+        plain = [_row(name, budget, by_row.get((name, budget), []), folds) for name in contenders]
         reference = plain[list(contenders).index(baseline)]
         rows += [_compare(row, reference) for row in plain]
     return rows
@@ -142,7 +151,7 @@ def _row(contender: str, budget: Budget, outcomes: list[Outcome], folds: int) ->
         measure: {seed: _mean_of(parts, measure) for seed, parts in whole.items()}
         for measure in MEASURES
     }
-    scores[POOLED] = {  # of the counts of all folds together
+    scores[POOLED] = {  # from the summed counts of all folds
         seed: float(macro_f1(np.sum([part["confusion_matrix"] for part in parts], axis=0)))
         for seed, parts in whole.items()
     }
@@ -181,7 +190,7 @@ def _compare(row: Row, reference: Row) -> Row:
 
 
 def row_facts(row: Row) -> dict[str, Any]:
-    """Return a row as plain values: for each measure the mean and, from two seeds on, the sd."""
+    """Return a row as plain values: mean of each measure, and its sd for two or more seeds."""
     facts: dict[str, Any] = {
         "contender": row.contender,
         "budget": row.budget,
@@ -205,14 +214,14 @@ def one_sided_cells(outcomes: Iterable[Outcome]) -> dict[str, int]:
 
     Their low macro F1 shows only that the network did not start to learn.
     """
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for outcome in outcomes:
         if not outcome.error:
             called = np.sum(outcome.figures["confusion_matrix"], axis=0)
             if called.min() < ONE_SIDED * called.sum():
                 name = outcome.cell.contender
-                found[name] = found.get(name, 0) + 1
-    return found
+                counts[name] = counts.get(name, 0) + 1
+    return counts
 
 
 def cells_csv(outcomes: Iterable[Outcome]) -> str:
@@ -257,7 +266,7 @@ def table_lines(rows: Sequence[Row], baseline: str) -> list[str]:
 
 def _table_row(row: Row, baseline: str) -> tuple[str, ...]:
     change, difference = row.difference, _NOTHING if row.gap is None else f"{row.gap:+.4f}"
-    verdict = "baseline" if row.contender == baseline else "no interval: it takes two seeds"
+    verdict = "baseline" if row.contender == baseline else "no interval: requires two seeds"
     if change is not None:
         difference += f" ({change.low:+.4f} to {change.high:+.4f})"
         verdict = change.verdict
@@ -298,18 +307,11 @@ def draw_rows(rows: Sequence[Row], baseline: str) -> Figure | None:
     shown = [row for row in rows if row.seeds]
     if not shown:
         return None
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     names = list(dict.fromkeys(row.contender for row in rows))
     is_single = len({row.budget for row in shown}) == 1
     size = (7.2, 1.5 + 0.42 * len(names)) if is_single else (7.6, 4.8)
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="#e4e4e4", linewidth=0.7)
-    axes.set_axisbelow(True)
+    figure, (axes,) = new_figure(*size)
+    tidy(axes)
     draw = _draw_dots if is_single else _draw_lines
     draw(axes, shown, names, baseline)
     n = {row.seeds for row in shown}
@@ -397,14 +399,14 @@ def _spread(heights: Sequence[float], gap: float, high: float) -> list[float]:
     ([0.5, 0.6, 0.9], [1.0, 0.9])
     """
     order = np.argsort(heights, kind="stable")
-    found = np.array(heights, np.float64)
+    spread = np.array(heights, np.float64)
     for below, above in itertools.pairwise(order):
-        found[above] = max(found[above], found[below] + gap)
+        spread[above] = max(spread[above], spread[below] + gap)
     ceiling = high
     for place in order[::-1]:
-        found[place] = min(found[place], ceiling)
-        ceiling = found[place] - gap
-    return [round(float(value), 9) for value in found]
+        spread[place] = min(spread[place], ceiling)
+        ceiling = spread[place] - gap
+    return [round(float(value), 9) for value in spread]
 
 
 def _draw_dots(axes: Axes, rows: Sequence[Row], names: Sequence[str], baseline: str) -> None:

@@ -262,14 +262,14 @@ class _Schedule:
     def finished(self, outcome: Outcome) -> None:
         """Report the result of a cell, and the time left."""
         done = len(self.cells) - len(self.to_do())
-        what = f"{done} of {len(self.cells)}: {outcome.cell.key}: "
+        prefix = f"{done} of {len(self.cells)}: {outcome.cell.key}: "
         seconds = self._seconds_left()
         if outcome.error:
-            self.progress.warn(f"{what}failed: {outcome.error}")
+            self.progress.warn(f"{prefix}failed: {outcome.error}")
         else:
             f1, took = outcome.figures["macro_f1"], _duration(outcome.seconds)
             rest = f"; about {_duration(seconds)} left" if self.is_estimated and seconds else ""
-            self.progress.say(f"{what}macro F1 {f1:.4f} in {took}{rest}")
+            self.progress.say(f"{prefix}macro F1 {f1:.4f} in {took}{rest}")
         if not self.is_estimated and (estimate := self._estimate()):
             self.progress.say(estimate)
 
@@ -358,14 +358,15 @@ def _notes(job: _Job, total: int, outcomes: Sequence[Outcome]) -> list[str]:
         "deviation over seeds.",
     ]
     if job.config.seeds == 1:
-        notes.append("One seed: no interval can be given, so no difference can be shown.")
+        notes.append("One seed: without an interval, no difference can be shown.")
     else:
         notes.append(
-            "Differences: paired by seed, with 95 % t intervals. They cover the randomness of draw "
-            "and training, not other places, and are not corrected for multiple comparisons."
+            "Differences: paired by seed, with 95 % t intervals. They cover the randomness of "
+            "label draws and training, not other places, and are not corrected for multiple "
+            "comparisons."
         )
     notes += [
-        f"{name}: {_count(number, 'cell')} where one class is called in more than 98 % of the "
+        f"{name}: {_count(number, 'cell')} that predict one class for more than 98 % of the "
         "held-out patches; the network learned little."
         for name, number in report.one_sided_cells(outcomes).items()
     ]

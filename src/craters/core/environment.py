@@ -17,13 +17,11 @@ from typing import Any
 from craters._version import __version__
 
 _PACKAGES = ("torch", "numpy", "scikit-learn", "scipy", "matplotlib", "h5py", "safetensors")
-
-
 _FEATURES = ("sse4_2", "avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
 # A requirement, such as: dask[distributed]>=2025.1; extra == 'dask'
 _REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)(\[(?P<extras>[\w,-]+)\])?")
 _EXTRA = re.compile(r"extra == ['\"]([\w-]+)['\"]")
-_FOR = {
+_PURPOSES = {
     "core": "predicting, reading and making arrays",
     "train": "training, measuring, reports, Keras files",
     "geo": "scanning, matching and cutting images",
@@ -88,7 +86,7 @@ class Examination:
     def lines(self) -> list[str]:
         """Return the report as lines of text."""
         machine = self.machine
-        found = [
+        text_lines = [
             f"craters {machine['craters']}, Python {machine['python']}, {machine['system']}",
             f"processor: {machine['processor']}; {machine['usable_cpus']} usable CPUs, "
             f"{machine['memory_gib']} GiB; {' '.join(machine['features']) or 'features unknown'}",
@@ -97,12 +95,12 @@ class Examination:
         for part in self.parts:
             versions = ", ".join(f"{name} {number}" for name, number in part.versions.items())
             state = "ok" if not part.missing else f"missing {', '.join(part.missing)}"
-            found.append(f"{part.name} ({part.purpose}): {state}")
+            text_lines.append(f"{part.name} ({part.purpose}): {state}")
             if versions:
-                found.append(f"    {versions}")
+                text_lines.append(f"    {versions}")
             if part.missing:
-                found.append(f"    Get it by: {part.remedy}")
-        return found
+                text_lines.append(f"    Get it by: {part.remedy}")
+        return text_lines
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
@@ -128,30 +126,32 @@ def examine() -> Examination:
         "processor": _processor(),
         "features": _features(),
         "usable_cpus": _usable_cpus(),
-        "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1),
+        "memory_gib": _memory_gib(),
     }
-    return Examination(machine, _gpu(), tuple(_look_for(name) for name in _FOR))
+    return Examination(
+        machine=machine, gpu=_gpu(), parts=tuple(_inspect(name) for name in _PURPOSES)
+    )
 
 
-def _look_for(part: str) -> Part:
+def _inspect(part: str) -> Part:
     required = _required("craters", "" if part == "core" else part)
     versions = _installed(required)
     missing = tuple(name for name in required if name not in versions)
-    return Part(name=part, purpose=_FOR[part], versions=versions, missing=missing)
+    return Part(name=part, purpose=_PURPOSES[part], versions=versions, missing=missing)
 
 
 def _required(distribution: str, extra: str) -> list[str]:
     """Return the packages required by an installed distribution, or by one of its extras."""
     names = []
     for requirement in requires(distribution) or []:
-        found = _REQUIREMENT.match(requirement)
+        match = _REQUIREMENT.match(requirement)
         condition = _EXTRA.search(requirement)
-        if found is None or (condition[1] if condition else "") != extra:
+        if match is None or (condition[1] if condition else "") != extra:
             continue
-        names.append(found["name"])
-        for inner in filter(None, (found["extras"] or "").split(",")):
+        names.append(match["name"])
+        for inner in filter(None, (match["extras"] or "").split(",")):
             with contextlib.suppress(PackageNotFoundError):
-                names += _required(found["name"], inner)
+                names += _required(match["name"], inner)
     return names
 
 
@@ -161,28 +161,32 @@ def _usable_cpus() -> int:
     return os.cpu_count() or 1
 
 
-def _cpu_lines(*keys: str) -> list[str]:
+def _memory_gib() -> float:
+    return round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1)
+
+
+def _cpu_info(*keys: str) -> str:
+    """Return the first entry of /proc/cpuinfo with one of these keys; empty if there is none."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() in keys:
-                return value.split()
-    return []
+            key, _, value = line.partition(":")
+            if key.strip() in keys:
+                return value.strip()
+    return ""
 
 
 def _processor() -> str:
-    named = " ".join(_cpu_lines("model name", "Model"))
-    return named or platform.processor() or platform.machine()
+    return _cpu_info("model name", "Model") or platform.processor() or platform.machine()
 
 
 def _features() -> list[str]:
-    found = set(_cpu_lines("flags", "Features"))
-    return [name for name in _FEATURES if name in found]
+    supported = set(_cpu_info("flags", "Features").split())
+    return [name for name in _FEATURES if name in supported]
 
 
 def _gpu() -> str:
     """Describe the GPUs that torch can use."""
-    driver = "" if shutil.which("nvidia-smi") is None else " (nvidia-smi is there)"
+    driver = "" if shutil.which("nvidia-smi") is None else " (nvidia-smi exists)"
     try:
         import torch
     except ImportError:
@@ -204,35 +208,24 @@ def library_versions(*names: str) -> dict[str, str]:
 
 
 def _installed(names: Iterable[str]) -> dict[str, str]:
-    found = {}
+    versions = {}
     for name in names:
         with contextlib.suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
+            versions[name] = version(name)
+    return versions
 
 
 def describe_hardware() -> dict[str, Any]:
     """Return processor, CPUs and memory of this machine."""
-    processor = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-        processor = named[0] if named else processor
-    affinity = getattr(os, "sched_getaffinity", None)
-    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
-        "processor": processor,
+        "processor": _processor(),
         "machine": platform.machine(),
         "system": platform.system(),
-        "usable_cpus": len(affinity(0)) if affinity else os.cpu_count() or 1,
-        "memory_gib": round(pages / 2**30, 1),
+        "usable_cpus": _usable_cpus(),
+        "memory_gib": _memory_gib(),
     }
 
 
 def usable_threads(threads: int = 0) -> int:
     """Return the number of threads: as set, or the CPUs available to this process."""
-    if threads:
-        return threads
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return threads or _usable_cpus()

@@ -1,4 +1,4 @@
-"""Write files and folders atomically: write beside the target, flush, rename."""
+"""Write files and folders atomically: write a temporary file next to the target, flush, rename."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def sync_folder(folder: Path) -> None:
 def locked(target: Path, job: str) -> Iterator[None]:
     """Lock a file or folder against other processes.
 
-    The lock is on a hidden file beside `target`, which its holder removes before it releases the
+    The lock is on a hidden file next to `target`, which its holder removes before it releases the
     lock. A process that opened the file before its removal notices that the locked file is not the
     one at the path, and tries again.
 
@@ -82,7 +82,7 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 @contextlib.contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `folder`; rename it to `folder` if the block succeeds.
+    """Yield a temporary folder next to `folder`; rename it to `folder` if the block succeeds.
 
     Parameters
     ----------
@@ -95,6 +95,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
         A new, empty folder, removed if the block raises.
     """
     temporary = _temporary(folder)
+    shutil.rmtree(temporary, ignore_errors=True)  # left by a killed process with this process's id
     temporary.mkdir()
     try:
         yield temporary
@@ -106,7 +107,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` if the block succeeds.
+    """Yield a temporary path next to `path`; rename it to `path` if the block succeeds.
 
     Parameters
     ----------
@@ -124,9 +125,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
     >>> import tempfile
     >>> target = Path(tempfile.mkdtemp()) / "note.txt"
     >>> with atomic_path(target) as temporary:
-    ...     _ = temporary.write_text("whole")
+    ...     _ = temporary.write_text("complete")
     >>> target.read_text()
-    'whole'
+    'complete'
     """
     temporary = _temporary(path)
     temporary.open("wb").close()
@@ -141,7 +142,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def _temporary(path: Path) -> Path:
-    """Return a temporary name beside `path`; remove leftovers of killed processes."""
+    """Return a temporary name next to `path`; remove leftovers of killed processes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for leftover in path.parent.glob(f".{glob.escape(path.stem)}.*.partial{path.suffix}"):
         owner = leftover.name.removesuffix(f".partial{path.suffix}").rpartition(".")[2]

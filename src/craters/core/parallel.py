@@ -125,12 +125,12 @@ def _work(task: Task, threads: int, address: str, secret: bytes) -> tuple[str, A
         try:
             return task.key, task.call(send=_Sender(connection, task.key), **task.arguments)
         finally:
-            connection.send(None)  # end mark; the reply confirms that all messages were received
+            connection.send(None)  # end of messages; the reply confirms their receipt
             watcher.join()
 
 
 def _end_with_parent(connection: Connection) -> None:
-    """Wait for the reply to the end mark; exit at once if the parent process has ended.
+    """Wait for the reply to the end of messages; exit at once if the parent process has ended.
 
     An orphan would keep writing files that a resumed run reads.
     """

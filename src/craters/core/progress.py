@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 
 class Progress(Protocol):
-    """Receives progress messages of a running computation."""
+    """Receives the progress of a running computation."""
 
     def say(self, text: str) -> None:
         """Receive a message."""
@@ -20,7 +20,7 @@ class Progress(Protocol):
     def network(self, name: str, network: Any) -> None:
         """Receive a network (`models.Network`) that is about to be trained."""
 
-    def epoch(self, phase: str, state: Any) -> None:
+    def epoch(self, stage: str, state: Any) -> None:
         """Receive the state (`training.TrainState`) after an epoch."""
 
     def blocks(self, ended: int, total: int) -> None:
@@ -42,7 +42,7 @@ class NullProgress:
     def network(self, name: str, network: Any) -> None:
         """Ignore a network."""
 
-    def epoch(self, phase: str, state: Any) -> None:
+    def epoch(self, stage: str, state: Any) -> None:
         """Ignore a state."""
 
     def blocks(self, ended: int, total: int) -> None:

@@ -71,7 +71,7 @@ class Fingerprint:
 class Workspace:
     """The output folder of a job that can be interrupted and resumed.
 
-    A job works either in a hidden folder beside `out`, renamed to `out` when it is complete, or
+    A job works either in a hidden folder next to `out`, renamed to `out` when it is complete, or
     in `out` itself, to which later calls may add.
 
     Parameters
@@ -121,12 +121,14 @@ class Workspace:
         if self.out.exists():
             ways = "Name a new folder, or move it aside by --force."
             if self.in_place:
-                ways = "Go on with it by --resume, move it aside by --force, or name a new folder."
+                ways = (
+                    "Continue it with --resume, move it aside with --force, or name a new folder."
+                )
             raise ExistsError(f"{self.out}: exists already", ways)
         if self.folder.exists():
             raise ExistsError(
-                f"{self.out}: an unfinished {self.job} of this name is there",
-                "Go on with it by --resume, or start over with --force.",
+                f"{self.out}: an unfinished {self.job} of this name exists",
+                "Continue it with --resume, or start over with --force.",
             )
 
     def read_record(self, fingerprint: Fingerprint) -> dict[str, Any] | None:
@@ -181,7 +183,7 @@ class Workspace:
                 self._begin(fingerprint, progress, entries)
             yield self.folder
 
-    def publish(self, whole: Path, *, keep_work: bool = False) -> None:
+    def publish(self, complete: Path, *, keep_work: bool = False) -> None:
         """Rename a complete folder to `out`; an existing one is moved aside.
 
         Raises
@@ -192,10 +194,10 @@ class Workspace:
         if self.out.exists():
             if not self._may_replace:
                 raise ExistsError(
-                    f"{self.out}: appeared while the {self.job} was at work", "Use --force."
+                    f"{self.out}: appeared while the {self.job} was running", "Use --force."
                 )
             files.move_aside(self.out)
-        whole.rename(self.out)
+        complete.rename(self.out)
         files.sync_folder(self.out.parent)
         if not keep_work:
             self.discard_work()
@@ -214,7 +216,7 @@ class Workspace:
         if self.resume:
             if self.out.exists() and not self.force:  # another process has just finished it
                 raise ExistsError(f"{self.out}: exists already", "Look at it, or use --force.")
-            progress.say("There is nothing to go on with; starting from the beginning.")
+            progress.say("There is nothing to resume; starting from the beginning.")
         self.first_start = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
         # Created atomically with its record, so that a job killed at any moment can be resumed.
         with files.new_folder(self.folder) as partial:
@@ -228,7 +230,7 @@ class Workspace:
     ) -> None:
         earlier = self._read(self._note, fingerprint)
         if not self.in_place:
-            progress.say(f"Going on with the unfinished {self.job}.")
+            progress.say(f"Resuming the unfinished {self.job}.")
             self.first_start, self.times_resumed = earlier["first_start"], earlier["resumed"] + 1
             self._may_replace |= self.out.exists()
         self._write_note(self._note, fingerprint, entries)
@@ -245,8 +247,8 @@ class Workspace:
         article = "an" if self.job[0] in "aeiou" else "a"
         in_work_folder = path.parent != self.out
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            digest = found["fingerprint"]
+            record = json.loads(path.read_text(encoding="utf-8"))
+            digest = record["fingerprint"]
         except FileNotFoundError as error:
             if in_work_folder:  # which always has a record
                 raise self._too_early() from error
@@ -254,10 +256,10 @@ class Workspace:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise self._foreign(path, article) from error
         if digest == fingerprint.record()["fingerprint"]:
-            return found
-        if "depends_on" not in found:
+            return record
+        if "depends_on" not in record:
             raise self._too_early()
-        phrases = fingerprint.differences(found["depends_on"])
+        phrases = fingerprint.differences(record["depends_on"])
         more = f", and {len(phrases) - _NAMED} more" if len(phrases) > _NAMED else ""
         which = f"is {article} {self.job}" if self.in_place else f"is a finished {self.job}"
         remedy = "Name a new folder, or move it aside by --force."
@@ -275,7 +277,7 @@ class Workspace:
         return ExistsError(
             f"{self.out}: this {self.job} is of an earlier version of craters, which did not "
             "record what results depend on",
-            "Go on with that version, name a new folder, or start over with --force.",
+            "Continue with that version, name a new folder, or start over with --force.",
         )
 
     def _foreign(self, path: Path, article: str) -> ExistsError:

@@ -22,7 +22,7 @@ SYMMETRIES: dict[str, tuple[bool, bool, bool]] = {
 }
 
 LEAST_CORRELATION = 0.5
-_FEWEST_CRATERS = 20  # fewer make a mean crater that says nothing
+_FEWEST_CRATERS = 20  # of each class, for a meaningful mean crater
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,9 +34,9 @@ class SymmetryReport:
     allowed : tuple of str
         Names of `SYMMETRIES`; "identity" is always among them.
     correlation : dict of float
-        Of the mean crater with its transform, by name; empty where nothing was measured.
+        Correlation of the mean crater with each of its transforms; empty if not measured.
     sentence : str
-        For the report.
+        Text for the report.
     """
 
     allowed: tuple[str, ...]
@@ -45,7 +45,7 @@ class SymmetryReport:
 
 
 def transform(images: np.ndarray, name: str) -> np.ndarray:
-    """Apply one symmetry of the square to (N, S, S) images; a view.
+    """Apply one symmetry of the square to (N, S, S) images; return a view.
 
     Examples
     --------
@@ -59,11 +59,11 @@ def transform(images: np.ndarray, name: str) -> np.ndarray:
 
 
 def measure_symmetry(images: np.ndarray, labels: np.ndarray) -> SymmetryReport:
-    """Find the transforms under which the mean crater looks alike.
+    """Find the transforms that leave the mean crater nearly unchanged.
 
-    Craters lit from one side are dark there and bright on the other. A transform that turns the
-    light around turns the mean crater into its negative; training on it teaches that light comes
-    from anywhere.
+    A crater is dark on the side that the light comes from and bright on the other. A transform that
+    reverses the illumination direction turns the mean crater into its negative; training on such
+    patches would make the network ignore the illumination direction.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def measure_symmetry(images: np.ndarray, labels: np.ndarray) -> SymmetryReport:
 def choose_symmetry(
     choice: SymmetryChoice, images: np.ndarray, labels: np.ndarray
 ) -> SymmetryReport:
-    """Turn the setting into transforms, measuring them where it says "auto"."""
+    """Return the transforms of a setting; "auto" measures them on the patches."""
     fixed: dict[str, tuple[str, ...]] = {
         "none": ("identity",),
         "up-down": ("identity", "up-down"),
@@ -120,7 +120,7 @@ def choose_symmetry(
 
 
 def pad_for_shifts(images: np.ndarray, shift: int) -> np.ndarray:
-    """Reflect `shift` pixels around each patch, so that shifted crops are whole."""
+    """Pad each patch by `shift` reflected pixels, so that shifted crops have full size."""
     if shift == 0:
         return images
     return np.pad(images, ((0, 0), (shift, shift), (shift, shift)), mode="reflect")
@@ -138,9 +138,9 @@ def shift_and_flip(
     Parameters
     ----------
     padded : ndarray, shape (N, S + 2 * shift, S + 2 * shift), uint8
-        As `pad_for_shifts` returns it.
+        Patches padded by `pad_for_shifts`.
     rows : ndarray of int, shape (B,)
-        Which patches.
+        Rows of the patches in the batch.
     side : int
         S, in pixels.
     symmetry : tuple of str
@@ -153,11 +153,11 @@ def shift_and_flip(
     """
     offsets = random.integers(0, padded.shape[1] - side + 1, (len(rows), 2))
     batch = np.empty((len(rows), side, side), padded.dtype)
-    for place, (row, (down, right)) in enumerate(zip(rows, offsets, strict=True)):
-        batch[place] = padded[row, down : down + side, right : right + side]
-    which = random.integers(0, len(symmetry), len(rows))
+    for number, (row, (down, right)) in enumerate(zip(rows, offsets, strict=True)):
+        batch[number] = padded[row, down : down + side, right : right + side]
+    drawn = random.integers(0, len(symmetry), len(rows))
     for number, name in enumerate(symmetry):
         if name != "identity":
-            chosen = which == number
+            chosen = drawn == number
             batch[chosen] = transform(batch[chosen], name)
     return batch

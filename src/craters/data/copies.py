@@ -1,11 +1,12 @@
 """Find all equal and nearly equal patches, with few pairwise comparisons.
 
-Comparing 100,000 patches pixel by pixel means five thousand million pairs of 2304 pixels. Here each
-patch, mean off and scaled to length 1, is split into its lowest waves (a discrete cosine transform,
-Ahmed et al. 1974, doi 10.1109/T-C.1974.223784) and the rest. The correlation of two patches is the
-product of their waves plus the product of their rests, and that second product is at most the
-product of the rests' lengths (Cauchy and Schwarz). So a few dozen numbers a patch bound each
-correlation from above, as one matrix product; only pairs whose bound passes are compared in full.
+Comparing 100,000 patches pixel by pixel takes 5 * 10^9 pairs of 2304 pixels. Instead, each patch is
+standardized (mean 0, norm 1) and split into the low frequencies of its discrete cosine transform
+(Ahmed et al. 1974, doi 10.1109/T-C.1974.223784) and the rest. The correlation of two patches is the
+scalar product of their low frequencies plus that of their rests, and the latter is at most the
+product of the norms of the rests (Cauchy-Schwarz). So a few dozen numbers for each patch give an
+upper bound of every correlation, as one matrix product; only pairs whose bound exceeds the
+threshold are compared in full.
 """
 
 from __future__ import annotations
@@ -21,17 +22,15 @@ from craters.data import splits
 from craters.settings import MOST_SHIFT
 
 COPY_CORRELATION = 0.95
+MOST_PARTNERS = 64  # listed near copies of one patch at one shift
 
-
-MOST_PARTNERS = 64  # of one patch and one shift; more are not listed
-
-_SIZES = (4, 6, 8, 12, 16, 24)  # waves along a side
-_ROWS, _COLUMNS = 256, 4096  # a tile of the comparison stays in the processor's cache
-_SLACK = 1e-4  # of rounding in the bound
-_SAMPLE = 1024  # patches that choose the number of waves
-_PAIRS = 1024  # compared in full at a time
-_EMBEDDED = 1024  # patches made into waves at a time
-_SECONDS_PER_WAVE, _SECONDS_PER_ENTRY, _SECONDS_PER_PIXEL = 2.5e-11, 2e-9, 6e-9
+_SIZES = (4, 6, 8, 12, 16, 24)  # cosine coefficients along a side
+_ROWS, _COLUMNS = 256, 4096  # block of the comparison that fits the processor's cache
+_SLACK = 1e-4  # tolerance for rounding in the bound
+_SAMPLE = 1024  # patches from which the number of coefficients is chosen
+_PAIRS = 1024  # pairs compared in full at a time
+_EMBEDDED = 1024  # patches transformed at a time
+_SECONDS_PER_COEFFICIENT, _SECONDS_PER_ENTRY, _SECONDS_PER_PIXEL = 2.5e-11, 2e-9, 6e-9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,15 +40,15 @@ class CopySearch:
     Parameters
     ----------
     content : ndarray of int, shape (N,)
-        Patches of equal pixels have equal numbers: 0, 1, ... in the order of appearance.
+        Patches with equal pixels have equal numbers: 0, 1, ... in the order of appearance.
     rows : ndarray of int, shape (C,)
         The first patch of each content.
     pairs : ndarray of int, shape (P, 2)
         Contents that are near copies, the smaller number first; sorted.
     correlation : ndarray of float32, shape (P,)
-        Of their pixels, over 0.95; of the shift at which they agree best.
+        Correlation of their pixels, above 0.95, at the shift where it is highest.
     shift : ndarray of int8, shape (P, 2)
-        Rows and columns by which the second has to be moved, down and right, to lie on the first.
+        Rows (down) and columns (right) by which the second has to be shifted to match the first.
     crowded : ndarray of bool, shape (C,)
         Contents with more near copies than are listed.
     """
@@ -73,12 +72,13 @@ class CopySearch:
         return connected_components(graph, directed=False)[1][self.content]
 
     def among(self, judged: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return which patches have a copy among others.
+        """Find which patches have a copy among others.
 
         Parameters
         ----------
         judged, seen : ndarray of int
-            Rows of patches; a patch in both is no copy of itself.
+            Rows of the patches to test, and of those to compare with; a patch in both is not a
+            copy of itself.
 
         Returns
         -------
@@ -88,18 +88,18 @@ class CopySearch:
         Examples
         --------
         >>> patch = np.random.default_rng(0).integers(0, 200, (12, 12)).astype(np.uint8)
-        >>> found = search_copies(np.stack([patch, patch, patch + 9, patch.T]))
-        >>> equal, near = found.among(np.array([0, 2, 3]), np.array([1, 3]))
+        >>> search = search_copies(np.stack([patch, patch, patch + 9, patch.T]))
+        >>> equal, near = search.among(np.array([0, 2, 3]), np.array([1, 3]))
         >>> equal.tolist(), near.tolist()
         ([True, False, False], [False, True, False])
         """
         count = np.bincount(self.content[seen], minlength=len(self.rows))
-        beside = np.zeros(len(self.rows), bool)
-        for one, other in (self.pairs.T, self.pairs.T[::-1]):
-            np.logical_or.at(beside, one, count[other] > 0)
+        has_near = np.zeros(len(self.rows), bool)
+        for first, second in (self.pairs.T, self.pairs.T[::-1]):
+            np.logical_or.at(has_near, first, count[second] > 0)
         content = self.content[judged]
         equal = count[content] > np.isin(judged, seen)
-        return equal, beside[content] & ~equal
+        return equal, has_near[content] & ~equal
 
     @property
     def is_repeated(self) -> np.ndarray:
@@ -109,9 +109,9 @@ class CopySearch:
     @property
     def is_near(self) -> np.ndarray:
         """Return whether each patch has a near copy with other pixels."""
-        found = np.zeros(len(self.rows), bool)
-        found[self.pairs.ravel()] = True
-        return found[self.content]
+        has_near = np.zeros(len(self.rows), bool)
+        has_near[self.pairs.ravel()] = True
+        return has_near[self.content]
 
 
 def search_copies(images: np.ndarray, *, shift: int = 1, threads: int = 1) -> CopySearch:
@@ -120,61 +120,51 @@ def search_copies(images: np.ndarray, *, shift: int = 1, threads: int = 1) -> Co
     Parameters
     ----------
     images : ndarray, shape (N, S, S), uint8
-        Constant patches correlate with nothing: they are copies only of equal ones.
+        A constant patch is a copy only of equal ones.
     shift : int
-        Pairs that agree after a move of up to so many rows and columns are found, too, compared
-        where they overlap; 0 to 4. The time grows with 2 * shift * (shift + 1).
+        Also find pairs that correlate, where they overlap, after a shift of up to this many rows
+        and columns; 0 to 4. The time grows with 2 * shift * (shift + 1).
     threads : int
-        Touches no result.
+        Does not affect results.
 
     Returns
     -------
     CopySearch
-        Of a patch with more than `MOST_PARTNERS` near copies at one shift, so many are listed, the
-        closest of those that were found first, and it is not looked at under further shifts.
+        If a patch has more than `MOST_PARTNERS` near copies at one shift, only that many are
+        listed, the closest of those found first, and it is not compared at further shifts.
 
     Examples
     --------
     >>> patch = np.random.default_rng(0).integers(0, 200, (12, 12)).astype(np.uint8)
     >>> moved = np.roll(patch, 1, axis=1)
-    >>> found = search_copies(np.stack([patch, patch, patch + 9, moved, patch.T]))
-    >>> found.content.tolist(), found.pairs.tolist(), found.shift.tolist()
+    >>> search = search_copies(np.stack([patch, patch, patch + 9, moved, patch.T]))
+    >>> search.content.tolist(), search.pairs.tolist(), search.shift.tolist()
     ([0, 0, 1, 2, 3], [[0, 1], [0, 2], [1, 2]], [[0, 0], [0, -1], [0, -1]])
     """
-    content, rows = _number_contents(images)
-    alone = images if len(rows) == len(images) else images[rows]
-    found, crowded = [], np.zeros(len(rows), bool)
-    size = _choose_size(alone)
-    for down, right in _moves(shift):
+    content, rows = splits.number_by_appearance(splits.content_ids(images))
+    distinct = images if len(rows) == len(images) else images[rows]
+    results, crowded = [], np.zeros(len(rows), bool)
+    size = _choose_size(distinct)
+    for down, right in _shifts(shift):
         left = np.flatnonzero(~crowded)
-        part = alone if len(left) == len(alone) else alone[left]
+        part = distinct if len(left) == len(distinct) else distinct[left]
         first, second = _overlap(part, down, right), _overlap(part, -down, -right)
         for pairs, full in _search_bands(first, second, size, threads):
             crowded[left[full]] = True
             pairs[:, :2] = left[pairs[:, :2].astype(int)]
-            found.append((pairs, np.broadcast_to((down, right), (len(pairs), 2))))
-    return _gather(found, content, rows, crowded)
+            results.append((pairs, np.broadcast_to((down, right), (len(pairs), 2))))
+    return _gather(results, content, rows, crowded)
 
 
-def _number_contents(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    _, first, inverse = np.unique(
-        splits.content_ids(images), return_index=True, return_inverse=True
-    )
-    order = np.argsort(first)
-    number = np.empty(len(first), int)
-    number[order] = np.arange(len(first))
-    return number[inverse], first[order]
-
-
-def _moves(most: int) -> Iterator[tuple[int, int]]:
-    """Yield each move once, as its reverse is the same comparison of swapped patches."""
+def _shifts(most: int) -> Iterator[tuple[int, int]]:
+    """Yield each shift, but not its reverse, which is the same comparison of swapped patches."""
     for down in range(most + 1):
         for right in range(-most if down else 0, most + 1):
             yield down, right
 
 
 def _overlap(images: np.ndarray, down: int, right: int) -> np.ndarray:
-    """Cut out what lies under an equal patch that is moved down and right."""
+    """Return the part of each patch that overlaps with a patch shifted down and right."""
     height, width = images.shape[1:]
     return images[
         :,
@@ -189,7 +179,7 @@ _Pairs = np.ndarray  # (n, 3): first, second, correlation
 def _search_bands(
     first: np.ndarray, second: np.ndarray, size: int, threads: int
 ) -> Iterator[tuple[_Pairs, np.ndarray]]:
-    """Yield the pairs of each band of rows, and the rows that have more than are listed."""
+    """Yield the pairs of each band of rows, and the rows with more pairs than are listed."""
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     ours, theirs = _embed(first, size), _embed(second, size)
@@ -204,7 +194,7 @@ def _search_bands(
 def _search_band(
     first: np.ndarray, second: np.ndarray, ours: np.ndarray, theirs: np.ndarray, start: int
 ) -> tuple[_Pairs, np.ndarray]:
-    """Compare a band of patches with all; what one row finds depends on no other row."""
+    """Compare a band of patches with all patches; rows do not affect each other."""
     rows = ours[start : start + _ROWS]
     partners, kept = np.zeros(len(rows), int), []
     for begin in range(0, len(theirs), _COLUMNS):
@@ -222,11 +212,10 @@ def _search_band(
             partners += np.bincount(row[is_due][good], minlength=len(rows))
             is_left = ~is_due & (partners[row] <= MOST_PARTNERS)
             row, column = row[is_left], column[is_left]
-    found = np.concatenate(kept) if kept else np.zeros((0, 3))
-    order = np.lexsort((found[:, 1], -found[:, 2], found[:, 0]))
-    found = found[order]
+    pairs = np.concatenate(kept) if kept else np.zeros((0, 3))
+    pairs = pairs[np.lexsort((pairs[:, 1], -pairs[:, 2], pairs[:, 0]))]
     return (
-        found[_ranks(found[:, 0]) < MOST_PARTNERS],
+        pairs[_ranks(pairs[:, 0]) < MOST_PARTNERS],
         np.flatnonzero(partners > MOST_PARTNERS) + start,
     )
 
@@ -253,12 +242,12 @@ def correlate(
     -------
     ndarray of float32, shape (P,)
     """
-    found = np.zeros(len(rows), np.float32)
+    correlation = np.zeros(len(rows), np.float32)
     for start in range(0, len(rows), _PAIRS):
         part = slice(start, start + _PAIRS)
         ours, theirs = _standardize(first[rows[part]]), _standardize(second[others[part]])
-        found[part] = np.einsum("ij,ij->i", ours, theirs)
-    return found
+        correlation[part] = np.einsum("ij,ij->i", ours, theirs)
+    return correlation
 
 
 def _standardize(images: np.ndarray) -> np.ndarray:
@@ -272,13 +261,13 @@ def _standardize(images: np.ndarray) -> np.ndarray:
 
 
 def _embed(images: np.ndarray, size: int) -> np.ndarray:
-    """Return each patch's `size` x `size` lowest waves, with the length of the rest as the first.
+    """Return the `size` x `size` lowest cosine coefficients of each patch.
 
-    The place of the constant wave is free, since the mean is off.
+    The first one, which is 0 without the mean, is replaced by the norm of the rest.
     """
     height, width = images.shape[1:]
     rows, columns = _waves(height, size), _waves(width, size)
-    found = np.empty((len(images), size * size), np.float32)
+    embedded = np.empty((len(images), size * size), np.float32)
     for start in range(0, len(images), _EMBEDDED):
         part = images[start : start + _EMBEDDED]
         flat = _standardize(part).reshape(part.shape)
@@ -286,12 +275,12 @@ def _embed(images: np.ndarray, size: int) -> np.ndarray:
         waves[:, 0] = 0
         rest = 1 - np.einsum("ij,ij->i", waves, waves)
         waves[:, 0] = np.where(flat.any(axis=(1, 2)), np.sqrt(np.maximum(rest, 0)), 0)
-        found[start : start + _EMBEDDED] = waves
-    return found
+        embedded[start : start + _EMBEDDED] = waves
+    return embedded
 
 
 def _waves(length: int, size: int) -> np.ndarray:
-    """Return the first `size` rows of the orthonormal cosine transform."""
+    """Return the first `size` rows of the orthonormal discrete cosine transform."""
     place = (np.arange(length) + 0.5) / length
     waves = np.sqrt(2 / length) * np.cos(np.pi * np.arange(size)[:, None] * place)
     waves[0] /= np.sqrt(2)
@@ -299,9 +288,10 @@ def _waves(length: int, size: int) -> np.ndarray:
 
 
 def _choose_size(images: np.ndarray) -> int:
-    """Choose how many waves bound a correlation, for the least expected time.
+    """Choose the number of coefficients with the least expected time.
 
-    Few waves are multiplied quickly and let many pairs pass: smooth patches need few, noisy many.
+    Few coefficients are compared quickly but exclude few pairs. Smooth patches need few, noisy
+    ones many.
     """
     sample = images[np.unique(np.linspace(0, len(images) - 1, _SAMPLE).astype(int))]
     pixels = sample[0].size
@@ -310,21 +300,21 @@ def _choose_size(images: np.ndarray) -> int:
         if size <= sample.shape[1] - MOST_SHIFT:
             waves = _embed(sample, size)
             passing = (waves @ waves.T > COPY_CORRELATION - _SLACK).mean() - 1 / len(sample)
-            costs[size] = size**2 * _SECONDS_PER_WAVE + max(float(passing), 0.0) * (
+            costs[size] = size**2 * _SECONDS_PER_COEFFICIENT + max(float(passing), 0.0) * (
                 _SECONDS_PER_ENTRY + pixels * _SECONDS_PER_PIXEL
             )
     return min(costs, key=lambda size: costs[size])
 
 
 def _gather(
-    found: list[tuple[_Pairs, np.ndarray]],
+    results: list[tuple[_Pairs, np.ndarray]],
     content: np.ndarray,
     rows: np.ndarray,
     crowded: np.ndarray,
 ) -> CopySearch:
-    """List each pair once, at its best shift, and of equally good ones at the smallest."""
-    pairs = np.concatenate([part for part, _ in found])
-    shift = np.concatenate([moves for _, moves in found]).astype(np.int8)
+    """List each pair once, at the shift of highest correlation (the smallest of equal ones)."""
+    pairs = np.concatenate([part for part, _ in results])
+    shift = np.concatenate([shifts for _, shifts in results]).astype(np.int8)
     ends, value = pairs[:, :2].astype(np.int64), pairs[:, 2].astype(np.float32)
     is_swapped = ends[:, 0] > ends[:, 1]
     ends[is_swapped] = ends[is_swapped, ::-1]

@@ -9,6 +9,13 @@ from craters.data import patches
 from craters.data.patches import PatchSet
 from craters.errors import DataError
 
+# The files of each set: images, labels, groups.
+STEMS = {
+    "labeled": ("Xtrain1", "Ytrain1", "groups_train"),
+    "extra": ("Xtrain1_extra", "", "groups_extra"),
+    "test": ("Xtest1", "Ytest1", "groups_test"),
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class JobData:
@@ -26,7 +33,11 @@ class JobData:
     @property
     def mixed_ranges(self) -> str:
         """A message if the arrays have different pixel ranges, else empty."""
-        known = {name: one.pixel_range for name, one in self.sets.items() if one.pixel_range}
+        known = {
+            name: patch_set.pixel_range
+            for name, patch_set in self.sets.items()
+            if patch_set.pixel_range
+        }
         if len(set(known.values())) < 2:
             return ""
         listed = ", ".join(f"{name} as {value}" for name, value in known.items())
@@ -42,13 +53,48 @@ def find_array(folder: Path, stem: str) -> Path:
 
 def input_files(folder: Path) -> list[Path]:
     """Return the existing input files of a job in `folder`."""
-    stems = ["Xtrain1", "Ytrain1", "groups_train", "Xtrain1_extra", "groups_extra"]
-    stems += ["Xtest1", "Ytest1", "groups_test"]
+    stems = [stem for stems in STEMS.values() for stem in stems if stem]
     return [path for stem in stems if (path := find_array(folder, stem)).is_file()]
 
 
+def read_set(folder: Path, name: str) -> PatchSet:
+    """Read and validate one set of a data folder.
+
+    Parameters
+    ----------
+    folder : Path
+    name : {"labeled", "extra", "test"}
+        The set. Only "labeled" needs labels; only "extra" may be empty, as it is when a reviewer
+        has labeled every patch.
+
+    Raises
+    ------
+    DataError
+        If a file is missing or invalid.
+    """
+    images, labels, groups = STEMS[name]
+    truth = find_array(folder, labels) if labels else None
+    if name == "test" and truth is not None and not truth.is_file():
+        truth = None
+    least = 0 if name == "extra" else 1
+    return patches.read_patches(
+        find_array(folder, images), truth, find_array(folder, groups), least=least
+    )
+
+
+def check_equal_sides(labeled: PatchSet, *others: PatchSet) -> None:
+    """Raise DataError if a set has patches of another size than the labeled set."""
+    for other in others:
+        if other.side != labeled.side:
+            raise DataError(
+                f"{other.source}: found patches of {other.side} x {other.side} pixels, expected "
+                f"{labeled.side} x {labeled.side} as in {labeled.source}",
+                "Cut all patches to one size.",
+            )
+
+
 def read_job_data(folder: Path) -> JobData:
-    """Read and validate every array of a job.
+    """Read and validate all arrays of a job.
 
     Parameters
     ----------
@@ -66,20 +112,6 @@ def read_job_data(folder: Path) -> JobData:
             f"{folder}: no such folder, expected one with Xtrain1.npy, Ytrain1.npy, "
             "Xtrain1_extra.npy and Xtest1.npy"
         )
-
-    def at(stem: str) -> Path:
-        return find_array(folder, stem)
-
-    train = patches.read_patches(at("Xtrain1"), at("Ytrain1"), at("groups_train"))
-    # Empty once a reviewer has labeled every patch.
-    pool = patches.read_patches(at("Xtrain1_extra"), None, at("groups_extra"), least=0)
-    truth = at("Ytest1") if at("Ytest1").is_file() else None
-    test = patches.read_patches(at("Xtest1"), truth, at("groups_test"))
-    for other in (pool, test):
-        if other.side != train.side:
-            raise DataError(
-                f"{other.source}: found patches of {other.side} x {other.side} pixels, expected "
-                f"{train.side} x {train.side} as in {train.source}",
-                "Cut all patches to one size.",
-            )
-    return JobData(train, pool, test)
+    train, pool, test = (read_set(folder, name) for name in STEMS)
+    check_equal_sides(train, pool, test)
+    return JobData(train=train, pool=pool, test=test)

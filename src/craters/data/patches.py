@@ -188,9 +188,9 @@ def _only_array(path: Path) -> np.ndarray:
     with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
         names = archive.files
         if len(names) != 1:
-            found = ", ".join(names) or "none"
+            listed = ", ".join(names) or "none"
             raise DataError(
-                f"{path}: found {len(names)} arrays ({found}), expected one",
+                f"{path}: found {len(names)} arrays ({listed}), expected one",
                 "Save the array alone, as .npy or in a .npz of its own.",
             )
         return archive[names[0]]
@@ -229,7 +229,7 @@ def as_squares(images: np.ndarray, source: str, least: int = 1) -> np.ndarray:
         raise DataError(
             f"{source}: found shape {shape}, expected (N, 2304), (N, 48, 48), (N, 48, 48, 1) or "
             "(N, 1, 48, 48), or another square size",
-            "Give one grayscale patch a row.",
+            "Store one grayscale patch per row.",
         )
     if len(squares) < least:
         raise DataError(
@@ -240,7 +240,7 @@ def as_squares(images: np.ndarray, source: str, least: int = 1) -> np.ndarray:
         raise DataError(
             f"{source}: found patches of {squares.shape[1]} x {squares.shape[1]} pixels, "
             f"expected at least {_MIN_SIDE} x {_MIN_SIDE}",
-            "Give one grayscale patch a row.",
+            "Store one grayscale patch per row.",
         )
     return squares
 
@@ -265,7 +265,7 @@ def to_8bit(images: np.ndarray, source: str) -> tuple[np.ndarray, list[str]]:
 
 
 def _convert(images: np.ndarray, source: str) -> tuple[np.ndarray, list[str], str]:
-    """Do the same as `to_8bit`, and also return the name of the recognised range."""
+    """Convert as `to_8bit` does; also return the name of the recognised range."""
     if images.size == 0:
         return images.astype(np.uint8, copy=False), [], ""
     if images.dtype == np.uint8:
@@ -296,7 +296,7 @@ def _range_of(images: np.ndarray, source: str) -> tuple[float, float]:
             row = start + int(np.flatnonzero(~np.isfinite(part).all(axis=(1, 2)))[0])
             raise DataError(
                 f"{source}: row {row} holds NaN or infinite pixels, expected finite numbers",
-                "Fill the gaps (0 is usual) or leave those rows out.",
+                "Fill them (usually with 0) or remove those rows.",
             )
         low, high = min(low, float(part.min())), max(high, float(part.max()))
         files.release_pages(images)
@@ -307,17 +307,17 @@ def _recognise(dtype: np.dtype, low: float, high: float, source: str) -> tuple[f
     """Return the scale factor to 0..255 and the name of the range."""
     is_float = dtype.kind == "f"
     expected = "0..1 or 0..255" if is_float else "0..255 or 0..65535"
-    found = f"{source}: pixels range from {low:g} to {high:g}"
+    observed = f"{source}: pixels range from {low:g} to {high:g}"
     if low < 0:
         raise DataError(
-            f"{found}, expected {expected}",
+            f"{observed}, expected {expected}",
             "Undo any standardisation first: networks here are given plain brightness.",
         )
     if is_float and high <= 1 + ROUNDING:
         return 255.0, "0..1"
     if is_float and high <= _OVERSHOOT:
         raise DataError(
-            f"{found}, which is neither 0..1 nor 0..255",
+            f"{observed}, which is neither 0..1 nor 0..255",
             "If 1 is white (resampling overshoots), clip them: X.clip(0, 1). If 255 is, save them "
             "as whole numbers: numpy.rint(X).astype('uint8').",
         )
@@ -326,13 +326,13 @@ def _recognise(dtype: np.dtype, low: float, high: float, source: str) -> tuple[f
     if not is_float and high < _LEAST_16BIT:
         bits = max(10, int(high).bit_length())
         raise DataError(
-            f"{found}, which looks like {bits}-bit data, expected {expected}",
+            f"{observed}, which looks like {bits}-bit data, expected {expected}",
             f"Scale them: numpy.rint(X * (255 / {2**bits - 1})).astype('uint8'), with another "
             f"white than {2**bits - 1} where you know it (65535 for full 16 bits).",
         )
     if not is_float and high <= 65535:
         return 255 / 65535, "0..65535"
-    raise DataError(f"{found}, expected {expected}", "Scale them to 0..255.")
+    raise DataError(f"{observed}, expected {expected}", "Scale them to 0..255.")
 
 
 def _look_for_constant(images: np.ndarray, source: str) -> list[str]:
@@ -359,7 +359,7 @@ def check_labels(labels: np.ndarray, count: int, source: str) -> np.ndarray:
     if column.ndim != 1:
         raise DataError(
             f"{source}: labels have shape {shape}, expected (N,) or (N, 1)",
-            "Write one label a row.",
+            "Write one label per row.",
         )
     if len(column) != count:
         raise DataError(
@@ -374,11 +374,11 @@ def check_labels(labels: np.ndarray, count: int, source: str) -> np.ndarray:
         )
     values = np.unique(column)
     if not np.isin(values, (0, 1)).all():
-        found = ", ".join(f"{value:g}" for value in values[:6].astype(float))
+        listed = ", ".join(f"{value:g}" for value in values[:6].astype(float))
         raise DataError(
-            f"{source}: found labels {found}{', ...' if len(values) > 6 else ''}, "
+            f"{source}: found labels {listed}{', ...' if len(values) > 6 else ''}, "
             "expected 0 (without crater) and 1 (with crater)",
-            "Unlabeled patches belong into Xtrain1_extra.npy.",
+            "Move unlabeled patches to Xtrain1_extra.npy.",
         )
     return column.astype(np.int8)
 
@@ -445,15 +445,15 @@ def check_two_classes(patches: PatchSet, least: int) -> None:
         Smallest number of patches of each class.
     """
     counts = [int((patches.labels == label).sum()) for label in (0, 1)]
-    found = f"{counts[0]} without crater (0) and {counts[1]} with crater (1)"
+    described = f"{counts[0]} without crater (0) and {counts[1]} with crater (1)"
     if min(counts) == 0:
         raise DataError(
-            f"{patches.source}: found {found}, expected both classes",
+            f"{patches.source}: found {described}, expected both classes",
             "A classifier cannot be trained on one class.",
         )
     if min(counts) < least:
         raise DataError(
-            f"{patches.source}: found {found}, expected at least {least} of each to split",
+            f"{patches.source}: found {described}, expected at least {least} of each to split",
             "Label more patches of the rarer class.",
         )
 

@@ -12,7 +12,7 @@ import numpy as np
 from craters.data.patches import PatchSet
 from craters.errors import DataError
 
-HeldOut = Literal["region", "group", "patch"]  # what a fold holds out whole
+HeldOut = Literal["region", "group", "patch"]  # unit that a fold holds out completely
 
 _HELD_OUT_WORDS: dict[HeldOut, str] = {
     "region": "whole regions",
@@ -33,7 +33,7 @@ def fold_rule(unit: HeldOut, number: int) -> str:
 
 
 def fold_unit(rule: str) -> HeldOut | None:
-    """Read back what `fold_rule` recorded; None where it is no such record.
+    """Parse a rule that `fold_rule` returned; None for any other text.
 
     Examples
     --------
@@ -55,7 +55,7 @@ class Split:
     train, validation : ndarray of int, shape (n,)
         Sorted row numbers.
     rule : str
-        How the split was drawn, as a sentence for the report.
+        How the split was drawn, for the report.
     """
 
     train: np.ndarray
@@ -85,7 +85,7 @@ def content_ids(images: np.ndarray) -> np.ndarray:
 
 
 def repeats_between(sets: dict[str, PatchSet]) -> list[tuple[str, str, int]]:
-    """Count the rows that stand in more than one set, or twice in one, byte for byte.
+    """Count the patches that occur in more than one set, or twice in one set, byte for byte.
 
     Parameters
     ----------
@@ -95,27 +95,27 @@ def repeats_between(sets: dict[str, PatchSet]) -> list[tuple[str, str, int]]:
     Returns
     -------
     list of (name, name, count)
-        Pairs with at least one repeat; a set with itself counts its second and later copies.
+        Pairs with at least one repeat; for a set with itself, second and later copies count.
     """
     ids = {name: content_ids(patches.images) for name, patches in sets.items()}
-    found = []
+    repeats = []
     names = list(ids)
     for position, first in enumerate(names):
         within = len(ids[first]) - len(np.unique(ids[first]))
         if within:
-            found.append((first, first, within))
+            repeats.append((first, first, within))
         for second in names[position + 1 :]:
             between = int(np.isin(ids[second], ids[first]).sum())
             if between:
-                found.append((first, second, between))
-    return found
+                repeats.append((first, second, between))
+    return repeats
 
 
 def bind_copies(patches: PatchSet) -> np.ndarray:
     """Assign a common number to rows that share a group or have equal pixels.
 
     A copy of a training patch in the validation set is a leak, whatever file it came from.
-    Constant patches (gaps) are not bound: they would tie unrelated places together.
+    Constant patches (no data) are not bound: they would connect unrelated places.
 
     Returns
     -------
@@ -139,10 +139,29 @@ def bind_copies(patches: PatchSet) -> np.ndarray:
     end = np.concatenate([edge[1] for edge in edges])
     graph = coo_array((np.ones(len(start), np.int8), (start, end)), shape=(3 * count, 3 * count))
     _, component = connected_components(graph, directed=False)
-    _, first, inverse = np.unique(component[:count], return_index=True, return_inverse=True)
-    order = np.empty(len(first), int)
-    order[np.argsort(first)] = np.arange(len(first))
-    return order[inverse]
+    return number_by_appearance(component[:count])[0]
+
+
+def number_by_appearance(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Assign 0, 1, ... to the distinct values, in order of their first appearance.
+
+    Returns
+    -------
+    numbers : ndarray of int, shape (N,)
+    first : ndarray of int, shape (C,)
+        Index of the first appearance of each distinct value.
+
+    Examples
+    --------
+    >>> numbers, first = number_by_appearance(np.array(["b", "a", "b"]))
+    >>> numbers.tolist(), first.tolist()
+    ([0, 1, 0], [0, 1])
+    """
+    _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    numbers = np.empty(len(first), int)
+    numbers[order] = np.arange(len(first))
+    return numbers[inverse], first[order]
 
 
 def validation_split(patches: PatchSet, share: float, seed: int) -> Split:
@@ -151,16 +170,16 @@ def validation_split(patches: PatchSet, share: float, seed: int) -> Split:
     Parameters
     ----------
     patches : PatchSet
-        Human-labeled patches. Groups are kept whole where they are known.
+        Human-labeled patches. Groups, if known, are not split.
     share : float
-        Share of the rows for validation, 0..0.5; rounded to one in k.
+        Share of the rows for validation, above 0 to 0.5; rounded to 1 / k.
     seed : int
         Equal seeds give equal splits.
 
     Raises
     ------
     DataError
-        When there are too few groups, or a class is missing on one side.
+        If there are too few groups, or a class is missing on one side.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -172,7 +191,7 @@ def validation_split(patches: PatchSet, share: float, seed: int) -> Split:
         raise DataError(
             f"{patches.source}: found {n_units} {word}, expected at least {folds} to keep one in "
             f"{folds} for validation",
-            "Give more source images, or leave the groups file away.",
+            "Add source images, or omit the groups file.",
         )
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     candidates = list(splitter.split(units, patches.labels, units))
@@ -190,15 +209,15 @@ def validation_split(patches: PatchSet, share: float, seed: int) -> Split:
 
 
 def _imbalance(labels: np.ndarray, rows: np.ndarray, folds: int) -> float:
-    """Say how far a fold is from its due size and from the set's class share."""
+    """Return the deviation of a fold from the expected size and class share."""
     size = abs(len(rows) * folds / len(labels) - 1)
     return size + abs(float(labels[rows].mean()) - float(labels.mean()))
 
 
 def row_split(labels: np.ndarray, share: float, seed: int) -> Split:
-    """Draw a stratified validation set row by row, blind to groups, copies and label origin.
+    """Draw a stratified validation set row by row; ignore groups, copies and label origin.
 
-    This is how the original script drew it, pseudo-labels included; its scores flatter.
+    The original script does so, with pseudo-labels included; its scores are optimistic.
 
     Parameters
     ----------
@@ -216,7 +235,7 @@ def row_split(labels: np.ndarray, share: float, seed: int) -> Split:
 
 
 def regions_of(groups: np.ndarray) -> np.ndarray:
-    """Name the region of each group: what stands before the two numbers of REGION_i_j.
+    """Return the region of each group: the name before the two numbers of REGION_i_j.
 
     Parameters
     ----------
@@ -225,26 +244,26 @@ def regions_of(groups: np.ndarray) -> np.ndarray:
     Raises
     ------
     DataError
-        When a group has another form.
+        If a group has another form.
 
     Examples
     --------
     >>> regions_of(np.array(["elysium_20_33", "terra_nova_1_2"])).tolist()
     ['elysium', 'terra_nova']
     """
-    found = [re.fullmatch(r"(.+)_\d+_\d+", str(group)) for group in groups]
-    wrong = [str(group) for group, match in zip(groups, found, strict=True) if match is None]
+    matches = [re.fullmatch(r"(.+)_\d+_\d+", str(group)) for group in groups]
+    wrong = [str(group) for group, match in zip(groups, matches, strict=True) if match is None]
     if wrong:
         raise DataError(
             f"group {wrong[0]!r} names no region, expected REGION_i_j", "Split by group instead."
         )
-    return np.array([match[1] for match in found if match is not None])
+    return np.array([match[1] for match in matches if match is not None])
 
 
 def whole_folds(units: np.ndarray, folds: int = 5) -> list[Split]:
-    """Divide whole regions or groups into folds of nearly equal size, each held out once.
+    """Divide regions or groups into folds of nearly equal size, each held out once.
 
-    The largest unit goes first, always into the emptiest fold, so there is nothing to seed.
+    Units are assigned by decreasing size, each to the smallest fold so far, without randomness.
 
     Parameters
     ----------
@@ -261,23 +280,23 @@ def whole_folds(units: np.ndarray, folds: int = 5) -> list[Split]:
     Raises
     ------
     DataError
-        When there are fewer units than folds.
+        If there are fewer units than folds.
     """
     names, counts = np.unique(units, return_counts=True)
     if len(names) < folds:
         raise DataError(f"found {len(names)} regions or groups, expected at least {folds}")
-    homes: list[list[str]] = [[] for _ in range(folds)]
+    members: list[list[str]] = [[] for _ in range(folds)]
     sizes = np.zeros(folds, int)
     for place in np.lexsort((names, -counts)):
-        emptiest = int(np.argmin(sizes))
-        homes[emptiest].append(names[place])
-        sizes[emptiest] += counts[place]
-    held_out = [np.isin(units, home) for home in homes]
+        smallest = int(np.argmin(sizes))
+        members[smallest].append(names[place])
+        sizes[smallest] += counts[place]
+    held_out = [np.isin(units, names_of_fold) for names_of_fold in members]
     return [
         Split(
             np.flatnonzero(~inside),
             np.flatnonzero(inside),
-            f"fold {number + 1} of {folds}, held out whole: {', '.join(map(str, home))}",
+            f"fold {number + 1} of {folds}, held out whole: {', '.join(map(str, names_of_fold))}",
         )
-        for number, (inside, home) in enumerate(zip(held_out, homes, strict=True))
+        for number, (inside, names_of_fold) in enumerate(zip(held_out, members, strict=True))
     ]

@@ -13,7 +13,7 @@ from craters.evaluation import (
     metrics,
     scores,
 )
-from craters.evaluation.calibration import LEAST_PATCHES, fit_temperature, parse_aim
+from craters.evaluation.calibration import LEAST_PATCHES, fit_temperature
 from craters.evaluation.class_share import ClassShare
 from craters.evaluation.conformal import ConformalScores, fit_conformal, prediction_sets
 from craters.evaluation.figures import (
@@ -78,7 +78,6 @@ __all__ = [
     "metrics",
     "new_figure",
     "paired_difference",
-    "parse_aim",
     "percentile_limits",
     "plot_image_48x48",
     "precision_recall_points",

@@ -1,14 +1,13 @@
 """Probability calibration: temperature, calibration error, and decision threshold.
 
-Everything here is fitted on validation patches and reported on others. `apply_temperature`, which
-is all that prediction needs, uses numpy only.
+Temperature and threshold are fitted on validation patches; report metrics on other patches.
+Prediction needs only `apply_temperature`, which uses numpy alone.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import re
 
 import numpy as np
 
@@ -16,26 +15,24 @@ from craters.data import check_labels
 from craters.errors import ConfigError, DataError
 from craters.evaluation.metrics import macro_f1, precisions, recalls
 from craters.evaluation.scored import Scored, check_probability, sigmoid
+from craters.settings import parse_objective
 
 LEAST_PATCHES = 20  # fewer cannot tell one temperature from another
 TEMPERATURE_LIMITS = (0.05, 20.0)
 
-_AIM = re.compile(r"(recall|precision)\s*>=\s*(\d*\.?\d+)")
-_AIM_FORMS = '"macro_f1", "recall>=0.95" or "precision>=0.9" (any share above 0, up to 1)'
-
 
 @dataclasses.dataclass(frozen=True)
 class Reliability:
-    """Bins of equal mass: what was predicted in each, and what was observed.
+    """Reliability in bins of equal mass: mean prediction and observed share of each bin.
 
     Parameters
     ----------
     predicted, observed : ndarray, shape (B,), float64
-        Mean probability of "with crater", and the share that holds one; 0..1.
+        Mean probability of "with crater", and the share with a crater; 0..1.
     count : ndarray, shape (B,), int
-        Patches in the bin.
+        Number of patches in the bin.
     low, high : ndarray, shape (B,), float64
-        Wilson's 95 % interval of `observed` (1927, doi 10.1080/01621459.1927.10502953).
+        Wilson 95 % interval of `observed` (1927, doi 10.1080/01621459.1927.10502953).
     """
 
     predicted: np.ndarray
@@ -46,11 +43,11 @@ class Reliability:
 
 
 def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
-    """Find the temperature by which logits fit the labels best (Guo et al. 2017).
+    """Fit the temperature that minimizes the cross-entropy of logits (Guo et al. 2017).
 
-    Minimises the cross-entropy of sigmoid(logit / T), which has one minimum in log T. Above 1 the
-    network was over-confident, below 1 under-confident. Where the logits separate the classes
-    without error the answer is the lower limit, 0.05, and says little.
+    The cross-entropy of sigmoid(logit / T) has a single minimum in log T. A temperature above 1
+    means an over-confident network, below 1 an under-confident one. If the logits separate the
+    classes without error, the result is the lower limit, 0.05, and is not meaningful.
 
     Parameters
     ----------
@@ -62,12 +59,12 @@ def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
     Returns
     -------
     float
-        Within 0.05 to 20; 1 where no temperature is better than none.
+        Within 0.05 to 20; 1 if no temperature improves on it.
 
     Raises
     ------
     DataError
-        When there are too few patches, one class only, or logits that are not finite.
+        If there are too few patches, one class only, or non-finite logits.
 
     References
     ----------
@@ -98,10 +95,10 @@ def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
         return float(np.mean(np.logaddexp(0, against / math.exp(log_temperature))))
 
     low, high = (math.log(limit) for limit in TEMPERATURE_LIMITS)
-    found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-7})
-    if not found.fun < loss(0.0):
+    best = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-7})
+    if not best.fun < loss(0.0):
         return 1.0
-    return float(np.clip(math.exp(found.x), *TEMPERATURE_LIMITS))
+    return float(np.clip(math.exp(best.x), *TEMPERATURE_LIMITS))
 
 
 def apply_temperature(logits: np.ndarray, temperature: float) -> np.ndarray:
@@ -122,7 +119,7 @@ def apply_temperature(logits: np.ndarray, temperature: float) -> np.ndarray:
     Raises
     ------
     ConfigError
-        When the temperature is not a number above 0.
+        If the temperature is not a number above 0.
 
     Examples
     --------
@@ -148,14 +145,14 @@ def expected_calibration_error(scored: Scored, bins: int = 15) -> float:
     """Compute the expected calibration error (ECE) over bins of equal mass.
 
     The mean over bins, weighted by their patches, of |mean probability - share with crater|.
-    Even a perfectly calibrated model shows more than 0 on finite data: read it beside
+    Even a perfectly calibrated model shows more than 0 on finite data: compare with
     `calibration_floor`.
 
     Parameters
     ----------
     scored : Scored
     bins : int
-        At most; equal probabilities share a bin, so the order of rows does not matter.
+        Maximum number; equal probabilities share a bin, so the order of rows does not matter.
 
     Returns
     -------
@@ -165,7 +162,7 @@ def expected_calibration_error(scored: Scored, bins: int = 15) -> float:
     Raises
     ------
     ConfigError
-        When `bins` is below 1.
+        If `bins` is below 1.
 
     References
     ----------
@@ -185,7 +182,7 @@ def calibration_floor(
 ) -> tuple[float, float]:
     """Estimate the ECE that a perfectly calibrated model with these probabilities would show.
 
-    Labels are drawn from the probabilities themselves, so that nothing but chance is left.
+    Labels are drawn from the probabilities themselves, so the error is due to chance alone.
 
     Parameters
     ----------
@@ -194,13 +191,13 @@ def calibration_floor(
     bins : int
         As in `expected_calibration_error`.
     draws : int
-        How often labels are drawn.
+        Number of draws of labels.
     seed : int
 
     Returns
     -------
     mean, quantile : float
-        The mean error, and the one that 95 % of the draws do not exceed.
+        Mean error of the draws, and their 95 % quantile.
 
     References
     ----------
@@ -221,18 +218,18 @@ def calibration_floor(
 
 
 def reliability_points(scored: Scored, bins: int = 15) -> Reliability:
-    """Compare probability and frequency, bin by bin, for a reliability diagram.
+    """Compute the mean probability and the share of craters by bin, for a reliability diagram.
 
     Parameters
     ----------
     scored : Scored
     bins : int
-        At most; bins are those of `expected_calibration_error`.
+        Maximum number; same bins as in `expected_calibration_error`.
 
     Returns
     -------
     Reliability
-        By ascending probability.
+        Bins by ascending probability.
 
     Examples
     --------
@@ -259,7 +256,7 @@ def reliability_points(scored: Scored, bins: int = 15) -> Reliability:
 
 
 def _equal_mass(probability: np.ndarray, bins: int) -> np.ndarray:
-    """Give each row the number of its bin; equal probabilities share one, and none is empty."""
+    """Return the bin number of each row; equal probabilities share a bin, and none is empty."""
     if bins < 1:
         raise ConfigError(f"bins is {bins}, expected at least 1")
     ranked = np.sort(probability)
@@ -285,32 +282,32 @@ def _gap(labels: np.ndarray, probability: np.ndarray, index: np.ndarray) -> floa
     return float(np.abs(mass - craters).sum() / len(labels))
 
 
-def choose_threshold(scored: Scored, aim: str) -> float:
+def choose_threshold(scored: Scored, objective: str) -> float:
     """Choose the decision threshold that best meets an objective, on validation patches.
 
-    Tried are 0.5 and the midpoints between neighbouring probabilities; of thresholds that serve
-    equally, the one nearest to 0.5 is taken, then the lower. Report figures on other patches:
-    on these they flatter.
+    Candidates are 0.5 and the midpoints between neighbouring probabilities. Among equally good
+    thresholds the one nearest to 0.5 is chosen, then the lower one. Report metrics on other
+    patches: on these they are optimistic.
 
     Parameters
     ----------
     scored : Scored
         Both classes present; its own threshold is not used.
-    aim : str
+    objective : str
         "macro_f1": the highest macro F1. "recall>=0.95": of the thresholds with at least this
         recall of craters, the one of highest precision. "precision>=0.9": the reverse.
 
     Returns
     -------
     float
-        0..1; a patch is "with crater" where its probability reaches it.
+        0..1; a patch is "with crater" if its probability reaches it.
 
     Raises
     ------
     ConfigError
-        When `aim` has none of these forms.
+        If `objective` has none of these forms.
     DataError
-        When a class is absent, or the aim cannot be reached; says what can.
+        If a class is absent or no threshold meets the objective; names the best value reached.
 
     Examples
     --------
@@ -318,7 +315,7 @@ def choose_threshold(scored: Scored, aim: str) -> float:
     >>> round(choose_threshold(scored, "macro_f1"), 6)
     0.65
     """
-    kept, least = parse_aim(aim)
+    kept, least = parse_objective(objective)
     scored.check_both_classes()
     tried = _thresholds(scored.probability)
     figures = _figures_at(tried, scored)
@@ -328,56 +325,24 @@ def choose_threshold(scored: Scored, aim: str) -> float:
     if not served.any():
         best = _first_best(tried, figures[kept])
         raise DataError(
-            f"no decision threshold reaches {aim}: the best {kept} is {figures[kept][best]:.3f}, "
-            f"at {tried[best]:.3f}",
+            f"no decision threshold reaches {objective}: the best {kept} is "
+            f"{figures[kept][best]:.3f}, at {tried[best]:.3f}",
             "Ask for less, or train a better network.",
         )
     free = "precision" if kept == "recall" else "recall"
-    worth = np.where(served, figures[free], -1.0)
-    return float(tried[_first_best(tried, worth, figures[kept])])
-
-
-def parse_aim(aim: str) -> tuple[str, float]:
-    """Parse a threshold objective; raise if its form is invalid.
-
-    Parameters
-    ----------
-    aim : str
-        As `choose_threshold` takes it.
-
-    Returns
-    -------
-    figure : {"macro_f1", "recall", "precision"}
-        What is raised or kept.
-    least : float
-        The least share asked of it; 0 for "macro_f1".
-
-    Raises
-    ------
-    ConfigError
-
-    Examples
-    --------
-    >>> parse_aim("recall >= 0.95")
-    ('recall', 0.95)
-    """
-    if aim == "macro_f1":
-        return aim, 0.0
-    match = _AIM.fullmatch(aim.strip())
-    if match is None or not 0 < float(match[2]) <= 1:
-        raise ConfigError(f"aim is {aim!r}, expected {_AIM_FORMS}")
-    return match[1], float(match[2])
+    best = _first_best(tried, np.where(served, figures[free], -1.0), figures[kept])
+    return float(tried[best])
 
 
 def _thresholds(probability: np.ndarray) -> np.ndarray:
-    """Return 0.5 and a threshold for each way to cut the probabilities, ascending."""
+    """Return the candidate thresholds, ascending: 0.5 and the midpoints of probabilities."""
     distinct = np.unique(probability)
     between = (distinct[:-1] + distinct[1:]) / 2
     return np.unique(np.concatenate([[distinct[0] / 2, 0.5], between]))
 
 
 def _figures_at(thresholds: np.ndarray, scored: Scored) -> dict[str, np.ndarray]:
-    """Measure macro F1, and precision and recall of craters, at many thresholds at once."""
+    """Compute macro F1, and precision and recall of craters, at many thresholds."""
     (fp, tn), (tp, fn) = (_count_called(thresholds, scored, label) for label in (0, 1))
     tables = np.stack([tn, fp, fn, tp], axis=-1).reshape(-1, 2, 2)
     return {
@@ -390,13 +355,13 @@ def _figures_at(thresholds: np.ndarray, scored: Scored) -> dict[str, np.ndarray]
 def _count_called(
     thresholds: np.ndarray, scored: Scored, label: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Count the patches of a class that each threshold calls craters, and those it does not."""
+    """Count the patches of a class that are predicted as craters at each threshold, or not."""
     ranked = np.sort(scored.probability[scored.labels == label])
     below = np.searchsorted(ranked, thresholds, "left")
     return len(ranked) - below, below
 
 
-def _first_best(thresholds: np.ndarray, *worth: np.ndarray) -> int:
-    """Find the highest worth, then the threshold nearest to 0.5, then the lower one."""
-    keys = [np.round(-values, 12) for values in worth]
+def _first_best(thresholds: np.ndarray, *values: np.ndarray) -> int:
+    """Find the highest value, then the threshold nearest to 0.5, then the lower one."""
+    keys = [np.round(-column, 12) for column in values]
     return int(np.lexsort([thresholds, np.abs(thresholds - 0.5), *reversed(keys)])[0])

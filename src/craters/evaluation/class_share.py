@@ -21,11 +21,11 @@ from craters.evaluation.resampling import (
 
 ShareMethod = Literal["likelihood", "confusion"]
 
-LEAST_OF_A_CLASS = 5  # labeled patches, for a fit of two numbers to mean anything
+LEAST_OF_A_CLASS = 5  # labeled patches, to fit two parameters
 
-_MOST_BINS = 4096  # of pool logits; a million patches need no more
-_RATIO_LIMIT = 30.0  # of the log likelihood ratio: no single patch may decide alone
-_ROOT_ERROR = 1e-15  # of the share of greatest likelihood
+_MOST_BINS = 4096  # bins of pool logits; enough for a million patches
+_RATIO_LIMIT = 30.0  # of the log likelihood ratio, so that no single patch dominates
+_ROOT_ERROR = 1e-15  # tolerance of the maximum-likelihood share
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,11 +37,11 @@ class ClassShare:
     share, low, high : float
         The estimate and its bootstrap interval, 0..1.
     level : float
-        Of the interval.
+        Confidence level.
     method : str
     n_labeled, n_pool : int
     labeled_share : float
-        Of the labeled patches, for comparison.
+        Share of craters in the labeled patches, for comparison.
     """
 
     share: float
@@ -57,7 +57,7 @@ class ClassShare:
     def sentence(self) -> str:
         """Describe the estimate in words."""
         return (
-            f"About {self.share:.1%} of the unlabeled patches hold a crater ({self.level:.0%} "
+            f"About {self.share:.1%} of the unlabeled patches contain a crater ({self.level:.0%} "
             f"interval {self.low:.1%} to {self.high:.1%}); of the labeled ones, "
             f"{self.labeled_share:.1%}."
         )
@@ -77,9 +77,9 @@ def estimate_class_share(
 ) -> ClassShare:
     """Estimate the share of craters in an unlabeled set from a classifier's predictions.
 
-    It holds where patches of a class look alike in both sets and only the shares of the classes
-    differ (label shift). Where the pool shows other terrain, neither method is right; where they
-    disagree by much, that is a sign of it.
+    Assumes label shift: patches of a class look alike in both sets, and only the class shares
+    differ. If the pool shows other terrain, neither method is valid; a large disagreement between
+    the two is a sign of that.
 
     Parameters
     ----------
@@ -90,15 +90,15 @@ def estimate_class_share(
     pool_logits : ndarray, shape (M,)
         Of the unlabeled patches, by the same network, or by one trained alike.
     groups, pool_groups : ndarray, optional
-        Source images: the bootstrap draws whole images where they are known.
+        Source images; if given, the bootstrap draws whole images.
     method : {"likelihood", "confusion"}
-        "likelihood": logits become probabilities by two fitted numbers (Platt 1999), and the share
-        of greatest likelihood is taken, which is where the EM of Saerens et al. (2002) ends;
-        Alexandari et al. (2020) found it the best with such calibration. "confusion": the share
-        that explains how many pool patches are called craters, given the rates of right and false
-        calls on the labeled ones (BBSE, Lipton et al. 2018).
+        "likelihood": logits are calibrated by Platt scaling (1999), and the share of maximum
+        likelihood is returned, to which the EM of Saerens et al. (2002) converges; Alexandari et
+        al. (2020) found it the most accurate with such calibration. "confusion": the share that
+        explains the number of pool patches predicted as craters, given the true and false positive
+        rates on the labeled patches (BBSE, Lipton et al. 2018).
     draws : int
-        Of the bootstrap, at least 2; labeled patches and pool are resampled in each.
+        Number of bootstrap draws, at least 2; each resamples labeled patches and pool.
     level : float
     seed : int
 
@@ -109,7 +109,7 @@ def estimate_class_share(
     Raises
     ------
     DataError
-        When there are too few labels of a class, no pool, or values that are not finite.
+        If there are too few labels of a class, no pool, or non-finite values.
     ConfigError
 
     References
@@ -148,15 +148,15 @@ def estimate_class_share(
             return None
         return estimate(column, values, weights, centres, counts)
 
-    found = bootstrap(
+    shares = bootstrap(
         lambda random: (draw_labeled(random), draw_pool(random)), statistic, draws=draws, seed=seed
     )
-    if len(found) < 2:
+    if len(shares) < 2:
         raise DataError(
             "the labeled patches of a class are of too few source images to draw from",
-            "Leave the groups out, and say that the interval is too narrow.",
+            "Omit the groups, and report that the interval is too narrow.",
         )
-    low, high = percentile_limits(found, (1 - level) / 2)
+    low, high = percentile_limits(shares, (1 - level) / 2)
     return ClassShare(
         share=share,
         low=min(low, share),
@@ -170,7 +170,7 @@ def estimate_class_share(
 
 
 def calibration_line(labels: np.ndarray, logits: np.ndarray) -> tuple[float, float]:
-    """Fit slope and offset that make logits log odds (Platt 1999).
+    """Fit the slope and offset that turn logits into log odds (Platt 1999).
 
     Parameters
     ----------
@@ -208,15 +208,15 @@ def _check_labeled(labels: np.ndarray, logits: np.ndarray) -> tuple[np.ndarray, 
     return column, values
 
 
-def _check_finite(logits: np.ndarray, where: str) -> np.ndarray:
+def _check_finite(logits: np.ndarray, name: str) -> np.ndarray:
     values = np.asarray(logits, np.float64)
     if values.ndim != 1 or len(values) == 0 or not np.isfinite(values).all():
-        raise DataError(f"{where}: found {values.shape}, expected finite numbers of shape (N,)")
+        raise DataError(f"{name}: found {values.shape}, expected finite numbers of shape (N,)")
     return values
 
 
 def _bin(pool: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Put pool patches of nearly equal logits together: the bin of each, and the bins' means."""
+    """Bin pool patches by logit: return the bin of each patch, and the mean of each bin."""
     order = np.argsort(pool, kind="stable")
     bins = np.empty(len(pool), np.int64)
     count = min(len(pool), _MOST_BINS)
@@ -230,7 +230,7 @@ def _check_groups(groups: np.ndarray | None, count: int) -> np.ndarray | None:
 
 
 def _pool_counts(bins: np.ndarray, full: np.ndarray, groups: np.ndarray | None) -> Draw[np.ndarray]:
-    """Prepare draws of the pool; each says how often each bin is in it."""
+    """Prepare draws of the pool; a draw is the number of patches in each bin."""
     if groups is None:
         return table_counts(full)
     draw = group_weights(groups)
@@ -240,7 +240,7 @@ def _pool_counts(bins: np.ndarray, full: np.ndarray, groups: np.ndarray | None) 
 def _likelihood(
     labels: np.ndarray, logits: np.ndarray, weights: np.ndarray, pool: np.ndarray, n: np.ndarray
 ) -> float:
-    """Find the share of greatest likelihood: its derivative falls, and its root is searched."""
+    """Find the maximum-likelihood share, the root of a decreasing derivative."""
     from scipy.optimize import brentq
 
     slope, offset, odds = _platt(labels, logits, weights)
@@ -264,11 +264,11 @@ def _platt(
 
     count = np.bincount(labels, weights=weights, minlength=2)
     soft = np.where(labels == 1, (count[1] + 1) / (count[1] + 2), 1 / (count[0] + 2))
-    scale = max(float(logits.std()), 1e-6)  # the solver likes numbers near one
+    scale = max(float(logits.std()), 1e-6)  # the solver works best near one
     values, share = logits / scale, weights / weights.sum()
 
-    def loss(found: np.ndarray) -> tuple[float, np.ndarray]:
-        line = found[0] * values + found[1]
+    def loss(coefficients: np.ndarray) -> tuple[float, np.ndarray]:
+        line = coefficients[0] * values + coefficients[1]
         gap = share * (1 / (1 + np.exp(-np.clip(line, -50, 50))) - soft)
         value = (share * (np.logaddexp(0, line) - soft * line)).sum()
         return float(value), np.array([(gap * values).sum(), gap.sum()])
@@ -280,12 +280,14 @@ def _platt(
 def _confusion(
     labels: np.ndarray, logits: np.ndarray, weights: np.ndarray, pool: np.ndarray, n: np.ndarray
 ) -> float:
-    """Solve called = share * right calls + (1 - share) * false calls for the share."""
+    """Solve predicted = share * true + (1 - share) * false positive rate for the share."""
     called = logits > 0
     false_calls, right_calls = (
         np.average(called[labels == label], weights=weights[labels == label]) for label in (0, 1)
     )
     if right_calls - false_calls < 1e-3:
-        return float(weights[labels == 1].sum() / weights.sum())  # the network knows nothing
+        return float(
+            weights[labels == 1].sum() / weights.sum()
+        )  # the network does not separate the classes
     share = (np.average(pool > 0, weights=n) - false_calls) / (right_calls - false_calls)
     return float(np.clip(share, 0, 1))

@@ -1,6 +1,6 @@
 """Conformal prediction: sets of classes with bounded error rate for each class.
 
-Fitted on validation patches: the scores of each class, sorted. By numpy alone.
+Fitted on validation patches: the sorted scores of each class. Needs numpy only.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ SET_NAMES = ("none", *CLASS_NAMES, "unsure")
 class ConformalScores:
     """The sorted nonconformity scores of the calibration patches of each class.
 
-    A score is one minus the probability of the true class. Plain numbers: `dataclasses.asdict`
-    is JSON, and `ConformalScores(**loaded)` gives it back.
+    A score is one minus the probability of the true class. Plain numbers:
+    `dataclasses.asdict` gives JSON values, and `ConformalScores(**loaded)` restores them.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class ConformalScores:
     Raises
     ------
     DataError
-        When scores are missing, out of range or not sorted.
+        If scores are missing, out of range or not sorted.
 
     Examples
     --------
@@ -65,13 +65,13 @@ class SetFigures:
     n : int
         Patches.
     risk : float
-        What was asked: each class is missed by at most this share.
+        Requested rate, per class, at which sets miss the true class.
     coverage_without_crater, coverage_with_crater : float or None
-        Share of the class whose set holds the truth; None where the class is absent.
+        Share of the class whose set contains it; None if the class is absent.
     unsure, none : float
         Share of sets with both classes, and with no class.
     error_when_sure : float or None
-        Share of sets of one class that name the wrong one; None where there is no such set.
+        Share of single-class sets with the wrong class; None if there is no such set.
     """
 
     n: int
@@ -86,13 +86,13 @@ class SetFigures:
 def fit_conformal(scored: Scored) -> ConformalScores:
     """Fit class-conditional conformal prediction on validation patches.
 
-    Class-conditional (Mondrian): the promise holds for craters and for the rest alike, whatever
-    their shares, as long as new patches are exchangeable with these.
+    Class-conditional (Mondrian): coverage is guaranteed for each class, whatever the class
+    balance, if new patches are exchangeable with these.
 
     Parameters
     ----------
     scored : Scored
-        Patches on which nothing was trained; both classes present.
+        Patches that no training used; both classes present.
 
     Returns
     -------
@@ -101,7 +101,7 @@ def fit_conformal(scored: Scored) -> ConformalScores:
     Raises
     ------
     DataError
-        When a class is absent.
+        If a class is absent.
 
     References
     ----------
@@ -121,14 +121,14 @@ def fit_conformal(scored: Scored) -> ConformalScores:
 
 
 def _nonconformity(probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Score how unlike each class patches are: one minus the probability of that class."""
+    """Return the nonconformity to each class: one minus the probability of that class."""
     return 1 - (1 - probability), 1 - probability
 
 
 def conformal_quantiles(scores: ConformalScores, risk: float) -> tuple[float, float]:
-    """Find, for each class, the highest nonconformity that stays in a prediction set.
+    """Compute, for each class, the highest nonconformity that is included in prediction sets.
 
-    These two numbers are all that `sets_by_quantiles` needs.
+    `sets_by_quantiles` needs only these two numbers.
 
     Parameters
     ----------
@@ -139,13 +139,13 @@ def conformal_quantiles(scores: ConformalScores, risk: float) -> tuple[float, fl
     Returns
     -------
     without_crater, with_crater : float
-        0..1; 1 where the class has too few scores for this risk, so that it is in every set:
-        about 1 / risk are needed.
+        0..1; 1 if the class has too few scores for this risk (about 1 / risk are needed), so that
+        it is in every set.
 
     Raises
     ------
     ConfigError
-        When `risk` is not between 0 and 1.
+        If `risk` is not between 0 and 1.
 
     Examples
     --------
@@ -160,7 +160,7 @@ def conformal_quantiles(scores: ConformalScores, risk: float) -> tuple[float, fl
 
 
 def check_risk(risk: float) -> None:
-    """Refuse a risk that is no share above 0 and below 1.
+    """Raise ConfigError unless a risk is above 0 and below 1.
 
     Raises
     ------
@@ -193,8 +193,8 @@ def prediction_sets(probability: np.ndarray, scores: ConformalScores, risk: floa
     Returns
     -------
     ndarray, shape (N,), int8
-        Place in `SET_NAMES`: 0 none, 1 without crater, 2 with crater, 3 unsure (both). "none"
-        is unlike either class at this risk: look at it as at "unsure".
+        Index into `SET_NAMES`: 0 none, 1 without crater, 2 with crater, 3 unsure (both). "none"
+        resembles neither class at this risk; treat it like "unsure".
 
     Examples
     --------
@@ -208,7 +208,7 @@ def prediction_sets(probability: np.ndarray, scores: ConformalScores, risk: floa
 
 
 def sets_by_quantiles(probability: np.ndarray, quantiles: tuple[float, float]) -> np.ndarray:
-    """Form prediction sets from the stored limits of `conformal_quantiles`.
+    """Build prediction sets from the limits of `conformal_quantiles`.
 
     Parameters
     ----------
@@ -220,7 +220,7 @@ def sets_by_quantiles(probability: np.ndarray, quantiles: tuple[float, float]) -
     Returns
     -------
     ndarray, shape (N,), int8
-        As `prediction_sets` returns them.
+        As in `prediction_sets`.
 
     Examples
     --------
@@ -233,16 +233,16 @@ def sets_by_quantiles(probability: np.ndarray, quantiles: tuple[float, float]) -
 
 
 def measure_sets(labels: np.ndarray, sets: np.ndarray, risk: float) -> SetFigures:
-    """Measure prediction sets against human labels of patches that were not fitted on.
+    """Compute coverage and size of prediction sets on labeled patches not used for fitting.
 
     Parameters
     ----------
     labels : ndarray, shape (N,)
         0 or 1.
     sets : ndarray, shape (N,)
-        Codes of `prediction_sets`.
+        Codes from `prediction_sets`.
     risk : float
-        The risk that they were made for; repeated in the result.
+        Risk of the sets; repeated in the result.
 
     Returns
     -------

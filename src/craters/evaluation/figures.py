@@ -1,4 +1,4 @@
-"""Figures, drawn without a screen and without touching matplotlib's global state."""
+"""Figures, drawn without a display and without matplotlib's global state."""
 
 from __future__ import annotations
 
@@ -54,8 +54,7 @@ def roc(curves: dict[str, Scored]) -> Figure:
     Parameters
     ----------
     curves : dict of Scored
-        By the name in the legend; both classes present. The last is the one that matters: it is
-        drawn last and in orange where there are three. Dots are at the thresholds.
+        By the name in the legend; both classes present. Dots mark the decision thresholds.
 
     Examples
     --------
@@ -69,20 +68,20 @@ def roc(curves: dict[str, Scored]) -> Figure:
         color = (GRAY, BLUE, ORANGE)[position % 3] if len(curves) > 1 else BLUE
         dashes = ("-", "--", "-.", ":")[position // 3 % 4]
         false_rate, recall = roc_points(scored)
-        found = measure(scored)
-        text = f"{name} (area {found.roc_auc:.3f})"
+        metrics = measure(scored)
+        text = f"{name} (area {metrics.roc_auc:.3f})"
         axes.plot(false_rate, recall, dashes, color=color, linewidth=1.7, label=text)
-        dot = (1 - found.other_recall, found.crater_recall)
+        dot = (1 - metrics.other_recall, metrics.crater_recall)
         axes.plot(*dot, "o", color=color, markersize=7, markeredgecolor="white", zorder=3)
     axes.plot([0, 1], [0, 1], ":", color=GRAY, linewidth=1.2, label="chance (area 0.5)")
     axes.set_xlim(-0.02, 1.02)
     axes.set_ylim(-0.02, 1.02)
     axes.set_aspect("equal")
-    axes.set_xlabel("share of patches without crater called craters")
+    axes.set_xlabel("false positive rate")
     axes.set_ylabel("recall of craters")
     thresholds = dict.fromkeys(scored.decision_threshold for scored in curves.values())
-    where = ", ".join(f"{threshold:.3g}" for threshold in thresholds)
-    axes.set_title(f"Receiver operating characteristic (dots: threshold {where})", fontsize=10)
+    listed = ", ".join(f"{threshold:.3g}" for threshold in thresholds)
+    axes.set_title(f"Receiver operating characteristic (dots: threshold {listed})", fontsize=10)
     tidy(axes)
     axes.legend(frameon=False, loc="lower right", fontsize=9)
     return figure
@@ -95,7 +94,7 @@ def reliability_diagram(scored: Scored, bins: int = 15) -> Figure:
     ----------
     scored : Scored
     bins : int
-        At most.
+        Maximum number of bins.
 
     Examples
     --------
@@ -123,11 +122,11 @@ def reliability_diagram(scored: Scored, bins: int = 15) -> Figure:
         label="bins of equal mass, 95 % intervals",
     )
     axes.set_ylim(-0.03, 1.03)
-    axes.set_ylabel("share that holds a crater")
+    axes.set_ylabel("share with a crater")
     axes.set_title(
         f"Reliability, n = {len(scored):,}: calibration error {100 * error:.1f} %\n"
         f"(a perfectly calibrated network: {100 * mean:.1f} %, "
-        f"19 times of 20 below {100 * quantile:.1f} %)",
+        f"in 95 % of cases below {100 * quantile:.1f} %)",
         fontsize=10,
     )
     axes.legend(loc="upper left", fontsize=9, framealpha=0.85, edgecolor="none")
@@ -215,7 +214,7 @@ def plot_image_48x48(data: np.ndarray, n: int, path: str | Path | None = None) -
     n : int
         Row to show.
     path : str or Path, optional
-        Where to save the picture; the way to see it on a machine without a screen.
+        File to save the picture to, for machines without a display.
 
     Returns
     -------
@@ -224,7 +223,7 @@ def plot_image_48x48(data: np.ndarray, n: int, path: str | Path | None = None) -
     Raises
     ------
     DataError
-        When `data` holds no square images, or row `n` does not exist.
+        If `data` does not contain square images, or row `n` does not exist.
 
     Examples
     --------
@@ -259,7 +258,7 @@ def _on_screen() -> tuple[Figure, Axes]:
 
 
 def _has_screen() -> bool:
-    """Tell whether matplotlib's chosen backend shows figures here (a window or a notebook)."""
+    """Return whether matplotlib's backend can show figures (in a window or a notebook)."""
     import matplotlib
     from matplotlib.backends.registry import BackendFilter, backend_registry
 

@@ -1,4 +1,4 @@
-"""Uncertainty of metrics: group bootstrap intervals, and differences over seeds."""
+"""Confidence intervals of metrics by the group bootstrap, and differences over seeds."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ STATISTICS = (
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """Limits of a figure, and how they were found.
+    """A confidence interval of a metric, and its method.
 
     Parameters
     ----------
     low, high : float
     level : float
-        Share of such intervals that should hold the truth, e.g. 0.95.
+        Confidence level, such as 0.95.
     method : str
-        What was resampled, for the report.
+        Description of the resampling, for the report.
     n_groups : int or None
-        Groups that were resampled; None where rows were. With fewer than about 20 the interval
-        is too narrow.
+        Number of resampled groups; None if rows were resampled. With fewer than about 20 groups
+        the interval is too narrow.
     skipped : int
-        Draws left out because a class was absent from them.
+        Number of draws left out because they lacked a class.
     """
 
     low: float
@@ -70,9 +70,9 @@ class Difference:
         The mean difference and the limits of its t interval.
     level : float
     n : int
-        Pairs.
+        Number of pairs.
     verdict : str
-        Of the first: "better", "worse" or "no difference can be shown".
+        Verdict on the first: "better", "worse" or "no difference can be shown".
     """
 
     mean: float
@@ -86,11 +86,11 @@ class Difference:
 def bootstrap_interval(
     scored: Scored, statistic: str, *, draws: int = 1000, level: float = 0.95, seed: int = 0
 ) -> Interval:
-    """Find the percentile bootstrap interval of a figure, resampling whole groups.
+    """Compute the percentile bootstrap interval of a metric, resampling whole groups.
 
-    Patches of one image resemble each other: drawing them one by one makes the interval too
-    narrow, so images are drawn where they are known. Without groups, rows are drawn within
-    each class, and what varies is the patches, not the shares of the classes.
+    Patches of one image are correlated, so drawing single patches makes the interval too narrow;
+    whole images are drawn if they are known. Without groups, rows are drawn within each class, so
+    that the class balance does not vary.
 
     Parameters
     ----------
@@ -111,10 +111,10 @@ def bootstrap_interval(
     Raises
     ------
     ConfigError
-        When `statistic`, `draws` or `level` cannot be used.
+        If `statistic`, `draws` or `level` is invalid.
     DataError
-        When a class is absent, or its patches are all of one group: nothing then tells how that
-        class varies from group to group.
+        If a class is absent, or all of its patches are of one group, so that its variation between
+        groups is unknown.
 
     References
     ----------
@@ -130,8 +130,8 @@ def bootstrap_interval(
     >>> 0.7 < found.low < found.high < 0.95, found.method
     (True, 'percentile bootstrap over patches, within classes')
     """
-    found = bootstrap_intervals(scored, (statistic,), draws=draws, level=level, seed=seed)
-    return found[statistic]
+    intervals = bootstrap_intervals(scored, (statistic,), draws=draws, level=level, seed=seed)
+    return intervals[statistic]
 
 
 def bootstrap_intervals(
@@ -142,12 +142,14 @@ def bootstrap_intervals(
     level: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """Find the intervals of several figures by the same draws: each as `bootstrap_interval`."""
+    """Compute the intervals of several metrics from the same draws, as `bootstrap_interval`."""
     _check_request(statistics, draws, level)
     _check_drawable(scored)
     figures = [weighted_statistic(scored, name) for name in statistics]
-    found = _intervals(scored, figures, "percentile bootstrap", draws=draws, level=level, seed=seed)
-    return dict(zip(statistics, found, strict=True))
+    intervals = _intervals(
+        scored, figures, "percentile bootstrap", draws=draws, level=level, seed=seed
+    )
+    return dict(zip(statistics, intervals, strict=True))
 
 
 def paired_bootstrap(
@@ -159,12 +161,12 @@ def paired_bootstrap(
     level: float = 0.95,
     seed: int = 0,
 ) -> tuple[float, float, Interval]:
-    """Compare two predictions of the same patches: each draw holds the same patches for both.
+    """Compare two predictions of the same patches by the paired bootstrap.
 
     Parameters
     ----------
     scored : Scored
-        Both classes present; where it has groups, whole groups are drawn.
+        Both classes present; with groups, whole groups are drawn.
     reference : ndarray, shape (N,)
         Probabilities of the prediction that `scored` is compared to, at the same threshold.
     statistic : str
@@ -176,9 +178,10 @@ def paired_bootstrap(
     Returns
     -------
     value, reference_value : float
-        Of the figure, by both predictions.
+        The metric for both predictions.
     interval : Interval
-        Of the difference, first minus second. It tells of other patches, not of other trainings.
+        Of the difference, first minus second. It covers the choice of patches, not the randomness
+        of training.
 
     Raises
     ------
@@ -208,9 +211,9 @@ def paired_bootstrap(
 
 
 def with_drawable_groups(scored: Scored) -> Scored:
-    """Leave groups out where the patches of a class are all of one group.
+    """Remove the groups if all patches of a class are of one group.
 
-    Whole groups cannot be drawn there; rows can, which makes intervals too narrow.
+    Whole groups cannot be drawn then. Rows are drawn instead, so intervals are too narrow.
     """
     try:
         _check_drawable(scored)
@@ -228,23 +231,23 @@ def _intervals(
     level: float,
     seed: int,
 ) -> list[Interval]:
-    """Draw, leaving out draws that lack a class, and take the percentiles of each figure."""
+    """Draw, skip draws that lack a class, and compute the percentiles of each metric."""
     labels, groups = scored.labels, scored.groups
 
     def statistic(weights: np.ndarray) -> list[float] | None:
         return [figure(weights) for figure in figures] if has_both(labels, weights) else None
 
-    found = bootstrap(row_weights(labels, groups), statistic, draws=draws, seed=seed)
-    limits = zip(*percentile_limits(found, (1 - level) / 2), strict=True)
-    what = "patches, within classes" if groups is None else "groups"
+    drawn = bootstrap(row_weights(labels, groups), statistic, draws=draws, seed=seed)
+    limits = zip(*percentile_limits(drawn, (1 - level) / 2), strict=True)
+    units = "patches, within classes" if groups is None else "groups"
     return [
         Interval(
             low=float(low),
             high=float(high),
             level=level,
-            method=f"{method} over {what}",
+            method=f"{method} over {units}",
             n_groups=None if groups is None else len(np.unique(groups)),
-            skipped=draws - len(found),
+            skipped=draws - len(drawn),
         )
         for low, high in limits
     ]
@@ -269,24 +272,24 @@ def _check_level(level: float) -> None:
 
 
 def _check_drawable(scored: Scored) -> None:
-    """Refuse what holds one class only, or a class of one group only."""
+    """Raise DataError if there is one class only, or a class has one group only."""
     scored.check_both_classes()
     if scored.groups is None:
         return
     for label, word in enumerate(CLASS_NAMES):
-        found = np.unique(scored.groups[scored.labels == label])
-        if len(found) < 2:
+        names = np.unique(scored.groups[scored.labels == label])
+        if len(names) < 2:
             raise DataError(
-                f"all patches {word} are of one group ({found[0]}), expected at least two groups",
-                "Resample rows instead, and say that the interval is too narrow.",
+                f"all patches {word} are of one group ({names[0]}), expected at least two groups",
+                "Resample rows instead, and report that the interval is too narrow.",
             )
 
 
 def weighted_statistic(scored: Scored, statistic: str) -> Callable[[np.ndarray], float]:
-    """Prepare a figure that is then asked for many weightings of the same rows.
+    """Prepare a metric for fast evaluation at many weightings of the same rows.
 
-    A thousand draws through scikit-learn take seconds; this takes a tenth of one. The tests hold
-    it equal to `measure` of the repeated rows.
+    Equal to `measure` on repeated rows, but many times faster than a thousand calls of
+    scikit-learn.
 
     Parameters
     ----------
@@ -297,7 +300,7 @@ def weighted_statistic(scored: Scored, statistic: str) -> Callable[[np.ndarray],
     Returns
     -------
     callable
-        Takes how often each row counts, shape (N,), both classes among them.
+        Function of the row weights, shape (N,); both classes need positive weight.
 
     Examples
     --------
@@ -329,7 +332,7 @@ _BY_COUNTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 def _ranking(
     statistic: str, labels: np.ndarray, probability: np.ndarray
 ) -> Callable[[np.ndarray], float]:
-    """Prepare a figure without a threshold: sorted once, then summed at each distinct cut."""
+    """Prepare a metric without a threshold: sort once, then sum at each distinct probability."""
     order = np.argsort(-probability, kind="stable")
     crater = (labels[order] == 1).astype(np.float64)
     ends = np.flatnonzero(np.diff(probability[order], append=-1.0))
@@ -350,28 +353,28 @@ def _ranking(
 def paired_difference(
     first: Sequence[float], second: Sequence[float], level: float = 0.95
 ) -> Difference:
-    """Compare two ways over the same seeds or folds, by the t interval of their differences.
+    """Compare two methods over the same seeds or folds by the t interval of their differences.
 
     Parameters
     ----------
     first, second : sequence of float
-        A figure (higher is better) by seed or fold, in the same order.
+        A metric (higher is better) by seed or fold, in the same order.
     level : float
         Above 0, below 1.
 
     Returns
     -------
     Difference
-        First minus second. "better" or "worse" only where the interval leaves 0 out. Seeds tell
-        of the training's luck, not of other places; folds share most of their training patches,
-        so that their interval is too narrow (Nadeau and Bengio 2003).
+        First minus second. "better" or "worse" only if the interval excludes 0. Seeds cover the
+        randomness of training, not other places; folds share most of their training patches, so
+        their interval is too narrow (Nadeau and Bengio 2003).
 
     Raises
     ------
     ConfigError
-        When `level` is not between 0 and 1.
+        If `level` is not between 0 and 1.
     DataError
-        When there are not at least two pairs of finite figures.
+        If there are fewer than two pairs of finite values.
 
     References
     ----------
@@ -389,12 +392,12 @@ def paired_difference(
     pairs = [np.asarray(values, np.float64) for values in (first, second)]
     if pairs[0].shape != pairs[1].shape or pairs[0].ndim != 1 or len(pairs[0]) < 2:
         raise DataError(
-            f"found figures of shape {pairs[0].shape} and {pairs[1].shape}, expected the same "
+            f"found values of shape {pairs[0].shape} and {pairs[1].shape}, expected the same "
             "seeds or folds for both, at least two",
-            "One run cannot tell luck from skill.",
+            "A single run has no measurable spread.",
         )
     if not np.isfinite(pairs).all():
-        raise DataError("a figure is NaN or infinite, expected finite numbers")
+        raise DataError("a value is NaN or infinite, expected finite numbers")
     differences = pairs[0] - pairs[1]
     mean, low, high = _t_interval(differences, level)
     shown = "better" if low > 0 else "worse" if high < 0 else "no difference can be shown"
@@ -412,14 +415,14 @@ def _t_interval(values: np.ndarray, level: float) -> tuple[float, float, float]:
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """Accuracy and macro F1 of a model on answered patches, each with a 95 % interval.
+    """Accuracy and macro F1 of a model on reviewed patches, each with a 95 % interval.
 
     Parameters
     ----------
     n, craters : int
-        Patches, and those with crater.
+        Number of patches, and of those with a crater.
     accuracy, macro_f1 : float or None
-        None without any patch.
+        None if there are no patches.
     accuracy_interval, macro_f1_interval : tuple of float or None
         Percentile bootstrap over patches.
     """
@@ -432,12 +435,12 @@ class Estimate:
     macro_f1_interval: tuple[float, float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON takes it."""
+        """Return plain values, for JSON."""
         return dataclasses.asdict(self)
 
 
 def estimate(labels: np.ndarray, called: np.ndarray) -> Estimate:
-    """Measure calls 0 or 1 against labels 0 or 1."""
+    """Compute accuracy and macro F1 of predicted labels (0 or 1), with intervals."""
     if len(labels) == 0:
         return Estimate(n=0, craters=0)
     table = confusion_table(labels, called)
@@ -453,11 +456,11 @@ def estimate(labels: np.ndarray, called: np.ndarray) -> Estimate:
 
 
 def gain(labels: np.ndarray, before: np.ndarray, after: np.ndarray) -> dict[str, Any] | None:
-    """Measure what a second model gains in macro F1 on the same patches, with a paired interval."""
+    """Compute the gain in macro F1 of a second model on the same patches, with paired interval."""
     if len(labels) == 0:
         return None
     table = np.zeros((2, 2, 2), int)  # label, before, after
-    np.add.at(table, tuple(np.asarray(one, int) for one in (labels, before, after)), 1)
+    np.add.at(table, tuple(np.asarray(column, int) for column in (labels, before, after)), 1)
 
     def gained(tables: np.ndarray) -> np.ndarray:
         return macro_f1(tables.sum(axis=-2)) - macro_f1(tables.sum(axis=-1))

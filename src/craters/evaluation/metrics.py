@@ -1,4 +1,4 @@
-"""The measures of a two-class prediction: from its confusion counts, and by scikit-learn."""
+"""Metrics of binary classification, from confusion counts or by scikit-learn."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ import numpy as np
 from craters.errors import ConfigError, DataError
 from craters.evaluation.scored import Scored
 
-# scikit-learn is imported where it measures: the counts need numpy only.
+# scikit-learn is imported in the functions that use it: counts need numpy only.
 
 
 @dataclasses.dataclass(frozen=True)
 class Metrics:
-    """Measures of one prediction on labeled patches; shares are 0..1.
+    """Metrics of one prediction on labeled patches; shares are 0..1.
 
     Parameters
     ----------
     n : int
-        Patches.
+        Number of patches.
     decision_threshold : float
-        A patch is "with crater" where its probability reaches it.
+        Minimum probability of a patch predicted "with crater".
     loss : float
         Mean binary cross-entropy.
     brier : float
-        Mean squared distance of the probability from the label, 0 best (Brier 1950,
+        Mean squared difference of probability and label, 0 best (Brier 1950,
         doi 10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2).
     accuracy, balanced_accuracy, macro_f1 : float
-        Balanced: the mean recall of the classes that are present.
+        Balanced accuracy is the mean recall of the classes that are present.
     crater_precision, crater_recall, crater_f1 : float
-        Of the class "with crater"; 0 where no patch is predicted so.
+        Of the class "with crater"; 0 if no patch is predicted so.
     other_precision, other_recall, other_f1 : float
         Of the class "without crater".
     average_precision, roc_auc : float or None
-        Without a threshold; None where a class is absent.
+        Independent of the threshold; None if a class is absent.
     confusion_matrix : list of list of int
         Rows true, columns predicted: [[TN, FP], [FN, TP]].
     """
@@ -64,13 +64,13 @@ class PriorFigures:
     Parameters
     ----------
     prior : float
-        The share of windows that hold a crater, 0..1.
+        Share of windows that contain a crater, 0..1.
     precision : float
-        Share of the windows called "with crater" that hold one; 0 where none would be called.
+        Share of the windows predicted "with crater" that contain one; 0 if none is predicted.
     recall : float
-        Share of the windows with a crater that are found; the prior does not change it.
+        Share of the windows with a crater that are found; independent of the prior.
     false_positives_per_1000 : float
-        Windows without a crater that are called "with crater", in 1000 windows.
+        Windows without a crater that are predicted "with crater", per 1000 windows.
     """
 
     prior: float
@@ -90,7 +90,7 @@ def confusion_table(labels: np.ndarray, called: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray of int, shape (2, 2)
-        Rows true, columns called: [[TN, FP], [FN, TP]].
+        Rows true, columns predicted: [[TN, FP], [FN, TP]].
 
     Examples
     --------
@@ -108,12 +108,12 @@ def accuracy(table: np.ndarray) -> np.ndarray:
 
 
 def recalls(table: np.ndarray) -> np.ndarray:
-    """Compute the recall of each class of tables (..., 2, 2): shape (..., 2); 0 where absent."""
+    """Compute the recall of each class of tables (..., 2, 2): shape (..., 2); 0 if absent."""
     return _share_right(table, -1)
 
 
 def precisions(table: np.ndarray) -> np.ndarray:
-    """Compute the precision of each class, as `recalls`; 0 where nothing is called so."""
+    """Compute the precision of each class, as `recalls`; 0 if never predicted."""
     return _share_right(table, -2)
 
 
@@ -123,7 +123,7 @@ def _share_right(table: np.ndarray, axis: int) -> np.ndarray:
 
 
 def class_f1(table: np.ndarray) -> np.ndarray:
-    """Compute the F1 of each class, as `recalls`; 0 where it is absent and never called.
+    """Compute the F1 of each class, as `recalls`; 0 if absent and never predicted.
 
     F1 is 2 TP / (2 TP + FP + FN).
     """
@@ -137,7 +137,7 @@ def macro_f1(table: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     table : array-like, shape (..., 2, 2)
-        Counts, rows true, columns called.
+        Counts, rows true, columns predicted.
 
     Returns
     -------
@@ -152,7 +152,7 @@ def macro_f1(table: np.ndarray) -> np.ndarray:
 
 
 def measure(scored: Scored) -> Metrics:
-    """Measure probabilities against human labels.
+    """Compute the metrics of predicted probabilities.
 
     Examples
     --------
@@ -234,8 +234,8 @@ def at_prior(metrics: Metrics, prior: float) -> PriorFigures:
     """Estimate precision at another share of craters than in the measured set.
 
     Recall and specificity do not depend on the share of craters, precision does: a balanced test
-    set flatters a classifier that will scan a plain with few craters. It holds where the windows
-    of each class look like those that were measured.
+    set overstates the precision of a scan with few craters. The estimate assumes that the windows
+    of each class look like the measured patches.
 
     Parameters
     ----------
@@ -247,9 +247,9 @@ def at_prior(metrics: Metrics, prior: float) -> PriorFigures:
     Raises
     ------
     ConfigError
-        When `prior` is not between 0 and 1.
+        If `prior` is not between 0 and 1.
     DataError
-        When a class was absent from the measured patches.
+        If a class is absent from the measured patches.
 
     Examples
     --------
@@ -283,7 +283,7 @@ def at_prior(metrics: Metrics, prior: float) -> PriorFigures:
 
 
 def confident_mistakes(scored: Scored, most: int = 12) -> np.ndarray:
-    """Find the wrong predictions that are farthest from the threshold, worst first.
+    """Return the wrong predictions farthest from the threshold, worst first.
 
     Returns
     -------

@@ -22,16 +22,16 @@ def bootstrap(
     Parameters
     ----------
     draw : callable
-        Given a random generator, makes one draw: see the functions below.
+        Makes one draw with a random generator; see the functions below.
     statistic : callable
-        Given a draw, returns numbers; None leaves the draw out.
+        Returns numbers for a draw, or None to skip it.
     draws : int
     seed : int
 
     Returns
     -------
     ndarray, shape (K, ...)
-        The statistics of the K draws that were not left out.
+        Statistics of the K draws that were not skipped.
 
     Examples
     --------
@@ -41,24 +41,24 @@ def bootstrap(
     ((50,), True)
     """
     random = np.random.default_rng(seed)
-    found = (statistic(draw(random)) for _ in range(draws))
-    return np.array([value for value in found if value is not None])
+    statistics = (statistic(draw(random)) for _ in range(draws))
+    return np.array([value for value in statistics if value is not None])
 
 
 def percentile_limits(values: np.ndarray, tail: float = 0.025) -> tuple[Any, Any]:
-    """Return what a share `tail` of the values is below, and above.
+    """Return the lower and upper percentile limits, each with a share `tail` beyond it.
 
     Parameters
     ----------
     values : ndarray, shape (K, ...)
-        Of `bootstrap`.
+        Result of `bootstrap`.
     tail : float
-        Above 0, below 0.5; half of what an interval leaves out.
+        Above 0 and below 0.5; 0.025 for a 95 % interval.
 
     Returns
     -------
     low, high : float or ndarray
-        Of the shape of one statistic.
+        With the shape of one statistic.
 
     Examples
     --------
@@ -70,7 +70,7 @@ def percentile_limits(values: np.ndarray, tail: float = 0.025) -> tuple[Any, Any
 
 
 def draw_counts(count: int, random: np.random.Generator) -> np.ndarray:
-    """Draw `count` of `count` units; return how often each was drawn, shape (count,)."""
+    """Draw `count` of `count` units with replacement; return the counts, shape (count,)."""
     return np.bincount(random.integers(0, count, count), minlength=count)
 
 
@@ -87,7 +87,7 @@ def row_weights(labels: np.ndarray, groups: np.ndarray | None) -> Draw[np.ndarra
     Returns
     -------
     callable
-        Makes a draw: how often each row is in it, shape (N,).
+        Makes a draw: the number of times each row occurs, shape (N,).
     """
     if groups is not None:
         return group_weights(groups)
@@ -103,7 +103,7 @@ def row_weights(labels: np.ndarray, groups: np.ndarray | None) -> Draw[np.ndarra
 
 
 def group_weights(groups: np.ndarray) -> Draw[np.ndarray]:
-    """Prepare draws of whole groups; each says how often each row is in it, shape (N,)."""
+    """Prepare draws of whole groups; a draw is the count of each row, shape (N,)."""
     names, units = np.unique(groups, return_inverse=True)
     return lambda random: draw_counts(len(names), random)[units]
 
@@ -117,5 +117,5 @@ def table_counts(table: np.ndarray) -> Draw[np.ndarray]:
 
 
 def has_both(labels: np.ndarray, weights: np.ndarray) -> bool:
-    """Tell whether a draw holds rows of both classes."""
+    """Return whether a draw contains both classes."""
     return bool(weights[labels == 0].any() and weights[labels == 1].any())

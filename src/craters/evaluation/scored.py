@@ -21,21 +21,21 @@ class Scored:
     probability : array-like, shape (N,)
         Of "with crater", 0..1; kept as float64.
     decision_threshold : float
-        A patch is "with crater" where its probability reaches it.
+        Minimum probability of a patch predicted "with crater".
     groups : array-like, shape (N,), optional
         The source image of each patch, by name or whole number; kept as str.
     logits : ndarray, shape (N,), optional
-        Before the temperature, where something is fitted to them.
+        Before temperature scaling, if something is fitted to them.
 
     Raises
     ------
     DataError
-        When lengths differ, nothing is there, or values are out of range.
+        If lengths differ, there are no patches, or values are out of range.
 
     Examples
     --------
-    >>> found = Scored(labels=[0, 1], probability=[0.25, 0.5])
-    >>> found.labels.dtype, found.probability.dtype, found.called.tolist()
+    >>> scored = Scored(labels=[0, 1], probability=[0.25, 0.5])
+    >>> scored.labels.dtype, scored.probability.dtype, scored.called.tolist()
     (dtype('int8'), dtype('float64'), [0, 1])
     """
 
@@ -64,11 +64,11 @@ class Scored:
 
     @property
     def has_both_classes(self) -> bool:
-        """Whether patches with and without crater are among the labels."""
+        """Whether the labels contain both classes."""
         return len(np.unique(self.labels)) == 2
 
     def check_both_classes(self) -> None:
-        """Refuse labels that hold one class only.
+        """Raise DataError if the labels contain one class only.
 
         Raises
         ------
@@ -77,7 +77,7 @@ class Scored:
         if not self.has_both_classes:
             raise DataError(
                 f"all {len(self)} labels are {self.labels[0]}, expected both classes",
-                "Take a set that holds patches with and without craters.",
+                "Use a set of patches with and without craters.",
             )
 
 
@@ -92,7 +92,7 @@ def check_probability(probability: np.ndarray) -> np.ndarray:
     Raises
     ------
     DataError
-        When nothing is there, or a value is out of range or NaN.
+        If there are no values, or one is out of range or NaN.
 
     Examples
     --------
@@ -115,7 +115,7 @@ def check_probability(probability: np.ndarray) -> np.ndarray:
 
 
 def decide(probability: np.ndarray, decision_threshold: float) -> np.ndarray:
-    """Call patches "with crater" (1) where the probability reaches the threshold, else 0.
+    """Predict labels: 1 ("with crater") if the probability reaches the threshold, else 0.
 
     The threshold is rounded to the precision of the probabilities first.
 

@@ -1,4 +1,4 @@
-"""Score predictions: threshold by objective, metrics with intervals."""
+"""Score predictions: decision threshold by objective, metrics with intervals."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ from craters.evaluation.intervals import Interval
 from craters.evaluation.metrics import Metrics, PriorFigures, at_prior, measure
 from craters.evaluation.scored import Scored
 
-PRIOR = 0.03  # of windows that hold a crater, where an image is searched
-
+PRIOR = 0.03  # typical share of windows of an image that contain a crater
 
 STATISTICS = (
     "macro_f1", "accuracy", "roc_auc", "average_precision", "crater_precision", "crater_recall",
 )  # fmt: skip
-RISK = 0.1  # of prediction sets: how often the true class may be missing
+RISK = 0.1  # accepted rate at which prediction sets miss the true class
 FEW_GROUPS = 20  # below it, an interval over groups is too narrow
 
-_FIGURE_WORDS = {
+MEASURE_NAMES = {
     "macro_f1": "macro F1",
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
@@ -34,9 +33,9 @@ _FIGURE_WORDS = {
     "brier": "Brier score (0 best)",
 }
 
-FLATTERS = (
-    "It was chosen on the validation patches, so their figures at it flatter; those without a "
-    "threshold (ROC AUC, average precision, Brier score, calibration) do not depend on it."
+OPTIMISTIC = (
+    "It was chosen on the validation patches, so their metrics at it are optimistic; those without "
+    "a threshold (ROC AUC, average precision, Brier score, calibration) do not depend on it."
 )
 
 
@@ -48,13 +47,14 @@ class Scores:
     ----------
     metrics : Metrics
     intervals : dict of Interval
-        By the names of figures; empty where there can be none.
+        By the name of the metric; empty if none can be computed.
     no_interval : str or None
-        Why there is none, as a sentence.
+        The reason if there are no intervals.
     calibration : dict
-        "ece", the calibration error; "ece_of_a_perfect_model", its "mean" and "p95" by chance.
+        "ece", the expected calibration error; "ece_of_a_perfect_model", the "mean" and "p95" (95th
+        percentile) of the error of a perfectly calibrated model.
     at_prior : PriorFigures or None
-        Where craters are rare; None where a class is absent.
+        Precision at a low share of craters; None if a class is absent.
     """
 
     metrics: Metrics
@@ -64,14 +64,16 @@ class Scores:
     at_prior: PriorFigures | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, as a row of metrics.json holds them.
+        """Return plain values, as stored in metrics.json.
 
-        Intervals are [low, high] by name; what they have in common is "intervals_by".
+        Intervals are [low, high] by metric; "intervals_by" describes their common method.
         """
-        one = next(iter(self.intervals.values()), None)  # all of them are of the same draws
+        first = next(iter(self.intervals.values()), None)  # all share the same draws
         return dataclasses.asdict(self.metrics) | {
-            "intervals": {name: [found.low, found.high] for name, found in self.intervals.items()},
-            "intervals_by": None if one is None else _how(one),
+            "intervals": {
+                name: [interval.low, interval.high] for name, interval in self.intervals.items()
+            },
+            "intervals_by": None if first is None else _how(first),
             "no_interval": self.no_interval,
             "calibration": self.calibration,
             "at_prior": None if self.at_prior is None else dataclasses.asdict(self.at_prior),
@@ -88,20 +90,20 @@ def _how(interval: Interval) -> dict[str, Any]:
     return {name: getattr(interval, name) for name in names} | {"remark": remark}
 
 
-def decision_threshold(scored: Scored, aim: str | None) -> float:
-    """Return the threshold of predictions: that of `scored`, or the one that serves an aim.
+def decision_threshold(scored: Scored, objective: str | None) -> float:
+    """Return the threshold of predictions: that of `scored`, or the best one for an objective.
 
     Parameters
     ----------
     scored : Scored
         Validation patches, after the temperature, as predictions are.
-    aim : str or None
-        As `calibration.choose_threshold` takes it.
+    objective : str or None
+        As in `calibration.choose_threshold`.
 
     Raises
     ------
     DataError
-        When validation cannot reach the aim; says what it can.
+        If no threshold meets the objective on validation; names the best value reached.
 
     Examples
     --------
@@ -111,30 +113,30 @@ def decision_threshold(scored: Scored, aim: str | None) -> float:
     >>> round(decision_threshold(scored, "macro_f1"), 6)
     0.65
     """
-    if aim is None:
+    if objective is None:
         return scored.decision_threshold
     try:
-        return calibration.choose_threshold(scored, aim)
+        return calibration.choose_threshold(scored, objective)
     except DataError as error:
         raise DataError(
-            f"aim {aim}, on {len(scored)} validation patches: {error.message}",
+            f"aim {objective}, on {len(scored)} validation patches: {error.message}",
             "Ask for less, by another --aim and --resume: what is trained is kept.",
         ) from error
 
 
 def groups_of(ids: np.ndarray, known: PatchSet) -> np.ndarray | None:
-    """Find the source images of patches by their ids.
+    """Return the source image of patches, looked up by id.
 
     Parameters
     ----------
     ids : ndarray of str, shape (N,)
-        All of them among `known.ids`.
+        A subset of `known.ids`.
     known : PatchSet
 
     Returns
     -------
     ndarray of str, shape (N,), or None
-        None where source images are unknown.
+        None if source images are unknown.
 
     Examples
     --------
@@ -155,24 +157,21 @@ def score(
     scored: Scored,
     *,
     n_pseudo: int = 0,
-    statistics: tuple[str, ...] = STATISTICS,
     prior: float = PRIOR,
     seed: int = 0,
 ) -> Scores:
-    """Measure a prediction: figures, their intervals, calibration, and a realistic prior.
+    """Compute metrics with confidence intervals, calibration error, and precision at a low prior.
 
     Parameters
     ----------
     scored : Scored
-        After the temperature. With groups, whole groups are drawn for the intervals.
+        After temperature scaling. With groups, the bootstrap draws whole groups.
     n_pseudo : int
-        How many labels are pseudo-labels; above 0 no interval is given.
-    statistics : tuple of str
-        Of `intervals.STATISTICS`: what intervals are found of.
+        Number of pseudo-labels among the labels; above 0, there are no intervals.
     prior : float
-        Share of craters for which precision is worked out, above 0 and below 1.
+        Share of craters for which precision is computed, above 0 and below 1.
     seed : int
-        Of the bootstrap.
+        Seed of the bootstrap.
 
     Returns
     -------
@@ -190,10 +189,10 @@ def score(
     'no interval: all patches without crater are of one group (east), expected at least two groups'
     """
     metrics = measure(scored)
-    found, reason = _intervals(scored, statistics, n_pseudo, seed)
+    by_measure, reason = _intervals(scored, n_pseudo, seed)
     return Scores(
         metrics=metrics,
-        intervals=found,
+        intervals=by_measure,
         no_interval=reason,
         calibration={
             "ece": calibration.expected_calibration_error(scored),
@@ -204,79 +203,77 @@ def score(
 
 
 def perfect_error(probability: np.ndarray) -> dict[str, float]:
-    """Say what calibration error a perfect model with these probabilities would show."""
+    """Estimate the calibration error that a perfectly calibrated model would show."""
     mean, high = calibration.calibration_floor(probability)
     return {"mean": mean, "p95": high}
 
 
-def _intervals(
-    scored: Scored, statistics: tuple[str, ...], n_pseudo: int, seed: int
-) -> tuple[dict[str, Interval], str | None]:
-    """Find the intervals, or say in a sentence why there are none."""
+def _intervals(scored: Scored, n_pseudo: int, seed: int) -> tuple[dict[str, Interval], str | None]:
+    """Compute the intervals, or give the reason why there are none."""
     try:
         if n_pseudo:
             raise DataError(f"{n_pseudo} of the {len(scored)} labels are pseudo-labels")
-        return intervals.bootstrap_intervals(scored, statistics, seed=seed), None
+        return intervals.bootstrap_intervals(scored, STATISTICS, seed=seed), None
     except DataError as error:
         return {}, f"no interval: {error.message}"
 
 
 def figure_rows(row: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Lay out the figures of a scored set: name, value, and its interval or what to read it by.
+    """Format metrics as table rows: name, value, and interval or reference value.
 
     Parameters
     ----------
     row : dict
-        As `Scores.to_dict` returns it.
+        Result of `Scores.to_dict`.
 
     Returns
     -------
     list of (str, str, str)
     """
     rows = []
-    for name, word in _FIGURE_WORDS.items():
+    for name, word in MEASURE_NAMES.items():
         value = "n/a" if row[name] is None else f"{row[name]:.4f}"
         rows.append((word, value, _limits(row["intervals"].get(name))))
     floor = row["calibration"]["ece_of_a_perfect_model"]
     rows += [
         ("calibration error", f"{100 * row['calibration']['ece']:.1f} %", ""),
         (
-            "that of a perfect model",
+            "calibration error of a perfect model",
             f"{100 * floor['mean']:.1f} %",
             f"up to {100 * floor['p95']:.1f} %",
         ),
     ]
-    prior, where = row["at_prior"], f"where {100 * PRIOR:g} % hold a crater"
+    prior, condition = row["at_prior"], f"at {100 * PRIOR:g} % craters"
     for name, word, form in (
-        ("precision", f"precision {where}", ".4f"),
-        ("recall", f"recall {where}", ".4f"),
-        ("false_positives_per_1000", "false calls in 1000 such windows", ".0f"),
+        ("precision", f"precision {condition}", ".4f"),
+        ("recall", f"recall {condition}", ".4f"),
+        ("false_positives_per_1000", "false positives per 1000 windows", ".0f"),
     ):
         rows.append((word, format(prior[name], form) if prior else "n/a", ""))
     return rows
 
 
 def _limits(pair: list[float] | None) -> str:
-    """Write an interval; one without width only says that the sample holds no counterexample."""
+    """Format an interval; zero width only means that no draw contained a counterexample."""
     if pair is None:
         return ""
     return f"{pair[0]:.4f} to {pair[1]:.4f}" if pair[0] < pair[1] else "every draw the same"
 
 
 def conformal_scores(scored: Scored, temperature: float) -> dict[str, list[float]] | None:
-    """Score validation patches for prediction sets, by class as the model folder keeps them.
+    """Compute the conformal scores of validation patches by class, as stored in model folders.
 
     Parameters
     ----------
     scored : Scored
         Validation patches, with their logits.
     temperature : float
-        1 stands for "not calibrated".
+        1 means not calibrated.
 
     Returns
     -------
     dict of list of float, or None
-        None where probabilities are not calibrated.
+        None if probabilities are not calibrated.
 
     Examples
     --------
@@ -286,13 +283,13 @@ def conformal_scores(scored: Scored, temperature: float) -> dict[str, list[float
     """
     if temperature == 1.0:
         return None
-    found = conformal.fit_conformal(at_temperature(scored, temperature))
-    rows = (found.without_crater, found.with_crater)
+    fitted = conformal.fit_conformal(at_temperature(scored, temperature))
+    rows = (fitted.without_crater, fitted.with_crater)
     return {name: list(row) for name, row in zip(CLASS_NAMES, rows, strict=True)}
 
 
 def at_temperature(scored: Scored, temperature: float) -> Scored:
-    """Return the same patches with the probabilities that their logits have at a temperature."""
+    """Return the same patches with probabilities computed from their logits at a temperature."""
     assert scored.logits is not None
     probability = calibration.apply_temperature(scored.logits, temperature)
     return dataclasses.replace(scored, probability=probability)
@@ -301,22 +298,22 @@ def at_temperature(scored: Scored, temperature: float) -> Scored:
 def set_shares(
     by_class: dict[str, list[float]] | None, probability: np.ndarray, labels: np.ndarray
 ) -> dict[str, Any] | None:
-    """Say what share of the test set prediction sets leave open, and how they did.
+    """Compute the share of ambiguous prediction sets on the test set, and their coverage.
 
     Parameters
     ----------
     by_class : dict or None
-        As `conformal_scores` returns it.
+        Result of `conformal_scores`.
     probability : ndarray, shape (N,)
-        Of the test set, after the temperature.
+        Of the test set, after temperature scaling.
     labels : ndarray, shape (N,)
-        Its truth; -1 where that is unknown.
+        Labels of the test set; -1 if unknown.
 
     Returns
     -------
     dict or None
         Risk, n, the shares "unsure" and "none", and `conformal.SetFigures` as "against_truth"
-        where the truth is known.
+        if the labels are known.
 
     Examples
     --------

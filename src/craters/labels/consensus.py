@@ -58,14 +58,14 @@ class Tally:
                 self.answer_counts[entry.reviewer, entry.why] += 1
                 stack.append(entry)
             else:
-                stack[:] = [one for one in stack if one.entry != entry.undoes]
+                stack[:] = [earlier for earlier in stack if earlier.entry != entry.undoes]
             self.standing[entry.reviewer] += bool(stack) - had
         return count
 
     def votes(self, patch: str) -> dict[str, Entry]:
         """Return the current answer of each reviewer about a patch."""
-        found = self._standing.get(patch, {})
-        return {reviewer: stack[-1] for reviewer, stack in found.items() if stack}
+        stacks = self._standing.get(patch, {})
+        return {reviewer: stack[-1] for reviewer, stack in stacks.items() if stack}
 
     def answer_of(self, patch: str, reviewer: str) -> Entry | None:
         """Return the current answer of one reviewer, or None."""
@@ -78,23 +78,23 @@ class Tally:
 
     def consensus(self, patch: str, *, least: int = 1) -> str | None:
         """Return crater, not, unsure or disputed; None where there are too few answers."""
-        return consensus([one.answer for one in self.votes(patch).values()], least=least)
+        return consensus([vote.answer for vote in self.votes(patch).values()], least=least)
 
     def consensus_labels(self, *, least: int = 1) -> dict[str, int]:
         """Return the label, 1 or 0, of each patch with a consensus."""
-        found = {}
+        labels = {}
         for patch in self.answered():
             word = self.consensus(patch, least=least)
             if word in (CRATER, NOT):
-                found[patch] = int(word == CRATER)
-        return found
+                labels[patch] = int(word == CRATER)
+        return labels
 
     def disputed(self) -> list[str]:
         """Return patches with both answers, crater and not."""
         return [
             patch
             for patch in self.answered()
-            if {CRATER, NOT} <= {one.answer for one in self.votes(patch).values()}
+            if {CRATER, NOT} <= {vote.answer for vote in self.votes(patch).values()}
         ]
 
     def reviewers(self) -> list[str]:

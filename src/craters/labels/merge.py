@@ -119,23 +119,25 @@ def merge_labels(
     Raises
     ------
     DataError
-        When the pixels of a patch have changed since it was labeled.
+        If the pixels of a patch have changed since it was labeled.
     """
     tally = Tally.of(store)
     known, seed = store.patches(), store.seed
     labels = tally.consensus_labels(least=least)
     places = {
         str(name): (part, row)
-        for part, one in data.sets.items()
-        for row, name in enumerate(one.ids.tolist())
+        for part, patches in data.sets.items()
+        for row, name in enumerate(patches.ids.tolist())
     }
     counts = dict.fromkeys((field.name for field in dataclasses.fields(Merged)), 0)
     counts["without_label"] = len(tally.answered()) - len(labels)
     column = data.train.labels.copy()
     moved: list[tuple[int, int]] = []
     others: list[tuple[Patch, int]] = []
-    measured = [known[name] for name in tally.answered() if known[name].part == DRAWN]
-    beside = {name for name, near in zip(labels, overlap(labels, measured), strict=True) if near}
+    answered_random = [known[name] for name in tally.answered() if known[name].part == DRAWN]
+    overlapping = {
+        name for name, near in zip(labels, overlap(labels, answered_random), strict=True) if near
+    }
     for name, label in sorted(labels.items()):
         patch = known[name]
         part, row = places.get(name, ("", -1))
@@ -143,7 +145,7 @@ def merge_labels(
             _check_same(store, data.sets[part], row, patch)
         if in_random_part(seed, name, patch.part, patch.given):
             counts["held_out"] += 1
-        elif patch.part == SCAN and name in beside:
+        elif patch.part == SCAN and name in overlapping:
             counts["overlapping"] += 1
         elif part == TEST:
             counts["of_test"] += 1
@@ -157,7 +159,7 @@ def merge_labels(
             counts["added"] += 1
             others.append((patch, label))
     random = random_order(data.pool, seed) if order is None else order
-    apart = np.flatnonzero(np.isin(data.pool.ids, random) | overlap(data.pool.ids, measured))
+    apart = np.flatnonzero(np.isin(data.pool.ids, random) | overlap(data.pool.ids, answered_random))
     counts["apart"] = len(apart) - sum(str(name) in labels for name in data.pool.ids[apart])
     train = dataclasses.replace(data.train, labels=column)
     job = dataclasses.replace(data, train=train)
@@ -175,22 +177,22 @@ def overlap(names: Iterable[str], windows: Sequence[Patch]) -> np.ndarray:
 
     Examples
     --------
-    >>> one = Patch("A/0/0", np.zeros((48, 48), np.uint8), part=DRAWN)
-    >>> overlap(["A/47/0", "A/48/0", "B/0/0", "Xtrain1:0"], [one]).tolist()
+    >>> window = Patch("A/0/0", np.zeros((48, 48), np.uint8), part=DRAWN)
+    >>> overlap(["A/47/0", "A/48/0", "B/0/0", "Xtrain1:0"], [window]).tolist()
     [True, False, False, False]
     """
     positions = [_place(str(name)) for name in names]
-    found = np.zeros(len(positions), bool)
+    is_near = np.zeros(len(positions), bool)
     others: dict[str, list[tuple[int, int]]] = {}
-    for one in windows:
-        if place := _place(one.id):
+    for window in windows:
+        if place := _place(window.id):
             others.setdefault(place[0], []).append(place[1:])
     corners = {image: np.array(places) for image, places in others.items()}
     for number, place in enumerate(positions):
         if place and place[0] in corners:
             apart = np.abs(corners[place[0]] - place[1:]).max(axis=1)
-            found[number] = apart.min() < windows[0].pixels.shape[0]
-    return found
+            is_near[number] = apart.min() < windows[0].pixels.shape[0]
+    return is_near
 
 
 def _place(name: str) -> tuple[str, int, int] | None:
@@ -243,14 +245,14 @@ def _assemble(
         groups = np.array(
             [*train.groups, *of_pool[rows], *(patch.image or patch.id for patch, _ in others)]
         )
-    whole = dataclasses.replace(
+    extended = dataclasses.replace(
         train,
         images=np.concatenate(images),
         labels=np.array(labels, np.int8),
         ids=np.array(ids),
         groups=groups,
     )
-    return dataclasses.replace(data, train=whole)
+    return dataclasses.replace(data, train=extended)
 
 
 def answered_start(
@@ -268,14 +270,14 @@ def answered_start(
     least : int
         Votes that a label needs.
     """
-    found = []
+    labels = []
     for place, name in enumerate(names):
         if not tally.votes(name):
             break
         word = tally.consensus(name, least=least)
         if word in (CRATER, NOT):
-            found.append((place, name, int(word == CRATER)))
-    return found
+            labels.append((place, name, int(word == CRATER)))
+    return labels
 
 
 def write_snapshot(
@@ -309,7 +311,7 @@ def write_snapshot(
     Raises
     ------
     DataError
-        When a class has no labels.
+        If a class has no labels.
     """
     order = random_order(data.pool, store.seed) if order is None else order
     merged, counts = merge_labels(store, data, least=least, order=order)

@@ -42,7 +42,7 @@ WHYS = (
 )
 
 _VERSION = "1"
-_MARK = 0x63726C62  # "crlb": SQLite application id
+_APPLICATION_ID = 0x63726C62  # "crlb": SQLite application id
 _WAIT = 20.0  # seconds that a writer waits for a lock
 _NAME = re.compile(r"[\w](?:[\w .'@+-]{0,38}[\w.])?")
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -196,7 +196,7 @@ class LabelStore:
     Raises
     ------
     DataError
-        When the file is no label store, is damaged, or must exist and is missing.
+        If the file is no label store, is damaged, or must exist and is missing.
     """
 
     def __init__(self, path: Path, *, must_exist: bool = False, seed: int | None = None) -> None:
@@ -206,33 +206,33 @@ class LabelStore:
         self._lock = threading.RLock()
         with self._clear_errors():
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._base = sqlite3.connect(
+            self._db = sqlite3.connect(
                 self.path, timeout=_WAIT, check_same_thread=False, isolation_level=None
             )
             try:
                 self._open(secrets.randbelow(2**31) if seed is None else seed)
             except BaseException:
-                self._base.close()
+                self._db.close()
                 raise
 
     def _open(self, seed: int) -> None:
-        (mark,) = self._base.execute("PRAGMA application_id").fetchone()
-        (tables,) = self._base.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if mark != _MARK and tables:
+        (application_id,) = self._db.execute("PRAGMA application_id").fetchone()
+        (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if application_id != _APPLICATION_ID and tables:
             raise DataError(f"{self.path}: is a database, but not a label store")
-        self._base.execute("PRAGMA journal_mode=WAL")
-        self._base.execute("PRAGMA synchronous=FULL")
-        self._base.execute("PRAGMA foreign_keys=ON")
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=FULL")
+        self._db.execute("PRAGMA foreign_keys=ON")
         if not tables:
             self._make_tables(seed)
-        found = self.fact("version")
-        if found != _VERSION:
-            raise DataError(f"{self.path}: has version {found}, expected {_VERSION}")
+        version = self.fact("version")
+        if version != _VERSION:
+            raise DataError(f"{self.path}: has version {version}, expected {_VERSION}")
 
     def close(self) -> None:
         """Close the file."""
         with self._lock:
-            self._base.close()
+            self._db.close()
 
     def __enter__(self) -> LabelStore:
         return self
@@ -243,29 +243,29 @@ class LabelStore:
     def _make_tables(self, seed: int) -> None:
         with self._transaction():
             # Another process may have created the tables meanwhile.
-            if self._base.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            if self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 return
-            self._base.execute(f"PRAGMA application_id={_MARK}")
+            self._db.execute(f"PRAGMA application_id={_APPLICATION_ID}")
             for statement in _TABLES + _TRIGGERS:
-                self._base.execute(statement)
+                self._db.execute(statement)
             for name, value in (
                 ("version", _VERSION),
                 ("seed", str(seed)),
                 ("created", _now()),
             ):
-                self._base.execute("INSERT INTO facts VALUES (?, ?)", (name, value))
+                self._db.execute("INSERT INTO facts VALUES (?, ?)", (name, value))
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
         """Run an atomic transaction and flush it to disk; one writer at a time."""
         with self._lock, self._clear_errors():
-            self._base.execute("BEGIN IMMEDIATE")
+            self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
             except BaseException:
-                self._base.execute("ROLLBACK")
+                self._db.execute("ROLLBACK")
                 raise
-            self._base.execute("COMMIT")
+            self._db.execute("COMMIT")
 
     @contextlib.contextmanager
     def _clear_errors(self) -> Iterator[None]:
@@ -284,7 +284,7 @@ class LabelStore:
     def fact(self, name: str) -> str | None:
         """Return a value that was stored when the store was created."""
         with self._lock, self._clear_errors():
-            row = self._base.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+            row = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
         return None if row is None else str(row[0])
 
     @property
@@ -311,7 +311,7 @@ class LabelStore:
         Raises
         ------
         DataError
-            When the store has a patch of the same id with other pixels.
+            If the store has a patch of the same id with other pixels.
         """
         check_reviewer(reviewer)
         key = check_key(key)
@@ -319,27 +319,28 @@ class LabelStore:
             known = self._by_key(reviewer, key)
             if known:
                 return known
-            for one in answers:
-                self._keep_patch(one.patch)
+            for answer in answers:
+                self._add_patch(answer.patch)
                 row = (
-                    one.patch.id, reviewer, one.answer, None, one.at or _now(), one.seconds,
-                    one.why, one.model, one.probability, int(one.saw_probability), key,
+                    answer.patch.id, reviewer, answer.answer, None, answer.at or _now(),
+                    answer.seconds, answer.why, answer.model, answer.probability,
+                    int(answer.saw_probability), key,
                 )  # fmt: skip
                 self._insert(row)
             return self._by_key(reviewer, key)
 
     def _insert(self, row: tuple[Any, ...]) -> None:
-        self._base.execute(
+        self._db.execute(
             "INSERT INTO entries (patch, reviewer, answer, undoes, at, seconds, why, model, "
             "probability, saw_probability, key) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             row,
         )
 
-    def _keep_patch(self, patch: Patch) -> None:
+    def _add_patch(self, patch: Patch) -> None:
         digest = patch.digest
-        row = self._base.execute("SELECT digest FROM patches WHERE id = ?", (patch.id,)).fetchone()
+        row = self._db.execute("SELECT digest FROM patches WHERE id = ?", (patch.id,)).fetchone()
         if row is None:
-            self._base.execute(
+            self._db.execute(
                 "INSERT INTO patches VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (patch.id, digest, patch.pixels.shape[0], patch.pixels.tobytes(), patch.source,
                  patch.part, patch.image, patch.given),
@@ -364,17 +365,17 @@ class LabelStore:
             known = self._by_key(reviewer, key)
             if known:
                 return known
-            last = self._base.execute(
+            last = self._db.execute(
                 "SELECT key FROM entries WHERE reviewer = ? AND undoes IS NULL AND entry NOT IN "
                 "(SELECT undoes FROM entries WHERE undoes IS NOT NULL) ORDER BY entry DESC LIMIT 1",
                 (reviewer,),
             ).fetchone()
             if last is None:
                 return []
-            for one in self._by_key(reviewer, last[0]):
+            for entry in self._by_key(reviewer, last[0]):
                 self._insert(
-                    (one.patch, reviewer, one.answer, one.entry, _now(), None, one.why, one.model,
-                     None, 0, key)
+                    (entry.patch, reviewer, entry.answer, entry.entry, _now(), None, entry.why,
+                     entry.model, None, 0, key)
                 )  # fmt: skip
             return self._by_key(reviewer, key)
 
@@ -383,7 +384,7 @@ class LabelStore:
 
     def _entries(self, where: str, values: tuple[Any, ...]) -> list[Entry]:
         with self._lock, self._clear_errors():
-            rows = self._base.execute(
+            rows = self._db.execute(
                 "SELECT entry, patch, reviewer, answer, undoes, at, seconds, why, model, "  # noqa: S608
                 f"probability, saw_probability, key FROM entries {where} ORDER BY entry",
                 values,
@@ -397,7 +398,7 @@ class LabelStore:
     def last_entry(self) -> int:
         """Return the number of the last entry; 0 where there is none."""
         with self._lock, self._clear_errors():
-            row = self._base.execute("SELECT max(entry) FROM entries").fetchone()
+            row = self._db.execute("SELECT max(entry) FROM entries").fetchone()
         return int(row[0] or 0)
 
     def fingerprint(self) -> str:
@@ -410,7 +411,7 @@ class LabelStore:
     def patches(self) -> dict[str, Patch]:
         """Return all patches with entries, by id."""
         with self._lock, self._clear_errors():
-            rows = self._base.execute(
+            rows = self._db.execute(
                 "SELECT id, side, pixels, source, part, image, given FROM patches ORDER BY id"
             ).fetchall()
         return {
@@ -421,11 +422,11 @@ class LabelStore:
     def note_model(self, sha256: str, folder: Path, labels: int, note: str = "") -> None:
         """Record a model and its number of training labels, unless it is the last one recorded."""
         with self._transaction():
-            last = self._base.execute(
+            last = self._db.execute(
                 "SELECT sha256 FROM models ORDER BY number DESC LIMIT 1"
             ).fetchone()
             if last is None or last[0] != sha256:
-                self._base.execute(
+                self._db.execute(
                     "INSERT INTO models (sha256, folder, labels, at, note) VALUES (?, ?, ?, ?, ?)",
                     (sha256, str(folder), labels, _now(), note),
                 )
@@ -434,7 +435,7 @@ class LabelStore:
         """Return the recorded models, in order."""
         names = ("number", "sha256", "folder", "labels", "at", "note")
         with self._lock, self._clear_errors():
-            rows = self._base.execute(
+            rows = self._db.execute(
                 f"SELECT {', '.join(names)} FROM models ORDER BY number"  # noqa: S608
             ).fetchall()
         return [dict(zip(names, row, strict=True)) for row in rows]

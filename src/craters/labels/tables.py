@@ -65,7 +65,7 @@ def export_labels(store: LabelStore, out: Path, *, least: int = 1) -> dict[str, 
     ------
     ExistsError
     DataError
-        When the patches have different sizes.
+        If the patches have different sizes.
     """
     if out.exists():
         raise ExistsError(f"{out}: exists already", "Name a new folder.")
@@ -99,7 +99,7 @@ def labels_csv(store: LabelStore, tally: Tally, *, least: int = 1) -> str:
     rows = []
     for name in sorted(tally.answered()):
         patch, votes = known[name], tally.votes(name)
-        answers = [one.answer for one in votes.values()]
+        answers = [vote.answer for vote in votes.values()]
         rows.append(
             {
                 "id": name,
@@ -168,7 +168,7 @@ def read_answers(
     Raises
     ------
     DataError
-        When a row cannot be used.
+        If a row cannot be used.
     """
     rows = _read_rows(table)
     undone = {row["undoes"] for row in rows if row.get("undoes")}
@@ -200,7 +200,7 @@ def add_answers(store: LabelStore, answers: dict[tuple[str, str], Answer]) -> tu
     Raises
     ------
     DataError
-        When the pixels of a patch have changed since it was labeled.
+        If the pixels of a patch have changed since it was labeled.
     """
     tally = Tally.of(store)
     had = {
@@ -209,25 +209,25 @@ def add_answers(store: LabelStore, answers: dict[tuple[str, str], Answer]) -> tu
         if entry.undoes is None
     }
     before, older = store.last_entry(), 0
-    for (name, key), one in answers.items():
-        if (one.patch.id, name, one.answer, one.at) in had:
+    for (name, key), answer in answers.items():
+        if (answer.patch.id, name, answer.answer, answer.at) in had:
             continue
-        now = tally.answer_of(one.patch.id, name)
-        if now is not None and _is_before(one.at, now.at):
+        now = tally.answer_of(answer.patch.id, name)
+        if now is not None and _is_before(answer.at, now.at):
             older += 1
         else:
-            store.add(name, [one], key=key)
+            store.add(name, [answer], key=key)
     return store.last_entry() - before, older
 
 
-def _is_before(one: str, other: str) -> bool:
+def _is_before(first: str, second: str) -> bool:
     """Return whether a time is before another; False if either is no ISO time."""
     try:
-        times = [dt.datetime.fromisoformat(text) for text in (one, other)]
+        times = [dt.datetime.fromisoformat(text) for text in (first, second)]
     except ValueError:
         return False
-    first, last = (time if time.tzinfo else time.replace(tzinfo=dt.UTC) for time in times)
-    return first < last
+    earlier, later = (time if time.tzinfo else time.replace(tzinfo=dt.UTC) for time in times)
+    return earlier < later
 
 
 def _read_rows(table: Path) -> list[dict[str, str]]:
@@ -261,11 +261,11 @@ def agreement_summary(store: LabelStore) -> dict[str, Any]:
     """Compare all pairs of reviewers, and list the disputed patches."""
     tally = Tally.of(store)
     pairs = []
-    for one in agreements(tally):
-        row = dataclasses.asdict(one)
+    for agreement in agreements(tally):
+        row = dataclasses.asdict(agreement)
         for name in ("agreement", "kappa"):
             row[name] = row[name] if np.isfinite(row[name]) else None
-        row["interval"] = [value if np.isfinite(value) else None for value in one.interval]
+        row["interval"] = [value if np.isfinite(value) else None for value in agreement.interval]
         pairs.append(row)
     disputed = [
         {"id": name, "votes": {who: vote.answer for who, vote in tally.votes(name).items()}}
@@ -281,24 +281,24 @@ def agreement_summary(store: LabelStore) -> dict[str, Any]:
     }
 
 
-def agreement_lines(found: dict[str, Any]) -> list[str]:
+def agreement_lines(summary: dict[str, Any]) -> list[str]:
     """Format the agreement summary for the terminal."""
-    lines = [f"{name}: {count} patches" for name, count in found["reviewers"].items()]
-    for one in found["pairs"]:
-        pair = f"{one['first']} and {one['second']}"
-        if not one["n"]:
+    lines = [f"{name}: {count} patches" for name, count in summary["reviewers"].items()]
+    for row in summary["pairs"]:
+        pair = f"{row['first']} and {row['second']}"
+        if not row["n"]:
             lines.append(f"{pair}: no patch that both labeled")
             continue
         kappa = "undefined (all answers are one class)"
-        if one["kappa"] is not None:
-            low, high = one["interval"]
-            kappa = f"{one['kappa']:.3f} [{low:.3f}, {high:.3f}]"
+        if row["kappa"] is not None:
+            low, high = row["interval"]
+            kappa = f"{row['kappa']:.3f} [{low:.3f}, {high:.3f}]"
         lines.append(
-            f"{pair}: n = {one['n']}, equal {one['agreement']:.1%}, kappa {kappa}"
-            + (f", {one['unsure']} more unsure" if one["unsure"] else "")
+            f"{pair}: n = {row['n']}, equal {row['agreement']:.1%}, kappa {kappa}"
+            + (f", {row['unsure']} more unsure" if row["unsure"] else "")
         )
-    lines.append(f"Disputed: {len(found['disputed'])} patches")
-    for one in found["disputed"]:
-        votes = ", ".join(f"{who} {answer}" for who, answer in one["votes"].items())
-        lines.append(f"  {one['id']}: {votes}")
+    lines.append(f"Disputed: {len(summary['disputed'])} patches")
+    for patch in summary["disputed"]:
+        votes = ", ".join(f"{who} {answer}" for who, answer in patch["votes"].items())
+        lines.append(f"  {patch['id']}: {votes}")
     return lines or ["No answers yet"]

@@ -1,12 +1,12 @@
-"""A trained network as a folder, and predictions from it. Needs no torch.
+"""Write, read and evaluate model folders: trained networks with metadata. Needs no torch.
 
-model.onnx           the network as a graph: what predicts
-model.safetensors    its weights, for going on in torch
-model.json           what it takes, what its answers mean, where it comes from
-MODEL_CARD.md        the same for people
-SHA256SUMS           of the four others, as `sha256sum --check` reads it
+model.onnx           graph of the network, used for predictions
+model.safetensors    its weights, to continue training in torch
+model.json           input, meaning of the output, provenance
+MODEL_CARD.md        the same as text
+SHA256SUMS           checksums of the other files, as read by `sha256sum --check`
 
-A folder is written whole or not at all, and refused when anything in it is not as it was written.
+A folder is written atomically, and refused if any of its files was changed.
 """
 
 from __future__ import annotations
@@ -39,30 +39,30 @@ __all__ = [
     "write_model",
 ]
 
-INPUT, OUTPUT = "images", "logits"  # of the graph
+INPUT, OUTPUT = "images", "logits"  # names in the graph
 
-_BATCH = 32  # patches: more are not faster, and take more memory
+_BATCH = 32  # patches; larger batches are not faster and take more memory
 
 
 class Classifier:
-    """Predict patches by a model folder; read one by `Classifier.load`.
+    """Predict patches with the network of a model folder; `Classifier.load` reads a folder.
 
     Parameters
     ----------
     description : ModelDescription
     graph : bytes
-        The ONNX file's content.
+        Content of the ONNX file.
     threads : int
-        0 stands for the processors that the process may use.
+        0: all CPUs available to the process.
     source : str
-        What messages call the graph.
+        Name of the graph in messages.
     sha256 : str
-        What identifies the folder that it was read from.
+        Identifies the model folder.
 
     Raises
     ------
     ModelError
-        When the graph cannot be read, or is not what the description says.
+        If the graph cannot be read, or contradicts the description.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Classifier:
         self.sha256 = sha256
         self._source = source
         self._session = open_graph(graph, threads=threads, source=source)
-        self._check_ends()
+        self._check_input_and_output()
 
     @classmethod
     def load(cls, folder: Path, *, threads: int = 0) -> Classifier:
@@ -89,13 +89,12 @@ class Classifier:
         folder : Path
             A model folder, or a run folder that holds one as `model`.
         threads : int
-            0 stands for the processors that the process may use.
+            0: all CPUs available to the process.
 
         Raises
         ------
         ModelError
-            When a file is missing, foreign, a link, changed, or not what it should be; it is
-            named.
+            If a file is missing, unexpected, a link, changed or invalid; the message names it.
         """
         folder = find_model(Path(folder))
         parts, sha256 = read_parts(folder)
@@ -104,37 +103,38 @@ class Classifier:
         source = str(folder / GRAPH)
         return cls(description, parts[GRAPH], threads=threads, source=source, sha256=sha256)
 
-    def _check_ends(self) -> None:
-        """Compare what goes into the graph and comes out of it with the description."""
-        wanted = self.description
-        size = [None, None] if wanted.stride else [wanted.side] * 2
-        shapes = ((INPUT, [None, *size]), (OUTPUT, [None] * 3 if wanted.stride else [None]))
+    def _check_input_and_output(self) -> None:
+        """Compare names, types and shapes of the graph's input and output with the description."""
+        side, stride = self.description.side, self.description.stride
+        size = [None, None] if stride else [side] * 2
+        shapes = ((INPUT, [None, *size]), (OUTPUT, [None] * 3 if stride else [None]))
         try:
-            ends = [
-                [(end.name, end.type, end.shape) for end in found]
-                for found in (self._session.get_inputs(), self._session.get_outputs())
+            arrays = [
+                [(array.name, array.type, array.shape) for array in ends]
+                for ends in (self._session.get_inputs(), self._session.get_outputs())
             ]
-        except ValueError as error:  # names that are no text
+        except ValueError as error:  # names that are not UTF-8
             raise ModelError(f"{self._source}: cannot be read ({error})", DAMAGED) from error
-        for (name, shape), found in zip(shapes, ends, strict=True):
-            if [end[0] for end in found] != [name]:
-                names = [end[0] for end in found]
+        for (name, shape), ends in zip(shapes, arrays, strict=True):
+            names = [array[0] for array in ends]
+            if names != [name]:
                 raise ModelError(f"{self._source}: holds {names}, expected {name!r} alone")
-            free = [length if isinstance(length, int) else None for length in found[0][2]]
-            if found[0][1] != "tensor(float)" or free != shape:
+            kind, lengths = ends[0][1:]
+            free = [length if isinstance(length, int) else None for length in lengths]
+            if kind != "tensor(float)" or free != shape:
                 raise ModelError(
-                    f"{self._source}: {name} is {found[0][1]} of shape {free}, expected "
+                    f"{self._source}: {name} is {kind} of shape {free}, expected "
                     f"tensor(float) of shape {shape}",
                     "Graph and model.json are not of one model.",
                 )
 
     def logits(self, images: np.ndarray) -> np.ndarray:
-        """Predict patches, a batch at a time.
+        """Compute the logits of patches, in batches.
 
         Parameters
         ----------
         images : ndarray, shape (N, side, side), uint8
-            May be memory-mapped; one batch is in memory.
+            May be memory-mapped; one batch at a time is in memory.
 
         Returns
         -------
@@ -144,28 +144,28 @@ class Classifier:
         Raises
         ------
         DataError
-            When the patches are not 8-bit or of another size.
+            If the patches are not 8-bit or have another size.
         ModelError
-            When the graph fails or gives no finite numbers.
+            If the graph fails or returns values that are not finite.
         """
         side = self.description.side
         if images.ndim != 3 or images.shape[1:] != (side, side):
             raise DataError(
                 f"patches have shape {images.shape}, expected (N, {side}, {side})",
-                "The model was trained on patches of this size; cut or resample them.",
+                "The model was trained on patches of this size; crop or resample them.",
             )
-        found = np.empty(len(images), np.float32)
+        logits = np.empty(len(images), np.float32)
         for start in range(0, len(images), _BATCH):
             batch = np.ascontiguousarray(images[start : start + _BATCH])
             count = len(batch)
-            if count == 1:  # alone it goes another way through the processor, and differs by 1e-8
+            if count == 1:  # a single patch takes another code path and differs by 1e-8
                 batch = np.repeat(batch, 2, axis=0)
             shape = (len(batch), 1, 1) if self.description.stride else (len(batch),)
-            found[start : start + count] = self._run(batch, shape).reshape(-1)[:count]
-        return found
+            logits[start : start + count] = self._run(batch, shape).reshape(-1)[:count]
+        return logits
 
     def logit_maps(self, images: np.ndarray) -> np.ndarray:
-        """Predict every window of larger images at once, where the network is dense-exact.
+        """Compute the logits of all windows of larger images at once, with a dense-exact network.
 
         Parameters
         ----------
@@ -179,9 +179,9 @@ class Classifier:
         Raises
         ------
         ModelError
-            When the network is not dense-exact.
+            If the network is not dense-exact.
         DataError
-            When the images are not 8-bit or smaller than a window.
+            If the images are not 8-bit, or are smaller than a window.
         """
         side, stride = self.description.side, self.description.stride
         if stride is None:
@@ -194,15 +194,15 @@ class Classifier:
     def _run(self, images: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         scaled = normalize(images)
         try:
-            found: np.ndarray = self._session.run([OUTPUT], {INPUT: scaled})[0]
+            logits: np.ndarray = self._session.run([OUTPUT], {INPUT: scaled})[0]
         except graph_errors() as error:
             raise ModelError(f"{self._source}: the graph failed ({error})") from error
-        if found.shape != shape or not np.isfinite(found).all():
+        if logits.shape != shape or not np.isfinite(logits).all():
             raise ModelError(
-                f"{self._source}: gave an array of shape {found.shape}, expected finite numbers "
+                f"{self._source}: gave an array of shape {logits.shape}, expected finite numbers "
                 f"of shape {shape}"
             )
-        return found
+        return logits
 
     def probability(self, logits: np.ndarray) -> np.ndarray:
         """Convert logits to calibrated probabilities of class 1, float32."""
@@ -223,7 +223,7 @@ class Classifier:
         return self.probability(self.logits(images))
 
     def decide(self, probability: np.ndarray) -> np.ndarray:
-        """Call patches class 1 where their probability reaches the decision threshold; int32."""
+        """Return class 1 where the probability reaches the decision threshold, else 0; int32."""
         return decide(probability, self.description.decision_threshold)
 
     def predict(self, images: np.ndarray) -> np.ndarray:
@@ -242,7 +242,7 @@ class Classifier:
 
     @property
     def set_names(self) -> tuple[str, ...]:
-        """What the codes of `prediction_sets` mean; "none" is unlike either class."""
+        """Meanings of the codes of `prediction_sets`; "none": unlike either class."""
         return ("none", *self.description.class_names, "unsure")
 
     def prediction_sets(self, probability: np.ndarray, risk: float = 0.1) -> np.ndarray:
@@ -251,20 +251,20 @@ class Classifier:
         Parameters
         ----------
         probability : ndarray, shape (N,)
-            Of class 1.
+            Probability of class 1.
         risk : float
-            Share of each class that may be missed, if patches are like those that calibrated the
-            model; above 0 and below 1.
+            Largest expected share of each class whose sets lack that class, for patches from the
+            distribution of the calibration patches; above 0 and below 1.
 
         Returns
         -------
         ndarray, shape (N,), int8
-            Place in `set_names`: 1 for class 0, plus 2 for class 1.
+            Index in `set_names`: 1 if the set contains class 0, plus 2 if it contains class 1.
 
         Raises
         ------
         ModelError
-            When the model was not calibrated.
+            If the model was not calibrated.
         """
         if self.description.conformal is None:
             raise ModelError(f"{self._source}: the model was not calibrated for prediction sets")
@@ -278,25 +278,25 @@ class Classifier:
 
 
 def read_weights(folder: Path) -> dict[str, np.ndarray]:
-    """Read the weights of a checked model folder by the names that torch gives them.
+    """Read the weights of a model folder, by their names in torch, after checking the folder.
 
     Raises
     ------
     ModelError
-        When the folder is refused.
+        If the folder is invalid.
     """
     folder = find_model(folder)
     return _parse_weights(read_parts(folder)[0][WEIGHTS], folder / WEIGHTS)
 
 
 def read_description(folder: Path) -> ModelDescription:
-    """Read the description of a checked model folder; see `read_weights`."""
+    """Read the description of a model folder, after checking it; see `read_weights`."""
     folder = find_model(folder)
     return _read_description(read_parts(folder)[0], folder)
 
 
 def read_graph(folder: Path) -> bytes:
-    """Read the ONNX file of a checked model folder; see `read_weights`."""
+    """Read the ONNX file of a model folder, after checking it; see `read_weights`."""
     return read_parts(find_model(folder))[0][GRAPH]
 
 
@@ -332,14 +332,14 @@ def write_model(
     Parameters
     ----------
     folder : Path
-        Must not exist.
+        Must not exist, unless `force`.
     onnx : bytes
-        The graph, as `interop.network_to_onnx` makes it.
+        Result of `network_to_onnx`.
     weights : dict of ndarray
-        As `interop.network_weights` gives them.
+        Result of `network_weights`.
     description : ModelDescription
     license_id : str
-        Of the model, as Hugging Face names licenses.
+        License of the model: its identifier at Hugging Face.
     force : bool
         Move an earlier folder aside (`NAME.1`, ...); never delete it.
 
@@ -351,9 +351,9 @@ def write_model(
     Raises
     ------
     ExistsError
-        When the folder exists.
+        If the folder exists.
     ModelError
-        When the parts do not make a model that can be loaded.
+        If the model cannot be loaded from the folder.
     """
     from safetensors.numpy import save
 

@@ -17,7 +17,7 @@ from craters.errors import ModelError
 SCALING = "divide by 255"
 SYMMETRY_NONE = ("identity",)
 NAME = "model.json"
-DAMAGED = "Copy the folder again from where it was made."
+DAMAGED = "Copy the folder again from its source."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,40 +29,40 @@ class ModelDescription:
     network : str
         Name of the architecture.
     network_settings : dict
-        What it was made with, as plain values.
+        Settings of the architecture, as plain values.
     side : int
         Height and width of a patch in pixels.
     stride : int or None
-        Where the network is dense-exact, the step in pixels at which one pass over an image gives
-        what its windows give; else None.
+        Distance in pixels between the windows that one pass over an image predicts, if the network
+        is dense-exact; else None.
     scaling : {"divide by 255"}
-        What is done to 8-bit pixels.
+        Scaling of 8-bit pixels.
     resolution : float or None
-        Metres a pixel of the training patches.
+        Resolution of the training patches in m/px.
     class_names : tuple of str
-        Of class 0 and class 1; the logit is of class 1.
+        Names of class 0 and class 1; the logit is of class 1.
     decision_threshold : float
-        A patch is of class 1 where its probability reaches it; 0 to 1.
+        Smallest probability at which a patch is of class 1; 0 to 1.
     temperature : float
-        Logits are divided by it before they become probabilities; 1: as they are.
+        Divisor of the logits before the sigmoid; 1: unscaled.
     conformal : dict of list of float, or None
-        For each class name, in rising order, one minus the probability of that class over the
-        patches of that class which were held out to calibrate.
+        Conformal calibration scores of each class, ascending: one minus the probability of that
+        class, for its patches held out for calibration.
     data : dict of str
-        SHA-256 of each array that the model was made from.
+        SHA-256 of each array that the model was trained on.
     metrics : dict
-        Figures with their intervals, nested as their maker likes.
+        Metrics with their intervals; may be nested.
     versions : dict of str
-        Of the packages and the interpreter.
+        Versions of the packages and the interpreter.
     symmetry : tuple of str
         Transforms of a patch whose logits the graph averages.
     format_version : {1}
-        Of this description.
+        Version of this format.
 
     Raises
     ------
     ModelError
-        When a value is of the wrong type or off its limits; it is named.
+        If a value has the wrong type or is outside its limits; the message names it.
 
     Examples
     --------
@@ -111,25 +111,25 @@ class ModelDescription:
         ----------
         text : str
         source : str
-            What messages call it.
+            Name of the text in messages.
 
         Raises
         ------
         ModelError
-            When it is no JSON, or a key is missing, unknown, twice there or of the wrong type.
+            If it is no JSON, or a key is missing, unknown, repeated or of the wrong type.
         """
         try:
-            found = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+            values = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
         except (ValueError, RecursionError) as error:
             raise ModelError(f"{source}: is not the JSON of a model ({error})", DAMAGED) from error
-        if not isinstance(found, dict):
+        if not isinstance(values, dict):
             raise ModelError(f"{source}: holds no JSON object", DAMAGED)
-        names = [field.name for field in dataclasses.fields(cls)]
-        for word, odd in (("unknown", set(found) - {*names}), ("missing", {*names} - set(found))):
-            if odd:
-                raise ModelError(f"{source}: {word} key {min(odd)!r}", "Is it of another version?")
+        names = {field.name for field in dataclasses.fields(cls)}
+        for word, keys in (("unknown", set(values) - names), ("missing", names - set(values))):
+            if keys:
+                raise ModelError(f"{source}: {word} key {min(keys)!r}", "Is it of another version?")
         try:
-            return cls(**found)
+            return cls(**values)
         except ModelError as error:
             raise ModelError(f"{source}: {error.message}") from error
 
@@ -143,11 +143,11 @@ def _plain(value: Any, name: str) -> Any:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    values = dict(pairs)
+    if len(values) != len(pairs):
         names = [name for name, _ in pairs]
         raise ValueError(f"key {next(name for name in names if names.count(name) > 1)!r} twice")
-    return found
+    return values
 
 
 def _no_constant(text: str) -> Any:
@@ -216,7 +216,7 @@ def model_card(description: ModelDescription, license_id: str = "unknown") -> st
     ----------
     description : ModelDescription
     license_id : str
-        As Hugging Face names licenses.
+        License of the model: its identifier at Hugging Face.
     """
     names = list(dict.fromkeys(name.rpartition(" / ")[2] for name, _ in _figures(description)))
     head = {
@@ -229,12 +229,14 @@ def model_card(description: ModelDescription, license_id: str = "unknown") -> st
     lines = [f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in head.items()]
     table = [f"| {_cell(name)} | {_cell(text)} |" for name, text in facts(description)]
     figures = [f"| {_cell(name)} | {_cell(text)} |" for name, text in _figures(description)]
-    hashes = [f"| {_cell(name)} | `{found}` |" for name, found in sorted(description.data.items())]
+    hashes = [
+        f"| {_cell(name)} | `{sha256}` |" for name, sha256 in sorted(description.data.items())
+    ]
     return _CARD_TEXT.format(
         head="\n".join(lines),
         network=description.network,
         side=description.side,
-        one=description.class_names[1],
+        class_name=description.class_names[1],
         facts="\n".join(table),
         figures="\n".join(["| Figure | Value |", "|---|---|", *figures]) if figures else "None.",
         hashes="\n".join(["| Array | SHA-256 |", "|---|---|", *hashes]) if hashes else "Unknown.",
@@ -247,14 +249,14 @@ def _cell(text: str) -> str:
 
 def facts(description: ModelDescription) -> list[tuple[str, str]]:
     """Return the facts of a model as pairs of name and text."""
-    zero, one = description.class_names
+    names = description.class_names
     side, stride, resolution = description.side, description.stride, description.resolution
-    sizes = description.conformal and [len(description.conformal[name]) for name in (zero, one)]
+    sizes = description.conformal and [len(description.conformal[name]) for name in names]
     return [
         ("network", description.network),
         ("patches", f"{side} x {side} px, 8-bit gray, {description.scaling}"),
         ("resolution", f"{resolution:g} m/px" if resolution else "unknown"),
-        ("classes", f"0 = {zero}, 1 = {one}"),
+        ("classes", f"0 = {names[0]}, 1 = {names[1]}"),
         ("decision threshold", f"{description.decision_threshold:g}"),
         ("temperature", f"{description.temperature:g}"),
         ("prediction sets", f"calibrated on {sizes[0]} + {sizes[1]} patches" if sizes else "none"),
@@ -266,7 +268,7 @@ def facts(description: ModelDescription) -> list[tuple[str, str]]:
 
 def _figures(description: ModelDescription) -> list[tuple[str, str]]:
     """Return the metrics with flat names; pairs of numbers are intervals."""
-    found: list[tuple[str, str]] = []
+    figures: list[tuple[str, str]] = []
     waiting: list[tuple[str, Any]] = [("", description.metrics)]
     while waiting:
         name, value = waiting.pop()
@@ -274,12 +276,12 @@ def _figures(description: ModelDescription) -> list[tuple[str, str]]:
             inner = [(f"{name} / {key}" if name else key, value[key]) for key in value]
             waiting += reversed(inner)
         elif isinstance(value, (int, float)):
-            found.append((name, f"{value:.6g}"))
+            figures.append((name, f"{value:.6g}"))
         elif (
             isinstance(value, list) and len(value) == 2 and all(_is_number(v, -1e9) for v in value)
         ):
-            found.append((name, f"{value[0]:.6g} to {value[1]:.6g}"))
-    return found
+            figures.append((name, f"{value[0]:.6g} to {value[1]:.6g}"))
+    return figures
 
 
 _CARD_TEXT = """\
@@ -287,10 +289,10 @@ _CARD_TEXT = """\
 {head}
 ---
 
-# Patch classifier: {one}?
+# Patch classifier: {class_name}?
 
 A small convolutional network ("{network}") that says of a grayscale patch of {side} x {side} pixels
-whether it is "{one}".
+whether it is "{class_name}".
 
 ## Intended use
 

@@ -27,9 +27,9 @@ WHITES = (1, 255, 65535)
 OUTPUTS = ("logit", "probability")
 
 _NO_KERAS = {
-    "compact": "it pools by weights that it learns for every place, for which Keras has no layer",
-    "dense": "it pools by weights that it learns for every place, for which Keras has no layer",
-    "keras": "it was read from a Keras file, which is there already",
+    "compact": "it pools by weights that depend on the image, for which Keras has no layer",
+    "dense": "it pools by weights that depend on the image, for which Keras has no layer",
+    "keras": "it was read from a Keras file, which you already have",
     "onnx": "it was read from an ONNX file",
 }
 
@@ -52,7 +52,7 @@ class ImportOptions:
         Resolution of its training patches in m/px.
     decision_threshold : float
     output : {"logit", "probability"} or None
-        Kind of output. None: as in the file, by its last sigmoid or softmax.
+        Kind of output. None: as the file's last sigmoid or softmax implies.
     """
 
     side: int | None = None
@@ -109,14 +109,14 @@ class Imported:
     @property
     def lines(self) -> list[str]:
         """The main properties, as sentences."""
-        made = f"{self.layers} layers, written by Keras {self.keras_version}"
+        origin = f"{self.layers} layers, written by Keras {self.keras_version}"
         if self.keras_version is None:
-            made = f"{self.layers} ONNX operators, {self.layout} to one {self.output}"
+            origin = f"{self.layers} ONNX operators, {self.layout} to one {self.output}"
         scan = f"Images are scanned in one pass, every {self.stride} px."
         if self.stride is None:
             scan = f"Images are scanned window by window: {self.why_not_dense}."
         return [
-            f"{made}; patches of {self.side} x {self.side} px, white = {self.brightest}.",
+            f"{origin}; patches of {self.side} x {self.side} px, white = {self.brightest}.",
             scan,
         ]
 
@@ -135,9 +135,9 @@ def import_model(path: Path, out: Path, options: ImportOptions | None = None) ->
         unit or a softmax of two. Or .onnx, of standard operators: from gray patches to a logit, a
         probability, or those of two classes.
     out : Path
-        Folder to make.
+        Folder to create.
     options : ImportOptions, optional
-        What the file does not say.
+        Properties that the file leaves open.
 
     Returns
     -------
@@ -146,10 +146,11 @@ def import_model(path: Path, out: Path, options: ImportOptions | None = None) ->
     Raises
     ------
     ModelError
-        When the file is refused; what is wrong with it is named.
+        If the file is refused; the message gives the reason.
     ConfigError
-        When the file does not say what an option must; it is named.
+        If the file leaves a property open that no option states; the message names the option.
     ExistsError
+        If `out` exists.
     """
     options = options or ImportOptions()
     if out.exists():
@@ -193,8 +194,8 @@ def _import_onnx(path: Path, out: Path, options: ImportOptions) -> Imported:
     brightest = options.brightest or model.brightest
     if brightest is None:
         raise ConfigError(
-            f"{path}: does not say what it takes for white: it begins with no scaling of pixels",
-            "Say --brightest 1 if it takes 0..1, --brightest 255 if it takes 0..255.",
+            f"{path}: does not define its input value of white: it begins with no scaling",
+            "Use --brightest 1 for input of 0..1, --brightest 255 for input of 0..255.",
         )
     graph = wrap_onnx(
         model, side=side, brightest=brightest, crater_class=options.crater_class, output=output
@@ -230,8 +231,8 @@ def _import_onnx(path: Path, out: Path, options: ImportOptions) -> Imported:
 def _find_output(path: Path, known: str | None, options: ImportOptions) -> str:
     if known is None and options.output is None:
         raise ConfigError(
-            f"{path}: does not say what it gives: it ends in no Sigmoid and no Softmax of two",
-            "Say --output logit or --output probability.",
+            f"{path}: does not define its output: it ends in no Sigmoid and no Softmax of two",
+            "Use --output logit or --output probability.",
         )
     if known is not None and options.output not in (None, known):
         raise ConfigError(f"output is {options.output!r}, expected {known!r} as {path} says")
@@ -239,15 +240,14 @@ def _find_output(path: Path, known: str | None, options: ImportOptions) -> str:
 
 
 def _find_side(path: Path, side: int | None, options: ImportOptions) -> int:
-    asked = options.side
-    if side is None and asked is None:
+    if side is None and options.side is None:
         raise ConfigError(f"{path}: takes patches of any size", "Name one by --side.")
-    if side is not None and asked not in (None, side):
-        raise ConfigError(f"side is {asked}, expected {side} as {path} says")
-    found = side or asked or 0
-    if not SIDES[0] <= found <= SIDES[1]:
-        raise ModelError(f"{path}: takes patches of {found} px, expected {SIDES[0]} to {SIDES[1]}")
-    return found
+    if side is not None and options.side not in (None, side):
+        raise ConfigError(f"side is {options.side}, expected {side} as {path} says")
+    side = side or options.side or 0
+    if not SIDES[0] <= side <= SIDES[1]:
+        raise ModelError(f"{path}: takes patches of {side} px, expected {SIDES[0]} to {SIDES[1]}")
+    return side
 
 
 def _find_brightest(model: KerasModel, options: ImportOptions) -> int:
@@ -284,7 +284,7 @@ def _write(
 
 
 def export_model(folder: Path, out: Path, file_format: str = "onnx") -> str:
-    """Export a model folder to one Keras or ONNX file.
+    """Export the network of a model folder to one Keras or ONNX file.
 
     Parameters
     ----------
@@ -293,16 +293,21 @@ def export_model(folder: Path, out: Path, file_format: str = "onnx") -> str:
     out : Path
         The file; must not exist.
     file_format : {"h5", "keras", "onnx"}
-        "onnx" of every model; Keras files of the original network alone.
+        Keras formats only for the original network.
 
     Returns
     -------
     str
-        What the file takes and gives, as a sentence.
+        Input and output of the file, as a sentence.
 
     Raises
     ------
-    ModelError, ConfigError, ExistsError
+    ModelError
+        If the folder is invalid.
+    ConfigError
+        If the format is unknown, or Keras cannot represent the network.
+    ExistsError
+        If `out` exists.
     """
     if file_format not in FORMATS:
         raise ConfigError(f"format is {file_format!r}, expected {', '.join(FORMATS)}")
@@ -335,7 +340,7 @@ def _original(folder: Path, description: ModelDescription) -> OriginalNet:
     why = _NO_KERAS.get(description.network)
     weights = read_weights(folder)
     if description.network == "original" and any(name.startswith("members.") for name in weights):
-        why = "it is an ensemble, and a Keras file here holds one chain of layers"
+        why = "it is an ensemble, but a Keras file holds one chain of layers"
     if why is not None or description.network != "original":
         raise ConfigError(
             f"{folder}: the network {description.network!r} has no Keras form"
@@ -344,12 +349,12 @@ def _original(folder: Path, description: ModelDescription) -> OriginalNet:
         )
     if description.temperature != 1:
         raise ConfigError(
-            f"{folder}: has a temperature, which a Keras file of the original network cannot hold",
+            f"{folder}: has a temperature, which a Keras file of the original network cannot store",
             "Export it by --format onnx.",
         )
     network = OriginalNet(description.side)
     try:
         network.load_state_dict({name: torch.from_numpy(weights[name]) for name in weights})
     except RuntimeError as error:
-        raise ModelError(f"{folder}: its weights are not of its network ({error})") from error
+        raise ModelError(f"{folder}: its weights do not fit its network ({error})") from error
     return network.eval()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import re
 import reprlib
-import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from craters.core import files
@@ -61,17 +59,17 @@ def read_parts(folder: Path) -> tuple[dict[str, bytes], str]:
 def _check_names(folder: Path) -> None:
     try:
         with os.scandir(folder) as entries:
-            found = {entry.name: entry.is_file(follow_symlinks=False) for entry in entries}
+            is_file = {entry.name: entry.is_file(follow_symlinks=False) for entry in entries}
     except FileNotFoundError as error:  # removed meanwhile
         raise ModelError(f"{folder}: no such model folder") from error
     for name in (*PARTS, SUMS):
-        if name not in found:
-            hint = "Is it a model folder?" if not {SUMS, DESCRIPTION} & set(found) else DAMAGED
+        if name not in is_file:
+            hint = "Is it a model folder?" if not {SUMS, DESCRIPTION} & set(is_file) else DAMAGED
             raise ModelError(f"{folder / name}: is missing", hint)
-    for name, is_file in sorted(found.items()):
+    for name in sorted(is_file):
         if name not in (*PARTS, SUMS):
             raise ModelError(f"{folder / name}: does not belong to a model", "Move it elsewhere.")
-        if not is_file:
+        if not is_file[name]:
             raise ModelError(f"{folder / name}: is a link or a folder, expected a file", DAMAGED)
 
 
@@ -80,8 +78,8 @@ def _read(path: Path) -> bytes:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
-        found = "is missing" if isinstance(error, FileNotFoundError) else "is a link or no file"
-        raise ModelError(f"{path}: {found}", DAMAGED) from error
+        reason = "is missing" if isinstance(error, FileNotFoundError) else "is a link or no file"
+        raise ModelError(f"{path}: {reason}", DAMAGED) from error
     with open(descriptor, "rb") as stream:  # noqa: PTH123 - a descriptor, not a path
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise ModelError(f"{path}: is a link or no file", DAMAGED)
@@ -93,20 +91,20 @@ def _read(path: Path) -> bytes:
 
 def _parse_sums(content: bytes, path: Path) -> dict[str, str]:
     """Parse SHA256SUMS, which must list each file of a model exactly once."""
-    found: dict[str, str] = {}
+    sums: dict[str, str] = {}
     for line in content.decode("utf-8", "replace").splitlines():
         match = re.fullmatch(r"([0-9a-f]{64})  (.+)", line)
-        if match is None or match[2] not in PARTS or match[2] in found:
+        if match is None or match[2] not in PARTS or match[2] in sums:
             raise ModelError(
                 f"{path}: found the line {reprlib.repr(line)}, expected a sum for each of "
                 f"{', '.join(PARTS)}",
                 DAMAGED,
             )
-        found[match[2]] = match[1]
+        sums[match[2]] = match[1]
     for name in PARTS:
-        if name not in found:
+        if name not in sums:
             raise ModelError(f"{path}: has no sum for {name}", DAMAGED)
-    return found
+    return sums
 
 
 def write_parts(folder: Path, parts: dict[str, bytes], check: Callable[[Path], object]) -> None:
@@ -122,37 +120,9 @@ def write_parts(folder: Path, parts: dict[str, bytes], check: Callable[[Path], o
         Called with the folder before it is renamed; raises if the model is invalid.
     """
     sums = [f"{hashlib.sha256(parts[name]).hexdigest()}  {name}\n" for name in PARTS]
-    with _whole_folder(folder) as partial:
+    with files.new_folder(folder) as partial:
         for name, content in (parts | {SUMS: "".join(sums).encode()}).items():
             files.write_bytes(partial / name, content)
         check(partial)
-
-
-@contextlib.contextmanager
-def _whole_folder(folder: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `folder`; rename it if the block succeeds."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    _drop_stale(folder)
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    partial.mkdir()
-    try:
-        yield partial
         if folder.exists():
             files.move_aside(folder)
-        partial.rename(folder)
-        files.sync_folder(folder.parent)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _drop_stale(folder: Path) -> None:
-    """Remove temporary folders left by killed processes that wrote `folder`."""
-    pattern = re.compile(rf"\.{re.escape(folder.name)}\.(\d+)\.partial")
-    for litter in folder.parent.iterdir():
-        match = pattern.fullmatch(litter.name)
-        if match is None:
-            continue
-        owner = int(match[1])
-        # This process has not begun to write, so its own pid is that of an earlier process.
-        if owner == os.getpid() or not files.is_alive(owner):
-            shutil.rmtree(litter, ignore_errors=True)

@@ -38,7 +38,7 @@ class SeededDropout(nn.Module):
         self.generator = torch.Generator()
 
     def forward(self, units: Tensor) -> Tensor:
-        """Drop units while training; pass them through otherwise."""
+        """Set random units to zero in training mode; in evaluation mode, return them unchanged."""
         if not self.training or self.rate == 0:
             return units
         keep = torch.empty_like(units).bernoulli_(1 - self.rate, generator=self.generator)
@@ -51,12 +51,12 @@ class Network(nn.Module):
     Attributes
     ----------
     name : str
-        As users name it.
+        Name in settings and model folders.
     side : int
         Height and width of a patch, in pixels.
     stride : int or None
-        Where the network is dense-exact, the step in pixels at which one pass over an image gives
-        what cutting windows out and predicting them gives; else None.
+        Distance in pixels between the windows that one pass over an image predicts, if the network
+        is dense-exact: the results equal those of the windows predicted one by one. Else None.
     symmetry : tuple of str
         Transforms of a patch whose logits are averaged in evaluation mode.
     """
@@ -150,7 +150,7 @@ class _ConvBlock(nn.Sequential):
 
 
 class _Residual(nn.Module):
-    """Two padded 3x3 convolutions beside the identity (He et al. 2016)."""
+    """Residual block of two padded 3x3 convolutions (He et al. 2016)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -164,7 +164,7 @@ class _Residual(nn.Module):
 class CompactNet(Network):
     """The default: a small residual network with attention-weighted pooling, about 261,000 weights.
 
-    Conv 5x5/2 - conv 3x3/2 - residual - conv 3x3/2 - residual, then the mean of the map beside its
+    Conv 5x5/2 - conv 3x3/2 - residual - conv 3x3/2 - residual, then the mean of the map and its
     mean weighted by a learned score (Ilse et al. 2018), because a crater may be small and
     anywhere. Padded and pooled over the whole map, so it is not dense-exact.
 
@@ -173,11 +173,11 @@ class CompactNet(Network):
     side : int
         Patch size in pixels, at least 16.
     symmetry : tuple of str
-        Transforms averaged in evaluation mode; they must keep the light.
+        Transforms averaged in evaluation mode; they must preserve the illumination direction.
     channels : tuple of int
-        After each halving of the map.
+        Number of channels after each halving of the map.
     dropout : float
-        Before the last layer.
+        Rate before the last layer.
     """
 
     name = "compact"
@@ -237,7 +237,7 @@ class CompactNet(Network):
 
 
 class _ValidResidual(nn.Module):
-    """A valid 3x3 and a 1x1 convolution beside the cropped identity: the map loses its border."""
+    """Residual block of a valid 3x3 and a 1x1 convolution; the identity is cropped to match."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -250,9 +250,9 @@ class _ValidResidual(nn.Module):
 
 
 class _Tap(nn.Module):
-    """Pool a map by windows of a fixed size: mean and attention-weighted mean, then a sum.
+    """Pool windows of a map: mean and attention-weighted mean, then a weighted sum of channels.
 
-    The softmax runs over the window, so a map of any size gives what each window alone gives.
+    The softmax runs over each window, so its result does not depend on the rest of the map.
     """
 
     def __init__(self, channels: int, size: int, dropout: float) -> None:
@@ -274,8 +274,8 @@ class _Tap(nn.Module):
         weighted, plain = self.last.weight.split(self.channels, 1)
         kernel = torch.cat([self.score.weight, weighted, plain])[:, :, None, None]
         score, value, mean = functional.conv2d(maps.float(), kernel).split(1, 1)
-        # A softmax over each window on its own: it takes off the window's largest score, so nothing
-        # overflows, and the result is that of the window alone whatever lies around it.
+        # One softmax for each window subtracts that window's largest score, so nothing overflows
+        # and the result does not depend on the pixels around the window.
         windows = [
             part[:, 0].unfold(1, self.size, 1).unfold(2, self.size, 1).flatten(3)
             for part in (score, value, mean)
@@ -287,8 +287,8 @@ class _Tap(nn.Module):
 class WindowNet(Network):
     """The dense-exact network ("dense"): valid convolutions, stride 4, windows of a fixed size.
 
-    Four maps that see 16, 24, 32 and 40 pixels are pooled each over the window. Run over an
-    image, it gives at every fourth pixel what cutting the window out gives.
+    Four maps with receptive fields of 16, 24, 32 and 40 pixels are each pooled over the window. On
+    a whole image, it gives the logit of the window at every fourth pixel.
 
     Parameters
     ----------
@@ -372,7 +372,7 @@ class EnsembleNet(Network):
         return torch.stack([member(images) for member in self.members]).mean(0)
 
     def forward_map(self, images: Tensor) -> Tensor:
-        """Map whole images, if the members can."""
+        """Map whole images to a logit for every window, if the members can."""
         members = [cast("Network", member) for member in self.members]
         return torch.stack([member.forward_map(images) for member in members]).mean(0)
 
@@ -382,7 +382,7 @@ class EnsembleNet(Network):
 
 
 def make_network(name: str, side: int, symmetry: tuple[str, ...] = ("identity",)) -> Network:
-    """Make a network by its user-visible name.
+    """Create a network by its name in settings.
 
     Raises
     ------

@@ -74,7 +74,7 @@ def network_to_onnx(network: Network, side: int) -> bytes:
     Raises
     ------
     ModelError
-        When the graph and the network differ by more than `ONNX_TOLERANCE`.
+        If the graph and the network differ by more than `ONNX_TOLERANCE`.
     """
     was_training = network.training
     ends = _Ends(network).eval()
@@ -103,12 +103,12 @@ def network_to_onnx(network: Network, side: int) -> bytes:
 def _free_axes(stride: int | None) -> dict[int, Any]:
     if stride is None:
         return {0: torch.export.Dim("batch", min=1)}
-    # Not by name: torch cannot prove what it then asks of every height and width, and gives up.
+    # Unnamed axes: for named ones, torch must prove its shape conditions for all sizes, and fails.
     return dict.fromkeys(range(3), torch.export.Dim.DYNAMIC)
 
 
 def _noise(count: int, side: int, stride: int | None, seed: int = 0) -> Tensor:
-    """Make random patches; for a dense-exact network, images of a few windows."""
+    """Draw random patches; for a dense-exact network, images of a few windows."""
     height, width = (side, side) if stride is None else (side + 2 * stride, side + 3 * stride + 1)
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(count, height, width, generator=generator)
@@ -136,7 +136,7 @@ def without_traces(model: Any) -> bytes:
                     *model.graph.input, *model.graph.output):  # fmt: skip
         del message.metadata_props[:]
         message.doc_string = ""
-    del model.graph.value_info[:]  # shapes in between, which every reader finds itself
+    del model.graph.value_info[:]  # inner shapes, which every reader infers itself
     return model.SerializeToString(deterministic=True)
 
 
@@ -151,8 +151,8 @@ def _check_parity(ends: nn.Module, graph: bytes, side: int, stride: int | None) 
         with torch.inference_mode():
             ours = ends(images).numpy()
         theirs = session.run([OUTPUT], {INPUT: images.numpy()})[0]
-        apart = np.abs(ours - theirs).max() if ours.shape == theirs.shape else np.inf
-        if not apart <= ONNX_TOLERANCE * max(1.0, float(np.abs(ours).max())):
+        difference = np.abs(ours - theirs).max() if ours.shape == theirs.shape else np.inf
+        if not difference <= ONNX_TOLERANCE * max(1.0, float(np.abs(ours).max())):
             raise ModelError(
-                f"the ONNX graph differs from the network by {apart:.2g} in a batch of {count}"
+                f"the ONNX graph differs from the network by {difference:.2g} in a batch of {count}"
             )

@@ -10,7 +10,7 @@ from craters.errors import ModelError
 
 NAME = "model.onnx"
 
-_HINT = "Copy the model again from where it was made."
+_HINT = "Copy the model again from its source."
 
 
 def open_graph(graph: bytes, *, threads: int = 0, source: str = NAME) -> Any:
@@ -81,7 +81,7 @@ def _usable_cpus() -> int:
     return os.cpu_count() or 1
 
 
-# The messages of an ONNX file (onnx.proto3), from the model down to the tensors: fields that hold
+# Messages of an ONNX file (onnx.proto3), from the model down to the tensors: fields that contain
 # another message, and fields that are refused. A graph of standard operators needs none of the
 # refused fields; each could read outside the file or never terminate.
 _HELD = {

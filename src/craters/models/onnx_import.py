@@ -1,4 +1,4 @@
-"""Read foreign ONNX graphs, and wrap them to this package's input and output."""
+"""Read ONNX graphs from other software, and wrap them to this package's input and output."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PARITY_BATCHES = (1, 7, 64)
 _PREFIX = "network/"  # prefix of every name in the wrapped graph
 _LEAST_PROBABILITY = 1e-30  # keeps logarithms finite
 
-# An operator, its constant second input, the type that it casts to.
+# Operator, its constant second input or None, the type of a Cast or None.
 _Operator = tuple[str, Any, Any]
 
 
@@ -48,9 +48,9 @@ class OnnxModel:
     brightest : int or None
         Input value of white; None if the graph leaves it open.
     end : str
-        Its last operator where that is a "Sigmoid", "Softmax" or "LogSoftmax"; else empty.
+        Its last operator if that is a "Sigmoid", "Softmax" or "LogSoftmax"; else empty.
     logits : str
-        The value that goes into this operator; the output where there is none.
+        Name of this operator's input, or of the graph's output if `end` is empty.
     """
 
     path: Path
@@ -84,8 +84,8 @@ class OnnxModel:
         batch = patches.reshape(len(patches), *_patch_shape(self.layout, patches.shape[1]))
         batch = (batch.round() if end.type == "tensor(uint8)" else batch).astype(_TYPES[end.type])
         try:
-            found = [self.session.run(None, {end.name: one[None]})[0] for one in batch]
-            values = np.stack(found).reshape(len(batch), -1)
+            outputs = [self.session.run(None, {end.name: patch[None]})[0] for patch in batch]
+            values = np.stack(outputs).reshape(len(batch), -1)
         except graph_errors() as error:
             raise ModelError(f"{self.path}: the graph failed ({_one_line(error)})") from error
         if values.shape[1] not in (1, 2):
@@ -106,7 +106,7 @@ def read_onnx(path: Path) -> OnnxModel:
     Raises
     ------
     ModelError
-        When it is no such file, or `open_graph` refuses it.
+        If there is no such file, or `open_graph` refuses it, or it has other inputs and outputs.
     """
     import onnx
 
@@ -152,7 +152,7 @@ def _damage_named(path: Path) -> Iterator[None]:
         raise ModelError(f"{path}: is damaged ({error})", "Export it again.") from error
 
 
-# --- what the graph says -------------------------------------------------------------------------
+# --- properties of the graph ---------------------------------------------------------------------
 
 
 def _patch_shape(layout: str, side: int) -> tuple[int, ...]:
@@ -201,13 +201,14 @@ def _find_end(graph: Any) -> tuple[str, str]:
 
 
 def _find_brightest(graph: Any) -> int | None:
-    """Return the value of white if the graph begins by scaling it to 1; else None.
+    """Return the input value of white if the graph begins by scaling it to 1; else None.
 
-    Shifts and factors of all pixels are followed until black and white are a usual range.
+    Multiplications and additions of constants are followed until black and white have values that
+    networks usually take.
     """
     numbers = dict(_single_numbers(graph))
-    given = {tensor.name for tensor in graph.initializer}
-    name = next(end.name for end in graph.input if end.name not in given)
+    constants = {tensor.name for tensor in graph.initializer}
+    name = next(end.name for end in graph.input if end.name not in constants)
     scale, offset = 1.0, 0.0
     while True:
         users = [node for node in graph.node if name in node.input]
@@ -217,12 +218,12 @@ def _find_brightest(graph: Any) -> int | None:
         name = node.output[0]
         if node.op_type in _MOVING:
             continue
-        constant = [numbers.get(each) for each in node.input[1:]]
+        operands = [numbers.get(each) for each in node.input[1:]]
         if node.op_type in ("Mul", "Add"):  # in either order
-            constant = [numbers[each] for each in node.input if each in numbers]
-        if len(constant) != 1 or constant[0] is None or constant[0] == 0:
+            operands = [numbers[each] for each in node.input if each in numbers]
+        if len(operands) != 1 or operands[0] is None or operands[0] == 0:
             return None
-        number = constant[0]
+        number = operands[0]
         if node.op_type in ("Mul", "Div"):
             factor = number if node.op_type == "Mul" else 1 / number
             scale, offset = scale * factor, offset * factor
@@ -239,7 +240,7 @@ def _find_brightest(graph: Any) -> int | None:
 
 
 def _single_numbers(graph: Any) -> Iterator[tuple[str, float]]:
-    """Return the scalar constants of the graph."""
+    """Yield the scalar constants of the graph by name."""
     from onnx import numpy_helper
 
     named = [(tensor.name, tensor) for tensor in graph.initializer]
@@ -259,8 +260,8 @@ def wrap_onnx(
 ) -> bytes:
     """Wrap a graph into one of `images` (N, S, S), brightness 0..1, to `logits` (N,).
 
-    A final Sigmoid or Softmax is cut off, so that logits are exact; other probabilities are turned
-    into logits by logarithms.
+    A final Sigmoid or Softmax is removed, so that logits are exact; other probabilities are
+    converted to logits by logarithms.
 
     Parameters
     ----------
@@ -268,9 +269,9 @@ def wrap_onnx(
     side : int
         Height and width of a patch in pixels.
     brightest : int
-        What the graph takes for white.
+        Input value of white.
     crater_class : {0, 1}
-        Which of two outputs means "with crater"; of one output, what its 1 means.
+        The class that means "with crater". A single output is that of class 1.
     output : {"logit", "probability"}
 
     Returns
@@ -280,8 +281,8 @@ def wrap_onnx(
     Raises
     ------
     ModelError
-        When the output is not as described, or the graph and the wrapped one differ by more than
-        `ONNX_TOLERANCE` on random patches.
+        If the output is not as described, or differs between the graph and the wrapped one by more
+        than `ONNX_TOLERANCE` on random patches.
     """
     import onnx
 
@@ -322,8 +323,10 @@ def onnx_weights(model: OnnxModel) -> dict[str, np.ndarray]:
     """Return the floating-point initializers of a graph by name."""
     from onnx import numpy_helper
 
-    found = {each.name: numpy_helper.to_array(each) for each in model.proto.graph.initializer}
-    return {name: array for name, array in found.items() if array.dtype in (np.float32, np.float64)}
+    arrays = {each.name: numpy_helper.to_array(each) for each in model.proto.graph.initializer}
+    return {
+        name: array for name, array in arrays.items() if array.dtype in (np.float32, np.float64)
+    }
 
 
 def _free_batch(graph: Any) -> None:
@@ -335,19 +338,19 @@ def _free_batch(graph: Any) -> None:
         if tensor.name in shapes and tensor.dims != [0]:
             sizes = numpy_helper.to_array(tensor).copy()
             if sizes[0] == 1:
-                sizes[0] = 0 if -1 in sizes else -1  # 0: as it is before
+                sizes[0] = 0 if -1 in sizes else -1  # 0: keep the size
                 tensor.CopyFrom(numpy_helper.from_array(sizes, tensor.name))
 
 
 def _operators_before(kind: str, shape: tuple[int, ...], brightest: int) -> list[_Operator]:
-    """Operators from brightness 0..1 to the input range, type and layout of the graph."""
-    half = [("Add", 0.5, None)] if kind == "tensor(uint8)" else []  # casting cuts off
+    """Return operators from brightness 0..1 to the input range, type and layout of the graph."""
+    half = [("Add", 0.5, None)] if kind == "tensor(uint8)" else []  # casting rounds down
     cast, reshape = ("Cast", None, _TYPES[kind]), ("Reshape", [-1, *shape], None)
     return [("Mul", brightest, None), *half, cast, reshape]
 
 
 def _operators_after(columns: int, crater_class: int, *, as_logits: bool) -> list[_Operator]:
-    """Operators from the output of the graph to one logit of "with crater" per patch."""
+    """Return operators from the output of the graph to one logit of "with crater" per patch."""
     operators: list[_Operator] = [
         ("Reshape", [-1, columns], None),
         ("Cast", None, np.float32),
@@ -363,7 +366,7 @@ def _operators_after(columns: int, crater_class: int, *, as_logits: bool) -> lis
 
 
 def _chain(graph: Any, start: str, end: str, operators: list[_Operator]) -> Iterator[Any]:
-    """Make the nodes between two values; constants become initializers."""
+    """Create the nodes from one value to another; constants become initializers."""
     from onnx import helper, numpy_helper
 
     name = start
@@ -381,7 +384,7 @@ def _chain(graph: Any, start: str, end: str, operators: list[_Operator]) -> Iter
 
 
 def _noise(count: int, side: int, seed: int = 0) -> np.ndarray:
-    """Make random 8-bit patches, dark and bright, scaled to 0..1."""
+    """Draw random 8-bit patches, dark and bright, scaled to 0..1."""
     random = np.random.default_rng(seed)
     pixels = (
         random.integers(0, 256, (count, side, side)) * np.linspace(1, 0.1, count)[:, None, None]
@@ -409,7 +412,7 @@ def _check_parity(
                 raise ModelError(
                     f"{model.path}: gives {theirs.min():.3g} to {theirs.max():.3g}, which are no "
                     "probabilities",
-                    "If it gives logits, say --output logit.",
+                    "If they are logits, use --output logit.",
                 )
             ours = np.exp(-np.logaddexp(0, -ours))
             both = np.column_stack([1 - theirs, theirs]) if theirs.shape[1] == 1 else theirs
@@ -417,11 +420,11 @@ def _check_parity(
         else:
             both = np.column_stack([np.zeros(count), theirs])[:, -2:]
             theirs = both[:, crater_class] - both[:, 1 - crater_class]
-        apart = np.abs(ours - theirs).max() if ours.shape == theirs.shape else np.inf
-        if not apart <= ONNX_TOLERANCE * max(1.0, np.abs(theirs).max()):
+        difference = np.abs(ours - theirs).max() if ours.shape == theirs.shape else np.inf
+        if not difference <= ONNX_TOLERANCE * max(1.0, np.abs(theirs).max()):
             raise ModelError(
-                f"{model.path}: wrapped, it differs from the file by {apart:.2g} in a batch of "
-                f"{count}",
+                f"{model.path}: wrapped, it differs from the file by {difference:.2g} in a batch "
+                f"of {count}",
                 "Two values must be the classes without and with crater; patches must not depend "
                 "on each other.",
             )

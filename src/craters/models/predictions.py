@@ -45,12 +45,12 @@ class Predictions:
     @property
     def columns(self) -> dict[str, list[str] | list[float] | list[int]]:
         """The columns of the table, as plain Python values."""
-        found: dict[str, list[str] | list[float] | list[int]] = {
+        columns: dict[str, list[str] | list[float] | list[int]] = {
             "id": self.ids.tolist(),
             "probability": [float(f"{value:.9g}") for value in self.probability],
             "label": self.labels.tolist(),
         }
-        return found if self.sets is None else found | {"set": list(self.sets)}
+        return columns if self.sets is None else columns | {"set": list(self.sets)}
 
     def to_csv(self) -> str:
         """Return the table as CSV with a header."""
@@ -127,9 +127,9 @@ def read_inputs(paths: list[Path], side: int) -> PatchSet:
     Parameters
     ----------
     paths : list of Path
-        One .npy or .npz, as `read_patches` takes it; or image files that Pillow opens.
+        One .npy or .npz file, as for `read_patches`; or image files that Pillow can open.
     side : int
-        Height and width in pixels that the model takes.
+        Height and width in pixels that the model requires.
 
     Returns
     -------
@@ -139,7 +139,7 @@ def read_inputs(paths: list[Path], side: int) -> PatchSet:
     Raises
     ------
     DataError
-        When a file cannot be read or has another size.
+        If a file cannot be read or has another size.
     """
     if any(path.suffix in _ARRAYS for path in paths):
         if len(paths) > 1:
@@ -147,16 +147,16 @@ def read_inputs(paths: list[Path], side: int) -> PatchSet:
                 f"found {len(paths)} files, one of them an array; expected one array, or images",
                 "Predict each array on its own.",
             )
-        found = read_patches(paths[0])
+        patches = read_patches(paths[0])
     else:
-        found = _read_pictures(paths, side)
-    if found.side != side:
+        patches = _read_pictures(paths, side)
+    if patches.side != side:
         raise DataError(
-            f"{found.source}: found patches of {found.side} x {found.side} pixels, expected "
+            f"{patches.source}: found patches of {patches.side} x {patches.side} pixels, expected "
             f"{side} x {side}",
-            "The model was trained on patches of this size; cut or resample them.",
+            "The model was trained on patches of this size; crop or resample them.",
         )
-    return found
+    return patches
 
 
 def _read_pictures(paths: list[Path], side: int) -> PatchSet:
@@ -169,13 +169,13 @@ def _read_pictures(paths: list[Path], side: int) -> PatchSet:
             raise DataError(
                 f"{path}: pixels are {picture.dtype}, expected {pictures[0].dtype} as in "
                 f"{paths[0]}",
-                "Predict files of one kind at a time: their range is recognised together.",
+                "Predict files of one type at a time: their range is determined together.",
             )
     name = str(paths[0]) if len(paths) == 1 else f"{len(paths)} images"
-    found = make_patch_set(np.stack(pictures), names=(name, "", ""))
+    patches = make_patch_set(np.stack(pictures), names=(name, "", ""))
     notes = (f"{colored} of {len(paths)} images were in color, turned to gray",) if colored else ()
     ids = np.array([str(path) for path in paths])
-    return dataclasses.replace(found, ids=ids, notes=found.notes + notes)
+    return dataclasses.replace(patches, ids=ids, notes=patches.notes + notes)
 
 
 def _read_picture(path: Path, side: int) -> tuple[np.ndarray, bool]:
@@ -191,7 +191,7 @@ def _read_picture(path: Path, side: int) -> tuple[np.ndarray, bool]:
                 raise DataError(
                     f"{path}: found {width} x {height} pixels, expected one image of "
                     f"{side} x {side}",
-                    "The model was trained on patches of this size; cut or resample it.",
+                    "The model was trained on patches of this size; crop or resample it.",
                 )
             is_gray = image.mode in ("L", "1", "F") or image.mode.startswith("I")
             keep = is_gray and image.mode != "1"

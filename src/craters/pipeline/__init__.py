@@ -16,9 +16,10 @@ from craters.pipeline.assess import assess
 if TYPE_CHECKING:
     from craters.pipeline import report
     from craters.pipeline.estimator import CraterClassifier
+    from craters.pipeline.job import ONE_SIDED
     from craters.pipeline.report import layer_table
     from craters.pipeline.run import RunOutcome, run_job
-    from craters.pipeline.stages import ONE_SIDED, kept_network
+    from craters.pipeline.stages import kept_network
     from craters.pipeline.summary import summarize
 
 __all__ = [
@@ -42,7 +43,8 @@ __getattr__, _, _ = lazy_loader.attach(
         "estimator": ["CraterClassifier"],
         "report": ["layer_table"],
         "run": ["RunOutcome", "run_job"],
-        "stages": ["ONE_SIDED", "kept_network"],
+        "job": ["ONE_SIDED"],
+        "stages": ["kept_network"],
         "summary": ["summarize"],
     },
 )

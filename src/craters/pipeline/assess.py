@@ -11,17 +11,11 @@ import numpy as np
 from craters.core import files
 from craters.data import PatchSet, find_array, patches
 from craters.errors import ConfigError, DataError
-from craters.evaluation import PRIOR, Scored, conformal, intervals, scores
+from craters.evaluation import PRIOR, Scored, conformal, scores
 from craters.models import Classifier
 
 SETS = ("test", "train")
-_WORDS = {
-    "macro_f1": "macro F1",
-    "accuracy": "accuracy",
-    "crater_precision": "crater precision",
-    "crater_recall": "crater recall",
-    "roc_auc": "ROC AUC",
-}
+_SHOWN = ("macro_f1", "accuracy", "crater_precision", "crater_recall", "roc_auc")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +54,7 @@ def assess(
         Contains X{which}1 and Y{which}1, and groups_{which} if source images are known.
     which : {"test", "train"}
     prior : float
-        Share of craters for which precision is computed, above 0 and below 1.
+        Assumed share of craters, for which precision is computed; above 0 and below 1.
     risk : float
         Accepted rate, per class, at which prediction sets miss the true class.
     seed : int
@@ -90,13 +84,12 @@ def assess(
         decision_threshold=model.description.decision_threshold,
         groups=patch_set.groups,
     )
-    result = scores.score(
-        intervals.with_drawable_groups(scored), statistics=tuple(_WORDS), prior=prior, seed=seed
-    )
+    result = scores.score(scored, prior=prior, seed=seed)
     figures: dict[str, Any] = {
         "set": which,
         "metrics": dataclasses.asdict(result.metrics),
         "intervals": {name: dataclasses.asdict(row) for name, row in result.intervals.items()},
+        "no_interval": result.no_interval,
         "calibration": result.calibration,
         "at_prior": None if result.at_prior is None else dataclasses.asdict(result.at_prior),
         "prediction_sets": _sets(model, patch_set.labels, probability, risk),
@@ -112,8 +105,8 @@ def _read(folder: Path, which: str) -> PatchSet:
     )
     if which == "test" and images.is_file() and not labels.is_file():
         raise DataError(
-            f"{labels}: no such file, expected the truth of the test set",
-            "Measure on the labeled patches by --set train, if the model has not seen them.",
+            f"{labels}: no such file, expected the labels of the test set",
+            "If the model was not trained on the labeled patches, give --set train.",
         )
     patch_set = patches.read_patches(images, labels, groups)
     patches.check_two_classes(patch_set, 1)
@@ -144,23 +137,27 @@ def _warnings(model: Classifier, folder: Path, which: str, patch_set: PatchSet) 
 
 def _lines(figures: dict[str, Any]) -> list[str]:
     """Format the metrics as text."""
-    metrics, spread, prior = figures["metrics"], figures["intervals"], figures["at_prior"]
+    metrics, intervals, prior = figures["metrics"], figures["intervals"], figures["at_prior"]
     lines = [f"{metrics['n']} patches, threshold {metrics['decision_threshold']:g}"]
-    for name, word in _WORDS.items():
-        interval = spread[name]
-        lines.append(
-            f"  {word:<17}{metrics[name]:.4f}  (95 % interval {interval['low']:.4f} to "
-            f"{interval['high']:.4f}, {interval['method']})"
-        )
+    for name in _SHOWN:
+        line = f"  {scores.MEASURE_NAMES[name]:<17}{metrics[name]:.4f}"
+        if interval := intervals.get(name):
+            line += (
+                f"  (95 % interval {interval['low']:.4f} to {interval['high']:.4f}, "
+                f"{interval['method']})"
+            )
+        lines.append(line)
+    if figures["no_interval"]:
+        lines.append(f"  {figures['no_interval']}")
     calibration = figures["calibration"]
     lines.append(
         f"  calibration error {100 * calibration['ece']:.1f} %; a perfectly calibrated model would "
         f"show {100 * calibration['ece_of_a_perfect_model']['mean']:.1f} % at this n"
     )
     lines.append(
-        f"  where {100 * prior['prior']:g} % of windows hold a crater: precision "
-        f"{prior['precision']:.2f}, {prior['false_positives_per_1000']:.0f} false calls in 1000 "
-        "windows"
+        f"  where {100 * prior['prior']:g} % of windows contain a crater: precision "
+        f"{prior['precision']:.2f}, {prior['false_positives_per_1000']:.0f} false positives per "
+        "1000 windows"
     )
     sets = figures["prediction_sets"]
     lines.append(

@@ -121,9 +121,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     if path.stat().st_size > _LARGEST:
         raise DataError(f"{path}: has more than {_LARGEST >> 20} MiB")
     try:
-        found = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: is not JSON ({error})") from error
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise DataError(f"{path}: holds no JSON object")
-    return found
+    return content

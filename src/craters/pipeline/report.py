@@ -13,19 +13,13 @@ from craters.core import files, page_templates, report_style
 from craters.evaluation import confident_mistakes, figures, scores
 from craters.pipeline import report_unlabeled
 from craters.pipeline.figures import learning_curve, precision_recall
+from craters.pipeline.result import stage_title
 from craters.semi_supervised import PSEUDO
 from craters.training import TrainingSet
 
 if TYPE_CHECKING:
     from craters.models import LayerRow
-    from craters.pipeline.result import JobResult, Phase
-
-_PHASE_WORDS = {
-    "initial": "first phase",
-    "final": "last phase",
-    "final_clean": "last phase, protocol clean",
-    "measured": "kept kind of network",
-}
+    from craters.pipeline.result import JobResult, Stage
 
 
 def layer_table(rows: list[LayerRow]) -> str:
@@ -38,41 +32,37 @@ def layer_table(rows: list[LayerRow]) -> str:
     return "\n".join(lines)
 
 
-def summary_lines(found: dict[str, Any]) -> list[str]:
-    """Format the metrics of a job as text; `found` is the result of `summarize`."""
+def summary_lines(metrics: dict[str, Any]) -> list[str]:
+    """Format the metrics of a job as text; `metrics` is the result of `summarize`."""
     lines = ["1 = with crater, 0 = without crater."]
-    for name, row in found["phases"].items():
-        lines += _phase_lines(name, row)
-    if found["why_protocols_differ"]:
-        lines.append(found["why_protocols_differ"])
-    lines += report_unlabeled.lines(found)
-    if found["refit"]:
-        lines.append(found["refit_remark"])
-    if found["threshold_chosen_for"]:
+    for name, row in metrics["phases"].items():
+        lines += _stage_lines(name, row)
+    if metrics["why_protocols_differ"]:
+        lines.append(metrics["why_protocols_differ"])
+    lines += report_unlabeled.lines(metrics)
+    if metrics["refit"]:
+        lines.append(metrics["refit_remark"])
+    if metrics["threshold_chosen_for"]:
         lines.append(
-            f"The decision threshold {found['decision_threshold']:.4g} was chosen for "
-            f"{found['threshold_chosen_for']}. {found['threshold_remark']}"
+            f"The decision threshold {metrics['decision_threshold']:.4g} was chosen for "
+            f"{metrics['threshold_chosen_for']}. {metrics['threshold_remark']}"
         )
-    lines.append(f"Test set: {found['test_called_with_crater']} patches called with crater.")
-    if found["test"]:
-        lines.append("Against the test set's truth:")
-        lines += [_figures_line(found["test"]), *_interval_lines(found["test"])]
+    lines.append(f"Test set: {metrics['test_called_with_crater']} patches predicted with crater.")
+    if metrics["test"]:
+        lines.append("Compared with the labels of the test set:")
+        lines += [_figures_line(metrics["test"]), *_interval_lines(metrics["test"])]
     return lines
 
 
-def _phase_lines(name: str, row: dict[str, Any]) -> list[str]:
+def _stage_lines(name: str, row: dict[str, Any]) -> list[str]:
     pseudo = row["n_validation_pseudo"]
     whose = f"{pseudo} of them pseudo-labeled" if pseudo else "all human-labeled"
     return [
-        f"Validation, {_phase_word(name)} (epoch {row['best_epoch']} kept, n = {row['n']}, "
+        f"Validation, {stage_title(name)} (epoch {row['best_epoch']} kept, n = {row['n']}, "
         f"{whose}, threshold {row['decision_threshold']:.4g}):",
         _figures_line(row),
         *_interval_lines(row),
     ]
-
-
-def _phase_word(name: str) -> str:
-    return _PHASE_WORDS.get(name, name)
 
 
 def _interval_lines(row: dict[str, Any]) -> list[str]:
@@ -105,9 +95,9 @@ def _figures_line(row: dict[str, Any]) -> str:
 def history_csv(result: JobResult) -> str:
     """Return the history of all epochs of all stages as CSV."""
     rows = [
-        {"phase": phase.name, "kept": int(row["epoch"] == phase.state.best_epoch), **row}
-        for phase in result.phases
-        for row in phase.state.history
+        {"phase": stage.name, "kept": int(row["epoch"] == stage.state.best_epoch), **row}
+        for stage in result.stages
+        for row in stage.state.history
     ]
     return files.to_csv([rows[0], *(row.values() for row in rows)])
 
@@ -137,12 +127,12 @@ def origins_csv(result: JobResult) -> str:
     return files.to_csv([header, *rows])
 
 
-def _membership(phase: Phase) -> dict[str, str]:
+def _membership(stage: Stage) -> dict[str, str]:
     """Return the subset of a stage's split that each label belongs to, by id."""
-    if phase.is_cross_fitted:
-        return dict.fromkeys(phase.validation.ids, "held out once")
-    parts = dict.fromkeys(phase.train.ids, "train")
-    return parts | dict.fromkeys(phase.validation.ids, "validation")
+    if stage.is_cross_fitted:
+        return dict.fromkeys(stage.validation.ids, "held out once")
+    parts = dict.fromkeys(stage.train.ids, "train")
+    return parts | dict.fromkeys(stage.validation.ids, "validation")
 
 
 def predictions_csv(result: JobResult) -> str:
@@ -170,10 +160,10 @@ def write_figures(result: JobResult, folder: Path, names: dict[str, str]) -> dic
         nothing to show.
     """
     drawn = {
-        "learning_curve": lambda: learning_curve(result.phases),
-        "precision_recall": lambda: precision_recall(result.phases),
+        "learning_curve": lambda: learning_curve(result.stages),
+        "precision_recall": lambda: precision_recall(result.stages),
         "confusion_matrix": lambda: figures.confusion_matrix(result.final.metrics),
-        "roc": lambda: _roc(result.phases),
+        "roc": lambda: _roc(result.stages),
         "reliability": lambda: figures.reliability_diagram(result.final.scored),
         "mistakes": lambda: mistakes(result.final),
         "pool": lambda: report_unlabeled.draw_pool(result),
@@ -188,38 +178,38 @@ def write_figures(result: JobResult, folder: Path, names: dict[str, str]) -> dic
     return written
 
 
-def _roc(phases: list[Phase]) -> Any:
+def _roc(stages: list[Stage]) -> Any:
     """Draw the ROC curve of each stage, with its decision threshold marked."""
-    return figures.roc({_phase_word(phase.name): phase.scored for phase in phases})
+    return figures.roc({stage_title(stage.name): stage.scored for stage in stages})
 
 
-def mistakes(phase: Phase) -> Any:
+def mistakes(stage: Stage) -> Any:
     """Draw the twelve most confident mistakes on human labels; None if there are none."""
-    human = np.flatnonzero(phase.validation.origin != PSEUDO)
+    human = np.flatnonzero(stage.validation.origin != PSEUDO)
     if len(human) == 0:
         return None
-    labels, probability = phase.scored.labels[human], phase.scored.probability[human]
+    labels, probability = stage.scored.labels[human], stage.scored.probability[human]
     rows = confident_mistakes(
-        dataclasses.replace(phase.scored, labels=labels, probability=probability, groups=None)
+        dataclasses.replace(stage.scored, labels=labels, probability=probability, groups=None)
     )
     if len(rows) == 0:
         return None
     captions = [
-        f"{phase.validation.ids[human[row]]}\nlabel {labels[row]}, p = {probability[row]:.3f}"
+        f"{stage.validation.ids[human[row]]}\nlabel {labels[row]}, p = {probability[row]:.3f}"
         for row in rows
     ]
-    return figures.contact_sheet(phase.validation.images[human[rows]], captions)
+    return figures.contact_sheet(stage.validation.images[human[rows]], captions)
 
 
 def html_report(
-    result: JobResult, found: dict[str, Any], pictures: dict[str, Path], facts: dict[str, str]
+    result: JobResult, metrics: dict[str, Any], pictures: dict[str, Path], facts: dict[str, str]
 ) -> str:
     """Render the run as a self-contained HTML page.
 
     Parameters
     ----------
     result : JobResult
-    found : dict
+    metrics : dict
         Result of `summarize`.
     pictures : dict of Path
         Figures by key, from `write_figures`; they are embedded.
@@ -230,14 +220,14 @@ def html_report(
         key: "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
         for key, path in pictures.items()
     }
-    scored = {"validation": found["phases"][result.final.name]}
-    if found["test"]:
-        scored["test set"] = found["test"]
+    scored = {"validation": metrics["phases"][result.final.name]}
+    if metrics["test"]:
+        scored["test set"] = metrics["test"]
     return (
         page_templates("craters.pipeline")
         .get_template("report.html")
         .render(
-            summary=found,
+            summary=metrics,
             result=result,
             scored=scored,
             scored_rows=list(zip(*map(scores.figure_rows, scored.values()), strict=True)),
@@ -245,25 +235,28 @@ def html_report(
                 name: row["no_interval"] or f"intervals are {_by(row)}"
                 for name, row in scored.items()
             },
-            balance=found["class_balance"],
-            phase_words={name: _phase_word(name) for name in found["phases"]},
+            balance={  # stored keys keep the older word
+                name.replace("phase", "stage"): row
+                for name, row in metrics["class_balance"].items()
+            },
+            titles={name: stage_title(name) for name in metrics["phases"]},
             pictures=embedded,
             facts=facts,
             layers=result.network.layers(),
-            refit=found["refit_remark"],
+            refit=metrics["refit_remark"],
             settings=dataclasses.asdict(result.config),
             css=report_style(),
         )
     )
 
 
-def write_original_files(result: JobResult, found: dict[str, Any], folder: Path) -> list[Path]:
+def write_original_files(result: JobResult, metrics: dict[str, Any], folder: Path) -> list[Path]:
     """Write the files of the original script: MODELS, PLOTS and DATA/y_pred_final.npy.
 
     Parameters
     ----------
     result : JobResult
-    found : dict
+    metrics : dict
         Result of `summarize`.
     folder : Path
         The folder that contains DATA. Each file atomically replaces its earlier version.
@@ -286,8 +279,8 @@ def write_original_files(result: JobResult, found: dict[str, Any], folder: Path)
         "confusion_matrix": "confusion_matrix.png",
     }
     plots = write_figures(result, folder / "PLOTS", names)
-    metrics = folder / "PLOTS" / "metrics.json"
-    files.write_json(metrics, found)
+    metrics_path = folder / "PLOTS" / "metrics.json"
+    files.write_json(metrics_path, metrics)
     predictions = folder / "DATA" / "y_pred_final.npy"
     files.write_array(predictions, result.test_predicted)
-    return [*models, *plots.values(), metrics, predictions]
+    return [*models, *plots.values(), metrics_path, predictions]

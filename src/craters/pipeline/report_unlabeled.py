@@ -14,17 +14,19 @@ from craters.semi_supervised import PSEUDO, Learned
 _BORDERLINE = 12  # number of least confident pseudo-labels shown
 
 
-def lines(found: dict[str, Any]) -> list[str]:
-    """Format the results on unlabeled patches as text; `found` is the result of `summarize`."""
+def lines(metrics: dict[str, Any]) -> list[str]:
+    """Format the results on unlabeled patches as text; `metrics` is the result of `summarize`."""
     sentences = []
-    if found["class_share"]:
-        sentences.append(found["class_share"]["sentence"])
-    sentences += [verdict["sentence"] for verdict in found["tried"].values()]
-    if found["auto"]:
-        sentences.append(f"Method auto took {found['auto']['method']}. {found['auto']['reason']}")
-    if found["verdict"] and not found["tried"]:
-        sentences.append(found["verdict"]["sentence"])
-    pseudo = found["pseudo_labels"]
+    if metrics["class_share"]:
+        sentences.append(metrics["class_share"]["sentence"])
+    sentences += [verdict["sentence"] for verdict in metrics["tried"].values()]
+    if metrics["auto"]:
+        sentences.append(
+            f"Method auto chose {metrics['auto']['method']}. {metrics['auto']['reason']}"
+        )
+    if metrics["verdict"] and not metrics["tried"]:
+        sentences.append(metrics["verdict"]["sentence"])
+    pseudo = metrics["pseudo_labels"]
     if pseudo and pseudo["threshold"] is not None:
         sentences.append(
             f"Pseudo-labels: {pseudo['added_without_crater']} of {pseudo['pool']} extra patches, "

@@ -13,9 +13,21 @@ from craters.semi_supervised import Learned, pseudo_labels
 from craters.settings import JobSettings
 from craters.training import TrainingSet, TrainState
 
+_TITLES = {
+    "initial": "first stage",
+    "final": "last stage",
+    "final_clean": "last stage, protocol clean",
+    "measured": "evaluated network",
+}
+
+
+def stage_title(name: str) -> str:
+    """Return the title of a stage for text and figures: in words, or its method."""
+    return _TITLES.get(name, name)
+
 
 @dataclasses.dataclass(frozen=True)
-class Phase:
+class Stage:
     """One training stage: its network, data and validation metrics.
 
     Parameters
@@ -61,7 +73,7 @@ class JobResult:
     data : JobData
     split_rule, final_split_rule : str
         How validation was drawn for the first and the last stage.
-    phases : list of Phase
+    stages : list of Stage
         In the order of training: "initial", "final" and, under the original protocol,
         "final_clean"; or "supervised" alone; or "supervised" and the final method.
     network : Network
@@ -88,7 +100,7 @@ class JobResult:
     data: JobData
     split_rule: str
     final_split_rule: str
-    phases: list[Phase]
+    stages: list[Stage]
     network: Network
     temperature: float
     decision_threshold: float
@@ -101,19 +113,19 @@ class JobResult:
     learned: Learned | None = None
 
     @property
-    def initial(self) -> Phase:
+    def initial(self) -> Stage:
         """The first stage."""
-        return self.phases[0]
+        return self.stages[0]
 
     @property
-    def final(self) -> Phase:
+    def final(self) -> Stage:
         """The stage whose validation metrics are the headline."""
-        return self.phases[min(1, len(self.phases) - 1)]
+        return self.stages[min(1, len(self.stages) - 1)]
 
     @property
-    def final_clean(self) -> Phase | None:
+    def final_clean(self) -> Stage | None:
         """With the original protocol, the last stage repeated with the clean protocol."""
-        return self.phases[2] if len(self.phases) > 2 else None
+        return self.stages[2] if len(self.stages) > 2 else None
 
     @property
     def n_pseudo(self) -> int:

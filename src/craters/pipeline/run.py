@@ -70,17 +70,17 @@ class FolderStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def load(self, phase: str) -> TrainState | None:
+    def load(self, stage: str) -> TrainState | None:
         """Read the state of an interrupted training; None if there is none."""
-        path = self._path(phase)
+        path = self._path(stage)
         return checkpoint.load_state(path) if path.is_file() else None
 
-    def save(self, phase: str, state: TrainState) -> None:
+    def save(self, stage: str, state: TrainState) -> None:
         """Write the state after an epoch."""
-        checkpoint.save_state(self._path(phase), state)
+        checkpoint.save_state(self._path(stage), state)
 
-    def _path(self, phase: str) -> Path:
-        return self.folder / f"{phase}.safetensors"
+    def _path(self, stage: str) -> Path:
+        return self.folder / f"{stage}.safetensors"
 
 
 def run_job(
@@ -131,7 +131,7 @@ def run_job(
         return RunOutcome(config.out, read_run(config.out), checks.run_checks(config.out))
     training = _fingerprint(config, inputs, but=_AFTER_TRAINING)
     with workspace.open(training, progress) as work:
-        result = stages.run_phases(data, config, store=FolderStore(work), progress=progress)
+        result = stages.run_stages(data, config, store=FolderStore(work), progress=progress)
         whole = work / "whole"
         shutil.rmtree(whole, ignore_errors=True)
         metrics, made = _write_all(result, config, whole, inputs, fingerprint, evaluations)
@@ -237,10 +237,10 @@ def _write_models(
     inputs: dict[str, str],
 ) -> None:
     """Write the model folder of the final network, and Keras files of original networks."""
-    for phase in result.phases:
-        if isinstance(phase.network, OriginalNet):
-            path = folder / "models" / f"model_{phase.name}.h5"
-            write_keras_h5(path, phase.network, resolution)
+    for stage in result.stages:
+        if isinstance(stage.network, OriginalNet):
+            path = folder / "models" / f"model_{stage.name}.h5"
+            write_keras_h5(path, stage.network, resolution)
     network, side = result.network, result.data.train.side
     whole = over_images(network)  # so that scanning need not extract windows
     description = ModelDescription(

@@ -9,24 +9,24 @@ import numpy as np
 
 from craters.data import CLASS_NAMES, patches
 from craters.evaluation import calibration, scores
-from craters.pipeline.result import JobResult, Phase
+from craters.pipeline.result import JobResult, Stage
 from craters.semi_supervised import PSEUDO, Verdict, pseudo_labels, verdict
 
 WHY_PROTOCOLS_DIFFER = (
-    "They differ because protocol 'original' draws validation again after pseudo-labels were "
-    "merged: part of it is the model's own labels, and patches that chose the first network may "
-    "be trained on. The clean figures are of human labels that no phase was trained on; they only "
-    "chose the epoch."
+    "They differ because protocol 'original' draws the validation set again after merging "
+    "pseudo-labels: some of its labels are pseudo-labels, and patches that selected the first "
+    "network may be in training. The clean metrics are on human labels that no stage was trained "
+    "on; they only selected the epoch."
 )
 
 REFIT = (
-    "The network that predicts was trained once more, on all human labels; the figures are of the "
-    "one that was trained without the validation patches."
+    "The final network was retrained on all human labels; the metrics are those of the network "
+    "that was trained without the validation patches."
 )
 
 REFIT_AFTER_FOLDS = (
-    "The network that predicts was trained once more, on all human labels; the figures are of "
-    "networks that were trained without the fold that they predict."
+    "The final network was retrained on all human labels; the metrics are those of networks that "
+    "were trained without the fold that they predict."
 )
 
 
@@ -35,7 +35,7 @@ def summarize(result: JobResult) -> dict[str, Any]:
 
     Takes seconds: intervals need thousands of bootstrap draws.
     """
-    aim, refitted = result.config.aim, _is_refitted(result)
+    objective, refitted = result.config.aim, _is_refitted(result)
     test = result.test_scored
     return {
         "classes": {str(label): name for label, name in enumerate(CLASS_NAMES)},
@@ -43,9 +43,9 @@ def summarize(result: JobResult) -> dict[str, Any]:
         "validation_rule": {"initial": result.split_rule, "final": result.final_split_rule},
         "why_protocols_differ": WHY_PROTOCOLS_DIFFER if result.final_clean else None,
         "decision_threshold": result.decision_threshold,
-        "threshold_chosen_for": aim,
-        "threshold_remark": scores.FLATTERS if aim else None,
-        "phases": {phase.name: _phase_row(phase, result) for phase in result.phases},
+        "threshold_chosen_for": objective,
+        "threshold_remark": scores.OPTIMISTIC if objective else None,
+        "phases": {stage.name: _stage_row(stage, result) for stage in result.stages},
         "calibration": _calibration(result),
         "method": result.config.method,
         "network": result.config.network,
@@ -69,18 +69,18 @@ def conformal_scores(result: JobResult) -> dict[str, list[float]] | None:
     return scores.conformal_scores(result.final.scored, result.temperature)
 
 
-def _phase_row(phase: Phase, result: JobResult) -> dict[str, Any]:
+def _stage_row(stage: Stage, result: JobResult) -> dict[str, Any]:
     """Return the metrics of a stage, without intervals for the first of several."""
-    row = dataclasses.asdict(phase.metrics) | {
-        "best_epoch": phase.state.best_epoch,
-        "epochs": phase.state.epoch,
-        "restarts": phase.state.restarts,
-        "n_train": len(phase.train),
-        "n_validation_pseudo": phase.n_pseudo,
+    row = dataclasses.asdict(stage.metrics) | {
+        "best_epoch": stage.state.best_epoch,
+        "epochs": stage.state.epoch,
+        "restarts": stage.state.restarts,
+        "n_train": len(stage.train),
+        "n_validation_pseudo": stage.n_pseudo,
     }
-    if phase is result.initial and phase is not result.final:
+    if stage is result.initial and stage is not result.final:
         return row
-    return row | scores.score(phase.scored, n_pseudo=phase.n_pseudo).to_dict()
+    return row | scores.score(stage.scored, n_pseudo=stage.n_pseudo).to_dict()
 
 
 def _calibration(result: JobResult) -> dict[str, Any] | None:
@@ -102,14 +102,16 @@ def _calibration(result: JobResult) -> dict[str, Any] | None:
 
 def _balance(result: JobResult) -> dict[str, dict[str, float | int]]:
     """Count the classes of every array, before and after pseudo-labels."""
-    rows = {name: patches.class_counts(found.labels) for name, found in result.data.sets.items()}
+    rows = {
+        name: patches.class_counts(patch_set.labels) for name, patch_set in result.data.sets.items()
+    }
     if result.learned is not None:
         rows["labels, held out in folds"] = patches.class_counts(result.final.validation.labels)
         for given in result.learned.rounds:
             counts = np.repeat([0, 1], [given.without_crater, given.with_crater])
             rows[f"pseudo-labels of round {given.number}"] = patches.class_counts(counts)
         rows["training, kept network"] = patches.class_counts(result.labeled.labels)
-    elif len(result.phases) == 1:
+    elif len(result.stages) == 1:
         rows["training"] = patches.class_counts(result.final.train.labels)
         rows["validation"] = patches.class_counts(result.final.validation.labels)
     else:
@@ -139,36 +141,39 @@ def _unlabeled(result: JobResult) -> dict[str, Any]:
     dict
         `verdict`, `class_share`, `auto` and `tried`; None where they do not apply.
     """
-    found = result.learned
-    tried = {} if found is None else found.verdicts
+    learned = result.learned
+    tried = {} if learned is None else learned.verdicts
     verdict_used = _verdict(result)
-    share = None if found is None or found.share is None else found.share
-    choice = None if found is None else found.choice
+    share = None if learned is None or learned.share is None else learned.share
+    choice = None if learned is None else learned.choice
     return {
         "verdict": None if verdict_used is None else _as_dict(verdict_used),
         "class_share": (
             None if share is None else dataclasses.asdict(share) | {"sentence": share.sentence}
         ),
         "auto": None if choice is None else dataclasses.asdict(choice),
-        "tried": {name: _as_dict(one) for name, one in tried.items()},
+        "tried": {name: _as_dict(each) for name, each in tried.items()},
     }
 
 
-def _as_dict(found: Verdict) -> dict[str, Any]:
-    return dataclasses.asdict(found) | {"outcome": found.outcome, "sentence": found.sentence}
+def _as_dict(compared: Verdict) -> dict[str, Any]:
+    return dataclasses.asdict(compared) | {
+        "outcome": compared.outcome,
+        "sentence": compared.sentence,
+    }
 
 
 def _verdict(result: JobResult) -> Verdict | None:
     """Return the verdict on the method used; if `auto` kept supervised, the best one tried."""
-    found = result.learned
-    if found is not None:
-        if found.method in found.verdicts:
-            return found.verdicts[found.method]
-        return max(found.verdicts.values(), key=lambda one: one.difference, default=None)
-    return _of_phases(result)
+    learned = result.learned
+    if learned is not None:
+        if learned.method in learned.verdicts:
+            return learned.verdicts[learned.method]
+        return max(learned.verdicts.values(), key=lambda tried: tried.difference, default=None)
+    return _of_stages(result)
 
 
-def _of_phases(result: JobResult) -> Verdict | None:
+def _of_stages(result: JobResult) -> Verdict | None:
     """Compare the stages without and with pseudo-labels on the same held-out human labels."""
     last = result.final_clean or result.final
     if last is result.initial:
@@ -180,7 +185,7 @@ def _of_phases(result: JobResult) -> Verdict | None:
         result.config.method, first.scored, last.scored.probability, n_folds=1
     )
     return dataclasses.replace(
-        compared, reference="the first phase", n_labels=len(first.validation)
+        compared, reference="the first stage", n_labels=len(first.validation)
     )
 
 
@@ -197,5 +202,7 @@ def _pseudo_labels(result: JobResult) -> dict[str, Any] | None:
         "pool": len(result.pool_probability),
         "added_without_crater": int((given == 0).sum()),
         "added_with_crater": int((given == 1).sum()),
-        "rounds": [dataclasses.asdict(one) | {"crater_share": one.crater_share} for one in rounds],
+        "rounds": [
+            dataclasses.asdict(each) | {"crater_share": each.crater_share} for each in rounds
+        ],
     }

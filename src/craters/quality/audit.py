@@ -20,11 +20,11 @@ from craters.core import (
     library_versions,
     usable_threads,
 )
-from craters.data import CopySearch, PatchSet, find_array, search_copies
+from craters.data import CopySearch, PatchSet, dataset, search_copies
 from craters.errors import DataError
 from craters.quality import audit_report
 from craters.quality.cleaning import LeftOut, check_target, choose, write_cleaned
-from craters.quality.findings import STEMS, Findings, read_arrays
+from craters.quality.findings import Findings, read_arrays
 from craters.quality.flaws import find_flaws
 from craters.quality.label_errors import LabelAudit, confident_learning, draw_folds, out_of_fold
 from craters.quality.shift import Shift, compare_arrays
@@ -70,7 +70,7 @@ def run_audit(
     resume : bool
         Continue an audit of the same arrays, settings and versions; repeats may be added.
     force : bool
-        Move an earlier `config.out` aside (`NAME.1`, ...); never delete it.
+        Move an earlier `config.out` aside (`NAME.1`, ...); it is never deleted.
     progress : Progress, optional
         Receives a line for each step.
 
@@ -188,10 +188,8 @@ def _opened(
 
 def _fingerprint(config: AuditConfig) -> Fingerprint:
     """Collect everything that a training depends on; rounds can be added later."""
-    stems = [stem for stems in STEMS.values() for stem in stems if stem]
-    paths = [path for stem in stems if (path := find_array(config.data, stem)).is_file()]
     return Fingerprint(
         settings={name: getattr(config, name) for name in ("folds", "shift", "seed")},
-        inputs={path.name: files.sha256_of(path) for path in paths},
+        inputs={path.name: files.sha256_of(path) for path in dataset.input_files(config.data)},
         versions=library_versions(*_LIBRARIES),
     )

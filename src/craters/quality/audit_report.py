@@ -15,40 +15,45 @@ from craters.evaluation import figures
 from craters.quality.cleaning import LeftOut
 from craters.quality.findings import Findings
 from craters.quality.flaws import FLAWS
-from craters.quality.shift import in_words
+from craters.quality.shift import Shift, in_words
 
-SHOWN = 10  # rows of a list in the printed table
-_SHEET = 36  # patches on a sheet
-_PAIRS = 24  # pairs on a sheet
+SHOWN = 10  # rows of the printed tables
+_SHEET = 36  # patches on a contact sheet
+_PAIRS = 24  # pairs on a contact sheet
 _LABEL_LINE = "  {:<16} {:<6} {:<17} {}"
-_GAP = 3  # pixels between the two of a pair
+_GAP = 3  # pixels between the two patches of a pair
 
 
-def summary(found: Findings, left_out: list[LeftOut] | None = None) -> dict[str, Any]:
+def summary(findings: Findings, left_out: list[LeftOut] | None = None) -> dict[str, Any]:
     """Return the results of an audit as JSON-serializable values."""
-    labeled = found.sets["labeled"]
+    labeled = findings.sets["labeled"]
     content: dict[str, Any] = {
-        "arrays": {name: class_counts(one.labels) for name, one in found.sets.items()},
+        "arrays": {
+            name: class_counts(patches.labels) for name, patches in findings.sets.items()
+        },
         "flawed": {
-            name: {flaw: _count(found, name, flaw) for flaw in FLAWS if flaw}
-            for name in found.sets
+            name: {flaw: _count(findings, name, flaw) for flaw in FLAWS if flaw}
+            for name in findings.sets
         },
         "copies": [
             {"of": first, "in": second, "equal": equal, "near": near}
-            for first, second, equal, near in found.copy_counts()
+            for first, second, equal, near in findings.copy_counts()
         ],
-        "near_pairs": len(found.copies.pairs),
+        "near_pairs": len(findings.copies.pairs),
         "conflicts": [
-            {"without_crater": str(found.ids[a]), "with_crater": str(found.ids[b]),
+            {"without_crater": str(findings.ids[a]), "with_crater": str(findings.ids[b]),
              "correlation": round(value, 4)}
-            for a, b, value in found.conflicts
+            for a, b, value in findings.conflicts
         ],
         "labels": None,
-        "shifts": [_shift(one) for one in found.shifts],
-        "notes": [*found.notes, *(note for one in found.sets.values() for note in one.notes)],
+        "shifts": [_shift(shift) for shift in findings.shifts],
+        "notes": [
+            *findings.notes,
+            *(note for patches in findings.sets.values() for note in patches.notes),
+        ],
     }  # fmt: skip
-    if found.labels is not None:
-        audit = found.labels
+    if findings.labels is not None:
+        audit = findings.labels
         content["labels"] = {
             "suspected": int(audit.suspected.sum()),
             "estimated_errors": round(audit.estimate, 1),
@@ -64,39 +69,39 @@ def summary(found: Findings, left_out: list[LeftOut] | None = None) -> dict[str,
         }  # fmt: skip
     if left_out is not None:
         content["left_out"] = {
-            name: sum(one.array == name for one in left_out) for name in found.sets
+            name: sum(item.array == name for item in left_out) for name in findings.sets
         }
     return content
 
 
-def _count(found: Findings, name: str, flaw: str) -> int:
-    inside = found.array == list(found.sets).index(name)
-    return int((found.flaws[inside] == flaw).sum())
+def _count(findings: Findings, name: str, flaw: str) -> int:
+    inside = findings.array == list(findings.sets).index(name)
+    return int((findings.flaws[inside] == flaw).sum())
 
 
-def _shift(one: Any) -> dict[str, Any]:
-    content = dataclasses.asdict(one)
+def _shift(shift: Shift) -> dict[str, Any]:
+    content = dataclasses.asdict(shift)
     del content["typical"]
-    return content | {"is_shown": one.is_shown}
+    return content | {"is_shown": shift.is_shown}
 
 
-def lines(found: Findings, left_out: list[LeftOut] | None = None) -> list[str]:
+def lines(findings: Findings, left_out: list[LeftOut] | None = None) -> list[str]:
     """Format the findings for the terminal."""
-    sizes = ", ".join(f"{len(one):,} {name}" for name, one in found.sets.items())
-    text_lines = [f"Audit of {found.folder}: {sizes} patches.", ""]
-    text_lines += [*_label_lines(found), "", *_copy_lines(found), "", *_flaw_lines(found)]
-    if found.shifts:
+    sizes = ", ".join(f"{len(patches):,} {name}" for name, patches in findings.sets.items())
+    text_lines = [f"Audit of {findings.folder}: {sizes} patches.", ""]
+    text_lines += [*_label_lines(findings), "", *_copy_lines(findings), "", *_flaw_lines(findings)]
+    if findings.shifts:
         text_lines += ["", "Shift between the arrays:"]
-        text_lines += [f"  {text}" for one in found.shifts for text in in_words(one)]
-    if found.notes:
-        text_lines += ["", *(f"Note: {note}" for note in found.notes)]
+        text_lines += [f"  {text}" for shift in findings.shifts for text in in_words(shift)]
+    if findings.notes:
+        text_lines += ["", *(f"Note: {note}" for note in findings.notes)]
     if left_out is not None:
-        text_lines += ["", _left_out_line(found, left_out)]
+        text_lines += ["", _left_out_line(findings, left_out)]
     return text_lines
 
 
-def _label_lines(found: Findings) -> list[str]:
-    audit, labeled = found.labels, found.sets["labeled"]
+def _label_lines(findings: Findings) -> list[str]:
+    audit, labeled = findings.labels, findings.sets["labeled"]
     if audit is None:
         return ["Labels: not checked, as no network was trained (--repeats 0)."]
     text_lines = [
@@ -115,34 +120,34 @@ def _label_lines(found: Findings) -> list[str]:
     ]
 
 
-def _copy_lines(found: Findings) -> list[str]:
-    counts = found.copy_counts()
+def _copy_lines(findings: Findings) -> list[str]:
+    counts = findings.copy_counts()
     if not counts:
         return ["Copies: none, neither equal nor near."]
     text_lines = ["Copies (near: the pixels correlate by more than 0.95 where they overlap):"]
     for first, second, equal, near in counts:
-        where = "another patch of the same array" if first == second else f"a patch of {second}"
+        others = "another patch of the same array" if first == second else f"a patch of {second}"
         text_lines.append(
-            f"  {first}: {equal:,} equal to {where}, {near:,} more a near copy "
-            f"({(equal + near) / len(found.sets[first]):.1%} of {first})"
+            f"  {first}: {equal:,} equal to {others}, {near:,} more a near copy "
+            f"({(equal + near) / len(findings.sets[first]):.1%} of {first})"
         )
-    if found.conflicts:
-        n = int(found.in_conflict.sum())
+    if findings.conflicts:
+        n = int(findings.in_conflict.sum())
         text_lines.append(f"  {n} patches have a copy with the other label, for example:")
         text_lines += [
-            f"    {found.ids[a]} without crater, {found.ids[b]} with crater "
+            f"    {findings.ids[a]} without crater, {findings.ids[b]} with crater "
             f"({'equal' if value == 1 else f'correlation {value:.3f}'})"
-            for a, b, value in found.conflicts[: SHOWN // 2]
+            for a, b, value in findings.conflicts[: SHOWN // 2]
         ]
     else:
         text_lines.append("  No copy has another label than its original.")
     return text_lines
 
 
-def _flaw_lines(found: Findings) -> list[str]:
+def _flaw_lines(findings: Findings) -> list[str]:
     text_lines = []
-    for name in found.sets:
-        counts = {flaw: _count(found, name, flaw) for flaw in FLAWS if flaw}
+    for name in findings.sets:
+        counts = {flaw: _count(findings, name, flaw) for flaw in FLAWS if flaw}
         parts = [f"{count:,} {flaw}" for flaw, count in counts.items() if count]
         if parts:
             text_lines.append(f"  {name}: {', '.join(parts)}")
@@ -151,15 +156,15 @@ def _flaw_lines(found: Findings) -> list[str]:
     return ["Flawed patches:", *text_lines]
 
 
-def _left_out_line(found: Findings, left_out: list[LeftOut]) -> str:
+def _left_out_line(findings: Findings, left_out: list[LeftOut]) -> str:
     parts = []
-    for name, one in found.sets.items():
-        gone = sum(item.array == name for item in left_out)
-        parts.append(f"{name} {len(one) - gone:,} of {len(one):,}")
+    for name, patches in findings.sets.items():
+        kept = len(patches) - sum(item.array == name for item in left_out)
+        parts.append(f"{name} {kept:,} of {len(patches):,}")
     return f"Cleaned copies keep: {', '.join(parts)} patches."
 
 
-def write_all(found: Findings, folder: Path, left_out: list[LeftOut] | None) -> list[Path]:
+def write_all(findings: Findings, folder: Path, left_out: list[LeftOut] | None) -> list[Path]:
     """Write the tables and sheets of an audit.
 
     Returns
@@ -175,27 +180,27 @@ def write_all(found: Findings, folder: Path, left_out: list[LeftOut] | None) -> 
     }  # fmt: skip
     written = []
     for name, make_rows in tables.items():
-        header, *rows = make_rows(found)
+        header, *rows = make_rows(findings)
         if rows:
             files.write_text(folder / f"{name}.csv", files.to_csv([header, *rows]))
             written.append(folder / f"{name}.csv")
     pictures = []
     for name, draw in sheets.items():
         (folder / f"{name}.png").unlink(missing_ok=True)
-        figure = draw(found)
+        figure = draw(findings)
         if figure is not None:
             figures.save_figure(folder / f"{name}.png", figure)
             pictures.append(folder / f"{name}.png")
-    text = "\n".join(lines(found, left_out))
+    text = "\n".join(lines(findings, left_out))
     shown = "".join(f"\n![{path.stem}]({path.name})\n" for path in pictures)
     files.write_text(folder / "audit.md", f"# Audit\n\n```text\n{text}\n```\n{shown}")
-    files.write_json(folder / "audit.json", summary(found, left_out))
+    files.write_json(folder / "audit.json", summary(findings, left_out))
     return [*written, *pictures, folder / "audit.md", folder / "audit.json"]
 
 
-def _label_rows(found: Findings) -> Iterator[list[Any]]:
+def _label_rows(findings: Findings) -> Iterator[list[Any]]:
     yield ["rank", "id", "row", "label", "probability", "confidence", "suspected"]
-    audit, labeled = found.labels, found.sets["labeled"]
+    audit, labeled = findings.labels, findings.sets["labeled"]
     if audit is not None:
         for rank, row in enumerate(audit.order, 1):
             yield [rank, labeled.ids[row], int(row), int(labeled.labels[row]),
@@ -203,28 +208,28 @@ def _label_rows(found: Findings) -> Iterator[list[Any]]:
                    int(audit.suspected[row])]  # fmt: skip
 
 
-def _copy_rows(found: Findings) -> Iterator[list[Any]]:
+def _copy_rows(findings: Findings) -> Iterator[list[Any]]:
     yield ["kind", "first", "second", "first_label", "second_label", "correlation", "down", "right"]
-    copies = found.copies
+    copies = findings.copies
     repeated = np.flatnonzero(copies.rows[copies.content] != np.arange(len(copies.content)))
     for row in repeated:
         first = copies.rows[copies.content[row]]
-        yield ["equal", found.ids[first], found.ids[row], _label(found, first),
-               _label(found, row), 1, 0, 0]  # fmt: skip
+        yield ["equal", findings.ids[first], findings.ids[row], _label(findings, first),
+               _label(findings, row), 1, 0, 0]  # fmt: skip
     for pair, value, shift in zip(copies.pairs, copies.correlation, copies.shift, strict=True):
         first, second = copies.rows[pair]
-        yield ["near", found.ids[first], found.ids[second], _label(found, first),
-               _label(found, second), f"{value:.5f}", int(shift[0]), int(shift[1])]  # fmt: skip
+        yield ["near", findings.ids[first], findings.ids[second], _label(findings, first),
+               _label(findings, second), f"{value:.5f}", int(shift[0]), int(shift[1])]  # fmt: skip
 
 
-def _label(found: Findings, row: int | np.integer) -> str:
-    return "" if found.given[row] == UNLABELED else str(found.given[row])
+def _label(findings: Findings, row: int | np.integer) -> str:
+    return "" if findings.given[row] == UNLABELED else str(findings.given[row])
 
 
-def _flaw_rows(found: Findings) -> Iterator[list[Any]]:
+def _flaw_rows(findings: Findings) -> Iterator[list[Any]]:
     yield ["id", "flaw", "meaning"]
-    for row in np.flatnonzero(found.flaws != ""):
-        yield [found.ids[row], found.flaws[row], FLAWS[found.flaws[row]]]
+    for row in np.flatnonzero(findings.flaws != ""):
+        yield [findings.ids[row], findings.flaws[row], FLAWS[findings.flaws[row]]]
 
 
 def stretch(image: np.ndarray) -> np.ndarray:
@@ -244,8 +249,8 @@ def _sheet(images: list[np.ndarray], captions: list[str], title: str, columns: i
     return figure
 
 
-def _label_sheet(found: Findings) -> Any:
-    audit, labeled = found.labels, found.sets["labeled"]
+def _label_sheet(findings: Findings) -> Any:
+    audit, labeled = findings.labels, findings.sets["labeled"]
     if audit is None:
         return None
     rows = audit.order[:_SHEET]
@@ -257,9 +262,9 @@ def _label_sheet(found: Findings) -> Any:
     return _sheet([stretch(np.asarray(labeled.images[row])) for row in rows], captions, title)
 
 
-def _copy_sheet(found: Findings) -> Any:
-    """Show pairs of near copies by increasing correlation: the doubtful ones first."""
-    copies = found.copies
+def _copy_sheet(findings: Findings) -> Any:
+    """Show pairs of near copies by increasing correlation."""
+    copies = findings.copies
     if not len(copies.pairs):
         return None
     order = np.argsort(copies.correlation, kind="stable")
@@ -269,44 +274,44 @@ def _copy_sheet(found: Findings) -> Any:
         for k, (a, b) in zip(chosen, copies.pairs[chosen], strict=True)
     ]
     title = f"{len(pairs)} of {len(order):,} pairs of near copies, the least alike first"
-    return _pair_sheet(found, pairs, title)
+    return _pair_sheet(findings, pairs, title)
 
 
-def _conflict_sheet(found: Findings) -> Any:
-    if not found.conflicts:
+def _conflict_sheet(findings: Findings) -> Any:
+    if not findings.conflicts:
         return None
-    shown = found.conflicts[:_PAIRS]
+    shown = findings.conflicts[:_PAIRS]
     title = "Copies with different labels: left without crater, right with crater"
-    return _pair_sheet(found, shown, title)
+    return _pair_sheet(findings, shown, title)
 
 
-def _pair_sheet(found: Findings, pairs: list[tuple[int, int, float]], title: str) -> Any:
+def _pair_sheet(findings: Findings, pairs: list[tuple[int, int, float]], title: str) -> Any:
     images, captions = [], []
     for first, second, value in pairs:
-        left, right = found.image(first), found.image(second)
+        left, right = findings.image(first), findings.image(second)
         gap = np.full((len(left), _GAP), 255, np.uint8)
         images.append(np.concatenate([stretch(left), gap, stretch(right)], axis=1))
-        captions.append(f"{found.ids[first]} | {found.ids[second]}\ncorrelation {value:.3f}")
+        captions.append(f"{findings.ids[first]} | {findings.ids[second]}\ncorrelation {value:.3f}")
     return _sheet(images, captions, f"{title}; contrast stretched", columns=4)
 
 
-def _flaw_sheet(found: Findings) -> Any:
-    rows = np.flatnonzero(found.flaws != "")[:_SHEET]
+def _flaw_sheet(findings: Findings) -> Any:
+    rows = np.flatnonzero(findings.flaws != "")[:_SHEET]
     if not len(rows):
         return None
-    captions = [f"{found.ids[row]}\n{found.flaws[row]}" for row in rows]
-    return _sheet([found.image(row) for row in rows], captions, "Flawed patches, as they are")
+    captions = [f"{findings.ids[row]}\n{findings.flaws[row]}" for row in rows]
+    return _sheet([findings.image(row) for row in rows], captions, "Flawed patches, as they are")
 
 
-def _shift_sheet(found: Findings) -> Any:
-    shown = [one for one in found.shifts if one.is_shown]
+def _shift_sheet(findings: Findings) -> Any:
+    shown = [shift for shift in findings.shifts if shift.is_shown]
     if not shown:
         return None
     images, captions = [], []
     for shift in shown:
         for name, rows in zip((shift.first, shift.second), shift.typical, strict=True):
-            images += [np.asarray(found.sets[name].images[row]) for row in rows]
+            images += [np.asarray(findings.sets[name].images[row]) for row in rows]
             other = shift.second if name == shift.first else shift.first
             captions += [f"{name},\nnot {other}" if k == 0 else "\n" for k in range(len(rows))]
-    title = "What a classifier takes for most typical of an array, beside another array"
+    title = "Patches that a classifier finds most typical of an array, compared with another array"
     return _sheet(images, captions, title, columns=12)

@@ -154,18 +154,18 @@ class Copies:
 
     def __init__(self, data: JobData, *, search_pool: bool, threads: int) -> None:
         sets = [data.train, data.test, *([data.pool] if search_pool else [])]
-        images = np.concatenate([one.images for one in sets])
+        images = np.concatenate([patches.images for patches in sets])
         flat = images.reshape(len(images), -1)
         self.is_constant = (flat == flat[:, :1]).all(axis=1)
-        self.found: CopySearch = search_copies(images, shift=_SHIFT, threads=threads)
+        self.search: CopySearch = search_copies(images, shift=_SHIFT, threads=threads)
         ends = np.cumsum([0, *map(len, sets)])
         rows = [np.arange(start, end) for start, end in itertools.pairwise(ends)]
         self.labeled, self.test = rows[:2]
         self.pool = rows[2] if search_pool else np.zeros(0, int)
         self._by_id = {
             name: row
-            for one, place in zip(sets, rows, strict=True)
-            for name, row in zip(one.ids.tolist(), place.tolist(), strict=True)
+            for patches, rows_of_set in zip(sets, rows, strict=True)
+            for name, row in zip(patches.ids.tolist(), rows_of_set.tolist(), strict=True)
         }
 
     def rows_of(self, ids: np.ndarray) -> np.ndarray:
@@ -181,7 +181,7 @@ class Copies:
             Constant patches do not count as copies. A patch with an equal copy is not counted as
             near.
         """
-        equal, near = self.found.among(evaluated, seen)
+        equal, near = self.search.among(evaluated, seen)
         return int((equal & ~self.is_constant[evaluated]).sum()), int(near.sum())
 
 
@@ -270,11 +270,11 @@ def _find_data(folder: Path, inputs: dict[str, str]) -> tuple[JobData | None, st
         return None, f"the data folder {folder} is not there; name it by --data"
     if "labels" in inputs:
         return None, "labels of a label store were merged into the arrays, which are not on record"
-    found = {path.name: path for path in dataset.input_files(folder)}
-    for name in sorted(inputs.keys() | found.keys()):
-        if name not in found:
+    present = {path.name: path for path in dataset.input_files(folder)}
+    for name in sorted(inputs.keys() | present.keys()):
+        if name not in present:
             return None, f"{name} is no longer in {folder}"
-        if inputs.get(name) != files.sha256_of(found[name]):
+        if inputs.get(name) != files.sha256_of(present[name]):
             return None, f"{name} in {folder} is not the file that the run was made from"
     try:
         return dataset.read_job_data(folder), ""

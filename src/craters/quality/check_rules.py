@@ -48,7 +48,7 @@ def near_copies(record: RunRecord) -> Finding:
     return _leak(record, 1, "are nearly equal to")
 
 
-def _leak(record: RunRecord, kind: int, verb: str) -> Finding:
+def _leak(record: RunRecord, kind: int, relation: str) -> Finding:
     if record.data is None:
         return _unknown(record.why_no_data)
     parts, compared = [], []
@@ -57,7 +57,7 @@ def _leak(record: RunRecord, kind: int, verb: str) -> Finding:
         if pair.counts[kind]:
             article = "an" if pair.seen[0] in "aeiou" else "a"
             parts.append(
-                f"{pair.counts[kind]} of {pair.n} {pair.judged}{pair.phase} patches {verb} "
+                f"{pair.counts[kind]} of {pair.n} {pair.judged}{pair.phase} patches {relation} "
                 f"{article} {pair.seen} patch"
             )
     if parts:
@@ -102,8 +102,8 @@ def _comparisons(record: RunRecord) -> Iterator[_Comparison]:
         rows = copies.rows_of(ids[split.rows])
         equal = near = 0
         for name in np.unique(split.names[split.is_evaluated]):
-            counts = copies.count(rows[split.names != name], rows[split.names == name])
-            equal, near = equal + counts[0], near + counts[1]
+            of_subset = copies.count(rows[split.names != name], rows[split.names == name])
+            equal, near = equal + of_subset[0], near + of_subset[1]
         yield _Comparison(
             judged=_evaluated_set_name(split),
             seen="training",
@@ -113,16 +113,16 @@ def _comparisons(record: RunRecord) -> Iterator[_Comparison]:
         )
         measured.append(rows[split.names == VALIDATION])
     n_test = len(copies.test)
-    found = copies.count(copies.labeled, copies.test)
-    yield _Comparison(judged="test", seen="labeled", n=n_test, counts=found)
+    counts = copies.count(copies.labeled, copies.test)
+    yield _Comparison(judged="test", seen="labeled", n=n_test, counts=counts)
     if record.learns_from_pool:
-        found = copies.count(copies.pool, copies.test)
-        yield _Comparison(judged="test", seen="unlabeled", n=n_test, counts=found)
+        counts = copies.count(copies.pool, copies.test)
+        yield _Comparison(judged="test", seen="unlabeled", n=n_test, counts=counts)
         validation = np.setdiff1d(np.concatenate([np.zeros(0, int), *measured]), copies.pool)
         if len(validation):
-            found = copies.count(copies.pool, validation)
+            counts = copies.count(copies.pool, validation)
             yield _Comparison(
-                judged="validation", seen="unlabeled", n=len(validation), counts=found
+                judged="validation", seen="unlabeled", n=len(validation), counts=counts
             )
 
 
@@ -317,7 +317,7 @@ def _verdict_numbers(verdict: dict[str, Any]) -> str:
     )
 
 
-def judged_by_itself(record: RunRecord) -> Finding:
+def pseudo_labels_evaluated(record: RunRecord) -> Finding:
     """C05: pseudo-labels in an evaluation set."""
     fired: list[str] = []
     passed: list[str] = []
@@ -358,7 +358,7 @@ def prior_shift(record: RunRecord) -> Finding:
     return _judge(abs(after - before) > WORTH_A_WARNING, f"{text}.")
 
 
-# What was chosen by what
+# Choices made on the evaluation set
 
 
 def fitted_and_reported(record: RunRecord) -> Finding:
@@ -370,14 +370,16 @@ def fitted_and_reported(record: RunRecord) -> Finding:
         fitted.append(f"the decision threshold {metrics['decision_threshold']:.4g} (for {aim})")
     if not fitted:
         return _judge(False, "Neither a temperature nor a decision threshold was fitted.")
-    what = f"{' and '.join(fitted)} {'were' if len(fitted) > 1 else 'was'} fitted on validation"
+    sentence = f"{' and '.join(fitted)} {'were' if len(fitted) > 1 else 'was'} fitted on validation"
     if metrics.get("test"):
-        return _judge(False, _sentence([what, "the test set, too, is reported"]))
+        return _judge(False, _sentence([sentence, "the test set, too, is reported"]))
     if record.evaluations:
         count = len(record.evaluations)
-        return _judge(False, _sentence([what, f"evaluations on other arrays on record: {count}"]))
+        return _judge(
+            False, _sentence([sentence, f"evaluations on other arrays on record: {count}"])
+        )
     n = record.headline[1]["n"]
-    return _judge(True, _sentence([f"{what}, and all figures are of the same {n} patches"]))
+    return _judge(True, _sentence([f"{sentence}, and all figures are of the same {n} patches"]))
 
 
 def repeated_test(record: RunRecord) -> Finding:
@@ -403,7 +405,7 @@ def repeated_test(record: RunRecord) -> Finding:
     )
 
 
-def as_written(record: RunRecord) -> Finding:
+def changed_files(record: RunRecord) -> Finding:
     """C13: files changed since the run wrote them."""
     changed = record.changed
     if changed is None:

@@ -62,7 +62,7 @@ RULES = (
     Rule("C02", "nearly equal patches in training and evaluation", "warning", rules.near_copies),
     Rule("C03", "no better than the commoner class", "severe", rules.majority),
     Rule("C04", "no better than human labels alone", "warning", rules.no_gain),
-    Rule("C05", "pseudo-labels in an evaluation set", "severe", rules.judged_by_itself),
+    Rule("C05", "pseudo-labels in an evaluation set", "severe", rules.pseudo_labels_evaluated),
     Rule("C06", "pseudo-labels shift the share of craters", "warning", rules.prior_shift),
     Rule("C07", "fitted and reported on the same patches", "note", rules.fitted_and_reported),
     Rule("C08", "too few seeds for the difference claimed", "warning", rules.too_few_seeds),
@@ -70,7 +70,7 @@ RULES = (
     Rule("C10", "nearly the same answer for every patch", "severe", rules.collapsed),
     Rule("C11", "a test set evaluated more than once", "warning", rules.repeated_test),
     Rule("C12", "intervals that hold chance", "warning", rules.chance_in_interval),
-    Rule("C13", "files changed since the run", "severe", rules.as_written),
+    Rule("C13", "files changed since the run", "severe", rules.changed_files),
     Rule("C14", "arrays read as of different pixel ranges", "warning", rules.mixed_ranges),
 )
 

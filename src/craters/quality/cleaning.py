@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from craters.core import files
-from craters.data import find_array, patches
+from craters.data import dataset, find_array, patches
 from craters.errors import DataError, ExistsError
-from craters.quality.findings import STEMS, Findings
+from craters.quality.findings import Findings
 from craters.quality.flaws import FLAWS
 
 LEFT_OUT = "left_out.csv"
@@ -26,7 +26,7 @@ class LeftOut:
     why: str
 
 
-def choose(found: Findings, *, drop_labels: bool = False) -> list[LeftOut]:
+def choose(findings: Findings, *, drop_labels: bool = False) -> list[LeftOut]:
     """Select the patches to leave out of a cleaned copy of the arrays.
 
     In this order: flawed patches; labeled patches with a copy of the other label, since the correct
@@ -36,7 +36,7 @@ def choose(found: Findings, *, drop_labels: bool = False) -> list[LeftOut]:
 
     Parameters
     ----------
-    found : Findings
+    findings : Findings
     drop_labels : bool
         Leave out patches with suspected labels; labels are never changed.
 
@@ -45,30 +45,30 @@ def choose(found: Findings, *, drop_labels: bool = False) -> list[LeftOut]:
     list of LeftOut
         Sorted by array and row.
     """
-    why = np.array([FLAWS[name] for name in found.flaws], dtype=object)
-    names = np.array(list(found.sets))[found.array]
+    why = np.array([FLAWS[name] for name in findings.flaws], dtype=object)
+    names = np.array(list(findings.sets))[findings.array]
     is_labeled = names == "labeled"
-    why[(why == "") & is_labeled & found.in_conflict] = "conflict: a copy has the other label"
-    if drop_labels and found.labels is not None:
-        for row in np.flatnonzero(found.labels.suspected):
-            value = found.labels.confidence[row]
+    why[(why == "") & is_labeled & findings.in_conflict] = "conflict: a copy has the other label"
+    if drop_labels and findings.labels is not None:
+        for row in np.flatnonzero(findings.labels.suspected):
+            value = findings.labels.confidence[row]
             why[row] = why[row] or f"label: probability {value:.3f} of its label, out of fold"
     why[names == "test"] = ""
-    _choose_copies(found, names, why)
+    _choose_copies(findings, names, why)
     return [
         LeftOut(
             array=str(names[row]),
-            row=int(found.place[row]),
-            id=str(found.ids[row]),
+            row=int(findings.place[row]),
+            id=str(findings.ids[row]),
             why=str(why[row]),
         )
         for row in np.flatnonzero(why != "")
     ]
 
 
-def _choose_copies(found: Findings, names: np.ndarray, why: np.ndarray) -> None:
-    """Mark in `why` the rows that are copies of a kept row."""
-    copies, (starts, near) = found.copies, found.neighbours
+def _choose_copies(findings: Findings, names: np.ndarray, why: np.ndarray) -> None:
+    """Enter the reason in `why` for rows that are copies of a kept row."""
+    copies, (starts, near) = findings.copies, findings.neighbours
     keeper = np.full(len(copies.rows), -1)
     family_keeper: dict[int, int] = {}
     has_copy = copies.is_repeated | copies.is_near
@@ -80,13 +80,13 @@ def _choose_copies(found: Findings, names: np.ndarray, why: np.ndarray) -> None:
         close = close[keeper[close] >= 0]
         if names[row] != "test":
             if keeper[content] >= 0:
-                why[row] = f"copy: equal to {found.ids[keeper[content]]}"
+                why[row] = f"copy: equal to {findings.ids[keeper[content]]}"
                 continue
             if len(close):
-                why[row] = f"copy: nearly equal to {found.ids[keeper[close[0]]]}"
+                why[row] = f"copy: nearly equal to {findings.ids[keeper[close[0]]]}"
                 continue
             if copies.crowded[content] and family in family_keeper:
-                why[row] = f"copy: one of many like {found.ids[family_keeper[family]]}"
+                why[row] = f"copy: one of many like {findings.ids[family_keeper[family]]}"
                 continue
         if keeper[content] < 0:
             keeper[content] = row
@@ -106,14 +106,14 @@ def check_target(folder: Path) -> None:
         )
 
 
-def write_cleaned(found: Findings, left_out: list[LeftOut], folder: Path) -> list[Path]:
+def write_cleaned(findings: Findings, left_out: list[LeftOut], folder: Path) -> list[Path]:
     """Write the arrays without the rows left out, atomically.
 
     Order, layout and type stay the same; packed files (.npz) become .npy.
 
     Parameters
     ----------
-    found : Findings
+    findings : Findings
     left_out : list of LeftOut
     folder : Path
         Must not exist.
@@ -130,34 +130,39 @@ def write_cleaned(found: Findings, left_out: list[LeftOut], folder: Path) -> lis
         If nothing, or one class only, would be left.
     """
     check_target(folder)
-    keep = _kept_rows(found, left_out)
+    keep = _kept_rows(findings, left_out)
     with files.new_folder(folder) as cleaned:
         for name, rows in keep.items():
-            for stem in filter(None, STEMS[name]):
-                path = find_array(found.folder, stem)
+            for stem in filter(None, dataset.STEMS[name]):
+                path = find_array(findings.folder, stem)
                 if path.is_file():
                     files.write_array(cleaned / f"{stem}.npy", patches.read_array(path)[rows])
         files.write_text(cleaned / LEFT_OUT, left_out_csv(left_out))
     return sorted(folder.iterdir())
 
 
-def _kept_rows(found: Findings, left_out: list[LeftOut]) -> dict[str, np.ndarray]:
-    gone = {name: [one.row for one in left_out if one.array == name] for name in found.sets}
-    keep = {name: np.delete(np.arange(len(one)), gone[name]) for name, one in found.sets.items()}
-    labels = found.sets["labeled"].labels[keep["labeled"]]
+def _kept_rows(findings: Findings, left_out: list[LeftOut]) -> dict[str, np.ndarray]:
+    dropped = {
+        name: [item.row for item in left_out if item.array == name] for name in findings.sets
+    }
+    keep = {
+        name: np.delete(np.arange(len(array)), dropped[name])
+        for name, array in findings.sets.items()
+    }
+    labels = findings.sets["labeled"].labels[keep["labeled"]]
     if len(np.unique(labels)) < 2:
         raise DataError(
-            f"{found.sets['labeled'].source}: without what would be left out, {len(labels)} "
+            f"{findings.sets['labeled'].source}: without what would be left out, {len(labels)} "
             "patches remain, not of both classes",
             f"Look at the audit's tables; nothing was written to {LEFT_OUT}.",
         )
     for name, rows in keep.items():
         if len(rows) == 0:
-            raise DataError(f"{found.sets[name].source}: every patch would be left out")
+            raise DataError(f"{findings.sets[name].source}: every patch would be left out")
     return keep
 
 
 def left_out_csv(left_out: list[LeftOut]) -> str:
     """Return the left-out patches as CSV, one row each."""
     header = ["array", "row", "id", "why"]
-    return files.to_csv([header, *(dataclasses.astuple(one) for one in left_out)])
+    return files.to_csv([header, *(dataclasses.astuple(item) for item in left_out)])

@@ -9,17 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from craters.data import UNLABELED, CopySearch, PatchSet, find_array, patches
+from craters.data import UNLABELED, CopySearch, PatchSet, dataset, find_array
 from craters.errors import DataError
 from craters.quality.label_errors import LabelAudit
 from craters.quality.shift import Shift
-
-# The files of each array: images, labels, groups.
-STEMS = {
-    "labeled": ("Xtrain1", "Ytrain1", "groups_train"),
-    "extra": ("Xtrain1_extra", "", "groups_extra"),
-    "test": ("Xtest1", "Ytest1", "groups_test"),
-}
 
 
 def read_arrays(folder: Path) -> dict[str, PatchSet]:
@@ -32,24 +25,13 @@ def read_arrays(folder: Path) -> dict[str, PatchSet]:
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder, expected one with Xtrain1.npy and Ytrain1.npy")
-    sets = {}
-    for name, stems in STEMS.items():
-        images, labels, groups = (find_array(folder, stem) for stem in stems)
-        if name == "labeled" or images.is_file():
-            has_labels = bool(stems[1]) and (name == "labeled" or labels.is_file())
-            least = 0 if name == "extra" else 1  # all of them may have been labeled in a review
-            array = patches.read_patches(
-                images, labels if has_labels else None, groups, least=least
-            )
-            if len(array):
-                sets[name] = array
-    for other in sets.values():
-        if other.side != sets["labeled"].side:
-            raise DataError(
-                f"{other.source}: found patches of {other.side} x {other.side} pixels, expected "
-                f"{sets['labeled'].side} x {sets['labeled'].side} as in {sets['labeled'].source}",
-                "Cut all patches to one size.",
-            )
+    sets = {
+        name: dataset.read_set(folder, name)
+        for name, (images, _, _) in dataset.STEMS.items()
+        if name == "labeled" or find_array(folder, images).is_file()
+    }
+    sets = {name: patches for name, patches in sets.items() if len(patches)}
+    dataset.check_equal_sides(*sets.values())
     return sets
 
 
@@ -83,22 +65,24 @@ class Findings:
     @functools.cached_property
     def array(self) -> np.ndarray:
         """Index of each row's array."""
-        return np.repeat(np.arange(len(self.sets)), [len(one) for one in self.sets.values()])
+        return np.repeat(
+            np.arange(len(self.sets)), [len(patches) for patches in self.sets.values()]
+        )
 
     @functools.cached_property
     def place(self) -> np.ndarray:
         """Index of each row within its array."""
-        return np.concatenate([np.arange(len(one)) for one in self.sets.values()])
+        return np.concatenate([np.arange(len(patches)) for patches in self.sets.values()])
 
     @functools.cached_property
     def given(self) -> np.ndarray:
         """Label of each row, -1 if unknown."""
-        return np.concatenate([one.labels for one in self.sets.values()])
+        return np.concatenate([patches.labels for patches in self.sets.values()])
 
     @functools.cached_property
     def ids(self) -> np.ndarray:
         """Id of each row: the stem of its file and its index."""
-        return np.concatenate([one.ids for one in self.sets.values()])
+        return np.concatenate([patches.ids for patches in self.sets.values()])
 
     def image(self, row: int) -> np.ndarray:
         """Return the pixels of a row."""
@@ -107,7 +91,7 @@ class Findings:
 
     @functools.cached_property
     def neighbours(self) -> tuple[np.ndarray, np.ndarray]:
-        """Near copies of each content, both ways: those of c are at starts[c] to starts[c + 1]."""
+        """Near copies of all contents; those of content c are at starts[c] to starts[c + 1]."""
         both = np.concatenate([self.copies.pairs, self.copies.pairs[:, ::-1]])
         both = both[np.lexsort((both[:, 1], both[:, 0]))]
         starts = np.searchsorted(both[:, 0], np.arange(len(self.copies.rows) + 1))
@@ -142,9 +126,9 @@ class Findings:
         for pair, value in zip(
             self.copies.pairs[order], self.copies.correlation[order], strict=True
         ):
-            for one, other in (pair, pair[::-1]):
-                if has[0][one] >= 0 and has[1][other] >= 0:
-                    pairs.append((int(has[0][one]), int(has[1][other]), float(value)))
+            for negative, positive in (pair, pair[::-1]):
+                if has[0][negative] >= 0 and has[1][positive] >= 0:
+                    pairs.append((int(has[0][negative]), int(has[1][positive]), float(value)))
         return pairs
 
     def _first_labeled(self, label: int) -> np.ndarray:

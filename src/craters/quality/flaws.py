@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-FAINT = 1.0  # grey levels of standard deviation: below it a patch is rounding and noise
-SATURATED_SHARE = 0.25  # of the pixels are 255
-GAP_SHARE = 0.01  # of the patch: connected pixels of 0 that may be a no-data region
-GAP_EDGE = 32  # mean brightness of the surrounding pixels: a shadow fades, no data ends abruptly
-BLACK_SHARE = 0.5  # of the pixels are 0, whatever surrounds them
+FAINT = 1.0  # standard deviation in grey levels, below which a patch is rounding and noise
+SATURATED_SHARE = 0.25  # share of pixels with value 255
+GAP_SHARE = 0.01  # share of connected pixels of value 0 that may be a no-data region
+GAP_EDGE = 32  # mean brightness around a no-data region; around deep shadow it is lower
+BLACK_SHARE = 0.5  # share of pixels of value 0 that is a flaw in any surroundings
 
 FLAWS = {
     "": "",

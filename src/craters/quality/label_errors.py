@@ -72,8 +72,8 @@ def confident_learning(labels: np.ndarray, probability: np.ndarray) -> LabelAudi
     Examples
     --------
     >>> labels = np.array([0, 0, 0, 1, 1, 1])
-    >>> found = confident_learning(labels, np.array([0.1, 0.2, 0.9, 0.8, 0.9, 0.6]))
-    >>> found.order[0], found.suspected.tolist(), found.joint
+    >>> audit = confident_learning(labels, np.array([0.1, 0.2, 0.9, 0.8, 0.9, 0.6]))
+    >>> audit.order[0], audit.suspected.tolist(), audit.joint
     (np.int64(2), [False, False, True, False, False, False], [[2, 1], [0, 2]])
     """
     by_class = np.stack([1 - probability, probability], axis=1)
@@ -116,7 +116,7 @@ class LabelFold:
 def draw_folds(
     labeled: PatchSet, families: np.ndarray, *, folds: int, rounds: int, seed: int
 ) -> list[LabelFold]:
-    """Draw folds that hold out every patch once a round, by source image if known.
+    """Draw folds that hold out every patch once in each round, by source image if known.
 
     Source images, not whole regions, are held out: the network must not have seen the patch's
     label, but may have seen terrain of its region. Copies of a held-out patch are left out of the
@@ -142,7 +142,7 @@ def draw_folds(
         word = "different patches" if labeled.groups is None else "source images"
         raise DataError(
             f"{labeled.source}: found {count} {word}, expected at least {folds} to hold out",
-            "Take fewer --folds, or --repeats 0 to skip the label audit.",
+            "Use fewer --folds, or --repeats 0 to skip the label audit.",
         )
     drawn = []
     for number in range(rounds):
@@ -156,7 +156,7 @@ def draw_folds(
                 raise DataError(
                     f"{labeled.source}: one class is missing in the training part of fold "
                     f"{position}",
-                    "Label more patches of the rarer class, or take more --folds.",
+                    "Label more patches of the rarer class, or use more --folds.",
                 )
             drawn.append(
                 LabelFold(
@@ -180,7 +180,7 @@ def _train_and_predict(
 def train_fold(
     *, send: Send, images: np.ndarray, labels: np.ndarray, held_out: np.ndarray, seed: int
 ) -> np.ndarray:
-    """Train on some patches and return the logits of others, as a `parallel.Task`."""
+    """Train on some patches and return the logits of others; called by a `Task`."""
     del send  # progress is reported when a training is done
     return _train_and_predict(images, labels, held_out, seed).astype(np.float32)
 

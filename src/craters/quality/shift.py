@@ -124,8 +124,8 @@ def compare_arrays(
     """
     from sklearn.metrics import roc_auc_score
 
-    rows = [_thin(len(found), [seed, n]) for n, (_, found) in enumerate((first, second))]
-    parts = [found.take(kept) for (_, found), kept in zip((first, second), rows, strict=True)]
+    rows = [_thin(len(patches), [seed, n]) for n, (_, patches) in enumerate((first, second))]
+    parts = [patches.take(kept) for (_, patches), kept in zip((first, second), rows, strict=True)]
     side = np.repeat([0, 1], [len(part) for part in parts]).astype(np.int8)
     units = np.concatenate([_units(first[0], parts[0]), _units(second[0], parts[1])])
     looks = np.concatenate([_looks(part.images) for part in parts])
@@ -153,14 +153,14 @@ def _thin(count: int, seed: list[int]) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).choice(count, _MOST, replace=False))
 
 
-def _units(name: str, found: PatchSet) -> np.ndarray:
-    if found.groups is None:
-        return np.array([f"{name}:{row}" for row in range(len(found))])
-    return np.array([f"image {group}" for group in found.groups])
+def _units(name: str, patches: PatchSet) -> np.ndarray:
+    if patches.groups is None:
+        return np.array([f"{name}:{row}" for row in range(len(patches))])
+    return np.array([f"image {group}" for group in patches.groups])
 
 
 def _note(*arrays: tuple[str, PatchSet]) -> str:
-    unknown = [name for name, found in arrays if found.groups is None]
+    unknown = [name for name, patches in arrays if patches.groups is None]
     if not unknown:
         return ""
     return (
@@ -223,7 +223,7 @@ def _held_out_scores(
     from sklearn.ensemble import ExtraTreesClassifier
     from sklearn.model_selection import StratifiedGroupKFold
 
-    fewest = min(len(np.unique(units[side == one])) for one in (0, 1))
+    fewest = min(len(np.unique(units[side == number])) for number in (0, 1))
     if fewest < _FOLDS:
         raise DataError(
             f"found {fewest} patches or source images in an array, expected at least {_FOLDS}"
@@ -255,10 +255,10 @@ def _compare_looks(
     looks: np.ndarray, side: np.ndarray, units: np.ndarray, seed: int
 ) -> list[LookDifference]:
     """Compare mean properties, with bootstrap intervals by source image."""
-    draws = [_draw_means(looks[side == one, : len(LOOKS)], units[side == one], seed + one)
-             for one in (0, 1)]  # fmt: skip
+    draws = [_draw_means(looks[side == k, : len(LOOKS)], units[side == k], seed + k)
+             for k in (0, 1)]  # fmt: skip
     low, high = percentile_limits(draws[1] - draws[0])
-    means = [looks[side == one, : len(LOOKS)].mean(axis=0) for one in (0, 1)]
+    means = [looks[side == k, : len(LOOKS)].mean(axis=0) for k in (0, 1)]
     return [
         LookDifference(
             name=name,

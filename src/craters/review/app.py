@@ -32,11 +32,12 @@ from craters.review.session import AHEAD, ReviewSession, parse_answers
 
 _FOREVER = {"cache-control": "private, max-age=31536000, immutable"}
 _NOT_KEPT = {"cache-control": "no-store"}
+
 _KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _STATUS = ((ConfigError, 400), (DataError, 404), (ExistsError, 409))
 _WIDTH, _HEIGHT = 640, 220  # of the learning curve, px
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 16, 12, 34  # its margins, px
-_SKIPS = 1000  # patches that a page may ask to leave out
+_SKIPS = 1000  # ids of patches that a page may exclude
 
 Handler = Callable[["Call"], dict[str, Any]]
 
@@ -57,14 +58,14 @@ class Call:
         self.body = body
 
     def content(self) -> dict[str, Any]:
-        """Parse the body as a JSON object."""
+        """Return the body, parsed as a JSON object."""
         try:
-            found = json.loads(self.body)
+            content = json.loads(self.body)
         except (ValueError, RecursionError) as error:
             raise ConfigError("the body is not JSON") from error
-        if not isinstance(found, dict):
+        if not isinstance(content, dict):
             raise ConfigError("the body is not a JSON object")
-        return found
+        return content
 
     def number(self, name: str, default: int, least: int, most: int) -> int:
         """Return an integer of the query string."""
@@ -98,15 +99,15 @@ class Pages:
 
     def __init__(self, session: ReviewSession, reviewer: str) -> None:
         self.session, self.reviewer = session, reviewer
-        self.mark = secrets.token_hex(4)  # new for each server start: part of cached URLs
+        self.mark = secrets.token_hex(4)  # part of cached URLs; new for each server start
 
     def common(self, call: Call) -> dict[str, Any]:
         """Return the content common to all pages."""
-        found = {
+        content = {
             "who": call.who, "mark": self.mark, "target": self.session.source.target.name,
             "kind": self.session.source.kind, "notes": self.session.source.notes,
         }  # fmt: skip
-        return found | ({"counts": self.session.counts(call.who)} if call.who else {})
+        return content | ({"counts": self.session.counts(call.who)} if call.who else {})
 
     def welcome(self, call: Call) -> dict[str, Any]:
         """Show the start page: choose a reviewer name."""
@@ -115,7 +116,7 @@ class Pages:
         return {"names": names, "offered": self.reviewer, "patches": len(self.session.source)}
 
     def queue(self, call: Call) -> dict[str, Any]:
-        """Show the next patches of a reviewer; `patch` names one that comes first."""
+        """Show the next patches of a reviewer, first the one named by `patch`, if any."""
         show = call.query.get("show", "mix")
         if show not in ("mix", "disputed"):
             raise ConfigError(f"show is {show[:40]!r}, expected mix or disputed")
@@ -135,7 +136,7 @@ class Pages:
         skip, want, show = content.get("skip", []), content.get("want", 0), content.get("show")
         if not isinstance(want, int) or isinstance(want, bool) or not 0 <= want <= AHEAD:
             raise ConfigError(f"want: expected 0 to {AHEAD}")
-        if not isinstance(skip, list) or not all(isinstance(one, str) for one in skip):
+        if not isinstance(skip, list) or not all(isinstance(name, str) for name in skip):
             raise ConfigError("skip: expected a list of ids")
         if len(skip) > _SKIPS:
             raise ConfigError(f"skip: expected at most {_SKIPS} ids")
@@ -148,16 +149,16 @@ class Pages:
         """Store answers; they are on disk before the response."""
         content = call.content()
         key = _key(content)
-        found = self.session.add(call.who, parse_answers(content.get("answers")), key)
-        return found | {
+        reply = self.session.add(call.who, parse_answers(content.get("answers")), key)
+        return reply | {
             "counts": self.session.counts(call.who),
             "next": self._more(call, content),
         }
 
     def undo(self, call: Call) -> dict[str, Any]:
         """Undo the last answers of a reviewer."""
-        found = self.session.undo(call.who, _key(call.content()))
-        return found | {"counts": self.session.counts(call.who)}
+        reply = self.session.undo(call.who, _key(call.content()))
+        return reply | {"counts": self.session.counts(call.who)}
 
     def details(self, call: Call) -> dict[str, Any]:
         """Return probability, given label and votes of a patch."""
@@ -167,11 +168,11 @@ class Pages:
         """Show a sorted grid of patches."""
         sort, show = call.query.get("sort", "uncertainty"), call.query.get("show", "open")
         self.session.check_sort(sort, show)
-        found = self.session.grid(
+        page = self.session.grid(
             call.who, sort=sort, show=show, page=call.number("page", 1, 1, 10**9),
             reverse=call.number("reverse", 0, 0, 1) == 1,
         )  # fmt: skip
-        return found | {"predicting": predicting(self.session)}
+        return page | {"predicting": predicting(self.session)}
 
     def map(self, call: Call) -> dict[str, Any]:
         """Show the detections of one image of a scan."""
@@ -182,8 +183,8 @@ class Pages:
 
     def progress(self, call: Call) -> dict[str, Any]:
         """Show the progress of the review."""
-        found = progress(self.session) | {"you": call.who}
-        return found | {"curve": curve(found["models"])}
+        page = progress(self.session) | {"you": call.who}
+        return page | {"curve": curve(page["models"])}
 
     def train(self, call: Call) -> dict[str, Any]:
         """Start a training with the current labels."""
@@ -218,7 +219,7 @@ class Pages:
 def _key(content: dict[str, Any]) -> str:
     key = content.get("key")
     if not isinstance(key, str) or not key:
-        raise ConfigError("key: expected a name for this request, so that it is done only once")
+        raise ConfigError("key: expected a name for this request, so that it is executed only once")
     return check_key(key)
 
 
@@ -236,10 +237,6 @@ def make_app(session: ReviewSession, *, reviewer: str = "me") -> Starlette:
     templates.filters["quoted"] = lambda text: quote(str(text), safe="")
     templates.globals["version"] = __version__
 
-    def render(call: Call, template: str, found: dict[str, Any]) -> Response:
-        page = templates.get_template(template).render(pages.common(call) | found)
-        return HTMLResponse(page, headers=_NOT_KEPT)
-
     def page(handler: Handler, template: str) -> Any:
         """Build a handler for HTML and JSON."""
 
@@ -248,10 +245,11 @@ def make_app(session: ReviewSession, *, reviewer: str = "me") -> Starlette:
 
             def work() -> Response:
                 call = Call(request, body)
-                found = handler(call)
+                content = handler(call)
                 if not template or _wants_json(request):
-                    return JSONResponse(found, headers=_NOT_KEPT)
-                return render(call, template, found)
+                    return JSONResponse(content, headers=_NOT_KEPT)
+                html = templates.get_template(template).render(pages.common(call) | content)
+                return HTMLResponse(html, headers=_NOT_KEPT)
 
             return await run_in_threadpool(work)
 
@@ -265,14 +263,10 @@ def make_app(session: ReviewSession, *, reviewer: str = "me") -> Starlette:
             text = str(error)
         if request.method == "POST" or _wants_json(request):
             return JSONResponse({"error": text}, status, headers=_NOT_KEPT)
-        page = templates.get_template("error.html").render(
+        html = templates.get_template("error.html").render(
             text=text, status=status, mark=pages.mark, who=""
         )
-        return HTMLResponse(page, status, headers=_NOT_KEPT)
-
-    async def home(request: Request) -> Response:
-        name = check_reviewer(request.query_params.get("name", ""))
-        return RedirectResponse(f"/as/{quote(name, safe='')}/queue", 303)
+        return HTMLResponse(html, status, headers=_NOT_KEPT)
 
     files = _static_files()
 
@@ -285,7 +279,7 @@ def make_app(session: ReviewSession, *, reviewer: str = "me") -> Starlette:
 
     routes = [
         Route("/", page(pages.welcome, "welcome.html")),
-        Route("/enter", home),
+        Route("/enter", _enter),
         Route("/as/{who}/queue", page(pages.queue, "queue.html")),
         Route("/as/{who}/next", page(pages.more, ""), methods=["POST"]),
         Route("/as/{who}/answers", page(pages.answers, ""), methods=["POST"]),
@@ -304,6 +298,22 @@ def make_app(session: ReviewSession, *, reviewer: str = "me") -> Starlette:
     return Starlette(routes=routes, exception_handlers=handlers)
 
 
+def _static_files() -> dict[str, tuple[bytes, str]]:
+    """Read all static files; only these are served."""
+    folder = resources.files("craters.review") / "static"
+    return {
+        item.name: (item.read_bytes(), _KINDS[item.name[item.name.rfind(".") :]])
+        for item in folder.iterdir()
+        if item.name[item.name.rfind(".") :] in _KINDS
+    }
+
+
+async def _enter(request: Request) -> Response:
+    """Redirect from the start page to the queue of a reviewer."""
+    name = check_reviewer(request.query_params.get("name", ""))
+    return RedirectResponse(f"/as/{quote(name, safe='')}/queue", 303)
+
+
 def _png(pixels: np.ndarray) -> bytes:
     """Encode 8-bit gray pixels as PNG, fast rather than small."""
     stream = io.BytesIO()
@@ -315,16 +325,6 @@ def _wants_json(request: Request) -> bool:
     if request.query_params.get("format") == "json":
         return True
     return "application/json" in request.headers.get("accept", "")
-
-
-def _static_files() -> dict[str, tuple[bytes, str]]:
-    """Read all static files; only these are served."""
-    folder = resources.files("craters.review") / "static"
-    return {
-        item.name: (item.read_bytes(), _KINDS[item.name[item.name.rfind(".") :]])
-        for item in folder.iterdir()
-        if item.name[item.name.rfind(".") :] in _KINDS
-    }
 
 
 def key_lines(kind: str) -> list[tuple[str, str]]:
@@ -376,7 +376,7 @@ def curve(models: list[dict[str, Any]]) -> dict[str, Any] | None:
     steps = [round(0.1 * step, 1) for step in range(round(low * 10), 11)]
     return {
         "width": _WIDTH, "height": _HEIGHT, "points": points,
-        "path": " ".join(f"{one['x']},{one['y']}" for one in points),
+        "path": " ".join(f"{point['x']},{point['y']}" for point in points),
         "rows": [{"y": up(value), "text": f"{value:.1f}"} for value in steps],
         "columns": [
             {"x": across(value), "text": f"{value:,}"} for value in sorted(set(labels))

@@ -45,7 +45,7 @@ _SEED = 0
 
 def find_feature_name(graph: bytes) -> str | None:
     """Return the name of the input of an ONNX graph's last layer with weights, or None."""
-    found = None
+    name = None
     for number, value in message_fields(memoryview(graph)):
         if number != 7 or not isinstance(value, memoryview):  # ModelProto.graph
             continue
@@ -55,17 +55,16 @@ def find_feature_name(graph: bytes) -> str | None:
                 kind = [bytes(text) for tag, text in parts if tag == 4]
                 inputs = [bytes(text) for tag, text in parts if tag == 1]
                 if kind and kind[0] in _WEIGHTED and inputs:
-                    found = inputs[0].decode("utf-8", "replace")
-    return None if found == INPUT else found
+                    name = inputs[0].decode("utf-8", "replace")
+    return None if name == INPUT else name
 
 
 def with_output(graph: bytes, name: str) -> bytes:
     """Return an ONNX file with one of its inner values as a further output."""
     value = _message(1, name.encode())  # ValueInfoProto.name; its type is inferred
     parts = []
-    for number, content in message_fields(
-        memoryview(graph)
-    ):  # a model holds whole numbers and messages
+    for number, content in message_fields(memoryview(graph)):
+        # A model has only fields that are integers or messages.
         if isinstance(content, int):
             parts.append(_varint(number << 3) + _varint(content))
         else:
@@ -79,11 +78,11 @@ def _message(number: int, content: bytes) -> bytes:
 
 
 def _varint(value: int) -> bytes:
-    found = bytearray()
+    octets = bytearray()
     while value > 127:
-        found.append(value & 127 | 128)
+        octets.append(value & 127 | 128)
         value >>= 7
-    return bytes([*found, value])
+    return bytes([*octets, value])
 
 
 class Scorer:
@@ -130,8 +129,8 @@ class Scorer:
 
 def _flat(inner: np.ndarray) -> np.ndarray:
     """Average feature maps over space; return feature vectors unchanged."""
-    found = inner if inner.ndim == 2 else inner.mean(axis=tuple(range(2, inner.ndim)))
-    return np.asarray(found, np.float32)
+    vectors = inner if inner.ndim == 2 else inner.mean(axis=tuple(range(2, inner.ndim)))
+    return np.asarray(vectors, np.float32)
 
 
 def pixel_features(images: np.ndarray) -> np.ndarray:
@@ -225,12 +224,12 @@ def predict_all(
         if cache is None
         else cache / f"{_fingerprint(source)[:16]}-{sha256[:16] or 'none'}.npz"
     )
-    if path is not None and path.is_file() and (found := _read_cache(path, len(source))):
+    if path is not None and path.is_file() and (cached := _read_cache(path, len(source))):
         return PatchPredictions(
             sha256=sha256,
-            probability=found[0],
-            features=found[1],
-            origin=found[2],
+            probability=cached[0],
+            features=cached[1],
+            origin=cached[2],
             threshold=threshold,
         )
     random = np.random.default_rng(_SEED)
@@ -279,9 +278,9 @@ def _fingerprint(source: Source) -> str:
 def _read_cache(path: Path, count: int) -> tuple[np.ndarray, np.ndarray, str] | None:
     """Read cached results; None where the file is damaged."""
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as found:
-            probability, features = found["probability"], found["features"]
-            origin = str(found["origin"])
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            probability, features = arrays["probability"], arrays["features"]
+            origin = str(arrays["origin"])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
     if probability.shape != (count,) or features.shape[:1] != (count,):
@@ -333,10 +332,10 @@ class Background:
 
     def _run(self, scorer: Scorer | None) -> None:
         try:
-            found = predict_all(self.source, scorer, cache=self.cache, proceed=self._proceed)
+            predictions = predict_all(self.source, scorer, cache=self.cache, proceed=self._proceed)
         except (CratersError, OSError) as error:
             self.failure = str(error)
             return
-        if found is not None:
-            self.on_done(found)
+        if predictions is not None:
+            self.on_done(predictions)
             self.progress = (len(self.source), len(self.source))

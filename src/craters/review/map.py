@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from craters.errors import DataError
 from craters.review.session import ReviewSession
 
+if TYPE_CHECKING:
+    from craters.review.scan_source import ScanSource
 SQUARE = 256  # pixels of a picture
 SHRINKS = tuple(2**power for power in range(15))
 MOST = 5000  # detections in one reply, the most probable first
-_TABLE = 100  # rows of the table beside
+_TABLE = 100  # rows of the table of detections
 
 
 def detections(
@@ -23,38 +25,44 @@ def detections(
     Raises
     ------
     DataError
-        When the target is no scan, or has no such image.
+        If the target is no scan, or has no such image.
     """
-    from craters.review.scan_source import ScanSource
-
-    if session.source.kind != "scan":
-        raise DataError(f"{session.source.target}: is not a scan and has no map")
-    source = cast("ScanSource", session.source)
+    source = _scan_source(session)
     images = source.scan.images
     if image >= len(images):
         raise DataError(f"there is no image {image}, expected 0 to {len(images) - 1}")
-    one = source.windows
-    inside = one.detected & (one.image == image)
+    windows = source.windows
+    inside = windows.detected & (windows.image == image)
     total = int(inside.sum())
-    inside &= (one.probability >= np.float32(least)) & (one.probability <= np.float32(most))
+    inside &= (windows.probability >= np.float32(least)) & (windows.probability <= np.float32(most))
     rows = np.flatnonzero(inside)
-    rows = rows[np.argsort(-one.probability[rows], kind="stable")][:MOST]
+    rows = rows[np.argsort(-windows.probability[rows], kind="stable")][:MOST]
     with session.lock:
         session.tally.catch_up(session.store)
-        found = [_detection(session, reviewer, int(row), source) for row in rows]
+        shown = [_detection(session, reviewer, int(row), source) for row in rows]
     return {
         "images": [{"number": number, "name": item.name} for number, item in enumerate(images)],
         "image": image, "name": images[image].name, "height": images[image].height,
         "width": images[image].width, "side": source.side, "square": SQUARE,
         "deepest": _deepest(images[image].height, images[image].width),
         "least": least, "most": most, "total": total, "inside": int(inside.sum()),
-        "detections": found, "table": _TABLE,
+        "detections": shown, "table": _TABLE,
     }  # fmt: skip
 
 
-def _detection(session: ReviewSession, reviewer: str, row: int, source: Any) -> dict[str, Any]:
-    one = source.windows
-    probability = round(float(one.probability[row]), 4)
+def _scan_source(session: ReviewSession) -> ScanSource:
+    from craters.review.scan_source import ScanSource
+
+    if not isinstance(session.source, ScanSource):
+        raise DataError(f"{session.source.target}: is not a scan and has no map")
+    return session.source
+
+
+def _detection(
+    session: ReviewSession, reviewer: str, row: int, source: ScanSource
+) -> dict[str, Any]:
+    windows = source.windows
+    probability = round(float(windows.probability[row]), 4)
     return session.item(row, reviewer, "map") | {"probability": probability}
 
 
@@ -71,13 +79,9 @@ def view(session: ReviewSession, image: int, shrink: int, top: int, left: int) -
     Raises
     ------
     DataError
-        When there is no such square.
+        If there is no such square.
     """
-    from craters.review.scan_source import ScanSource
-
-    if session.source.kind != "scan":
-        raise DataError(f"{session.source.target}: is not a scan and has no map")
-    scan = cast("ScanSource", session.source).scan
+    scan = _scan_source(session).scan
     if image >= len(scan.images) or shrink not in SHRINKS:
         raise DataError("there is no such image or reduction factor")
     size = scan.images[image]

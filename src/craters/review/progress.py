@@ -21,7 +21,7 @@ def progress(session: ReviewSession) -> dict[str, Any]:
     """Return the content of the progress page."""
     with session.lock:
         session.tally.catch_up(session.store)
-        found: dict[str, Any] = {
+        page: dict[str, Any] = {
             "reviewers": _reviewers(session),
             "whys": dict(sorted(_reasons(session).items())),
             "classes": _classes(session),
@@ -35,8 +35,8 @@ def progress(session: ReviewSession) -> dict[str, Any]:
             "predicting": predicting(session),
             "features": None if session.predictions is None else session.predictions.origin,
         }
-    found["gain"] = _last_gain(session, found["models"])
-    return found
+    page["gain"] = _last_gain(session, page["models"])
+    return page
 
 
 def predicting(session: ReviewSession) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def _answered_random_part(session: ReviewSession) -> tuple[list[int], list[int]]
 
 def _random_part(session: ReviewSession) -> dict[str, Any]:
     rows, labels = _answered_random_part(session)
-    found: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "patches": len(session.strategy.random_rows),
         "labels": len(rows),
         "crater_share": float(np.mean(labels)) if labels else None,
@@ -113,14 +113,14 @@ def _random_part(session: ReviewSession) -> dict[str, Any]:
     }
     if session.predictions is not None and session.scorer is not None:
         called = decide(session.predictions.probability[rows], session.predictions.threshold)
-        found["estimate"] = estimate(np.array(labels, int), called).to_dict()
-    return found
+        facts["estimate"] = estimate(np.array(labels, int), called).to_dict()
+    return facts
 
 
 def _models(session: ReviewSession) -> list[dict[str, Any]]:
     """Evaluate every recorded model on the same answered random part."""
     rows, labels = _answered_random_part(session)
-    found = []
+    evaluated = []
     for noted in session.store.models():
         called = _predicted_classes(session, noted, rows)
         row = {name: noted[name] for name in ("number", "labels", "at", "note")}
@@ -132,8 +132,8 @@ def _models(session: ReviewSession) -> list[dict[str, Any]]:
             else estimate(np.array(labels, int), np.array(called, int)).to_dict()
         )
         row["called"] = called
-        found.append(row)
-    return found
+        evaluated.append(row)
+    return evaluated
 
 
 def _predicted_classes(
@@ -163,7 +163,7 @@ def _last_gain(session: ReviewSession, models: list[dict[str, Any]]) -> dict[str
     """Compare the last two models on the random part; remove `called` from all rows."""
     _, labels = _answered_random_part(session)
     called = [row.pop("called") for row in models]
-    known = [one for one in called if one is not None]
+    known = [classes for classes in called if classes is not None]
     if len(known) < 2:
         return None
     return gain(np.array(labels, int), np.array(known[-2], int), np.array(known[-1], int))

@@ -1,16 +1,17 @@
 """Choose which patch to label next: the query strategy of the review (active learning).
 
 Of ten patches, one is from the random part (see `labels.merge`), seven are uncertain and unlike
-each other, and two have a given label that the model doubts. Where one kind is used up, the others
-replace it.
+each other, and two have a given label that the model contradicts. If no patches of one kind are
+left, the others replace it.
 
 Uncertain: of the patches without an answer, the share whose logit is nearest to the decision
 threshold; of these, the one farthest, in the network's features, from all patches answered or
 chosen before (greedy k-center: Gonzalez 1985, doi 10.1016/0304-3975(85)90224-5; Sener and Savarese
 2018, arXiv 1708.00489). Without a model, the farthest patch ("diverse").
 
-Doubted: the given label is of one class, and the probability of the other passes that class's mean
-among the patches so labeled (confident learning: Northcutt et al. 2021, doi 10.1613/jair.1.12125).
+Suspected: the probability of the class that is not the given label exceeds 0.5 and the mean
+probability of that class among the patches labeled so (confident learning: Northcutt et al. 2021,
+doi 10.1613/jair.1.12125).
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ MIX = (
 MIX_WHYS = frozenset(MIX) | {DIVERSE}
 MIX_WORDS = (
     "Of ten patches, seven are uncertain and unlike each other, two have a label that the model "
-    "doubts, one is of the random part."
+    "contradicts, one is from the random part."
 )
 
 _BATCH = 30  # patches chosen at once
@@ -97,13 +98,13 @@ def uncertainty(probability: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def doubted(given: np.ndarray, probability: np.ndarray) -> np.ndarray:
-    """Return rows whose given label the probabilities contradict, the most doubtful first."""
+    """Return rows whose given label the probabilities contradict, the strongest first."""
     known = (given != UNLABELED) & np.isfinite(probability)
     classes = [known & (given == label) for label in (0, 1)]
-    if not all(one.any() for one in classes):
+    if not all(rows.any() for rows in classes):
         return np.empty(0, np.intp)
     by_class = np.stack([1 - probability, probability], axis=1)
-    limits = [by_class[one, label].mean() for label, one in enumerate(classes)]
+    limits = [by_class[rows, label].mean() for label, rows in enumerate(classes)]
     other = 1 - np.maximum(given, 0)
     every = np.arange(len(given))
     against = by_class[every, other]
@@ -142,7 +143,7 @@ class QueryStrategy:
         self._leases: dict[int, tuple[str, float]] = {}
 
     def update(self, predictions: PatchPredictions, audit: np.ndarray | None = None) -> None:
-        """Use new predictions; find doubted labels by `audit` (out of fold) where given."""
+        """Use new predictions; find suspected labels by `audit` (out of fold) if given."""
         self.predictions, self._chosen = predictions, []
         self._starts.clear()
         probability = predictions.probability if audit is None else audit

@@ -13,7 +13,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -30,7 +29,6 @@ from craters.errors import CratersError, ExistsError
 _NICE = 5  # so that the page stays responsive
 _LINES = 40  # of output kept
 _NOT_OF_A_RUN = ("data", "out", "threads", "labels")
-_EPOCH = re.compile(r"phase (\S+): epoch (\d+)")
 
 
 @dataclasses.dataclass
@@ -44,7 +42,6 @@ class Status:
     seconds: float = 0.0
     error: str = ""
     merged: dict[str, Any] | None = None
-    epoch: str = ""
 
 
 class Retraining:
@@ -92,7 +89,7 @@ class Retraining:
         Raises
         ------
         ExistsError
-            When one is running.
+            If one is running.
         """
         with self._lock:
             if self.is_running:
@@ -185,18 +182,13 @@ class Retraining:
             with contextlib.suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, process.pid, _NICE)
             for line in process.stdout or ():
-                self._record_line(line.rstrip())
+                self.status.line = line.rstrip()
+                self.lines.append(self.status.line)
         if process.returncode:
             message = next((line for line in reversed(self.lines) if line), "")
             raise CratersError(
                 message.removeprefix("craters: error: ") or "the training ended early"
             )
-
-    def _record_line(self, line: str) -> None:
-        self.lines.append(line)
-        self.status.line = line
-        if found := _EPOCH.match(line):
-            self.status.epoch = f"phase {found[1]}, epoch {found[2]}"
 
 
 def to_toml(settings: dict[str, Any]) -> str:

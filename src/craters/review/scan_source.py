@@ -38,7 +38,7 @@ from craters.maps.geo import (
 from craters.review.source import Part, Source
 
 MOST = 2000  # windows near the threshold, and random ones, at most
-AROUND = 3  # windows a side that are shown around one
+AROUND = 3  # side of a window with its surroundings, in windows
 
 _TABLE = (
     "detection_id", "lon", "lat", "row", "col", "p_crater", "source",
@@ -55,7 +55,7 @@ class Windows:
     image, row, col : ndarray of int
         Number of the image, and first pixel.
     probability : ndarray of float32
-        As the scan found it.
+        Probability in the scan.
     drawn, detected : ndarray of bool
         Whether a window was sampled uniformly, and whether it is a detection.
     lon, lat : ndarray of float
@@ -92,17 +92,17 @@ class ScanPixels:
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Return windows (n, side, side), uint8; no-data pixels are filled as in the scan."""
-        found = np.empty((len(rows), self.side, self.side), np.uint8)
+        pixels = np.empty((len(rows), self.side, self.side), np.uint8)
         for place, row in enumerate(rows):
-            found[place] = self.rectangle(int(row), 0)
-        return found
+            pixels[place] = self.rectangle(int(row), 0)
+        return pixels
 
     def rectangle(self, row: int, margin: int) -> np.ndarray:
         """Return a window with `margin` pixels around it."""
-        one, size = self.windows, self.side + 2 * margin
-        top, left = int(one.row[row]) - margin, int(one.col[row]) - margin
+        windows, size = self.windows, self.side + 2 * margin
+        top, left = int(windows.row[row]) - margin, int(windows.col[row]) - margin
         with self._lock, bounded_gdal():
-            return self._reader(int(one.image[row])).read(top, left, size, size)[0]
+            return self._reader(int(windows.image[row])).read(top, left, size, size)[0]
 
     def _reader(self, number: int) -> Reader:
         if number in self._readers:
@@ -168,8 +168,8 @@ class ScanSource(Source):
 
     def id_of(self, row: int) -> str:
         """Return the id of a window, image/row/col as in the scan's tables."""
-        one = self.windows
-        return f"{self.scan.images[one.image[row]].name}/{one.row[row]}/{one.col[row]}"
+        windows = self.windows
+        return f"{self.scan.images[windows.image[row]].name}/{windows.row[row]}/{windows.col[row]}"
 
     def row_of(self, name: str) -> int | None:
         """Return the row of a window id, or None."""
@@ -177,12 +177,12 @@ class ScanSource(Source):
 
     def facts(self, row: int) -> dict[str, Any]:
         """Return the position of a window, without its probability."""
-        one = self.windows
-        lon, lat = float(one.lon[row]), float(one.lat[row])
+        windows = self.windows
+        lon, lat = float(windows.lon[row]), float(windows.lat[row])
         known = bool(np.isfinite(lon) and np.isfinite(lat))
         return super().facts(row) | {
-            "row": int(one.row[row]),
-            "col": int(one.col[row]),
+            "row": int(windows.row[row]),
+            "col": int(windows.col[row]),
             "lon": round(lon, 5) if known else None,
             "lat": round(lat, 5) if known else None,
         }
@@ -193,8 +193,8 @@ class ScanSource(Source):
 
     def position_order(self) -> np.ndarray:
         """Return rows by image, then from top to bottom and left to right."""
-        one = self.windows
-        return np.lexsort((one.col, one.row, one.image))
+        windows = self.windows
+        return np.lexsort((windows.col, windows.row, windows.image))
 
     def part_of(self, row: int) -> str:
         """Return whether a window was sampled uniformly or selected by the model."""
@@ -207,15 +207,15 @@ def open_scan(target: Path, *, model: Path | None = None, data: Path | None = No
     Raises
     ------
     DataError
-        When the size of an image has changed since the scan.
+        If the size of an image has changed since the scan.
     """
     summary = json.loads((target / "summary.json").read_text(encoding="utf-8"))
     images = [_find_image(row, summary) for row in summary["images"]]
     side, stride = int(summary["window"]), int(summary["stride"])
-    found = _detections(target / "detections.csv", [image.name for image in images], side)
+    detected = _detections(target / "detections.csv", [image.name for image in images], side)
     maps = [target / row["map"] for row in summary["images"]]
     windows = _join(
-        found,
+        detected,
         *_draw_windows(
             maps, images, stride, float(summary["decision_threshold"]), summary["fingerprint"]
         ),
@@ -320,7 +320,7 @@ def _sample_map(
     path: Path, count: int, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Sample windows with a value uniformly, reading bands of rows."""
-    keys, found = [], []
+    keys, samples = [], []
     with _opened(path) as dataset:
         scale, height = 1.0, max(1, (1 << 20) // dataset.width)
         if dataset.dtypes[0] != "float32":
@@ -329,15 +329,15 @@ def _sample_map(
             last = min(first + height, dataset.height)
             window = ((first, last), (0, dataset.width))
             band = dataset.read(1, window=window).astype(np.float32) * np.float32(scale)
-            seen = (dataset.read_masks(1, window=window) > 0) & np.isfinite(band)
-            row, col = np.nonzero(seen)
+            has_value = (dataset.read_masks(1, window=window) > 0) & np.isfinite(band)
+            row, col = np.nonzero(has_value)
             # Smallest uniform keys: sampling without replacement in one pass.
             key = random.random(len(row))
             keep = np.argsort(key, kind="stable")[:count]
             keys.append(key[keep])
-            found.append((row[keep] + first, col[keep], band[row[keep], col[keep]]))
+            samples.append((row[keep] + first, col[keep], band[row[keep], col[keep]]))
     order = np.argsort(np.concatenate(keys), kind="stable")[:count]
-    row, col, probability = (np.concatenate(column)[order] for column in zip(*found, strict=True))
+    row, col, probability = (np.concatenate(column)[order] for column in zip(*samples, strict=True))
     return row, col, probability
 
 

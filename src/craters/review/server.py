@@ -30,8 +30,8 @@ def default_store(target: Path) -> Path:
     >>> default_store(Path("work/RUN")).as_posix()
     'work/RUN.labels.sqlite'
     """
-    whole = target.resolve() if target.name in ("", ".", "..") else target
-    return whole.with_name(f"{whole.stem if whole.suffix == '.npy' else whole.name}.labels.sqlite")
+    named = target.resolve() if target.name in ("", ".", "..") else target
+    return named.with_name(f"{named.stem if named.suffix == '.npy' else named.name}.labels.sqlite")
 
 
 def listen(port: int) -> socket.socket:
@@ -40,7 +40,7 @@ def listen(port: int) -> socket.socket:
     Raises
     ------
     ConfigError
-        When the port is in use.
+        If the port is in use.
     """
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -20,7 +20,7 @@ from craters.review.source import Source
 SORTS = ("uncertainty", "probability", "suspected", "position")
 SHOWN = ("open", "all", "answered", *ANSWERS, "disputed")
 PAGE = 200  # patches of the grid on one page
-AHEAD = 8  # patches that a page may fetch before they are due
+AHEAD = 8  # patches that a page may fetch in advance
 MOST_ANSWERS = 1000  # in one request
 
 
@@ -138,7 +138,7 @@ class ReviewSession:
         return row
 
     def item(self, row: int, reviewer: str, why: str = "chosen") -> dict[str, Any]:
-        """Describe a patch, leaving out what would bias a reviewer."""
+        """Describe a patch, without information that could bias a reviewer."""
         name = self.source.id_of(row)
         own = self.tally.answer_of(name, reviewer)
         return {
@@ -164,7 +164,7 @@ class ReviewSession:
                 "probability": probability,
                 "threshold": None if self.predictions is None else self.predictions.threshold,
                 "given": None if given < 0 else CLASS_NAMES[given],
-                "votes": {who: one.answer for who, one in self.tally.votes(name).items()},
+                "votes": {who: vote.answer for who, vote in self.tally.votes(name).items()},
                 "consensus": self.tally.consensus(name),
                 "random_part": bool(self.strategy.is_random[row]),
             }
@@ -203,59 +203,63 @@ class ReviewSession:
         -------
         dict
             `saved`: the new entries; `conflicts`: opposite answers (crater, not) of other
-            reviewers, and answers of this reviewer that the page did not know of. All are kept.
+            reviewers, and answers of this reviewer that the page did not show. All are kept.
         """
-        if len({one.patch for one in answers}) < len(answers):
+        if len({received.patch for received in answers}) < len(answers):
             raise ConfigError("a patch is answered twice in one request")
-        rows = [self.find(one.patch) for one in answers]
+        rows = [self.find(received.patch) for received in answers]
         with self.lock:
             self.tally.catch_up(self.store)
-            conflicts = [found for one in answers for found in self._conflicts(reviewer, one, key)]
+            conflicts = [
+                conflict
+                for received in answers
+                for conflict in self._conflicts(reviewer, received, key)
+            ]
             model = "" if self.predictions is None else self.predictions.sha256
             saved = self.store.add(
                 reviewer,
                 [
                     Answer(
                         patch=self.source.patch(row),
-                        answer=one.answer,
-                        why=one.why,
-                        seconds=one.seconds,
+                        answer=received.answer,
+                        why=received.why,
+                        seconds=received.seconds,
                         model=model,
                         probability=self.probability(row),
-                        saw_probability=one.saw_probability,
+                        saw_probability=received.saw_probability,
                     )
-                    for row, one in zip(rows, answers, strict=True)
+                    for row, received in zip(rows, answers, strict=True)
                 ],
                 key,
             )
             self.tally.catch_up(self.store)
-            return {"saved": [_entry(one) for one in saved], "conflicts": conflicts}
+            return {"saved": [_entry(entry) for entry in saved], "conflicts": conflicts}
 
     def _conflicts(self, reviewer: str, given: ReceivedAnswer, key: str) -> list[dict[str, Any]]:
-        found = []
+        conflicts = []
         for who, vote in self.tally.votes(given.patch).items():
             if who == reviewer:
-                is_one = vote.entry != given.knew and vote.key != key
+                is_conflict = vote.entry != given.knew and vote.key != key
             else:
-                is_one = {vote.answer, given.answer} == {"crater", "not"}
-            if is_one:
-                found.append(
+                is_conflict = {vote.answer, given.answer} == {"crater", "not"}
+            if is_conflict:
+                conflicts.append(
                     {"patch": given.patch, "reviewer": who, "answer": vote.answer, "at": vote.at,
                      "own": who == reviewer}
                 )  # fmt: skip
-        return found
+        return conflicts
 
     def undo(self, reviewer: str, key: str) -> dict[str, Any]:
         """Undo a reviewer's last answers, and return their patches."""
         with self.lock:
             undone = self.store.undo(reviewer, key)
             self.tally.catch_up(self.store)
-            rows = [self.source.row_of(one.patch) for one in undone]
+            rows = [self.source.row_of(entry.patch) for entry in undone]
             return {
-                "undone": [_entry(one) for one in undone],
+                "undone": [_entry(entry) for entry in undone],
                 "patches": [
-                    self.item(row, reviewer, one.why)
-                    for row, one in zip(rows, undone, strict=True)
+                    self.item(row, reviewer, entry.why)
+                    for row, entry in zip(rows, undone, strict=True)
                     if row is not None
                 ],
             }
@@ -294,12 +298,12 @@ class ReviewSession:
     def _order(self, sort: str) -> np.ndarray:
         if sort == "position" or self.predictions is None:
             return self.source.position_order()
-        words = self.predictions.probability
+        probability = self.predictions.probability
         if sort == "probability":
-            return np.argsort(-words, kind="stable")
+            return np.argsort(-probability, kind="stable")
         if sort == "suspected":
             return self.strategy.suspected_rows
-        return np.argsort(uncertainty(words, self.predictions.threshold), kind="stable")
+        return np.argsort(uncertainty(probability, self.predictions.threshold), kind="stable")
 
     def _filter(self, order: np.ndarray, show: str, reviewer: str) -> np.ndarray:
         if show == "all":
@@ -332,18 +336,18 @@ def parse_answers(content: Any) -> list[ReceivedAnswer]:
     Raises
     ------
     ConfigError
-        When the content is invalid.
+        If the content is invalid.
     """
     if not isinstance(content, list) or not 1 <= len(content) <= MOST_ANSWERS:
         raise ConfigError(f"answers: expected a list of 1 to {MOST_ANSWERS}")
-    return [_parse_answer(one) for one in content]
+    return [_parse_answer(item) for item in content]
 
 
-def _parse_answer(one: Any) -> ReceivedAnswer:
-    if not isinstance(one, dict):
+def _parse_answer(item: Any) -> ReceivedAnswer:
+    if not isinstance(item, dict):
         raise ConfigError("answers: expected objects")
-    patch, answer, why = (one.get(name) for name in ("patch", "answer", "why"))
-    seconds, knew, saw = one.get("seconds"), one.get("knew"), one.get("saw_probability", False)
+    patch, answer, why = (item.get(name) for name in ("patch", "answer", "why"))
+    seconds, knew, saw = item.get("seconds"), item.get("knew"), item.get("saw_probability", False)
     if not isinstance(patch, str) or len(patch) > 500:
         raise ConfigError("patch: expected the id of a patch")
     if answer not in ANSWERS:
@@ -379,15 +383,15 @@ def read_audit(folder: Path, source: Source) -> np.ndarray:
     path = folder / "labels.csv"
     if not path.is_file():
         raise DataError(f"{path}: no such file, expected the folder of an audit of labels")
-    found = np.full(len(source), np.nan)
+    probability = np.full(len(source), np.nan)
     with path.open(encoding="utf-8", newline="") as stream:
         try:
             for row in csv.DictReader(stream):
                 place = source.row_of(row["id"])
                 if place is not None:
-                    found[place] = float(row["probability"])
+                    probability[place] = float(row["probability"])
         except (KeyError, ValueError) as error:
             raise DataError(f"{path}: is not the table of an audit ({error})") from error
-    if not np.isfinite(found).any():
+    if not np.isfinite(probability).any():
         raise CratersError(f"{path}: is an audit of other patches")
-    return found
+    return probability

@@ -51,7 +51,7 @@ class FilePixels:
     ----------
     path : Path
     offset : int
-        Of the first pixel.
+        Position of the first pixel in the file, in bytes.
     count, side : int
     """
 
@@ -66,15 +66,15 @@ class FilePixels:
         """Return patches (n, side, side), uint8; runs of rows are read at once."""
         rows = np.asarray(rows, np.int64)
         size = self.side**2
-        found = np.empty((len(rows), size), np.uint8)
+        pixels = np.empty((len(rows), size), np.uint8)
         starts = np.flatnonzero(np.diff(rows, prepend=rows[:1] - 2) != 1)
         for first, last in zip(starts, [*starts[1:], len(rows)], strict=True):
             want = (last - first) * size
             content = os.pread(self._file, want, self.offset + int(rows[first]) * size)
             if len(content) < want:
                 raise DataError(f"{self.path}: was truncated during the review")
-            found[first:last] = np.frombuffer(content, np.uint8).reshape(-1, size)
-        return found.reshape(len(rows), self.side, self.side)
+            pixels[first:last] = np.frombuffer(content, np.uint8).reshape(-1, size)
+        return pixels.reshape(len(rows), self.side, self.side)
 
 
 class ArrayPixels:
@@ -98,7 +98,7 @@ def open_pixels(path: Path) -> tuple[Pixels, list[str]]:
     -------
     pixels : Pixels
     notes : list of str
-        What was converted.
+        Conversions that were applied.
     """
     array = read_array(path)
     squares = as_squares(array, str(path))
@@ -184,12 +184,12 @@ class Source:
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Return patches (n, side, side), uint8, in the order of `rows`."""
         rows = np.asarray(rows, np.int64)
-        found = np.empty((len(rows), self.side, self.side), np.uint8)
+        pixels = np.empty((len(rows), self.side, self.side), np.uint8)
         for start, part in zip(self.starts, self.parts, strict=False):
             inside = (rows >= start) & (rows < start + len(part.pixels))
             if inside.any():
-                found[inside] = part.pixels.read(rows[inside] - start)
-        return found
+                pixels[inside] = part.pixels.read(rows[inside] - start)
+        return pixels
 
     def pieces(self) -> Iterator[tuple[int, np.ndarray]]:
         """Yield all patches in batches: first row and pixels."""
@@ -247,7 +247,7 @@ def open_data(
 ) -> Source:
     """Open the labeled and the unlabeled array of a job; its test set is not shown."""
     parts, notes = [], []
-    for stem, truth, name, groups in (
+    for stem, labels, name, groups in (
         ("Xtrain1", "Ytrain1", LABELED, "groups_train"),
         ("Xtrain1_extra", None, EXTRA, "groups_extra"),
     ):
@@ -258,12 +258,11 @@ def open_data(
         notes += conversions
         count = len(pixels)
         given = np.full(count, UNLABELED, np.int8)
-        if truth is not None:
-            given = check_labels(
-                read_array(find_array(folder, truth)), count, str(find_array(folder, truth))
-            )
-        beside = find_array(folder, groups)
-        images = check_groups(read_array(beside), count, str(beside)) if beside.is_file() else None
+        if labels is not None:
+            file = find_array(folder, labels)
+            given = check_labels(read_array(file), count, str(file))
+        file = find_array(folder, groups)
+        images = check_groups(read_array(file), count, str(file)) if file.is_file() else None
         parts.append(
             Part(
                 name=name,

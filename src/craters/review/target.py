@@ -15,7 +15,7 @@ def open_target(target: Path, *, model: Path | None = None, data: Path | None = 
     Raises
     ------
     DataError
-        When it is none of these.
+        If it is none of these.
     """
     if target.is_file() and target.suffix in (".npy", ".npz"):
         return open_arrays(target, model=model, data=data)
@@ -27,8 +27,8 @@ def open_target(target: Path, *, model: Path | None = None, data: Path | None = 
         return open_run(target, model=model, data=data)
     if find_array(target, "Xtrain1").is_file():
         return open_data(target, target, model=model)
-    what = "no such file or folder" if not target.exists() else "cannot be reviewed"
+    problem = "no such file or folder" if not target.exists() else "cannot be reviewed"
     raise DataError(
-        f"{target}: {what}, expected an array of patches (.npy, .npz), a folder with Xtrain1.npy, "
-        "a run folder or a scan folder"
+        f"{target}: {problem}, expected an array of patches (.npy, .npz), a folder with "
+        "Xtrain1.npy, a run folder or a scan folder"
     )

@@ -195,8 +195,8 @@ def learn(
             runs = [context.training_run(name, n, share) for n in context.numbers]
             tried[name] = _cross_fit(name, context, runs)
     verdicts = {
-        name: _judge(name, context, found.logits, supervised.logits)
-        for name, found in tried.items()
+        name: _judge(name, context, cross_fit.logits, supervised.logits)
+        for name, cross_fit in tried.items()
     }
     choice = None
     if method == "auto":

@@ -9,7 +9,7 @@ from craters.evaluation import sigmoid
 from craters.training import TrainingSet
 
 PSEUDO = "pseudo"
-CONFIDENCE = 0.9  # of two-sided pseudo-labels, calibrated
+CONFIDENCE = 0.9  # least calibrated probability of two-sided pseudo-labels
 
 
 def confident_without_crater(probability: np.ndarray, threshold: float) -> np.ndarray:
@@ -39,14 +39,12 @@ def confident_without_crater(probability: np.ndarray, threshold: float) -> np.nd
 
 
 def confident_both_ways(
-    probability: np.ndarray,
-    labeled_share: float,
-    random: np.random.Generator,
-    confidence: float | None = None,
+    probability: np.ndarray, labeled_share: float, random: np.random.Generator
 ) -> np.ndarray:
     """Select confident unlabeled patches of both classes, in the class shares of the labels.
 
-    All confident patches of one class are taken. Those of the other are drawn at random so that the
+    A patch is confident if its predicted class has a probability of at least `CONFIDENCE`. All
+    confident patches of one class are taken. Those of the other are drawn at random so that the
     share of craters equals that of the labels. A pool in which craters are rare then does not shift
     the network's prior, as the one-sided rule does.
 
@@ -57,8 +55,6 @@ def confident_both_ways(
     labeled_share : float
         Share of craters among the human labels, above 0 and below 1.
     random : numpy Generator
-    confidence : float, optional
-        Minimum probability of the predicted class; by default `CONFIDENCE`.
 
     Returns
     -------
@@ -74,8 +70,10 @@ def confident_both_ways(
     >>> len(rows), 3 in rows, 4 in rows
     (2, True, False)
     """
-    least = CONFIDENCE if confidence is None else confidence
-    sure = [np.flatnonzero(probability <= 1 - least), np.flatnonzero(probability >= least)]
+    sure = [
+        np.flatnonzero(probability <= 1 - CONFIDENCE),
+        np.flatnonzero(probability >= CONFIDENCE),
+    ]
     shares = np.array([1 - labeled_share, labeled_share])
     most = np.array([len(rows) for rows in sure]) / shares  # patches, if that class were the limit
     counts = np.floor(most.min() * shares + 1e-9).astype(int)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
@@ -123,7 +124,7 @@ def compare_with_supervised(
 
 @dataclasses.dataclass(frozen=True)
 class Judgement:
-    """Evidence on one candidate method of `auto`, prior and posterior.
+    """Prior, measured and posterior gain of one candidate method of `auto`.
 
     Parameters
     ----------
@@ -149,7 +150,7 @@ class Judgement:
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """The method that `auto` chooses, the reason, and the evidence on each candidate."""
+    """The method that `auto` chooses, the reason, and the expected gain of each candidate."""
 
     method: str
     reason: str
@@ -204,7 +205,7 @@ def choose(verdicts: Sequence[Verdict], n_labels: int) -> Choice:
 def _judge(verdict: Verdict, prior: tuple[float, float]) -> Judgement:
     """Combine prior and measurement, weighted by their precisions."""
     mean, spread = prior
-    reach = 2 * _normal_quantile(0.5 + verdict.level / 2)
+    reach = 2 * NormalDist().inv_cdf(0.5 + verdict.level / 2)
     error = max((verdict.high - verdict.low) / reach, 1e-4)
     prior_weight, data_weight = 1 / spread**2, 1 / error**2
     weight = prior_weight + data_weight
@@ -222,15 +223,10 @@ def _judge(verdict: Verdict, prior: tuple[float, float]) -> Judgement:
     )
 
 
-def _normal_quantile(share: float) -> float:
-    from statistics import NormalDist
-
-    return NormalDist().inv_cdf(share)
-
-
-def _words(found: Judgement) -> str:
+def _words(judgement: Judgement) -> str:
+    mean, spread = judgement.prior
     return (
-        f"{found.method} gained {100 * found.found:+.1f} points in the folds (standard error "
-        f"{100 * found.error:.1f}), where {100 * found.prior[0]:+.1f} was expected "
-        f"(+- {100 * found.prior[1]:.1f}): a gain is {found.chance:.0%} likely"
+        f"{judgement.method} gained {100 * judgement.found:+.1f} points in the folds (standard "
+        f"error {100 * judgement.error:.1f}), where {100 * mean:+.1f} was expected "
+        f"(+- {100 * spread:.1f}): a gain is {judgement.chance:.0%} likely"
     )

@@ -1,11 +1,11 @@
-"""Everything that a user can set, declared once: meaning, default, unit, limits.
+"""Settings of all commands, each declared once: meaning, default, unit, limits.
 
 Interface: `RunConfig`, `JobSettings`, `TrainingSettings`, `resolve`, `declared`, `check_settings`.
-It computes nothing and imports no numerical library: the command line is made from it.
+It computes nothing and imports no numerical library: the command line is built from it.
 """
 
 from craters.settings.audit import MOST_SHIFT, AuditConfig
-from craters.settings.catalogues import CutRequest, MatchRequest
+from craters.settings.catalogues import MatchRequest, SamplingRequest
 from craters.settings.compare import (
     LEAST_OF_CLASS,
     Budget,
@@ -23,6 +23,7 @@ from craters.settings.run import (
     RunConfig,
     SymmetryChoice,
     TrainingSettings,
+    parse_objective,
 )
 from craters.settings.scan import ReadOptions, ScanConfig
 from craters.settings.sources import ENV_PREFIX, resolve
@@ -35,7 +36,6 @@ __all__ = [
     "Budget",
     "Cell",
     "CompareConfig",
-    "CutRequest",
     "Declared",
     "HoldOut",
     "JobSettings",
@@ -45,6 +45,7 @@ __all__ = [
     "Pool",
     "ReadOptions",
     "RunConfig",
+    "SamplingRequest",
     "ScanConfig",
     "SymmetryChoice",
     "TrainingSettings",
@@ -52,6 +53,7 @@ __all__ = [
     "check_settings",
     "declared",
     "make_settings",
+    "parse_objective",
     "resolve",
     "setting",
 ]

@@ -1,4 +1,4 @@
-"""The settings of an audit."""
+"""Settings of an audit."""
 
 from __future__ import annotations
 
@@ -14,58 +14,59 @@ MOST_SHIFT = 4
 
 @dataclasses.dataclass(frozen=True)
 class AuditConfig:
-    """Settings of an audit: `data`, and keywords for all others.
+    """Settings of `craters audit`: `data`, `out`; others by keyword.
 
     The page [Settings](settings.md) describes every field.
 
     Raises
     ------
     ConfigError
-        When a setting is off its limits, or two do not go together.
+        If a setting is outside its limits, or two contradict each other.
     """
 
     data: Path = setting(
-        help="Folder of Xtrain1, Ytrain1; others may be absent.",
+        help="Folder of Xtrain1, Ytrain1 and optional arrays.",
         meaning="Folder of Xtrain1 and Ytrain1; Xtrain1_extra, Xtest1, Ytest1 and groups may be "
         "absent.",
     )
     out: Path | None = setting(
         None,
         help="New folder for tables and contact sheets.",
-        meaning="Folder to make, for tables and sheets; finished trainings are kept there.",
+        meaning="Folder to create, for tables and contact sheets; also stores finished trainings.",
     )
     _: dataclasses.KW_ONLY
     fix: Path | None = setting(
         None,
         help="New folder for cleaned copies.",
-        meaning="Folder to make, for cleaned copies of the arrays.",
+        meaning="Folder to create, for cleaned copies of the arrays.",
     )
     fix_labels: Literal["keep", "drop"] = setting(
         "keep",
-        help="In cleaned copies, keep or drop suspected labels.",
-        meaning="Whether cleaned copies keep labels that are suspected.",
+        help="In cleaned copies, keep or drop patches with suspected label errors.",
+        meaning="Whether cleaned copies keep or drop patches with suspected label errors.",
     )
     repeats: int = setting(
         1,
-        help="Rounds of trainings, averaged; 0: leave the labels alone.",
-        meaning="Rounds of out-of-fold trainings, averaged; 0 leaves the labels alone.",
+        help="Cross-validation rounds, averaged; 0: do not check labels.",
+        meaning="Rounds of cross-validation, whose out-of-fold probabilities are averaged; 0: "
+        "labels are not checked.",
         least=0,
         most=20,
     )
-    folds: int = setting(5, help="Trainings of a round.", least=2)
+    folds: int = setting(5, help="Folds of each round.", least=2)
     shift: int = setting(
         1,
-        help="Pixels by which near copies may be moved, 0 to 4.",
-        meaning="Near copies are found when moved by up to so many pixels.",
+        help="Greatest shift of near copies in pixels, 0 to 4.",
+        meaning="Greatest shift in pixels between near copies that are found.",
         least=0,
         most=MOST_SHIFT,
     )
-    seed: int = setting(0, help="Everything random derives from it.", least=0)
+    seed: int = setting(0, help="Random seed.", least=0)
     threads: int = setting(
         0,
-        help="Trainings at once; 0: all usable CPUs.",
-        meaning="Trainings at once; 0 stands for the processors that the process may use. They "
-        "change no result.",
+        help="Parallel trainings; 0: all usable CPUs.",
+        meaning="Parallel trainings; 0: all CPUs that the process may use. Does not affect "
+        "results.",
         least=0,
     )
 
@@ -73,7 +74,7 @@ class AuditConfig:
         check_settings(self, as_flags=True)
         if self.fix_labels == "drop" and self.repeats == 0:
             raise ConfigError(
-                "--fix-labels drop needs networks, and --repeats is 0", "Give --repeats 1."
+                "--fix-labels drop requires label checks, but --repeats is 0", "Give --repeats 1."
             )
         if self.fix is not None and self.fix == self.out:
-            raise ConfigError(f"--fix and --out are both {self.fix}", "Name two folders.")
+            raise ConfigError(f"--fix and --out are both {self.fix}", "Give two different folders.")

@@ -1,4 +1,4 @@
-"""The settings of a comparison, and the cells that they stand for."""
+"""Settings of a comparison, and the cells that they define."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Cell:
     method, network : str
         The contender.
     budget : int or "all"
-        Labels that may be used, for whatever purpose.
+        Labels available, for training and validation together.
     seed : int
     fold : int
         The held-out fold, from 1.
@@ -47,19 +47,19 @@ class Cell:
 
     @property
     def key(self) -> str:
-        """The cell in words; no two cells of a comparison share them."""
+        """Description of the cell, unique within a comparison."""
         labels = "all labels" if self.budget == "all" else f"{self.budget} labels"
         return f"{self.contender}, {labels}, seed {self.seed}, fold {self.fold}"
 
     @property
     def rank(self) -> tuple[str, str, float, int, int]:
-        """What cells are sorted by, so that files do not depend on the order of the work."""
+        """Sort key of cells, so that files do not depend on the order of computation."""
         size = float("inf") if self.budget == "all" else float(self.budget)
         return (self.method, self.network, size, self.seed, self.fold)
 
 
 def parse_names(text: str) -> tuple[str, ...]:
-    """Split a list of the command line at its commas.
+    """Split a comma-separated list.
 
     Examples
     --------
@@ -70,12 +70,12 @@ def parse_names(text: str) -> tuple[str, ...]:
 
 
 def parse_budgets(text: str) -> tuple[Budget, ...]:
-    """Read label budgets: whole numbers and "all".
+    """Parse label budgets: whole numbers and "all".
 
     Raises
     ------
     ConfigError
-        For anything else.
+        If an item is neither.
 
     Examples
     --------
@@ -92,7 +92,7 @@ def parse_budgets(text: str) -> tuple[Budget, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class CompareConfig:
-    """Settings of a comparison: `data`, `out`, and keywords for all others.
+    """Settings of `craters compare`: `data`, `out`; others by keyword.
 
     The page [Settings](settings.md) describes every field. Every pair of `methods` and `networks`
     that `JobSettings` accepts is a contender.
@@ -100,48 +100,53 @@ class CompareConfig:
     Raises
     ------
     ConfigError
-        When a setting is off its limits.
+        If a setting is outside its limits.
     """
 
     data: Path = setting(
         help="Folder of Xtrain1, Ytrain1, Xtrain1_extra.",
-        meaning="Folder of Xtrain1, Ytrain1, Xtrain1_extra (.npy or .npz) and, where they are "
-        "known, groups_train and groups_extra.",
+        meaning="Folder of Xtrain1, Ytrain1, Xtrain1_extra (.npy or .npz) and, if source images "
+        "are known, groups_train and groups_extra.",
     )
-    out: Path = setting(help="Folder of the comparison; made where it is missing.")
+    out: Path = setting(
+        help="Folder of the comparison to create; must not exist, except with --resume."
+    )
     _: dataclasses.KW_ONLY
     methods: tuple[str, ...] = setting(
-        ("supervised", "original"), help="As for run, with commas between.", read=parse_names
+        ("supervised", "original"), help="Methods as for run, comma-separated.", read=parse_names
     )
     networks: tuple[str, ...] = setting(
-        ("compact", "original"), help="As for run, with commas between.", read=parse_names
+        ("compact", "original"), help="Networks as for run, comma-separated.", read=parse_names
     )
     budgets: tuple[Budget, ...] = setting(
         (50, 100, 250, "all"),
-        help="Labels that may be used, with commas between; all: every one.",
+        help="Label budgets, comma-separated; all: every label.",
         read=parse_budgets,
         expected="whole numbers or all",
     )
-    seeds: int = setting(3, help="Seeds 0, 1, ... of draws and trainings.", least=1)
+    seeds: int = setting(
+        3, help="Number of seeds, 0, 1, ..., of label draws and trainings.", least=1
+    )
     hold_out: HoldOut = setting(
         "auto",
-        help="auto, region, group or random: what is held out whole.",
-        meaning="What is held out whole. auto: regions where all groups are named REGION_i_j, "
-        "else groups, else single patches.",
+        help="Unit held out in folds: auto, region, group or random.",
+        meaning="Unit that folds hold out as a whole. auto: regions if all groups are named "
+        "REGION_i_j, else groups, else single patches.",
     )
-    folds: int = setting(5, help="Each is held out once.", least=2)
+    folds: int = setting(5, help="Number of folds; each is held out once.", least=2)
     pool: Pool = setting(
         "extra",
-        help="Unlabeled: extra, rest (what the budget left out), or both.",
-        meaning="Unlabeled patches. extra: Xtrain1_extra. rest: the training folds' patches that "
-        "the budget left out, their labels hidden. both: these and those.",
+        help="Unlabeled patches: extra, rest (not drawn by the budget), or both.",
+        meaning="Unlabeled patches. extra: Xtrain1_extra. rest: patches of the training folds "
+        "that the budget did not draw, without their labels. both: both of them.",
     )
-    baseline: str = setting("", help="METHOD/NETWORK to compare to.", unset="the first one")
+    baseline: str = setting(
+        "", help="METHOD/NETWORK that others are compared with.", unset="the first one"
+    )
     threads: int = setting(
         0,
-        help="Cells side by side; 0: all usable CPUs.",
-        meaning="Cells computed side by side; 0 stands for the processors that the process may "
-        "use.",
+        help="Cells computed in parallel; 0: all usable CPUs.",
+        meaning="Cells computed in parallel; 0: all CPUs that the process may use.",
         least=0,
     )
 
@@ -156,13 +161,15 @@ class CompareConfig:
         check_settings(self, as_flags=True)
         contenders = self.contenders()[0]
         if not contenders:
-            raise ConfigError("no method goes with any of the networks", self.contenders()[1][0])
+            raise ConfigError(
+                "no method can be combined with any of the networks", self.contenders()[1][0]
+            )
         if self.baseline:
             _check_names("baseline", (self.baseline,), contenders)
 
     def contenders(self) -> tuple[list[str], list[str]]:
         """Return the pairs METHOD/NETWORK that can be trained, and why others cannot."""
-        found, refused = [], []
+        pairs, refused = [], []
         for method in self.methods:
             for network in self.networks:
                 try:
@@ -170,19 +177,19 @@ class CompareConfig:
                 except ConfigError as error:
                     refused.append(f"{method}/{network} is left out: {error}")
                 else:
-                    found.append(f"{method}/{network}")
-        return found, refused
+                    pairs.append(f"{method}/{network}")
+        return pairs, refused
 
     def job_settings(self, method: str, network: str, seed: int) -> JobSettings:
-        """Return the settings by which `craters run` would train a cell, on one thread."""
+        """Return the settings of `craters run` for a cell, on one thread."""
         choice: dict[str, Any] = {"method": method, "network": network}
         return JobSettings(seed=seed, threads=1, **choice)
 
     def cells(self) -> list[Cell]:
-        """List every cell, in the order of the work.
+        """List all cells in the order of computation.
 
-        First one cell of each contender at the largest budget, which tell how long the others
-        will take; then seed by seed, so that a comparison stopped early holds complete seeds.
+        The largest budget comes first, to estimate the duration early; seeds come one after
+        another, so that a comparison stopped early has complete seeds.
         """
         pairs = [name.split("/") for name in self.contenders()[0]]
         budgets = sorted(self.budgets, key=budget_size, reverse=True)
@@ -200,13 +207,13 @@ def budget_size(budget: Budget) -> float:
     return 1e9 if budget == "all" else float(budget)
 
 
-def _check_names(option: str, found: Sequence[str], known: Sequence[str] | None) -> None:
+def _check_names(option: str, names: Sequence[str], known: Sequence[str] | None) -> None:
     """Refuse an empty list, a name given twice, and an unknown one, with a suggestion."""
     flag = f"--{option.replace('_', '-')}"
-    if not found:
+    if not names:
         raise ConfigError(f"{flag} is empty, expected at least one name")
-    for place, name in enumerate(found):
-        if name in found[:place]:
+    for place, name in enumerate(names):
+        if name in names[:place]:
             raise ConfigError(f"{flag}: {name} is given twice")
         if known is not None and name not in known:
             near = difflib.get_close_matches(name, known, n=1)

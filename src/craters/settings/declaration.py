@@ -1,4 +1,4 @@
-"""Declare a setting once: its meaning, default, unit and limits, for every way to give it."""
+"""Declare settings: meaning, default, unit and limits, for all sources of values."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ _Settings = TypeVar("_Settings")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What a field of a settings class means, and which values it takes.
+    """Meaning and limits of one setting (a field of a settings class).
 
     Parameters
     ----------
     help : str
         One line, for the command's help.
     meaning : str
-        For the documentation; empty where `help` says everything.
+        For the documentation; empty if `help` suffices.
     unit : str
-        Of a number: "pixels", "m/px".
+        Unit of a number: "pixels", "m/px".
     least, most, above, below : float or None
-        Limits of a number, which must be finite where one of them is given; `least` and `most`
-        are allowed values themselves, `above` and `below` are not.
+        Limits of a number, which must be finite if any is given; `least` and `most` are
+        inclusive, `above` and `below` exclusive.
     pattern, expected : str
-        Regular expression of a text, and the forms that it allows in words.
+        Regular expression of a text, and a description of the allowed forms.
     unset : str
-        What holds where the setting is None or empty.
+        Description of the effective value if the setting is None or empty.
     options : tuple of str
-        Names on the command line, where they are not simply the field's.
+        Names on the command line, if they differ from the field's.
     is_argument : bool
-        Whether the command line takes it by position, without a name.
+        Whether it is a positional argument of the command line.
     read : callable or None
-        Turns the text of the command line into a value, where the type alone does not tell how.
+        Parses the text of the command line, if the type alone does not determine how.
     in_environment : bool
-        Whether a variable `CRATERS_*` may give it.
+        Whether an environment variable `CRATERS_*` may set it.
     """
 
     help: str
@@ -62,7 +62,7 @@ class Setting:
     in_environment: bool = True
 
     def limits(self, kind: Any) -> str:
-        """Say which values of a type are allowed; empty where all are."""
+        """Describe the allowed values of a type; empty if all are allowed."""
         if choices := choices_of(kind):
             return " or ".join(choices)
         if self.least is not None and self.most is not None:
@@ -82,7 +82,7 @@ class Setting:
         return f"{text} {self.unit}".strip() if text else self.expected
 
     def accepts(self, value: Any, kind: Any) -> bool:
-        """Tell whether a value is within the limits; None always is."""
+        """Return whether a value is within the limits; None always is."""
         if value is None:
             return True
         if choices := choices_of(kind):
@@ -101,7 +101,7 @@ class Setting:
 
 
 def choices_of(kind: Any) -> tuple[str, ...]:
-    """Return the texts of a `Literal` type; none of any other."""
+    """Return the values of a `Literal` type; an empty tuple for other types."""
     return typing.get_args(kind) if typing.get_origin(kind) is typing.Literal else ()
 
 
@@ -112,7 +112,7 @@ def setting(default: Any = dataclasses.MISSING, **facts: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class _Group:
-    """Settings of another class that a class holds as one field."""
+    """Another settings class nested in a class as one field."""
 
     cls: type
     without: tuple[str, ...]
@@ -126,9 +126,9 @@ def group(cls: type, *, without: tuple[str, ...] = (), **changes: Mapping[str, s
     ----------
     cls : type
     without : tuple of str
-        Its settings that keep their defaults here and are not offered.
+        Settings that are not offered here and keep their defaults.
     **changes : mapping
-        By the name of a setting: what is said otherwise of it here.
+        By the name of a setting: attributes of `Setting` that differ here.
     """
     return dataclasses.field(default_factory=cls, metadata={_KEY: _Group(cls, without, changes)})
 
@@ -140,13 +140,13 @@ class Declared:
     Parameters
     ----------
     name : str
-        Of the field.
+        Name of the field.
     kind : type
     default : object
-        `dataclasses.MISSING` where it must be given.
+        `dataclasses.MISSING` if the setting is required.
     setting : Setting
     group : str
-        The field that holds its class; empty for a setting of the class itself.
+        The field of the nested class; empty for a setting of the class itself.
     """
 
     name: str
@@ -171,12 +171,12 @@ class Declared:
 
     @property
     def limits(self) -> str:
-        """Which values are allowed, in words."""
+        """Description of the allowed values."""
         return self.setting.limits(self.kind)
 
     @property
     def default_text(self) -> str:
-        """The default as it is typed, or what holds without a value."""
+        """The default as typed, or a description of the effective value."""
         if self.default in (None, "") or self.is_required:
             return self.setting.unset
         if isinstance(self.default, tuple):
@@ -185,18 +185,18 @@ class Declared:
 
 
 def declared(cls: type) -> tuple[Declared, ...]:
-    """List the settings of a class in their order, those of its groups among them."""
+    """List the settings of a class in order, including those of nested classes."""
     return _declared(cls)
 
 
 @functools.cache
 def _declared(cls: Any) -> tuple[Declared, ...]:
     kinds = typing.get_type_hints(cls)
-    found: list[Declared] = []
+    settings: list[Declared] = []
     for field in dataclasses.fields(cls):
         facts = field.metadata[_KEY]
         if isinstance(facts, Setting):
-            found.append(
+            settings.append(
                 Declared(
                     name=field.name, kind=kinds[field.name], default=field.default, setting=facts
                 )
@@ -205,38 +205,38 @@ def _declared(cls: Any) -> tuple[Declared, ...]:
         for each in declared(facts.cls):
             if each.name not in facts.without:
                 changed = dataclasses.replace(each.setting, **facts.changes.get(each.name, {}))
-                found.append(dataclasses.replace(each, setting=changed, group=field.name))
-    return tuple(found)
+                settings.append(dataclasses.replace(each, setting=changed, group=field.name))
+    return tuple(settings)
 
 
 def make_settings(cls: type[_Settings], values: Mapping[str, Any]) -> _Settings:
-    """Make settings of values by name; those of groups are given by their own names."""
-    found: dict[str, Any] = {}
+    """Create settings from values by name; those of nested classes by their own names."""
+    arguments: dict[str, Any] = {}
     groups: dict[str, dict[str, Any]] = {}
     for each in declared(cls):
         if each.name in values:
-            target = groups.setdefault(each.group, {}) if each.group else found
+            target = groups.setdefault(each.group, {}) if each.group else arguments
             target[each.name] = values[each.name]
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
         if field.name in groups:
-            found[field.name] = field.metadata[_KEY].cls(**groups[field.name])
-    return cls(**found)
+            arguments[field.name] = field.metadata[_KEY].cls(**groups[field.name])
+    return cls(**arguments)
 
 
 def check_settings(settings: Any, *, as_flags: bool = False) -> None:
-    """Refuse settings off their limits.
+    """Refuse settings outside their limits.
 
     Parameters
     ----------
     settings : dataclass
-        Groups check themselves.
+        Nested classes check themselves.
     as_flags : bool
-        Whether messages name options of the command line instead of fields.
+        Whether messages name command-line options instead of fields.
 
     Raises
     ------
     ConfigError
-        With the setting, its value, and what is allowed.
+        Names the setting, its value, and the allowed values.
     """
     for each in declared(type(settings)):
         if each.group:

@@ -58,8 +58,8 @@ class ReadOptions:
     )
     resolution: float | None = setting(
         None,
-        help="m/px to scan at; 0: never resample.",
-        meaning="Metres a pixel to resample to; 0: never resample.",
+        help="Resolution to scan at, m/px; 0: never resample.",
+        meaning="Resolution to resample to; 0: never resample.",
         unset="the model's",
         unit="m/px",
         least=0,
@@ -67,7 +67,7 @@ class ReadOptions:
     )
     band: int = setting(0, help="Band to scan; 0: the only one.")
     crs: str = setting("", help="Coordinate system, such as IAU_2015:49910.")
-    body: str = setting("", help="Body the image is of: mars, moon, mercury, ...")
+    body: str = setting("", help="Body of the image: mars, moon, mercury, ...")
     no_crs: bool = setting(False, help="Work in pixels if there is no CRS.")
 
     def __post_init__(self) -> None:
@@ -93,8 +93,8 @@ class ScanConfig:
     images: tuple[Path, ...] = setting(
         help="Images (GeoTIFF, VRT, ISIS3, PDS4, ...), or folders.", is_argument=True
     )
-    model: Path = setting(help="Model folder, or a run folder that holds one.")
-    out: Path = setting(help="Folder to make; must not exist.")
+    model: Path = setting(help="Model folder, or a run folder that contains one.")
+    out: Path = setting(help="Folder to create; must not exist.")
     _: dataclasses.KW_ONLY
     stride: int | None = setting(
         None,
@@ -104,14 +104,14 @@ class ScanConfig:
     )
     decision_threshold: float | None = setting(
         None,
-        help="Probability of a candidate.",
-        meaning="Probability from which on a window is a candidate.",
+        help="Minimum probability of a candidate.",
+        meaning="Minimum probability of a window to be a candidate.",
         unset="the model's",
         options=("--decision-threshold", "--threshold"),
     )
     merge: float | None = setting(
         None,
-        help="Pixels between two detections.",
+        help="Least distance of two detections, pixels.",
         meaning="Least distance of two detections.",
         unset="half a window",
         unit="pixels",
@@ -124,49 +124,50 @@ class ScanConfig:
     )
     read: ReadOptions = group(ReadOptions)
     dtype: Literal["float32", "uint16", "uint8"] = setting(
-        "float32", help="Of the map: float32, uint16 or uint8.", meaning="Data type of the maps."
+        "float32",
+        help="Data type of the map: float32, uint16 or uint8.",
+        meaning="Data type of the maps.",
     )
     workers: int = setting(
         1,
-        help="Blocks worked on at once.",
-        meaning="Blocks worked on at once: threads that read and predict; processes where dask "
-        "is 'local'.",
+        help="Blocks processed in parallel.",
+        meaning="Blocks processed in parallel: by threads, or by processes if dask is 'local'.",
         least=1,
         most=256,
     )
     threads: int = setting(
         0,
-        help="CPUs for all workers; 0: all usable.",
-        meaning="Processors for all workers together; 0: all that may be used. With the address "
-        "of a cluster: processors for each of its threads, 0: one.",
+        help="CPUs for all workers together; 0: all usable.",
+        meaning="CPUs for all workers together; 0: all that the process may use. With the "
+        "address of a cluster: CPUs for each of its threads, 0: one.",
     )
     memory: float = setting(
         1000.0,
-        help="Megabytes to stay within.",
-        meaning="Memory that the whole scan should stay within; with the address of a cluster, "
-        "this process and each thread of the cluster's workers.",
+        help="Memory limit in MB.",
+        meaning="Memory limit of the whole scan; with the address of a cluster, of this process "
+        "and of each thread of the cluster's workers.",
         unit="MB",
     )
     dask: str = setting(
         "",
-        help="Let a Dask cluster work: its scheduler's address, or local: --workers processes.",
+        help="Address of a Dask scheduler, or local: --workers processes on this machine.",
         unset="threads of this process",
     )
     device: str = setting(
         "cpu",
         help="cpu: ONNX Runtime; cuda, cuda:1: torch on a GPU; torch: on the CPU.",
-        meaning="What evaluates the network. cpu: ONNX Runtime. cuda, cuda:1: torch on a GPU. "
-        "torch: torch on the CPU.",
+        meaning="Backend that evaluates the network. cpu: ONNX Runtime. cuda, cuda:1: torch on a "
+        "GPU. torch: torch on the CPU.",
         pattern=r"cpu|torch|cuda(:\d+)?",
         expected="cpu, torch, cuda or cuda:NUMBER",
     )
     precision: Literal["float32", "bfloat16"] = setting(
         "bfloat16",
-        help="Of torch: bfloat16, or float32.",
-        meaning="Precision of torch, where device is not cpu.",
+        help="Precision of torch: bfloat16 or float32.",
+        meaning="Precision of torch, if device is not cpu.",
     )
-    windows: bool = setting(True, help="Write the outlines of all candidates.")
-    parquet: bool = setting(False, help="Write detections.parquet (GeoParquet) too.")
+    windows: bool = setting(True, help="Write the outlines of all candidate windows.")
+    parquet: bool = setting(False, help="Also write detections.parquet (GeoParquet).")
 
     def __post_init__(self) -> None:
         check_settings(self)

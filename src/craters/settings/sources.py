@@ -1,4 +1,4 @@
-"""Find the values of settings: command line, else environment, else TOML file, else default."""
+"""Resolve the values of settings: command line, environment, TOML file, default."""
 
 from __future__ import annotations
 
@@ -23,24 +23,25 @@ def resolve(
     environ: Mapping[str, str],
     file: Path | None = None,
 ) -> _Settings:
-    """Find every setting of a class: flag, else environment, else file, else default.
+    """Resolve all settings of a class: flag, else environment, else file, else default.
 
     Parameters
     ----------
     cls : type
         A settings class, such as `RunConfig`.
     flags : mapping
-        Values from the command line; None means "not given".
+        Values from the command line; None if not given.
     environ : mapping
-        Environment variables; `CRATERS_SEED` stands for `seed`, and so on, except for `data`:
-        `CRATERS_DATA` is where tests and benchmarks look for real images.
+        Environment variables: `CRATERS_SEED` sets `seed`, and so on; `data` cannot be set, since
+        tests and benchmarks use `CRATERS_DATA` for real images.
     file : Path, optional
         TOML with the same names. Paths in it are relative to its own folder.
 
     Raises
     ------
     ConfigError
-        For an unknown name (with a suggestion), a value of the wrong type, or one off limits.
+        For an unknown name (with a suggestion), or a value of the wrong type or outside its
+        limits.
 
     Examples
     --------
@@ -62,7 +63,7 @@ def resolve(
             values[name] = _convert(value, known[name].kind, known[name].flag)
     for name, each in known.items():
         if each.is_required and name not in values:
-            raise ConfigError(f"{each.flag} is missing", f"Name the folder: {each.flag} FOLDER.")
+            raise ConfigError(f"{each.flag} is missing", f"Give a folder: {each.flag} FOLDER.")
     return make_settings(cls, values)
 
 
@@ -79,31 +80,31 @@ def _read_file(file: Path, known: Mapping[str, Declared]) -> dict[str, Any]:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}."
             raise ConfigError(f"{file}: unknown setting {name!r}", hint)
-        found = _convert(value, known[name].kind, f"{file}: {name}")
-        values[name] = file.parent / found if isinstance(found, Path) else found
+        converted = _convert(value, known[name].kind, f"{file}: {name}")
+        values[name] = file.parent / converted if isinstance(converted, Path) else converted
     return values
 
 
-def _parse(text: str, kind: Any, where: str) -> Any:
-    """Turn the text of an environment variable into a number where one is due."""
+def _parse(text: str, kind: Any, source: str) -> Any:
+    """Parse the text of an environment variable, as a number if the setting is one."""
     numbers = {int, float} & set(_members(kind))
     if not numbers:
-        return _convert(text, kind, where)
+        return _convert(text, kind, source)
     try:
         return int(text) if int in numbers else float(text)
     except ValueError as error:
-        raise ConfigError(f"{where} is {text!r}, expected a number") from error
+        raise ConfigError(f"{source} is {text!r}, expected a number") from error
 
 
-def _convert(value: Any, kind: Any, where: str) -> Any:
-    """Accept a value of the right type: whole numbers as floats, text as paths."""
+def _convert(value: Any, kind: Any, source: str) -> Any:
+    """Check the type of a value; convert whole numbers to floats and text to paths."""
     members = _members(kind)
     if Path in members and isinstance(value, (str, Path)):
         return Path(value)
     if float in members and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(value, bool) or not isinstance(value, tuple(members)):
-        raise ConfigError(f"{where} is {value!r}, expected {_name(members)}")
+        raise ConfigError(f"{source} is {value!r}, expected {_name(members)}")
     return value
 
 

@@ -1,4 +1,4 @@
-"""Craters of a synthetic scene: sizes and ages, shapes in the relief, the ground they touch."""
+"""Craters of a synthetic scene: sizes and ages, their relief, and the windows they touch."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ from craters.synthetic.terrain import box_around
 
 CRATER_DTYPE = np.dtype([(name, "f8") for name in ("row", "col", "diameter", "freshness")])
 
-MIN_DIAMETER = 8.0  # px: smaller craters are pits, which decide no label
-
-SMALLEST, LARGEST = 3.0, 90.0  # px: diameters that are painted
-
+MIN_DIAMETER = 8.0  # px: smaller craters are pits, which do not affect labels
+SMALLEST, LARGEST = 3.0, 90.0  # px: range of diameters
 SLOPE = 1.0  # of the cumulative size distribution, N(> D) ~ D ** -SLOPE
 
 
 def draw_craters(height: int, width: int, density: float, rng: np.random.Generator) -> np.ndarray:
-    """Draw craters whose discs may reach over the edges, of a power-law size distribution."""
+    """Draw craters from a power-law size distribution; their discs may extend over the edges."""
     largest = min(LARGEST, 0.4 * min(height, width))
     ends = SMALLEST**-SLOPE, largest**-SLOPE
     share = (MIN_DIAMETER**-SLOPE - ends[1]) / (ends[0] - ends[1])
@@ -29,7 +27,7 @@ def draw_craters(height: int, width: int, density: float, rng: np.random.Generat
     craters["row"] = rng.uniform(-margin, height + margin, len(craters))
     craters["col"] = rng.uniform(-margin, width + margin, len(craters))
     craters["diameter"] = rng.uniform(ends[1], ends[0], len(craters)) ** (-1 / SLOPE)
-    wear = np.minimum(craters["diameter"] / MIN_DIAMETER, 1)  # small ones age faster
+    wear = np.minimum(craters["diameter"] / MIN_DIAMETER, 1)  # small craters degrade faster
     craters["freshness"] = wear * rng.beta(1.5, 1.2, len(craters))
     touching: np.ndarray = craters[touches(craters, 0, 0, height, width)]
     return touching
@@ -38,7 +36,7 @@ def draw_craters(height: int, width: int, density: float, rng: np.random.Generat
 def paint_crater(
     relief: np.ndarray, albedo: np.ndarray, crater: np.void, rng: np.random.Generator
 ) -> None:
-    """Paint one crater: bowl, rim, ejecta, and what time has left of them."""
+    """Add one crater to relief and albedo: bowl, rim and ejecta, degraded by its age."""
     diameter, fresh = float(crater["diameter"]), float(crater["freshness"])
     waves = rng.uniform(0, 2 * math.pi, 4)
     wall, feature, tint, breach = rng.random(4)
@@ -69,7 +67,7 @@ def paint_crater(
 
 
 def touches(craters: np.ndarray, row: int, col: int, height: int, width: int) -> np.ndarray:
-    """Return which craters' discs touch a rectangle, pixels taken as squares."""
+    """Return which craters' discs touch a rectangle of square pixels."""
     down = craters["row"] - np.clip(craters["row"], row - 0.5, row + height - 0.5)
     right = craters["col"] - np.clip(craters["col"], col - 0.5, col + width - 0.5)
     return np.asarray(np.hypot(down, right) <= craters["diameter"] / 2)

@@ -14,7 +14,7 @@ from craters.errors import ConfigError, DataError
 from craters.synthetic.craters import MIN_DIAMETER, touches
 from craters.synthetic.scenes import Scene, generator, make_scene, stream_number
 
-_MAX_SCENES = 20  # scenes tried for each patch asked for, before giving up
+_MAX_SCENES = 20  # scenes tried for each requested patch, before giving up
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +52,8 @@ def make_patches(
     """Sample labeled patches, usually 5 to 10 per scene.
 
     Label 1: at least half of the disc of a crater of `MIN_DIAMETER` to `size` pixels is inside
-    and not missing.
-    Label 0: no disc of a crater of at least `MIN_DIAMETER` touches the patch; pits may show.
+    the patch and not missing.
+    Label 0: no disc of a crater of at least `MIN_DIAMETER` touches the patch; smaller pits may.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def make_patches(
     """
     _check_request(n, crater_share, seed, size)
     left = [n - round(n * crater_share), round(n * crater_share)]
-    cut: list[tuple[np.ndarray, int, str, int, int]] = []
+    sampled: list[tuple[np.ndarray, int, str, int, int]] = []
     for index in itertools.count():
         if not any(left):
             break
@@ -93,12 +93,12 @@ def make_patches(
         craters = int(rng.hypergeometric(left[1], left[0], quota))
         for label, row, col in _choose_corners(scene, (quota - craters, craters), size, rng):
             patch = scene.image[row : row + size, col : col + size]
-            cut.append((patch, label, scene.name, row, col))
+            sampled.append((patch, label, scene.name, row, col))
             left[label] -= 1
     order = generator(seed, 3, stream_number(stream)).permutation(n)
-    images = np.array([cut[k][0] for k in order], np.uint8).reshape(n, size, size)
-    labels, rows, cols = (np.array([cut[k][j] for k in order], np.int64) for j in (1, 3, 4))
-    groups = np.array([cut[k][2] for k in order], dtype=np.str_)
+    images = np.array([sampled[k][0] for k in order], np.uint8).reshape(n, size, size)
+    labels, rows, cols = (np.array([sampled[k][j] for k in order], np.int64) for j in (1, 3, 4))
+    groups = np.array([sampled[k][2] for k in order], dtype=np.str_)
     return PatchSample(
         images=images, labels=labels.astype(np.int32), groups=groups, rows=rows, cols=cols
     )
@@ -175,31 +175,31 @@ def _check_request(n: int, crater_share: float, seed: int, size: int) -> None:
 def _choose_corners(
     scene: Scene, wanted: tuple[int, int], size: int, rng: np.random.Generator
 ) -> list[tuple[int, int, int]]:
-    """Choose up to `wanted` places of each label, as (label, row, col), barely overlapping."""
+    """Choose up to `wanted` patches of each label, as (label, row, col), with little overlap."""
     real = scene.craters[scene.craters["diameter"] >= MIN_DIAMETER]
     room = np.array(scene.image.shape) - size + 1
-    found: list[tuple[int, int, int]] = []
+    taken: list[tuple[int, int, int]] = []
     for target in rng.permutation(real[real["diameter"] <= size]):
         centre = np.array([target["row"], target["col"]])
         corners = np.rint(centre - size * rng.normal(0.5, 0.18, (6, 2))).astype(int)
         corners = corners[((corners >= 0) & (corners < room)).all(axis=1)]
         shown = [_share_inside(scene.image, target, r, c, size) for r, c in corners.tolist()]
         corners = corners[np.array(shown) >= 0.5]
-        _take_free(found, 1, corners, size, min(len(found) + 1, wanted[1]))
+        _take_free(taken, 1, corners, size, min(len(taken) + 1, wanted[1]))
     corners = rng.integers(0, room, (40 * wanted[0], 2))
     touched = [touches(real, r, c, size, size).any() for r, c in corners.tolist()]
-    _take_free(found, 0, corners[~np.array(touched, bool)], size, len(found) + wanted[0])
-    return found
+    _take_free(taken, 0, corners[~np.array(touched, bool)], size, len(taken) + wanted[0])
+    return taken
 
 
 def _take_free(
-    found: list[tuple[int, int, int]], label: int, corners: np.ndarray, size: int, full: int
+    taken: list[tuple[int, int, int]], label: int, corners: np.ndarray, size: int, full: int
 ) -> None:
-    """Append corners whose patch shares at most a fifth with any found, until `full`."""
+    """Append corners of patches that overlap the others by at most a fifth, until `full`."""
     for row, col in corners.tolist():
-        gaps = ((size - abs(row - r), size - abs(col - c)) for _, r, c in found)
-        if len(found) < full and all(max(a, 0) * max(b, 0) <= size**2 / 5 for a, b in gaps):
-            found.append((label, row, col))
+        overlaps = ((size - abs(row - r), size - abs(col - c)) for _, r, c in taken)
+        if len(taken) < full and all(max(a, 0) * max(b, 0) <= size**2 / 5 for a, b in overlaps):
+            taken.append((label, row, col))
 
 
 def _share_inside(image: np.ndarray, crater: np.void, row: int, col: int, size: int) -> float:

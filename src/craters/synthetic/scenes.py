@@ -1,8 +1,8 @@
 """Synthetic Mars scenes: terrain, craters, light and sensor, with known craters.
 
 The light comes from the left, as in THEMIS daytime infrared: a crater is dark on its left inner
-wall and bright on its right one; hills are the other way round. Pixel value 0 means missing data
-and nothing else. Every random number comes from a seed sequence keyed by seed, stream and scene.
+wall and bright on its right one; a hill is the reverse. Pixel value 0 always means missing data.
+Every random number comes from a seed sequence keyed by seed, stream and scene.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from craters.errors import ConfigError
 from craters.synthetic.craters import draw_craters, paint_crater
 from craters.synthetic.light import cut_wedge, expose
-from craters.synthetic.terrain import draw_look, make_terrain, paint_lookalikes
+from craters.synthetic.terrain import draw_parameters, make_terrain, paint_lookalikes
 
 STREAMS = ("scene", "labeled", "unlabeled", "test")
 
@@ -36,8 +36,8 @@ class Scene:
         Pixels 1..255; 0 is missing data.
     craters : ndarray, shape (K,), `CRATER_DTYPE`
         Truth: centre `row` and `col` and rim `diameter` in pixels (the centre of the first pixel
-        is 0, 0), `freshness` from 0 (almost gone) to 1 (new). Pits below `MIN_DIAMETER` are
-        among them, and so are craters that reach in from outside.
+        is 0, 0), `freshness` from 0 (almost gone) to 1 (new). Includes pits below
+        `MIN_DIAMETER` and craters that extend into the image from outside.
     name : str
         The group, REGION_i_j.
 
@@ -73,13 +73,13 @@ def make_scene(
     seed, index : int
         Scene `index` of the planet `seed`; it does not depend on how many scenes are made.
     stream : str
-        One of `STREAMS`; streams share no scene, and "test" shows regions of its own.
+        One of `STREAMS`; streams share no scene, and "test" has its own regions.
     density : float
         Craters of at least `MIN_DIAMETER` for each 256 x 256 pixels, before scatter.
     missing : float
         Probability, 0..1, that a wedge of missing data is cut from an edge.
     craters : ndarray, shape (K,), `CRATER_DTYPE`, or None
-        Craters to plant instead of random ones.
+        Craters to use instead of random ones.
 
     Returns
     -------
@@ -99,33 +99,33 @@ def make_scene(
     number = stream_number(stream)
     rng = generator(seed, 0, number, index)
     name, region = _name_scene(number, index)
-    look = draw_look(generator(seed, 1, region), rng)
-    relief, albedo = make_terrain((height, width), look, rng)
-    paint_lookalikes(relief, look, rng)
+    params = draw_parameters(generator(seed, 1, region), rng)
+    relief, albedo = make_terrain((height, width), params, rng)
+    paint_lookalikes(relief, params, rng)
     if craters is None:
         craters = draw_craters(height, width, density, rng)
     for crater in craters[np.argsort(craters["freshness"], kind="stable")]:  # oldest first
         paint_crater(relief, albedo, crater, rng)
-    image = expose(relief, albedo, look, rng)
+    image = expose(relief, albedo, params, rng)
     if rng.random() < missing:
         cut_wedge(image, rng)
-    return Scene(image, craters, name)
+    return Scene(image=image, craters=craters, name=name)
 
 
 def generator(seed: int, *key: int) -> np.random.Generator:
-    """Return the random numbers of one purpose; equal keys give equal numbers."""
+    """Return the random generator for one purpose; equal keys give equal numbers."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
 def stream_number(stream: str) -> int:
-    """Return the number of a stream, by which its random numbers are keyed."""
+    """Return the number of a stream, the key of its random numbers."""
     if stream not in STREAMS:
         raise ConfigError(f"stream = {stream!r}: use one of {', '.join(STREAMS)}")
     return STREAMS.index(stream)
 
 
 def _name_scene(number: int, index: int) -> tuple[str, int]:
-    """Name scene `index` of a stream; also give the number of its region."""
+    """Return the name of scene `index` of a stream, and the number of its region."""
     test = STREAMS[number] == "test"
     regions = _TEST_REGIONS if test else _REGIONS
     turn, place = divmod(index, len(regions))

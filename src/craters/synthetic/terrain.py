@@ -1,4 +1,4 @@
-"""Terrain of a synthetic scene: relief, albedo, and landforms that are easily taken for craters.
+"""Terrain of a synthetic scene: relief, albedo, and landforms easily mistaken for craters.
 
 Heights are in pixels, brightness in grey levels. The light comes from the left.
 """
@@ -12,16 +12,16 @@ import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
-class Look:
-    """Parameters of one scene, scattered about the means of its region."""
+class SceneParameters:
+    """Parameters of one scene, drawn around the means of its region."""
 
-    roughness: float  # root mean square slope of the small relief
-    power: float  # fall of the amplitude spectrum
-    stretch: float  # length over width of the terrain's grain
-    grain: float  # direction of that grain, radians
+    roughness: float  # root mean square slope of the small-scale relief
+    power: float  # exponent of the amplitude spectrum
+    stretch: float  # anisotropy: length over width of the terrain's texture
+    grain: float  # direction of the texture, radians
     mesas: float  # height of the plateaus, px
-    knobs: float  # hills for each 256 x 256 px
-    lines: float  # ridges, scarps and graben for each 256 x 256 px
+    knobs: float  # hills per 256 x 256 px
+    lines: float  # ridges, scarps and graben per 256 x 256 px
     contrast: float  # grey levels for a unit of shading
     albedo: float  # standard deviation of the surface's own brightness, grey levels
     noise: float  # standard deviation of the sensor noise, grey levels
@@ -30,14 +30,14 @@ class Look:
     elevation: float  # of the sun, radians
 
 
-def draw_look(region: np.random.Generator, scene: np.random.Generator) -> Look:
+def draw_parameters(region: np.random.Generator, scene: np.random.Generator) -> SceneParameters:
     """Draw the parameters of a scene."""
 
     def scatter(middle: float, wide: float, narrow: float) -> float:
         spread = wide * region.standard_normal() + narrow * scene.standard_normal()
         return float(middle * math.exp(spread))
 
-    return Look(
+    return SceneParameters(
         roughness=scatter(0.065, 0.5, 0.6),
         power=float(np.clip(scatter(2.1, 0.06, 0.1), 1.6, 2.7)),
         stretch=1 + scatter(0.8, 0.4, 0.8),
@@ -55,17 +55,17 @@ def draw_look(region: np.random.Generator, scene: np.random.Generator) -> Look:
 
 
 def make_terrain(
-    shape: tuple[int, int], look: Look, rng: np.random.Generator
+    shape: tuple[int, int], params: SceneParameters, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Make the relief (px) and the albedo (grey levels) before anything is painted."""
+    """Make the relief (px) and the albedo (grey levels), without craters or other landforms."""
     broad = _fractal(shape, rng, power=3.0, largest=120)
-    grain = {"power": look.power, "stretch": look.stretch, "grain": look.grain}
+    grain = {"power": params.power, "stretch": params.stretch, "grain": params.grain}
     small = _fractal(shape, rng, largest=100, **grain)
-    small *= look.roughness / float(np.diff(small, axis=1).std())
+    small *= params.roughness / float(np.diff(small, axis=1).std())
     plateau = np.tanh(1.5 * broad + rng.normal(0, 0.7))
-    relief = small * (0.75 + 0.55 * plateau) + look.mesas * np.tanh(3 * plateau)
+    relief = small * (0.75 + 0.55 * plateau) + params.mesas * np.tanh(3 * plateau)
     albedo = _fractal(shape, rng, power=1.8, largest=80)
-    return relief, look.albedo * (albedo + 1.2 * np.tanh(6 * (albedo - 1)))
+    return relief, params.albedo * (albedo + 1.2 * np.tanh(6 * (albedo - 1)))
 
 
 def _fractal(
@@ -77,7 +77,7 @@ def _fractal(
     stretch: float = 1.0,
     grain: float = 0.0,
 ) -> np.ndarray:
-    """Make a random field of mean 0 and deviation 1 with a power-law spectrum, by FFT."""
+    """Make a random field of mean 0 and standard deviation 1 with a power-law spectrum, by FFT."""
     fr = np.fft.fftfreq(shape[0])[:, None]
     fc = np.fft.rfftfreq(shape[1])[None, :]
     across = math.cos(grain) * fr + math.sin(grain) * fc
@@ -100,17 +100,17 @@ def box_around(
     return (slice(first[0], last[0]), slice(first[1], last[1])), dr, dc
 
 
-def paint_lookalikes(relief: np.ndarray, look: Look, rng: np.random.Generator) -> None:
-    """Paint hills and hollows, ridges, scarps and graben: what is easily taken for craters."""
+def paint_lookalikes(relief: np.ndarray, params: SceneParameters, rng: np.random.Generator) -> None:
+    """Add landforms easily mistaken for craters: hills and hollows, ridges, scarps and graben."""
     area = relief.size / 256**2
-    for _ in range(rng.poisson(look.knobs * area)):
+    for _ in range(rng.poisson(params.knobs * area)):
         paint_knob(relief, rng)
-    for _ in range(rng.poisson(look.lines * area)):
+    for _ in range(rng.poisson(params.lines * area)):
         _paint_line(relief, rng)
 
 
 def paint_knob(relief: np.ndarray, rng: np.random.Generator) -> None:
-    """Paint one uneven hill, or in one of four cases a long hollow."""
+    """Add an irregular hill, or with probability 1/4 an elongated hollow."""
     row, col = rng.uniform(0, relief.shape[0]), rng.uniform(0, relief.shape[1])
     size = min(40.0, 4 * float(rng.random()) ** (-1 / 1.6))
     turn, steep, wave = rng.uniform(0, (math.pi, 1, 2 * math.pi))
@@ -126,7 +126,7 @@ def paint_knob(relief: np.ndarray, rng: np.random.Generator) -> None:
 
 
 def _paint_line(relief: np.ndarray, rng: np.random.Generator) -> None:
-    """Paint one ridge, scarp or graben with a wavering course."""
+    """Add one ridge, scarp or graben with a wavy course."""
     row, col = rng.uniform(0, relief.shape[0]), rng.uniform(0, relief.shape[1])
     half = rng.uniform(20, 110)
     turn, wave, pace = rng.uniform((0, 0, 0.02), (math.pi, 2 * math.pi, 0.1))

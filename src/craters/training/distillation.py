@@ -18,14 +18,14 @@ from craters.training.recipes import TrainConfig
 TEACHERS = 3  # `compact` networks that teach one `dense`
 Weights = dict[str, Tensor]
 
-_CONTRAST, _BRIGHTNESS = 0.15, 8 / 255  # standard deviations: log of the contrast, brightness
+_CONTRAST, _BRIGHTNESS = 0.15, 8 / 255  # standard deviations of log contrast and brightness
 
 
 def build_teacher(weights: Iterable[Weights], side: int) -> Network:
     """Combine `compact` networks into one teacher ensemble.
 
-    Each predicts the patch as it is, without the usual mean over mirrored views of `compact`
-    (test-time augmentation): the student sees all views and learns their mean at half the cost.
+    Each predicts the patch as it is, without the test-time augmentation of `compact` (the mean over
+    mirrored views): the student sees all views and learns their mean at half the cost.
 
     Parameters
     ----------

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from craters.data import normalize, pad_for_shifts, shift_and_flip
-from craters.training.loop import in_mixed_precision
+from craters.training.loop import cross_entropy, in_mixed_precision
 from craters.training.recipes import TrainConfig
 
 _CONTRAST, _BRIGHTNESS, _NOISE = 0.3, 16 / 255, 6 / 255  # standard deviations
@@ -22,10 +22,10 @@ class FixMatch:
     """FixMatch objective: labels plus consistency on unlabeled patches (Sohn et al. 2020).
 
     A confident prediction on a weakly augmented patch (shift, allowed flip) is the target for the
-    strongly augmented one. Two corrections allow for a pool with another share of craters than the
-    labels. Predictions are aligned to the pool's estimated share before the confidence threshold
-    (distribution alignment, Berthelot et al. 2020). Each class has the same weight in the loss as
-    among the labels, so that the pool does not shift the network's prior.
+    strongly augmented one. Two corrections account for a pool whose share of craters differs from
+    that of the labels. Predictions are aligned to the pool's estimated share before the confidence
+    threshold (distribution alignment, Berthelot et al. 2020). Each class has the same weight in the
+    loss as among the labels, so that the pool does not shift the network's prior.
 
     Parameters
     ----------
@@ -67,15 +67,10 @@ class FixMatch:
             # One pass, so that BatchNorm sees labeled and unlabeled patches together.
             logits = network(torch.from_numpy(batch)).float()
         labeled_logits, strong_logits = logits.split([count, len(strong)])
-        targets = torch.from_numpy(labels.astype(np.float32))
-        smooth = self.config.label_smoothing
-        loss = functional.binary_cross_entropy_with_logits(
-            labeled_logits, targets * (1 - smooth) + smooth / 2
-        )
-        goals, weights = self._pseudo_targets(torch.sigmoid(weak_logits))
-        unlabeled = functional.binary_cross_entropy_with_logits(strong_logits, goals, weights)
-        correct = ((labeled_logits.detach() > 0) == (targets > 0.5)).sum()
-        return loss + self.unlabeled_weight * unlabeled, int(correct)
+        loss, correct = cross_entropy(labeled_logits, labels, self.config.label_smoothing)
+        targets, weights = self._pseudo_targets(torch.sigmoid(weak_logits))
+        unlabeled = functional.binary_cross_entropy_with_logits(strong_logits, targets, weights)
+        return loss + self.unlabeled_weight * unlabeled, correct
 
     def _draw(self, count: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Draw patches of the pool, each weakly and strongly augmented."""
@@ -91,11 +86,11 @@ class FixMatch:
     def _pseudo_targets(self, probability: Tensor) -> tuple[Tensor, Tensor]:
         """Return hard pseudo-labels and their weights, 0 below the confidence threshold."""
         aligned = align(probability, self.pool_share)
-        goals = (aligned > 0.5).float()
-        sure = torch.maximum(aligned, 1 - aligned) >= self.confidence_threshold
+        targets = (aligned > 0.5).float()
+        is_confident = torch.maximum(aligned, 1 - aligned) >= self.confidence_threshold
         crater = self.labeled_share / self.pool_share
         other = (1 - self.labeled_share) / (1 - self.pool_share)
-        return goals, sure * (goals * crater + (1 - goals) * other)
+        return targets, is_confident * (targets * crater + (1 - targets) * other)
 
 
 def align(probability: Tensor, share: float) -> Tensor:
@@ -118,7 +113,7 @@ def align(probability: Tensor, share: float) -> Tensor:
 
 
 def change_strongly(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Augment patches strongly, but preserve craters and the direction of the light.
+    """Augment patches strongly, but preserve craters and the illumination direction.
 
     Varies contrast, brightness, noise and a brightness gradient, and masks a rectangle (cutout,
     DeVries & Taylor 2017).

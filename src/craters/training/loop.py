@@ -37,7 +37,7 @@ class Examples:
 
 @dataclasses.dataclass
 class TrainState:
-    """Complete state after an epoch, from which a training can be resumed.
+    """Complete state after an epoch, from which training can be resumed.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class TrainState:
     best_epoch : int
         Epoch of `best_weights`, from 1; 0 before the first.
     history : list of dict
-        One row a finished epoch: epoch, loss, accuracy, val_loss, val_accuracy, val_spread.
+        One row for each finished epoch: epoch, loss, accuracy, val_loss, val_accuracy, val_spread.
     restarts : list of str
         One sentence for every network that was abandoned.
     finished : bool
@@ -124,13 +124,18 @@ class Supervised:
         random: np.random.Generator,  # noqa: ARG002
     ) -> tuple[Tensor, int]:
         """Return the cross-entropy, and the number of correct patches."""
-        targets = torch.from_numpy(labels.astype(np.float32))
         batch = torch.from_numpy(normalize(images))
         with in_mixed_precision(self.mixed_precision):
             logits = network(batch)
-        goals = targets * (1 - self.label_smoothing) + self.label_smoothing / 2
-        loss = functional.binary_cross_entropy_with_logits(logits.float(), goals)
-        return loss, int(((logits.detach() > 0) == (targets > 0.5)).sum())
+        return cross_entropy(logits.float(), labels, self.label_smoothing)
+
+
+def cross_entropy(logits: Tensor, labels: np.ndarray, smoothing: float) -> tuple[Tensor, int]:
+    """Return the cross-entropy with smoothed labels, and the number of correct predictions."""
+    targets = torch.from_numpy(labels.astype(np.float32))
+    smoothed = targets * (1 - smoothing) + smoothing / 2
+    loss = functional.binary_cross_entropy_with_logits(logits, smoothed)
+    return loss, int(((logits.detach() > 0) == (targets > 0.5)).sum())
 
 
 def in_mixed_precision(wanted: bool) -> torch.autocast:
@@ -411,7 +416,8 @@ def predict_logits(network: nn.Module, images: np.ndarray) -> np.ndarray:
 def sigmoid(logits: np.ndarray) -> np.ndarray:
     """Convert logits to probabilities, float32, with torch.
 
-    `evaluation.sigmoid` differs in the last digit; stored probabilities are torch's.
+    Probabilities in existing run folders were computed with torch. `evaluation.sigmoid`, which
+    needs only NumPy, differs from it in the last digit, so that it cannot replace this function.
     """
     return torch.sigmoid(torch.from_numpy(np.asarray(logits, np.float32))).numpy()
 

@@ -30,7 +30,7 @@ class TrainConfig:
     learning_rate : float
         Step size, above 0; the peak rate if there is a warm-up.
     batch_size : int
-        Patches a step.
+        Patches in each step.
     seed : int
         Weights, order, transforms and dropout derive from it.
     optimizer : {"adam", "adamw"}
@@ -105,7 +105,7 @@ def modern_recipe(
         Patch size in pixels; shifts reach an eighth of it.
     seed : int
     symmetry : tuple of str
-        Transforms that preserve the direction of the light.
+        Transforms that preserve the illumination direction.
     """
     batch = max(2, min(64, n))
     steps = max(1, n // batch)
@@ -142,7 +142,7 @@ def agreement_recipe(
         Patch size in pixels; shifts reach an eighth of it.
     seed : int
     symmetry : tuple of str
-        Transforms that preserve the direction of the light.
+        Transforms that preserve the illumination direction.
     """
     batch = max(2, min(32, n))
     steps = max(1, n // batch)
@@ -155,8 +155,8 @@ def distillation_recipe(
 ) -> TrainConfig:
     """Return the recipe for distillation, as of `dense`, for `n` labeled patches.
 
-    About 1,500 steps of up to 40 labeled patches and as many of the pool. Targets are soft already,
-    so there is no label smoothing.
+    About 1,500 steps of up to 40 labeled patches and as many of the pool. The targets are
+    probabilities, so there is no label smoothing.
 
     Parameters
     ----------
@@ -166,23 +166,18 @@ def distillation_recipe(
         Patch size in pixels; shifts reach a sixth of it.
     seed : int
     symmetry : tuple of str
-        Transforms that preserve the direction of the light.
+        Transforms that preserve the illumination direction.
     """
     batch = max(2, min(40, n))
-    steps = max(1, n // batch)
-    return TrainConfig(
-        epochs=-(-1500 // steps),
-        learning_rate=4e-3,
+    recipe = modern_recipe(n, side, seed=seed, symmetry=symmetry)
+    return dataclasses.replace(
+        recipe,
+        epochs=-(-1500 // max(1, n // batch)),
         batch_size=batch,
-        seed=seed,
-        optimizer="adamw",
-        weight_decay=0.05,
         warmup=0.15,
+        label_smoothing=0.0,
         ema_decay=0.995,
         shift=side // 6,
-        symmetry=symmetry,
-        keep="last",
-        mixed_precision=True,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, Protocol
 
 import numpy as np
@@ -15,7 +15,7 @@ from craters.models import EnsembleNet, Network
 from craters.settings import JobSettings, TrainingSettings
 from craters.training.distillation import TEACHERS, Distillation, Weights, build_teacher
 from craters.training.fixmatch import FixMatch
-from craters.training.loop import Examples, Objective, TrainState, build_network, fit
+from craters.training.loop import Build, Examples, Objective, TrainState, build_network, fit
 from craters.training.recipes import (
     TrainConfig,
     agreement_recipe,
@@ -32,21 +32,21 @@ _TEACHER_PURPOSE = 100  # offset of the purpose numbers for teachers' seeds
 class StateStore(Protocol):
     """Storage for training states between epochs."""
 
-    def load(self, phase: str) -> TrainState | None:
+    def load(self, stage: str) -> TrainState | None:
         """Return the state of an interrupted training, or None."""
 
-    def save(self, phase: str, state: TrainState) -> None:
+    def save(self, stage: str, state: TrainState) -> None:
         """Save the state after an epoch."""
 
 
 class NoStore:
     """A store that saves nothing: the job cannot be resumed."""
 
-    def load(self, phase: str) -> TrainState | None:  # noqa: ARG002
+    def load(self, stage: str) -> TrainState | None:  # noqa: ARG002
         """Return None."""
         return None
 
-    def save(self, phase: str, state: TrainState) -> None:
+    def save(self, stage: str, state: TrainState) -> None:
         """Discard the state."""
 
 
@@ -103,11 +103,16 @@ class TrainingTask:
     pool: np.ndarray | None = None
     agreement: Unlabeled | None = None
 
+    @property
+    def build(self) -> Build:
+        """Function that builds the network with initial weights from a seed."""
+        return build_network(self.network, self.side, self.symmetry)
+
 
 def _fit(*, send: Send, task: TrainingTask, state: TrainState | None) -> TrainState:
     """Train one network, in a worker process."""
     return fit(
-        build_network(task.network, task.side, task.symmetry),
+        task.build,
         task.train,
         task.validation,
         task.config,
@@ -119,7 +124,7 @@ def _fit(*, send: Send, task: TrainingTask, state: TrainState | None) -> TrainSt
 
 def _trained(task: TrainingTask, state: TrainState) -> Network:
     """Return the network with the best weights of a finished training, in evaluation mode."""
-    network = build_network(task.network, task.side, task.symmetry)(0)
+    network = task.build(0)
     network.load_state_dict(state.best_weights)
     return network.eval()
 
@@ -154,7 +159,7 @@ class _Throttled:
 
 
 class _EpochReporter:
-    """Saves the state after every epoch and reports it."""
+    """Save the state after every epoch and report it."""
 
     def __init__(self, store: StateStore, progress: Progress) -> None:
         self.store, self.progress = store, progress
@@ -184,7 +189,7 @@ class TrainingRun:
     is_early : bool
         Whether the `original` network uses its initial epochs and learning rate.
     unlabeled : Unlabeled or None
-        How the network learns from the pool, and so the teachers of a `dense` network.
+        How the network learns from the pool; also applies to the teachers of a `dense` network.
     """
 
     name: str
@@ -203,7 +208,7 @@ class Trainer:
     ----------
     settings : TrainingSettings
     symmetry : tuple of str
-        Transforms that preserve the direction of the light.
+        Transforms that preserve the illumination direction.
     pool : ndarray, shape (N, S, S), uint8
         Unlabeled patches for the distillation of `dense` networks.
     store : StateStore
@@ -231,9 +236,7 @@ class Trainer:
             for number in range(self.settings.members)
             for run in runs
         ]
-        states = dict(
-            run_tasks(self._tasks(trainings), threads=self._threads, on_message=self._reporter)
-        )
+        states = dict(self._run(trainings))
         networks = {task.key: _trained(task, states[task.key]) for task in trainings}
         result = []
         for run in runs:
@@ -252,23 +255,16 @@ class Trainer:
                 count += TEACHERS * self._teacher_task(run, 0).config.epochs
         return count
 
-    @property
-    def _threads(self) -> int:
-        return usable_threads(self.settings.threads)
-
-    @property
-    def _reporter(self) -> _EpochReporter:
-        return _EpochReporter(self.store, self.progress)
-
-    def _tasks(self, trainings: Sequence[TrainingTask]) -> list[Task]:
-        """Report each network, and resume its training if it was interrupted."""
+    def _run(self, trainings: Sequence[TrainingTask]) -> Iterator[tuple[str, TrainState]]:
+        """Train networks in parallel, resuming interrupted trainings; yield their final states."""
         tasks = []
         for task in trainings:
-            build = build_network(task.network, task.side, task.symmetry)
-            self.progress.network(task.key, build(0))
+            self.progress.network(task.key, task.build(0))
             state = self.store.load(task.key)
             tasks.append(Task(task.key, _fit, {"task": task, "state": state}))
-        return tasks
+        threads = usable_threads(self.settings.threads)
+        reporter = _EpochReporter(self.store, self.progress)
+        return run_tasks(tasks, threads=threads, on_message=reporter)
 
     def _teachers(self, runs: Sequence[TrainingRun]) -> dict[str, tuple[Weights, ...]]:
         """Train the teachers of each run on that run's data."""
@@ -276,9 +272,7 @@ class Trainer:
         if not runs:
             return {}
         trainings = [self._teacher_task(run, number) for number in range(TEACHERS) for run in runs]
-        states = dict(
-            run_tasks(self._tasks(trainings), threads=self._threads, on_message=self._reporter)
-        )
+        states = dict(self._run(trainings))
         return {
             run.name: tuple(
                 states[_key(f"{run.name}-teacher", number)].best_weights

@@ -41,7 +41,7 @@ class TrainingSet:
 
 
 def human_only(patches: PatchSet) -> TrainingSet:
-    """Start from human labels alone."""
+    """Return a training set of human labels only."""
     count = len(patches)
     return TrainingSet(
         images=patches.images,
@@ -54,6 +54,6 @@ def human_only(patches: PatchSet) -> TrainingSet:
 
 
 def take(training: TrainingSet, rows: np.ndarray) -> TrainingSet:
-    """Return the given rows as a training set of their own."""
+    """Return the given rows as a new training set."""
     fields = dataclasses.fields(training)
     return TrainingSet(**{field.name: getattr(training, field.name)[rows] for field in fields})

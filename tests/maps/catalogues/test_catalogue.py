@@ -79,7 +79,7 @@ def test_pixels_where_there_are_no_degrees(tmp_path: Path) -> None:
         ("lon,lat,diameter_km", (4, "", 1), "", "row 2 has lat '', expected a number"),
         ("lon,lat,diameter_km", (4, "nan", 1), "", "expected a number"),
         ("lon,lat,diameter_km", (4, 9, 1), "lon=LON", "has no column 'LON'"),
-        ("lon,lat,diameter_km", (4, 9, 1, 1), "", "row 2 has 4 columns, its head 3"),
+        ("lon,lat,diameter_km", (4, 9, 1, 1), "", "row 2 has 4 columns, the header 3"),
     ],
 )
 def test_bad_catalogues(tmp_path: Path, head: str, row, columns: str, message: str) -> None:

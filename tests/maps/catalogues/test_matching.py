@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pyogrio
 import pytest
+import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 from pyproj import CRS, Geod
@@ -63,8 +64,7 @@ def know(rows, sources=None, *, in_pixels=False) -> Catalogue:
 
 
 def square(name, west, south, east, north) -> Footprint:
-    ring = np.array([[west, south], [east, south], [east, north], [west, north], [west, south]])
-    return Footprint(name, [[ring.astype(float)]], Plane())
+    return Footprint(name, [shapely.box(west, south, east, north)], Plane())
 
 
 # Pairs.
@@ -237,7 +237,7 @@ def test_images_are_matched_by_themselves() -> None:
     got = match(find([(50, 51, 0.9), (90, 51, 0.9)]), known, areas, Plane(), MatchRule(3.0))
     assert got.detection_image.tolist() == [0, 1]
     assert got.target_detection.tolist() == [0, -1]
-    with pytest.raises(DataError, match="image 'c', which has no footprint; there are a, b"):
+    with pytest.raises(DataError, match="image 'c', which has no footprint; footprints: a, b"):
         match(find([(50, 51, 0.9)], ["c"]), known, areas, Plane(), MatchRule(3.0))
 
 
@@ -440,13 +440,13 @@ def write_scan(folder: Path, rows, areas, planet: str = "IAU_2015:49910") -> Pat
         corners = np.array(
             [[west, south], [east, south], [east, north], [west, north], [west, south]]
         )
-        rings.append(map_files.polygon([np.column_stack(mars.to_xy(*corners.T))]))
+        rings.append(shapely.Polygon(np.column_stack(mars.to_xy(*corners.T))))
     names = {"source": np.array([area[4] for area in areas], object)}
     map_files.write_layers(
         folder / "detections.gpkg",
         [
-            iter([map_files.Layer("detections", "Point", map_files.points(x, y), table)]),
-            iter([map_files.Layer("footprint", "Polygon", rings, names)]),
+            iter([map_files.Layer("detections", "Point", shapely.points(x, y), table)]),
+            iter([map_files.Layer("footprint", "Polygon", np.array(rings), names)]),
         ],
         mars,
         {},
@@ -589,13 +589,13 @@ def test_without_footprint_or_detections(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"footprint": ""}, GeoError, "does not tell which area was scanned.*--footprint none"),
+        ({"footprint": ""}, GeoError, "does not record which area was scanned.*--footprint none"),
         ({"window": ""}, ConfigError, "size of a window is not known.*--window 4800m"),
-        ({"body": ""}, GeoError, "which body it is on.*--body mars"),
+        ({"body": ""}, GeoError, "does not record its body.*--body mars"),
         ({"body": "vulcan"}, GeoError, "vulcan is unknown"),
         ({"diameters": "1"}, ConfigError, "expected two numbers"),
         ({"diameters": "3,2"}, ConfigError, "first must be smaller"),
-        ({"border": "24px"}, ConfigError, "metres a pixel are not known"),
+        ({"border": "24px"}, ConfigError, "the resolution is not known"),
         ({"false_per_image": -1.0}, ConfigError, "--false-per-image"),
         ({"footprint": "absent.gpkg"}, DataError, "no such file"),
         ({"columns": "lon=X"}, DataError, "no column 'X'"),
@@ -645,7 +645,7 @@ def test_a_catalogue_of_another_region_is_named_with_the_area(
 ) -> None:
     scan = write_scan(tmp_path / "SCAN", [(areas[0][0] + 0.5, 0.0, 0.9, "a")], areas)
     known = write_csv(tmp_path / "k.csv", [(350.0, 0.0, 2.0), (340.0, 0.0, 3.0)])
-    message = rf"k.csv: none of the catalogue's 2 craters .* area \({where}\).*counted to the east"
+    message = rf"k.csv: none of the catalogue's 2 craters .* area \({where}\).*positive east"
     with pytest.raises(DataError, match=message):
         run_match(MatchRequest(scan, known, tmp_path / "M"))
     assert not (tmp_path / "M").exists()
@@ -660,7 +660,9 @@ def test_a_catalogue_in_pixels_of_another_image(tmp_path: Path) -> None:
     request = MatchRequest(
         found, known, tmp_path / "M", window="48px", footprint=str(tmp_path / "tile.png")
     )
-    with pytest.raises(DataError, match=r"\(x 0 to 400, y 0 to 300\). Is it of this image"):
+    with pytest.raises(
+        DataError, match=r"\(x 0 to 400, y 0 to 300\). Does it belong to this image"
+    ):
         run_match(request)
 
 
@@ -672,7 +674,7 @@ def test_a_scan_of_gaps_has_nothing_to_match_in(tmp_path: Path) -> None:
     found = MatchRequest(
         scan, known, tmp_path / "M", footprint=str(scan / "detections.gpkg"), window="4800m"
     )
-    with pytest.raises(DataError, match="holds no area of an image"):
+    with pytest.raises(DataError, match="holds no footprint of an image"):
         run_match(found)
 
 

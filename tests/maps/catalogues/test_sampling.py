@@ -17,7 +17,7 @@ from craters.cli.main import app
 from craters.data import read_job_data
 from craters.data.splits import regions_of
 from craters.errors import ConfigError, DataError, ExistsError
-from craters.maps.catalogues import CutRequest, read_catalogue, sample_patches, window_rules
+from craters.maps.catalogues import SamplingRequest, read_catalogue, sample_patches, window_rules
 from craters.maps.catalogues.catalogue import Catalogue
 from craters.maps.catalogues.sampling_units import make_sampling_units
 from craters.maps.catalogues.window_rules import Chart
@@ -45,7 +45,7 @@ def data(scenes, tmp_path_factory: pytest.TempPathFactory):
     """Patches cut from three scenes, one of them held out."""
     images, catalogue, made = scenes
     out = tmp_path_factory.mktemp("cut") / "DATA"
-    request = CutRequest((images,), out, catalogue=catalogue, unlabeled=24, seed=3)
+    request = SamplingRequest((images,), out, catalogue=catalogue, unlabeled=24, seed=3)
     return out, sample_patches(request), {scene.name: scene for scene in made}
 
 
@@ -130,7 +130,7 @@ def test_windows_share_little(data) -> None:
 def test_equal_seeds_give_equal_bytes(scenes, tmp_path: Path) -> None:
     images, catalogue, _ = scenes
     for name, seed in (("one", 5), ("two", 5), ("other", 6)):
-        request = CutRequest(
+        request = SamplingRequest(
             (images,), tmp_path / name, catalogue=catalogue, unlabeled=9, seed=seed
         )
         sample_patches(request)
@@ -146,7 +146,9 @@ def test_an_image_is_cut_the_same_whatever_its_neighbours(scenes, tmp_path: Path
     name = made[0].name
     for out, which in (("all", images), ("alone", images / f"{name}.tif")):
         sample_patches(
-            CutRequest((which,), tmp_path / out, catalogue=catalogue, unlabeled=0, test_share=0)
+            SamplingRequest(
+                (which,), tmp_path / out, catalogue=catalogue, unlabeled=0, test_share=0
+            )
         )
 
     def craters_of(folder: Path):
@@ -162,7 +164,7 @@ def test_an_image_is_cut_the_same_whatever_its_neighbours(scenes, tmp_path: Path
 def test_the_share_of_craters_is_as_asked(scenes, tmp_path: Path, share: float) -> None:
     images, catalogue, _ = scenes
     content = sample_patches(
-        CutRequest(
+        SamplingRequest(
             (images,),
             tmp_path / "D",
             catalogue=catalogue,
@@ -180,7 +182,7 @@ def test_the_share_of_craters_is_as_asked(scenes, tmp_path: Path, share: float) 
 
 
 def test_without_a_catalogue_all_are_unlabeled(scenes, tmp_path: Path) -> None:
-    content = sample_patches(CutRequest((scenes[0],), tmp_path / "D", unlabeled=12, side=32))
+    content = sample_patches(SamplingRequest((scenes[0],), tmp_path / "D", unlabeled=12, side=32))
     assert sorted(path.name for path in (tmp_path / "D").iterdir()) == [
         "Xtrain1_extra.npy", "groups_extra.npy", "positions.csv", "summary.json",
     ]  # fmt: skip
@@ -196,7 +198,7 @@ def test_cells_are_groups_and_hold_their_windows(tmp_path: Path) -> None:
     path = write_tif(tmp_path / "mosaic.tif", scene.image, (0.0, 20000.0))
     catalogue = write_csv(tmp_path / "c.csv", catalogue_rows(scene, (0.0, 20000.0)))
     out = tmp_path / "D"
-    sample_patches(CutRequest((path,), out, catalogue=catalogue, unlabeled=20, cells=150))
+    sample_patches(SamplingRequest((path,), out, catalogue=catalogue, unlabeled=20, cells=150))
     rows = positions(out)
     test = {row["group"] for row in rows if row["array"] == "Xtest1"}
     assert test
@@ -215,9 +217,9 @@ def test_gaps_are_left_out(tmp_path: Path) -> None:
     pixels[:, 100:] = 0
     pixels[20, 20] = 0  # a speck is data
     path = write_tif(tmp_path / "a.tif", pixels, (0.0, 0.0))
-    sample_patches(CutRequest((path,), tmp_path / "none", unlabeled=6, seed=1))
+    sample_patches(SamplingRequest((path,), tmp_path / "none", unlabeled=6, seed=1))
     assert all(int(row["col_off"]) + 48 <= 100 for row in positions(tmp_path / "none"))
-    sample_patches(CutRequest((path,), tmp_path / "some", unlabeled=6, max_gap=0.5, seed=1))
+    sample_patches(SamplingRequest((path,), tmp_path / "some", unlabeled=6, max_gap=0.5, seed=1))
     rows = positions(tmp_path / "some")
     assert any(int(row["col_off"]) + 48 > 100 for row in rows)
     assert all(int(row["col_off"]) + 24 <= 100 for row in rows)
@@ -234,11 +236,13 @@ def test_other_resolutions_are_refused_or_resampled(tmp_path: Path) -> None:
     write_tif(images / "fine.tif", fine, (50000.0, 20000.0), pixel=50.0)
     rows = catalogue_rows(scene, (0.0, 20000.0)) + catalogue_rows(scene, (50000.0, 20000.0))
     catalogue = write_csv(tmp_path / "c.csv", rows)
-    request = CutRequest((images,), tmp_path / "D", catalogue=catalogue, unlabeled=0, test_share=0)
-    with pytest.raises(ConfigError, match=r"fine has 50 m a pixel.*--resolution 100"):
+    request = SamplingRequest(
+        (images,), tmp_path / "D", catalogue=catalogue, unlabeled=0, test_share=0
+    )
+    with pytest.raises(ConfigError, match=r"fine has 50 m/px.*--resolution 100"):
         sample_patches(request)
     sample_patches(
-        CutRequest(
+        SamplingRequest(
             (images,),
             tmp_path / "D",
             catalogue=catalogue,
@@ -264,7 +268,7 @@ def test_images_without_coordinates(tmp_path: Path) -> None:
     Image.fromarray(scene.image).save(tmp_path / "tile.png")
     rows = [(c["col"] + 0.5, c["row"] + 0.5, c["diameter"]) for c in scene.craters]
     catalogue = write_csv(tmp_path / "c.csv", rows, "x_px,y_px,diameter_px")
-    request = CutRequest(
+    request = SamplingRequest(
         (tmp_path / "tile.png",), tmp_path / "D", catalogue=catalogue, unlabeled=5, test_share=0,
         diameters=(10, 40), read=raster.ReadOptions(no_crs=True),
     )  # fmt: skip
@@ -279,7 +283,7 @@ def test_images_without_coordinates(tmp_path: Path) -> None:
     degrees = write_csv(tmp_path / "d.csv", [(1, 2, 3)])
     with pytest.raises(DataError, match="is in degrees, but tile has no coordinates"):
         sample_patches(
-            CutRequest(
+            SamplingRequest(
                 (tmp_path / "tile.png",),
                 tmp_path / "E",
                 catalogue=degrees,
@@ -417,13 +421,15 @@ def test_positives_show_half_of_their_disc(data, scenes) -> None:
 def test_what_cannot_be_cut(scenes, tmp_path: Path, change, error, message: str) -> None:
     images, catalogue, _ = scenes
     with pytest.raises(error, match=message):
-        sample_patches(CutRequest((images,), tmp_path / "D", catalogue=catalogue, **change))
+        sample_patches(SamplingRequest((images,), tmp_path / "D", catalogue=catalogue, **change))
     assert not list(tmp_path.iterdir())
 
 
 def test_one_image_needs_cells_for_a_test_set(scenes, tmp_path: Path) -> None:
     images, catalogue, made = scenes
-    request = CutRequest((images / f"{made[0].name}.tif",), tmp_path / "D", catalogue=catalogue)
+    request = SamplingRequest(
+        (images / f"{made[0].name}.tif",), tmp_path / "D", catalogue=catalogue
+    )
     with pytest.raises(ConfigError, match=r"--cells 500.*--test-share 0"):
         make_sampling_units(request)
     (tmp_path / "D").mkdir()
@@ -434,13 +440,13 @@ def test_one_image_needs_cells_for_a_test_set(scenes, tmp_path: Path) -> None:
 def test_patterns_choose_the_test_images(scenes, tmp_path: Path) -> None:
     images, catalogue, made = scenes
     region = made[1].name.split("_")[0]
-    request = CutRequest(
+    request = SamplingRequest(
         (images,), tmp_path / "D", catalogue=catalogue, test_images=f"{region}_*,absent"
     )
     with pytest.raises(ConfigError, match="'absent' matches no image"):
         make_sampling_units(request)
     parts = make_sampling_units(
-        CutRequest((images,), tmp_path / "D", catalogue=catalogue, test_images=f"{region}_*")
+        SamplingRequest((images,), tmp_path / "D", catalogue=catalogue, test_images=f"{region}_*")
     )
     assert [part.name for part in parts if part.is_test] == [made[1].name]
 
@@ -470,7 +476,9 @@ def test_real_images(themis_tiles: Path, tmp_path: Path) -> None:
     images = tuple(sorted(themis_tiles.glob("lunaepalus_*.tif")))
     out = tmp_path / "D"
     sample_patches(
-        CutRequest(images, out, catalogue=themis_tiles / "robbins.csv", unlabeled=10, test_share=0)
+        SamplingRequest(
+            images, out, catalogue=themis_tiles / "robbins.csv", unlabeled=10, test_share=0
+        )
     )
     rows = positions(out)
     labels, pixels = np.load(out / "Ytrain1.npy"), np.load(out / "Xtrain1.npy")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 from pyproj import Geod
@@ -36,7 +37,7 @@ def box(west, south, east, north) -> np.ndarray:
 
 
 def write_areas(path: Path, areas, planet=LON_LAT, sources=None) -> Path:
-    shapes = [map_files.polygon(rings) for rings in areas]
+    shapes = np.array([shapely.Polygon(rings[0], rings[1:]) for rings in areas])
     names = sources or [""] * len(areas)
     table = {"source": np.array(names, object)}
     layer = map_files.Layer("footprint", "Polygon", shapes, table)
@@ -73,7 +74,7 @@ def test_lengths_as_typed() -> None:
     assert read_length("2.4km", "--border", unit="m", pixel=None) == 2400
     assert read_length("24", "--border", unit="px", pixel=None) == 24
     for text, unit, message in (
-        ("24px", "m", "metres a pixel are not known"),
+        ("24px", "m", "the resolution is not known"),
         ("2km", "px", "the catalogue is in pixels"),
         ("two", "m", "expected a length"),
         ("-1", "m", "expected a length"),
@@ -107,7 +108,7 @@ def test_rectangle_of_an_image(tmp_path: Path) -> None:
 
 @given(st.tuples(st.floats(0, 40), st.floats(0, 30)))
 def test_plane_clearance_is_plain_geometry(place) -> None:
-    found = Footprint("a", [[box(0, 0, 40, 30)]], Plane())
+    found = Footprint("a", [shapely.box(0, 0, 40, 30)], Plane())
     x, y = place
     expected = min(x, 40 - x, y, 30 - y)
     inside = bool(found.contains(np.array([place]))[0])
@@ -128,6 +129,13 @@ def test_holes_are_edges(tmp_path: Path) -> None:
         degree / 2, rel=1e-4
     )
     assert found.area == pytest.approx(geodesic_area(area[0]) - geodesic_area(area[1]), rel=1e-4)
+
+
+def test_a_hole_beyond_longitude_180_is_outside(tmp_path: Path) -> None:
+    area = [box(170, -5, 189, 5), box(181, -1, 183, 1)]
+    footprint = read_footprints(write_areas(tmp_path / "a.gpkg", [area]))[0]
+    places = np.array([[-178.0, 0.0], [-179.5, 0.0], [175.0, 0.0], [-170.0, 0.0]])
+    assert footprint.contains(places).tolist() == [False, True, True, False]
 
 
 def geodesic_area(ring: np.ndarray) -> float:
@@ -197,9 +205,7 @@ def test_areas_in_map_units_and_without_coordinates(tmp_path: Path) -> None:
 
 
 def test_bad_areas(tmp_path: Path) -> None:
-    layer = map_files.Layer(
-        "points", "Point", map_files.points(np.ones(1), np.ones(1)), {"a": np.ones(1)}
-    )
+    layer = map_files.Layer("points", "Point", shapely.points(np.ones((1, 2))), {"a": np.ones(1)})
     map_files.write_layers(tmp_path / "a.gpkg", [iter([layer])], LON_LAT, {})
     with pytest.raises(DataError, match="something else than polygons"):
         read_footprints(tmp_path / "a.gpkg")

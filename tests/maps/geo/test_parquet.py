@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import shapely
 
 from craters.errors import MissingExtraError
-from craters.maps.geo import NO_PLANET, Planet, map_files
+from craters.maps.geo import NO_PLANET, Planet
 from tests.maps import tools as maps
 from tests.maps.tools import config, noise, write_raster
 
@@ -67,13 +68,15 @@ def test_a_scan_without_outlines_and_with_parquet(tmp_path: Path) -> None:
 
 def test_pixels_and_nothing_at_all(tmp_path: Path) -> None:
     empty = np.empty(0)
-    write_points(tmp_path / "none.parquet", [], {"lon": empty}, Planet.named(maps.MARS))
+    write_points(
+        tmp_path / "none.parquet", np.empty(0, object), {"lon": empty}, Planet.named(maps.MARS)
+    )
     columns, note = read(tmp_path / "none.parquet")
     assert columns == {"lon": [], "geometry": []}
     assert "bbox" not in note["columns"]["geometry"]
     place = np.array([1.5]), np.array([-2.0])
     table = {"name": np.array(["ä"], object), "p": np.array([np.nan])}
-    write_points(tmp_path / "one.parquet", map_files.points(*place), table, NO_PLANET)
+    write_points(tmp_path / "one.parquet", shapely.points(*place), table, NO_PLANET)
     columns, note = read(tmp_path / "one.parquet")
     assert columns["name"] == ["ä"]
     assert np.isnan(columns["p"][0])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from craters.errors import ConfigError, DataError, GeoError
 from craters.maps.geo import box_sums, find_images
-from craters.maps.geo.gaps import find_gaps
+from craters.maps.geo.nodata import find_nodata_regions
 from tests.maps.tools import MARS, noise, plain_gaps, write_raster
 
 rasterio = pytest.importorskip("rasterio", reason="rasterio is not installed")
@@ -117,13 +117,13 @@ def test_the_body_is_known_by_its_radius() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "has no coordinate system. Name it by --crs"),
+        ({}, "has no coordinate system. Give --crs"),
         ({"crs": "IAU_2015:1"}, "is unknown"),
         ({"crs": "EPSG:4326"}, "of the Earth"),
         ({"crs": "IAU_2015:30110", "body": "mars"}, "of moon .* not of mars"),
         ({"body": "vulcan"}, "--body vulcan is unknown"),
-        ({"crs": "IAU_2015:49901"}, "count to the west"),
-        ({"crs": "IAU_2015:49911"}, "count to the west"),
+        ({"crs": "IAU_2015:49901"}, "are positive west"),
+        ({"crs": "IAU_2015:49911"}, "are positive west"),
     ],
 )
 def test_systems_that_are_refused(options: dict, message: str) -> None:
@@ -163,7 +163,7 @@ def test_numbers_of_another_system_are_refused(tmp_path: Path) -> None:
             describe(path)
         assert describe(path, crs=MARS).planet.body == "mars"
     far = write_raster(tmp_path / "far.tif", noise(30, 40), transform=(100, 0, 0, 0, -100, 9e6))
-    with pytest.raises(GeoError, match="no place at the image's upper left corner"):
+    with pytest.raises(GeoError, match="neither the upper left corner"):
         describe(far)
 
 
@@ -212,7 +212,7 @@ def test_gaps_are_as_the_rule_says(
     missing = random.random((height, width)) < share
     row, col = random.integers(0, height), random.integers(0, width)
     missing[row : row + 2 * size, col : col + 2 * size] = True
-    assert np.array_equal(find_gaps(missing, size), plain_gaps(missing, size))
+    assert np.array_equal(find_nodata_regions(missing, size), plain_gaps(missing, size))
 
 
 def test_specks_are_shadow_and_areas_are_gaps(tmp_path: Path) -> None:

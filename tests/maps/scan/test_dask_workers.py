@@ -142,7 +142,7 @@ def test_local_processes_by_the_command_line(model: Path, tmp_path: Path) -> Non
 def test_a_lost_scheduler_is_told_and_resumed(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dask_workers, "_ANSWER", 2)
+    monkeypatch.setattr(dask_workers, "_CONNECT_TIMEOUT", 2)
     image = write_raster(tmp_path / "a.tif", noise(3000, 900))
     scan_images(config(model, image, tmp_path / "threads", **ONE_TILE))
     with start(n_workers=1, processes=False) as mine:
@@ -161,7 +161,7 @@ def test_an_address_without_a_scheduler_or_workers(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image = write_raster(tmp_path / "a.tif", noise(60, 60))
-    monkeypatch.setattr(dask_workers, "_ANSWER", 0.5)
+    monkeypatch.setattr(dask_workers, "_CONNECT_TIMEOUT", 0.5)
     for address in ("tcp://127.0.0.1:9", "nonsense://x"):
         with pytest.raises(ConfigError, match="does not answer"):
             scan_images(config(model, image, tmp_path / "out", dask=address), resume=True)

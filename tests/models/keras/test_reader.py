@@ -19,7 +19,6 @@ from craters.models import (
     export_model,
     import_model,
     initialize,
-    network_to_onnx,
     network_weights,
     write_keras_h5,
     write_model,
@@ -33,6 +32,7 @@ from craters.models.networks import CompactNet
 from craters.pipeline import assess
 from craters.training import predict_logits, sigmoid
 from tests.conftest import REPOSITORY, simple_patches
+from tests.models.tools import SIDE, write_original
 
 keras = pytest.importorskip("keras", reason="keras is not installed")
 layers = keras.layers
@@ -41,7 +41,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning:keras"),
 ]
 DATA = REPOSITORY / "tests" / "golden"
-SIDE = 28
 
 
 @pytest.fixture(autouse=True)
@@ -315,19 +314,9 @@ def test_out_and_in_again(suffix: str, tmp_path: Path) -> None:
 # --- export ------------------------------------------------------------------------------------
 
 
-def write_folder(folder: Path, network, **changes) -> Path:
-    description = ModelDescription(network.name, {}, network.side, **changes)
-    graph = network_to_onnx(network, network.side)
-    return write_model(
-        folder, onnx=graph, weights=network_weights(network), description=description
-    )
-
-
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    network = OriginalNet(SIDE)
-    initialize(network, 3)
-    return write_folder(tmp_path_factory.mktemp("run") / "model", network.eval())
+    return write_original(tmp_path_factory.mktemp("run") / "model")
 
 
 def test_exports_say_what_the_model_says(original: Path, tmp_path: Path) -> None:

@@ -8,11 +8,11 @@ from craters.maps.catalogues import match_report, patch_writer
 from craters.maps.catalogues.catalogue import read_catalogue
 from craters.maps.catalogues.match_run import run_match
 from craters.maps.catalogues.patch_writer import sample_patches
-from craters.settings import CutRequest, MatchRequest
+from craters.settings import MatchRequest, SamplingRequest
 
 __all__ = [
-    "CutRequest",
     "MatchRequest",
+    "SamplingRequest",
     "match_report",
     "patch_writer",
     "read_catalogue",

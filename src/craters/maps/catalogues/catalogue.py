@@ -15,7 +15,7 @@ from craters.core import files
 from craters.errors import ConfigError, DataError
 from craters.maps.geo import NO_PLANET, Planet, image_name, vectors, wrap_lon
 
-# Names of each kind of column, without case, blanks and punctuation; the first that is there wins.
+# Column names of each quantity, in lower case, letters and digits only; the first match wins.
 SYNONYMS: dict[str, tuple[str, ...]] = {
     "lon": (
         "lon", "longitude", "lone", "longitudee", "loncircimg", "longitudecircleimage", "londeg",
@@ -39,14 +39,14 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "probability": ("probability", "pcrater", "probabilityofcrater", "score", "confidence"),
 }  # fmt: skip
 
-_UNKNOWN_UNIT = ("diameter", "diam", "d", "radius", "r")  # refused: of which unit?
-_SAME = 1.03  # resolutions that differ by less are one
+_UNKNOWN_UNIT = ("diameter", "diam", "d", "radius", "r")  # not used: the unit is unknown
+_SAME = 1.03  # resolutions within this ratio count as equal
 _METRES = {"diameter_km": 1000.0, "diameter_m": 1.0}
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Text columns of a table, with their source."""
+    """A table of text columns, and the name of its file."""
 
     columns: dict[str, list[str]]
     source: str
@@ -57,7 +57,7 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Catalogue:
-    """The craters of a catalogue.
+    """A crater catalogue.
 
     Parameters
     ----------
@@ -66,10 +66,11 @@ class Catalogue:
     diameters : ndarray, shape (N,)
         Metres or pixels.
     sources : ndarray of str, shape (N,), or None
-        The image that a row is about, for catalogues made image by image.
+        The image of each row, for catalogues made image by image.
     in_pixels : bool
+        Whether positions and diameters are in pixels.
     name : str
-        For messages.
+        File name, for messages.
     """
 
     places: np.ndarray
@@ -92,9 +93,11 @@ class Detections:
         As in `Catalogue`.
     probability : ndarray, shape (N,)
     sources : ndarray of str, shape (N,), or None
-        Image of each.
+        Image of each detection.
     planet : Planet
-        What the file says it is in; `NO_PLANET` where it does not.
+        CRS of the file; `NO_PLANET` if it names none.
+    name : str
+        File name, for messages.
     """
 
     places: np.ndarray
@@ -108,57 +111,57 @@ class Detections:
 
 
 def read_catalogue(path: Path, columns: str = "") -> Catalogue:
-    """Read a catalogue of craters from CSV, with comma, semicolon or tab between columns.
+    """Read a crater catalogue from CSV; commas, semicolons or tabs separate the columns.
 
     Parameters
     ----------
     path : Path
     columns : str
-        Names where they are unusual, e.g. "lon=LON_E,lat=LAT_N,diameter_km=D". Kinds are the
+        Unusual column names, e.g. "lon=LON_E,lat=LAT_N,diameter_km=D". The quantities are the
         keys of `SYNONYMS`.
 
     Returns
     -------
     Catalogue
-        In degrees where longitudes and latitudes are there, else in pixels.
+        In degrees if the table has longitudes and latitudes, else in pixels.
 
     Raises
     ------
     ConfigError
-        When `columns` cannot be used.
+        If `columns` is invalid.
     DataError
-        When the file cannot: a column is missing, or a row holds no number, or one out of range.
+        If a column is missing, or a value is not a number or out of range.
     """
     table = read_csv(path)
-    found = find_columns(table, read_columns_option(columns))
-    in_pixels = not {"lon", "lat"} <= found.keys()
-    if in_pixels and not {"x", "y"} <= found.keys():
+    column_of = find_columns(table, read_columns_option(columns))
+    in_pixels = not {"lon", "lat"} <= column_of.keys()
+    if in_pixels and not {"x", "y"} <= column_of.keys():
         raise _missing(table, "longitude and latitude (or x_px and y_px)")
-    sizes = [kind for kind in ("diameter_km", "diameter_m", "diameter_px") if kind in found]
+    sizes = [kind for kind in ("diameter_km", "diameter_m", "diameter_px") if kind in column_of]
     sizes = [kind for kind in sizes if (kind == "diameter_px") == in_pixels]
     if not sizes:
         raise _missing(table, "diameter_px" if in_pixels else "diameter in km (or m)")
-    name = found[sizes[0]]
+    name = column_of[sizes[0]]
     written = _numbers(table, name)
     _refuse_rows(written <= 0, table.columns[name], table, name, "a positive diameter")
     diameters = written * _METRES.get(sizes[0], 1.0)
     return Catalogue(
-        places=_places(table, found, in_pixels),
+        places=_places(table, column_of, in_pixels),
         diameters=diameters,
-        sources=_sources(table, found),
+        sources=_sources(table, column_of),
         in_pixels=in_pixels,
         name=str(path),
     )
 
 
 def read_detections(path: Path, columns: str = "", *, in_pixels: bool = False) -> Detections:
-    """Read detections: a scan's folder, its GeoPackage, or CSV.
+    """Read the detections of a scan from its folder, its GeoPackage, or a CSV table.
 
     Parameters
     ----------
     path : Path
-        A folder must hold detections.gpkg or detections.csv; of a GeoPackage the layer
-        `detections` is read.
+        A folder must hold detections.gpkg or detections.csv. The layer `detections` of a
+        GeoPackage is read.
     columns : str
         As for `read_catalogue`.
     in_pixels : bool
@@ -174,22 +177,22 @@ def read_detections(path: Path, columns: str = "", *, in_pixels: bool = False) -
         layer = vectors.read_layer(file, "detections")
         planet = layer.planet
         table = Table({name: _as_text(v) for name, v in layer.fields.items()}, str(file))
-    found = find_columns(table, read_columns_option(columns))
+    column_of = find_columns(table, read_columns_option(columns))
     wanted = {"x", "y"} if in_pixels else {"lon", "lat"}
-    if not wanted <= found.keys():
+    if not wanted <= column_of.keys():
         raise _missing(table, " and ".join(sorted(wanted)))
-    if "probability" not in found:
+    if "probability" not in column_of:
         raise _missing(table, "probability")
-    probability = _numbers(table, found["probability"])
+    probability = _numbers(table, column_of["probability"])
     outside = (probability < 0) | (probability > 1)
-    _refuse_rows(outside, probability, table, found["probability"], "0 to 1")
-    places = _places(table, found, in_pixels)
-    if in_pixels and found["y"].lower() == "y" and len(places) and (places[:, 1] <= 0).all():
+    _refuse_rows(outside, probability, table, column_of["probability"], "0 to 1")
+    places = _places(table, column_of, in_pixels)
+    if in_pixels and column_of["y"].lower() == "y" and len(places) and (places[:, 1] <= 0).all():
         places = places * [1, -1]  # a scan without coordinates counts rows downwards
     return Detections(
         places=places,
         probability=probability,
-        sources=_sources(table, found),
+        sources=_sources(table, column_of),
         planet=planet,
         name=str(file),
     )
@@ -197,13 +200,13 @@ def read_detections(path: Path, columns: str = "", *, in_pixels: bool = False) -
 
 def _detections_file(path: Path) -> Path:
     if not path.exists():
-        raise DataError(f"{path}: no such file or folder", "Name what `craters scan` wrote.")
+        raise DataError(f"{path}: no such file or folder", "Give the folder of a scan.")
     for name in ("detections.gpkg", "detections.csv") if path.is_dir() else ():
         if (path / name).is_file():
             return path / name
     if path.is_dir() or path.suffix.lower() not in (".csv", ".gpkg"):
         raise DataError(
-            f"{path}: holds no detections", "Name a scan's folder, a .gpkg or a .csv file."
+            f"{path}: holds no detections", "Give the folder of a scan, a .gpkg or a .csv file."
         )
     return path
 
@@ -228,10 +231,22 @@ def read_scan_summary(path: Path) -> dict[str, float]:
         properties["window_px"] = float(content["window"])
     images = content.get("images")
     sizes = [row.get("resolution") for row in images] if isinstance(images, list) else []
-    known = bool(sizes) and all(isinstance(size, int | float) for size in sizes)
-    if known and max(sizes) <= _SAME * min(sizes):
-        properties["resolution"] = float(np.median(sizes))
+    if all(isinstance(size, int | float) for size in sizes):
+        properties |= common_resolution(sizes)
     return properties
+
+
+def common_resolution(sizes: Sequence[float]) -> dict[str, float]:
+    """Return the median resolution under the key `resolution`, if all are nearly equal.
+
+    Examples
+    --------
+    >>> common_resolution([100.0, 101.0, 102.0]), common_resolution([100.0, 200.0])
+    ({'resolution': 101.0}, {})
+    """
+    if len(sizes) and max(sizes) <= _SAME * min(sizes):
+        return {"resolution": float(np.median(sizes))}
+    return {}
 
 
 def read_csv(path: Path, *, may_be_empty: bool = False) -> Table:
@@ -240,7 +255,7 @@ def read_csv(path: Path, *, may_be_empty: bool = False) -> Table:
     Raises
     ------
     DataError
-        When it is missing, empty, not text, or a row is longer or shorter than the head.
+        If it is missing, empty or not text, or a row does not have the columns of the header.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file, expected a CSV table", "Is the path right?")
@@ -252,25 +267,26 @@ def read_csv(path: Path, *, may_be_empty: bool = False) -> Table:
         raise DataError(f"{path}: is damaged ({error})", "Save it as CSV again.") from error
     if len(rows) < (1 if may_be_empty else 2):
         raise DataError(
-            f"{path}: holds no rows, expected a head and a row a crater", "Is it the right file?"
+            f"{path}: holds no rows, expected a header and one row per crater",
+            "Is it the right file?",
         )
     for number, row in enumerate(rows[1:], start=2):
         if len(row) != len(rows[0]):
             raise DataError(
-                f"{path}: row {number} has {len(row)} columns, its head {len(rows[0])}",
-                "Save it as CSV again, with quotes around texts that hold a comma.",
+                f"{path}: row {number} has {len(row)} columns, the header {len(rows[0])}",
+                "Save it as CSV again, with quotes around text that contains a comma.",
             )
     values = zip(*rows[1:], strict=True) if len(rows) > 1 else ([] for _ in rows[0])
     return Table({n.strip(): list(v) for n, v in zip(rows[0], values, strict=True)}, str(path))
 
 
 def read_columns_option(text: str) -> dict[str, str]:
-    """Read --columns, e.g. "lon=LON_E,lat=LAT_N".
+    """Parse --columns, e.g. "lon=LON_E,lat=LAT_N".
 
     Raises
     ------
     ConfigError
-        When a kind of column is not known.
+        If a quantity is unknown.
     """
     given = {}
     for part in filter(None, (piece.strip() for piece in text.split(","))):
@@ -284,12 +300,12 @@ def read_columns_option(text: str) -> dict[str, str]:
 
 
 def find_columns(table: Table, given: Mapping[str, str]) -> dict[str, str]:
-    """Map quantities to columns: those named by `given`, others by their synonyms.
+    """Map quantities to the columns named by `given`, or else to a synonym in the table.
 
     Returns
     -------
     dict of str to str
-        Kind -> name in the table; only kinds that are there.
+        Column name by quantity, for the quantities that the table has.
 
     Examples
     --------
@@ -298,29 +314,29 @@ def find_columns(table: Table, given: Mapping[str, str]) -> dict[str, str]:
     'DIAM_CIRC_IMG'
     """
     plain = {_plain(name): name for name in reversed(table.columns)}
-    found = {}
+    columns = {}
     for kind, synonyms in SYNONYMS.items():
         if kind in given:
             if given[kind] not in table.columns:
                 raise _missing(table, f"column {given[kind]!r} (from --columns)")
-            found[kind] = given[kind]
-        elif hits := [plain[name] for name in synonyms if name in plain]:
-            found[kind] = hits[0]
-    return found
+            columns[kind] = given[kind]
+        elif matches := [plain[name] for name in synonyms if name in plain]:
+            columns[kind] = matches[0]
+    return columns
 
 
 def _plain(name: str) -> str:
     return "".join(letter for letter in name.lower() if letter.isalnum())
 
 
-def _missing(table: Table, what: str) -> DataError:
+def _missing(table: Table, quantity: str) -> DataError:
     listed = ", ".join(table.columns)
     vague = [name for name in table.columns if _plain(name) in _UNKNOWN_UNIT]
     hint = "Name it by --columns, e.g. --columns lon=LON_E,lat=LAT_N,diameter_km=D."
-    if "diameter" in what and vague:
-        kind = "diameter_px" if what == "diameter_px" else "diameter_km"
-        hint = f"Of which unit is {vague[0]!r}? If so: --columns {kind}={vague[0]}"
-    return DataError(f"{table.source}: has no {what}; its columns are {listed}", hint)
+    if "diameter" in quantity and vague:
+        kind = "diameter_px" if quantity == "diameter_px" else "diameter_km"
+        hint = f"In which unit is {vague[0]!r}? If it fits: --columns {kind}={vague[0]}"
+    return DataError(f"{table.source}: has no {quantity}; its columns are {listed}", hint)
 
 
 def _numbers(table: Table, name: str) -> np.ndarray:
@@ -352,8 +368,8 @@ def _refuse_rows(
         )
 
 
-def _places(table: Table, found: Mapping[str, str], in_pixels: bool) -> np.ndarray:
-    names = [found[kind] for kind in (("x", "y") if in_pixels else ("lon", "lat"))]
+def _places(table: Table, column_of: Mapping[str, str], in_pixels: bool) -> np.ndarray:
+    names = [column_of[kind] for kind in (("x", "y") if in_pixels else ("lon", "lat"))]
     first, second = (_numbers(table, name) for name in names)
     if not in_pixels:
         _refuse_rows(np.abs(first) > 360, first, table, names[0], "-360 to 360 degrees east")
@@ -362,10 +378,12 @@ def _places(table: Table, found: Mapping[str, str], in_pixels: bool) -> np.ndarr
     return np.column_stack([first, second])
 
 
-def _sources(table: Table, found: Mapping[str, str]) -> np.ndarray | None:
-    if "source" not in found:
+def _sources(table: Table, column_of: Mapping[str, str]) -> np.ndarray | None:
+    if "source" not in column_of:
         return None
-    return np.array([image_name(name) for name in table.columns[found["source"]]], dtype=np.str_)
+    return np.array(
+        [image_name(name) for name in table.columns[column_of["source"]]], dtype=np.str_
+    )
 
 
 def _as_text(values: np.ndarray) -> list[str]:

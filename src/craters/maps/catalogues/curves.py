@@ -1,4 +1,4 @@
-"""Statistics of a matching: recall by diameter, precision and recall by threshold, intervals."""
+"""Statistics of a matching: recall by diameter, precision and recall by threshold."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _LEVEL = 0.95
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """Counts at each threshold; one row per distinct probability.
+    """Counts of hits and false detections at each distinct probability.
 
     Parameters
     ----------
     threshold : ndarray, shape (T,)
-        Descending; detections at or above it count.
+        Probabilities, descending; detections at or above count.
     hits, false : ndarray of int, shape (T,)
     n_craters, n_images : int
     area : float
-        Square kilometres; NaN where unknown.
+        Square kilometres; NaN if unknown.
     """
 
     threshold: np.ndarray
@@ -41,7 +41,7 @@ class Curve:
 
     @property
     def recall(self) -> np.ndarray:
-        """Share of the counted craters that are found; NaN if there are none."""
+        """Share of the counted craters that are detected; NaN if there are none."""
         return self.hits / self.n_craters if self.n_craters else np.full(len(self.hits), np.nan)
 
     @property
@@ -62,7 +62,7 @@ class Curve:
 
 @dataclasses.dataclass(frozen=True)
 class Bin:
-    """Craters of a diameter bin [low, high)."""
+    """Number of craters in a diameter bin [low, high), and how many of them are detected."""
 
     low: float
     high: float
@@ -72,7 +72,7 @@ class Bin:
 
     @property
     def recall(self) -> float | None:
-        """Share found; None where there are no craters."""
+        """Share of the craters that are detected; None if there are none."""
         return self.found / self.n if self.n else None
 
 
@@ -93,12 +93,12 @@ def make_curve(matching: Matching, detections: Detections) -> Curve:
 
 
 def threshold_at_rate(curve: Curve, rate: float) -> float:
-    """Return the lowest threshold with at most `rate` false detections an image.
+    """Return the lowest threshold with at most `rate` false detections per image.
 
     Returns
     -------
     float
-        Above 1 where even the most probable detections are too many.
+        Above 1 if even the most probable detections are too many.
 
     Examples
     --------
@@ -110,10 +110,10 @@ def threshold_at_rate(curve: Curve, rate: float) -> float:
     return float(curve.threshold[fits[-1]]) if len(fits) else math.nextafter(1.0, 2.0)
 
 
-def wilson(found: int, n: int) -> Interval | None:
-    """Return the Wilson score interval of a share, 95 %; None where n is 0.
+def wilson(hits: int, n: int) -> Interval | None:
+    """Return the 95 % Wilson score interval of a proportion; None if `n` is 0.
 
-    It takes craters as independent, and is of use down to a handful of them.
+    It assumes independent craters, and is usable for a handful of them.
 
     References
     ----------
@@ -121,15 +121,15 @@ def wilson(found: int, n: int) -> Interval | None:
 
     Examples
     --------
-    >>> found = wilson(8, 10)
-    >>> round(found.low, 4), round(found.high, 4)
+    >>> interval = wilson(8, 10)
+    >>> round(interval.low, 4), round(interval.high, 4)
     (0.4902, 0.9433)
     """
     if n == 0:
         return None
     from scipy.stats import binomtest
 
-    limits = binomtest(found, n).proportion_ci(_LEVEL, method="wilson")
+    limits = binomtest(hits, n).proportion_ci(_LEVEL, method="wilson")
     return Interval(
         low=float(limits.low),
         high=float(limits.high),
@@ -142,23 +142,23 @@ def wilson(found: int, n: int) -> Interval | None:
 def bin_edges(
     text: str, smallest: float, largest: float, diameters: np.ndarray, scale: float
 ) -> np.ndarray:
-    """Return the edges of diameter bins: those typed, else steps of at most the root of two.
+    """Return the edges of the diameter bins: as given, or in steps of at most the root of two.
 
     Parameters
     ----------
     text : str
-        As typed, e.g. "1.5,2,3,4.5"; empty for the default.
+        Edges such as "1.5,2,3,4.5"; empty for the default.
     smallest, largest : float
-        The range that counts; where it is open, the diameters that occur end it.
+        Range of diameters that count; an open end stops at the diameters that occur.
     diameters : ndarray, shape (N,)
-        Of the counted craters.
+        Diameters of the counted craters.
     scale : float
-        Metres (or pixels) of one typed unit.
+        Metres (or pixels) per unit of `text`.
 
     Raises
     ------
     ConfigError
-        When `text` is not a rising list of numbers.
+        If `text` is not an ascending list of numbers.
     """
     if text:
         try:
@@ -166,7 +166,7 @@ def bin_edges(
         except ValueError:
             edges = np.empty(0)
         if len(edges) < 2 or (np.diff(edges) <= 0).any():
-            raise ConfigError(f"--bins is {text!r}, expected rising numbers, e.g. 1.5,2,3,4.5")
+            raise ConfigError(f"--bins is {text!r}, expected ascending numbers, e.g. 1.5,2,3,4.5")
         return edges
     low = smallest if smallest > 0 else float(diameters.min(initial=np.inf))
     high = largest if largest < np.inf else float(diameters.max(initial=0.0))
@@ -185,27 +185,27 @@ def recall_by_diameter(
     edges: np.ndarray,
     threshold: float,
 ) -> list[Bin]:
-    """Count the craters of each bin, and those found at a threshold; the last edge is included."""
+    """Count the craters of each bin, and those detected at a threshold; include the last edge."""
     counted = matching.target_state == COUNTED
     diameters = catalogue.diameters[matching.target_crater[counted]]
-    found = is_found(matching, detections, threshold)[counted]
+    detected = is_found(matching, detections, threshold)[counted]
     bins = []
-    for place, (low, high) in enumerate(itertools.pairwise(edges.tolist())):
+    for index, (low, high) in enumerate(itertools.pairwise(edges.tolist())):
         inside = (diameters >= low) & (diameters < high)
-        if place == len(edges) - 2:
+        if index == len(edges) - 2:
             inside |= diameters == high
-        n, hits = int(inside.sum()), int(found[inside].sum())
+        n, hits = int(inside.sum()), int(detected[inside].sum())
         bins.append(Bin(low=low, high=high, n=n, found=hits, interval=wilson(hits, n)))
     return bins
 
 
 def is_found(matching: Matching, detections: Detections, threshold: float) -> np.ndarray:
     """Return which targets are matched by a detection at or above a threshold."""
-    found = np.zeros(len(matching.target_crater), bool)
+    detected = np.zeros(len(matching.target_crater), bool)
     matched = matching.target_detection >= 0
     rows = matching.target_detection[matched]
-    found[matched] = decide(detections.probability[rows], threshold)
-    return found
+    detected[matched] = decide(detections.probability[rows], threshold)
+    return detected
 
 
 def bootstrap_rates(
@@ -216,20 +216,20 @@ def bootstrap_rates(
     seed: int = 0,
     draws: int = _DRAWS,
 ) -> list[Interval | None]:
-    """Bootstrap intervals of recall at given false-detection rates, resampling whole images.
+    """Bootstrap the recall at given false-detection rates, resampling whole images.
 
-    Each draw chooses its own threshold, as one would with those images.
+    Each draw chooses its own threshold, as an analyst with those images would.
 
     Parameters
     ----------
     rates : sequence of float
-        False detections an image; infinity: all detections.
+        False detections per image; infinity: all detections.
     seed, draws : int
 
     Returns
     -------
     list of Interval or None
-        None where there are fewer than two images with counted craters.
+        None if fewer than two images have counted craters.
     """
     images = len(matching.images)
     counted = matching.target_image[matching.target_state == COUNTED]
@@ -238,20 +238,21 @@ def bootstrap_rates(
         return [None for _ in rates]
     order = probability_order(detections)
     order = order[matching.detection_image[order] >= 0]
-    home = matching.detection_image[order]
+    image = matching.detection_image[order]
     hit, false = (matching.detection_state[order] == state for state in (HIT, FALSE))
     ends = np.flatnonzero(np.diff(detections.probability[order], append=-1.0))
 
     def recalls(weight: np.ndarray) -> list[float] | None:
         if not (total := int(weight @ craters)):
             return None
-        hits = np.append(0, np.cumsum(weight[home] * hit)[ends])
-        wrong = np.append(0, np.cumsum(weight[home] * false)[ends])
-        last = [np.searchsorted(wrong, rate * images + 1e-9, side="right") - 1 for rate in rates]
+        hits = np.append(0, np.cumsum(weight[image] * hit)[ends])
+        false_alarms = np.append(0, np.cumsum(weight[image] * false)[ends])
+        most = np.array(rates) * images + 1e-9
+        last = np.searchsorted(false_alarms, most, side="right") - 1
         return [float(hits[row] / total) for row in last]
 
-    found = bootstrap(lambda random: draw_counts(images, random), recalls, draws=draws, seed=seed)
-    low, high = percentile_limits(found, (1 - _LEVEL) / 2)
+    drawn = bootstrap(lambda random: draw_counts(images, random), recalls, draws=draws, seed=seed)
+    low, high = percentile_limits(drawn, (1 - _LEVEL) / 2)
     return [
         Interval(
             low=float(limits[0]),
@@ -259,7 +260,7 @@ def bootstrap_rates(
             level=_LEVEL,
             method="percentile bootstrap over images",
             n_groups=images,
-            skipped=draws - len(found),
+            skipped=draws - len(drawn),
         )
         for limits in zip(low, high, strict=True)
     ]

@@ -1,4 +1,4 @@
-"""Draw the figure of a matching."""
+"""Draw the figure of `craters match`: recall by diameter, precision and recall."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ def draw(
     ----------
     curve : Curve
     by_size : dict of list of Bin
-        "all": every detection; "at_rate": those that the stated rate leaves.
+        "all": all detections; "at_rate": those above the threshold of the stated rate.
     rated : dict
-        `at_rate` of summary.json.
+        Entry `at_rate` of summary.json.
     scale : float
-        Inner lengths of one unit that is shown.
+        Metres or pixels per displayed unit.
     unit : str
+        Displayed unit of diameters.
 
     Returns
     -------
@@ -55,10 +56,10 @@ def draw(
 def _draw_sizes(axes: Axes, by_size: dict[str, list[Bin]], rate: float, scale: float) -> None:
     styles = (("all", GRAY, "s", "all detections", -1), ("at_rate", BLUE, "o", "", 1))
     for name, color, marker, label, side in styles:
-        bins = [one for one in by_size[name] if one.n]
-        middle = np.sqrt([one.low * one.high for one in bins]) / scale
-        shares = np.array([one.found / one.n for one in bins])
-        limits = [one.interval for one in bins if one.interval is not None]
+        bins = [size_bin for size_bin in by_size[name] if size_bin.n]
+        middle = np.sqrt([size_bin.low * size_bin.high for size_bin in bins]) / scale
+        shares = np.array([size_bin.found / size_bin.n for size_bin in bins])
+        limits = [size_bin.interval for size_bin in bins if size_bin.interval is not None]
         reach = np.array(
             [[s - i.low, i.high - s] for s, i in zip(shares, limits, strict=True)]
         ).T.reshape(2, -1)
@@ -67,13 +68,14 @@ def _draw_sizes(axes: Axes, by_size: dict[str, list[Bin]], rate: float, scale: f
             markersize=6, elinewidth=1.3, capsize=3,
             label=label or f"at {rate:g} false an image",
         )  # fmt: skip
-    for one in by_size["all"]:
-        at = math.sqrt(one.low * one.high) / scale
+    for size_bin in by_size["all"]:
+        diameter = math.sqrt(size_bin.low * size_bin.high) / scale
         axes.annotate(
-            f"n = {one.n}", (at, -0.07), xycoords="data", ha="center", va="center",
+            f"n = {size_bin.n}", (diameter, -0.07), xycoords="data", ha="center", va="center",
             fontsize=8, color=GRAY,
         )  # fmt: skip
-    edges = [one.low for one in by_size["all"]] + [one.high for one in by_size["all"][-1:]]
+    edges = [size_bin.low for size_bin in by_size["all"]]
+    edges += [size_bin.high for size_bin in by_size["all"][-1:]]
     if edges:
         axes.set_xscale("log")
         axes.set_xticks(np.array(edges) / scale, [f"{e / scale:.3g}" for e in edges])

@@ -1,4 +1,4 @@
-"""Write a matching: tables, GIS layers, a figure, and a summary."""
+"""Write the result folder of `craters match`: tables, GIS layers, a figure, a summary."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import shapely
 
 from craters._version import __version__
 from craters.core import files
@@ -44,8 +45,8 @@ STYLES = {  # of the layers of match.gpkg, for QGIS
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
-    """A matching with its inputs."""
+class MatchOutcome:
+    """A matching, with the data and the rule that it was made from."""
 
     matching: Matching
     detections: Detections
@@ -67,7 +68,7 @@ class Found:
 
 def write_all(
     out: Path,
-    found: Found,
+    outcome: MatchOutcome,
     *,
     false_per_image: float,
     bins: str,
@@ -79,62 +80,62 @@ def write_all(
     Parameters
     ----------
     out : Path
-    found : Found
+    outcome : MatchOutcome
     false_per_image : float
-        Rate at which recall is stated.
+        False detections per image at which recall is stated.
     bins : str
-        Edges of diameter bins as typed, or empty.
+        Edges of the diameter bins as given, or empty.
     seed : int
-        Of the bootstrap.
+        Seed of the bootstrap.
     inputs : dict of str to str
-        SHA-256 of the files that were read.
+        SHA-256 of the input files, by name.
 
     Returns
     -------
     dict
-        What summary.json holds.
+        Content of summary.json.
     """
-    curve = curves.make_curve(found.matching, found.detections)
+    curve = curves.make_curve(outcome.matching, outcome.detections)
     threshold = curves.threshold_at_rate(curve, false_per_image)
-    counted = found.matching.target_crater[found.matching.target_state == COUNTED]
+    counted = outcome.matching.target_crater[outcome.matching.target_state == COUNTED]
     edges = curves.bin_edges(
-        bins, found.rule.smallest, found.rule.largest, found.catalogue.diameters[counted],
-        found.scale,
+        bins, outcome.rule.smallest, outcome.rule.largest, outcome.catalogue.diameters[counted],
+        outcome.scale,
     )  # fmt: skip
     by_size = {
         name: curves.recall_by_diameter(
-            found.matching, found.detections, found.catalogue, edges, value
+            outcome.matching, outcome.detections, outcome.catalogue, edges, value
         )
         for name, value in (("all", 0.0), ("at_rate", threshold))
     }
-    content = summarize(found, curve, by_size, false_per_image=false_per_image, seed=seed)
+    content = summarize(outcome, curve, by_size, false_per_image=false_per_image, seed=seed)
     content |= {"inputs": inputs, "version": __version__}
     with files.new_folder(out) as folder:
-        files.write_text(folder / "detections.csv", _csv(detection_columns(found)))
-        files.write_text(folder / "craters.csv", _csv(crater_columns(found)))
-        files.write_text(folder / "recall_by_diameter.csv", _csv(_bin_columns(by_size, found)))
+        files.write_text(folder / "detections.csv", _csv(detection_columns(outcome)))
+        files.write_text(folder / "craters.csv", _csv(crater_columns(outcome)))
+        files.write_text(folder / "recall_by_diameter.csv", _csv(_bin_columns(by_size, outcome)))
         files.write_text(folder / "curve.csv", _csv(_curve_columns(curve)))
-        if found.planet.is_known:
-            parts = [iter([layer]) for layer in layers(found)]
-            map_files.write_layers(folder / "match.gpkg", parts, found.planet, STYLES)
-        figure = draw(curve, by_size, content["at_rate"], found.scale, found.unit)
+        if outcome.planet.is_known:
+            parts = [iter([layer]) for layer in layers(outcome)]
+            map_files.write_layers(folder / "match.gpkg", parts, outcome.planet, STYLES)
+        figure = draw(curve, by_size, content["at_rate"], outcome.scale, outcome.unit)
         save_figure(folder / "match.png", figure)
         files.write_json(folder / "summary.json", content)
     return content
 
 
 def summarize(
-    found: Found,
+    outcome: MatchOutcome,
     curve: Curve,
     by_size: dict[str, list[Bin]],
     *,
     false_per_image: float,
     seed: int,
 ) -> dict[str, Any]:
-    """Return the summary; shares are 0..1, None if undefined."""
-    matching, threshold = found.matching, curves.threshold_at_rate(curve, false_per_image)
+    """Return the content of summary.json; proportions are 0..1, None if undefined."""
+    matching, threshold = outcome.matching, curves.threshold_at_rate(curve, false_per_image)
     rated, everything = curves.bootstrap_rates(
-        matching, found.detections, [false_per_image, math.inf], seed=seed
+        matching, outcome.detections, [false_per_image, math.inf], seed=seed
     )
     states = matching.detection_state
     content: dict[str, Any] = {
@@ -151,54 +152,55 @@ def summarize(
             word: int((matching.target_state == state).sum())
             for state, word in enumerate(("counted", "ignored_size", "ignored_border"))
         },
-        "rule": _rule_words(found),
+        "rule": _rule_words(outcome),
         "all_detections": _point(curve, len(curve.threshold) - 1, everything),
         "at_rate": {
             "asked_false_per_image": false_per_image,
             **_point(curve, curve.at(threshold), rated),
         },
         "recall_by_diameter": {
-            name: [_bin_dict(one, found.scale) for one in bins] for name, bins in by_size.items()
+            name: [_bin_dict(size_bin, outcome.scale) for size_bin in bins]
+            for name, bins in by_size.items()
         },
-        "unit": found.unit,
+        "unit": outcome.unit,
         "thresholds": [
             {**_point(curve, curve.at(value), None), "threshold": value} for value in _GRID
         ],
     }
-    return content | {"notes": _notes(found, curve, rated)}
+    return content | {"notes": _notes(outcome, curve, rated)}
 
 
-def _rule_words(found: Found) -> dict[str, Any]:
-    rule, scale = found.rule, found.scale
+def _rule_words(outcome: MatchOutcome) -> dict[str, Any]:
+    rule, scale = outcome.rule, outcome.scale
     return {
         "half_window": rule.half_window / scale,
         "smallest": rule.smallest / scale,
         "largest": rule.largest / scale if math.isfinite(rule.largest) else None,
-        "border": rule.border / scale if found.has_edges else None,
-        "unit": found.unit,
+        "border": rule.border / scale if outcome.has_edges else None,
+        "unit": outcome.unit,
     }
 
 
-def _notes(found: Found, curve: Curve, rated: Interval | None) -> list[str]:
+def _notes(outcome: MatchOutcome, curve: Curve, rated: Interval | None) -> list[str]:
     notes = []
     if not curve.n_craters:
-        notes.append("No crater counts: see the size range, the border and the footprint")
+        notes.append("No crater counts: check the size range, the border and the footprint")
     if rated is None:
         notes.append(
-            "With craters in fewer than two images there is no interval over images; those of "
-            "Wilson take craters as independent, and are somewhat too narrow"
+            "With craters in fewer than two images there is no interval over images; Wilson "
+            "intervals assume independent craters, and are somewhat too narrow"
         )
     elif curve.n_images < _FEW_IMAGES:
         notes.append(f"The interval over {curve.n_images} images is too narrow; 20 are few")
-    if not found.has_edges:
-        notes.append("No footprint: craters that were never in sight count as missed")
-    if not found.planet.is_known:
-        notes.append("Pixels have no place on a body: there is no match.gpkg")
+    if not outcome.has_edges:
+        notes.append("No footprint: craters outside the scanned area count as missed")
+    if not outcome.planet.is_known:
+        notes.append("Pixels have no position on a body: there is no match.gpkg")
     return notes
 
 
 def _point(curve: Curve, row: int, interval: Interval | None) -> dict[str, Any]:
-    """Describe a row of the curve; row -1 stands for no detections."""
+    """Describe one row of the curve; row -1 stands for no detections."""
     hits = int(curve.hits[row]) if row >= 0 else 0
     false = int(curve.false[row]) if row >= 0 else 0
     n, both = curve.n_craters, hits + false
@@ -222,49 +224,49 @@ def _limits(interval: Interval | None) -> list[float] | None:
     return None if interval is None else [interval.low, interval.high]
 
 
-def _bin_dict(one: Bin, scale: float) -> dict[str, Any]:
+def _bin_dict(size_bin: Bin, scale: float) -> dict[str, Any]:
     return {
-        "low": one.low / scale,
-        "high": one.high / scale,
-        "craters": one.n,
-        "found": one.found,
-        "recall": one.recall,
-        "interval": _limits(one.interval),
+        "low": size_bin.low / scale,
+        "high": size_bin.high / scale,
+        "craters": size_bin.n,
+        "found": size_bin.found,
+        "recall": size_bin.recall,
+        "interval": _limits(size_bin.interval),
     }
 
 
-def detection_columns(found: Found) -> dict[str, np.ndarray]:
-    """Return rows of all detections in file order, with their matches."""
-    matching, known = found.matching, found.catalogue
+def detection_columns(outcome: MatchOutcome) -> dict[str, np.ndarray]:
+    """Return the columns of detections.csv: all detections in file order, with their matches."""
+    matching, catalogue = outcome.matching, outcome.catalogue
     target, matched = matching.detection_target, matching.detection_target >= 0
     crater, diameter = np.full(len(target), -1), np.full(len(target), np.nan)
     crater[matched] = matching.target_crater[target[matched]]
-    diameter[matched] = known.diameters[crater[matched]] / found.scale
-    images = np.array([*matching.images, ""])  # home -1 is the last: of no image
+    diameter[matched] = catalogue.diameters[crater[matched]] / outcome.scale
+    images = np.array([*matching.images, ""])  # index -1: no image
     return {
-        **_place_columns(found, found.detections.places),
-        "probability": found.detections.probability,
+        **_place_columns(outcome, outcome.detections.places),
+        "probability": outcome.detections.probability,
         "source": images[matching.detection_image],
         "state": np.array(DETECTION_STATES)[matching.detection_state],
         "crater_row": np.where(matched, crater + 2, -1),
-        f"diameter_{found.unit}": diameter,
-        "distance_m" if found.planet.is_known else "distance_px": matching.distance,
+        f"diameter_{outcome.unit}": diameter,
+        "distance_m" if outcome.planet.is_known else "distance_px": matching.distance,
     }
 
 
-def crater_columns(found: Found) -> dict[str, np.ndarray]:
-    """Return rows of every crater in every image, with the matched detection."""
-    matching, known = found.matching, found.catalogue
+def crater_columns(outcome: MatchOutcome) -> dict[str, np.ndarray]:
+    """Return the columns of craters.csv: every crater in every image, with its detection."""
+    matching, catalogue = outcome.matching, outcome.catalogue
     crater, matched = matching.target_crater, matching.target_detection >= 0
     states = np.array(CRATER_STATES)[matching.target_state].astype("U32")
     counted = matching.target_state == COUNTED
     states[counted] = np.where(matched[counted], "found", "missed")
     probability = np.full(len(crater), np.nan)
     rows = matching.target_detection[matched]
-    probability[matched] = found.detections.probability[rows]
+    probability[matched] = outcome.detections.probability[rows]
     return {
-        **_place_columns(found, known.places[crater]),
-        f"diameter_{found.unit}": known.diameters[crater] / found.scale,
+        **_place_columns(outcome, catalogue.places[crater]),
+        f"diameter_{outcome.unit}": catalogue.diameters[crater] / outcome.scale,
         "source": np.array([*matching.images, ""])[matching.target_image],
         "state": states,
         "probability": probability,
@@ -273,22 +275,22 @@ def crater_columns(found: Found) -> dict[str, np.ndarray]:
     }
 
 
-def _place_columns(found: Found, places: np.ndarray) -> dict[str, np.ndarray]:
-    names = ("lon", "lat") if found.planet.is_known else ("x_px", "y_px")
+def _place_columns(outcome: MatchOutcome, places: np.ndarray) -> dict[str, np.ndarray]:
+    names = ("lon", "lat") if outcome.planet.is_known else ("x_px", "y_px")
     return {name: places[:, axis] for axis, name in enumerate(names)}
 
 
-def layers(found: Found) -> list[map_files.Layer]:
-    """Divide detections and craters into layers: found, false, missed, and what is ignored."""
-    detections, craters = detection_columns(found), crater_columns(found)
-    state = found.matching.detection_state
+def layers(outcome: MatchOutcome) -> list[map_files.Layer]:
+    """Return the layers of match.gpkg: hits, false detections, missed craters, ignored ones."""
+    detections, craters = detection_columns(outcome), crater_columns(outcome)
+    state = outcome.matching.detection_state
     parts = {
         "hits": (detections, state == HIT),
         "false_detections": (detections, state == FALSE),
         "missed_craters": (craters, craters["state"] == "missed"),
         "found_craters": (craters, craters["state"] == "found"),
         "ignored_detections": (detections, state >= IGNORED),
-        "ignored_craters": (craters, found.matching.target_state != COUNTED),
+        "ignored_craters": (craters, outcome.matching.target_state != COUNTED),
     }
     listed = []
     for name, (columns, keep) in parts.items():
@@ -300,7 +302,7 @@ def layers(found: Found) -> list[map_files.Layer]:
             map_files.Layer(
                 name=name,
                 kind="Point",
-                shapes=map_files.points(kept["lon"], kept["lat"]),
+                shapes=shapely.points(kept["lon"], kept["lat"]),
                 columns=kept,
             )
         )
@@ -318,22 +320,22 @@ def _curve_columns(curve: Curve) -> dict[str, np.ndarray]:
     }
 
 
-def _bin_columns(by_size: dict[str, list[Bin]], found: Found) -> dict[str, np.ndarray]:
+def _bin_columns(by_size: dict[str, list[Bin]], outcome: MatchOutcome) -> dict[str, np.ndarray]:
     rows = [
-        {"detections": name, **_bin_dict(one, found.scale)}
+        {"detections": name, **_bin_dict(size_bin, outcome.scale)}
         for name, bins in by_size.items()
-        for one in bins
+        for size_bin in bins
     ]
     names = ("detections", "low", "high", "craters", "found", "recall")
     columns = {name: np.array([row[name] for row in rows], object) for name in names}
-    for place, name in enumerate(("recall_low", "recall_high")):
+    for index, name in enumerate(("recall_low", "recall_high")):
         limits = [row["interval"] for row in rows]
-        columns[name] = np.array([None if pair is None else pair[place] for pair in limits], object)
+        columns[name] = np.array([pair and pair[index] for pair in limits], object)
     return columns
 
 
 def _csv(columns: dict[str, np.ndarray]) -> str:
-    """Format columns with all digits; empty for missing numbers."""
+    """Format columns as CSV with all digits; missing numbers become empty fields."""
     values = [column.tolist() for column in columns.values()]
     rows = (
         ["" if value is None or value != value else value for value in row]  # noqa: PLR0124
@@ -346,7 +348,7 @@ def lines(content: dict[str, Any]) -> list[str]:
     """Summarize the matching in a few lines for the terminal."""
     craters, detections, rated = content["craters"], content["detections"], content["at_rate"]
     ignored = craters["ignored_size"] + craters["ignored_border"]
-    said = [
+    summary = [
         f"Craters that count: {craters['counted']} in {content['images']} image(s); ignored: "
         f"{craters['ignored_size']} by size, {craters['ignored_border']} by the border.",
         f"Detections: {detections['all']}; {detections['hits']} hits, {detections['false']} false, "
@@ -355,16 +357,17 @@ def lines(content: dict[str, Any]) -> list[str]:
         f"All detections: {_words(content['all_detections'])}.",
         f"At {rated['asked_false_per_image']:g} false an image: {_words(rated)}.",
     ]
-    return said + [f"Note: {note}." for note in content["notes"]]
+    return summary + [f"Note: {note}." for note in content["notes"]]
 
 
 def _words(point: dict[str, Any]) -> str:
     if point["recall"] is None:
         return "nothing to find"
-    limits, how = point["recall_bootstrap"], "over images"
+    limits, method = point["recall_bootstrap"], "over images"
     if limits is None:
-        limits, how = point["recall_wilson"], "Wilson"
-    text = f"recall {point['recall']:.3f} (95 % interval {limits[0]:.3f} to {limits[1]:.3f}, {how})"
+        limits, method = point["recall_wilson"], "Wilson"
+    text = f"recall {point['recall']:.3f} "
+    text += f"(95 % interval {limits[0]:.3f} to {limits[1]:.3f}, {method})"
     if point["precision"] is not None:
         text += f", precision {point['precision']:.3f}"
     text += f", {point['false_per_image']:.2f} false an image"

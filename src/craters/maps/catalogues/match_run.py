@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import shapely
 
 from craters.core import files
 from craters.errors import ConfigError, DataError, ExistsError, GeoError
@@ -39,33 +40,33 @@ def run_match(request: MatchRequest) -> dict[str, Any]:
     Returns
     -------
     dict
-        What summary.json holds.
+        Content of summary.json.
 
     Raises
     ------
     CratersError
-        When something cannot be used; nothing is written then.
+        If an input cannot be used; nothing is written then.
     """
     if request.out.exists():
-        raise ExistsError(f"{request.out}: exists already", "Name a new folder.")
-    known = tables.read_catalogue(request.catalogue, request.columns)
-    found = tables.read_detections(
-        request.detections, request.detection_columns, in_pixels=known.in_pixels
+        raise ExistsError(f"{request.out}: exists already", "Choose a new folder.")
+    catalogue = tables.read_catalogue(request.catalogue, request.columns)
+    detections = tables.read_detections(
+        request.detections, request.detection_columns, in_pixels=catalogue.in_pixels
     )
     areas = _find_footprints(request)
-    planet = NO_PLANET if known.in_pixels else _settle_body(request, found, areas)
-    space: Space = Plane() if known.in_pixels else Sphere(planet.radius)
+    planet = NO_PLANET if catalogue.in_pixels else _resolve_body(request, detections, areas)
+    space: Space = Plane() if catalogue.in_pixels else Sphere(planet.radius)
     _check_spaces(areas, space)
     rule = make_rule(request, space, _pixel_size(request, areas))
-    matching = match(found, known, areas, space, rule)
+    matching = match(detections, catalogue, areas, space, rule)
     if areas is not None and not len(matching.target_crater):
-        raise _none_in_sight(known, areas)
+        raise _none_in_sight(catalogue, areas)
     return match_report.write_all(
         request.out,
-        match_report.Found(
+        match_report.MatchOutcome(
             matching=matching,
-            detections=found,
-            catalogue=known,
+            detections=detections,
+            catalogue=catalogue,
             rule=rule,
             planet=planet,
             has_edges=areas is not None,
@@ -73,12 +74,12 @@ def run_match(request: MatchRequest) -> dict[str, Any]:
         false_per_image=request.false_per_image,
         bins=request.bins,
         seed=request.seed,
-        inputs=_hash_inputs(request, found),
+        inputs=_hash_inputs(request, detections),
     )
 
 
-def _hash_inputs(request: MatchRequest, found: Detections) -> dict[str, str]:
-    paths = (Path(found.name), request.catalogue)
+def _hash_inputs(request: MatchRequest, detections: Detections) -> dict[str, str]:
+    paths = (Path(detections.name), request.catalogue)
     return {path.name: files.sha256_of(path) for path in paths}
 
 
@@ -88,39 +89,39 @@ def _find_footprints(request: MatchRequest) -> list[Footprint] | None:
     path = Path(request.footprint) if request.footprint else _footprint_of_scan(request.detections)
     if path is None:
         raise GeoError(
-            f"{request.detections}: does not tell which area was scanned",
-            "Give the scan's folder, or --footprint with areas (.gpkg) or the images; or "
-            "--footprint none, if every crater of the catalogue was in sight.",
+            f"{request.detections}: does not record which area was scanned",
+            "Give the folder of the scan, or --footprint with polygons (.gpkg) or the images; or "
+            "--footprint none, if the whole area of the catalogue was scanned.",
         )
     if not path.exists():
         raise DataError(f"{path}: no such file or folder", "See --footprint.")
     areas = read_footprints(path)
     if not areas and not request.footprint:
         raise DataError(
-            f"{path}: the scan has no image with a footprint, so there is nothing to match in",
+            f"{path}: the scan has no image with a footprint, so nothing can be matched",
             "No window had a value: were the images all gaps (nodata)? See the scan's report.html.",
         )
     if not areas:
-        raise DataError(f"{path}: holds no area of an image", "Name the areas by --footprint.")
+        raise DataError(f"{path}: holds no footprint of an image", "Give another --footprint.")
     return areas
 
 
-def _none_in_sight(known: Catalogue, areas: list[Footprint]) -> DataError:
+def _none_in_sight(catalogue: Catalogue, areas: list[Footprint]) -> DataError:
     """Make the error for a catalogue without craters in the scanned area, naming the area."""
-    corners = np.concatenate([ring for area in areas for rings in area.polygons for ring in rings])
+    corners = shapely.get_coordinates([polygon for area in areas for polygon in area.polygons])
     low, high = corners.min(axis=0), corners.max(axis=0)
-    names, hint = ("x", "y"), "Is it of this image?"
-    if not known.in_pixels:
+    names, hint = ("x", "y"), "Does it belong to this image?"
+    if not catalogue.in_pixels:
         names = ("lon", "lat")
         low[0], high[0] = _shortest_arc(corners[:, 0])
-        hint = "Is it of this region, and are its longitudes counted to the east?"
-    where = ", ".join(
+        hint = "Does it cover this region, and are its longitudes positive east?"
+    extent = ", ".join(
         f"{name} {first:.6g} to {last:.6g}"
         for name, first, last in zip(names, low, high, strict=True)
     )
     return DataError(
-        f"{known.name}: none of the catalogue's {len(known)} craters lies in the scanned area "
-        f"({where})",
+        f"{catalogue.name}: none of the catalogue's {len(catalogue)} craters lies in the scanned "
+        f"area ({extent})",
         hint,
     )
 
@@ -142,23 +143,25 @@ def _footprint_of_scan(path: Path) -> Path | None:
     return None
 
 
-def _settle_body(request: MatchRequest, found: Detections, areas: list[Footprint] | None) -> Planet:
-    """Return the body's sphere, from the detections' file, the footprint, or --body."""
-    radius = found.planet.radius if found.planet.is_known else None
+def _resolve_body(
+    request: MatchRequest, detections: Detections, areas: list[Footprint] | None
+) -> Planet:
+    """Return the sphere of the body: of the detections, of the footprint, or of --body."""
+    radius = detections.planet.radius if detections.planet.is_known else None
     spheres = [area.space for area in areas or () if isinstance(area.space, Sphere)]
     if radius is None and spheres:
         radius = spheres[0].radius
     if radius is None:
         if not request.body:
-            raise GeoError(f"{found.name}: does not say which body it is on", "Add --body mars.")
-        resolve_planet(NO_PLANET, body=request.body, remedy=_REMEDY)  # refuses unknown names
+            raise GeoError(f"{detections.name}: does not record its body", "Add --body mars.")
+        resolve_planet(NO_PLANET, body=request.body, remedy=_REMEDY)  # raises for unknown names
         radius = BODIES[request.body][1]
-    names = [name for name, (_, known) in BODIES.items() if known == radius]
+    names = [name for name, (_, known_radius) in BODIES.items() if known_radius == radius]
     if names:
         planet = Planet.named(f"IAU_2015:{BODIES[names[0]][0]}00")
     else:
         planet = Planet.named(f"+proj=longlat +R={radius!r} +no_defs +type=crs")
-    return resolve_planet(planet, body=request.body, source=found.name, remedy=_REMEDY)
+    return resolve_planet(planet, body=request.body, source=detections.name, remedy=_REMEDY)
 
 
 def _check_spaces(areas: list[Footprint] | None, space: Space) -> None:
@@ -169,7 +172,7 @@ def _check_spaces(areas: list[Footprint] | None, space: Space) -> None:
             raise GeoError(
                 f"the footprint of {area.source!r} is in {kinds[isinstance(area.space, Sphere)]}, "
                 f"the catalogue in {kinds[isinstance(space, Sphere)]}",
-                "Give both in the same.",
+                "Give both in the same coordinates.",
             )
         if not isinstance(space, Sphere) or not isinstance(area.space, Sphere):
             continue
@@ -177,27 +180,24 @@ def _check_spaces(areas: list[Footprint] | None, space: Space) -> None:
             raise GeoError(
                 f"the footprint of {area.source!r} is on a body of radius "
                 f"{area.space.radius:.0f} m, the detections of {space.radius:.0f} m",
-                "Are both of one body?",
+                "Are both on the same body?",
             )
 
 
 def _pixel_size(request: MatchRequest, areas: list[Footprint] | None) -> dict[str, float]:
     """Return window size and resolution, from a scan's summary or from images."""
-    known = tables.read_scan_summary(request.detections)
     pixels = [area.pixel for area in areas or () if area.pixel is not None]
-    if pixels and max(pixels) <= 1.03 * min(pixels):
-        known.setdefault("resolution", float(np.median(pixels)))
-    return known
+    return tables.common_resolution(pixels) | tables.read_scan_summary(request.detections)
 
 
-def make_rule(request: MatchRequest, space: Space, known: dict[str, float]) -> MatchRule:
+def make_rule(request: MatchRequest, space: Space, properties: dict[str, float]) -> MatchRule:
     """Make the matching rule from the request and the properties of the scan.
 
     Parameters
     ----------
     request : MatchRequest
     space : Space
-    known : dict of str to float
+    properties : dict of str to float
         `window_px` and `resolution`, if known.
 
     Raises
@@ -205,16 +205,14 @@ def make_rule(request: MatchRequest, space: Space, known: dict[str, float]) -> M
     ConfigError
         If a length is invalid, or the window size is unknown.
     """
-    unit, pixel = space.unit, known.get("resolution")
-    window = known.get("window_px")
+    unit, pixel = space.unit, properties.get("resolution")
+    window = properties.get("window_px")
     if window is not None and unit == "m":
         window = None if pixel is None else window * pixel
     if request.window:
         window = read_length(request.window, "--window", unit=unit, pixel=pixel)
     if window is None:
-        raise ConfigError(
-            "the size of a window is not known", "Give it by --window, e.g. --window 4800m."
-        )
+        raise ConfigError("the size of a window is not known", "Give it, e.g. --window 4800m.")
     border = window / 2
     if request.border:
         border = read_length(request.border, "--border", unit=unit, pixel=pixel)

@@ -1,8 +1,8 @@
 """Match detections with a catalogue one to one, by descending probability, image by image.
 
-A pair is at most max(D/2, half a window) apart; a detection takes the nearest free crater. Because
-detections are matched in order of descending probability, those above any threshold are matched
-independently of the others, and one matching holds for all thresholds.
+A detection matches the nearest crater of diameter D that is still free and at most
+max(D/2, half a window) away. Because detections are matched in order of descending probability,
+those below a threshold do not affect those above it: one matching holds for all thresholds.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class MatchRule:
     ----------
     half_window : float
     smallest, largest : float
-        Range of diameters that count, inclusive.
+        Range of diameters that count, both ends included.
     border : float
-        A crater counts when its centre is at least this far inside its image, and its whole disc
-        is inside.
+        A crater counts if its centre is at least this far inside its image, and its whole disc is
+        inside.
     """
 
     half_window: float
@@ -59,21 +59,22 @@ class MatchRule:
 
 @dataclasses.dataclass(frozen=True)
 class Matching:
-    """Matched pairs. A crater in several images appears once for each of them.
+    """Matched pairs of detections and targets; a target is a crater in one image.
 
     Parameters
     ----------
     images : tuple of str
     areas : ndarray, shape (I,)
-        Square kilometres of each image; NaN where unknown.
+        Square kilometres of each image; NaN if unknown.
     detection_image : ndarray of int, shape (N,)
-        Index into `images`; -1 outside all of them.
+        Index into `images`; -1 outside all images.
     detection_state : ndarray of int, shape (N,)
-        Place in `DETECTION_STATES`.
+        Index into `DETECTION_STATES`.
     detection_target, distance : ndarray, shape (N,)
-        Row of the targets below that it matches, or -1; and how far away, or NaN.
+        Index of the matched target, or -1; and its distance, or NaN.
     target_crater, target_image, target_state, target_detection : ndarray of int, shape (M,)
-        Row of the catalogue; place in `images`; place in `CRATER_STATES`; detection or -1.
+        Row of the catalogue, index into `images`, index into `CRATER_STATES`, and index of the
+        matched detection, or -1.
     """
 
     images: tuple[str, ...]
@@ -101,10 +102,10 @@ def match(
     ----------
     detections : Detections
     catalogue : Catalogue
-        A row with a source belongs to that image alone, where the image is known.
+        A row with a source belongs to that image only, if the image is known.
     footprints : sequence of Footprint, or None
-        One an image, at least one. None: every crater of the catalogue was in sight, nothing has
-        an edge.
+        One per image, at least one. None: the whole area of the catalogue was scanned, without
+        boundaries.
     space : Space
         The sphere of the body, or `Plane`.
     rule : MatchRule
@@ -112,26 +113,26 @@ def match(
     Raises
     ------
     DataError
-        When detections name images that have no footprint.
+        If detections name images that have no footprint.
     """
     images = _image_names(detections, catalogue, footprints)
-    home = _home_images(detections, footprints, images)
-    targets = _find_targets(detections, home, catalogue, footprints, images, space, rule)
+    image_of = _find_images(detections, footprints, images)
+    targets = _find_targets(detections, image_of, catalogue, footprints, images, space, rule)
     crater, image, state = targets
     order = probability_order(detections)
-    pairs = _near_pairs(detections, home, catalogue, crater, image, space, rule)
+    pairs = _near_pairs(detections, image_of, catalogue, crater, image, space, rule)
     target, distance = _take_nearest(len(detections), len(crater), order, pairs)
-    found = np.flatnonzero(target >= 0)
+    matched = np.flatnonzero(target >= 0)
     detection = np.full(len(crater), -1)
-    detection[target[found]] = found
+    detection[target[matched]] = matched
     states = np.full(len(detections), FALSE)
-    states[_outside(detections, home, footprints)] = OUTSIDE
-    states[found] = np.where(state[target[found]] == COUNTED, HIT, IGNORED)
+    states[_outside(detections, image_of, footprints)] = OUTSIDE
+    states[matched] = np.where(state[target[matched]] == COUNTED, HIT, IGNORED)
     areas = [f.area for f in footprints] if footprints else [None] * len(images)
     return Matching(
         images=images,
         areas=np.array([np.nan if a is None else a for a in areas]),
-        detection_image=home,
+        detection_image=image_of,
         detection_state=states,
         detection_target=target,
         distance=distance,
@@ -157,17 +158,17 @@ def _image_names(
         return tuple(footprint.source for footprint in footprints)
     if detections.sources is None:
         return ("",)
-    # Without footprints, an image with craters but without a detection must not go missing.
+    # Without footprints, include images with craters but without detections.
     sources = set(detections.sources.tolist())
     if catalogue.sources is not None and sources & set(catalogue.sources.tolist()):
         sources |= set(catalogue.sources.tolist())
     return tuple(sorted(sources)) or ("",)
 
 
-def _home_images(
+def _find_images(
     detections: Detections, footprints: Sequence[Footprint] | None, images: tuple[str, ...]
 ) -> np.ndarray:
-    """Return the image of each detection, by its source, else by its position."""
+    """Return the image of each detection, by its source or else by its position."""
     if len(images) == 1:
         return np.zeros(len(detections), int)
     if detections.sources is not None:
@@ -175,49 +176,49 @@ def _home_images(
         unknown = sorted(set(detections.sources.tolist()) - set(number))
         if unknown:
             raise DataError(
-                f"{detections.name}: is of image {unknown[0]!r}, which has no footprint; there are "
-                f"{', '.join(images[:3])}{', ...' if len(images) > 3 else ''}",
+                f"{detections.name}: names image {unknown[0]!r}, which has no footprint; "
+                f"footprints: {', '.join(images[:3])}{', ...' if len(images) > 3 else ''}",
                 "Give the footprints of the images that were scanned.",
             )
         return np.array([number[name] for name in detections.sources.tolist()], int)
-    home = np.full(len(detections), -1)
+    image_of = np.full(len(detections), -1)
     for place in reversed(range(len(images))):  # the first image wins where two overlap
         assert footprints is not None
-        home[footprints[place].contains(detections.places)] = place
-    return home
+        image_of[footprints[place].contains(detections.places)] = place
+    return image_of
 
 
 def _outside(
-    detections: Detections, home: np.ndarray, footprints: Sequence[Footprint] | None
+    detections: Detections, image_of: np.ndarray, footprints: Sequence[Footprint] | None
 ) -> np.ndarray:
-    outside = home < 0
-    for place, footprint in enumerate(footprints or ()):
-        mine = np.flatnonzero(home == place)
-        outside[mine] = ~footprint.contains(detections.places[mine])
+    outside = image_of < 0
+    for index, footprint in enumerate(footprints or ()):
+        inside_image = np.flatnonzero(image_of == index)
+        outside[inside_image] = ~footprint.contains(detections.places[inside_image])
     return outside
 
 
 def _find_targets(
     detections: Detections,
-    home: np.ndarray,
+    image_of: np.ndarray,
     catalogue: Catalogue,
     footprints: Sequence[Footprint] | None,
     images: tuple[str, ...],
     space: Space,
     rule: MatchRule,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the targets: row of the catalogue, image and state of each."""
+    """Return the row of the catalogue, the image and the state of each target."""
     size_fits = (catalogue.diameters >= rule.smallest) & (catalogue.diameters <= rule.largest)
     tolerance = rule.tolerance(catalogue.diameters)
     margin = np.maximum(rule.border, catalogue.diameters / 2)
     reach = float(margin[size_fits].max(initial=rule.border))
     crater, image, state = [], [], []
     for place, name in enumerate(images):
-        rows = _rows_about(catalogue, name, images)
+        rows = _rows_of_image(catalogue, name, images)
         distance = np.full(len(rows), np.inf)
         if footprints is not None:
             distance = footprints[place].distance_to_boundary(catalogue.places[rows], reach)
-            mine = detections.places[home == place]
+            mine = detections.places[image_of == place]
             near = _within(space, catalogue.places[rows], tolerance[rows], mine)
             seen = (distance > 0) | np.array([len(hits) > 0 for hits in near], bool)
             rows, distance = rows[seen], distance[seen]
@@ -228,8 +229,8 @@ def _find_targets(
     return np.concatenate(crater), np.concatenate(image), np.concatenate(state)
 
 
-def _rows_about(catalogue: Catalogue, name: str, images: tuple[str, ...]) -> np.ndarray:
-    """Return the rows that may belong to an image; unknown sources are ignored."""
+def _rows_of_image(catalogue: Catalogue, name: str, images: tuple[str, ...]) -> np.ndarray:
+    """Return the rows that may belong to an image: all of them if no source is a known image."""
     if catalogue.sources is None or not np.isin(images, catalogue.sources).any():
         return np.arange(len(catalogue))
     return np.flatnonzero(catalogue.sources == name)
@@ -238,7 +239,7 @@ def _rows_about(catalogue: Catalogue, name: str, images: tuple[str, ...]) -> np.
 def _within(
     space: Space, places: np.ndarray, reach: np.ndarray, others: np.ndarray
 ) -> list[list[int]]:
-    """Return, for each point, candidates within its reach; a few may be beyond."""
+    """Return the points of `others` within reach of each place, and perhaps a few just beyond."""
     if not len(places) or not len(others):
         return [[] for _ in places]
     from scipy.spatial import KDTree
@@ -249,7 +250,7 @@ def _within(
 
 def _near_pairs(
     detections: Detections,
-    home: np.ndarray,
+    image_of: np.ndarray,
     catalogue: Catalogue,
     crater: np.ndarray,
     image: np.ndarray,
@@ -260,7 +261,7 @@ def _near_pairs(
     tolerance = rule.tolerance(catalogue.diameters)
     firsts, seconds = [], []
     for place in np.unique(image):
-        targets, mine = np.flatnonzero(image == place), np.flatnonzero(home == place)
+        targets, mine = np.flatnonzero(image == place), np.flatnonzero(image_of == place)
         rows = crater[targets]
         near = _within(space, catalogue.places[rows], tolerance[rows], detections.places[mine])
         seconds.append(np.repeat(targets, [len(hits) for hits in near]))
@@ -273,7 +274,7 @@ def _near_pairs(
     distance = space.distance(detections.places[first], catalogue.places[rows])
     keep = distance <= tolerance[rows]
     first, second, rows, distance = first[keep], second[keep], rows[keep], distance[keep]
-    # Equally near: the larger crater, then by place; the row comes last of all.
+    # Ties: the larger crater, then by position, then by row.
     x, y = catalogue.places[rows].T
     order = np.lexsort((rows, y, x, -catalogue.diameters[rows], distance, first))
     return list(
@@ -285,15 +286,15 @@ def _take_nearest(
     n_detections: int, n_targets: int, order: np.ndarray, pairs: list[tuple[int, float, int]]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Match greedily in `order`: each detection takes its nearest free target."""
-    options: dict[int, list[tuple[float, int]]] = {}
+    candidates: dict[int, list[tuple[float, int]]] = {}
     for detection, distance, target in pairs:
-        options.setdefault(detection, []).append((distance, target))
+        candidates.setdefault(detection, []).append((distance, target))
     taken = np.zeros(n_targets, bool)
-    chosen, how_far = np.full(n_detections, -1), np.full(n_detections, np.nan)
+    chosen, distances = np.full(n_detections, -1), np.full(n_detections, np.nan)
     for detection in order.tolist():
-        for distance, target in options.get(detection, ()):
+        for distance, target in candidates.get(detection, ()):
             if not taken[target]:
                 taken[target] = True
-                chosen[detection], how_far[detection] = target, distance
+                chosen[detection], distances[detection] = target, distance
                 break
-    return chosen, how_far
+    return chosen, distances

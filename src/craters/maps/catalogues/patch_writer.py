@@ -1,7 +1,8 @@
-"""Write sampled patches: arrays as `craters run` reads them, positions, and a summary."""
+"""Write sampled patches: arrays in the layout of `craters run`, positions, and a summary."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from craters.maps.catalogues.catalogue import Catalogue, read_catalogue
 from craters.maps.catalogues.sampling import LABELED, TEST, UNLABELED, PatchWindow
 from craters.maps.catalogues.sampling_units import SamplingUnit, make_sampling_units
 from craters.maps.geo import raster
-from craters.settings import CutRequest
+from craters.settings import SamplingRequest
 
 _LABELS = {LABELED: "Ytrain1", TEST: "Ytest1"}
 _GROUPS = {LABELED: "groups_train", UNLABELED: "groups_extra", TEST: "groups_test"}
@@ -28,12 +29,12 @@ _HEAD = (
 )  # fmt: skip
 
 
-def sample_patches(request: CutRequest, progress: Progress | None = None) -> dict[str, Any]:
+def sample_patches(request: SamplingRequest, progress: Progress | None = None) -> dict[str, Any]:
     """Sample patches from images and write them to a new folder, atomically.
 
     Parameters
     ----------
-    request : CutRequest
+    request : SamplingRequest
     progress : Progress, optional
         Receives one message per step.
 
@@ -69,7 +70,7 @@ def sample_patches(request: CutRequest, progress: Progress | None = None) -> dic
     return content
 
 
-def _refuse_empty(request: CutRequest, plan: sampling.SamplingPlan) -> None:
+def _refuse_empty(request: SamplingRequest, plan: sampling.SamplingPlan) -> None:
     labels = {window.label for _, window in plan[LABELED]}
     if request.catalogue is not None and 1 not in labels:
         raise DataError(
@@ -104,12 +105,9 @@ def _read_all(
 ) -> Iterator[np.ndarray]:
     with raster.bounded_gdal():
         for image, group in itertools.groupby(windows, key=lambda pair: pair[0].chart.image):
-            reader = raster.Reader(image)
-            try:
+            with contextlib.closing(raster.Reader(image)) as reader:
                 for _, window in group:
                     yield reader.read(window.top, window.left, side, side)[0]
-            finally:
-                reader.close()
 
 
 def _positions(plan: sampling.SamplingPlan, catalogue: Catalogue | None, side: int) -> str:
@@ -127,24 +125,29 @@ def _position(
     """Return a row of positions.csv: upper-left pixel, centre in three systems, label."""
     image = unit.chart.image
     row, col = window.top + (side - 1) / 2, window.left + (side - 1) / 2
-    place: list[Any] = ["", "", "", ""]
+    coordinates: list[Any] = ["", "", "", ""]
     diameter: Any = ""
     if image.planet.is_known:
         x, y = image.to_xy(row, col)
         lon, lat = image.planet.to_lonlat(x, y)
-        place = [f"{float(lon):.8f}", f"{float(lat):.8f}", f"{float(x):.3f}", f"{float(y):.3f}"]
+        coordinates = [
+            f"{float(lon):.8f}",
+            f"{float(lat):.8f}",
+            f"{float(x):.3f}",
+            f"{float(y):.3f}",
+        ]
     if catalogue is not None and window.crater >= 0:
         diameter = float(catalogue.diameters[window.crater])
         diameter = diameter / 1000 if image.planet.is_known else diameter
     return [
-        unit.name, image.name, window.top, window.left, row, col, *place,
+        unit.name, image.name, window.top, window.left, row, col, *coordinates,
         "" if window.label < 0 else window.label, diameter,
         "" if window.crater < 0 else window.crater + 2, round(window.nodata_share, 6),
     ]  # fmt: skip
 
 
 def _summarize(
-    request: CutRequest, plan: sampling.SamplingPlan, units: Sequence[SamplingUnit]
+    request: SamplingRequest, plan: sampling.SamplingPlan, units: Sequence[SamplingUnit]
 ) -> dict[str, Any]:
     image = units[0].chart.image
     counts = {
@@ -181,7 +184,7 @@ def _summarize(
     return content | {"notes": _notes(request, plan)}
 
 
-def _notes(request: CutRequest, plan: sampling.SamplingPlan) -> list[str]:
+def _notes(request: SamplingRequest, plan: sampling.SamplingPlan) -> list[str]:
     notes = []
     craters = sum(window.label == 1 for _, window in plan[LABELED])
     wanted = round(craters * (1 - request.crater_share) / request.crater_share)

@@ -1,4 +1,4 @@
-"""Choose the patch windows of `craters patches`, from a crater catalogue and a seed.
+"""Choose the patch windows of `craters patches` at random, with labels from a catalogue.
 
 With crater (1): the centre of a catalogued crater of the diameter range is at most `jitter` pixels
 from the window's centre, and at least half of the crater's disc is inside the window.
@@ -12,6 +12,7 @@ other images.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import itertools
@@ -24,15 +25,15 @@ from craters.maps.catalogues.catalogue import Catalogue
 from craters.maps.catalogues.sampling_units import SamplingUnit
 from craters.maps.catalogues.window_rules import Chart, Craters
 from craters.maps.geo import raster
-from craters.settings import CutRequest
+from craters.settings import SamplingRequest
 
 LABELED, UNLABELED, TEST = "Xtrain1", "Xtrain1_extra", "Xtest1"
 
-_INSIDE = 0.5  # of a crater's disc
-_MAX_OVERLAP = 0.2  # of a window's area
+_INSIDE = 0.5  # least share of a crater's disc inside a window of label 1
+_MAX_OVERLAP = 0.2  # share of a window's area
 _TRIES = 8  # windows tried per crater
 _BATCH = 256  # windows drawn and checked together
-_EFFORT = 40  # windows tried per window wanted
+_DRAWS = 40  # windows drawn per window wanted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +43,7 @@ class PatchWindow:
     Parameters
     ----------
     top, left : int
+        Upper-left pixel in the image.
     label : int
         1, 0 or -1.
     crater : int
@@ -61,7 +63,7 @@ SamplingPlan = dict[str, list[tuple[SamplingUnit, PatchWindow]]]
 
 
 def plan_patches(
-    request: CutRequest, units: Sequence[SamplingUnit], catalogue: Catalogue | None
+    request: SamplingRequest, units: Sequence[SamplingUnit], catalogue: Catalogue | None
 ) -> SamplingPlan:
     """Choose all windows; from the images, only the no-data masks are used.
 
@@ -73,22 +75,23 @@ def plan_patches(
     chosen: dict[str, list[PatchWindow]] = {unit.name: [] for unit in units}
     if catalogue is not None:
         for is_test in (False, True):
-            side_of = [unit for unit in units if unit.is_test == is_test]
-            _plan_labeled(request, side_of, catalogue, {p.chart.image.name for p in units}, chosen)
+            subset = [unit for unit in units if unit.is_test == is_test]
+            names = {unit.chart.image.name for unit in units}
+            _plan_labeled(request, subset, catalogue, names, chosen)
     training = [unit for unit in units if not unit.is_test]
     wanted = _share_out(request.unlabeled, len(training))
     for (unit, sampler), count in zip(_samplers(request, training), wanted, strict=True):
         sampler.add_random(chosen[unit.name], count, -1, None)
     plan: SamplingPlan = {LABELED: [], UNLABELED: [], TEST: []}
     for unit in units:
-        for window in sorted(chosen[unit.name], key=lambda one: (one.top, one.left)):
+        for window in sorted(chosen[unit.name], key=lambda window: (window.top, window.left)):
             name = UNLABELED if window.label < 0 else TEST if unit.is_test else LABELED
             plan[name].append((unit, window))
     return plan
 
 
 def _plan_labeled(
-    request: CutRequest,
+    request: SamplingRequest,
     units: Sequence[SamplingUnit],
     catalogue: Catalogue,
     names: set[str],
@@ -104,7 +107,7 @@ def _plan_labeled(
     n_craters = sum(len(chosen[unit.name]) for unit in units)
     wanted = round(n_craters * (1 - request.crater_share) / request.crater_share)
     spare = -(-3 * wanted // max(len(units), 1)) + 1  # units differ in free area
-    found: list[list[PatchWindow]] = []
+    without_crater: list[list[PatchWindow]] = []
     for unit, sampler in _samplers(request, units):
         image = unit.chart.image.name
         if image not in craters:
@@ -112,48 +115,45 @@ def _plan_labeled(
         before = len(chosen[unit.name])
         windows = list(chosen[unit.name])
         sampler.add_random(windows, spare if wanted else 0, 0, craters[image])
-        found.append(windows[before:])
-    turns = itertools.chain.from_iterable(itertools.zip_longest(*found))
-    places = itertools.cycle(units)
+        without_crater.append(windows[before:])
+    # One window of each unit in turn.
+    turns = itertools.chain.from_iterable(itertools.zip_longest(*without_crater))
     taken = 0
-    for unit, window in zip(places, turns, strict=False):
+    for unit, window in zip(itertools.cycle(units), turns, strict=False):
         if window is not None and taken < wanted:
             chosen[unit.name].append(window)
             taken += 1
 
 
 def _samplers(
-    request: CutRequest, units: Sequence[SamplingUnit]
+    request: SamplingRequest, units: Sequence[SamplingUnit]
 ) -> Iterator[tuple[SamplingUnit, Sampler]]:
     """Yield a sampler for each unit; open the images one after the other."""
     with raster.bounded_gdal():
         for image, group in itertools.groupby(units, key=lambda unit: unit.chart.image):
-            reader = raster.Reader(image)
-            try:
+            with contextlib.closing(raster.Reader(image)) as reader:
                 for unit in group:
                     yield unit, Sampler(request, unit, reader)
-            finally:
-                reader.close()
 
 
-class _Taken:
-    """Chosen windows in a grid of cells of the window size, for fast overlap checks."""
+class _OverlapIndex:
+    """Index of the chosen windows in cells of the window size, for fast overlap checks."""
 
     def __init__(self, side: int, windows: Sequence[PatchWindow]) -> None:
         self.side = side
-        self.squares: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        self._cells: dict[tuple[int, int], list[tuple[int, int]]] = {}
         for window in windows:
             self.add(window.top, window.left)
 
     def add(self, top: int, left: int) -> None:
         """Add a window."""
-        self.squares.setdefault((top // self.side, left // self.side), []).append((top, left))
+        self._cells.setdefault((top // self.side, left // self.side), []).append((top, left))
 
     def has_room(self, top: int, left: int) -> bool:
         """Return whether a window overlaps every chosen window by at most `_MAX_OVERLAP`."""
         side, steps = self.side, (-1, 0, 1)
         for down, right in itertools.product(steps, steps):
-            for other in self.squares.get((top // side + down, left // side + right), ()):
+            for other in self._cells.get((top // side + down, left // side + right), ()):
                 shared = max(side - abs(top - other[0]), 0) * max(side - abs(left - other[1]), 0)
                 if shared > _MAX_OVERLAP * side**2:
                     return False
@@ -165,13 +165,13 @@ class Sampler:
 
     Parameters
     ----------
-    request : CutRequest
+    request : SamplingRequest
     unit : SamplingUnit
     reader : Reader
         Reader of its image.
     """
 
-    def __init__(self, request: CutRequest, unit: SamplingUnit, reader: raster.Reader) -> None:
+    def __init__(self, request: SamplingRequest, unit: SamplingUnit, reader: raster.Reader) -> None:
         self.request, self.unit, self.reader = request, unit, reader
         self.side = request.side
         self.room = (unit.height - self.side + 1, unit.width - self.side + 1)
@@ -182,23 +182,24 @@ class Sampler:
         low, high = crater_range(self.request, unit.chart)
         rows, cols = craters.rows - unit.top, craters.cols - unit.left
         fits = (craters.diameters >= low) & (craters.diameters <= high)
-        fits &= (rows >= -side) & (rows <= unit.height + side)  # NaN does not
+        fits &= (rows >= -side) & (rows <= unit.height + side)  # false for NaN
         fits &= (cols >= -side) & (cols <= unit.width + side)
         random = self._generator("craters")
         jitter = side / 4 if self.request.jitter is None else self.request.jitter
-        taken = _Taken(side, windows)
-        for place in random.permutation(np.flatnonzero(fits)).tolist():
-            tops = self._draw_offsets(random, craters.rows[place], jitter, unit.top, self.room[0])
-            lefts = self._draw_offsets(random, craters.cols[place], jitter, unit.left, self.room[1])
+        index = _OverlapIndex(side, windows)
+        for row in random.permutation(np.flatnonzero(fits)).tolist():
+            tops = self._draw_offsets(random, craters.rows[row], jitter, unit.top, self.room[0])
+            lefts = self._draw_offsets(random, craters.cols[row], jitter, unit.left, self.room[1])
             keep = (tops >= 0) & (lefts >= 0)
             tops, lefts = tops[keep], lefts[keep]
             disc = window_rules.disc_pixels(
-                unit.chart, craters.places[place], float(craters.diameters[place])
+                unit.chart, craters.places[row], float(craters.diameters[row])
             )
             shown = window_rules.share_inside(disc, tops, lefts, side) >= _INSIDE
-            found = tops[shown], lefts[shown]
-            entry = int(craters.entries[place])
-            self._take(windows, taken, *found, len(windows) + 1, label=1, crater=entry)
+            self._accept(
+                windows, index, tops[shown], lefts[shown], len(windows) + 1,
+                label=1, crater=int(craters.entries[row]),
+            )  # fmt: skip
 
     def _draw_offsets(
         self, random: np.random.Generator, middle: float, jitter: float, start: int, room: int
@@ -217,21 +218,21 @@ class Sampler:
         if min(self.room) < 1 or wanted < 1:
             return
         random, full = self._generator(f"label {label}"), len(windows) + wanted
-        taken = _Taken(self.side, windows)
-        for _ in range(-(-_EFFORT * wanted // _BATCH)):
+        index = _OverlapIndex(self.side, windows)
+        for _ in range(-(-_DRAWS * wanted // _BATCH)):
             tops = self.unit.top + random.integers(0, self.room[0], _BATCH)
             lefts = self.unit.left + random.integers(0, self.room[1], _BATCH)
             if craters is not None:
                 free = ~window_rules.touches(self.unit.chart, craters, tops, lefts, self.side)
                 tops, lefts = tops[free], lefts[free]
-            self._take(windows, taken, tops, lefts, full, label=label)
+            self._accept(windows, index, tops, lefts, full, label=label)
             if len(windows) == full:
                 return
 
-    def _take(
+    def _accept(
         self,
         windows: list[PatchWindow],
-        taken: _Taken,
+        index: _OverlapIndex,
         tops: np.ndarray,
         lefts: np.ndarray,
         full: int,
@@ -244,7 +245,7 @@ class Sampler:
         for top, left in zip(tops.tolist(), lefts.tolist(), strict=True):
             if len(windows) >= full:
                 return
-            if not taken.has_room(top, left):
+            if not index.has_room(top, left):
                 continue
             nodata_share = float(self.reader.read(top, left, side, side)[1].mean())
             if nodata_share <= self.request.max_gap:
@@ -253,7 +254,7 @@ class Sampler:
                         top=top, left=left, label=label, crater=crater, nodata_share=nodata_share
                     )
                 )
-                taken.add(top, left)
+                index.add(top, left)
 
     def _generator(self, purpose: str) -> np.random.Generator:
         """Make the random generator of one purpose in one unit, independent of other units."""
@@ -262,7 +263,7 @@ class Sampler:
         return np.random.default_rng(np.random.SeedSequence([self.request.seed, key]))
 
 
-def crater_range(request: CutRequest, chart: Chart) -> tuple[float, float]:
+def crater_range(request: SamplingRequest, chart: Chart) -> tuple[float, float]:
     """Return the smallest and largest diameter that gives label 1, in metres or pixels."""
     scale = 1000.0 if chart.image.planet.is_known else 1.0
     if request.diameters is not None:

@@ -13,14 +13,14 @@ from craters.core import NullProgress, Progress
 from craters.errors import ConfigError, DataError
 from craters.maps.catalogues.window_rules import Chart
 from craters.maps.geo import find_images, raster
-from craters.settings import CutRequest
+from craters.settings import SamplingRequest
 
 _SAME = 1.03  # resolutions within this ratio count as equal
 
 
 @dataclasses.dataclass(frozen=True)
 class SamplingUnit:
-    """An image, or a cell of one, that contains its windows whole and forms one group."""
+    """An image, or a cell of one: windows lie inside it, and its patches form one group."""
 
     name: str
     chart: Chart
@@ -32,7 +32,7 @@ class SamplingUnit:
 
 
 def make_sampling_units(
-    request: CutRequest, progress: Progress | None = None
+    request: SamplingRequest, progress: Progress | None = None
 ) -> list[SamplingUnit]:
     """Open the images, divide them into cells if requested, and mark the test units.
 
@@ -64,13 +64,13 @@ def _check_alike(charts: Sequence[Chart]) -> None:
         image = chart.image
         if image.planet.is_known != first.planet.is_known or image.planet.body != first.planet.body:
             raise DataError(
-                f"{image.name}: shows {image.planet.body}, {first.name} of {first.planet.body}",
+                f"{image.name}: shows {image.planet.body}, {first.name} shows {first.planet.body}",
                 "Sample them into separate folders.",
             )
         sizes = sorted((image.resolution or 1.0, first.resolution or 1.0))
         if sizes[1] > _SAME * sizes[0]:
             raise ConfigError(
-                f"{image.name} has {image.resolution:.6g} m a pixel, {first.name} "
+                f"{image.name} has {image.resolution:.6g} m/px, {first.name} "
                 f"{first.resolution:.6g}",
                 f"Resample all to one by --resolution {sizes[1]:.6g}.",
             )
@@ -98,7 +98,7 @@ def _divide(chart: Chart, side: int) -> list[SamplingUnit]:
     ]
 
 
-def _hold_out(request: CutRequest, units: Sequence[SamplingUnit]) -> set[str]:
+def _hold_out(request: SamplingRequest, units: Sequence[SamplingUnit]) -> set[str]:
     """Return the names of the test units, chosen by pattern or drawn at random."""
     if request.catalogue is None:
         return set()

@@ -1,4 +1,4 @@
-"""Test which windows of an image contain or touch craters: discs on the sphere.
+"""Test which windows of an image contain or touch craters.
 
 Craters are discs on the body's sphere, whatever the map projection. The centre of the first
 pixel is row 0, column 0; a window from row r takes the area from r - 0.5 to r + side - 0.5.
@@ -16,13 +16,13 @@ from craters.errors import DataError
 from craters.maps.catalogues.catalogue import Catalogue
 from craters.maps.geo import Image, Plane, Planet, Space, Sphere, to_segments
 
-_CUTS = 4  # pieces of a window's edge, which is straight on the map but not on the sphere
-_DISC_STEPS = 20  # points across a disc, for the share of it that a window shows
+_SEGMENTS = 4  # per edge of a window, which is straight on the map but not on the sphere
+_DISC_STEPS = 20  # points across a disc, to estimate its share inside a window
 
 
 @dataclasses.dataclass(frozen=True)
 class Craters:
-    """The craters that may show in one image.
+    """The craters that may appear in one image.
 
     Parameters
     ----------
@@ -99,11 +99,11 @@ def map_period(planet: Planet) -> float:
     if not np.isfinite(x).all() or not np.isfinite(y).all():
         return 0.0
     period = float(np.median(x[1::2] - x[::2])) * 360
-    again = planet.to_lonlat(x + period, y)
-    if not np.isfinite(again).all():
+    shifted = planet.to_lonlat(x + period, y)
+    if not np.isfinite(shifted).all():
         return 0.0
-    apart = np.abs((again[0] - lon + 180) % 360 - 180) + np.abs(again[1])
-    return abs(period) if float(apart.max()) < 1e-6 else 0.0
+    difference = np.abs((shifted[0] - lon + 180) % 360 - 180) + np.abs(shifted[1])
+    return abs(period) if float(difference.max()) < 1e-6 else 0.0
 
 
 def craters_of(catalogue: Catalogue, chart: Chart, names: set[str]) -> Craters:
@@ -112,17 +112,17 @@ def craters_of(catalogue: Catalogue, chart: Chart, names: set[str]) -> Craters:
     Parameters
     ----------
     catalogue : Catalogue
-        Rows with a source belong to that image alone, where any image of `names` is among them.
+        A row with a source belongs to that image only, if any source is in `names`.
     chart : Chart
     names : set of str
-        Of all images.
+        Names of all images.
     """
     if catalogue.in_pixels == chart.image.planet.is_known:
         kinds = ("degrees", "pixels")
         raise DataError(
             f"{catalogue.name}: is in {kinds[catalogue.in_pixels]}, but {chart.image.name} "
             f"{'has' if chart.image.planet.is_known else 'has no'} coordinates of a body",
-            "Give a catalogue of the other kind, or the image's system by --crs.",
+            "Give a catalogue in the coordinates of the image, or the CRS of the image by --crs.",
         )
     entries = np.arange(len(catalogue))
     if catalogue.sources is not None and names & set(catalogue.sources.tolist()):
@@ -144,7 +144,7 @@ def _is_near(catalogue: Catalogue, entries: np.ndarray, chart: Chart) -> np.ndar
     if not np.isfinite(middle).all() or not len(points):
         return np.ones(len(entries), bool)
     radius = float(space.distance(np.repeat(middle, len(points), axis=0), points).max())
-    if isinstance(space, Sphere) and radius > space.radius:  # a good part of the body
+    if isinstance(space, Sphere) and radius > space.radius:  # a large part of the body
         return np.ones(len(entries), bool)
     far = space.distance(np.repeat(middle, len(entries), axis=0), catalogue.places[entries])
     return far <= 1.1 * radius + catalogue.diameters[entries] / 2
@@ -170,13 +170,13 @@ def touches(
     middles = chart.to_places(tops + half, lefts + half)
     outlines = _outlines(chart, tops, lefts, side)
     touched = ~np.isfinite(np.concatenate([middles[:, None], outlines], axis=1)).all(axis=(1, 2))
-    on_map = np.flatnonzero(~touched)  # a window over the map's edge cannot be vouched for
+    on_map = np.flatnonzero(~touched)  # a window off the map counts as touched
     if not len(craters.places) or not len(on_map):
         return touched
     from scipy.spatial import KDTree
 
     space = chart.space
-    corners = outlines[on_map][:, ::_CUTS]
+    corners = outlines[on_map][:, ::_SEGMENTS]
     around = np.repeat(middles[on_map], corners.shape[1], axis=0)
     diagonal = 1.01 * float(space.distance(around, corners.reshape(-1, 2)).max())
     tree = KDTree(space.embed(middles[on_map]))
@@ -208,17 +208,17 @@ def distance_to_windows(
 
 
 def _outlines(chart: Chart, tops: np.ndarray, lefts: np.ndarray, side: int) -> np.ndarray:
-    """Return points (W, 4 * _CUTS, 2) around each window."""
-    part = np.arange(_CUTS) / _CUTS
-    zero, one = np.zeros(_CUTS), np.ones(_CUTS)
-    down = np.concatenate([zero, part, one, 1 - part]) * side - 0.5
-    right = np.concatenate([part, one, 1 - part, zero]) * side - 0.5
+    """Return points (W, 4 * _SEGMENTS, 2) around each window."""
+    share = np.arange(_SEGMENTS) / _SEGMENTS
+    zero, one = np.zeros(_SEGMENTS), np.ones(_SEGMENTS)
+    down = np.concatenate([zero, share, one, 1 - share]) * side - 0.5
+    right = np.concatenate([share, one, 1 - share, zero]) * side - 0.5
     rows, cols = tops[:, None] + down, lefts[:, None] + right
     return chart.to_places(rows.ravel(), cols.ravel()).reshape(len(tops), -1, 2)
 
 
 def disc_pixels(chart: Chart, place: np.ndarray, diameter: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows and columns of points spread evenly over a crater's disc."""
+    """Return the rows and columns of points spread evenly over a crater's disc."""
     steps = (np.arange(_DISC_STEPS) + 0.5) / _DISC_STEPS * 2 - 1
     east, north = (axis.ravel() for axis in np.meshgrid(steps, steps))
     offsets = np.column_stack([east, north])[east**2 + north**2 <= 1] * diameter / 2

@@ -6,10 +6,10 @@ This package does not depend on patches or networks.
 
 from craters.maps.geo import map_files, parquet, raster, vectors
 from craters.maps.geo.footprints import VECTOR_SUFFIXES, Footprint, read_footprints, to_segments
-from craters.maps.geo.gaps import box_sums
 from craters.maps.geo.image_files import find_images, image_name
 from craters.maps.geo.map_files import Layer, write_layers
 from craters.maps.geo.masks import no_values, read_missing
+from craters.maps.geo.nodata import box_sums
 from craters.maps.geo.parquet import require_parquet
 from craters.maps.geo.planet import BODIES, NO_PLANET, Planet, resolve_planet
 from craters.maps.geo.raster import (

@@ -8,6 +8,7 @@ import itertools
 from pathlib import Path
 
 import numpy as np
+import shapely
 
 from craters.errors import DataError, GeoError
 from craters.maps.geo import image_files, raster, vectors
@@ -20,35 +21,37 @@ VECTOR_SUFFIXES = (".gpkg", ".geojson", ".json", ".shp", ".fgb")
 
 _STEP = 5000.0  # metres between outline points: the great circle differs from the edge by about 1 m
 _PIECES = 256  # smallest number of points: near a pole, edges are strongly curved in degrees
-_NUDGE = 1e-6  # degrees or pixels: offset from an edge at which containment is tested
+_OFFSET = 1e-6  # degrees or pixels: distance from an edge at which containment is tested
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Footprint:
-    """The area of one image.
+    """The area that one image covers.
 
     Parameters
     ----------
     source : str
-        The image's name, without folder and suffix.
-    polygons : list of list of ndarray, shape (n, 2)
-        Closed outer rings and holes, in degrees (longitudes may exceed 180) or pixels.
+        Name of the image, without folder and suffix.
+    polygons : list of shapely.Polygon
+        In degrees (longitudes may exceed 180) or pixels.
     space : Space
     pixel : float or None
-        Resolution in m/px, if an image gives it.
+        Resolution in m/px; None if unknown.
     """
 
     source: str
-    polygons: list[vectors.Rings]
+    polygons: list[shapely.Polygon]
     space: Space
     pixel: float | None = None
 
     def contains(self, places: np.ndarray) -> np.ndarray:
-        """Return which places are inside, as bool of shape (N,)."""
+        """Return which places are inside or on the boundary, as bool of shape (N,)."""
         inside = np.zeros(len(places), bool)
+        shapely.prepare(self.polygons)
+        x, y = places.T
         turns = (-1, 0, 1) if self.space.period else (0,)
-        for rings, turn in itertools.product(self.polygons, turns):
-            inside |= _inside_rings(rings, places + np.array([turn * self.space.period, 0]))
+        for polygon, turn in itertools.product(self.polygons, turns):
+            inside |= shapely.intersects_xy(polygon, x + turn * self.space.period, y)
         return inside
 
     def distance_to_boundary(self, places: np.ndarray, reach: float) -> np.ndarray:
@@ -60,38 +63,36 @@ class Footprint:
             0 outside; clipped to `reach`.
         """
         inside = self.contains(places)
-        found = np.where(inside, reach, 0.0)
+        distance = np.where(inside, reach, 0.0)
         ends = self._edges
         if not len(ends) or not inside.any():
-            return found
+            return distance
         from scipy.spatial import KDTree
 
         half = float(self.space.distance(ends[:, 0], ends[:, 1]).max()) / 2
         tree = KDTree(self.space.embed(ends.mean(axis=1)))
         rows = np.flatnonzero(inside)
         # With a margin: the midpoint in degrees is not exactly that of the arc.
-        around = float(self.space.chord(1.01 * (reach + half))) + 1e-6
-        near = tree.query_ball_point(self.space.embed(places[rows]), around)
+        search_radius = float(self.space.chord(1.01 * (reach + half))) + 1e-6
+        near = tree.query_ball_point(self.space.embed(places[rows]), search_radius)
         point = np.repeat(rows, [len(hits) for hits in near])
         edge = np.fromiter(itertools.chain.from_iterable(near), int, len(point))
-        distance = to_segments(self.space, places[point], ends[edge])
-        np.minimum.at(found, point, distance)
-        return found
+        np.minimum.at(distance, point, to_segments(self.space, places[point], ends[edge]))
+        return distance
 
     @functools.cached_property
     def _edges(self) -> np.ndarray:
-        """Segments (M, 2, 2) of the outline, without seams (area on both sides)."""
-        outlines = itertools.chain.from_iterable(self.polygons)
-        pieces = [np.stack([ring[:-1], ring[1:]], axis=1) for ring in outlines]
-        ends = np.concatenate(pieces) if pieces else np.empty((0, 2, 2))
+        """Segments (M, 2, 2) of the outline, without seams between polygons."""
+        corners, ring = shapely.get_coordinates(shapely.get_rings(self.polygons), return_index=True)
+        ends = np.stack([corners[:-1], corners[1:]], axis=1)[ring[:-1] == ring[1:]]
         ends = ends[(ends[:, 0] != ends[:, 1]).any(axis=1)]
         along = ends[:, 1] - ends[:, 0]
-        aside = _NUDGE * np.column_stack([-along[:, 1], along[:, 0]])
+        aside = _OFFSET * np.column_stack([-along[:, 1], along[:, 0]])
         aside /= np.hypot(*along.T)[:, None]
         middle = ends.mean(axis=1)
         seam = self.contains(middle + aside) & self.contains(middle - aside)
         if self.space.period:
-            seam |= (np.abs(ends[:, :, 1]) >= 90 - _NUDGE).all(axis=1)  # a pole is not a boundary
+            seam |= (np.abs(ends[:, :, 1]) >= 90 - _OFFSET).all(axis=1)  # a pole is not a boundary
         return ends[~seam]
 
     @functools.cached_property
@@ -99,35 +100,18 @@ class Footprint:
         """Square kilometres on the sphere; None in a plane of pixels."""
         if not isinstance(self.space, Sphere):
             return None
-        return sum(self._ring_area(rings) for rings in self.polygons) / 1e6
+        return sum(self._area(polygon) for polygon in self.polygons) / 1e6
 
-    def _ring_area(self, rings: vectors.Rings) -> float:
+    def _area(self, polygon: shapely.Polygon) -> float:
         """Integrate lon d(sin lat) along the rings, which is exact on a sphere."""
         assert isinstance(self.space, Sphere)
         sizes = []
-        for ring in rings:
-            lon, height = np.radians(ring[:, 0]), np.sin(np.radians(ring[:, 1]))
+        for ring in shapely.get_rings(polygon):
+            lon, lat = np.radians(shapely.get_coordinates(ring)).T
+            height = np.sin(lat)
             mean = (lon[1:] + lon[:-1]) / 2
             sizes.append(abs(float(np.sum(mean * np.diff(height)))) * self.space.radius**2)
         return sizes[0] - sum(sizes[1:]) if sizes else 0.0
-
-
-def _inside_rings(rings: vectors.Rings, places: np.ndarray) -> np.ndarray:
-    """Apply the even-odd rule, testing only edges at the latitude of a place."""
-    order = np.argsort(places[:, 1], kind="stable")
-    x, y = places[order].T
-    odd = np.zeros(len(places), bool)
-    for ring in rings:
-        low = np.minimum(ring[:-1, 1], ring[1:, 1])
-        high = np.maximum(ring[:-1, 1], ring[1:, 1])
-        starts, stops = np.searchsorted(y, low), np.searchsorted(y, high)
-        for edge in np.flatnonzero(starts < stops).tolist():
-            part = slice(starts[edge], stops[edge])
-            (x_0, y_0), (x_1, y_1) = ring[edge], ring[edge + 1]
-            odd[part] ^= x[part] < x_0 + (y[part] - y_0) * ((x_1 - x_0) / (y_1 - y_0))
-    inside = np.empty(len(places), bool)
-    inside[order] = odd
-    return inside
 
 
 def to_segments(space: Space, places: np.ndarray, ends: np.ndarray) -> np.ndarray:
@@ -148,12 +132,13 @@ def to_segments(space: Space, places: np.ndarray, ends: np.ndarray) -> np.ndarra
 
 
 def read_footprints(path: Path, layer: str | None = None) -> list[Footprint]:
-    """Read footprints from polygons (field `source`: name of the image), or from images.
+    """Read the footprints of images from a vector file, or from the images themselves.
 
     Parameters
     ----------
     path : Path
-        A vector file, an image, or a folder of images. No-data regions are included.
+        A vector file of polygons (field `source`: name of the image), an image, or a folder of
+        images. Footprints of images include their no-data regions.
     layer : str, optional
         Layer of a vector file. Default: `footprint` if present, else the first.
 
@@ -165,22 +150,27 @@ def read_footprints(path: Path, layer: str | None = None) -> list[Footprint]:
         images = image_files.find_images([path])
         return [footprint_of_image(Path(image), name) for image, name in images]
     names = vectors.layer_names(path)
-    found = vectors.read_layer(path, layer or ("footprint" if "footprint" in names else None))
-    if found.geometry is None:
-        raise DataError(f"{path}: holds a table without areas")
-    sources = found.fields.get("source", np.full(len(found.geometry), "", object))
-    merged: dict[str, list[vectors.Rings]] = {}
-    for name, blob in zip(sources, found.geometry, strict=True):
-        polygons = vectors.unpack_polygons(blob, str(path))
+    table = vectors.read_layer(path, layer or ("footprint" if "footprint" in names else None))
+    if table.geometry is None:
+        raise DataError(f"{path}: holds a table without polygons")
+    sources = table.fields.get("source", np.full(len(table.geometry), "", object))
+    merged: dict[str, list[shapely.Polygon]] = {}
+    for name, wkb in zip(sources, table.geometry, strict=True):
+        polygons = vectors.parse_polygons(wkb, str(path))
         merged.setdefault(image_name(name or ""), []).extend(polygons)
-    space: Space = Sphere(found.planet.radius) if found.planet.is_known else Plane()
+    space: Space = Sphere(table.planet.radius) if table.planet.is_known else Plane()
 
-    def to_space(ring: np.ndarray) -> np.ndarray:
-        # In a scan without coordinates, rows count downwards.
-        return _on_sphere(ring, found.planet) if found.planet.is_known else ring * [1, -1]
+    def to_space(polygon: shapely.Polygon) -> shapely.Polygon:
+        if not table.planet.is_known:  # in a scan without coordinates, rows count downwards
+            return shapely.transform(polygon, lambda corners: corners * [1, -1])
+        rings = map(shapely.get_coordinates, shapely.get_rings(polygon))
+        outer, *holes = (_on_sphere(ring, table.planet) for ring in rings)
+        for hole in holes:  # to the same turn around the body as the outer ring
+            hole[:, 0] += 360 * np.round((outer[:, 0].mean() - hole[:, 0].mean()) / 360)
+        return shapely.Polygon(outer, holes)
 
     return [
-        Footprint(name, [[to_space(ring) for ring in rings] for rings in polygons], space)
+        Footprint(name, [to_space(polygon) for polygon in polygons], space)
         for name, polygons in merged.items()
     ]
 
@@ -197,19 +187,21 @@ def footprint_of_image(path: Path, name: str) -> Footprint:
     cols = np.array([0, image.width, image.width, 0, 0], float)
     rows = np.array([0, 0, image.height, image.height, 0], float)
     if not image.planet.is_known:
-        return Footprint(image_name(name), [[np.column_stack([cols, rows])]], Plane())
+        polygon = shapely.Polygon(np.column_stack([cols, rows]))
+        return Footprint(source=image_name(name), polygons=[polygon], space=Plane())
     ring = np.column_stack(image.to_xy(rows - 0.5, cols - 0.5))  # corners, not centres
-    polygons = [[_on_sphere(ring, image.planet)]]
-    space = Sphere(image.planet.radius)
     return Footprint(
-        source=image_name(name), polygons=polygons, space=space, pixel=image.resolution
+        source=image_name(name),
+        polygons=[shapely.Polygon(_on_sphere(ring, image.planet))],
+        space=Sphere(image.planet.radius),
+        pixel=image.resolution,
     )
 
 
 def _on_sphere(ring: np.ndarray, planet: Planet) -> np.ndarray:
     """Densify a ring and convert it to degrees, continuous at 180 and closed at a pole."""
-    around = float(np.hypot(*np.diff(ring, axis=0).T).sum())
-    parts, step = [], max(min(_STEP / planet.metres, around / _PIECES), 1e-12)
+    perimeter = float(np.hypot(*np.diff(ring, axis=0).T).sum())
+    parts, step = [], max(min(_STEP / planet.metres, perimeter / _PIECES), 1e-12)
     for start, end in itertools.pairwise(ring):
         count = max(1, int(np.ceil(np.hypot(*(end - start)) / step)))
         parts.append(start + (end - start) * (np.arange(count) / count)[:, None])
@@ -218,12 +210,15 @@ def _on_sphere(ring: np.ndarray, planet: Planet) -> np.ndarray:
     if planet.in_degrees:
         lon = dense[:, 0]  # a ring may extend beyond 180, or around the body
     if not np.isfinite(lon).all():
-        raise GeoError("an area reaches over the edge of its map", "Cut it to the body's outline.")
-    found = np.column_stack([np.unwrap(lon, period=360.0), lat])
-    found[:, 0] -= 360 * np.round(found[:, 0].mean() / 360)
-    turn = found[-1, 0] - found[0, 0]
+        raise GeoError(
+            "a footprint extends beyond the edge of its map projection",
+            "Clip it to the outline of the body.",
+        )
+    degrees = np.column_stack([np.unwrap(lon, period=360.0), lat])
+    degrees[:, 0] -= 360 * np.round(degrees[:, 0].mean() / 360)
+    turn = degrees[-1, 0] - degrees[0, 0]
     if abs(turn) > 180:  # around a pole: connect to it, follow it, return
-        pole = 90.0 if found[:, 1].mean() > 0 else -90.0
-        ends = [[found[-1, 0], pole], [found[0, 0], pole], found[0].tolist()]
-        found = np.concatenate([found, ends])
-    return found
+        pole = 90.0 if degrees[:, 1].mean() > 0 else -90.0
+        ends = [[degrees[-1, 0], pole], [degrees[0, 0], pole], degrees[0].tolist()]
+        degrees = np.concatenate([degrees, ends])
+    return degrees

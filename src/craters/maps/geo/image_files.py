@@ -10,35 +10,35 @@ SUFFIXES = (".tif", ".tiff", ".vrt", ".cub", ".lbl", ".xml", ".img", ".jp2", ".p
 
 
 def find_images(paths: list[Path]) -> list[tuple[str, str]]:
-    """Return path and name of each image; a folder stands for its images, sorted.
+    """Return the path and the name of each image; a folder stands for its images, sorted.
 
-    A name is that of the file without its ending; where an earlier image has it, a number that
-    makes it unlike every other is added.
+    The name is the file name without its suffix. If an earlier image has the same name, a number
+    is appended that makes it unique.
 
     Raises
     ------
     DataError
-        When something is absent or given twice, or a folder holds no image.
+        If a path does not exist or is given twice, or a folder holds no image.
     """
-    found: list[Path] = []
+    images: list[Path] = []
     for path in paths:
         if path.is_dir():
             inside = _images_in(path)
             if not inside:
                 raise DataError(f"{path}: holds no image ({', '.join(SUFFIXES)})")
-            found += inside
-        elif path.exists() or ":" in str(path):  # the second is GDAL's way to name a part
-            found.append(path)
+            images += inside
+        elif path.exists() or ":" in str(path):  # GDAL names subdatasets with colons
+            images.append(path)
         else:
             raise DataError(f"{path}: no such image")
-    _refuse_twice(found)
-    return list(zip(map(str, found), _names([path.stem for path in found]), strict=True))
+    _refuse_duplicates(images)
+    return list(zip(map(str, images), _names([path.stem for path in images]), strict=True))
 
 
-def _refuse_twice(found: list[Path]) -> None:
+def _refuse_duplicates(images: list[Path]) -> None:
     """Raise an error if an image is listed twice: its detections would count twice."""
     seen: dict[Path, Path] = {}
-    for path in found:
+    for path in images:
         real = path.resolve() if path.exists() else path
         if real in seen:
             also = f", also as {seen[real]}" if seen[real] != path else ""
@@ -66,21 +66,21 @@ def _names(stems: list[str]) -> list[str]:
 
 
 def _images_in(folder: Path) -> list[Path]:
-    """Return the images of a folder, without sidecar files and data files of other headers."""
-    found = [item for item in sorted(folder.iterdir()) if item.suffix.lower() in SUFFIXES]
-    kinds: dict[str, set[str]] = {}
-    for item in found:
-        kinds.setdefault(item.stem, set()).add(item.suffix.lower())
+    """Return the images of a folder, without sidecar files and the data files of PDS labels."""
+    candidates = [file for file in sorted(folder.iterdir()) if file.suffix.lower() in SUFFIXES]
+    suffixes: dict[str, set[str]] = {}
+    for file in candidates:
+        suffixes.setdefault(file.stem, set()).add(file.suffix.lower())
 
-    def is_beside(item: Path) -> bool:
-        others = kinds[item.stem] - {item.suffix.lower()}
-        if item.suffix.lower() == ".img":
+    def is_sidecar(file: Path) -> bool:
+        others = suffixes[file.stem] - {file.suffix.lower()}
+        if file.suffix.lower() == ".img":
             return bool(others & {".xml", ".lbl"})  # the pixels of a PDS label
-        if item.suffix.lower() in (".xml", ".lbl"):
-            return item.name.lower().endswith(".aux.xml") or bool(others - {".img", ".xml", ".lbl"})
+        if file.suffix.lower() in (".xml", ".lbl"):
+            return file.name.lower().endswith(".aux.xml") or bool(others - {".img", ".xml", ".lbl"})
         return False
 
-    return [item for item in found if not is_beside(item)]
+    return [file for file in candidates if not is_sidecar(file)]
 
 
 def image_name(source: str) -> str:

@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import shapely
 
 from craters.core import files
 from craters.errors import ConfigError
 from craters.maps.geo.planet import Planet
 from craters.maps.geo.raster import gdal_errors
 
-# Kind of a map's pixels: what 1.0 is stored as, and what stands for "no value".
+# Pixel type of a map: the stored value of probability 1, and the nodata value.
 DTYPES: dict[str, tuple[float, float]] = {
     "float32": (1.0, float("nan")),
     "uint16": (65534.0, 65535.0),
     "uint8": (254.0, 255.0),
 }
 _BLOCK = 512
-_POINT = np.dtype([("order", "u1"), ("kind", "<u4"), ("place", "<f8", 2)])
 
 
 def storage_error(dtype: str) -> float:
@@ -55,7 +55,7 @@ def write_map(
     ----------
     path : Path
     bands : iterator of ndarray, shape (any, width), float32
-        Rows from the first to the last, as they come; NaN where there is no value.
+        Consecutive rows, from the first to the last; NaN where there is no value.
     size : tuple of int
         Height and width.
     transform : tuple of float
@@ -64,7 +64,7 @@ def write_map(
     dtype : str
         One of `DTYPES`.
     tags : mapping of str
-        Kept in the file.
+        Metadata written to the file.
     """
     import rasterio
     from rasterio.shutil import copy
@@ -78,12 +78,12 @@ def write_map(
         "tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate", "zlevel": 1,
         "bigtiff": "if_safer", "sparse_ok": True,
     }  # fmt: skip
-    with files.atomic_path(path) as whole, gdal_errors(str(path), "cannot be written"):
-        plain = whole.with_suffix(".plain.tif")
+    with files.atomic_path(path) as target, gdal_errors(str(path), "cannot be written"):
+        uncompressed = target.with_suffix(".plain.tif")
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-                with rasterio.open(plain, "w", **profile) as dataset:
+                with rasterio.open(uncompressed, "w", **profile) as dataset:
                     row = 0
                     for band in bands:
                         window = Window(0, row, size[1], len(band))
@@ -94,11 +94,11 @@ def write_map(
                     if scale != 1:
                         dataset.scales = (1 / scale,)
                 copy(
-                    plain, whole, driver="COG", compress="DEFLATE", predictor="YES",
+                    uncompressed, target, driver="COG", compress="DEFLATE", predictor="YES",
                     blocksize=_BLOCK, overview_resampling="AVERAGE", bigtiff="IF_SAFER",
                 )  # fmt: skip
         finally:
-            plain.unlink(missing_ok=True)
+            uncompressed.unlink(missing_ok=True)
 
 
 def _stored(values: np.ndarray, dtype: str) -> np.ndarray:
@@ -112,46 +112,22 @@ def _stored(values: np.ndarray, dtype: str) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """A table with a geometry in each row.
+    """A vector layer: attributes, and a geometry for each row.
 
     Parameters
     ----------
     name : str
     kind : {"Point", "Polygon", "none"}
-    shapes : sequence of bytes
-        As WKB; empty where `kind` is "none".
+    shapes : ndarray of shapely geometries, shape (N,)
+        Empty if `kind` is "none".
     columns : mapping of ndarray
         By name.
     """
 
     name: str
     kind: str
-    shapes: Sequence[bytes]
+    shapes: np.ndarray
     columns: Mapping[str, np.ndarray]
-
-
-def points(x: np.ndarray, y: np.ndarray) -> list[bytes]:
-    """Encode points as WKB."""
-    records = np.empty(len(x), _POINT)
-    records["order"], records["kind"] = 1, 1
-    records["place"][:, 0], records["place"][:, 1] = x, y
-    return [record.tobytes() for record in records]
-
-
-def polygon(rings: Sequence[np.ndarray]) -> bytes:
-    """Encode a polygon as WKB: outer ring and holes, each (N, 2) and closed."""
-    parts = [b"\x01", np.array([3, len(rings)], "<u4").tobytes()]
-    for ring in rings:
-        parts += [np.uint32(len(ring)).tobytes(), np.ascontiguousarray(ring, "<f8").tobytes()]
-    return b"".join(parts)
-
-
-def rectangles(x: np.ndarray, y: np.ndarray) -> list[bytes]:
-    """Encode quadrilaterals as WKB; `x` and `y` are (N, 4)."""
-    head = b"\x01" + np.array([3, 1, 5], "<u4").tobytes()
-    corners = np.stack([x, y], axis=2)
-    closed = np.ascontiguousarray(np.concatenate([corners, corners[:, :1]], axis=1), "<f8")
-    return [head + ring.tobytes() for ring in closed]
 
 
 def write_layers(
@@ -163,38 +139,39 @@ def write_layers(
     ----------
     path : Path
     layers : sequence of iterator of Layer
-        Each iterator gives the parts of one layer, at least one, which may be empty.
+        Each iterator yields the parts of one layer: at least one, which may be empty.
     planet : Planet
     styles : dict of str
-        QML by the layer's name, embedded so that QGIS uses them.
+        QGIS style (QML) by layer name; QGIS applies it when it opens the file.
     """
-    with files.atomic_path(path) as whole:
-        whole.unlink()
+    with files.atomic_path(path) as target:
+        target.unlink()
         for parts in layers:
             for number, layer in enumerate(parts):
-                _write_part(whole, layer, planet, append=number > 0)
-        _embed_styles(whole, styles)
-        for rest in whole.parent.glob(f"{whole.name}-*"):  # SQLite's own notes, if any
-            rest.unlink()
+                _write_part(target, layer, planet, append=number > 0)
+        _embed_styles(target, styles)
+        for journal in target.parent.glob(f"{target.name}-*"):  # journals of SQLite, if any
+            journal.unlink()
 
 
 def _write_part(path: Path, layer: Layer, planet: Planet, *, append: bool) -> None:
     from pyogrio.errors import DataSourceError
     from pyogrio.raw import write
 
-    shapes = None if layer.kind == "none" else np.array(list(layer.shapes), dtype=object)
-    options: dict[str, Any] = {} if append else {"SPATIAL_INDEX": "NO" if shapes is None else "YES"}
+    geometry = None if layer.kind == "none" else shapely.to_wkb(layer.shapes)
+    index = "NO" if geometry is None else "YES"
+    options: dict[str, Any] = {} if append else {"SPATIAL_INDEX": index}
     if path.exists() and append and not len(next(iter(layer.columns.values()))):
         return
-    fresh = {"dataset_options": {"CRS_WKT_EXTENSION": "YES"}} if not path.exists() else {}
+    creation = {"dataset_options": {"CRS_WKT_EXTENSION": "YES"}} if not path.exists() else {}
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*crs.* was not provided")
             write(
-                str(path), shapes, list(layer.columns.values()), list(layer.columns),
+                str(path), geometry, list(layer.columns.values()), list(layer.columns),
                 layer=layer.name, driver="GPKG", crs=planet.wkt or None, append=append,
-                geometry_type=None if shapes is None else layer.kind,
-                layer_options=options, **fresh,
+                geometry_type=None if geometry is None else layer.kind,
+                layer_options=options, **creation,
             )  # fmt: skip
     except DataSourceError as error:
         raise OSError(f"{path}: cannot be written ({error})") from error
@@ -202,8 +179,8 @@ def _write_part(path: Path, layer: Layer, planet: Planet, *, append: bool) -> No
 
 def _embed_styles(path: Path, styles: dict[str, str]) -> None:
     """Add the table of QGIS layer styles."""
-    with sqlite3.connect(path) as base:
-        base.execute(
+    with sqlite3.connect(path) as database:
+        database.execute(
             "CREATE TABLE layer_styles (id INTEGER PRIMARY KEY AUTOINCREMENT, "
             "f_table_catalog TEXT, f_table_schema TEXT, f_table_name TEXT, "
             "f_geometry_column TEXT, styleName TEXT, styleQML TEXT, styleSLD TEXT, "
@@ -211,17 +188,17 @@ def _embed_styles(path: Path, styles: dict[str, str]) -> None:
             "update_time DATETIME DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')))"
         )
         for name, qml in styles.items():
-            base.execute(
+            database.execute(
                 "INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, "
                 "f_geometry_column, styleName, styleQML, styleSLD, useAsDefault, description, "
                 "owner) VALUES ('', '', ?, 'geom', ?, ?, '', 1, 'craters', '')",
                 (name, name, qml),
             )
-        base.execute(
+        database.execute(
             "INSERT INTO gpkg_contents (table_name, data_type, identifier) "
             "VALUES ('layer_styles', 'attributes', 'layer_styles')"
         )
-    base.close()
+    database.close()
 
 
 _STYLE = (
@@ -240,7 +217,7 @@ def point_style(color: str, *, shape: str = "circle", size: float = 4) -> str:
     color : str
         "R,G,B,A", each 0 to 255.
     shape : str
-        As QGIS names markers: circle, cross2, diamond, ...
+        QGIS marker name: circle, cross2, diamond, ...
     size : float
         Millimetres on the screen.
     """

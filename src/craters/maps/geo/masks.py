@@ -1,4 +1,4 @@
-"""Find the missing pixels of one band of an open raster, from masks and from values."""
+"""Find the missing pixels of a raster band, from its masks and its values."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _HUGE = 1e30
 def read_missing(
     dataset: Any, band: int, window: Any = None, out_shape: tuple[int, int] | None = None
 ) -> np.ndarray:
-    """Read the missing pixels of a band from its own mask and the alpha band.
+    """Read which pixels of a band are missing, from its own mask and the alpha band.
 
-    The dataset mask is not used: it is valid wherever any band has data.
+    The dataset mask is not used, because it is valid wherever any band has data.
 
     Parameters
     ----------
@@ -39,11 +39,11 @@ def read_missing(
 
 
 def no_values(values: np.ndarray) -> np.ndarray:
-    """Return which stored values are not brightness: NaN, infinite, or huge."""
+    """Return which stored values cannot be brightness: NaN, infinite, or above 1e30."""
     if values.dtype.kind != "f":
         return np.zeros(values.shape, bool)
-    found: np.ndarray = ~(np.abs(values) <= _HUGE)
-    return found
+    invalid: np.ndarray = ~(np.abs(values) <= _HUGE)
+    return invalid
 
 
 def alpha_band(dataset: Any) -> int:

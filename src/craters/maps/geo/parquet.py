@@ -1,23 +1,24 @@
 """Write points as GeoParquet 1.1, with WKB geometry and the full CRS.
 
-Written by arro3, a small build of Arrow: the GDAL that pyogrio brings has no Parquet driver.
+Written with arro3, a small build of Arrow: the GDAL bundled with pyogrio has no Parquet driver.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import shapely
 
 from craters._version import __version__
 from craters.core import files
 from craters.errors import MissingExtraError
 from craters.maps.geo.planet import Planet
 
-GEOMETRY = "geometry"  # the column of places
+GEOMETRY = "geometry"  # name of the geometry column
 
 
 def require_parquet() -> None:
@@ -37,28 +38,28 @@ def require_parquet() -> None:
 
 
 def write_points(
-    path: Path, points: Sequence[bytes], table: Mapping[str, np.ndarray], planet: Planet
+    path: Path, points: np.ndarray, table: Mapping[str, np.ndarray], planet: Planet
 ) -> None:
     """Write points and their attributes as GeoParquet, atomically.
 
     Parameters
     ----------
     path : Path
-    points : sequence of bytes
-        As WKB, one a row; easting before northing.
+    points : ndarray of shapely points, shape (N,)
+        Easting before northing.
     table : mapping of ndarray
-        Columns by name: numbers, or text.
+        Columns by name: numbers or text.
     planet : Planet
     """
     from arro3.core import Array, DataType, Table
     from arro3.io import write_parquet
 
     columns = {name: _column(values) for name, values in table.items()}
-    columns[GEOMETRY] = Array(list(points), DataType.binary())
-    note = {"geo": json.dumps(_describe(points, planet), allow_nan=False)}
-    with files.atomic_path(path) as whole:
+    columns[GEOMETRY] = Array(list(shapely.to_wkb(points)), DataType.binary())
+    metadata = {"geo": json.dumps(_describe(points, planet), allow_nan=False)}
+    with files.atomic_path(path) as target:
         write_parquet(
-            Table.from_pydict(columns), whole, compression="zstd(3)", key_value_metadata=note,
+            Table.from_pydict(columns), target, compression="zstd(3)", key_value_metadata=metadata,
             created_by=f"craters {__version__}",
         )  # fmt: skip
 
@@ -71,11 +72,10 @@ def _column(values: np.ndarray) -> Any:
     return Array.from_numpy(np.ascontiguousarray(values))
 
 
-def _describe(points: Sequence[bytes], planet: Planet) -> dict[str, Any]:
-    """Return the GeoParquet metadata; without a CRS, readers would assume WGS 84."""
-    column: dict[str, Any] = {"encoding": "WKB", "geometry_types": ["Point"] if points else []}
+def _describe(points: np.ndarray, planet: Planet) -> dict[str, Any]:
+    """Return the GeoParquet metadata; if the CRS were absent, readers would assume WGS 84."""
+    column: dict[str, Any] = {"encoding": "WKB", "geometry_types": ["Point"] if len(points) else []}
     column["crs"] = planet.crs.to_json_dict() if planet.is_known else None
-    if points:
-        places = np.frombuffer(b"".join(point[5:] for point in points), "<f8").reshape(-1, 2)
-        column["bbox"] = [*places.min(0).tolist(), *places.max(0).tolist()]
+    if len(points):
+        column["bbox"] = shapely.total_bounds(points).tolist()
     return {"version": "1.1.0", "primary_column": GEOMETRY, "columns": {GEOMETRY: column}}

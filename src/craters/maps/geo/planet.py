@@ -27,10 +27,10 @@ BODIES = {
     "europa": (502, 1_562_600.0),
 }
 EARTH = "earth"
-_ALIKE = 0.01  # relative difference allowed between radii of one body
+_RADIUS_TOLERANCE = 0.01  # relative difference allowed between radii of one body
 _PIECE, _PIECES = 0.001, 4096  # densification of polygon edges for areas: radians, largest number
-_HINT = "Name it by --crs IAU_2015:49910 or --body mars; image without georeferencing: --no-crs."
-_RENAME = "name the right system by --crs"
+_HINT = "Give --crs IAU_2015:49910 or --body mars; for an image without georeferencing: --no-crs."
+_RENAME = "give the right coordinate system by --crs"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Planet:
         Raises
         ------
         GeoError
-            If PROJ does not know it.
+            If PROJ cannot parse it.
         """
         from pyproj import CRS
         from pyproj.exceptions import CRSError
@@ -69,7 +69,8 @@ class Planet:
             return cls(CRS.from_user_input(text).to_wkt())
         except CRSError as error:
             raise GeoError(
-                f"the coordinate system {text!r} is unknown", "Write it as IAU_2015:49910, or WKT."
+                f"the coordinate system {text!r} is unknown",
+                "Give a code such as IAU_2015:49910, or WKT.",
             ) from error
 
     @cached_property
@@ -91,12 +92,12 @@ class Planet:
 
     @property
     def body(self) -> str:
-        """Name of the body, by its radius; "unknown" if none matches."""
+        """Name of the body with this radius; "unknown" if none matches."""
         if not self.is_known:
             return "unknown"
-        apart = {name: abs(self.radius / radius - 1) for name, (_, radius) in BODIES.items()}
-        nearest = min(apart, key=lambda name: apart[name])
-        return nearest if apart[nearest] <= _ALIKE else "unknown"
+        deviation = {name: abs(self.radius / radius - 1) for name, (_, radius) in BODIES.items()}
+        nearest = min(deviation, key=lambda name: deviation[name])
+        return nearest if deviation[nearest] <= _RADIUS_TOLERANCE else "unknown"
 
     @cached_property
     def _inverse(self) -> Any:
@@ -203,9 +204,9 @@ class Planet:
         edges = np.roll(corners, -1, axis=0) - corners
         pieces = np.ceil(np.hypot(*edges.T) * self.metres / (_PIECE * self.radius))
         pieces = np.clip(pieces, 1, _PIECES).astype(np.int64)
-        which = np.repeat(np.arange(len(corners)), pieces)
-        within = np.arange(len(which)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
-        fine_x, fine_y = (corners[which] + edges[which] * (within / pieces[which])[:, None]).T
+        edge = np.repeat(np.arange(len(corners)), pieces)
+        within = np.arange(len(edge)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+        fine_x, fine_y = (corners[edge] + edges[edge] * (within / pieces[edge])[:, None]).T
         lon, lat = self.to_lonlat(fine_x, fine_y)
         on_map = np.isfinite(lon)
         if self._squash != 1:  # Geod uses planetographic latitudes
@@ -217,20 +218,20 @@ NO_PLANET = Planet("")
 
 
 def resolve_planet(
-    found: Planet, *, crs: str = "", body: str = "", no_crs: bool = False, source: str = "image",
+    stored: Planet, *, crs: str = "", body: str = "", no_crs: bool = False, source: str = "image",
     remedy: str = _RENAME,
 ) -> Planet:  # fmt: skip
-    """Choose the CRS of an image; raise if it is ambiguous.
+    """Choose the CRS of an image; raise an error if it is missing or doubtful.
 
     Parameters
     ----------
-    found : Planet
+    stored : Planet
         CRS of the image; `NO_PLANET` if it has none.
     crs : str
-        CRS given by the user; overrides that of the image.
+        CRS given by the user, which overrides that of the image.
     body : str
-        Expected body; also that of an image in metres without CRS, which is then taken as
-        equirectangular around longitude 0.
+        Expected body. An image without a CRS is then taken as equirectangular in metres, centred
+        on longitude 0.
     no_crs : bool
         Work in pixels if there is no CRS.
     source : str
@@ -241,13 +242,14 @@ def resolve_planet(
     Raises
     ------
     GeoError
-        If there is no CRS, it is of the Earth without `body`, of another body, or positive west.
+        If there is no CRS; if it belongs to the Earth without `body` saying so, or to another body;
+        or if its longitudes are positive west.
     """
     if body and body not in BODIES:
         raise GeoError(
             f"--body {body} is unknown", f"Known: {', '.join(BODIES)}; for any other, {remedy}."
         )
-    planet = Planet.named(crs) if crs else found
+    planet = Planet.named(crs) if crs else stored
     if not planet.is_known and body:
         planet = Planet.named(f"IAU_2015:{BODIES[body][0]}10")
     if not planet.is_known:
@@ -264,7 +266,7 @@ def resolve_planet(
     if planet.body == EARTH and body != EARTH:
         raise GeoError(
             f"{source}: its coordinate system is of the Earth ({planet.crs.name})",
-            f"Planetary images are often labeled so by mistake: {remedy}, or say --body earth.",
+            f"Planetary images often carry one by mistake: {remedy}, or give --body earth.",
         )
     return planet
 
@@ -276,7 +278,7 @@ def _refuse_other_kinds(planet: Planet, source: str, remedy: str) -> None:
     axes = [*crs.axis_info, *crs.geodetic_crs.axis_info]
     if any(axis.direction == "west" for axis in axes):
         raise GeoError(
-            f"{source}: longitudes of {crs.name} count to the west, which programs read in "
+            f"{source}: longitudes of {crs.name} are positive west, which programs interpret in "
             "different ways",
-            f"Warp it to a system that counts east, such as IAU_2015:49910, or {remedy}.",
+            f"Warp it to a system that is positive east, such as IAU_2015:49910, or {remedy}.",
         )

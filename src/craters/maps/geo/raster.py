@@ -1,9 +1,9 @@
 """Windowed reading of planetary images: 8-bit pixels, no-data regions, georeferencing.
 
-`masks` finds the missing pixels. No-data regions among them (see `gaps`) and the area outside the
-image are filled with `FILL`, the mean brightness of training patches. Isolated no-data pixels are
-deep shadow in most mosaics, hence data: if the stored value is at or below the dark end of the
-scaling they become 0, else `FILL`.
+`masks` finds the missing pixels. No-data regions among them (see `nodata`) and the area outside the
+image are filled with `FILL`, the mean brightness of training patches. In most mosaics, isolated
+no-data pixels are deep shadow, hence data: they become 0 if the stored value is at or below the
+dark end of the scaling, else `FILL`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from craters.errors import ConfigError, DataError, GeoError
-from craters.maps.geo.gaps import find_gaps
 from craters.maps.geo.masks import alpha_band, no_values, read_missing
+from craters.maps.geo.nodata import find_nodata_regions
 from craters.maps.geo.planet import NO_PLANET, Planet, resolve_planet
 from craters.settings import ReadOptions
 
@@ -29,12 +29,12 @@ FILL = 125  # 0.49 * 255, zero after the networks' standardization
 MEAN, SPREAD = 0.49 * 255, 0.157 * 255  # mean and standard deviation of training patches
 
 _LOW, _HIGH = MEAN - 2.326 * SPREAD, MEAN + 2.326 * SPREAD  # 1st and 99th percentile
-_SAME = 0.03  # tolerance of equal resolutions
+_SAME = 0.03  # relative difference of resolutions that count as equal
 _SAMPLE = 1024  # pixels a side of the downsampled copy used to find the scaling
 _PIECES, _PIECE = 64, 1 << 16  # samples of a file that enter its hash
 _OPENING = threading.Lock()  # Python's warning filters are shared by all threads
 _CACHE = 64 << 20  # bytes of the GDAL block cache
-_BROKEN = "Is the file complete? Copy it again, or check it by gdalinfo -checksum."
+_BROKEN = "Is the file complete? Copy it again, or check it with gdalinfo -checksum."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,19 +48,19 @@ class Image:
     height, width : int
         Size in pixels, after resampling if `resampled`.
     transform : tuple of float
-        a, b, c, d, e, f of x = a * col + b * row + c, y = d * col + e * row + f, at corners of
-        pixels.
+        Affine coefficients a, b, c, d, e, f: x = a * col + b * row + c, y = d * col + e * row + f,
+        where whole numbers are the corners of pixels.
     planet : Planet
     dtype : str
         Type of the stored pixels.
     scale : tuple of float
         Stored values that become 0 and 255; linear between, clipped beyond.
     scale_rule : str
-        How the scale was found, in words.
+        How the scale was chosen, in words.
     gap : int
         Side of the smallest square no-data region, in pixels.
     resolution : float or None
-        Metres per pixel, along a column; None if unknown.
+        Metres per pixel along a column; None if unknown.
     native : tuple of int
         Height and width as stored.
     resampled : bool
@@ -68,7 +68,7 @@ class Image:
         Whether the file is stored in strips of whole rows.
     band : int
     fingerprint : str
-        Identifies the content: a hash of sizes, times and samples of all its files.
+        Hash of the sizes, modification times and samples of all its files.
     """
 
     path: str
@@ -90,7 +90,7 @@ class Image:
 
     @property
     def reach(self) -> int:
-        """Distance in pixels to which the classification of a missing pixel depends on others."""
+        """Distance in pixels up to which other pixels decide what kind of no-data a pixel is."""
         return 2 * self.gap
 
     def to_xy(self, row: Any, col: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -108,7 +108,7 @@ class Image:
 
 
 @contextlib.contextmanager
-def gdal_errors(path: str, doing: str = "cannot be read") -> Iterator[None]:
+def gdal_errors(path: str, problem: str = "cannot be read") -> Iterator[None]:
     """Convert errors of rasterio to a DataError that names the file."""
     from rasterio.errors import RasterioError
 
@@ -116,12 +116,12 @@ def gdal_errors(path: str, doing: str = "cannot be read") -> Iterator[None]:
         yield
     except (RasterioError, ValueError, MemoryError) as error:
         reason = str(error.__cause__ or error) or type(error).__name__
-        raise DataError(f"{path}: {doing} ({reason})", _BROKEN) from error
+        raise DataError(f"{path}: {problem} ({reason})", _BROKEN) from error
 
 
 @contextlib.contextmanager
 def bounded_gdal() -> Iterator[None]:
-    """Limit GDAL's block cache."""
+    """Limit the block cache of GDAL."""
     import rasterio
 
     with rasterio.Env(GDAL_CACHEMAX=_CACHE):
@@ -145,15 +145,15 @@ def describe_image(
     Raises
     ------
     DataError
-        If it cannot be opened or has several bands.
+        If it cannot be opened, or has several bands and none is chosen.
     GeoError
         If its coordinates cannot be used.
     """
     with bounded_gdal(), _open(path) as dataset:
         band = _choose_band(dataset, options.band, path)
-        found = Planet(dataset.crs.to_wkt()) if dataset.crs else NO_PLANET
+        stored = Planet(dataset.crs.to_wkt()) if dataset.crs else NO_PLANET
         planet = resolve_planet(
-            found, crs=options.crs, body=options.body, no_crs=options.no_crs, source=path
+            stored, crs=options.crs, body=options.body, no_crs=options.no_crs, source=path
         )
         transform = _transform(dataset, planet, path)
         _refuse_off_map(planet, transform, dataset, path)
@@ -177,18 +177,18 @@ def describe_image(
 def _choose_band(dataset: Any, band: int, path: str) -> int:
     from rasterio.enums import ColorInterp
 
-    plain = [
+    data_bands = [
         index for index, kind in zip(dataset.indexes, dataset.colorinterp, strict=True)
         if kind != ColorInterp.alpha
     ]  # fmt: skip
     if band and band not in dataset.indexes:
         raise ConfigError(f"--band {band}: {path} has {dataset.count} band(s)")
-    if not band and len(plain) != 1:
-        raise DataError(f"{path}: has {len(plain)} bands, expected 1", "Choose one by --band.")
-    found = band or plain[0]
-    if "complex" in dataset.dtypes[found - 1]:
-        raise DataError(f"{path}: pixels are {dataset.dtypes[found - 1]}, expected real numbers")
-    return int(found)
+    if not band and len(data_bands) != 1:
+        raise DataError(f"{path}: has {len(data_bands)} bands, expected 1", "Choose one by --band.")
+    chosen = band or data_bands[0]
+    if "complex" in dataset.dtypes[chosen - 1]:
+        raise DataError(f"{path}: pixels are {dataset.dtypes[chosen - 1]}, expected real numbers")
+    return int(chosen)
 
 
 def _transform(
@@ -199,7 +199,7 @@ def _transform(
     if dataset.transform.is_identity:
         raise GeoError(
             f"{path}: has a coordinate system, but no geotransform",
-            "Add one by gdalwarp or a world file, or scan it in pixels by --no-crs without --crs.",
+            "Add one with gdalwarp or a world file, or scan it in pixels: --no-crs without --crs.",
         )
     a, b, c, d, e, f = tuple(float(value) for value in dataset.transform)[:6]
     return a, b, c, d, e, f
@@ -208,7 +208,7 @@ def _transform(
 def _refuse_off_map(planet: Planet, transform: tuple[float, ...], dataset: Any, path: str) -> None:
     """Raise GeoError if no part of an image is on the body.
 
-    Corners alone may be off the map: global maps are round in many projections.
+    That corners are off the map is no error: in many projections, global maps are round.
     """
     if not planet.is_known:
         return
@@ -217,10 +217,10 @@ def _refuse_off_map(planet: Planet, transform: tuple[float, ...], dataset: Any, 
     lon, lat = planet.to_lonlat(a * col + b * row + c, d * col + e * row + f)
     if not np.isfinite(lon + lat).any():
         raise GeoError(
-            f"{path}: lies off the map: {planet.crs.name} has no place at the image's upper left "
-            f"corner (x = {c:.6g}, y = {f:.6g}), nor at its other corners or centre",
-            "Are its numbers degrees or metres? Correct its system or its place by gdal_edit.py "
-            "-a_srs or -a_ullr; scan and patches take another system by --crs.",
+            f"{path}: lies off the map: in {planet.crs.name}, neither the upper left corner (x = "
+            f"{c:.6g}, y = {f:.6g}) nor the other corners or the centre are on the body",
+            "Are its coordinates degrees or metres? Correct its system or position with "
+            "gdal_edit.py -a_srs or -a_ullr; scan and patches also accept --crs.",
         )
 
 
@@ -265,10 +265,10 @@ def _find_scale(
     if dataset.dtypes[band - 1] == "uint8":
         return (0.0, 255.0), "8-bit, as stored"
     values, missing = _read_small(dataset, band, _SAMPLE, path)
-    seen = values[~missing].astype(np.float64)
-    if not len(seen):
+    valid = values[~missing].astype(np.float64)
+    if not len(valid):
         return (0.0, 1.0), "nothing but missing pixels was seen"
-    low, high = np.percentile(seen, [1, 99])
+    low, high = np.percentile(valid, [1, 99])
     step = (high - low) / (_HIGH - _LOW) or 1.0
     scale = (float(low - _LOW * step), float(low + (255 - _LOW) * step))
     return scale, (
@@ -317,18 +317,18 @@ def _fingerprint(dataset: Any, path: str) -> str:
     for name in sorted({path, *dataset.files}):
         if not (file := Path(name)).is_file():
             continue
-        facts = file.stat()
-        digest.update(f"{file.name} {facts.st_size} {facts.st_mtime_ns}\n".encode())
+        status = file.stat()
+        digest.update(f"{file.name} {status.st_size} {status.st_mtime_ns}\n".encode())
         with file.open("rb") as stream:
-            step = max(_PIECE, facts.st_size // _PIECES)
-            for start in range(0, facts.st_size, step):
+            step = max(_PIECE, status.st_size // _PIECES)
+            for start in range(0, status.st_size, step):
                 stream.seek(start)
                 digest.update(stream.read(_PIECE))
     return digest.hexdigest()
 
 
 class Reader:
-    """Reads windows of one image; has its own file handle, for use in one thread.
+    """Read windows of one image; each instance has its own file handle, for use in one thread.
 
     Parameters
     ----------
@@ -354,10 +354,10 @@ class Reader:
 
         image = self.image
         smaller = image.height <= self._dataset.height
-        several: dict[str, Any] = {}
+        multiband: dict[str, Any] = {}
         nodata = self._dataset.nodatavals[image.band - 1]
-        if self._dataset.count > 1:  # else nodata of one band is averaged where another has data
-            several = {"src_nodata": nodata, "UNIFIED_SRC_NODATA": "NO"}
+        if self._dataset.count > 1:  # or averages would include the nodata value of one band
+            multiband = {"src_nodata": nodata, "UNIFIED_SRC_NODATA": "NO"}
         with gdal_errors(image.path, "cannot be resampled"):
             return WarpedVRT(
                 self._dataset,
@@ -368,7 +368,7 @@ class Reader:
                 width=image.width,
                 resampling=Resampling.average if smaller else Resampling.bilinear,
                 add_alpha=nodata is None and not alpha_band(self._dataset),
-                **several,
+                **multiband,
             )
 
     def close(self) -> None:
@@ -384,16 +384,16 @@ class Reader:
         -------
         pixels : ndarray, shape (height, width), uint8
             Scaled; no-data regions and pixels outside the image are `FILL`.
-        gap : ndarray, shape (height, width), bool
+        nodata : ndarray, shape (height, width), bool
             Pixels of no-data regions; False outside the image.
         """
         image = self.image
         pixels = np.full((height, width), FILL, np.uint8)
-        gap = np.zeros((height, width), bool)
+        nodata = np.zeros((height, width), bool)
         rows = (max(top, 0), min(top + height, image.height))
         cols = (max(left, 0), min(left + width, image.width))
         if rows[0] >= rows[1] or cols[0] >= cols[1]:
-            return pixels, gap
+            return pixels, nodata
         wide_rows = (max(rows[0] - image.reach, 0), min(rows[1] + image.reach, image.height))
         wide_cols = (max(cols[0] - image.reach, 0), min(cols[1] + image.reach, image.width))
         values, missing = self._stored(wide_rows, wide_cols)
@@ -402,11 +402,10 @@ class Reader:
             cols[0] - wide_cols[0] : cols[1] - wide_cols[0],
         ]
         target = np.s_[rows[0] - top : rows[1] - top, cols[0] - left : cols[1] - left]
-        gap[target] = find_gaps(missing, image.gap)[inside]
-        if gap[target].all():
-            return pixels, gap
-        pixels[target] = _filled(values[inside], missing[inside], gap[target], image.scale)
-        return pixels, gap
+        nodata[target] = find_nodata_regions(missing, image.gap)[inside]
+        if not nodata[target].all():
+            pixels[target] = _filled(values[inside], missing[inside], nodata[target], image.scale)
+        return pixels, nodata
 
     def _stored(
         self, rows: tuple[int, int], cols: tuple[int, int]
@@ -420,16 +419,14 @@ class Reader:
                 missing = values == np.float64(self._dataset.nodata)
             else:
                 missing = read_missing(self._view, self.image.band, window)
-        if values.dtype.kind == "f":
-            missing |= no_values(values)
-        return values, missing
+        return values, missing | no_values(values)
 
 
 def _filled(
-    values: np.ndarray, missing: np.ndarray, gap: np.ndarray, scale: tuple[float, float]
+    values: np.ndarray, missing: np.ndarray, nodata: np.ndarray, scale: tuple[float, float]
 ) -> np.ndarray:
     pixels = to_bytes(values, scale)
     if missing.any():
         dark = values <= scale[0]  # False for NaN
-        pixels = np.where(missing & ~dark | gap, np.uint8(FILL), pixels)
+        pixels = np.where(missing & ~dark | nodata, np.uint8(FILL), pixels)
     return pixels

@@ -1,7 +1,7 @@
-"""Points on a sphere or in a pixel plane, and the distances between them.
+"""Distances and directions between points on a sphere or in a pixel plane.
 
-Longitudes are degrees east, from -180 to 180; latitudes are planetocentric degrees. A place is a
-row (lon, lat) on a sphere and (x, y) in a plane.
+Longitudes are in degrees east, from -180 to 180; latitudes in planetocentric degrees. A place is a
+row (lon, lat) on a sphere, or (x, y) in a plane.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _UNITS = {"": 1.0, "m": 1.0, "km": 1000.0}
 
 @dataclasses.dataclass(frozen=True)
 class Sphere:
-    """A body's sphere, with lengths in metres.
+    """The sphere of a body, with lengths in metres.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class Sphere:
         lon_1, lat_1 = np.radians(origin).T
         lon_2, lat_2 = np.radians(places).T
         east = np.cos(lat_2) * np.sin(lon_2 - lon_1)
-        # As cos * sin - sin * cos with the near-equal terms taken together: exact when close.
+        # cos * sin - sin * cos, rearranged to stay accurate for nearby points.
         turn = 2 * np.sin((lon_2 - lon_1) / 2) ** 2
         north = np.sin(lat_2 - lat_1) + np.sin(lat_1) * np.cos(lat_2) * turn
         reach = np.hypot(east, north)
@@ -82,7 +82,7 @@ class Sphere:
 
 @dataclasses.dataclass(frozen=True)
 class Plane:
-    """The pixels of an image without coordinates, with lengths in pixels."""
+    """The pixel plane of an image without a CRS, with lengths in pixels."""
 
     unit: str = "px"
     period: float = 0.0
@@ -112,7 +112,7 @@ Space = Sphere | Plane
 
 
 def wrap_lon(lon: np.ndarray | float) -> np.ndarray:
-    """Wrap longitudes to above -180, up to 180.
+    """Wrap longitudes to the range from -180 (exclusive) to 180 degrees.
 
     Examples
     --------
@@ -120,7 +120,7 @@ def wrap_lon(lon: np.ndarray | float) -> np.ndarray:
     [-170.0, 180.0, 180.0, 180.0]
     """
     degrees = np.asarray(lon, np.float64)
-    inside = (degrees > -180) & (degrees <= 180)  # untouched, to the last bit
+    inside = (degrees > -180) & (degrees <= 180)  # keep these bit for bit
     return np.where(inside, degrees, 180 - (180 - degrees) % 360)
 
 
@@ -131,11 +131,16 @@ def read_length(text: str, option: str, *, unit: str, pixel: float | None) -> fl
     ----------
     text : str
     option : str
-        For messages.
+        Name of the option, for messages.
     unit : str
-        "m" or "px": what the catalogue is in, and what is returned.
+        "m" or "px": unit of the catalogue and of the returned length.
     pixel : float or None
-        Metres a pixel, where known.
+        Metres per pixel, if known.
+
+    Raises
+    ------
+    ConfigError
+        If the text is not a length, or cannot be converted to `unit`.
 
     Examples
     --------
@@ -144,16 +149,16 @@ def read_length(text: str, option: str, *, unit: str, pixel: float | None) -> fl
     >>> read_length("2.4 km", "--border", unit="m", pixel=None)
     2400.0
     """
-    found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*(px|km|m|)\s*", text)
-    if found is None:
+    parsed = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*(px|km|m|)\s*", text)
+    if parsed is None:
         raise ConfigError(f"{option} is {text!r}, expected a length, e.g. 24px, 2400m or 2.4km")
-    value, given = float(found[1]), found[2]
+    value, suffix = float(parsed[1]), parsed[2]
     if unit == "px":
-        if given in ("m", "km"):
+        if suffix in ("m", "km"):
             raise ConfigError(f"{option} is {text}, but the catalogue is in pixels", "Use 24px.")
         return value
-    if given != "px":
-        return value * _UNITS[given]
+    if suffix != "px":
+        return value * _UNITS[suffix]
     if pixel is None:
-        raise ConfigError(f"{option} is {text}, but metres a pixel are not known", "Use 2400m.")
+        raise ConfigError(f"{option} is {text}, but the resolution is not known", "Use 2400m.")
     return value * pixel

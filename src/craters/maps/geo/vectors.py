@@ -1,27 +1,20 @@
-"""Read tables and polygons from GeoPackages and other vector files with pyogrio.
-
-Polygons come as well-known binary (OGC 06-103r4) and are unpacked here, without a geometry library.
-"""
+"""Read tables and polygons from GeoPackages and other vector files with pyogrio."""
 
 from __future__ import annotations
 
 import dataclasses
-import struct
 from pathlib import Path
 
 import numpy as np
+import shapely
 
 from craters.errors import DataError
 from craters.maps.geo.planet import NO_PLANET, Planet
 
-Rings = list[np.ndarray]
-
-_POLYGON, _MULTI_POLYGON = 3, 6
-
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """A layer of a vector file.
+    """A layer read from a vector file.
 
     Parameters
     ----------
@@ -43,7 +36,7 @@ def layer_names(path: Path) -> list[str]:
     Raises
     ------
     DataError
-        When it is none.
+        If it is not a vector file.
     """
     import pyogrio
     from pyogrio.errors import DataSourceError
@@ -62,7 +55,7 @@ def read_layer(path: Path, layer: str | None = None) -> Layer:
     Raises
     ------
     DataError
-        When the file or the layer cannot be read.
+        If the file or the layer cannot be read.
     """
     names = layer_names(path)
     if layer is not None and layer not in names:
@@ -82,35 +75,25 @@ def read_layer(path: Path, layer: str | None = None) -> Layer:
     return Layer(fields, geometry, planet)
 
 
-def unpack_polygons(blob: bytes | None, source: str) -> list[Rings]:
-    """Split a polygon or multipolygon into polygons, each an outer ring and its holes.
+def parse_polygons(wkb: bytes | None, source: str) -> list[shapely.Polygon]:
+    """Parse a polygon, or the polygons of a multipolygon, without empty ones.
+
+    Parameters
+    ----------
+    wkb : bytes or None
+        Well-known binary.
+    source : str
+        Name of the file, for messages.
 
     Raises
     ------
     DataError
-        When the geometry is something else.
+        If the geometry is anything else.
     """
-    if blob is not None and len(blob) >= 9:
-        order = "<" if blob[:1] == b"\x01" else ">"
-        kind, count = struct.unpack_from(f"{order}II", blob, 1)
-        if kind == _POLYGON:
-            return [_unpack_polygon(blob, 0)[0]]
-        if kind == _MULTI_POLYGON:
-            found, at = [], 9
-            for _ in range(count):
-                rings, at = _unpack_polygon(blob, at)
-                found.append(rings)
-            return found
-    raise DataError(f"{source}: holds something else than polygons", "Give areas, not points.")
-
-
-def _unpack_polygon(blob: bytes, at: int) -> tuple[Rings, int]:
-    order = "<" if blob[at : at + 1] == b"\x01" else ">"
-    (count,) = struct.unpack_from(f"{order}I", blob, at + 5)
-    rings, at = [], at + 9
-    for _ in range(count):
-        (size,) = struct.unpack_from(f"{order}I", blob, at)
-        ring = np.frombuffer(blob, f"{order}f8", 2 * size, at + 4).reshape(size, 2)
-        rings.append(ring.astype(float))
-        at += 4 + 16 * size
-    return rings, at
+    try:
+        geometry = shapely.from_wkb(wkb)
+    except (shapely.errors.ShapelyError, NotImplementedError) as error:  # damaged, or curves
+        raise DataError(f"{source}: has a geometry that cannot be read ({error})") from error
+    if not isinstance(geometry, shapely.Polygon | shapely.MultiPolygon):
+        raise DataError(f"{source}: holds something else than polygons", "Give polygons.")
+    return [part for part in shapely.get_parts(geometry) if not part.is_empty]

@@ -1,7 +1,7 @@
 """Process blocks in a Dask cluster, on this machine or running elsewhere.
 
-Every worker imports this package and reads images and model by their paths, so they need one file
-system. A worker that ends takes nothing with it: Dask gives its blocks to others.
+Every worker imports this package and reads images and model by their paths, so all need a shared
+file system. If a worker ends, Dask gives its blocks to other workers.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from craters.maps.scan.grid import Block, Blocks
 from craters.maps.scan.predict import Predictor
 from craters.maps.scan.workers import AHEAD, LOCAL, Worker
 
-_ANSWER = 20  # seconds within which a cluster must answer
-_PATIENCE = 60  # seconds without any worker
-_GLANCE = 5  # seconds between two looks at who works
+_CONNECT_TIMEOUT = 20  # seconds
+_NO_WORKER_TIMEOUT = 60  # seconds
+_POLL_INTERVAL = 5  # seconds between two counts of the workers
 
 
 def require_dask() -> None:
@@ -45,7 +45,7 @@ def require_dask() -> None:
         ) from error
 
 
-class _Equipment:
+class _ScanPlugin:
     """Worker plugin with the state of one scan; Dask also installs it on late workers."""
 
     idempotent = False
@@ -62,10 +62,10 @@ class _Equipment:
         self.worker.close()
 
 
-def _work(name: str, image: Image, blocks: Blocks, block: Block) -> np.ndarray | str:
+def _process_block(name: str, image: Image, blocks: Blocks, block: Block) -> np.ndarray | str:
     """Process one block in a Dask worker; return its logits or its error.
 
-    As text: GDAL's errors, which are kept as causes, cannot be sent to another process.
+    Errors become text, because errors of GDAL, their causes, cannot be sent to another process.
     """
     from distributed import get_worker
 
@@ -77,22 +77,23 @@ def _work(name: str, image: Image, blocks: Blocks, block: Block) -> np.ndarray |
 
 
 class DaskExecutor:
-    """Executor with the workers of a Dask cluster.
+    """Executor that uses the workers of a Dask cluster.
 
     Parameters
     ----------
     address : str
-        Of the scheduler, such as tcp://HOST:8786, or "local": processes of this machine.
+        Address of the scheduler, such as tcp://HOST:8786, or "local": processes on this machine.
     make : callable
-        Makes a predictor; is sent to the workers.
+        Makes a predictor; must be picklable, as it is sent to the workers.
     workers : int
-        Processes, where they are local.
+        Number of local processes.
     max_gap : float
+        Largest share of missing pixels in a window.
 
     Raises
     ------
     MissingExtraError
-        When Dask is not installed.
+        If Dask is not installed.
     """
 
     def __init__(
@@ -102,7 +103,7 @@ class DaskExecutor:
         self.address, self._make, self._workers = address, make, workers
         self._max_gap = max_gap
         self._name = f"craters-{secrets.token_hex(8)}"
-        self._seen = self._looked = 0.0
+        self._last_worker = self._counted = 0.0
         self._threads = 0
 
     def __enter__(self) -> DaskExecutor:
@@ -111,16 +112,16 @@ class DaskExecutor:
         Raises
         ------
         ConfigError
-            When nobody answers.
+            If the scheduler does not answer.
         WorkerError
-            When there is no worker.
+            If there is no worker.
         """
         with contextlib.ExitStack() as stack:
             self.client = self._connect(stack)
-            self._seen = time.monotonic()
+            self._last_worker = time.monotonic()
             self._register()
-            stack.callback(self._leave)
-            self._look()
+            stack.callback(self._unregister)
+            self._count_threads()
             if not self._threads:
                 raise WorkerError(f"{self.address}: has no worker", "Start some, then --resume.")
             self._stack = stack.pop_all()
@@ -133,7 +134,7 @@ class DaskExecutor:
         from distributed import Client, LocalCluster
 
         if self.address == LOCAL:
-            # Warnings of lost workers are for people who look after clusters; any free port does.
+            # Without warnings about lost workers; the dashboard takes any free port.
             cluster = stack.enter_context(
                 LocalCluster(
                     n_workers=self._workers,
@@ -145,49 +146,49 @@ class DaskExecutor:
             )
             return stack.enter_context(Client(cluster))
         try:
-            return stack.enter_context(Client(self.address, timeout=_ANSWER))
+            return stack.enter_context(Client(self.address, timeout=_CONNECT_TIMEOUT))
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"--dask {self.address}: does not answer ({error})",
-                "Name the scheduler as it calls itself, such as tcp://HOST:8786, or use local.",
+                "Give the address that the scheduler prints, such as tcp://HOST:8786, or local.",
             ) from error
 
     def _register(self) -> None:
         """Install the plugin on all workers, and check that they can run it."""
         from distributed import WorkerPlugin
 
-        kind = type("Equipment", (_Equipment, WorkerPlugin), {})
+        kind = type("ScanPlugin", (_ScanPlugin, WorkerPlugin), {})
         try:
             self.client.register_plugin(kind(self._make, self._max_gap), name=self._name)
-        except Exception as error:  # whatever a foreign process may raise
+        except Exception as error:  # anything that the worker processes raise
             raise WorkerError(
                 f"{self.address}: the workers cannot be used ({error})",
-                "Do they have the same craters, with the extra [geo], and the same Python?",
+                "Do they have the same versions of craters, with the extra [geo], and of Python?",
             ) from error
 
-    def _leave(self) -> None:
+    def _unregister(self) -> None:
         with contextlib.suppress(OSError, CancelledError, RuntimeError):
             self.client.unregister_worker_plugin(self._name)
 
     def ahead(self) -> int:
         """See `Executor`; follows clusters that grow and shrink."""
-        if time.monotonic() - self._looked > _GLANCE:
-            self._look()
+        if time.monotonic() - self._counted > _POLL_INTERVAL:
+            self._count_threads()
         return AHEAD * max(1, self._threads)
 
-    def _look(self) -> None:
-        """Count the threads of all workers; raise if there is none for too long."""
+    def _count_threads(self) -> None:
+        """Count the threads of all workers; raise an error if there has been none for too long."""
         try:
             self._threads = sum(self.client.nthreads().values())
         except (OSError, CancelledError, RuntimeError) as error:
-            raise self._lost() from error
-        self._looked = time.monotonic()
+            raise self._scheduler_lost() from error
+        self._counted = time.monotonic()
         if self._threads:
-            self._seen = self._looked
-        elif self._looked - self._seen > _PATIENCE:
+            self._last_worker = self._counted
+        elif self._counted - self._last_worker > _NO_WORKER_TIMEOUT:
             raise WorkerError(f"{self.address}: no worker is left", "Start some, then --resume.")
 
-    def _lost(self) -> WorkerError:
+    def _scheduler_lost(self) -> WorkerError:
         return WorkerError(
             f"{self.address}: the Dask scheduler is gone", "Start it again, then --resume."
         )
@@ -195,12 +196,12 @@ class DaskExecutor:
     def submit(self, image: Image, blocks: Blocks, block: Block) -> Any:
         """See `Executor`."""
         path = Path(image.path)
-        if path.exists():  # workers may be in other folders
+        if path.exists():  # workers may have another working directory
             image = dataclasses.replace(image, path=os.path.abspath(path))  # noqa: PTH100
         try:
-            return self.client.submit(_work, self._name, image, blocks, block, pure=False)
+            return self.client.submit(_process_block, self._name, image, blocks, block, pure=False)
         except (OSError, CancelledError, RuntimeError) as error:
-            raise self._lost() from error
+            raise self._scheduler_lost() from error
 
     def ended(self, waiting: Collection[Any]) -> Collection[Any]:
         """See `Executor`."""
@@ -208,25 +209,27 @@ class DaskExecutor:
 
         while True:
             try:
-                return wait(list(waiting), timeout=_GLANCE, return_when="FIRST_COMPLETED").done
+                return wait(
+                    list(waiting), timeout=_POLL_INTERVAL, return_when="FIRST_COMPLETED"
+                ).done
             except TimeoutError:
-                self._look()
+                self._count_threads()
             except (OSError, CancelledError, RuntimeError) as error:
-                raise self._lost() from error
+                raise self._scheduler_lost() from error
 
     def result(self, ticket: Any) -> np.ndarray:
         """See `Executor`."""
         from distributed.scheduler import KilledWorker
 
         try:
-            found: np.ndarray | str = ticket.result()
+            logits: np.ndarray | str = ticket.result()
         except KilledWorker as error:
             raise DataError(
                 f"every worker that took the block ended ({error.allowed_failures + 1} of them)",
-                "Out of memory? Give less --memory, so that blocks are smaller.",
+                "Out of memory? Give less --memory, for smaller blocks.",
             ) from error
         except CancelledError as error:
-            raise self._lost() from error
-        if isinstance(found, str):
-            raise DataError(found)
-        return found
+            raise self._scheduler_lost() from error
+        if isinstance(logits, str):
+            raise DataError(logits)
+        return logits

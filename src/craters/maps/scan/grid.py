@@ -1,12 +1,12 @@
 """The grid of windows over an image, in tiles and blocks.
 
-Windows stand at rows and columns that are multiples of the stride, from 0 on. The last ones reach
-over the lower and right edges where the sizes ask for it, so that every pixel is in a window; what
-is outside of the image is filled like a gap, and is not counted as missing.
+Windows start at rows and columns that are multiples of the stride, from 0 on. Where necessary, the
+last ones extend beyond the lower and right edges, so that every pixel is in a window. Pixels
+outside the image are filled like no-data regions, but do not count as missing.
 
-Tiles are what a predictor is given at once. Their place and size depend on window and stride only,
-so a window's value is the same to the last bit however tiles are gathered into blocks. Blocks, of
-whole tiles, are what is read, recorded and repeated after a failure.
+A predictor processes one tile at a time. Position and size of the tiles depend only on window and
+stride, so every logit is identical to the last bit for any division into blocks. A block consists
+of whole tiles; it is the unit that is read, recorded as finished, and retried after a failure.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 
 from craters.errors import ConfigError
 
-TILE = 768  # pixels a side, about: less repeats more at its rims, more takes more memory
+TILE = 768  # approximate side in pixels; smaller: more repeated work at edges; larger: more memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Grid:
     Parameters
     ----------
     height, width : int
-        Of the image, in pixels.
+        Size of the image in pixels.
     side, stride : int
-        Of the windows, in pixels.
+        Size and step of the windows in pixels.
 
     Examples
     --------
@@ -48,7 +48,7 @@ class Grid:
         if not 1 <= self.stride <= self.side:
             raise ConfigError(
                 f"stride is {self.stride}, expected 1 to {self.side} pixels",
-                "A longer one would leave pixels between windows unseen.",
+                "A longer stride would skip pixels between windows.",
             )
 
     @property
@@ -67,11 +67,11 @@ class Grid:
         return max(1, (TILE - self.side) // self.stride + 1)
 
     def pixels(self, windows: int) -> int:
-        """Pixels covered by a number of windows in a row."""
+        """Return how many pixels consecutive windows cover."""
         return (windows - 1) * self.stride + self.side
 
-    def centre(self, row: float, column: float) -> tuple[float, float]:
-        """Row and column of a window's centre in pixels; 0, 0 is the centre of the first pixel."""
+    def centre(self, row: np.ndarray, column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the pixel row and column of windows' centres; 0, 0 is the first pixel's centre."""
         middle = (self.side - 1) / 2
         return row * self.stride + middle, column * self.stride + middle
 
@@ -89,11 +89,11 @@ class Block:
     Parameters
     ----------
     index : int
-        Its place in the list of blocks.
+        Position in the list of blocks.
     row, column : int
-        Of its first window.
+        Position of its first window in the grid.
     rows, columns : int
-        Of windows.
+        Size in windows.
     """
 
     index: int
@@ -116,7 +116,7 @@ class Blocks:
     ----------
     grid : Grid
     tile_rows, tile_columns : int
-        Of a block, in tiles.
+        Size of a full block in tiles.
 
     Examples
     --------
@@ -174,21 +174,21 @@ def plan_blocks(grid: Grid, *, memory: int, pixel_bytes: int, in_strips: bool) -
     memory : int
         Bytes for one block.
     pixel_bytes : int
-        What one pixel of a block takes while it is worked on.
+        Memory per pixel while a block is processed.
     in_strips : bool
-        Whether the file stores whole rows together; then blocks are as wide as memory allows.
+        Whether the file stores whole rows together; blocks are then as wide as memory allows.
 
     Raises
     ------
     ConfigError
-        When not even one tile fits.
+        If not even one tile fits.
     """
     side = grid.pixels(grid.tile)
     room = int(memory / pixel_bytes / side**2)
     if room < 1:
         need = -(-side * side * pixel_bytes >> 20)
         raise ConfigError(
-            f"a block of {side} x {side} pixels takes {need} MB, and there is less for it",
+            f"a block of {side} x {side} pixels needs {need} MB, more than is left for it",
             "Give more --memory, or fewer --workers.",
         )
     down, across = (-(-n // grid.tile) for n in (grid.rows, grid.columns))

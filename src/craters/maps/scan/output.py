@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import shapely
 
 from craters.core import files
-from craters.evaluation import sigmoid
+from craters.evaluation import decide, sigmoid
 from craters.maps.geo import Image, Layer, Planet, box_sums, map_files
 from craters.maps.scan.detections import MergeRule, find_detections
 from craters.maps.scan.grid import Grid
@@ -19,11 +20,11 @@ from craters.maps.scan.store import Store
 from craters.models import Classifier
 
 BINS = 50  # of the histogram of probabilities
-RISK = 0.1  # of the prediction sets in the catalogue
+RISK = 0.1  # error rate of the prediction sets in the catalogue
 
-_BAND = 256  # rows of windows at once: those of a tile of the map
-_CELLS = 1 << 22  # of a footprint, at most
-_WIDE = 0.5  # radians: larger footprints are cut, so that no piece goes half round the body
+_BAND = 256  # rows of windows in memory at once: those of one tile of the map
+_CELLS = 1 << 22  # largest number of squares in the raster of a footprint
+_PIECE = 0.5  # radians: larger footprints are divided, so that no polygon spans half the body
 
 STYLES = {
     "detections": map_files.point_style("166,61,18,255"),
@@ -45,17 +46,19 @@ MAP_STYLE = (
 
 @dataclasses.dataclass
 class Scanned:
-    """A scanned image.
+    """A scanned image, and access to the logits of its windows.
 
     Parameters
     ----------
     image : Image
     grid : Grid
     store : Store
-    done, failed : set of int, dict of str
-        Blocks.
+    done : set of int
+        Finished blocks.
+    failed : dict of str
+        Reason of failure by block.
     classifier : Classifier
-        Turns logits into probabilities.
+        Converts logits to probabilities.
     """
 
     image: Image
@@ -66,25 +69,20 @@ class Scanned:
     classifier: Classifier
 
     def logits(self, first: int, last: int) -> np.ndarray:
-        """Read the logits of rows of windows; NaN where there is none."""
+        """Read the logits of rows of windows; NaN for windows without a value."""
         return self.store.read_rows(first, last, self.done)
 
     def probability(self, first: int, last: int) -> np.ndarray:
         """Read rows of windows as calibrated probabilities, float32."""
-        found = self.logits(first, last)
-        known = np.isfinite(found)
-        found[known] = self.classifier.probability(found[known])
-        return found
+        values = self.logits(first, last)
+        known = np.isfinite(values)
+        values[known] = self.classifier.probability(values[known])
+        return values
 
     def bands(self) -> Iterator[tuple[int, int]]:
         """Yield bands of rows of windows: first row, and the one after the last."""
         for first in range(0, self.grid.rows, _BAND):
             yield first, min(first + _BAND, self.grid.rows)
-
-    def place(self, row: np.ndarray, column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the pixel row and column of windows' centres."""
-        middle = (self.grid.side - 1) / 2
-        return row * self.grid.stride + middle, column * self.grid.stride + middle
 
     def map_transform(self) -> tuple[float, ...]:
         """Return the transform of a map whose pixel centres are the windows' centres."""
@@ -99,8 +97,8 @@ class Scanned:
 class Counts:
     """Counts of an image's windows by outcome, and a histogram.
 
-    Candidates reach the scan's threshold; `called` reach the model's own, at which its recall and
-    false alarms are known.
+    `candidates` reach the decision threshold of the scan; `called` reach that of the model, at
+    which its recall and false-alarm rate are known.
     """
 
     windows: int
@@ -112,9 +110,9 @@ class Counts:
 
 
 def write_probability(scanned: Scanned, path: Path, dtype: str, threshold: float) -> Counts:
-    """Write the map of one image, and count its windows by outcome."""
+    """Write the probability map of one image, and count its windows by outcome."""
     histogram, valued, candidates, called, total = np.zeros(BINS, np.int64), 0, 0, 0, 0.0
-    own = np.float32(scanned.classifier.description.decision_threshold)
+    model_threshold = scanned.classifier.description.decision_threshold
 
     def bands() -> Iterator[np.ndarray]:
         nonlocal valued, candidates, called, total
@@ -123,8 +121,8 @@ def write_probability(scanned: Scanned, path: Path, dtype: str, threshold: float
             seen = band[np.isfinite(band)]
             valued += len(seen)
             total += float(seen.sum(dtype=np.float64))
-            candidates += int((seen >= np.float32(threshold)).sum())
-            called += int((seen >= own).sum())
+            candidates += int(decide(seen, threshold).sum())
+            called += int(decide(seen, model_threshold).sum())
             histogram[:] += np.histogram(seen, BINS, (0, 1))[0]
             yield band
 
@@ -162,13 +160,13 @@ def catalogue(scanned: Scanned, rule: MergeRule) -> dict[str, np.ndarray]:
 
 
 def _logits_at(scanned: Scanned, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    found = np.empty(len(rows), np.float32)
+    logits = np.empty(len(rows), np.float32)
     for first, last in scanned.bands():
         inside = (rows >= first) & (rows < last)
         if inside.any():
             band = scanned.logits(first, last)
-            found[inside] = band[rows[inside] - first, columns[inside]]
-    return found
+            logits[inside] = band[rows[inside] - first, columns[inside]]
+    return logits
 
 
 def _columns(
@@ -177,11 +175,11 @@ def _columns(
     """Return the table of windows or detections, by column."""
     classifier, grid, image = scanned.classifier, scanned.grid, scanned.image
     probability = classifier.probability(logits)
-    pixel_row, pixel_column = scanned.place(row, column)
+    pixel_row, pixel_column = grid.centre(row, column)
     x, y = image.to_xy(pixel_row, pixel_column)
     lon, lat = image.planet.to_lonlat(x, y)
     starts = zip((row * grid.stride).tolist(), (column * grid.stride).tolist(), strict=True)
-    found: dict[str, np.ndarray] = {
+    table: dict[str, np.ndarray] = {
         "detection_id": np.array([f"{image.name}/{r}/{c}" for r, c in starts], object),
         "lon": lon,
         "lat": lat,
@@ -195,10 +193,10 @@ def _columns(
     if classifier.description.conformal is not None:
         names = np.array(classifier.set_names, object)
         codes = classifier.prediction_sets(probability, RISK) if len(logits) else np.empty(0, int)
-        found["set90"] = names[codes]
-    found["source"] = np.full(len(logits), image.name, object)
-    found["model_sha"] = np.full(len(logits), classifier.sha256[:16], object)
-    return found
+        table["set90"] = names[codes]
+    table["source"] = np.full(len(logits), image.name, object)
+    table["model_sha"] = np.full(len(logits), classifier.sha256[:16], object)
+    return table
 
 
 def join(tables: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -207,7 +205,7 @@ def join(tables: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 
 def to_csv(table: dict[str, np.ndarray]) -> str:
-    """Write a table with a header; degrees to 1e-8, metres to 1e-3; empty if unknown."""
+    """Format a table as CSV: degrees to 1e-8, metres to 1e-3; unknown numbers become empty."""
     forms = {"lon": ".8f", "lat": ".8f", "x": ".3f", "y": ".3f", "row": ".1f", "col": ".1f"}
     columns = [
         [_cell(value, forms.get(name, ".9g")) for value in values.tolist()]
@@ -223,9 +221,9 @@ def _cell(value: Any, form: str) -> str:
 
 
 def window_parts(scanned: Scanned, threshold: float) -> Iterator[Layer]:
-    """Yield the outlines of all candidates, a band of rows at a time."""
+    """Yield the layer of all candidate windows, a band of rows at a time."""
     for first, last in scanned.bands():
-        hits = scanned.probability(first, last) >= np.float32(threshold)
+        hits = decide(scanned.probability(first, last), threshold) == 1
         row, column = np.nonzero(hits)
         if not len(row) and first:
             continue
@@ -237,16 +235,15 @@ def window_parts(scanned: Scanned, threshold: float) -> Iterator[Layer]:
         x, y = scanned.image.to_xy(
             table["row"][:, None] + corners[:, 0], table["col"][:, None] + corners[:, 1]
         )
-        yield Layer(
-            name="windows", kind="Polygon", shapes=map_files.rectangles(x, y), columns=table
-        )
+        squares = shapely.polygons(np.stack([x, y], axis=2))
+        yield Layer(name="windows", kind="Polygon", shapes=squares, columns=table)
 
 
 def footprint(scanned: Scanned) -> tuple[Layer, float | None]:
-    """Outline all windows that have a value; also return their area in square metres.
+    """Return the footprint of all windows with a value, and its area in square metres.
 
-    Made of squares that fit into windows and strides, or of larger ones where there were too many;
-    a square counts where at least half of it is in such windows.
+    The footprint is a raster of squares whose side divides window and stride, or of larger ones if
+    these are too many. A square counts if such windows cover at least half of it.
     """
     from rasterio.features import shapes
 
@@ -255,55 +252,61 @@ def footprint(scanned: Scanned) -> tuple[Layer, float | None]:
     labels = mask.astype(np.int32)
     if planet.is_known and mask.any():
         pixel = planet.metres * float(np.hypot(image.transform[1], image.transform[4]))
-        wide = max(1, int(_WIDE * planet.radius / (pixel * cell)))
+        wide = max(1, int(_PIECE * planet.radius / (pixel * cell)))
         down, right = (np.arange(n) // wide for n in mask.shape)
         labels *= 1 + (down[:, None] * (1 + right[-1]) + right).astype(np.int32)
     outlines, areas = [], []
     for shape, _ in shapes(labels, mask=mask, connectivity=4):
-        rings = [_ring(image, np.array(ring), cell) for ring in shape["coordinates"]]
-        outlines.append(map_files.polygon(rings))
-        areas.append(_ring_area(planet, rings))
+        outlines.append(
+            shapely.transform(
+                shapely.geometry.shape(shape), lambda corners: _to_map(image, corners, cell)
+            )
+        )
+        areas.append(_area(planet, outlines[-1]))
     total = float(sum(areas)) if planet.is_known else None
     table = {
         "source": np.full(len(areas), image.name, object),
         "area_km2": np.array(areas, np.float64) / 1e6,
     }
-    return Layer(name="footprint", kind="Polygon", shapes=outlines, columns=table), total
+    return Layer(
+        name="footprint", kind="Polygon", shapes=np.array(outlines, object), columns=table
+    ), total
 
 
 def _covered(scanned: Scanned) -> tuple[np.ndarray, int]:
     """Mark squares covered by windows with a value; also return their side in pixels."""
     grid = scanned.grid
-    cell = math.gcd(grid.side, grid.stride)  # so that windows are made of whole squares
+    cell = math.gcd(grid.side, grid.stride)  # a window consists of whole squares
     step, spread = grid.stride // cell, grid.side // cell
     rows, columns = grid.pixels(grid.rows) // cell, grid.pixels(grid.columns) // cell
     fold = max(1, math.ceil(math.sqrt(rows * columns / _CELLS)))
-    found = np.zeros((-(-rows // fold), -(-columns // fold)), bool)
+    covered = np.zeros((-(-rows // fold), -(-columns // fold)), bool)
     height = max(1, min(_BAND, _CELLS // columns) // fold)
-    for first in range(0, len(found), height):
-        last = min(first + height, len(found))
-        top = first * fold - (spread - 1)  # of the first window that reaches in
-        known = np.zeros((last * fold - top, (found.shape[1] * fold) + spread - 1), bool)
+    for first in range(0, len(covered), height):
+        last = min(first + height, len(covered))
+        top = first * fold - (spread - 1)  # of the first window that overlaps this band
+        known = np.zeros((last * fold - top, (covered.shape[1] * fold) + spread - 1), bool)
         windows = max(0, -(-top // step)), min(grid.rows, -(-last * fold // step))
         if windows[0] < windows[1]:
             band = np.isfinite(scanned.logits(*windows))
             start = windows[0] * step - top
             known[start::step, spread - 1 :: step][: len(band), : grid.columns] = band
         squares = box_sums(known, spread) > 0
-        shares = squares.reshape(last - first, fold, found.shape[1], fold).mean((1, 3))
-        found[first:last] = shares >= 0.5
-    return found, fold * cell
+        shares = squares.reshape(last - first, fold, covered.shape[1], fold).mean((1, 3))
+        covered[first:last] = shares >= 0.5
+    return covered, fold * cell
 
 
-def _ring(image: Image, ring: np.ndarray, cell: int) -> np.ndarray:
-    """Convert corners (column, row) to map coordinates, clipped to the image."""
-    column = np.minimum(ring[:, 0] * cell, image.width)
-    row = np.minimum(ring[:, 1] * cell, image.height)
+def _to_map(image: Image, corners: np.ndarray, cell: int) -> np.ndarray:
+    """Convert corners (column, row) of squares to map coordinates, clipped to the image."""
+    column = np.minimum(corners[:, 0] * cell, image.width)
+    row = np.minimum(corners[:, 1] * cell, image.height)
     return np.column_stack(image.to_xy(row - 0.5, column - 0.5))
 
 
-def _ring_area(planet: Planet, rings: list[np.ndarray]) -> float:
+def _area(planet: Planet, polygon: shapely.Polygon) -> float:
     if not planet.is_known:
         return float("nan")
-    sizes = [abs(planet.area(ring[:-1, 0], ring[:-1, 1])) for ring in rings]
+    rings = [shapely.get_coordinates(ring)[:-1] for ring in shapely.get_rings(polygon)]
+    sizes = [abs(planet.area(*ring.T)) for ring in rings]
     return sizes[0] - sum(sizes[1:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import os
@@ -19,9 +20,9 @@ from craters.maps.scan.workers import LOCAL
 from craters.models import Classifier
 from craters.settings import ScanConfig
 
-_BASE, _ENGINE = 220 << 20, 130 << 20  # bytes that a process takes, and each worker's engine
-_PER_PIXEL = 26  # bytes while a pixel is worked on, beside the stored value
-_LIBRARIES = ("numpy", "onnxruntime", "rasterio", "pyproj")  # that results depend on
+_BASE, _ENGINE = 220 << 20, 130 << 20  # bytes per process, and per worker for its predictor
+_PER_PIXEL = 26  # bytes per pixel in progress, besides the stored value
+_LIBRARIES = ("numpy", "onnxruntime", "rasterio", "pyproj")  # results depend on their versions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +34,6 @@ class Plan:
     engine: Engine
     images: list[Image]
     grids: list[Grid]
-    stride: int
     rule: MergeRule
     fingerprint: Fingerprint
 
@@ -62,15 +62,15 @@ def plan_scan(config: ScanConfig) -> Plan:
     Raises
     ------
     CratersError
-        Whatever can be found wrong before anything is computed.
+        If settings, model or images cannot be used.
     """
     _check_extras(config)
-    first = Classifier.load(config.model, threads=config.threads)
-    description = first.description
-    stride = choose_stride(first, config.stride)
+    classifier = Classifier.load(config.model, threads=config.threads)
+    description = classifier.description
+    stride = choose_stride(classifier, config.stride)
     engine = Engine(
         model=os.path.abspath(config.model),  # noqa: PTH100
-        sha256=first.sha256,
+        sha256=classifier.sha256,
         stride=stride,
         threads=_threads_each(config),
         device=config.device,
@@ -88,14 +88,13 @@ def plan_scan(config: ScanConfig) -> Plan:
         Grid(height=image.height, width=image.width, side=description.side, stride=stride)
         for image in images
     ]
-    fingerprint = _fingerprint(config, first, engine, images, rule)
+    fingerprint = _fingerprint(config, classifier, engine, images, rule)
     return Plan(
         config=config,
-        classifier=first,
+        classifier=classifier,
         engine=engine,
         images=images,
         grids=grids,
-        stride=stride,
         rule=rule,
         fingerprint=fingerprint,
     )
@@ -169,7 +168,7 @@ def _refuse_mixed(images: list[Image]) -> None:
         if not same:
             raise GeoError(
                 f"{image.path} and {images[0].path} have different coordinate systems",
-                "Scan them one system at a time.",
+                "Scan images of each system separately.",
             )
 
 
@@ -190,12 +189,12 @@ def estimate(plan: Plan) -> list[str]:
     seconds = _measure_speed(plan) * windows
     workers = min(plan.config.workers, len(os.sched_getaffinity(0)))
     lines += [
-        f"{windows:,} windows of {plan.classifier.description.side} px every {plan.stride} px, "
-        f"{pixels / 1e6:,.1f} Mpx",
+        f"{windows:,} windows of {plan.classifier.description.side} px every "
+        f"{plan.engine.stride} px, {pixels / 1e6:,.1f} Mpx",
         f"time: about {_span(seconds / workers)} with {plan.config.workers} worker(s), if no "
         "pixel is missing",
         f"memory: up to {plan.config.memory:,.0f} MB (--memory)",
-        f"disk: up to {windows * 4 * 2.5 / 1e6:,.1f} MB while it runs, in the folder of --out",
+        f"disk: up to {windows * 4 * 2.5 / 1e6:,.1f} MB during the scan, in the folder of --out",
     ]
     return lines
 
@@ -206,15 +205,12 @@ def _measure_speed(plan: Plan) -> float:
     blocks = Blocks(grid, 1, 1)
     block = blocks[len(blocks) // 2]
     predictor = plan.engine()
-    reader = Reader(plan.images[0])
-    try:
+    with contextlib.closing(Reader(plan.images[0])) as reader:
         if plan.classifier.description.stride:
-            scan_block(reader, grid, block, predictor, 1.0)  # the first of a shape is slow
+            scan_block(reader, grid, block, predictor, 1.0)  # the first call of a shape is slow
         start = time.monotonic()
         scan_block(reader, grid, block, predictor, 1.0)
         return (time.monotonic() - start) / block.size
-    finally:
-        reader.close()
 
 
 def _span(seconds: float) -> str:

@@ -60,9 +60,9 @@ class DensePredictor:
     Parameters
     ----------
     classifier : Network
-        With a stride of its own.
+        A dense-exact network, which has a stride.
     stride : int
-        Of the windows: a multiple of the network's.
+        Stride of the windows: a multiple of that of the network.
     """
 
     def __init__(self, classifier: Network, stride: int) -> None:
@@ -82,7 +82,7 @@ class WindowPredictor:
     ----------
     classifier : Network
     stride : int
-        Of the windows.
+        Stride of the windows.
     """
 
     def __init__(self, classifier: Network, stride: int) -> None:
@@ -93,33 +93,33 @@ class WindowPredictor:
         side = self.classifier.description.side
         views = np.lib.stride_tricks.sliding_window_view(pixels, (side, side))
         views = views[:: self.stride, :: self.stride]
-        found = np.full(wanted.shape, np.nan, np.float32)
+        logits = np.full(wanted.shape, np.nan, np.float32)
         rows, columns = np.nonzero(wanted)
         for start in range(0, len(rows), _BATCH):
-            some = rows[start : start + _BATCH], columns[start : start + _BATCH]
-            found[some] = self.classifier.logits(views[some])
-        return found
+            batch = rows[start : start + _BATCH], columns[start : start + _BATCH]
+            logits[batch] = self.classifier.logits(views[batch])
+        return logits
 
 
-def choose_stride(classifier: Classifier, asked: int | None) -> int:
-    """Return the stride: that of the network, or half a window.
+def choose_stride(classifier: Classifier, requested: int | None) -> int:
+    """Return the stride of the windows; by default that of the network, or half a window.
 
     Raises
     ------
     ConfigError
-        When what was asked for is no multiple of a dense-exact network's own stride.
+        If the requested stride is not a multiple of that of a dense-exact network.
     """
     own, side = classifier.description.stride, classifier.description.side
-    if asked is None:
+    if requested is None:
         return own or max(1, side // 2)
-    if asked < 1 or (own and asked % own):
+    if requested < 1 or (own and requested % own):
         raise ConfigError(
-            f"stride is {asked}, expected a multiple of {own or 1} pixels",
-            f"The network {classifier.description.network!r} looks every {own} pixels."
+            f"stride is {requested}, expected a multiple of {own or 1} pixels",
+            f"The network {classifier.description.network!r} has a stride of {own} pixels."
             if own
             else "",
         )
-    return asked
+    return requested
 
 
 def make_predictor(classifier: Network, stride: int) -> Predictor:
@@ -136,17 +136,17 @@ class Engine:
     Parameters
     ----------
     model : str
-        Model folder, or a run folder that holds one.
+        Model folder, or a run folder that contains one.
     sha256 : str
-        Of the model that is meant.
+        Hash of the model, checked on loading.
     stride : int
-        Of the windows.
+        Stride of the windows.
     threads : int
-        Processors for one predictor.
+        CPU threads per predictor.
     device : str
-        "cpu": ONNX Runtime; "torch": torch on the processor; "cuda", "cuda:1": torch on a GPU.
+        "cpu": ONNX Runtime; "torch": torch on the CPU; "cuda", "cuda:1": torch on a GPU.
     precision : str
-        Of torch's convolutions: "float32" or "bfloat16".
+        Precision of convolutions in torch: "float32" or "bfloat16".
     """
 
     model: str
@@ -167,7 +167,7 @@ class Engine:
         Raises
         ------
         ModelError
-            When another model is in the folder by now.
+            If the folder holds another model than at the start of the scan.
         """
         classifier = Classifier.load(Path(self.model), threads=self.threads)
         if classifier.sha256 != self.sha256:
@@ -190,31 +190,31 @@ def scan_block(
     reader : Reader
     grid : Grid
     block : Block
-        Of whole tiles.
+        Starts at a whole tile.
     predictor : Predictor
     max_gap : float
-        Share of a window's pixels inside the image that may be missing.
+        Largest share of missing pixels among a window's pixels inside the image.
 
     Returns
     -------
     ndarray, shape (block.rows, block.columns), float32
-        Logits; NaN where more is missing.
+        Logits; NaN for windows with more missing pixels.
     """
-    pixels, gap = reader.read(
+    pixels, nodata = reader.read(
         block.row * grid.stride,
         block.column * grid.stride,
         grid.pixels(block.rows),
         grid.pixels(block.columns),
     )
     wanted = np.ones((block.rows, block.columns), bool)
-    if gap.all():
+    if nodata.all():
         wanted[:] = max_gap >= 1
-    elif gap.any():
+    elif nodata.any():
         inside = np.outer(
             grid.inside_counts(block.row, block.rows, 0),
             grid.inside_counts(block.column, block.columns, 1),
         )
-        wanted = box_sums(gap, grid.side, grid.stride) <= max_gap * inside
+        wanted = box_sums(nodata, grid.side, grid.stride) <= max_gap * inside
     logits = np.full(wanted.shape, np.nan, np.float32)
     for windows, rectangle in _tiles(grid, block):
         if wanted[windows].any():

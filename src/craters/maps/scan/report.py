@@ -14,47 +14,47 @@ from craters.models import ModelDescription
 
 _SIDE = 900  # of the quick-look map, in pixels at most
 _WIDTH, _HEIGHT = 720, 220  # of the histogram, in pixels
-_MARKS = 5000  # detections that are marked on a map
-LOOKS = 4  # images that are shown
+_MARKS = 5000  # most detections marked on a map
+QUICK_LOOKS = 4  # most images shown
 _NO_RATES = "the model's description has no confusion matrix of validation patches of both classes"
 
-# An image, its detections, and its small copy: pixels and what is missing.
-Look = tuple[Image, dict[str, np.ndarray], tuple[np.ndarray, np.ndarray] | None]
+# An image, its detections, and its downsampled pixels with the mask of missing ones.
+QuickLook = tuple[Image, dict[str, np.ndarray], tuple[np.ndarray, np.ndarray] | None]
 
 
 def measured_rates(description: ModelDescription) -> tuple[float, float] | None:
-    """Return recall and the share of false alarms on the model's validation patches, if known."""
+    """Return recall and false-alarm rate on the model's validation patches; None if unknown."""
     matrix = description.metrics.get("confusion_matrix")
     if not isinstance(matrix, list) or list(np.shape(matrix)) != [2, 2]:
         return None
-    (quiet, false), (missed, hit) = matrix
-    if quiet + false == 0 or missed + hit == 0:
+    (true_negative, false), (missed, hit) = matrix
+    if true_negative + false == 0 or missed + hit == 0:
         return None
-    return hit / (missed + hit), false / (quiet + false)
+    return hit / (missed + hit), false / (true_negative + false)
 
 
 def expected_precision(called: float, rates: tuple[float, float] | None) -> dict[str, Any]:
-    """Estimate precision at the share of craters that the scan suggests.
+    """Estimate the precision of a scan from recall and false-alarm rate on validation patches.
 
-    Of all windows with a value, `called` are above the threshold: hits among the windows with a
-    crater, false alarms among the rest (Rogan & Gladen, 1978).
+    The share of windows above the threshold is recall times prevalence, plus false-alarm rate times
+    the rest. This gives the prevalence (Rogan & Gladen, 1978) and thus the precision.
 
     Parameters
     ----------
     called : float
-        Share, 0..1.
+        Share of the windows above the threshold, 0..1.
     rates : tuple of float, or None
-        Recall and share of false alarms, measured on validation patches at the same threshold.
+        Recall and false-alarm rate at the same threshold.
 
     Returns
     -------
     dict
-        `prior`, `precision`: None where they cannot be known; `why_unknown`: the reason, or "".
+        `prior`, `precision`: None if unknown; `why_unknown`: the reason, or "".
 
     Examples
     --------
-    >>> found = expected_precision(0.1, (0.9, 0.05))
-    >>> round(found["prior"], 4), round(found["precision"], 4)
+    >>> expected = expected_precision(0.1, (0.9, 0.05))
+    >>> round(expected["prior"], 4), round(expected["precision"], 4)
     (0.0588, 0.5294)
     """
     if rates is None:
@@ -62,20 +62,20 @@ def expected_precision(called: float, rates: tuple[float, float] | None) -> dict
     recall, alarms = rates
     if recall <= alarms:
         reason = (
-            f"on validation patches, the model calls {100 * recall:.1f} % of those with a crater "
-            f"and {100 * alarms:.1f} % of those without, so its calls tell nothing"
+            f"on validation patches, the model detects {100 * recall:.1f} % of those with a crater "
+            f"and {100 * alarms:.1f} % of those without, so its predictions carry no information"
         )
         return {"prior": None, "precision": None, "why_unknown": reason}
     prior = min(max((called - alarms) / (recall - alarms), 0.0), 1.0)
     share = prior * recall + (1 - prior) * alarms
-    if not share:  # nothing was called, and false alarms are none
+    if not share:  # no candidate and no false alarm
         reason = "no window was called, and the model gave no false alarm on validation patches"
         return {"prior": prior, "precision": None, "why_unknown": reason}
     return {"prior": prior, "precision": prior * recall / share, "why_unknown": ""}
 
 
-def look_at(image: Image) -> tuple[np.ndarray, np.ndarray] | None:
-    """Downsample an image, cached for all uses; None if the file is damaged."""
+def read_quick_look(image: Image) -> tuple[np.ndarray, np.ndarray] | None:
+    """Downsample an image; None if the file is damaged."""
     try:
         return small_copy(image, _SIDE)
     except DataError:  # its blocks are listed as failed
@@ -83,7 +83,7 @@ def look_at(image: Image) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def brightness(small: tuple[np.ndarray, np.ndarray] | None) -> dict[str, float | None]:
-    """Measure the scaled brightness on a downsampled copy; None if unknown."""
+    """Return mean and deviation of the brightness, and the share of missing pixels."""
     if small is None:
         return {"mean": None, "deviation": None, "missing": None}
     pixels, missing = small
@@ -98,42 +98,43 @@ def brightness(small: tuple[np.ndarray, np.ndarray] | None) -> dict[str, float |
 
 
 def unlike_training(
-    image: Image, look: dict[str, Any], description: ModelDescription, called: float
+    image: Image, statistics: dict[str, Any], description: ModelDescription, called: float
 ) -> list[str]:
-    """Describe how an image differs from the training patches of the model."""
-    found = []
-    if look["mean"] is not None:
-        if abs(look["mean"] - MEAN) > SPREAD:
-            word = "darker" if look["mean"] < MEAN else "brighter"
-            found.append(
-                f"it is much {word} than training patches (mean {look['mean']:.0f} of 255, there "
-                f"{MEAN:.0f})"
+    """Return warnings about how an image differs from the training patches of the model."""
+    differences = []
+    if statistics["mean"] is not None:
+        if abs(statistics["mean"] - MEAN) > SPREAD:
+            relation = "darker" if statistics["mean"] < MEAN else "brighter"
+            differences.append(
+                f"it is much {relation} than training patches (mean "
+                f"{statistics['mean']:.0f} of 255, there {MEAN:.0f})"
             )
-        if not 0.15 <= look["deviation"] / SPREAD <= 2:
-            word = "less" if look["deviation"] < SPREAD else "more"
-            found.append(
-                f"it has much {word} contrast than training patches (deviation "
-                f"{look['deviation']:.0f}, there {SPREAD:.0f})"
+        if not 0.15 <= statistics["deviation"] / SPREAD <= 2:
+            relation = "less" if statistics["deviation"] < SPREAD else "more"
+            differences.append(
+                f"it has much {relation} contrast than training patches (deviation "
+                f"{statistics['deviation']:.0f}, there {SPREAD:.0f})"
             )
-    wanted = description.resolution
-    if wanted and image.resolution and abs(image.resolution / wanted - 1) > 0.1:
-        found.append(
-            f"it is scanned at {image.resolution:g} m/px, and the model was trained at {wanted:g}"
+    trained_at = description.resolution
+    if trained_at and image.resolution and abs(image.resolution / trained_at - 1) > 0.1:
+        differences.append(
+            f"it is scanned at {image.resolution:g} m/px, and the model was trained at "
+            f"{trained_at:g}"
         )
-    if wanted and image.resampled and image.resolution:
+    if trained_at and image.resampled and image.resolution:
         ratio = image.native[0] / image.height
         if ratio < 0.8:
-            found.append(f"it was enlarged {1 / ratio:.1f} times; detail cannot be gained so")
+            differences.append(f"it was enlarged {1 / ratio:.1f} times, which adds no detail")
     if called > 0.5:
-        found.append(
-            f"{100 * called:.0f} % of its windows are called with crater, far more than any "
-            "surface should have"
+        differences.append(
+            f"{100 * called:.0f} % of its windows are called with crater, far more than on any "
+            "surface"
         )
-    return [f"{image.name} may be unlike the training imagery: {text}." for text in found]
+    return [f"{image.name} may be unlike the training imagery: {text}." for text in differences]
 
 
 def without_value(row: dict[str, Any]) -> list[str]:
-    """Return a note if no window of an image has a value though none failed."""
+    """Return a warning if no window of an image has a value although no block failed."""
     if row["windows_with_value"] or row["failed_blocks"]:
         return []
     if row["brightness"]["mean"] is None:
@@ -146,32 +147,32 @@ def without_value(row: dict[str, Any]) -> list[str]:
 
 def html_report(
     summary: dict[str, Any],
-    looks: list[Look],
+    quick_looks: list[QuickLook],
     count: int,
     histogram: np.ndarray,
     facts: dict[str, str],
 ) -> str:
-    """Render the page.
+    """Render the HTML report of a scan.
 
     Parameters
     ----------
     summary : dict
-        As in summary.json.
-    looks : list of Look
+        Content of summary.json.
+    quick_looks : list of QuickLook
         Images with their detections, for quick-look maps.
     count : int
-        Of all images.
+        Number of all images.
     histogram : ndarray of int
-        Windows by probability, 0 to 1 in equal bins.
+        Number of windows by probability, in equal bins from 0 to 1.
     facts : dict of str
-        Name and value of what is listed at the end.
+        Names and values of the table of settings.
     """
     template = page_templates("craters.maps.scan").get_template("scan.html")
     return template.render(
         css=report_style(),
         summary=summary,
         precision=precision_sentence(summary["expected"]),
-        looks=[_describe_look(*look) for look in looks],
+        quick_looks=[_describe_quick_look(*look) for look in quick_looks],
         count=count,
         bars=_bars(histogram),
         line=summary["decision_threshold"] * _WIDTH,
@@ -184,24 +185,24 @@ def html_report(
 def precision_sentence(expected: dict[str, Any]) -> str:
     """Describe the expected precision of windows classified as with crater."""
     if expected["precision"] is None:
-        reason = expected.get("why_unknown") or _NO_RATES  # scans of before did not tell
-        return f"How many of the windows called with crater hold one cannot be said: {reason}."
+        reason = expected.get("why_unknown") or _NO_RATES  # absent in older scans
+        return f"The share of windows called with crater that hold one is unknown: {reason}."
     text = (
         f"From the model's recall ({expected['recall']:.3f}) and false alarms "
         f"({expected['false_alarms']:.4f}) on validation patches, about "
         f"{100 * expected['prior']:.1f} % of the windows hold a crater, and about "
-        f"{100 * expected['precision']:.0f} % of the windows called with crater do. It holds where "
-        "the imagery is like the training imagery; check a sample by eye."
+        f"{100 * expected['precision']:.0f} % of the windows called with crater do. This holds "
+        "if the imagery is like the training imagery; check a sample by eye."
     )
     if expected["other_threshold"]:
-        text += " Called means at the model's own threshold, which is not the one used here."
+        text += " Windows are called at the model's own threshold, which this scan does not use."
     return text
 
 
-def _describe_look(
+def _describe_quick_look(
     image: Image, table: dict[str, np.ndarray], small: tuple[np.ndarray, np.ndarray] | None
 ) -> dict[str, Any]:
-    """Return the picture of an image, its size, and the positions of its detections."""
+    """Return the quick-look map of an image as a PNG, with the positions of its detections."""
     if small is None:
         return {"name": image.name, "picture": ""}
     pixels, missing = small

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import shapely
 
 from craters._version import __version__
 from craters.core import Progress, files
@@ -25,7 +26,7 @@ _NOT_IN_TABLE = ("images", "histogram", "depends_on")  # too long for the layer 
 
 @dataclasses.dataclass(frozen=True)
 class ScanOutcome:
-    """A finished scan: its folder, its figures as in summary.json, and blocks that failed."""
+    """The outcome of a scan: its folder, the content of summary.json, and the failed blocks."""
 
     folder: Path
     summary: dict[str, Any]
@@ -35,7 +36,7 @@ class ScanOutcome:
 def write_all(
     plan: Plan, folder: Path, jobs: list[Job], index: BlockIndex, progress: Progress
 ) -> ScanOutcome:
-    """Write every file of the result; last summary.json, which marks it complete."""
+    """Write all files of the result; summary.json comes last and marks the folder complete."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     scanned = [
@@ -50,17 +51,17 @@ def write_all(
         for job in jobs
     ]
     rows, tables, histogram = [], [], np.zeros(output.BINS, np.int64)
-    prints: list[Layer] = []
-    looks: list[report.Look] = []
+    footprints: list[Layer] = []
+    quick_looks: list[report.QuickLook] = []
     for item in scanned:
-        row, table, counts, outline = _one_image(plan, item, folder, single=len(jobs) == 1)
-        small = report.look_at(item.image)
+        row, table, counts, outline = _write_image(plan, item, folder, single=len(jobs) == 1)
+        small = report.read_quick_look(item.image)
         row["brightness"] = report.brightness(small)
-        if len(looks) < report.LOOKS:
-            looks.append((item.image, table, small))
+        if len(quick_looks) < report.QUICK_LOOKS:
+            quick_looks.append((item.image, table, small))
         rows.append(row)
         tables.append(table)
-        prints.append(outline)
+        footprints.append(outline)
         histogram += counts.histogram
     failed = [
         {"image": item.image.name, "block": block, "reason": reason}
@@ -70,11 +71,11 @@ def write_all(
     summary = _summary(plan, rows, failed, histogram)
     for text in summary["warnings"]:
         progress.warn(text)
-    _write_tables(plan, folder, scanned, tables, prints, summary)
+    _write_tables(plan, folder, scanned, tables, footprints, summary)
     facts = {
         "model": f"{plan.config.model} ({plan.classifier.sha256[:16]})",
         "network": plan.classifier.description.network,
-        "window, stride": f"{plan.classifier.description.side} px, {plan.stride} px",
+        "window, stride": f"{plan.classifier.description.side} px, {plan.engine.stride} px",
         "decision_threshold": f"{plan.rule.decision_threshold:g}",
         "coordinate system": plan.images[0].planet.crs.name
         if plan.images[0].planet.is_known
@@ -82,7 +83,7 @@ def write_all(
         "scaling of the first image": f"{plan.images[0].scale_rule}",
         "craters": __version__,
     }
-    page = report.html_report(summary, looks, len(jobs), histogram, facts)
+    page = report.html_report(summary, quick_looks, len(jobs), histogram, facts)
     files.write_text(folder / "report.html", page)
     if failed:
         failed_rows = files.to_csv([failed[0], *(row.values() for row in failed)])
@@ -91,7 +92,7 @@ def write_all(
     return ScanOutcome(plan.config.out, summary, failed)
 
 
-def _one_image(
+def _write_image(
     plan: Plan, item: Scanned, folder: Path, *, single: bool
 ) -> tuple[dict[str, Any], dict[str, np.ndarray], output.Counts, Layer]:
     """Write the map of one image; return its statistics, detections and footprint."""
@@ -140,8 +141,8 @@ def _summary(
         warnings += report.unlike_training(image, row["brightness"], description, called)
     if failed:
         warnings.append(
-            f"{len(failed)} block(s) could not be scanned and have no values; see failed.csv. Try "
-            "them again by --resume."
+            f"{len(failed)} block(s) could not be scanned and have no values; see failed.csv. "
+            "Retry them with --resume."
         )
     rates = report.measured_rates(description)
     called = sums["called_by_model"] / max(sums["windows_with_value"], 1)
@@ -156,9 +157,9 @@ def _summary(
         "model_sha256": plan.classifier.sha256,
         "network": description.network,
         "window": description.side,
-        "stride": plan.stride,
+        "stride": plan.engine.stride,
         "decision_threshold": plan.rule.decision_threshold,
-        "merge_px": plan.rule.distance * plan.stride,
+        "merge_px": plan.rule.distance * plan.engine.stride,
         "max_gap": plan.config.max_gap,
         "gap_px": plan.config.read.gap,
         "dtype": plan.config.dtype,
@@ -182,7 +183,7 @@ def _write_tables(
     folder: Path,
     scanned: list[Scanned],
     tables: list[dict[str, np.ndarray]],
-    prints: list[Layer],
+    footprints: list[Layer],
     summary: dict[str, Any],
 ) -> None:
     """Write the catalogue as GeoPackage and CSV, with QGIS styles."""
@@ -191,7 +192,7 @@ def _write_tables(
     points = Layer(
         name="detections",
         kind="Point",
-        shapes=map_files.points(table["x"], table["y"]),
+        shapes=shapely.points(table["x"], table["y"]),
         columns=table,
     )
     windows = itertools.chain.from_iterable(
@@ -205,7 +206,7 @@ def _write_tables(
     run = Layer(
         name="run",
         kind="none",
-        shapes=[],
+        shapes=np.empty(0, object),
         columns={
             "name": np.array(list(texts), object),
             "value": np.array(list(texts.values()), object),
@@ -214,7 +215,7 @@ def _write_tables(
     layers = {
         "detections": iter([points]),
         "windows": windows,
-        "footprint": iter(prints),
+        "footprint": iter(footprints),
         "run": iter([run]),
     }
     if not config.windows:

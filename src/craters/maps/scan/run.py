@@ -1,6 +1,6 @@
 """Scan images of any size to maps of crater probability and a catalogue; resumable if interrupted.
 
-Blocks of windows -> predictor -> file of logits and block index -> maps, layers, report.
+Data flow: blocks of windows -> predictor -> file of logits and block index -> maps, layers, report.
 The results depend neither on the number of workers nor on the size of the blocks.
 """
 
@@ -28,20 +28,20 @@ def scan_images(
 ) -> ScanOutcome:
     """Scan images and write a folder of maps, layers and tables.
 
-    Everything is written into a hidden folder beside `config.out`, which is renamed when it is
-    whole. A scan that was killed leaves that folder, and `resume` goes on from its last finished
-    block, to the results of an uninterrupted scan. Where blocks failed, the folder is written
-    without them, the hidden one is kept, and `resume` tries them again.
+    The scan works in a hidden folder beside `config.out`, which is renamed on completion. If the
+    scan is interrupted, the hidden folder remains, and `resume` continues after the last finished
+    block, with the results of an uninterrupted scan. If blocks fail, the result is written without
+    them, the hidden folder is kept, and `resume` retries them.
 
     Parameters
     ----------
     config : ScanConfig
     resume : bool
-        Go on with an interrupted scan of the same model, images and settings.
+        Continue an interrupted scan of the same model, images and settings.
     force : bool
         Move an earlier folder aside (`NAME.1`, ...); never delete it.
     progress : Progress, optional
-        Receives lines, warnings and how many blocks have ended.
+        Receives messages, warnings and the number of finished blocks.
 
     Returns
     -------
@@ -50,18 +50,19 @@ def scan_images(
     Raises
     ------
     ExistsError
-        When the folder exists, or what is to be resumed does not match.
+        If the folder exists, or the scan to resume had other settings or inputs.
     CratersError
+        If settings, model or images cannot be used, or no block succeeds.
     """
     progress = progress or NullProgress()
     workspace = Workspace(config.out, "scan", record=SUMMARY, resume=resume, force=force)
     workspace.refuse_existing()
     plan = plan_scan(config)
-    found = workspace.read_record(plan.fingerprint) if resume else None
-    if found is not None and not (found["failed_blocks"] and workspace.folder.exists()):
-        workspace.discard_work()  # of a scan that was killed between its last two steps
+    record = workspace.read_record(plan.fingerprint) if resume else None
+    if record is not None and not (record["failed_blocks"] and workspace.folder.exists()):
+        workspace.discard_work()  # of a scan interrupted between its last two steps
         progress.say(f"{config.out} is finished already; nothing was done.")
-        return ScanOutcome(config.out, found, [])
+        return ScanOutcome(config.out, record, [])
     for line in _notes(plan):
         progress.say(line)
     with workspace.open(plan.fingerprint, progress) as work:
@@ -88,23 +89,23 @@ def _check_disk(plan: Plan, work: Path) -> None:
 def _notes(plan: Plan) -> list[str]:
     """Return notes for the user before a scan."""
     description = plan.classifier.description
-    found = []
+    notes = []
     if description.stride is None:
-        found.append(
-            f"The network {description.network!r} is not dense-exact: each window is cut out and "
-            "predicted by itself, which is slow. Models of the networks 'dense' and 'original' "
-            "scan in one pass."
+        notes.append(
+            f"The network {description.network!r} is not dense-exact: each window is predicted "
+            "separately, which is slow. Models of the networks 'dense' and 'original' scan in one "
+            "pass."
         )
     if description.resolution is None and plan.config.read.resolution is None:
-        found.append("The model does not know its resolution: images are scanned as they are.")
-    return found
+        notes.append("The model does not record its resolution: images are not resampled.")
+    return notes
 
 
 def _scan(plan: Plan, work: Path, index: BlockIndex, progress: Progress) -> ScanOutcome:
     jobs = []
     for number, image in enumerate(plan.images):
-        cut = plan.blocks(number)
-        layout = index.layout(number, cut.tile_rows, cut.tile_columns)
+        planned = plan.blocks(number)
+        layout = index.layout(number, planned.tile_rows, planned.tile_columns)
         blocks = Blocks(plan.grids[number], *layout)
         jobs.append(
             Job(

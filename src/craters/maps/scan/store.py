@@ -1,4 +1,4 @@
-"""Progress of a scan on disk: files of logits, and the index of finished blocks.
+"""Intermediate results of a scan on disk: files of logits, and the index of finished blocks.
 
 A block's logits are flushed to disk before the index lists the block as "done", so a killed
 process loses only the blocks it was working on.
@@ -36,7 +36,7 @@ class BlockIndex:
     Parameters
     ----------
     folder : Path
-        Work folder of the scan.
+        Working folder of the scan.
 
     Raises
     ------
@@ -46,17 +46,17 @@ class BlockIndex:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / INDEX_FILE
-        with self._clear_errors():
-            self._base = sqlite3.connect(self.path)
-            self._base.execute("PRAGMA synchronous=FULL")
-            self._base.executescript(_TABLES)
+        with self._sqlite_errors():
+            self._database = sqlite3.connect(self.path)
+            self._database.execute("PRAGMA synchronous=FULL")
+            self._database.executescript(_TABLES)
 
     def close(self) -> None:
         """Close the file."""
-        self._base.close()
+        self._database.close()
 
     @contextlib.contextmanager
-    def _clear_errors(self) -> Iterator[None]:
+    def _sqlite_errors(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.OperationalError as error:
@@ -70,14 +70,14 @@ class BlockIndex:
 
     def layout(self, image: int, rows: int, columns: int) -> tuple[int, int]:
         """Return the block size first used for an image; store it if there is none yet."""
-        with self._clear_errors(), self._base:
-            self._base.execute(
+        with self._sqlite_errors(), self._database:
+            self._database.execute(
                 "INSERT OR IGNORE INTO images VALUES (?, ?, ?)", (image, rows, columns)
             )
-            found = self._base.execute(
+            stored = self._database.execute(
                 "SELECT tile_rows, tile_columns FROM images WHERE image = ?", (image,)
             ).fetchone()
-        return int(found[0]), int(found[1])
+        return int(stored[0]), int(stored[1])
 
     def done(self, image: int) -> set[int]:
         """Return the finished blocks of an image."""
@@ -88,18 +88,18 @@ class BlockIndex:
         return self._of("failed", image)
 
     def _of(self, status: str, image: int) -> dict[int, str]:
-        with self._clear_errors():
+        with self._sqlite_errors():
             return dict(
-                self._base.execute(
+                self._database.execute(
                     "SELECT block, note FROM blocks WHERE image = ? AND status = ? ORDER BY block",
                     (image, status),
                 )
             )
 
     def note(self, image: int, block: int, status: str, note: str = "") -> None:
-        """Record the status of a block: "done" or "failed"."""
-        with self._clear_errors(), self._base:
-            self._base.execute(
+        """Record the status of a block, "done" or "failed", with the reason of a failure."""
+        with self._sqlite_errors(), self._database:
+            self._database.execute(
                 "INSERT OR REPLACE INTO blocks VALUES (?, ?, ?, ?)", (image, block, status, note)
             )
 
@@ -118,7 +118,7 @@ class Store:
         self.path, self.blocks = path, blocks
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         grid = blocks.grid
-        with _clear_disk(path):
+        with _disk_errors(path):
             os.ftruncate(self._file, grid.rows * grid.columns * _ITEM)
 
     def close(self) -> None:
@@ -131,7 +131,7 @@ class Store:
     def write(self, block: Block, logits: np.ndarray) -> None:
         """Write the logits of a block and flush them to disk."""
         content = np.ascontiguousarray(logits, "<f4").tobytes()
-        with _clear_disk(self.path):
+        with _disk_errors(self.path):
             place = self._offset(block)
             while content:
                 count = os.pwrite(self._file, content, place)
@@ -157,7 +157,7 @@ class Store:
                 size = (rows[1] - rows[0]) * block.columns
                 content = os.pread(self._file, size * _ITEM, start)
                 if len(content) < size * _ITEM:
-                    raise DataError(f"{self.path}: is cut off", "Start over with --force.")
+                    raise DataError(f"{self.path}: is truncated", "Start over with --force.")
                 rows_read[rows[0] - first : rows[1] - first,
                       block.column : block.column + block.columns] = np.frombuffer(
                     content, "<f4"
@@ -166,7 +166,7 @@ class Store:
 
 
 @contextlib.contextmanager
-def _clear_disk(path: Path) -> Iterator[None]:
+def _disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -176,8 +176,8 @@ def _clear_disk(path: Path) -> Iterator[None]:
 
 
 def disk_full(path: Path) -> CratersError:
-    """Make the error for a full disk."""
+    """Return the error for a full disk."""
     return CratersError(
         f"{path}: no space is left on the disk",
-        "Free some, then go on by --resume: what was done is kept.",
+        "Free some space, then continue with --resume: finished blocks are kept.",
     )

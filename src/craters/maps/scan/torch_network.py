@@ -1,7 +1,8 @@
 """Evaluate a model folder's network in torch on a GPU or CPU, instead of ONNX Runtime.
 
-The weights are those of model.safetensors. In float32 the logits are those of the graph but for the
-order of sums; in bfloat16 convolutions and products keep 8 bits of each factor, sums are float32.
+The weights come from model.safetensors. In float32 the logits equal those of the ONNX graph, except
+for the order of sums. In bfloat16, factors of convolutions and products keep 8 bits; sums are
+float32.
 """
 
 from __future__ import annotations
@@ -15,21 +16,21 @@ from craters.data import normalize
 from craters.errors import ConfigError, DataError, MissingExtraError, ModelError
 from craters.models import ModelDescription, read_description, read_weights
 
-# By how much a probability may differ from ONNX Runtime's.
+# Largest difference of a probability from that of ONNX Runtime.
 TOLERANCES = {"float32": 1e-4, "bfloat16": 0.05}
 
-_BATCH = 256  # patches at once
+_BATCH = 256  # patches per batch
 
 
 def check_device(device: str) -> None:
-    """Raise an error if a device cannot be used.
+    """Raise an error if a device is not available.
 
     Raises
     ------
     MissingExtraError
-        When torch is not installed.
+        If torch is not installed.
     ConfigError
-        When torch cannot reach the device.
+        If torch does not find the device.
     """
     try:
         import torch
@@ -44,7 +45,7 @@ def check_device(device: str) -> None:
     if not torch.cuda.is_available() or number >= count:
         raise ConfigError(
             f"--device {device}: torch {torch.__version__} finds {count} GPU(s)",
-            "Install a build of torch with CUDA, or leave --device away.",
+            "Install a build of torch with CUDA, or omit --device.",
         )
 
 
@@ -54,18 +55,18 @@ class TorchNetwork:
     Parameters
     ----------
     folder : Path
-        Model folder, or a run folder that holds one.
+        Model folder, or a run folder that contains one.
     device : str
-        "torch": the processor; "cuda", "cuda:1": a GPU.
+        "torch": the CPU; "cuda", "cuda:1": a GPU.
     precision : str
         A key of `TOLERANCES`.
     threads : int
-        Of the processor, for this process.
+        CPU threads of this process; 0: the default of torch.
 
     Raises
     ------
     ModelError
-        When the folder is refused, or holds a network that this package does not know.
+        If the folder is invalid, or its network is unknown.
     """
 
     def __init__(self, folder: Path, device: str, precision: str, *, threads: int = 0) -> None:
@@ -75,13 +76,13 @@ class TorchNetwork:
         self._device = torch.device("cpu" if device == "torch" else device)
         self._precision = precision
         if self._device.type == "cuda":
-            torch.backends.cudnn.allow_tf32 = False  # else float32 is cut to 11 bits unasked
+            torch.backends.cudnn.allow_tf32 = False  # or float32 would be rounded to 11 bits
         elif threads:
             torch.set_num_threads(threads)
         self._network = self._build(folder).to(self._device)
 
     def _build(self, folder: Path) -> Any:
-        """Make the network, in whole-image form if it has one."""
+        """Build the network with its weights, in whole-image form if it has one."""
         import torch
 
         from craters.models import EnsembleNet, Network, make_network, over_images
@@ -98,7 +99,7 @@ class TorchNetwork:
             network.load_state_dict(weights)
         except (ConfigError, RuntimeError) as error:
             raise ModelError(
-                f"{folder}: torch cannot take its weights ({error})", "Scan without --device."
+                f"{folder}: torch cannot load its weights ({error})", "Scan without --device."
             ) from error
         network = over_images(network.eval())
         if network.stride != wanted.stride:
@@ -110,11 +111,11 @@ class TorchNetwork:
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Predict patches; see `Classifier.logits`."""
-        found = np.empty(len(images), np.float32)
+        logits = np.empty(len(images), np.float32)
         for start in range(0, len(images), _BATCH):
             batch = images[start : start + _BATCH]
-            found[start : start + len(batch)] = self._run(batch, over_patches=True)
-        return found
+            logits[start : start + len(batch)] = self._run(batch, over_patches=True)
+        return logits
 
     def logit_maps(self, images: np.ndarray) -> np.ndarray:
         """Predict every window of images; see `Classifier.logit_maps`."""
@@ -126,11 +127,11 @@ class TorchNetwork:
         import torch
 
         pixels = torch.from_numpy(normalize(np.ascontiguousarray(images))).to(self._device)
-        kind = self._device.type
+        backend = self._device.type
         call = self._network if over_patches else self._network.forward_map
         short = self._precision == "bfloat16"
-        with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=short):
-            found: np.ndarray = call(pixels).float().cpu().numpy()
-        if not np.isfinite(found).all():
-            raise ModelError("the network gave something else than finite numbers")
-        return found
+        with torch.inference_mode(), torch.autocast(backend, torch.bfloat16, enabled=short):
+            logits: np.ndarray = call(pixels).float().cpu().numpy()
+        if not np.isfinite(logits).all():
+            raise ModelError("the network returned values that are not finite")
+        return logits

@@ -34,7 +34,7 @@ class Job:
 
 
 class Executor(Protocol):
-    """Computes the logits of submitted blocks, in any order.
+    """Interface of executors: compute the logits of submitted blocks, in any order.
 
     A context manager: on exit it cancels blocks that have not started.
     """
@@ -77,8 +77,8 @@ def run_blocks(jobs: list[Job], index: BlockIndex, executor: Executor, progress:
     Raises
     ------
     CratersError
-        If results cannot be stored (e.g. the disk is full), or no worker is left. A block
-        that cannot be read or predicted raises nothing: the block index lists it as failed.
+        If results cannot be stored (e.g. the disk is full), or no worker is left. A block that
+        cannot be read or predicted raises no error: the block index lists it as failed.
     """
     done = {job.number: index.done(job.number) for job in jobs}
     total = sum(len(job.blocks) for job in jobs)
@@ -118,7 +118,7 @@ def _collect(waiting: dict[Any, tuple[Job, Block]], index: BlockIndex, executor:
 
 
 class Worker:
-    """Processes blocks; each calling thread has its own predictor and image handle.
+    """Process blocks; each calling thread has its own predictor and image handle.
 
     Parameters
     ----------
@@ -174,14 +174,16 @@ class Worker:
 
 
 class ThreadExecutor:
-    """Executor with threads of this process.
+    """Executor that uses threads of this process.
 
     Parameters
     ----------
     make : callable
         Makes a predictor; called once per thread.
     workers : int
+        Number of threads.
     max_gap : float
+        Largest share of missing pixels in a window.
     """
 
     def __init__(self, make: Callable[[], Predictor], workers: int, max_gap: float) -> None:

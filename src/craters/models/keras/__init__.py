@@ -1,7 +1,7 @@
-"""Keras model files as data: read by an allow-list, written without Keras; nothing is executed.
+"""Keras model files: read from an allow-list, written without Keras; no code is executed.
 
 Interface: `KerasModel`, `read_keras`, `build_keras_network`, `write_keras_h5`, `write_keras_zip`.
-It needs torch and h5py, and never Keras itself.
+Needs torch and h5py, but not Keras.
 """
 
 from craters.models.keras.network import KerasNet, build_keras_network

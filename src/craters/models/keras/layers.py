@@ -1,4 +1,4 @@
-"""The Keras layers that are read: the allow-list of their settings, and what each computes."""
+"""Supported Keras layers: the allow-list of their settings, and their computations in torch."""
 
 from __future__ import annotations
 
@@ -20,23 +20,25 @@ TRAINING_ONLY = (
     "Dropout", "SpatialDropout2D", "GaussianNoise", "GaussianDropout", "ActivityRegularization",
 )  # fmt: skip
 
+ACTIVATION_LAYERS = ("Activation", "ELU", "Softmax")  # each names its function by `activation`
+
 _LARGEST_SIZE = 1 << 16
 
 
 @dataclasses.dataclass(frozen=True)
 class KerasLayer:
-    """A layer with what it needs to compute.
+    """One layer of a Keras file: class, settings and weights.
 
     Parameters
     ----------
     kind : str
-        Keras's class.
+        Class name in Keras.
     name : str
-        As the file calls it.
+        Name in the file.
     settings : dict
-        Plain values by Keras's names; which ones depends on the class.
+        Values by their Keras names; the names depend on the class.
     weights : tuple of ndarray
-        In Keras's order and layout, float32.
+        float32, in the order and layout of Keras.
     """
 
     kind: str
@@ -44,17 +46,18 @@ class KerasLayer:
     settings: dict[str, Any]
     weights: tuple[np.ndarray, ...] = ()
 
-    def refusal(self, what: str) -> ModelError:
-        """Make the error that says what is wrong with this layer."""
-        return ModelError(f"the layer {self.name!r} {what}")
+    def refusal(self, reason: str) -> ModelError:
+        """Return the error for a layer that cannot be used; `reason` follows its name."""
+        return ModelError(f"the layer {self.name!r} {reason}")
 
 
 class Maps(NamedTuple):
-    """What goes from one layer to the next: maps of a patch, and how they relate to an image's.
+    """Shape of the feature maps between two layers, and their relation to those of whole images.
 
-    Once `flat`, the maps stand for the vector that Keras lays out from them: by rows, columns and
-    channels. `stride` is the step in pixels of an image's maps; `why_not` says why the layers do
-    not map images exactly, and is empty where they do.
+    If `flat`, the maps represent the vector that Keras flattens them to, in the order rows,
+    columns, channels. `stride` is the distance in pixels between neighbouring values in the maps of
+    a whole image. `why_not` is the reason why the layers so far cannot be evaluated on whole
+    images, or empty.
     """
 
     rows: int
@@ -66,13 +69,22 @@ class Maps(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape that Keras gives them, without the batch."""
+        """Shape in Keras, without the batch."""
         sizes = (self.rows, self.cols, self.channels)
         return (math.prod(sizes),) if self.flat else sizes
 
 
 class Step(nn.Module):
-    """What a layer leaves, and how: a function of maps (N, C, H, W), and of weights by name."""
+    """A layer in torch: a function of feature maps (N, C, H, W) and of weights by name.
+
+    Parameters
+    ----------
+    after : Maps
+        Shape of the result.
+    function : callable
+    weights : dict of ndarray, optional
+        Keyword arguments of `function`.
+    """
 
     def __init__(
         self,
@@ -87,31 +99,31 @@ class Step(nn.Module):
             self.register_parameter(name, nn.Parameter(tensor))
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Turn the maps before the layer into those after it."""
+        """Apply the layer to feature maps."""
         return self.function(maps, **dict(self.named_parameters()))
 
 
 def read_settings(kind: str, config: dict[str, Any]) -> dict[str, Any]:
-    """Check the settings of a layer that decide what it computes; others are left out.
+    """Check the settings of a layer that affect its computation, and leave out all others.
 
     Parameters
     ----------
     kind : str
-        Keras's class.
+        Class name in Keras.
     config : dict
-        As the file holds it.
+        Settings in the file.
 
     Raises
     ------
     ValueError
-        When the class is not on the list, or a setting is not what it should be; the message
-        continues a sentence that begins with the layer.
+        If the class is not on the allow-list, or a setting has a value that is not allowed. The
+        message follows the name of the layer.
     """
     if kind in TRAINING_ONLY:
         return {}
     if kind not in _LAYERS:
-        what = "holds code" if kind == "Lambda" else "is of a class that is not read here"
-        raise ValueError(f"{what} and is refused")
+        reason = "holds code" if kind == "Lambda" else "is of a class that is not read here"
+        raise ValueError(f"{reason} and is refused")
     settings = {}
     for key, setting in _LAYERS[kind][1].items():
         value = config.get(key)
@@ -123,51 +135,50 @@ def read_settings(kind: str, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def make_step(layer: KerasLayer, before: Maps) -> Step:
-    """Turn a layer into a function of the maps before it.
+    """Convert a layer to torch, for input of a given shape.
 
     Raises
     ------
     ModelError
-        When it cannot follow, or its arrays are not of the shapes that its settings ask for.
+        If the layer cannot take this input, or its arrays do not have the shapes that follow from
+        its settings.
     """
     if before.flat and layer.kind.endswith("2D"):
         raise layer.refusal("takes maps, found a vector before it")
     return _LAYERS[layer.kind][0](layer, before)
 
 
-def activation_of(layer: KerasLayer) -> str | None:
-    """Name the function of an activation layer; None of other layers."""
-    named = {"Softmax": "softmax", "ELU": "elu", "Activation": layer.settings.get("activation")}
-    return named.get(layer.kind)
-
-
-# --- what layers compute -------------------------------------------------------------------------
+# --- computations --------------------------------------------------------------------------------
 
 
 def _two(value: Any) -> tuple[Any, ...]:
-    """Return a setting that Keras takes for rows and columns, or as one for both."""
+    """Return a setting as a pair for rows and columns; a single value holds for both."""
     return tuple(value) if isinstance(value, (list, tuple)) else (value, value)
 
 
 def _not_exact(layer: KerasLayer, before: Maps, why: str) -> str:
-    """Say why images are not mapped exactly: the first reason counts."""
+    """Return the first reason why the layers cannot be evaluated on whole images."""
     return before.why_not or (why and f"the layer {layer.name!r} {why}")
 
 
 def _check_arrays(layer: KerasLayer, *expected: tuple[int, ...]) -> None:
-    found = [array.shape for array in layer.weights]
-    if found != list(expected):
-        raise layer.refusal(f"has arrays of shape {found}, expected {list(expected)}")
+    shapes = [array.shape for array in layer.weights]
+    if shapes != list(expected):
+        raise layer.refusal(f"has arrays of shape {shapes}, expected {list(expected)}")
 
 
-def _kernel_and_bias(layer: KerasLayer, kernel: np.ndarray) -> dict[str, np.ndarray]:
-    return {"weight": kernel, **({"bias": layer.weights[1]} if layer.settings["use_bias"] else {})}
+def _kernel_and_bias(
+    layer: KerasLayer, shape: tuple[int, ...], units: int
+) -> dict[str, np.ndarray]:
+    """Return a layer's arrays by their names in torch; the kernel still has Keras's layout."""
+    _check_arrays(layer, shape, *[(units,)] * layer.settings["use_bias"])
+    return dict(zip(("weight", "bias"), layer.weights, strict=False))
 
 
 def _slide(
     layer: KerasLayer, before: Maps, reach: tuple[int, ...], strides: tuple[int, ...], channels: int
 ) -> tuple[Maps, Callable[..., Tensor]]:
-    """Return what a sliding kernel leaves, and the function that pads maps for it."""
+    """Return the shape after a sliding kernel, and the function that pads its input."""
     sizes, pads = [], []
     for size, length, step in zip(before[:2], reach, strides, strict=True):
         out, missing = (size - length) // step + 1, 0
@@ -199,15 +210,16 @@ def _conv(layer: KerasLayer, before: Maps) -> Step:
         shape = (*size, channels, settings["depth_multiplier"])
     if channels % groups or filters % groups:
         raise layer.refusal(f"has {groups} groups, found {channels} channels before it")
-    _check_arrays(layer, shape, *[(filters,)] * settings["use_bias"])
-    kernel = layer.weights[0].reshape(*size, channels // groups, filters).transpose(3, 2, 0, 1)
+    weights = _kernel_and_bias(layer, shape, filters)
+    kernel = weights["weight"].reshape(*size, channels // groups, filters)
+    weights["weight"] = kernel.transpose(3, 2, 0, 1)
     reach = tuple((length - 1) * gap + 1 for length, gap in zip(size, spread, strict=True))
     after, padded = _slide(layer, before, reach, strides, filters)
 
     def convolve(maps: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return functional.conv2d(padded(maps), weight, bias, strides, 0, spread, groups)
 
-    return Step(after, convolve, _kernel_and_bias(layer, kernel))
+    return Step(after, convolve, weights)
 
 
 def _pool(layer: KerasLayer, before: Maps) -> Step:
@@ -223,7 +235,7 @@ def _pool(layer: KerasLayer, before: Maps) -> Step:
         inside = padded(ones := torch.ones_like(maps[:1, :1]))
         if inside is ones:
             return means
-        return means / functional.avg_pool2d(inside, size, strides)  # padding is not averaged
+        return means / functional.avg_pool2d(inside, size, strides)  # padding does not count
 
     return Step(after, largest if layer.kind == "MaxPooling2D" else mean)
 
@@ -232,7 +244,7 @@ def _global_pool(layer: KerasLayer, before: Maps) -> Step:
     after = before._replace(rows=1, cols=1, flat=not layer.settings["keepdims"])
     if layer.kind == "GlobalMaxPooling2D":
         return Step(after, lambda maps: functional.max_pool2d(maps, before[:2], 1))
-    if before.why_not:  # whole maps are windows here, and faster so
+    if before.why_not:  # the maps are those of one patch: a plain mean is faster
         return Step(after, lambda maps: maps.mean((2, 3), keepdim=True))
     return Step(after, lambda maps: functional.avg_pool2d(maps, before[:2], 1))
 
@@ -255,7 +267,8 @@ def _dense(layer: KerasLayer, before: Maps) -> Step:
     units = layer.settings["units"]
     if not before.flat:
         raise layer.refusal("takes a vector, found maps before it; put a Flatten between")
-    _check_arrays(layer, (*before.shape, units), *[(units,)] * layer.settings["use_bias"])
+    weights = _kernel_and_bias(layer, (*before.shape, units), units)
+    weights["weight"] = weights["weight"].T
 
     def convolve(maps: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         grid = weight.reshape(units, *before[:3]).permute(0, 3, 1, 2)
@@ -266,8 +279,8 @@ def _dense(layer: KerasLayer, before: Maps) -> Step:
         return functional.linear(vectors, weight, bias)[:, :, None, None]
 
     after = before._replace(rows=1, cols=1, channels=units)
-    function = multiply if before.why_not else convolve  # faster where maps are never larger
-    return Step(after, function, _kernel_and_bias(layer, layer.weights[0].T))
+    function = multiply if before.why_not else convolve  # `multiply` is faster, for patches only
+    return Step(after, function, weights)
 
 
 def _norm(layer: KerasLayer, before: Maps) -> Step:
@@ -297,7 +310,7 @@ def _rescale(layer: KerasLayer, before: Maps) -> Step:
 
 
 def _activate(layer: KerasLayer, before: Maps) -> Step:
-    name = activation_of(layer) or "linear"
+    name = layer.settings["activation"]
     if name != "softmax" or not before.flat or before[:2] == (1, 1):
         return Step(before, _ACTIVATIONS[name])
     why_not = _not_exact(layer, before, "takes a softmax over a flattened map")
@@ -343,7 +356,7 @@ ACTIVATIONS = tuple(_ACTIVATIONS)
 
 @dataclasses.dataclass(frozen=True)
 class _Setting:
-    """What a setting may be, in words and as a check; and what it is where a file gives none."""
+    """The allowed values of a setting, in words and as a test, and its default."""
 
     expected: str
     fits: Callable[[Any], bool]
@@ -377,7 +390,7 @@ _flag = partial(_Setting, "true or false", _is_flag)
 
 
 def _one_of(*values: Any) -> _Setting:
-    """Allow some values; the first is the default."""
+    """Allow these values; the first is the default."""
     words = " or ".join(map(str, values))
     return _Setting(words, lambda value: value in values and not _is_flag(value), values[0])
 
@@ -410,7 +423,7 @@ _RELU = {
     "threshold": _one_of(0),
 }
 
-# Beside these, `TRAINING_ONLY` and the input layer, nothing is read.
+# All other classes are refused, except `TRAINING_ONLY` and the input layer.
 _LAYERS: dict[str, tuple[Callable[[KerasLayer, Maps], Step], dict[str, _Setting]]] = {
     "Conv2D": (_conv, _CONV | {"filters": _size(), "groups": _size(1)}),
     "DepthwiseConv2D": (_conv, _CONV | {"depth_multiplier": _size(1)}),
@@ -425,8 +438,8 @@ _LAYERS: dict[str, tuple[Callable[[KerasLayer, Maps], Step], dict[str, _Setting]
     "ZeroPadding2D": (_pad, _MAPS | {"padding": _Setting("whole numbers", _are_sides, 1)}),
     "Activation": (_activate, {"activation": _NAMED}),
     "ReLU": (_rectify, _RELU),
-    # Of Keras 3, and of Keras 2.
+    # `negative_slope` in Keras 3, `alpha` in Keras 2.
     "LeakyReLU": (_rectify, {"negative_slope": _or_none(_number()), "alpha": _number(0.3)}),
-    "ELU": (_activate, {"alpha": _one_of(1)}),
-    "Softmax": (_activate, {"axis": _one_of(-1, [-1])}),
+    "ELU": (_activate, {"activation": _one_of("elu"), "alpha": _one_of(1)}),
+    "Softmax": (_activate, {"activation": _one_of("softmax"), "axis": _one_of(-1, [-1])}),
 }

@@ -1,4 +1,4 @@
-"""A chain of Keras layers as a torch network: logits of patches, and of images where it can."""
+"""Build a torch network from a chain of Keras layers, for patches and, if exact, whole images."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from torch import Tensor, nn
 
 from craters.errors import ModelError
 from craters.models.keras.layers import (
+    ACTIVATION_LAYERS,
     TRAINING_ONLY,
     KerasLayer,
     Maps,
     Step,
-    activation_of,
     make_step,
 )
 from craters.models.networks import Network
 
-_MOST_VALUES = 1 << 27  # of a patch, between two layers
+_MOST_VALUES = 1 << 27  # in the feature maps of a patch
 
 
 class KerasNet(Network):
-    """A network that was read from a Keras file; `build_keras_network` makes it.
+    """A network read from a Keras file; `build_keras_network` creates it.
 
     Attributes
     ----------
     why_not_dense : str
-        Why it has no `stride`; empty where it has one.
+        Why it has no `stride`; empty if it has one.
     """
 
     name = "keras"
@@ -46,14 +46,14 @@ class KerasNet(Network):
         return self._logits(images)[:, 0, 0]
 
     def forward_map(self, images: Tensor) -> Tensor:
-        """Map (N, H, W) to a logit for every window, where the layers allow it."""
+        """Map (N, H, W) to a logit for every window, if the layers allow it."""
         if self.stride is None:
             return super().forward_map(images)
         rows, columns = ((size - self.side) // self.stride + 1 for size in images.shape[1:])
         return self._logits(images)[:, :rows, :columns]
 
     def _logits(self, images: Tensor) -> Tensor:
-        """Turn what goes into the last sigmoid or softmax into one logit."""
+        """Compute one logit from the input of the last sigmoid or softmax."""
         maps = images.unsqueeze(1) * self.brightest
         for step in self.steps:
             maps = step(maps)
@@ -63,29 +63,30 @@ class KerasNet(Network):
 def build_keras_network(
     layers: Sequence[KerasLayer], side: int, *, brightest: float = 1.0, crater_class: int = 1
 ) -> KerasNet:
-    """Make the network of a chain of Keras layers.
+    """Build the network of a chain of Keras layers.
 
     Parameters
     ----------
     layers : sequence of KerasLayer
-        They must end in a sigmoid of one unit, or a softmax of two.
+        The last must be a sigmoid of one unit, or a softmax of two.
     side : int
         Height and width of a patch in pixels.
     brightest : float
-        What the layers take for white.
+        Input value of white.
     crater_class : {0, 1}
-        Which class of a softmax means "with crater"; of a sigmoid, what its 1 means.
+        The class that means "with crater". A sigmoid gives the probability of class 1.
 
     Returns
     -------
     KerasNet
-        In evaluation mode. It has a `stride` where whole images can be mapped exactly, and says
-        `why_not_dense` elsewhere.
+        In evaluation mode. It has a `stride` if it can be evaluated on whole images exactly, else
+        `why_not_dense` states the reason.
 
     Raises
     ------
     ModelError
-        When a layer cannot follow the one before it, or the last one gives no probability.
+        If a layer cannot take the output of the one before it, or the last one does not return a
+        probability.
     """
     body, last = _split_end(layers)
     maps, steps = Maps(side, side, 1), []
@@ -105,18 +106,21 @@ def build_keras_network(
 
 
 def _split_end(layers: Sequence[KerasLayer]) -> tuple[list[KerasLayer], str]:
-    """Take the last sigmoid or softmax off the layers that compute."""
+    """Return the layers before the last sigmoid or softmax, and the name of the latter.
+
+    Activations inside other layers become layers of their own.
+    """
     body = []
     for layer in layers:
         if layer.kind in TRAINING_ONLY:
             continue
         body.append(layer)
         inner = layer.settings.get("activation", "linear")
-        if layer.kind != "Activation" and inner != "linear":
+        if layer.kind not in ACTIVATION_LAYERS and inner != "linear":
             body.append(KerasLayer("Activation", layer.name, {"activation": inner}))
-    while body and activation_of(body[-1]) == "linear":
+    while body and body[-1].kind == "Activation" and body[-1].settings["activation"] == "linear":
         body.pop()
-    last = activation_of(body.pop()) if body else None
+    last = body.pop().settings.get("activation") if body else None
     if last not in ("sigmoid", "softmax"):
         raise ModelError(
             "the model does not end in a sigmoid or a softmax, so its output is no probability",

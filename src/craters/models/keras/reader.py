@@ -1,8 +1,8 @@
-"""Keras files read as data: layers and numbers by an allow-list, and nothing is ever executed.
+"""Read Keras files as data: layers from an allow-list and their weights; no code is executed.
 
-A Keras file may hold Python code that Keras runs when it opens the file, even in its safe mode
-(CVE-2025-1550, CVE-2025-9905, CVE-2025-9906). Here its JSON and its arrays are parsed; a layer that
-is not on the list is refused by name.
+A Keras file may contain Python code that Keras runs when it opens the file, even in safe mode
+(CVE-2025-1550, CVE-2025-9905, CVE-2025-9906). This module only parses the JSON and the arrays; a
+layer that is not on the allow-list is refused by name.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ _DAMAGE = (
     OSError, RuntimeError, LookupError, ValueError, TypeError, OverflowError, MemoryError, EOFError,
     zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error,
 )  # fmt: skip
-_HINT = "Only plain chains of layers are read; code in a file is never run."
+_HINT = "Only plain chains of layers are supported; code in a file is never executed."
 
 
 @dataclasses.dataclass(frozen=True)
 class KerasModel:
-    """A chain of layers as a Keras file holds it.
+    """The chain of layers in a Keras file.
 
     Parameters
     ----------
     layers : tuple of KerasLayer
-        In order, weights included; without the input layer.
+        In order, with weights, without the input layer.
     input_shape : tuple of int or None
-        Of a batch: rows, columns, channels; None where any size goes.
+        Rows, columns and channels; None where the size is open.
     keras_version : str
-        What wrote the file.
+        Version of Keras that wrote the file.
     """
 
     layers: tuple[KerasLayer, ...]
@@ -56,7 +56,7 @@ class KerasModel:
 
 
 class _RefusedError(ValueError):
-    """What is wrong with a file, without its name."""
+    """The reason for refusing a file, without the file's name."""
 
 
 def read_keras(path: Path) -> KerasModel:
@@ -73,7 +73,7 @@ def read_keras(path: Path) -> KerasModel:
     Raises
     ------
     ModelError
-        When it is no such file, is damaged, or holds a layer that is not read here; it is named.
+        If it is no Keras file, is damaged, or contains an unsupported layer, which is named.
     """
     if not path.is_file():
         raise ModelError(f"{path}: no such file, expected a Keras model (.h5 or .keras)")
@@ -86,7 +86,7 @@ def read_keras(path: Path) -> KerasModel:
             return _read_h5(path)
     except _RefusedError as error:
         raise ModelError(f"{path}: {error}", _HINT) from error
-    except _DAMAGE as error:  # damage shows wherever it lies, in many words
+    except _DAMAGE as error:  # a damaged file can fail anywhere, with any of these errors
         raise ModelError(f"{path}: is damaged ({error})", "Save it again.") from error
     hint = "Save it by model.save('model.keras')."
     if start[:1] == b"\x80":
@@ -98,7 +98,7 @@ def read_keras(path: Path) -> KerasModel:
 
 
 def _read_zip(path: Path) -> KerasModel:
-    """Read a .keras file: a zip of two JSON texts and the weights. Nothing is unpacked to disk."""
+    """Read a .keras file: a zip of JSON texts and the weights. Nothing is unpacked to disk."""
     import h5py
 
     with zipfile.ZipFile(path) as archive:
@@ -112,7 +112,7 @@ def _read_zip(path: Path) -> KerasModel:
 
 
 def _parts(archive: zipfile.ZipFile) -> Iterator[tuple[str, bytes]]:
-    """Read the files of the archive that are used, each up to its limit."""
+    """Yield name and content of the archive's files; refuse unexpected and too large ones."""
     names = [item.filename for item in archive.infolist()]
     for item in archive.infolist():
         name = item.filename
@@ -126,8 +126,8 @@ def _parts(archive: zipfile.ZipFile) -> Iterator[tuple[str, bytes]]:
             raise _RefusedError(f"holds {reprlib.repr(name)}, which is not of a plain model")
         _check_size(name, item.file_size, when=" when unpacked")
         with archive.open(item) as stream:
-            # By a number: left to itself, zipfile unpacks everything before it cuts off what is
-            # more than the list says.
+            # With a size: without one, zipfile unpacks everything before it applies the size
+            # listed in the archive.
             content = stream.read(item.file_size)
         if len(content) != item.file_size:
             raise _RefusedError(f"its {name} is cut off")
@@ -152,8 +152,8 @@ def _attribute(store: Any, name: str) -> Any:
     if name not in store.attrs:
         return None
     _check_size(_CONFIG, store.attrs.get_id(name).get_storage_size())
-    found = store.attrs[name]
-    return found.decode("utf-8", "replace") if isinstance(found, bytes) else found
+    text = store.attrs[name]
+    return text.decode("utf-8", "replace") if isinstance(text, bytes) else text
 
 
 def _check_size(name: str, size: int, when: str = "") -> None:
@@ -163,32 +163,32 @@ def _check_size(name: str, size: int, when: str = "") -> None:
 
 def _parse_json(text: Any, name: str) -> dict[str, Any]:
     try:
-        found = json.loads(text)
+        content = json.loads(text)
     except (ValueError, TypeError, RecursionError) as error:
         raise _RefusedError(f"its {name} is no JSON ({error})") from error
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise _RefusedError(f"its {name} is no JSON object")
-    return found
+    return content
 
 
 # --- the chain of layers -------------------------------------------------------------------------
 
-_Entry = dict[str, Any]  # of a layer: its class, its settings by "config", where its input is from
+_Entry = dict[str, Any]  # JSON of a layer: its class, its settings as "config", its input layer
 
 
 def _read_model(text: Any, version: object, store: Any, groups: Any) -> KerasModel:
     config = _parse_json(text, _CONFIG)
     entries = _chain(config)
-    known = isinstance(version, str) and re.fullmatch(r"[\w.+\-]{1,40}", version)
+    is_version = isinstance(version, str) and re.fullmatch(r"[\w.+\-]{1,40}", version)
     return KerasModel(
         layers=tuple(_read_layers(entries, store, groups)),
         input_shape=_input_shape(entries[0]["config"], config.get("build_config")),
-        keras_version=str(version) if known else "unknown",
+        keras_version=str(version) if is_version else "unknown",
     )
 
 
 def _dig(value: Any, *steps: str | int) -> Any:
-    """Walk into parsed JSON; None where there is no such place."""
+    """Return a nested value of parsed JSON, or None if there is none."""
     for step in steps:
         try:
             value = value[step]
@@ -227,7 +227,7 @@ def _chain(config: _Entry) -> list[_Entry]:
 
 
 def _follow(entries: list[_Entry], ends: object) -> list[_Entry]:
-    """Put the layers of a functional model in order; refuse what is no single chain."""
+    """Sort the layers of a functional model; refuse models that are not a single chain."""
     after = {_source(entry): entry for entry in entries}
     ordered, name = [], None
     while name in after:
@@ -236,21 +236,21 @@ def _follow(entries: list[_Entry], ends: object) -> list[_Entry]:
     if len(ordered) != len(entries):
         raise _RefusedError("its layers branch or join, expected one chain")
     if ends not in ([name, 0, 0], [[name, 0, 0]]):
-        raise _RefusedError("its output is not its last layer's")
+        raise _RefusedError("its output is not that of its last layer")
     return ordered
 
 
 def _source(entry: _Entry) -> str | None:
-    """Name the layer that one is applied to; None of an input layer."""
+    """Return the name of the layer that gives the input; None for an input layer."""
     nodes = entry.get("inbound_nodes")
     if nodes == []:
         return None
-    found = None
+    origin = None
     if isinstance(nodes, list) and len(nodes) == 1:
-        inputs = _dig(nodes, 0, "args") or nodes[0]  # of Keras 3, and of Keras 2
+        inputs = _dig(nodes, 0, "args") or nodes[0]  # Keras 3, else Keras 2
         if isinstance(inputs, list) and len(inputs) == 1:
-            found = _dig(inputs, 0, "config", "keras_history") or inputs[0]
-    name, *place = found[:3] if isinstance(found, list) else [None]
+            origin = _dig(inputs, 0, "config", "keras_history") or inputs[0]
+    name, *place = origin[:3] if isinstance(origin, list) else [None]
     if not isinstance(name, str) or place != [0, 0]:
         name = entry["config"]["name"]
         raise _RefusedError(f"its layer {name!r} is used several times or has several inputs")
@@ -258,7 +258,7 @@ def _source(entry: _Entry) -> str | None:
 
 
 def _input_shape(*configs: object) -> tuple[int | None, ...]:
-    """Return the input's shape without the batch, as the first of some settings gives it."""
+    """Return the shape of the input without the batch, from the first settings that state it."""
     for config in configs:
         for key in ("batch_shape", "batch_input_shape", "input_shape"):
             shape = _dig(config, key)
@@ -266,14 +266,14 @@ def _input_shape(*configs: object) -> tuple[int | None, ...]:
                 sizes = shape[1:]
                 if all(n is None or (type(n) is int and 0 < n < 1 << 16) for n in sizes):
                     return tuple(sizes)
-    raise _RefusedError("does not say what its input's shape is")
+    raise _RefusedError("does not state the shape of its input")
 
 
 # --- the weights ---------------------------------------------------------------------------------
 
 
 def _read_layers(entries: list[_Entry], store: Any, groups: Any) -> Iterator[KerasLayer]:
-    """Read the settings of every layer, then the numbers of all, of bounded size."""
+    """Read the settings of all layers, check the total size of the weights, then read these."""
     layers = []
     for entry in entries:
         kind, name = _kind(entry), entry["config"]["name"]
@@ -283,21 +283,22 @@ def _read_layers(entries: list[_Entry], store: Any, groups: Any) -> Iterator[Ker
             layers.append(KerasLayer(kind, name, read_settings(kind, entry["config"])))
         except ValueError as error:
             raise _RefusedError(f"its layer {name!r} ({kind[:60]}) {error}") from error
-    found = []
+    datasets = []
     for layer, (group, paths) in zip(layers, groups(layers, store), strict=True):
         if len(paths) > 8:
             raise _RefusedError(f"its layer {layer.name!r} has {len(paths)} arrays")
-        found.append([_dataset(group, path) for path in paths])
-    _check_size(_WEIGHTS, sum(4 * item.size for items in found for item in items), " of weights")
-    for layer, items in zip(layers, found, strict=True):
-        yield dataclasses.replace(layer, weights=tuple(map(_numbers, items)))
+        datasets.append([_dataset(group, path) for path in paths])
+    size = sum(4 * dataset.size for of_layer in datasets for dataset in of_layer)
+    _check_size(_WEIGHTS, size, " of weights")
+    for layer, of_layer in zip(layers, datasets, strict=True):
+        yield dataclasses.replace(layer, weights=tuple(map(_numbers, of_layer)))
 
 
 _Groups = Iterator[tuple[Any, list[str]]]
 
 
 def _groups_of_h5(layers: list[KerasLayer], store: Any) -> _Groups:
-    """Find the weights in a .h5 file: a group a layer, which lists the names of its arrays."""
+    """Find the weights in a .h5 file: one group for each layer, which lists its arrays."""
     for layer in layers:
         group = _item(store, f"model_weights/{layer.name}")
         names = [] if group is None else group.attrs.get("weight_names", [])
@@ -305,35 +306,35 @@ def _groups_of_h5(layers: list[KerasLayer], store: Any) -> _Groups:
 
 
 def _groups_of_zip(layers: list[KerasLayer], store: Any) -> _Groups:
-    """Find the weights in a .keras file: groups named after the layers' classes, counted."""
+    """Find the weights in a .keras file: groups named by class and number, as conv2d_1."""
     import h5py
 
-    homes = ("layers", "_layer_checkpoint_dependencies")  # of Keras 3, and of Keras 2
-    home = next((name for name in homes if _item(store, name) is not None), homes[0])
+    roots = ("layers", "_layer_checkpoint_dependencies")  # Keras 3, Keras 2
+    root = next((name for name in roots if _item(store, name) is not None), roots[0])
     counts: dict[str, int] = {}
     for layer in layers:
         stem = _snake(layer.kind)
         number = counts[stem] = counts.get(stem, -1) + 1
-        group = _item(store, f"{home}/{stem}{f'_{number}' if number else ''}/vars")
+        group = _item(store, f"{root}/{stem}{f'_{number}' if number else ''}/vars")
         if not isinstance(group, h5py.Group):
             yield None, []
             continue
         name = group.attrs.get("name", layer.name)
         if name != layer.name:
             raise _RefusedError(
-                f"its weights of {reprlib.repr(name)} stand where {layer.name!r} is due"
+                f"has weights of {reprlib.repr(name)}, expected those of {layer.name!r}"
             )
         yield group, [str(place) for place in range(len(group))]
 
 
 def _snake(name: str) -> str:
-    """Turn a class's name into that of its group: MaxPooling2D, max_pooling2d."""
+    """Return the name of a class's group: max_pooling2d for MaxPooling2D."""
     name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
     return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
 def _item(group: Any, path: str) -> Any:
-    """Walk to an item of an HDF5 file; links to other files or elsewhere are refused."""
+    """Return an item of an HDF5 file, or None; refuse soft and external links."""
     import h5py
 
     for name in path.split("/"):
@@ -349,17 +350,17 @@ def _item(group: Any, path: str) -> Any:
 
 
 def _dataset(group: Any, path: str) -> Any:
-    """Find an array of plain floating-point numbers that lie in the file itself."""
+    """Find an array of floating-point numbers that is stored in the file itself."""
     import h5py
 
-    found, place = _item(group, path), reprlib.repr(path)
-    if not isinstance(found, h5py.Dataset):
+    dataset, place = _item(group, path), reprlib.repr(path)
+    if not isinstance(dataset, h5py.Dataset):
         raise _RefusedError(f"has no numbers at {place}")
-    if found.external or found.is_virtual:
+    if dataset.external or dataset.is_virtual:
         raise _RefusedError(f"keeps the numbers of {place} in another file")
-    if found.dtype.kind != "f" or found.dtype.itemsize > 8 or len(found.shape) > 4:
-        raise _RefusedError(f"holds {found.dtype} at {place}, expected plain floats")
-    return found
+    if dataset.dtype.kind != "f" or dataset.dtype.itemsize > 8 or len(dataset.shape) > 4:
+        raise _RefusedError(f"holds {dataset.dtype} at {place}, expected plain floats")
+    return dataset
 
 
 def _numbers(dataset: Any) -> np.ndarray:

@@ -27,9 +27,9 @@ _DTYPE = {
 
 
 def write_keras_h5(path: Path, network: Network, resolution: float | None = None) -> None:
-    """Write the original network as a Keras model file (.h5), whole or not at all.
+    """Write the original network as a Keras model file (.h5), atomically.
 
-    Its input is (N, H, W, 1), brightness 0..1, as float32; its output the probability of "with
+    Its input is (N, H, W, 1), brightness 0..1, as float32; its output is the probability of "with
     crater", (N, 1).
 
     Parameters
@@ -37,17 +37,15 @@ def write_keras_h5(path: Path, network: Network, resolution: float | None = None
     path : Path
     network : OriginalNet
     resolution : float, optional
-        Metres a pixel, kept as the file's attribute `craters_resolution`.
+        Resolution in m/px, stored in the attribute `craters_resolution`.
 
     Raises
     ------
     ConfigError
-        When the network is not the original one.
+        If it is another network.
     """
     import h5py
 
-    if not isinstance(network, OriginalNet):
-        raise ConfigError(f"{type(network).__name__} has no Keras form", "Export it as ONNX.")
     layers = _layers(network)
     with files.atomic_path(path) as temporary, h5py.File(temporary, "w") as store:
         store.attrs["keras_version"] = "3.0.0"
@@ -66,26 +64,24 @@ def write_keras_h5(path: Path, network: Network, resolution: float | None = None
 
 
 def write_keras_zip(path: Path, network: Network, resolution: float | None = None) -> None:
-    """Write the original network as a Keras 3 archive (.keras), whole or not at all.
+    """Write the original network as a Keras 3 archive (.keras), atomically.
 
-    It holds the same model as `write_keras_h5` writes. Equal networks give equal bytes.
+    The model is that of `write_keras_h5`. Equal networks give equal bytes.
 
     Parameters
     ----------
     path : Path
     network : OriginalNet
     resolution : float, optional
-        Metres a pixel, kept in metadata.json as `craters_resolution`.
+        Resolution in m/px, stored in metadata.json as `craters_resolution`.
 
     Raises
     ------
     ConfigError
-        When the network is not the original one.
+        If it is another network.
     """
     import h5py
 
-    if not isinstance(network, OriginalNet):
-        raise ConfigError(f"{type(network).__name__} has no Keras form", "Export it as ONNX.")
     layers, weights = _layers(network), io.BytesIO()
     with h5py.File(weights, "w") as store:
         for name, _, _, module in layers:
@@ -127,8 +123,10 @@ def _write_layer(group: Any, name: str, module: nn.Conv2d | nn.Linear | None) ->
         group.create_dataset(label, data=array)
 
 
-def _layers(network: OriginalNet) -> list[_Layer]:
+def _layers(network: Network) -> list[_Layer]:
     """Return name, Keras class, settings and torch module of each layer, in order."""
+    if not isinstance(network, OriginalNet):
+        raise ConfigError(f"{type(network).__name__} has no Keras form", "Export it as ONNX.")
     return [
         ("conv2d", "Conv2D", _conv(16), network.conv1),
         ("max_pooling2d", "MaxPooling2D", _pool(3), None),
@@ -168,7 +166,7 @@ def _dense(units: int, activation: str) -> dict[str, Any]:
     return {"units": units, "activation": activation, "use_bias": True}
 
 
-def _model_config(network: OriginalNet, layers: list[_Layer]) -> dict[str, Any]:
+def _model_config(network: Network, layers: list[_Layer]) -> dict[str, Any]:
     start = {
         "batch_shape": [None, network.side, network.side, 1],
         "dtype": "float32",

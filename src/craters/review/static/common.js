@@ -1,4 +1,5 @@
-// What all views share: talking to the server, keys, notices. No other site is ever asked.
+// Shared by all views: requests to the server, keyboard shortcuts, notices. Nothing is requested
+// from other sites.
 "use strict";
 
 const page = (() => {
@@ -37,31 +38,31 @@ function picture(number, around = false) {
 }
 
 async function ask(path) {
-  const reply = await fetch(base + path, { headers: { accept: "application/json" } });
-  const found = await reply.json();
-  if (!reply.ok) throw new Error(found.error);
-  return found;
+  const response = await fetch(base + path, { headers: { accept: "application/json" } });
+  const reply = await response.json();
+  if (!response.ok) throw new Error(reply.error);
+  return reply;
 }
 
-async function tell(path, content) {
-  const reply = await fetch(base + path, {
+async function post(path, content) {
+  const response = await fetch(base + path, {
     method: "POST",
     headers: { "content-type": "application/json", accept: "application/json" },
     body: JSON.stringify(content),
   });
-  const text = await reply.text();
-  let found = { error: text };
-  try { found = JSON.parse(text); } catch { /* plain words of the door */ }
-  if (!reply.ok) {
-    const error = new Error(found.error || reply.statusText);
-    error.refused = reply.status < 500;
+  const text = await response.text();
+  let reply = { error: text };
+  try { reply = JSON.parse(text); } catch { /* plain text, from the request checks */ }
+  if (!response.ok) {
+    const error = new Error(reply.error || response.statusText);
+    error.refused = response.status < 500;
     throw error;
   }
-  return found;
+  return reply;
 }
 
-// Requests that change something go one after another. One that gets no reply is repeated under the
-// same key until it does, and the server does it only once.
+// Requests that change something are sent one after another. A request without a reply is repeated
+// with the same key until there is one; the server executes it only once.
 const outbox = {
   waiting: [],
   busy: false,
@@ -74,21 +75,21 @@ const outbox = {
     if (this.busy) return;
     this.busy = true;
     while (this.waiting.length) {
-      const one = this.waiting[0];
+      const request = this.waiting[0];
       try {
-        const extra = one.content.more ? one.content.more() : {};
-        const { more, ...plain } = one.content;
-        const found = await tell(one.path, { ...plain, ...extra });
+        const extra = request.content.more ? request.content.more() : {};
+        const { more, ...plain } = request.content;
+        const reply = await post(request.path, { ...plain, ...extra });
         this.waiting.shift();
-        if (found.counts) $("mine").textContent = found.counts.mine.toLocaleString("en");
+        if (reply.counts) $("mine").textContent = reply.counts.mine.toLocaleString("en");
         this.show();
-        one.done(found);
+        request.done(reply);
       } catch (error) {
         if (error.refused) {
           this.waiting.shift();
           this.show();
           notice(`Not saved: ${error.message}`, true);
-          if (one.refused) one.refused(error);
+          if (request.refused) request.refused(error);
         } else {
           notice("Not saved yet: the server does not answer. Trying again; leave this page open.", true);
           await new Promise((wake) => setTimeout(wake, 1000));
@@ -111,15 +112,15 @@ window.addEventListener("beforeunload", (event) => {
 
 function conflictWords(conflicts) {
   if (!conflicts.length) return "";
-  const one = conflicts[0];
+  const first = conflicts[0];
   const rest = conflicts.length > 1 ? ` And ${conflicts.length - 1} more.` : "";
-  const text = one.own
-    ? `You had answered “${WORDS[one.answer]}” elsewhere. Both are kept, the later counts.`
-    : `${one.reviewer} said “${WORDS[one.answer]}”. Both answers are kept.`;
+  const text = first.own
+    ? `You answered “${WORDS[first.answer]}” elsewhere. Both answers are kept; the later one counts.`
+    : `${first.reviewer} answered “${WORDS[first.answer]}”. Both answers are kept.`;
   return text + rest;
 }
 
-// Keys: one table for each view. Nothing is done while someone writes or a dialog is open.
+// Keyboard shortcuts: one table for each view. They are off in text fields and open dialogs.
 function onKeys(table) {
   document.addEventListener("keydown", (event) => {
     const help = $("help");
@@ -151,18 +152,18 @@ function flash(word) {
   setTimeout(() => button.classList.remove("pressed"), 140);
 }
 
-// Where the model is still looking at patches, ask now and then.
+// While patches are being predicted, poll the progress.
 (function watchPredictions() {
   const line = $("predicting");
   if (!line || line.hidden) return;
-  const look = async () => {
+  const poll = async () => {
     try {
       const { predicting } = await ask("/progress");
       if (predicting.failure) { line.textContent = `The model could not be used: ${predicting.failure}`; return; }
       if (predicting.done >= predicting.total) { line.hidden = true; return; }
-      line.textContent = `Predicting patches: ${predicting.done.toLocaleString("en")} of ${predicting.total.toLocaleString("en")}. The order gets better when it is through.`;
-    } catch { /* the next one may come through */ }
-    setTimeout(look, 2000);
+      line.textContent = `Predicting patches: ${predicting.done.toLocaleString("en")} of ${predicting.total.toLocaleString("en")}. The order improves when this is complete.`;
+    } catch { /* try again */ }
+    setTimeout(poll, 2000);
   };
-  setTimeout(look, 1500);
+  setTimeout(poll, 1500);
 })();

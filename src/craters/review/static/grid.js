@@ -1,4 +1,4 @@
-// Many patches: sweep over them to select, then answer for all of them at once.
+// Grid of patches: drag over patches to select them, then give one answer for all of them.
 "use strict";
 
 const list = $("cells");
@@ -28,10 +28,10 @@ function focus(cell) {
   cell.focus({ preventScroll: false });
 }
 
-// All patches in the rectangle between two.
-function between(one, other) {
+// All patches in the rectangle spanned by two.
+function between(from, to) {
   const wide = columns();
-  const [a, b] = [cells.indexOf(one), cells.indexOf(other)];
+  const [a, b] = [cells.indexOf(from), cells.indexOf(to)];
   const rows = [Math.floor(a / wide), Math.floor(b / wide)].sort((x, y) => x - y);
   const places = [a % wide, b % wide].sort((x, y) => x - y);
   return new Set(cells.filter((_, number) => {
@@ -41,8 +41,8 @@ function between(one, other) {
 }
 
 function cellAt(event) {
-  const found = document.elementFromPoint(event.clientX, event.clientY);
-  return found ? found.closest("#cells li") : null;
+  const element = document.elementFromPoint(event.clientX, event.clientY);
+  return element ? element.closest("#cells li") : null;
 }
 
 if (list) {
@@ -76,7 +76,7 @@ if (list) {
 
 function paint(cell) {
   const inside = between(sweep.from, cell);
-  for (const one of cells) setOn(one, inside.has(one) ? sweep.on : sweep.before.has(one));
+  for (const each of cells) setOn(each, inside.has(each) ? sweep.on : sweep.before.has(each));
   anchor = sweep.from;
   count();
 }
@@ -103,7 +103,7 @@ function move(step) {
 
 function answer(word) {
   const picked = chosen();
-  if (!picked.length) { notice("Select patches first: sweep over them, or press space."); return; }
+  if (!picked.length) { notice("Select patches first: drag over them, or press space."); return; }
   flash(word);
   const before = picked.map((cell) => cell.dataset.answer);
   picked.forEach((cell) => { mark(cell, word); setOn(cell, false); });
@@ -113,10 +113,10 @@ function answer(word) {
       patch: cell.dataset.id, answer: word, why: "grid", saw_probability: false,
       knew: cell.dataset.entry ? Number(cell.dataset.entry) : null,
     })),
-  }, (found) => {
-    const entries = new Map(found.saved.map((one) => [one.patch, one.entry]));
+  }, (reply) => {
+    const entries = new Map(reply.saved.map((entry) => [entry.patch, entry.entry]));
     picked.forEach((cell) => { cell.dataset.entry = entries.get(cell.dataset.id) || ""; });
-    const text = conflictWords(found.conflicts);
+    const text = conflictWords(reply.conflicts);
     if (text) notice(text);
     say(`${picked.length} answered: ${WORDS[word]}.`);
   }, () => picked.forEach((cell, number) => mark(cell, before[number])));
@@ -128,16 +128,16 @@ function mark(cell, word) {
 }
 
 function undo() {
-  outbox.push("/undo", {}, (found) => {
-    if (!found.patches.length) { notice("Nothing is left to undo."); return; }
-    const cards = new Map(found.patches.map((card) => [card.id, card]));
+  outbox.push("/undo", {}, (reply) => {
+    if (!reply.patches.length) { notice("Nothing is left to undo."); return; }
+    const cards = new Map(reply.patches.map((card) => [card.id, card]));
     for (const cell of cells) {
       const card = cards.get(cell.dataset.id);
       if (!card) continue;
       mark(cell, card.answer);
       cell.dataset.entry = card.entry === null ? "" : card.entry;
     }
-    notice(`Undone: ${found.patches.length} answer${found.patches.length > 1 ? "s" : ""}.`);
+    notice(`Undone: ${reply.patches.length} answer${reply.patches.length > 1 ? "s" : ""}.`);
   });
 }
 

@@ -1,9 +1,9 @@
-// The image of a scan in squares of its pixels, with its detections above it.
+// Map of a scan: its image, loaded in squares, with its detections drawn over it.
 "use strict";
 
 const canvas = $("canvas");
 const draw = canvas.getContext("2d");
-const view = { row: page.height / 2, col: page.width / 2, scale: 1 };  // middle, screen pixels a pixel
+const view = { row: page.height / 2, col: page.width / 2, scale: 1 };  // center; screen pixels per image pixel
 const squares = new Map();
 let shown = page.detections;
 let chosen = null;
@@ -80,16 +80,16 @@ function paint() {
   draw.imageSmoothingEnabled = view.scale < 1.5;
   const wanted = Math.max(1, 2 ** Math.floor(Math.log2(1 / view.scale)));
   const shrink = Math.min(wanted, page.deepest);
-  if (shrink < page.deepest) paintImage(page.deepest);  // something to see until the rest is there
+  if (shrink < page.deepest) paintImage(page.deepest);  // a coarse image until the rest is loaded
   paintImage(shrink);
   const colours = { crater: "#ff9a5c", not: "#7fbcf5", unsure: "#e6dcc4", "": "#ffe14d" };
-  for (const one of shown) {
+  for (const detection of shown) {
     const width = page.side * view.scale;
-    const [x, y] = [toX(one.col), toY(one.row)];
+    const [x, y] = [toX(detection.col), toY(detection.row)];
     if (x + width < 0 || y + width < 0 || x > canvas.clientWidth || y > canvas.clientHeight) continue;
-    const own = one.answer || "";
+    const own = detection.answer || "";
     draw.setLineDash(own === "not" ? [4, 3] : own === "unsure" ? [1, 3] : []);
-    for (const [stroke, thick] of [["#000c", one === chosen ? 7 : 3.5], [one === chosen ? "#ffffff" : colours[own], one === chosen ? 4 : 1.75]]) {
+    for (const [stroke, thick] of [["#000c", detection === chosen ? 7 : 3.5], [detection === chosen ? "#ffffff" : colours[own], detection === chosen ? 4 : 1.75]]) {
       draw.strokeStyle = stroke;
       draw.lineWidth = thick;
       if (width < 7) { draw.beginPath(); draw.arc(x + width / 2, y + width / 2, 3, 0, 7); draw.stroke(); } else draw.strokeRect(x, y, width, width);
@@ -113,67 +113,67 @@ function pan(across, down) {
   redraw();
 }
 
-function choose(one, center = false) {
-  chosen = one;
-  $("chosen").hidden = !one;
-  $("choose-hint").hidden = Boolean(one);
-  if (one) {
-    $("close").src = picture(one.number, true);
-    $("close").alt = `Window ${one.id} with its surroundings`;
-    $("chosen-id").textContent = one.id;
-    $("row-place").hidden = one.lon === null;
-    $("chosen-place").textContent = one.lon === null ? "" : where(one);
-    $("chosen-p").textContent = one.probability.toFixed(3);
-    $("chosen-own").textContent = one.answer ? WORDS[one.answer] : "–";
-    $("open").href = `${base}/queue?patch=${encodeURIComponent(one.id)}`;
+function choose(detection, center = false) {
+  chosen = detection;
+  $("chosen").hidden = !detection;
+  $("choose-hint").hidden = Boolean(detection);
+  if (detection) {
+    $("close").src = picture(detection.number, true);
+    $("close").alt = `Window ${detection.id} with its surroundings`;
+    $("chosen-id").textContent = detection.id;
+    $("row-place").hidden = detection.lon === null;
+    $("chosen-place").textContent = detection.lon === null ? "" : where(detection);
+    $("chosen-p").textContent = detection.probability.toFixed(3);
+    $("chosen-own").textContent = detection.answer ? WORDS[detection.answer] : "–";
+    $("open").href = `${base}/queue?patch=${encodeURIComponent(detection.id)}`;
     if (center) {
-      view.row = one.row + page.side / 2;
-      view.col = one.col + page.side / 2;
+      view.row = detection.row + page.side / 2;
+      view.col = detection.col + page.side / 2;
       view.scale = Math.max(view.scale, 1.5);
     }
-    say(`${one.id}, probability ${one.probability.toFixed(2)}${one.answer ? `, ${WORDS[one.answer]}` : ""}.`);
+    say(`${detection.id}, probability ${detection.probability.toFixed(2)}${detection.answer ? `, ${WORDS[detection.answer]}` : ""}.`);
   }
   redraw();
 }
 
 function step(by) {
   if (!shown.length) return;
-  const place = chosen ? shown.findIndex((one) => one.id === chosen.id) : (by > 0 ? -1 : 0);
+  const place = chosen ? shown.findIndex((detection) => detection.id === chosen.id) : (by > 0 ? -1 : 0);
   choose(shown[(place + by + shown.length) % shown.length], true);
 }
 
 function answer(word) {
   if (!chosen) { notice("Choose a detection first: click it, or press L."); return; }
-  const one = chosen;
-  const before = one.answer;
+  const detection = chosen;
+  const before = detection.answer;
   flash(word);
-  one.answer = word;
-  choose(one);
+  detection.answer = word;
+  choose(detection);
   outbox.push("/answers", {
-    answers: [{ patch: one.id, answer: word, why: "map", saw_probability: true, knew: one.entry }],
-  }, (found) => {
-    one.entry = found.saved[0].entry;
-    row(one);
-    const text = conflictWords(found.conflicts);
+    answers: [{ patch: detection.id, answer: word, why: "map", saw_probability: true, knew: detection.entry }],
+  }, (reply) => {
+    detection.entry = reply.saved[0].entry;
+    row(detection);
+    const text = conflictWords(reply.conflicts);
     if (text) notice(text);
-  }, () => { one.answer = before; choose(one); });
+  }, () => { detection.answer = before; choose(detection); });
 }
 
-function row(one) {
-  const line = document.querySelector(`#table tr[data-id="${CSS.escape(one.id)}"]`);
-  if (line) line.lastElementChild.textContent = one.answer ? WORDS[one.answer] : "–";
+function row(detection) {
+  const line = document.querySelector(`#table tr[data-id="${CSS.escape(detection.id)}"]`);
+  if (line) line.lastElementChild.textContent = detection.answer ? WORDS[detection.answer] : "–";
 }
 
 function undo() {
-  outbox.push("/undo", {}, (found) => {
-    if (!found.patches.length) { notice("Nothing is left to undo."); return; }
-    for (const card of found.patches) {
-      const one = shown.find((item) => item.id === card.id);
-      if (!one) continue;
-      one.answer = card.answer;
-      one.entry = card.entry;
-      row(one);
-      choose(one);
+  outbox.push("/undo", {}, (reply) => {
+    if (!reply.patches.length) { notice("Nothing is left to undo."); return; }
+    for (const card of reply.patches) {
+      const detection = shown.find((item) => item.id === card.id);
+      if (!detection) continue;
+      detection.answer = card.answer;
+      detection.entry = card.entry;
+      row(detection);
+      choose(detection);
     }
     notice("Undone.");
   });
@@ -188,25 +188,25 @@ function filter() {
   clearTimeout(filterTimer);
   filterTimer = setTimeout(async () => {
     try {
-      const found = await ask(`/map?image=${page.image}&least=${Math.min(least, most)}&most=${Math.max(least, most)}`);
-      shown = found.detections;
-      $("shown").textContent = found.inside.toLocaleString("en");
-      const kept = chosen && shown.find((one) => one.id === chosen.id);
+      const reply = await ask(`/map?image=${page.image}&least=${Math.min(least, most)}&most=${Math.max(least, most)}`);
+      shown = reply.detections;
+      $("shown").textContent = reply.inside.toLocaleString("en");
+      const kept = chosen && shown.find((detection) => detection.id === chosen.id);
       choose(kept || null);
       table();
-      say(`${found.inside} detections.`);
+      say(`${reply.inside} detections.`);
     } catch (error) { notice(error.message); }
   }, 120);
 }
 
 function table() {
-  const rows = shown.slice(0, 100).map((one) => {
+  const rows = shown.slice(0, 100).map((detection) => {
     const line = document.createElement("tr");
-    line.dataset.id = one.id;
+    line.dataset.id = detection.id;
     const link = document.createElement("a");
-    link.href = `${base}/queue?patch=${encodeURIComponent(one.id)}`;
-    link.textContent = `${one.row}, ${one.col}`;
-    const parts = [link, one.probability.toFixed(3), one.answer ? WORDS[one.answer] : "–"];
+    link.href = `${base}/queue?patch=${encodeURIComponent(detection.id)}`;
+    link.textContent = `${detection.row}, ${detection.col}`;
+    const parts = [link, detection.probability.toFixed(3), detection.answer ? WORDS[detection.answer] : "–"];
     for (const part of parts) { const cell = document.createElement("td"); cell.append(part); line.append(cell); }
     return line;
   });
@@ -233,10 +233,10 @@ canvas.addEventListener("pointerup", (event) => {
     const line = (event.clientY - box.top - canvas.clientHeight / 2) / view.scale + view.row;
     const reach = Math.max(page.side / 2, 6 / view.scale);
     const near = shown
-      .map((one) => ({ one, far: Math.max(Math.abs(one.col + page.side / 2 - col), Math.abs(one.row + page.side / 2 - line)) }))
+      .map((detection) => ({ detection, far: Math.max(Math.abs(detection.col + page.side / 2 - col), Math.abs(detection.row + page.side / 2 - line)) }))
       .filter((item) => item.far <= reach)
       .sort((a, b) => a.far - b.far);
-    choose(near.length ? near[0].one : null);
+    choose(near.length ? near[0].detection : null);
   }
   drag = null;
 });

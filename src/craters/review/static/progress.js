@@ -1,6 +1,7 @@
-// Starts and stops trainings, and follows them.
+// Start and stop trainings, and show their progress.
 "use strict";
 
+const STATES = { merging: "merging labels", training: "training", judging: "predicting" };
 const running = (on) => {
   $("train").hidden = on;
   for (const id of ["stop", "bar", "line"]) $(id).hidden = !on;
@@ -8,23 +9,21 @@ const running = (on) => {
 
 async function follow() {
   try {
-    const found = await ask("/progress");
-    const { training, predicting } = found;
-    const judging = predicting.done < predicting.total && !predicting.failure;
+    const { training } = await ask("/progress");
     if (!training.running) { location.reload(); return; }
     running(true);
-    $("elapsed").textContent = `${training.state}, ${Math.round(training.seconds)} s`;
-    $("line").textContent = judging && training.state === "training" && !training.line ? "…" : training.line;
-  } catch { /* the next one may come through */ }
+    $("elapsed").textContent = `${STATES[training.state] || training.state}, ${Math.round(training.seconds)} s`;
+    $("line").textContent = training.line || "…";
+  } catch { /* try again */ }
   setTimeout(follow, 1000);
 }
 
 $("train").addEventListener("click", async () => {
   $("train").disabled = true;
   try {
-    const { number } = await tell("/train", {});
+    const { number } = await post("/train", {});
     $("training").textContent = "";
-    say(`Training ${number} has begun.`);
+    say(`Training ${number} has started.`);
     running(true);
     $("line").textContent = "Merging the labels.";
     follow();
@@ -33,7 +32,7 @@ $("train").addEventListener("click", async () => {
 });
 $("stop").addEventListener("click", async () => {
   $("stop").disabled = true;
-  try { await tell("/stop", {}); } catch (error) { notice(error.message); }
+  try { await post("/stop", {}); } catch (error) { notice(error.message); }
   location.reload();
 });
 if (page.running) follow();

@@ -1,5 +1,5 @@
-// One patch at a time. The next ones are fetched before they are due, so that a key press shows the
-// next patch at once, while the answer is on its way to the disk.
+// Queue: one patch at a time. The next patches are fetched in advance, so that a key press shows
+// the next one at once, while the answer is being stored.
 "use strict";
 
 let current = null;
@@ -14,7 +14,7 @@ const TRAIL = 8;
 const AHEAD = 4;
 const WHY = {
   random: "part of the random sample", uncertain: "the model is uncertain", diverse: "unlike those before",
-  suspected: "the model doubts its label", disputed: "reviewers disagree", grid: "grid", map: "map", chosen: "chosen by you",
+  suspected: "the model contradicts its label", disputed: "reviewers disagree", grid: "grid", map: "map", chosen: "chosen by you",
 };
 
 function fetchPicture(card) {
@@ -82,12 +82,12 @@ function answer(word) {
     answers: [{ patch: card.id, answer: word, why: card.why, seconds, saw_probability: saw, knew: card.entry }],
     show: page.show,
     more: () => ({ skip: known(), want: Math.max(0, AHEAD - ahead.length) }),
-  }, (found) => {
+  }, (reply) => {
     unsent.delete(card.id);
     trail(card, word);
-    const text = conflictWords(found.conflicts);
+    const text = conflictWords(reply.conflicts);
     if (text) notice(text);
-    take(found.next);
+    take(reply.next);
   }, () => {
     unsent.delete(card.id);
     if (current) ahead.unshift(current);
@@ -98,14 +98,14 @@ function answer(word) {
 }
 
 function undo() {
-  outbox.push("/undo", {}, (found) => {
-    if (!found.patches.length) { notice("Nothing is left to undo."); return; }
-    const card = found.patches[0];
+  outbox.push("/undo", {}, (reply) => {
+    if (!reply.patches.length) { notice("Nothing is left to undo."); return; }
+    const card = reply.patches[0];
     if (current) ahead.unshift(current);
-    ahead = ahead.filter((one) => one.id !== card.id);
+    ahead = ahead.filter((other) => other.id !== card.id);
     showCard(card);
-    untrail(found.patches.map((one) => one.id));
-    say(`Undone: ${found.patches.length === 1 ? card.id : `${found.patches.length} answers`}.`);
+    untrail(reply.patches.map((patch) => patch.id));
+    say(`Undone: ${reply.patches.length === 1 ? card.id : `${reply.patches.length} answers`}.`);
   });
 }
 
@@ -115,8 +115,8 @@ async function next() {
   showCard(ahead.shift() || null);
   say(current ? `Skipped. Next: ${current.id}.` : "Skipped.");
   try {
-    const found = await tell("/next", { skip: known(), want: Math.max(0, AHEAD - ahead.length), show: page.show });
-    take(found.next);
+    const reply = await post("/next", { skip: known(), want: Math.max(0, AHEAD - ahead.length), show: page.show });
+    take(reply.next);
   } catch (error) { notice(error.message); }
 }
 
@@ -153,12 +153,12 @@ async function reveal() {
   saw = true;
   const card = current;
   try {
-    const found = await ask(`/details?patch=${encodeURIComponent(card.id)}`);
+    const reply = await ask(`/details?patch=${encodeURIComponent(card.id)}`);
     if (current !== card) return;
-    $("fact-p").textContent = found.probability === null ? "not known yet" : found.probability.toFixed(3);
-    $("fact-given").textContent = found.given || "unlabeled";
+    $("fact-p").textContent = reply.probability === null ? "not known yet" : reply.probability.toFixed(3);
+    $("fact-given").textContent = reply.given || "unlabeled";
     $("fact-why").textContent = WHY[card.why] || card.why;
-    const votes = Object.entries(found.votes).filter(([who]) => who !== page.who);
+    const votes = Object.entries(reply.votes).filter(([who]) => who !== page.who);
     $("fact-votes").textContent = votes.length ? votes.map(([who, word]) => `${who}: ${WORDS[word]}`).join(", ") : "no answer";
     say(`Probability ${$("fact-p").textContent}.`);
   } catch (error) { notice(error.message); }
