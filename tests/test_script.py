@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -34,12 +35,42 @@ def listing(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def test_all_files_are_written_and_figures_printed(job_folder: Path) -> None:
-    folder = job_folder.parent
-    before = listing(folder)
-    result = script(folder, *FAST)
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Run the script's function in a folder; give its exit code and what it printed."""
+    monkeypatch.syspath_prepend(str(REPOSITORY))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    from cnn_classifier import main
+
+    def run(folder: Path, *arguments: str) -> tuple[int, str, str]:
+        monkeypatch.chdir(folder)
+        code = 0
+        try:
+            main([*arguments])
+        except SystemExit as end:
+            code = end.code
+        return (code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def done(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A folder in which the script has run, and what it printed."""
+    folder = tmp_path_factory.mktemp("script")
+    write_job(folder / "DATA")
+    return folder, script(folder, *FAST)
+
+
+def test_all_files_are_written_and_figures_printed(
+    done: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    folder, result = done
     assert result.returncode == 0, result.stderr
-    assert sorted(set(listing(folder)) - set(before)) == WRITTEN
+    given = ["Xtest1", "Xtrain1", "Xtrain1_extra", "Ytrain1"]
+    assert listing(folder) == sorted([*WRITTEN, *(f"DATA/{name}.npy" for name in given)])
     predicted = np.load(folder / "DATA" / "y_pred_final.npy", allow_pickle=False)
     assert predicted.dtype == np.int32
     assert predicted.shape == (30,)
@@ -60,29 +91,33 @@ def test_all_files_are_written_and_figures_printed(job_folder: Path) -> None:
     assert result.stderr == ""
 
 
-def test_earlier_output_is_replaced_and_seeds_repeat(job_folder: Path) -> None:
-    folder = job_folder.parent
-    assert script(folder, *FAST, "--seed", "3").returncode == 0
+def test_earlier_output_is_replaced_and_seeds_repeat(
+    done: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path, call
+) -> None:
+    folder = tmp_path / "again"
+    shutil.copytree(done[0], folder)
     first = {name: (folder / name).read_bytes() for name in WRITTEN}
-    assert script(folder, *FAST).returncode == 0
+    assert call(folder, *FAST, "--seed", "3")[0] == 0
     assert (folder / "MODELS" / "model_final.h5").read_bytes() != first["MODELS/model_final.h5"]
-    assert script(folder, *FAST, "--seed", "3").returncode == 0
+    assert call(folder, *FAST)[0] == 0
     assert {name: (folder / name).read_bytes() for name in WRITTEN} == first
-    assert not [name for name in listing(folder) if "partial" in name]
+    assert listing(folder) == listing(done[0])
 
 
-def test_the_original_protocol_shows_both_figures(job_folder: Path) -> None:
-    result = script(job_folder.parent, *FAST, "--protocol", "original")
-    assert result.returncode == 0, result.stderr
-    assert "last stage, protocol clean" in result.stdout
-    assert "They differ because protocol 'original' draws validation again" in result.stdout
+def test_the_original_protocol_shows_both_figures(job_folder: Path, call) -> None:
+    code, printed, errors = call(job_folder.parent, *FAST, "--protocol", "original")
+    assert code == 0, errors
+    assert "last phase, protocol clean" in printed
+    assert "They differ because protocol 'original' draws validation again" in printed
 
 
-def test_thresholds_decide(job_folder: Path) -> None:
-    result = script(job_folder.parent, *FAST, "--threshold_final", "1", "--pseudo_threshold", "0")
-    assert result.returncode == 0, result.stderr
+def test_thresholds_decide(job_folder: Path, call) -> None:
+    code, printed, errors = call(
+        job_folder.parent, *FAST, "--threshold_final", "1", "--pseudo_threshold", "0"
+    )
+    assert code == 0, errors
     assert not np.load(job_folder / "y_pred_final.npy").any()
-    assert "Pseudo-labels: 0 of 60" in result.stdout
+    assert "Pseudo-labels: 0 of 60" in printed
 
 
 def test_defaults_are_the_originals(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,13 +141,15 @@ def test_defaults_are_the_originals(monkeypatch: pytest.MonkeyPatch) -> None:
         (lambda data: np.save(data / "Xtest1.npy", np.zeros((3, 7))), "found shape (3, 7)"),
     ],
 )
-def test_bad_input_is_one_line_exit_3_and_nothing_written(job_folder, spoil, message) -> None:
+def test_bad_input_is_one_line_exit_3_and_nothing_written(
+    job_folder: Path, call, spoil, message: str
+) -> None:
     spoil(job_folder)
     before = listing(job_folder.parent)
-    result = script(job_folder.parent, *FAST)
-    assert result.returncode == 3
-    assert message in result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1
+    code, _, errors = call(job_folder.parent, *FAST)
+    assert code == 3
+    assert message in errors
+    assert len(errors.strip().splitlines()) == 1
     assert listing(job_folder.parent) == before
 
 
@@ -124,10 +161,10 @@ def test_the_picture_function_is_importable(monkeypatch: pytest.MonkeyPatch) -> 
     assert np.array_equal(plot_image_48x48(images, 1).images[0].get_array(), images[1])
 
 
-def test_a_folder_without_data_is_told(tmp_path: Path) -> None:
-    result = script(tmp_path)
-    assert result.returncode == 3
-    assert "DATA: no such folder" in result.stderr
+def test_a_folder_without_data_is_told(tmp_path: Path, call) -> None:
+    code, _, errors = call(tmp_path)
+    assert code == 3
+    assert "DATA: no such folder" in errors
 
 
 @pytest.mark.slow

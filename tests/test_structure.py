@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 import re
 import shutil
 import subprocess
@@ -179,9 +180,9 @@ def test_a_setting_passes_few_functions_on_its_way_to_training(
 LIGHT = {
     "--help": ["--help"],
     "run --help": ["run", "--help"],
-    "check": ["check", "RUN"],
     "info": ["info", "RUN"],
     "predict": ["predict", "RUN", "DATA/Xtest1.npy"],
+    "check": ["check", "RUN"],
     "evaluate": ["evaluate", "RUN", "--data", "DATA", "--set", "train"],
     "match": ["match", "found.csv", "--catalogue", "known.csv", "--out", "MATCH", "--body", "mars",
               "--footprint", "none", "--window", "5km", "--border", "0km"],
@@ -195,7 +196,7 @@ LIGHT = {
 def light_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a small run, its data, an answer, a catalogue and detections."""
     folder = tmp_path_factory.mktemp("light")
-    data = write_job(folder / "DATA")
+    data = write_job(folder / "DATA", side=28)
     run_job(
         craters.RunConfig(
             data, folder / "RUN", method="supervised", network="original", initial_epochs=1
@@ -207,15 +208,21 @@ def light_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", LIGHT)
-def test_light_commands_import_no_torch(name: str, light_folder: Path) -> None:
+def test_light_commands_import_no_torch(light_folder: Path) -> None:
+    """One after another in one process, so that the first that imports it is named."""
     code = (
-        "import sys\nsys.argv[0] = 'craters'\nfrom craters.cli import main\n"
-        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
-        "assert 'torch' not in sys.modules, 'torch was imported'\n"
+        "import json, sys\nfrom craters.cli import main\n"
+        "for name, words in json.loads(sys.argv[1]).items():\n"
+        "    sys.argv = ['craters', *words]\n"
+        "    try:\n        main()\n"
+        "    except SystemExit as end:\n        assert not end.code, (name, end.code)\n"
+        "    assert 'torch' not in sys.modules, f'{name} imported torch'\n"
+        "    if name in ('predict', 'info'):\n"
+        "        heavy = {'scipy', 'sklearn', 'matplotlib', 'PIL'} & set(sys.modules)\n"
+        "        assert not heavy, (name, heavy)\n"
     )
     found = subprocess.run(
-        [sys.executable, "-c", code, *LIGHT[name]],
+        [sys.executable, "-W", "error", "-c", code, json.dumps(LIGHT)],
         cwd=light_folder, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert found.returncode == 0, found.stderr

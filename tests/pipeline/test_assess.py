@@ -23,28 +23,32 @@ from craters.models import (
 from craters.pipeline import assess
 from tests.conftest import simple_patches, write_job
 
+SIDE = 28
+
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def network() -> tuple[bytes, dict[str, np.ndarray]]:
+    """A network as ONNX graph and weights."""
+    network = OriginalNet(SIDE)
+    initialize(network, 3)
+    return network_to_onnx(network, SIDE), network_weights(network)
+
+
+@pytest.fixture(scope="module")
+def made(network, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A model folder, and a job folder whose training array the model knows."""
     root = tmp_path_factory.mktemp("assess")
-    data = write_job(root / "DATA", groups=True)
-    np.save(data / "Ytest1.npy", simple_patches(30, 3)[1])
+    data = write_job(root / "DATA", side=SIDE, groups=True)
+    np.save(data / "Ytest1.npy", simple_patches(30, 3, side=SIDE)[1])
     np.save(data / "groups_test.npy", np.arange(30) // 3)
-    network = OriginalNet(48)
-    initialize(network, 3)
     calibrated = {"without crater": list(np.linspace(0.3, 0.7, 30)),
                   "with crater": list(np.linspace(0.3, 0.7, 30))}  # fmt: skip
     description = ModelDescription(
-        "original", {}, 48, temperature=0.5, conformal=calibrated,
+        "original", {}, SIDE, temperature=0.5, conformal=calibrated,
         data={"Xtrain1.npy": sha256_of(data / "Xtrain1.npy")},
     )  # fmt: skip
-    folder = write_model(
-        root / "MODEL",
-        onnx=network_to_onnx(network, 48),
-        weights=network_weights(network),
-        description=description,
-    )
+    onnx, weights = network
+    folder = write_model(root / "MODEL", onnx=onnx, weights=weights, description=description)
     return folder, data
 
 
@@ -52,7 +56,7 @@ def test_figures_are_those_of_the_model_s_probabilities(made: tuple[Path, Path])
     folder, data = made
     model = Classifier.load(folder)
     found = assess(model, data, prior=0.03)
-    images, labels = simple_patches(30, 3)
+    images, labels = simple_patches(30, 3, side=SIDE)
     expected = measure(Scored(labels=labels, probability=model.predict_proba(images)))
     assert found.figures["metrics"]["macro_f1"] == pytest.approx(expected.macro_f1)
     assert found.figures["metrics"]["confusion_matrix"] == expected.confusion_matrix
@@ -74,7 +78,7 @@ def test_what_the_model_has_seen_is_told(made: tuple[Path, Path]) -> None:
 
 def test_unknown_places_are_told(made: tuple[Path, Path], tmp_path: Path) -> None:
     folder, _ = made
-    data = write_job(tmp_path / "DATA")
+    data = write_job(tmp_path / "DATA", side=SIDE)
     found = assess(Classifier.load(folder), data, which="train")
     assert "source images are unknown" in found.warnings[-1]
     assert found.figures["intervals"]["macro_f1"]["n_groups"] is None
@@ -82,30 +86,25 @@ def test_unknown_places_are_told(made: tuple[Path, Path], tmp_path: Path) -> Non
 
 def test_bad_requests(made: tuple[Path, Path], tmp_path: Path) -> None:
     model = Classifier.load(made[0])
-    data = write_job(tmp_path / "DATA")
+    data = write_job(tmp_path / "DATA", side=SIDE)
     with pytest.raises(ConfigError, match="set is 'x'"):
         assess(model, data, which="x")
     with pytest.raises(DataError, match="expected the labels of the test set. If the model"):
         assess(model, data)
     with pytest.raises(ConfigError, match="risk is 1.5, expected a share above 0 and below 1"):
         assess(model, data, which="train", risk=1.5)
-    other = write_job(tmp_path / "OTHER", side=28)
-    with pytest.raises(DataError, match="found patches of 28 x 28 pixels, expected 48 x 48"):
+    other = write_job(tmp_path / "OTHER", side=48)
+    with pytest.raises(DataError, match="found patches of 48 x 48 pixels, expected 28 x 28"):
         assess(model, other, which="train")
 
 
 def test_a_model_that_is_not_calibrated_makes_no_sets(
-    made: tuple[Path, Path], tmp_path: Path
+    made: tuple[Path, Path], network, tmp_path: Path
 ) -> None:
     _, data = made
-    network = OriginalNet(48)
-    initialize(network, 3)
-    folder = write_model(
-        tmp_path / "MODEL",
-        onnx=network_to_onnx(network, 48),
-        weights=network_weights(network),
-        description=ModelDescription("original", {}, 48),
-    )
+    onnx, weights = network
+    plain = ModelDescription("original", {}, SIDE)
+    folder = write_model(tmp_path / "MODEL", onnx=onnx, weights=weights, description=plain)
     arguments = ["evaluate", str(folder), "--data", str(data), "--risk"]
     told = CliRunner().invoke(app, [*arguments, "0.2"])
     assert "  prediction sets: none (the model is not calibrated)" in told.output.splitlines()

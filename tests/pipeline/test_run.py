@@ -21,21 +21,27 @@ from craters.errors import DataError, ExistsError
 from craters.evaluation import Scored, at_prior, bootstrap_interval, measure, scores
 from craters.evaluation.calibration import choose_threshold
 from craters.models import Classifier
-from craters.pipeline import job, run_job
+from craters.models.keras.writer import write_keras_h5
+from craters.pipeline import run_job, stages, summarize
 from craters.pipeline.report import summary_lines
 from craters.pipeline.result import JobResult
 from craters.pipeline.run import read_run
-from craters.pipeline.stages import run_stages
-from craters.training import RunConfig, recipes, trainer
-from craters.training.recipes import TrainConfig, modern_recipe
+from craters.pipeline.stages import run_phases
+from craters.training import RunConfig, trainer
 from tests.conftest import simple_patches, write_job
 
 SAME_EVERY_TIME = ("metrics.json", "history.csv", "origins.csv", "predictions.npy",
                    "predictions.csv", "probabilities.npy", "models/model_initial.h5",
-                   "models/model_final.h5", "model/model.onnx", "config.json",
+                   "models/model_final.h5", "model/model.onnx",
                    "figures/learning_curve.png", "figures/confusion_matrix.png",
                    "figures/roc.png", "figures/reliability.png",
-                   "report.html", "manifest.json", "checks.json")  # fmt: skip
+                   "checks.json")  # fmt: skip
+SIDE = 28
+
+
+@pytest.fixture
+def job_folder(tmp_path: Path) -> Path:
+    return write_job(tmp_path / "DATA", side=SIDE)
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +61,7 @@ def config_for(data: Path, out: Path, **changes) -> RunConfig:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     root = tmp_path_factory.mktemp("run")
-    data = write_job(root / "DATA", groups=True)
+    data = write_job(root / "DATA", side=SIDE, groups=True)
     run_job(config_for(data, root / "RUN"))
     return data, root / "RUN"
 
@@ -120,7 +126,7 @@ def test_tables_agree_with_each_other(finished: tuple[Path, Path]) -> None:
 def test_the_model_folder_says_what_the_run_said(finished: tuple[Path, Path]) -> None:
     data, out = finished
     model = Classifier.load(out / "model")
-    images = np.load(data / "Xtest1.npy").reshape(-1, 48, 48)
+    images = np.load(data / "Xtest1.npy").reshape(-1, SIDE, SIDE)
     probability = np.load(out / "probabilities.npy")
     assert np.abs(model.predict_proba(images) - probability).max() < 1e-5
     assert np.array_equal(model.predict(images), np.load(out / "predictions.npy"))
@@ -154,22 +160,34 @@ def test_the_report_is_self_contained_and_true(finished: tuple[Path, Path]) -> N
 
 
 def assert_equal_runs(first: Path, second: Path) -> None:
+    """Compare all files that name no folder."""
     for name in SAME_EVERY_TIME:
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
 
 
-def test_equal_seeds_give_equal_bytes_and_others_do_not(
+def test_another_seed_gives_other_networks_and_metrics(
     finished: tuple[Path, Path], tmp_path: Path
 ) -> None:
     data, out = finished
-    run_job(config_for(data, tmp_path / "again"))
-    for name in SAME_EVERY_TIME:
-        if name in ("config.json", "report.html", "manifest.json"):  # they name the folder
-            continue
-        assert (out / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
-    run_job(config_for(data, tmp_path / "other", seed=1))
-    for name in ("models/model_initial.h5", "models/model_final.h5", "metrics.json"):
-        assert (out / name).read_bytes() != (tmp_path / "other" / name).read_bytes(), name
+    result = run_phases(read_job_data(data), config_for(data, out, seed=1))
+    assert json.loads(files.to_json(summarize(result))) != read_run(out)
+    for phase in result.phases:
+        write_keras_h5(tmp_path / "other.h5", phase.network, 100.0)
+        saved = out / "models" / f"model_{phase.name}.h5"
+        assert saved.read_bytes() != (tmp_path / "other.h5").read_bytes()
+        (tmp_path / "other.h5").unlink()
+
+
+def test_the_first_phase_is_the_reference_of_the_original_methods_verdict(
+    finished: tuple[Path, Path],
+) -> None:
+    metrics = read_run(finished[1])
+    verdict, rows = metrics["verdict"], metrics["phases"]
+    assert verdict["method"] == "original"
+    assert verdict["reference"] == "the first phase"
+    assert verdict["difference"] == pytest.approx(
+        rows["final"]["macro_f1"] - rows["initial"]["macro_f1"]
+    )
 
 
 class StopAt(NullProgress):
@@ -194,10 +212,11 @@ class Counter(NullProgress):
             self.seen.append((stage, state.epoch))
 
 
-def test_an_interrupted_run_goes_on_and_ends_the_same(
+def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(
     finished: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    data, _ = finished
+    """Equal seeds give equal bytes, wherever the run was interrupted."""
+    data, whole = finished
     config = config_for(data, tmp_path / "RUN")
     for stage, epoch in (("initial", 2), ("final", 3)):
         with pytest.raises(KeyboardInterrupt):
@@ -213,12 +232,7 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(
     counter = Counter()
     run_job(config, resume=True, progress=counter)
     assert counter.seen == [("final", 4)]
-    (tmp_path / "whole").mkdir()
-    run_job(config_for(data, tmp_path / "whole" / "RUN"))
-    for name in SAME_EVERY_TIME:
-        if name not in ("config.json", "report.html", "manifest.json"):
-            theirs = tmp_path / "whole" / "RUN" / name
-            assert (config.out / name).read_bytes() == theirs.read_bytes(), name
+    assert_equal_runs(config.out, whole)
     times = json.loads((config.out / "times.json").read_text())
     assert times["times_resumed"] == 2
 
@@ -255,6 +269,10 @@ def test_bad_data_leaves_nothing_behind(job_folder: Path, tmp_path: Path) -> Non
         read_run(tmp_path / "DATA")
 
 
+AS_FINISHED = ["--initial-epochs", "10", "--final-epochs", "4", "--initial-lr", "0.006",
+               "--final-lr", "0.003", "--batch-size", "8", "--pseudo-threshold", "0.53",
+               "--resolution", "100", "--threads", "1", "--method", "original", "--network",
+               "original"]  # fmt: skip
 ORIGINAL = ["--initial-epochs", "12", "--final-epochs", "8", "--threads", "1", "--method",
             "original", "--network", "original"]  # fmt: skip
 COMPACT = ["--method", "supervised", "--epochs", "40", "--members", "2", "--threads", "2"]
@@ -266,52 +284,55 @@ def start(data: Path, out: Path, options: list[str]) -> subprocess.Popen:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def kill_and_resume(data: Path, root: Path, kills: int, options: list[str]) -> list[int]:
-    """Kill a run at random moments after its first epoch; return the epochs it had by then."""
-    out, random = root / "killed", np.random.default_rng(1)
-    work = root / ".killed.unfinished"
-    reached = []
-    for _ in range(kills):
-        process = start(data, out, options)
-        deadline = time.monotonic() + 120
-        before = set(work.glob("*.safetensors"))
-        while process.poll() is None and time.monotonic() < deadline:
-            if set(work.glob("*.safetensors")) - before or before:
-                break
-            time.sleep(0.005)
-        time.sleep(float(random.uniform(0, 2.5)))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        reached.append(len(list(work.glob("*.safetensors"))))
-        if out.exists():
-            break
+def finish(data: Path, out: Path, options: list[str]) -> None:
     process = start(data, out, options)
     _, errors = process.communicate(timeout=1200)  # a busy machine is no fault
     assert process.returncode == 0, errors
-    return reached
+
+
+def kill(process: subprocess.Popen, work: Path, pause: float) -> None:
+    """Kill a run so many seconds after there is a saved epoch."""
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        if any(work.glob("[!.]*.safetensors")):
+            break
+        time.sleep(0.005)
+    time.sleep(pause)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
 
 
 def check_kills(tmp_path: Path, kills: int, options: list[str], n: int = 400) -> None:
-    data = write_job(tmp_path / "DATA", n=n)
-    process = start(data, tmp_path / "whole", options)
-    _, errors = process.communicate(timeout=1200)  # a busy machine is no fault
-    assert process.returncode == 0, errors
-    reached = kill_and_resume(data, tmp_path, kills, options)
-    assert reached[0] >= 1, "the first kill came before the first epoch"
+    """Kill a run at random moments after its first epoch, and compare it with a whole one."""
+    data, out = write_job(tmp_path / "DATA", n=n), tmp_path / "killed"
+    work, random = tmp_path / ".killed.unfinished", np.random.default_rng(1)
+    finish(data, tmp_path / "whole", options)
+    for number in range(kills):
+        kill(start(data, out, options), work, float(random.uniform(0, 2.5)))
+        assert number or any(work.glob("[!.]*.safetensors")), "killed before the first epoch"
+        if out.exists():
+            break
+    finish(data, out, options)
     for name in SAME_EVERY_TIME:
-        if name not in ("config.json", "report.html", "manifest.json"):
-            whole, killed = tmp_path / "whole" / name, tmp_path / "killed" / name
-            if options is COMPACT and name.endswith(".h5"):
-                assert not whole.exists()  # it has no Keras form
-                assert not killed.exists()
-                continue
-            assert whole.read_bytes() == killed.read_bytes(), name
-    leftover = {path.name for path in tmp_path.glob(".*")}
-    assert leftover == set()
+        whole, killed = tmp_path / "whole" / name, out / name
+        if options is COMPACT and name.endswith(".h5"):
+            assert not whole.exists()  # it has no Keras form
+            assert not killed.exists()
+            continue
+        assert whole.read_bytes() == killed.read_bytes(), name
+    assert not list(tmp_path.glob(".*"))
 
 
-def test_a_killed_run_goes_on(tmp_path: Path) -> None:
-    check_kills(tmp_path, 1, ORIGINAL)
+def test_a_killed_run_goes_on(finished: tuple[Path, Path], tmp_path: Path) -> None:
+    data, whole = finished
+    out, work = tmp_path / "killed", tmp_path / ".killed.unfinished"
+    kill(start(data, out, AS_FINISHED), work, 0)
+    assert (work / "initial.safetensors").is_file()
+    assert not out.exists()
+    finish(data, out, AS_FINISHED)
+    assert_equal_runs(out, whole)
+    assert json.loads((out / "times.json").read_text())["times_resumed"] == 1
+    assert not list(tmp_path.glob(".*"))
 
 
 @pytest.mark.slow
@@ -325,19 +346,9 @@ def test_kills_of_trainings_side_by_side(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_dense_run_leaves_a_model_that_scans(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("modern_recipe", "agreement_recipe", "distillation_recipe"):
-        recipe = getattr(recipes, name)
-        monkeypatch.setattr(
-            trainer, name,
-            lambda *args, recipe=recipe, **more: dataclasses.replace(
-                recipe(*args, **more), epochs=3
-            ),
-        )  # fmt: skip
+def test_a_dense_run_leaves_a_model_that_scans(tmp_path: Path) -> None:
     data = write_job(tmp_path / "DATA")
-    config = config_for(data, tmp_path / "RUN", method="supervised", network="dense")
+    config = config_for(data, tmp_path / "RUN", method="supervised", network="dense", epochs=3)
     metrics = run_job(config).metrics
     assert metrics["network"] == "dense"
     model = Classifier.load(tmp_path / "RUN" / "model")
@@ -347,22 +358,16 @@ def test_a_dense_run_leaves_a_model_that_scans(
     assert np.abs(model.predict_proba(images) - probability).max() < 1e-5
 
 
-def test_a_supervised_compact_run_leaves_a_calibrated_model(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def short(n: int, side: int, **more) -> TrainConfig:
-        return dataclasses.replace(modern_recipe(n, side, **more), epochs=6)
-
-    monkeypatch.setattr(trainer, "modern_recipe", short)
-    data = write_job(tmp_path / "DATA")
+def test_a_supervised_compact_run_leaves_a_calibrated_model(tmp_path: Path) -> None:
+    data = write_job(tmp_path / "DATA", side=SIDE)
     np.save(data / "Ytest1.npy", np.load(data / "Ytrain1.npy")[:30])
-    config = config_for(data, tmp_path / "RUN", method="supervised", network="compact")
+    config = config_for(data, tmp_path / "RUN", method="supervised", network="compact", epochs=6)
     metrics = run_job(config).metrics
     model = Classifier.load(tmp_path / "RUN" / "model")
     assert model.description.temperature == metrics["calibration"]["temperature"] != 1
     assert model.description.network == "compact"
-    assert "retrained on all human labels" in model.description.metrics["remark"]
-    images = np.load(data / "Xtest1.npy").reshape(-1, 48, 48)
+    assert "trained once more" in model.description.metrics["remark"]
+    images = np.load(data / "Xtest1.npy").reshape(-1, SIDE, SIDE)
     probability = np.load(tmp_path / "RUN" / "probabilities.npy")
     assert np.abs(model.predict_proba(images) - probability).max() < 1e-5
     sets = model.prediction_sets(probability, risk=0.1)
@@ -391,8 +396,8 @@ AIM = "recall>=0.95"
 def aimed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, JobResult]:
     """A run with an aim, source images and truth; and the same job in memory."""
     root = tmp_path_factory.mktemp("aimed")
-    data = write_job(root / "DATA", groups=True)
-    np.save(data / "Ytest1.npy", simple_patches(30, 3)[1])
+    data = write_job(root / "DATA", side=SIDE, groups=True)
+    np.save(data / "Ytest1.npy", simple_patches(30, 3, side=SIDE)[1])
     np.save(data / "groups_test.npy", np.arange(30) // 3)
     config = config_for(data, root / "RUN", initial_epochs=4, final_epochs=2, aim=AIM)
     run_job(config)
@@ -501,8 +506,8 @@ def test_an_aim_out_of_reach_leaves_no_run_and_loses_no_training(
     metrics = run_job(other, resume=True, progress=counter).metrics
     assert counter.seen == []
     assert metrics["threshold_chosen_for"] == "macro_f1"
-    plain = run_job(dataclasses.replace(other, out=tmp_path / "plain")).metrics
-    assert plain == metrics
+    plain = summarize(run_phases(read_job_data(job_folder), other))
+    assert json.loads(files.to_json(plain)) == read_run(config.out)
     with pytest.raises(
         ExistsError, match="is a finished run of other settings.*: aim was macro_f1 and is prec"
     ):

@@ -4,47 +4,63 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from craters.core import NullProgress
 from craters.data import UNLABELED, read_job_data
 from craters.errors import DataError
 from craters.evaluation import Scored, measure
-from craters.models import Classifier, network_weights
-from craters.pipeline import kept_network, run_job, stages, summarize
-from craters.pipeline.stages import run_stages
+from craters.models import Classifier, Network, network_weights
+from craters.pipeline import RunOutcome, kept_network, report, run_job, stages, summarize
+from craters.pipeline.stages import run_phases
 from craters.semi_supervised import verdict
-from craters.training import RunConfig, predict_logits, trainer
+from craters.training import RunConfig, predict_logits
 from craters.training.checkpoint import load_state
 from tests.conftest import write_job
 
-
-@pytest.fixture(autouse=True)
-def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("modern_recipe", "agreement_recipe", "distillation_recipe"):
-        recipe = getattr(trainer, name)
-        monkeypatch.setattr(
-            trainer, name,
-            lambda *args, recipe=recipe, **more: dataclasses.replace(
-                recipe(*args, **more), epochs=6
-            ),
-        )  # fmt: skip
+SIDE = 16
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    folder = write_job(tmp_path / "DATA", side=28, n=120, groups=True)
+def write_data(folder: Path) -> Path:
+    """Write small patches whose source images are known."""
+    write_job(folder, side=SIDE, n=120, groups=True)
     np.save(folder / "groups_extra.npy", np.array([f"other_{row // 4}" for row in range(60)]))
     return folder
 
 
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_data(tmp_path / "DATA")
+
+
 def config_for(data: Path, method: str, **changes) -> RunConfig:
-    plain = RunConfig(data, data.parent / "RUN", method=method, network="compact", threads=1)
+    plain = RunConfig(
+        data, data.parent / "RUN", method=method, network="compact", epochs=3, threads=1
+    )
     return dataclasses.replace(plain, **changes)
+
+
+@pytest.fixture(scope="module")
+def fixmatch(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunOutcome]:
+    """A data folder, and a run of the method fixmatch on it."""
+    data = write_data(tmp_path_factory.mktemp("fixmatch") / "DATA")
+    return data, run_job(config_for(data, "fixmatch"))
+
+
+class Warnings(NullProgress):
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.texts.append(text)
+
+
+def weights_of(network: Network) -> dict[str, bytes]:
+    return {name: array.tobytes() for name, array in network_weights(network).items()}
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -52,13 +68,15 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def test_a_fixmatch_run_is_measured_on_every_label_and_says_whether_it_helped(data: Path) -> None:
-    result = run_stages(read_job_data(data), config_for(data, "fixmatch"))
-    assert [stage.name for stage in result.stages] == ["supervised", "fixmatch"]
-    assert all(stage.is_cross_fitted for stage in result.stages)
+def test_a_fixmatch_run_is_measured_on_every_label_and_says_whether_it_helped(
+    fixmatch: tuple[Path, RunOutcome],
+) -> None:
+    data, outcome = fixmatch
+    result = run_phases(read_job_data(data), config_for(data, "fixmatch"))
+    assert [phase.name for phase in result.phases] == ["supervised", "fixmatch"]
+    assert all(phase.is_cross_fitted for phase in result.phases)
     assert len(result.final.validation) == 120
     assert result.network is not result.final.network
-    outcome = run_job(config_for(data, "fixmatch"))
     told = outcome.metrics["verdict"]
     labels = result.final.validation.labels
     scored = [
@@ -80,21 +98,24 @@ def test_a_fixmatch_run_is_measured_on_every_label_and_says_whether_it_helped(da
     assert share["sentence"] in page
     assert "pool.png" in {path.name for path in (outcome.folder / "figures").iterdir()}
     model = Classifier.load(outcome.folder / "model")
-    images = np.load(data / "Xtest1.npy").reshape(-1, 28, 28)
+    images = np.load(data / "Xtest1.npy").reshape(-1, SIDE, SIDE)
     probability = np.load(outcome.folder / "probabilities.npy")
     assert np.abs(model.predict_proba(images) - probability).max() < 1e-5
     assert np.allclose(probability, result.test_probability)
+    saved = load_file(outcome.folder / "model" / "model.safetensors")
+    assert {name: array.tobytes() for name, array in saved.items()} == weights_of(result.network)
 
 
-def test_a_self_training_run_tells_the_origin_of_every_label(
+def test_self_training_tells_the_origin_of_every_label(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("craters.semi_supervised.pseudo_labels.CONFIDENCE", 0.6)
-    outcome = run_job(config_for(data, "self-training"))
-    pseudo = outcome.metrics["pseudo_labels"]
+    result = run_phases(read_job_data(data), config_for(data, "self-training", epochs=6))
+    metrics = summarize(result)
+    pseudo = metrics["pseudo_labels"]
     assert [row["number"] for row in pseudo["rounds"]] == [1, 2]
     assert pseudo["added_with_crater"] == pseudo["rounds"][-1]["with_crater"] > 0
-    rows = rows_of(outcome.folder / "origins.csv")
+    rows = list(csv.DictReader(report.origins_csv(result).splitlines()))
     human = [row for row in rows if row["origin"] == "human"]
     given = [row for row in rows if row["origin"] == "pseudo"]
     truth = np.load(data / "Ytrain1.npy")
@@ -106,9 +127,10 @@ def test_a_self_training_run_tells_the_origin_of_every_label(
         probability = float(row["probability"])
         assert (row["label"] == "1") == (probability > 0.5)
         assert max(probability, 1 - probability) >= 0.6 - 1e-6
-    shares = outcome.metrics["class_balance"]
+    shares = metrics["class_balance"]
     assert shares["pseudo-labels of round 2"]["with_crater"] == pseudo["added_with_crater"]
-    assert (outcome.folder / "figures" / "borderline.png").is_file()
+    (drawn,) = report.write_figures(result, data, {"borderline": "borderline.png"}).values()
+    assert drawn.is_file()
 
 
 def test_pseudo_labels_of_both_classes_keep_the_class_shares_and_leave_validation_alone(
@@ -155,11 +177,9 @@ def test_a_network_that_is_sure_of_nothing_is_kept_as_it_is(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("craters.semi_supervised.pseudo_labels.CONFIDENCE", 1.0)
-    warned: list[str] = []
-    monkeypatch.setattr(stages.NullProgress, "warn", lambda _, text: warned.append(text))
-    sets = read_job_data(data)
-    result = run_stages(sets, config_for(data, "pseudo-label"))
-    assert stages.NOTHING_SURE in warned
+    warned, sets = Warnings(), read_job_data(data)
+    result = run_phases(sets, config_for(data, "pseudo-label"), progress=warned)
+    assert stages.NOTHING_SURE in warned.texts
     assert result.n_pseudo == 0
     plain = kept_network(sets.train, sets.pool, config_for(data, "supervised"))
     ours, theirs = (predict_logits(one, sets.test.images) for one in (result.network, plain))
@@ -169,16 +189,13 @@ def test_a_network_that_is_sure_of_nothing_is_kept_as_it_is(
     assert np.array_equal(predict_logits(alone, sets.test.images), theirs)
 
 
-def test_once_every_patch_is_labeled_there_is_no_pool_and_a_run_all_the_same(
-    data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    warned: list[str] = []
-    monkeypatch.setattr(stages.NullProgress, "warn", lambda _, text: warned.append(text))
+def test_once_every_patch_is_labeled_there_is_no_pool_and_a_run_all_the_same(data: Path) -> None:
+    warned = Warnings()
     np.save(data / "Xtrain1_extra.npy", np.load(data / "Xtrain1_extra.npy")[:0])
     np.save(data / "groups_extra.npy", np.load(data / "groups_extra.npy")[:0])
-    outcome = run_job(config_for(data, "pseudo-label"))
-    assert stages.NO_POOL in warned
-    assert stages.NOTHING_SURE not in warned
+    outcome = run_job(config_for(data, "pseudo-label"), progress=warned)
+    assert stages.NO_POOL in warned.texts
+    assert stages.NOTHING_SURE not in warned.texts
     assert outcome.metrics["class_balance"]["extra"]["n"] == 0
     assert outcome.metrics["pseudo_labels"]["added_with_crater"] == 0
     origins = {row["origin"] for row in rows_of(outcome.folder / "origins.csv")}
@@ -192,63 +209,67 @@ def test_auto_keeps_the_network_of_the_method_that_it_takes(
     data: Path, monkeypatch: pytest.MonkeyPatch, least_chance: float, method: str
 ) -> None:
     monkeypatch.setattr(verdict, "SURE_ENOUGH", least_chance)
-    outcome = run_job(config_for(data, "auto", epochs=2))
-    assert outcome.metrics["auto"]["method"] == method
-    (name,) = outcome.metrics["tried"]
+    job = read_job_data(data)
+    result = run_phases(job, config_for(data, "auto", epochs=2))
+    metrics = summarize(result)
+    assert metrics["auto"]["method"] == method
+    (name,) = metrics["tried"]
     assert name in verdict.candidates(120)
-    report = (outcome.folder / "report.html").read_text()
-    assert f"Method auto chose <b>{method}</b>. {name} gained" in report
-    plain = run_stages(read_job_data(data), config_for(data, method, epochs=2)).network
-    expected = network_weights(plain)
-    found = load_file(outcome.folder / "model" / "model.safetensors")
-    assert {name: one.tobytes() for name, one in found.items()} == {
-        name: one.tobytes() for name, one in expected.items()
-    }
+    drawn = ("confusion_matrix", "precision_recall", "roc", "reliability", "learning_curve")
+    pictures = dict.fromkeys(drawn, data / "Ytrain1.npy")  # only the text is looked at
+    page = report.html_report(result, metrics | {"checks_html": ""}, pictures, {})
+    assert f"Method auto took <b>{method}</b>. {name} gained" in page
+    plain = run_phases(job, config_for(data, method, epochs=2)).network
+    assert weights_of(result.network) == weights_of(plain)
 
 
+@pytest.mark.parametrize("method", ["fixmatch", "pseudo-label", "self-training", "distillation"])
 def test_a_comparison_trains_the_network_that_a_run_keeps(
-    data: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     job = read_job_data(data)
     hidden = dataclasses.replace(job.pool, labels=np.full(60, UNLABELED, np.int8))
     monkeypatch.setattr("craters.semi_supervised.pseudo_labels.CONFIDENCE", 0.6)
-    for method in ("fixmatch", "pseudo-label", "self-training", "distillation"):
-        config = config_for(data, method)
-        alone = kept_network(job.train, hidden, config)
-        whole = run_stages(job, config).network
-        images = job.test.images
-        assert np.array_equal(predict_logits(alone, images), predict_logits(whole, images))
+    config = config_for(data, method, epochs=25 if method == "pseudo-label" else 2)
+    alone = kept_network(job.train, hidden, config)
+    whole = run_phases(job, config)
+    if method in ("pseudo-label", "self-training"):
+        assert whole.n_pseudo > 0
+    images = job.test.images
+    assert np.array_equal(predict_logits(alone, images), predict_logits(whole.network, images))
 
 
 def test_another_network_is_measured_on_the_first_fold(data: Path) -> None:
-    result = run_stages(read_job_data(data), config_for(data, "distillation", members=2))
-    assert [stage.name for stage in result.stages] == ["supervised", "measured"]
+    result = run_phases(read_job_data(data), config_for(data, "distillation", members=2, epochs=1))
+    assert [phase.name for phase in result.phases] == ["supervised", "measured"]
     assert len(result.final.network.members) == len(result.network.members) == 2
     assert not set(result.final.train.ids) & set(result.final.validation.ids)
     assert result.final_split_rule.startswith("the first of 3 folds")
     assert len(result.final.validation) < 60
 
 
-def test_a_killed_run_goes_on_to_the_same_end(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = run_job(config_for(data, "fixmatch", out=data.parent / "WHOLE"))
-    save = stages.Trainer.train
+class StopBefore(NullProgress):
+    def __init__(self, training: str) -> None:
+        self.training = training
 
-    def dying(self, *parts):
-        if parts[0].name == "refit":
+    def network(self, name: str, _network: Network) -> None:
+        if name == self.training:
             raise KeyboardInterrupt
-        return save(self, *parts)
 
-    monkeypatch.setattr(stages.Trainer, "train", dying)
-    config = config_for(data, "fixmatch")
+
+def test_a_killed_run_goes_on_to_the_same_end(
+    fixmatch: tuple[Path, RunOutcome], tmp_path: Path
+) -> None:
+    data, whole = fixmatch
+    config = config_for(data, "fixmatch", out=tmp_path / "RUN")
     with pytest.raises(KeyboardInterrupt):
-        run_job(config)
-    left = sorted(path.stem for path in (data.parent / ".RUN.unfinished").glob("*.safetensors"))
+        run_job(config, progress=StopBefore("refit"))
+    unfinished = tmp_path / ".RUN.unfinished"
+    left = sorted(path.stem for path in unfinished.glob("*.safetensors"))
     assert left == sorted(
         f"{method}-fold{n}" for method in ("supervised", "fixmatch") for n in (1, 2, 3)
     )
-    state = load_state(data.parent / ".RUN.unfinished" / "fixmatch-fold1.safetensors")
-    assert state.finished
-    monkeypatch.setattr(stages.Trainer, "train", save)
+    assert load_state(unfinished / "fixmatch-fold1.safetensors").finished
     again = run_job(config, resume=True)
     for name in ("probabilities.npy", "metrics.json", "origins.csv"):
         assert (again.folder / name).read_bytes() == (whole.folder / name).read_bytes()
@@ -261,18 +282,3 @@ def test_too_few_labels_are_refused_before_anything_is_written(data: Path) -> No
     with pytest.raises(DataError, match="--method supervised"):
         run_job(config_for(data, "auto"))
     assert not list(data.parent.glob(".RUN*"))
-
-
-def test_the_original_method_has_a_verdict_too(data: Path) -> None:
-    config = config_for(
-        data, "original", network="original", initial_epochs=4, final_epochs=3, initial_lr=0.006
-    )
-    outcome = run_job(config)
-    told, rows = outcome.metrics["verdict"], outcome.metrics["phases"]
-    assert told["method"] == "original"
-    assert told["reference"] == "the first stage"
-    assert told["difference"] == pytest.approx(
-        rows["final"]["macro_f1"] - rows["initial"]["macro_f1"]
-    )
-    text = json.dumps(outcome.metrics)
-    assert told["sentence"] in text

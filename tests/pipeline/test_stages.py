@@ -12,10 +12,17 @@ from craters.errors import DataError
 from craters.evaluation import Scored, fit_temperature, measure
 from craters.evaluation.calibration import choose_threshold
 from craters.pipeline import stages
-from craters.pipeline.stages import run_stages
-from craters.training import Examples, RunConfig, build_network, derive_seed, fit, trainer
-from craters.training.recipes import TrainConfig, modern_recipe
+from craters.pipeline.stages import run_phases
+from craters.training import Examples, RunConfig, build_network, derive_seed, fit
+from craters.training.recipes import TrainConfig
 from tests.conftest import simple_patches, write_job
+
+SIDE = 28
+
+
+@pytest.fixture
+def job_folder(tmp_path: Path) -> Path:
+    return write_job(tmp_path / "DATA", side=SIDE)
 
 
 def config_for(folder: Path, **changes) -> RunConfig:
@@ -41,7 +48,7 @@ class Notes(NullProgress):
 
 @pytest.fixture(scope="module")
 def clean_result(tmp_path_factory: pytest.TempPathFactory):
-    folder = write_job(tmp_path_factory.mktemp("job") / "DATA", groups=True)
+    folder = write_job(tmp_path_factory.mktemp("job") / "DATA", side=SIDE, groups=True)
     notes = Notes()
     return run_stages(read_job_data(folder), config_for(folder), progress=notes), notes
 
@@ -83,8 +90,8 @@ def test_metrics_are_those_of_the_probabilities(clean_result) -> None:
 @pytest.fixture(scope="module")
 def brief_result(tmp_path_factory: pytest.TempPathFactory):
     """A network that ranks well, and calls too few patches craters at 0.5."""
-    folder = write_job(tmp_path_factory.mktemp("brief") / "DATA", groups=True)
-    return run_stages(read_job_data(folder), config_for(folder, initial_epochs=4, final_epochs=2))
+    folder = write_job(tmp_path_factory.mktemp("brief") / "DATA", side=SIDE, groups=True)
+    return run_phases(read_job_data(folder), config_for(folder, initial_epochs=4, final_epochs=2))
 
 
 @pytest.mark.parametrize("aim", ["macro_f1", "recall>=0.95", "precision>=0.9"])
@@ -130,7 +137,7 @@ def test_without_pseudo_labels_the_last_stage_is_a_plain_retraining(job_folder: 
         for part in (result.initial.train, result.initial.validation)
     ]
     with stages.torch_threads(1):
-        network, state = fit(build_network("original", 48), *parts, settings)
+        network, state = fit(build_network("original", SIDE), *parts, settings)
     assert state.history == result.final.state.history
     for name, tensor in network.state_dict().items():
         assert np.array_equal(tensor.numpy(), result.final.network.state_dict()[name].numpy())
@@ -151,8 +158,8 @@ def test_the_original_protocol_splits_again_and_shows_the_clean_figures(job_fold
 
 def test_a_truth_of_the_test_set_is_used_for_measuring_only(job_folder: Path) -> None:
     data = read_job_data(job_folder)
-    without = run_stages(data, config_for(job_folder))
-    truth = simple_patches(30, 3)[1]
+    without = run_phases(data, config_for(job_folder))
+    truth = simple_patches(30, 3, side=SIDE)[1]
     np.save(job_folder / "Ytest1.npy", truth)
     result = run_stages(read_job_data(job_folder), config_for(job_folder))
     assert np.array_equal(result.test_probability, without.test_probability)
@@ -177,17 +184,17 @@ def test_repeated_rows_and_recognised_ranges_are_told(job_folder: Path) -> None:
 
 
 def test_a_pool_of_no_patch_is_told_as_none(job_folder: Path) -> None:
-    np.save(job_folder / "Xtrain1_extra.npy", np.zeros((0, 2304)))
+    np.save(job_folder / "Xtrain1_extra.npy", np.zeros((0, SIDE**2)))
     notes = Notes()
     config = config_for(job_folder, method="supervised", initial_epochs=1, final_epochs=1)
-    run_stages(read_job_data(job_folder), config, progress=notes)
-    assert "extra         0 patches of 48 x 48: none" in notes.said
+    run_phases(read_job_data(job_folder), config, progress=notes)
+    assert "extra         0 patches of 28 x 28: none" in notes.said
     assert not any("pixel ranges" in text for text in notes.warned)
 
 
 def test_sizes_must_agree(job_folder: Path) -> None:
-    np.save(job_folder / "Xtest1.npy", simple_patches(5, 0, side=28)[0])
-    with pytest.raises(DataError, match="found patches of 28 x 28 pixels, expected 48 x 48"):
+    np.save(job_folder / "Xtest1.npy", simple_patches(5, 0, side=48)[0])
+    with pytest.raises(DataError, match="found patches of 48 x 48 pixels, expected 28 x 28"):
         read_job_data(job_folder)
 
 
@@ -197,19 +204,21 @@ def test_a_missing_folder_is_told(tmp_path: Path) -> None:
 
 
 def test_other_sizes_and_npz_work(tmp_path: Path) -> None:
-    folder = write_job(tmp_path / "DATA", side=28)
+    folder = write_job(tmp_path / "DATA", side=36)
     np.savez_compressed(folder / "Xtest1.npz", np.load(folder / "Xtest1.npy"))
     (folder / "Xtest1.npy").unlink()
-    result = run_stages(read_job_data(folder), config_for(folder))
-    assert result.final.network.side == 28
+    config = config_for(folder, initial_epochs=2, final_epochs=1)
+    result = run_phases(read_job_data(folder), config)
+    assert result.final.network.side == 36
     assert len(result.test_predicted) == 30
 
 
 def test_supervised_compact_measures_without_validation_and_refits_on_everything(
-    job_folder: Path, monkeypatch: pytest.MonkeyPatch
+    job_folder: Path,
 ) -> None:
-    monkeypatch.setattr(trainer, "modern_recipe", short_recipe)
-    config = config_for(job_folder, method="supervised", network="compact", symmetry="up-down")
+    config = config_for(
+        job_folder, method="supervised", network="compact", symmetry="up-down", epochs=6
+    )
     data = read_job_data(job_folder)
     result = run_stages(data, config)
     assert [stage.name for stage in result.stages] == ["supervised"]
@@ -232,15 +241,8 @@ def test_supervised_compact_measures_without_validation_and_refits_on_everything
     assert result.final.metrics == again.final.metrics
 
 
-def short_recipe(n: int, side: int, **settings) -> TrainConfig:
-    return dataclasses.replace(modern_recipe(n, side, **settings), epochs=6)
-
-
-def test_members_are_different_networks_whose_logits_are_averaged(
-    job_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(trainer, "modern_recipe", short_recipe)
-    config = config_for(job_folder, method="supervised", network="compact", members=2)
+def test_members_are_different_networks_whose_logits_are_averaged(job_folder: Path) -> None:
+    config = config_for(job_folder, method="supervised", network="compact", members=2, epochs=3)
     data = read_job_data(job_folder)
     network = run_stages(data, config).network
     first, second = (stages.predict_logits(member, data.test.images) for member in network.members)
@@ -270,8 +272,8 @@ def test_epochs_are_planned(job_folder: Path) -> None:
     assert planned == [6, 8]
 
 
-def test_a_one_sided_network_is_told(job_folder: Path) -> None:
-    notes = Notes()
-    config = config_for(job_folder, initial_epochs=1, final_epochs=1, initial_lr=1e-6)
-    run_stages(read_job_data(job_folder), config, progress=notes)
-    assert any("the validation patches; it has learned" in w for w in notes.warned)
+def test_a_one_sided_network_is_told(tmp_path: Path) -> None:
+    notes, folder = Notes(), write_job(tmp_path / "DATA")
+    config = config_for(folder, initial_epochs=1, final_epochs=1, initial_lr=1e-6)
+    run_phases(read_job_data(folder), config, progress=notes)
+    assert any("of the validation patches 'with crater'; it has learned" in w for w in notes.warned)

@@ -22,24 +22,11 @@ from craters.training import (
     predict_logits,
     recipes,
 )
-from craters.training import trainer as fitting
 from craters.training.distillation import TEACHERS
 from tests.conftest import simple_patches
 
 SYMMETRY = ("identity", "up-down")
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two epochs of each recipe; settings travel to other processes by value."""
-    for name in ("modern_recipe", "agreement_recipe", "distillation_recipe"):
-        recipe = getattr(recipes, name)
-        monkeypatch.setattr(
-            fitting, name,
-            lambda *args, recipe=recipe, **options: dataclasses.replace(
-                recipe(*args, **options), epochs=2, batch_size=16
-            ),
-        )  # fmt: skip
+SIDE = 40  # the least that the network dense takes
 
 
 class Keeper(NoStore):
@@ -64,7 +51,7 @@ class Counter(NullProgress):
 
 
 def runs() -> tuple[TrainingRun, TrainingRun]:
-    images, labels = simple_patches(60, 2)
+    images, labels = simple_patches(60, 2, side=SIDE)
     everything = human_only(make_patch_set(images, labels))
     few = human_only(make_patch_set(images[:40], labels[:40]))
     rest = human_only(make_patch_set(images[40:], labels[40:]))
@@ -73,14 +60,14 @@ def runs() -> tuple[TrainingRun, TrainingRun]:
     )
 
 
-def trainer(network: str, threads: int, members: int = 1, **more) -> Trainer:
-    settings = JobSettings(network=network, members=members, threads=threads, initial_epochs=2)
-    return Trainer(settings.training, SYMMETRY, simple_patches(30, 3)[0], **more)
+def trainer(network: str, threads: int, members: int = 1, epochs: int = 2, **more) -> Trainer:
+    settings = JobSettings(network=network, members=members, threads=threads, epochs=epochs)
+    return Trainer(settings.training, SYMMETRY, simple_patches(30, 3, side=SIDE)[0], **more)
 
 
 @pytest.mark.parametrize(("network", "members"), [("compact", 1), ("compact", 2), ("dense", 1)])
 def test_side_by_side_equals_one_after_another_bit_for_bit(network: str, members: int) -> None:
-    images = simple_patches(8, 9)[0]
+    images = simple_patches(8, 9, side=SIDE)[0]
     found = {}
     for threads in (1, 2):
         keeper, counter = Keeper(), Counter()
@@ -99,14 +86,10 @@ def test_side_by_side_equals_one_after_another_bit_for_bit(network: str, members
 
 
 @pytest.mark.parametrize("network", ["compact", "dense"])
-def test_labels_and_agreement_are_learned_in_smaller_and_more_steps(
-    monkeypatch: pytest.MonkeyPatch, network: str
-) -> None:
-    for name in ("modern_recipe", "agreement_recipe", "distillation_recipe"):
-        monkeypatch.setattr(fitting, name, getattr(recipes, name))
+def test_labels_and_agreement_are_learned_in_smaller_and_more_steps(network: str) -> None:
     plain = runs()[1]  # of 60 labels
     agreeing = dataclasses.replace(plain, unlabeled=Unlabeled("fixmatch", plain.train.images))
-    epochs = [trainer(network, 1).planned_epochs(run) for run in (plain, agreeing)]
+    epochs = [trainer(network, 1, epochs=0).planned_epochs(run) for run in (plain, agreeing)]
     if network == "compact":  # one step an epoch
         assert epochs == [400, 700]
     else:  # its three teachers learn so; it learns their answers by one recipe
@@ -151,8 +134,7 @@ def test_members_differ_and_are_averaged() -> None:
 @pytest.mark.parametrize("network", ["compact", "dense"])
 def test_epochs_can_be_asked_for(network: str) -> None:
     keeper = Keeper()
-    made = trainer(network, 1, store=keeper)
-    made = dataclasses.replace(made, settings=dataclasses.replace(made.settings, epochs=3))
+    made = trainer(network, 1, epochs=3, store=keeper)
     made.train(*runs())
     assert {state.epoch for state in keeper.states.values()} == {3}
     assert made.planned_epochs(*runs()) == 3 * len(keeper.states)
