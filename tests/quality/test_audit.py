@@ -530,7 +530,7 @@ def test_only_labeled_patches_are_needed(trainer: Trainer, planted: Path) -> Non
         ({"folds": 1}, "--folds is 1, expected 2 or more"),
         ({"shift": 5}, "--shift is 5, expected 0 to 4"),
         ({"fix_labels": "flip"}, "--fix-labels is 'flip', expected keep or drop"),
-        ({"fix_labels": "drop", "repeats": 0}, "--fix-labels drop needs networks"),
+        ({"fix_labels": "drop", "repeats": 0}, "--fix-labels drop requires label checks"),
         ({"out": Path("A"), "fix": Path("A")}, "--fix and --out are both A"),
     ],
 )
