@@ -181,7 +181,9 @@ def _summarize(
     }  # fmt: skip
     if request.catalogue is not None:
         content["catalogue"] = files.sha256_of(request.catalogue)
-    return content | {"notes": _notes(request, plan)}
+    images = {unit.chart.image.name: unit.chart.image for unit in units}.values()
+    notes = [note.removesuffix(".") for image in images for note in image.notes]
+    return content | {"notes": notes + _notes(request, plan)}
 
 
 def _notes(request: SamplingRequest, plan: sampling.SamplingPlan) -> list[str]:

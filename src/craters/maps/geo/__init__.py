@@ -11,8 +11,7 @@ from craters.maps.geo.gdal import bounded_gdal, gdal_errors
 from craters.maps.geo.image import Image
 from craters.maps.geo.image_files import find_images, image_name
 from craters.maps.geo.map_files import Layer, write_layers
-from craters.maps.geo.masks import no_values, read_missing
-from craters.maps.geo.nodata import box_sums
+from craters.maps.geo.masks import box_sums, no_values, read_missing
 from craters.maps.geo.parquet import require_parquet
 from craters.maps.geo.planet import BODIES, NO_PLANET, Planet, resolve_planet
 from craters.maps.geo.raster import describe_image

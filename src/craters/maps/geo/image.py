@@ -22,7 +22,7 @@ class Image:
         Size in pixels, after resampling if `resampled`.
     transform : tuple of float
         Affine coefficients a, b, c, d, e, f: x = a * col + b * row + c, y = d * col + e * row + f,
-        where whole numbers are the corners of pixels.
+        where whole numbers are the corners of pixels. North up: a > 0, e < 0, b = d = 0.
     planet : Planet
     dtype : str
         Type of the stored pixels.
@@ -35,13 +35,16 @@ class Image:
     resolution : float or None
         Metres per pixel along a column; None if unknown.
     native : tuple of int
-        Height and width as stored.
+        Height and width north up, before any change of the resolution.
     resampled : bool
     in_strips : bool
         Whether the file is stored in strips of whole rows.
     band : int
+        0: the luminance of the bands red, green and blue.
     fingerprint : str
         Hash of the sizes, modification times and samples of all its files.
+    notes : tuple of str
+        What is changed when the image is read, in sentences.
     """
 
     path: str
@@ -60,6 +63,7 @@ class Image:
     in_strips: bool
     band: int
     fingerprint: str
+    notes: tuple[str, ...] = ()
 
     @property
     def reach(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,16 @@ import numpy as np
 
 from craters.errors import ConfigError, DataError, GeoError
 from craters.maps.geo.brightness import HIGH, LOW
-from craters.maps.geo.gdal import bounded_gdal, open_dataset
+from craters.maps.geo.gdal import (
+    bounded_gdal,
+    color_bands,
+    is_gray,
+    open_dataset,
+    open_gray,
+    read_palette,
+)
 from craters.maps.geo.image import Image
+from craters.maps.geo.orientation import find_orientation, north_up_grid
 from craters.maps.geo.planet import NO_PLANET, Planet, resolve_planet
 from craters.maps.geo.reader import read_small
 from craters.settings import ReadOptions
@@ -41,24 +50,26 @@ def describe_image(
         )
         transform = _transform(dataset, planet, path)
         _refuse_off_map(planet, transform, dataset, path)
+        transform, height, width, resampled = _turn_north_up(dataset, planet, transform, path)
+        native, notes = (height, width), _notes(dataset, band, resampled, path, name)
         size, resolution = _pixel_size(planet, transform)
         wanted = model_resolution if options.resolution is None else options.resolution or None
-        height, width, resampled = dataset.height, dataset.width, False
         if wanted and resolution and not _is_same(size, wanted, planet):
-            transform, height, width = _resample(transform, size, wanted, planet, dataset)
+            transform, height, width = _resample(transform, size, wanted, planet, native)
             resolution, resampled = wanted, True
-        scale, rule = _find_scale(dataset, band, options.scale, path)
-        rows, columns = dataset.block_shapes[band - 1]
+        first = max(band, 1)
+        scale, rule = _find_scale(path, band, options.scale)
         return Image(
             path=path, name=name, height=height, width=width, transform=transform, planet=planet,
-            dtype=dataset.dtypes[band - 1], scale=scale, scale_rule=rule, gap=options.gap,
-            resolution=resolution, native=(dataset.height, dataset.width), resampled=resampled,
-            in_strips=columns >= dataset.width > 4 * rows, band=band,
-            fingerprint=_fingerprint(dataset, path),
+            dtype=dataset.dtypes[first - 1], scale=scale, scale_rule=rule, gap=options.gap,
+            resolution=resolution, native=native, resampled=resampled,
+            in_strips=_is_in_strips(dataset, planet, first), band=band,
+            fingerprint=_fingerprint(dataset, path), notes=tuple(notes),
         )  # fmt: skip
 
 
 def _choose_band(dataset: Any, band: int, path: str) -> int:
+    """Return the band to read; 0: the luminance of the bands declared red, green and blue."""
     from rasterio.enums import ColorInterp
 
     data_bands = [
@@ -67,12 +78,16 @@ def _choose_band(dataset: Any, band: int, path: str) -> int:
     ]  # fmt: skip
     if band and band not in dataset.indexes:
         raise ConfigError(f"--band {band}: {path} has {dataset.count} band(s)")
-    if not band and len(data_bands) != 1:
-        raise DataError(f"{path}: has {len(data_bands)} bands, expected 1", "Choose one by --band.")
+    is_color = sorted(color_bands(dataset)) == data_bands
+    if not band and len(data_bands) != 1 and not is_color:
+        raise DataError(
+            f"{path}: has {len(data_bands)} bands, expected 1, or red, green and blue",
+            "Choose one by --band.",
+        )
     chosen = band or data_bands[0]
     if "complex" in dataset.dtypes[chosen - 1]:
         raise DataError(f"{path}: pixels are {dataset.dtypes[chosen - 1]}, expected real numbers")
-    return int(chosen)
+    return 0 if is_color and not band else int(chosen)
 
 
 def _transform(
@@ -108,6 +123,57 @@ def _refuse_off_map(planet: Planet, transform: tuple[float, ...], dataset: Any, 
         )
 
 
+def _turn_north_up(
+    dataset: Any, planet: Planet, transform: tuple[float, ...], path: str
+) -> tuple[tuple[float, float, float, float, float, float], int, int, bool]:
+    """Return transform and size on the north-up map, and whether that requires resampling."""
+    size = dataset.height, dataset.width
+    if not planet.is_known:
+        return (1.0, 0.0, 0.0, 0.0, -1.0, 0.0), *size, False
+    a, b, _, d, e, _ = transform
+    if not (np.isfinite(transform).all() and a * e - b * d):
+        raise GeoError(
+            f"{path}: has the geotransform {transform}, which maps its pixels to no area",
+            "Correct it with gdal_edit.py -a_ullr.",
+        )
+    return *north_up_grid(transform, *size), find_orientation(transform, *size) is None
+
+
+def _notes(dataset: Any, band: int, resampled: bool, path: str, name: str) -> list[str]:
+    """Describe what is changed when an image is read."""
+    notes = []
+    if resampled:
+        notes.append(
+            f"{name}: its rows are oblique to the axes of the map; it is resampled to a north-up "
+            "grid."
+        )
+    if not band:
+        if _has_colors(dataset, path):
+            notes.append(f"{name}: its bands red, green and blue are read as luminance.")
+    elif (palette := read_palette(dataset, band)) is not None and not is_gray(palette):
+        notes.append(f"{name}: its colors (palette) are read as luminance.")
+    return notes
+
+
+def _has_colors(dataset: Any, path: str) -> bool:
+    """Return whether red, green and blue differ anywhere in a small copy of an image."""
+    with contextlib.suppress(DataError):  # if damaged, its blocks are listed as failed
+        red, green, blue = (
+            read_small(dataset, number, _SAMPLE, path)[0] for number in color_bands(dataset)
+        )
+        return not (np.array_equal(red, green) and np.array_equal(green, blue))
+    return True
+
+
+def _is_in_strips(dataset: Any, planet: Planet, band: int) -> bool:
+    """Return whether a file is stored in strips of whole rows of the north-up map."""
+    rows, columns = dataset.block_shapes[band - 1]
+    orientation = find_orientation(tuple(dataset.transform), dataset.height, dataset.width)
+    if planet.is_known and (orientation is None or orientation.transposed):
+        return False
+    return bool(columns >= dataset.width > 4 * rows)
+
+
 def _pixel_size(
     planet: Planet, transform: tuple[float, ...]
 ) -> tuple[tuple[float, float], float | None]:
@@ -129,26 +195,28 @@ def _resample(
     size: tuple[float, float],
     wanted: float,
     planet: Planet,
-    dataset: Any,
+    native: tuple[int, int],
 ) -> tuple[tuple[float, float, float, float, float, float], int, int]:
     """Return the grid of the same area at `wanted` metres per pixel."""
     across = wanted / (size[1] if planet.in_degrees else size[0])
     down = wanted / size[1]
     a, b, c, d, e, f = transform
-    height = max(1, round(dataset.height / down))
-    width = max(1, round(dataset.width / across))
+    height = max(1, round(native[0] / down))
+    width = max(1, round(native[1] / across))
     return (a * across, b * down, c, d * across, e * down, f), height, width
 
 
 def _find_scale(
-    dataset: Any, band: int, given: tuple[float, float] | None, path: str
+    path: str, band: int, given: tuple[float, float] | None
 ) -> tuple[tuple[float, float], str]:
     """Find the stored values that become 0 and 255, for the whole file."""
     if given is not None:
         return given, "given"
-    if dataset.dtypes[band - 1] == "uint8":
-        return (0.0, 255.0), "8-bit, as stored"
-    values, missing = read_small(dataset, band, _SAMPLE, path)
+    dataset, band = open_gray(path, band)
+    with dataset:
+        if dataset.dtypes[max(band, 1) - 1] == "uint8":
+            return (0.0, 255.0), "8-bit, as stored"
+        values, missing = read_small(dataset, band, _SAMPLE, path)
     valid = values[~missing].astype(np.float64)
     if not len(valid):
         return (0.0, 1.0), "nothing but missing pixels was seen"

@@ -103,6 +103,7 @@ def plan_scan(config: ScanConfig) -> Plan:
 def _hashed_content(image: Image) -> str:
     """Return an image's properties as JSON, under the keys that existing scans were hashed with."""
     content = dataclasses.asdict(image) | {"path": ""}
+    del content["notes"]
     content["mark"] = content.pop("fingerprint")
     return files.to_json(content)
 
