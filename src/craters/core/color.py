@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 _RED, _GREEN, _BLUE = 19595, 38470, 7471  # ITU-R BT.601 in 1/65536, as in Pillow
@@ -26,8 +28,9 @@ def luminance(red: np.ndarray, green: np.ndarray, blue: np.ndarray) -> np.ndarra
     array([ 76, 150,   7], dtype=uint8)
     """
     red, green, blue = np.asarray(red), np.asarray(green), np.asarray(blue)
+    total: Any
     if red.dtype.kind == "f":
-        total: np.ndarray = red.astype(np.float64) * (_RED / 65536)
+        total = red.astype(np.float64) * (_RED / 65536)
         total += green * np.float64(_GREEN / 65536)
         total += blue * np.float64(_BLUE / 65536)
         return np.where((red == green) & (green == blue), red, total).astype(red.dtype)
@@ -36,4 +39,5 @@ def luminance(red: np.ndarray, green: np.ndarray, blue: np.ndarray) -> np.ndarra
     total += blue * total.dtype.type(_BLUE)
     total += 1 << 15
     total >>= 16
-    return total.astype(red.dtype)
+    gray: np.ndarray = total.astype(red.dtype)
+    return gray

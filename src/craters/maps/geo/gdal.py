@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 from xml.sax.saxutils import escape
 
@@ -86,7 +86,7 @@ def open_gray(path: str, band: int) -> tuple[Any, int]:
     with dataset:
         table, nodata = gray_levels(palette, dataset.nodatavals[band - 1])
         levels = list(enumerate(table.tolist()))
-        return open_dataset(lookup_vrt(dataset, band, levels, "Byte", nodata)), 1
+        return open_dataset(lookup_vrt(dataset, band, levels, "uint8", nodata)), 1
 
 
 def color_bands(dataset: Any) -> list[int]:
@@ -144,7 +144,7 @@ def gray_levels(palette: np.ndarray, nodata: float | None) -> tuple[np.ndarray, 
 def lookup_vrt(
     dataset: Any,
     band: int,
-    table: list[tuple[float, float]],
+    table: Sequence[tuple[float, float]],
     dtype: str,
     nodata: float | None,
 ) -> str:
@@ -154,13 +154,14 @@ def lookup_vrt(
     ----------
     dataset : rasterio dataset
     band : int
-    table : list of pairs
+    table : sequence of pairs
         Stored value and new value; linear between the pairs.
     dtype : str
-        Data type of the view, in GDAL's words.
+        Type of the pixels of the view, in the words of numpy.
     nodata : float or None
         Nodata value of the view.
     """
+    kind = "Byte" if dtype == "uint8" else dtype.capitalize().replace("Ui", "UI")
     size = f'xSize="{dataset.width}" ySize="{dataset.height}"'
     lines = [f'<VRTDataset rasterXSize="{dataset.width}" rasterYSize="{dataset.height}">']
     if dataset.crs:
@@ -168,7 +169,7 @@ def lookup_vrt(
     if not dataset.transform.is_identity:
         numbers = ", ".join(repr(float(number)) for number in dataset.transform.to_gdal())
         lines.append(f"<GeoTransform>{numbers}</GeoTransform>")
-    lines.append(f'<VRTRasterBand dataType="{dtype}" band="1">')
+    lines.append(f'<VRTRasterBand dataType="{kind}" band="1">')
     if nodata is not None:
         lines.append(f"<NoDataValue>{float(nodata)!r}</NoDataValue>")
     entries = ",".join(f"{float(old)!r}:{float(new)!r}" for old, new in table)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from craters.maps.geo.planet import Planet
+from craters.maps.geo.undeclared import Undeclared
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +44,8 @@ class Image:
         0: the luminance of the bands red, green and blue.
     fingerprint : str
         Hash of the sizes, modification times and samples of all its files.
+    undeclared : Undeclared
+        Values that are no brightness although the file does not declare them as nodata.
     notes : tuple of str
         What is changed when the image is read, in sentences.
     """
@@ -63,6 +66,7 @@ class Image:
     in_strips: bool
     band: int
     fingerprint: str
+    undeclared: Undeclared = Undeclared()
     notes: tuple[str, ...] = ()
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,16 @@ from craters.maps.geo.gdal import (
     read_palette,
 )
 from craters.maps.geo.image import Image
+from craters.maps.geo.masks import no_values
 from craters.maps.geo.orientation import find_orientation, north_up_grid
 from craters.maps.geo.planet import NO_PLANET, Planet, resolve_planet
 from craters.maps.geo.reader import read_small
+from craters.maps.geo.undeclared import Undeclared, find_outliers, find_padding, find_special
 from craters.settings import ReadOptions
 
 _SAME = 0.03  # relative difference of resolutions that count as equal
 _SAMPLE = 1024  # pixels a side of the downsampled copy used to find the scaling
+_FAINT = 9  # 8-bit images that reach no more are refused
 _PIECES, _PIECE = 64, 1 << 16  # samples of a file that enter its hash
 
 
@@ -58,13 +62,18 @@ def describe_image(
             transform, height, width = _resample(transform, size, wanted, planet, native)
             resolution, resampled = wanted, True
         first = max(band, 1)
-        scale, rule = _find_scale(path, band, options.scale)
+        small = _small_values(path, band, options.scale)
+        undeclared, valid, more_notes = _inspect_values(
+            small, options.scale, (dataset.height, dataset.width), path, name
+        )
+        scale, rule = _find_scale(valid, small.dtype, options.scale)
         return Image(
             path=path, name=name, height=height, width=width, transform=transform, planet=planet,
             dtype=dataset.dtypes[first - 1], scale=scale, scale_rule=rule, gap=options.gap,
             resolution=resolution, native=native, resampled=resampled,
             in_strips=_is_in_strips(dataset, planet, first), band=band,
-            fingerprint=_fingerprint(dataset, path), notes=tuple(notes),
+            fingerprint=_fingerprint(dataset, path), undeclared=undeclared,
+            notes=(*notes, *more_notes),
         )  # fmt: skip
 
 
@@ -206,18 +215,122 @@ def _resample(
     return (a * across, b * down, c, d * across, e * down, f), height, width
 
 
+@dataclasses.dataclass(frozen=True)
+class _SmallValues:
+    """Stored values of a small copy of an image; NaN and declared nodata are missing."""
+
+    values: np.ndarray
+    missing: np.ndarray
+    dtype: np.dtype
+
+
+def _small_values(path: str, band: int, scale: tuple[float, float] | None) -> _SmallValues:
+    """Read a small copy; if it is damaged, but not needed for the scaling, an empty one."""
+    dataset, band = open_gray(path, band)
+    with dataset:
+        dtype = np.dtype(dataset.dtypes[max(band, 1) - 1])
+        try:
+            values, missing = read_small(dataset, band, _SAMPLE, path)
+        except DataError:  # its blocks are listed as failed
+            if scale is None and dtype != np.uint8:
+                raise
+            values, missing = np.empty((0, 0), dtype), np.empty((0, 0), bool)
+        nodata = dataset.nodatavals[max(band, 1) - 1]
+    if dtype.kind == "f":  # huge values count as missing, but perhaps nobody declares it
+        declared = np.float64(nodata if nodata is not None else np.nan).astype(dtype)
+        missing &= ~(np.isfinite(values) & no_values(values) & (values != declared))
+    return _SmallValues(values=values, missing=missing, dtype=dtype)
+
+
+def _inspect_values(
+    small: _SmallValues,
+    scale: tuple[float, float] | None,
+    size: tuple[int, int],
+    path: str,
+    name: str,
+) -> tuple[Undeclared, np.ndarray, list[str]]:
+    """Find values that are no brightness, and describe what is unusual in the others.
+
+    Returns
+    -------
+    undeclared : Undeclared
+    valid : ndarray, shape (N,), float64
+        Values of the small copy that are brightness.
+    notes : list of str
+
+    Raises
+    ------
+    DataError
+        If the values could be misread, and no scale is given.
+    """
+    values, missing = small.values, small.missing
+    valid = values[~missing].astype(np.float64)
+    if not len(valid):
+        return Undeclared(), valid, []
+    undeclared = find_special(valid, small.dtype)
+    special = (undeclared.is_special(values) | no_values(values)) & ~missing
+    missing = missing | special
+    valid = values[~missing].astype(np.float64)
+    if scale is None:
+        _refuse_ambiguous(valid, small.dtype, path)
+    notes = []
+    if special.any():
+        notes.append(_special_note(values[special], special.mean(), values.shape == size, name))
+    if len(np.unique(valid)) <= 2:
+        text = " and ".join(f"{value:g}" for value in np.unique(valid)) or "missing pixels"
+        return undeclared, valid, [*notes, f"{name}: holds nothing but {text}; is it an image?"]
+    padding = find_padding(values, missing, max(size) / max(values.shape))
+    for value, squares in padding.items():
+        missing = missing | squares
+        notes.append(
+            f"{name}: {100 * squares.mean():.2g} % of its pixels are flat {value:g}, in squares "
+            "that reach its border; they count as no data. Is nodata not declared?"
+        )
+    undeclared = dataclasses.replace(undeclared, padding=tuple(padding))
+    return undeclared, values[~missing].astype(np.float64), notes
+
+
+def _special_note(special: np.ndarray, share: float, is_whole: bool, name: str) -> str:
+    """Describe special values: the most frequent ones, and how many pixels have them."""
+    values, counts = np.unique(special, return_counts=True)
+    most = values[np.argsort(-counts, kind="stable")[:3]].tolist()
+    text = ", ".join(f"{value:g}" for value in most) + (", ..." if len(values) > 3 else "")
+    number = f"{len(special)} of its pixels" if is_whole else "its pixels"
+    return (
+        f"{name}: {100 * share:.2g} % of {number} hold special values ({text}) that are not declared "
+        "as nodata; they count as missing."
+    )
+
+
+def _refuse_ambiguous(valid: np.ndarray, dtype: np.dtype, path: str) -> None:
+    """Raise DataError if values far from all others, or few values, make the scaling arbitrary."""
+    if dtype == np.uint8:
+        if len(valid) and 0 < valid.max() - valid.min() and valid.max() <= _FAINT:
+            raise DataError(
+                f"{path}: its 8-bit pixels are {valid.min():g} to {valid.max():g}, of 255 possible: "
+                "a mask, classes, or a brightness of another range",
+                f"If it is an image, give its range: --scale 0,{valid.max():g}.",
+            )
+        return
+    outlier = find_outliers(valid)
+    if outlier is not None:
+        value, share, factor = outlier
+        raise DataError(
+            f"{path}: {100 * share:.2g} % of its pixels are far from all others, as the value "
+            f"{value:.9g}; without them, the contrast would be {factor:.3g} times as large",
+            f"If they are missing, declare it: gdal_edit.py -a_nodata {value:.9g}. If not, give "
+            "the range of brightness: --scale LOW,HIGH.",
+        )
+
+
 def _find_scale(
-    path: str, band: int, given: tuple[float, float] | None
+    valid: np.ndarray, dtype: np.dtype, given: tuple[float, float] | None
 ) -> tuple[tuple[float, float], str]:
     """Find the stored values that become 0 and 255, for the whole file."""
     if given is not None:
         return given, "given"
-    dataset, band = open_gray(path, band)
-    with dataset:
-        if dataset.dtypes[max(band, 1) - 1] == "uint8":
-            return (0.0, 255.0), "8-bit, as stored"
-        values, missing = read_small(dataset, band, _SAMPLE, path)
-    valid = values[~missing].astype(np.float64)
+    if dtype == np.uint8:
+        return (0.0, 255.0), "8-bit, as stored"
     if not len(valid):
         return (0.0, 1.0), "nothing but missing pixels was seen"
     low, high = np.percentile(valid, [1, 99])

@@ -17,10 +17,11 @@ import numpy as np
 
 from craters.core import luminance
 from craters.maps.geo.brightness import FILL, to_bytes
-from craters.maps.geo.gdal import bounded_gdal, color_bands, gdal_errors, open_gray
+from craters.maps.geo.gdal import bounded_gdal, color_bands, gdal_errors, lookup_vrt, open_dataset, open_gray
 from craters.maps.geo.image import Image
 from craters.maps.geo.masks import alpha_band, find_nodata_regions, no_values, read_missing
 from craters.maps.geo.orientation import AS_STORED, Orientation, Span, find_orientation
+from craters.maps.geo.undeclared import Undeclared, lookup_table
 
 
 def read_small(dataset: Any, band: int, side: int, path: str) -> tuple[np.ndarray, np.ndarray]:
@@ -80,7 +81,7 @@ class Reader:
 
     def __init__(self, image: Image) -> None:
         self.image = image
-        self._dataset, self._band = open_gray(image.path, image.band)
+        self._dataset, self._band = self._open()
         size = self._dataset.height, self._dataset.width
         orientation: Orientation | None = AS_STORED
         if image.planet.is_known:
@@ -91,6 +92,17 @@ class Reader:
         self._stored = (
             self._view if orientation is None else self._frame(self._dataset, orientation)
         )
+
+    def _open(self) -> tuple[Any, int]:
+        """Open the file; if it is to be resampled, with one nodata value for all missing pixels."""
+        image = self.image
+        dataset, band = open_gray(image.path, image.band)
+        if not (image.resampled and band and image.undeclared != Undeclared()):
+            return dataset, band
+        with dataset:
+            dtype, nodata = np.dtype(dataset.dtypes[band - 1]), dataset.nodatavals[band - 1]
+            table, nodata = lookup_table(image.undeclared, image.scale, dtype, nodata)
+            return open_dataset(lookup_vrt(dataset, band, table, dtype.name, nodata)), 1
 
     def _frame(self, dataset: Any, orientation: Orientation | None) -> _Frame:
         orientation = orientation or AS_STORED
@@ -149,16 +161,25 @@ class Reader:
             return pixels, nodata
         wide_rows = (max(rows[0] - image.reach, 0), min(rows[1] + image.reach, image.height))
         wide_cols = (max(cols[0] - image.reach, 0), min(cols[1] + image.reach, image.width))
-        values, missing = self._view.read(wide_rows, wide_cols)
+        values, missing, padding = self._values(wide_rows, wide_cols)
         inside = np.s_[
             rows[0] - wide_rows[0] : rows[1] - wide_rows[0],
             cols[0] - wide_cols[0] : cols[1] - wide_cols[0],
         ]
         target = np.s_[rows[0] - top : rows[1] - top, cols[0] - left : cols[1] - left]
-        nodata[target] = find_nodata_regions(missing, image.gap)[inside]
+        nodata[target] = find_nodata_regions(missing | padding, image.gap)[inside]
         if not nodata[target].all():
             pixels[target] = _filled(values[inside], missing[inside], nodata[target], image.scale)
         return pixels, nodata
+
+    def _values(
+        self, rows: Span, cols: Span, shape: tuple[int, int] | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Read stored values, missing pixels, and pixels that have the value of the padding."""
+        undeclared = self.image.undeclared
+        frame = self._view if shape is None else self._stored
+        values, missing = frame.read(rows, cols, shape)
+        return values, missing | undeclared.is_special(values), undeclared.is_padding(values)
 
     def read_reduced(self, top: int, left: int, side: int, shrink: int) -> np.ndarray:
         """Read a square of at most `side` pixels, each the mean of `shrink` x `shrink` pixels.
@@ -179,6 +200,7 @@ class Reader:
         values, missing = self._stored.read(
             (top * down, bottom * down), (left * across, right * across), (height, width), mean=True
         )
+        missing |= image.undeclared.is_special(values)
         pixels = to_bytes(values, image.scale)
         return np.where(missing & (values > image.scale[0]), np.uint8(FILL), pixels)
 
@@ -186,8 +208,8 @@ class Reader:
         """Read the whole image downsampled; see `small_copy`."""
         frame = self._stored
         shape = _shrunk(frame.height, frame.width, side)
-        values, missing = frame.read((0, frame.height), (0, frame.width), shape)
-        return to_bytes(values, self.image.scale), missing
+        values, missing, padding = self._values((0, frame.height), (0, frame.width), shape)
+        return to_bytes(values, self.image.scale), missing | padding
 
 
 def _shrunk(height: int, width: int, side: int) -> tuple[int, int]:
@@ -238,7 +260,7 @@ def _filled(
     values: np.ndarray, missing: np.ndarray, nodata: np.ndarray, scale: tuple[float, float]
 ) -> np.ndarray:
     pixels = to_bytes(values, scale)
-    if missing.any():
+    if missing.any() or nodata.any():
         dark = values <= scale[0]  # False for NaN
         pixels = np.where(missing & ~dark | nodata, np.uint8(FILL), pixels)
     return pixels

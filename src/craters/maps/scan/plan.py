@@ -12,7 +12,7 @@ import numpy as np
 
 from craters.core import Fingerprint, files, library_versions
 from craters.errors import GeoError
-from craters.maps.geo import Image, Reader, describe_image, find_images
+from craters.maps.geo import Image, Reader, Undeclared, describe_image, find_images
 from craters.maps.scan.detections import MergeRule, merge_rule
 from craters.maps.scan.grid import Blocks, Grid, plan_blocks
 from craters.maps.scan.predict import Engine, choose_stride, scan_block
@@ -104,6 +104,8 @@ def _hashed_content(image: Image) -> str:
     """Return an image's properties as JSON, under the keys that existing scans were hashed with."""
     content = dataclasses.asdict(image) | {"path": ""}
     del content["notes"]
+    if image.undeclared == Undeclared():
+        del content["undeclared"]
     content["mark"] = content.pop("fingerprint")
     return files.to_json(content)
 
