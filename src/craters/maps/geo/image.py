@@ -66,7 +66,7 @@ class Image:
     in_strips: bool
     band: int
     fingerprint: str
-    undeclared: Undeclared = Undeclared()
+    undeclared: Undeclared = dataclasses.field(default_factory=Undeclared)
     notes: tuple[str, ...] = ()
 
     @property

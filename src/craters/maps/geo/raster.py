@@ -66,6 +66,8 @@ def describe_image(
         undeclared, valid, more_notes = _inspect_values(
             small, options.scale, (dataset.height, dataset.width), path, name
         )
+        if resampled:
+            _refuse_averaging(dataset, band, undeclared, path)
         scale, rule = _find_scale(valid, small.dtype, options.scale)
         return Image(
             path=path, name=name, height=height, width=width, transform=transform, planet=planet,
@@ -278,16 +280,27 @@ def _inspect_values(
         notes.append(_special_note(values[special], special.mean(), values.shape == size, name))
     if len(np.unique(valid)) <= 2:
         text = " and ".join(f"{value:g}" for value in np.unique(valid)) or "missing pixels"
-        return undeclared, valid, [*notes, f"{name}: holds nothing but {text}; is it an image?"]
+        return undeclared, valid, [*notes, f"{name}: holds nothing but {text}; it may be no image."]
     padding = find_padding(values, missing, max(size) / max(values.shape))
     for value, squares in padding.items():
         missing = missing | squares
         notes.append(
             f"{name}: {100 * squares.mean():.2g} % of its pixels are flat {value:g}, in squares "
-            "that reach its border; they count as no data. Is nodata not declared?"
+            "that reach its border; they count as no data, although no nodata value says so."
         )
     undeclared = dataclasses.replace(undeclared, padding=tuple(padding))
     return undeclared, values[~missing].astype(np.float64), notes
+
+
+def _refuse_averaging(dataset: Any, band: int, undeclared: Undeclared, path: str) -> None:
+    """Raise DataError if resampling would mix special values into their neighbours."""
+    has_mask = "per_dataset" in [flag.name for flag in dataset.mask_flag_enums[band - 1]]
+    if undeclared.has_special and (not band or has_mask):
+        raise DataError(
+            f"{path}: holds special values that are not declared as nodata, beside a mask or other "
+            "colors, and cannot be resampled",
+            "Declare them with gdal_edit.py -a_nodata, or do not resample: --resolution 0.",
+        )
 
 
 def _special_note(special: np.ndarray, share: float, is_whole: bool, name: str) -> str:
@@ -297,18 +310,18 @@ def _special_note(special: np.ndarray, share: float, is_whole: bool, name: str) 
     text = ", ".join(f"{value:g}" for value in most) + (", ..." if len(values) > 3 else "")
     number = f"{len(special)} of its pixels" if is_whole else "its pixels"
     return (
-        f"{name}: {100 * share:.2g} % of {number} hold special values ({text}) that are not declared "
-        "as nodata; they count as missing."
+        f"{name}: {100 * share:.2g} % of {number} hold special values ({text}) that are not "
+        "declared as nodata; they count as missing."
     )
 
 
 def _refuse_ambiguous(valid: np.ndarray, dtype: np.dtype, path: str) -> None:
     """Raise DataError if values far from all others, or few values, make the scaling arbitrary."""
     if dtype == np.uint8:
-        if len(valid) and 0 < valid.max() - valid.min() and valid.max() <= _FAINT:
+        if len(valid) and valid.min() < valid.max() <= _FAINT:
             raise DataError(
-                f"{path}: its 8-bit pixels are {valid.min():g} to {valid.max():g}, of 255 possible: "
-                "a mask, classes, or a brightness of another range",
+                f"{path}: its 8-bit pixels are {valid.min():g} to {valid.max():g}, of 255 "
+                "possible: a mask, classes, or a brightness of another range",
                 f"If it is an image, give its range: --scale 0,{valid.max():g}.",
             )
         return

@@ -17,7 +17,14 @@ import numpy as np
 
 from craters.core import luminance
 from craters.maps.geo.brightness import FILL, to_bytes
-from craters.maps.geo.gdal import bounded_gdal, color_bands, gdal_errors, lookup_vrt, open_dataset, open_gray
+from craters.maps.geo.gdal import (
+    bounded_gdal,
+    color_bands,
+    gdal_errors,
+    lookup_vrt,
+    open_dataset,
+    open_gray,
+)
 from craters.maps.geo.image import Image
 from craters.maps.geo.masks import alpha_band, find_nodata_regions, no_values, read_missing
 from craters.maps.geo.orientation import AS_STORED, Orientation, Span, find_orientation
@@ -99,6 +106,8 @@ class Reader:
         dataset, band = open_gray(image.path, image.band)
         if not (image.resampled and band and image.undeclared != Undeclared()):
             return dataset, band
+        if "per_dataset" in [flag.name for flag in dataset.mask_flag_enums[band - 1]]:
+            return dataset, band  # padding beside a mask: found after resampling
         with dataset:
             dtype, nodata = np.dtype(dataset.dtypes[band - 1]), dataset.nodatavals[band - 1]
             table, nodata = lookup_table(image.undeclared, image.scale, dtype, nodata)

@@ -11,7 +11,7 @@ import time
 import numpy as np
 
 from craters.core import Fingerprint, files, library_versions
-from craters.errors import GeoError
+from craters.errors import DataError, GeoError
 from craters.maps.geo import Image, Reader, Undeclared, describe_image, find_images
 from craters.maps.scan.detections import MergeRule, merge_rule
 from craters.maps.scan.grid import Blocks, Grid, plan_blocks
@@ -81,6 +81,7 @@ def plan_scan(config: ScanConfig) -> Plan:
         for path, name in find_images(list(config.images))
     ]
     _refuse_mixed(images)
+    _refuse_small(images, description.side)
     threshold = config.decision_threshold
     threshold = description.decision_threshold if threshold is None else threshold
     rule = merge_rule(description.side, stride, threshold, config.merge)
@@ -173,6 +174,15 @@ def _refuse_mixed(images: list[Image]) -> None:
                 f"{image.path} and {images[0].path} have different coordinate systems",
                 "Scan images of each system separately.",
             )
+
+
+def _refuse_small(images: list[Image], side: int) -> None:
+    """Raise DataError if no image has room for a window."""
+    if all(min(image.height, image.width) < side for image in images):
+        raise DataError(
+            f"{images[0].path}: {images[0].height} x {images[0].width} pixels are smaller than a "
+            f"window of {side} x {side} pixels"
+        )
 
 
 def estimate(plan: Plan) -> list[str]:

@@ -138,6 +138,7 @@ def _summary(
     for image, row in zip(plan.images, rows, strict=True):
         called = row["called_by_model"] / max(row["windows_with_value"], 1)
         warnings += image.notes
+        warnings += report.smaller_than_window(image, description.side)
         warnings += report.without_value(row)
         warnings += report.unlike_training(image, row["brightness"], description, called)
     if failed:
