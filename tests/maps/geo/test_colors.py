@@ -14,7 +14,7 @@ from craters.core import luminance
 from craters.errors import DataError
 from craters.maps.geo import FILL, Reader, small_copy
 from tests.maps.geo.test_raster import describe, read_all
-from tests.maps.tools import noise, write_raster
+from tests.maps.tools import noise, turned, write_raster
 
 FINE = (50.0, 0.0, 0.0, 0.0, -50.0, 0.0)  # resampled to 100 m, it has half the rows and columns
 COLORS = np.random.default_rng(1).integers(0, 256, (256, 3)).astype(np.uint8)
@@ -195,3 +195,26 @@ def test_sixteen_bit_pictures_are_sixteen_bit_arrays(tmp_path: Path) -> None:
     one, other = read_all(png, no_crs=True), read_all(tif)
     assert one[0].scale == other[0].scale
     assert np.array_equal(one[1], other[1])
+
+
+@pytest.mark.parametrize("kind", ["palette", "bands"])
+@pytest.mark.parametrize("resolution", [None, 100.0])
+def test_turned_colors_with_a_frame_are_as_gray(
+    tmp_path: Path, kind: str, resolution: float | None
+) -> None:
+    gray = np.clip(np.kron(noise(60, 80), np.ones((2, 2), np.uint8)), 1, 254)
+    gray[:, :40] = 255  # a frame that no nodata value declares
+    stored, transform = turned(gray, FINE, True, (0,))
+    if kind == "palette":
+        path = write_palette(tmp_path / "a & b.tif", *shuffled(stored), transform=transform)
+    else:
+        path = tmp_path / "a & b.tif"
+        write_raster(path, np.stack([stored] * 3), transform=transform, photometric="rgb")
+    plain = write_raster(tmp_path / "plain.tif", gray, transform=FINE)
+    image, found, gap = read_all(path, resolution)
+    expected = read_all(plain, resolution)
+    assert image.undeclared.padding == (255.0,)
+    assert image.transform == expected[0].transform
+    assert np.array_equal(found, expected[1])
+    assert np.array_equal(gap, expected[2])
+    assert gap.any()

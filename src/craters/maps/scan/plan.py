@@ -51,7 +51,7 @@ class Plan:
         return plan_blocks(
             self.grids[number],
             memory=int(free / workers),
-            pixel_bytes=_PER_PIXEL + 2 * np.dtype(image.dtype).itemsize,
+            pixel_bytes=_pixel_bytes(image),
             in_strips=image.in_strips,
         )
 
@@ -99,6 +99,13 @@ def plan_scan(config: ScanConfig) -> Plan:
         rule=rule,
         fingerprint=fingerprint,
     )
+
+
+def _pixel_bytes(image: Image) -> int:
+    """Return the memory that a pixel in progress needs."""
+    stored = np.dtype(image.dtype).itemsize
+    colors = 0 if image.band else 3 * stored + 16  # red, green and blue, and their sum
+    return _PER_PIXEL + 2 * stored + colors
 
 
 def _hashed_content(image: Image) -> str:
