@@ -14,8 +14,7 @@ import numpy as np
 import shapely
 
 from craters._version import __version__
-from craters.core import files
-from craters.errors import MissingExtraError
+from craters.core import environment, files
 from craters.maps.geo.planet import Planet
 
 GEOMETRY = "geometry"  # name of the geometry column
@@ -28,13 +27,8 @@ def require_parquet() -> None:
     ------
     MissingExtraError
     """
-    try:
-        import arro3.core
-        import arro3.io  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError(
-            "--parquet needs arro3-io, which is not installed", "pip install 'craters[parquet]'"
-        ) from error
+    for module in ("arro3.core", "arro3.io"):
+        environment.require(module, "--parquet")
 
 
 def write_points(
