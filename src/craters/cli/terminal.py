@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from craters.training import TrainState
 
+PARTIAL = 7  # exit code: a part of the input could not be processed
+
 _PLAIN_EVERY = 10  # epochs between two plain lines
 
 

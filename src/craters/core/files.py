@@ -20,6 +20,12 @@ import numpy as np
 
 from craters.errors import DataError, ExistsError
 
+# Suffixes of pictures that both Pillow and GDAL read.
+PICTURE_SUFFIXES = (
+    ".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".j2k", ".bmp", ".gif", ".pgm", ".ppm",
+    ".pnm", ".webp",
+)  # fmt: skip
+
 _CHUNK = 1 << 20
 
 

@@ -144,7 +144,7 @@ def make_patch_set(
     ((2, 48, 48), dtype('uint8'), [0, 1])
     """
     pixels, notes, pixel_range = _convert(as_squares(images, names[0], least), names[0])
-    notes += _look_for_constant(pixels, names[0])
+    notes += _look_for_flaws(pixels, names[0])
     count, stem = len(pixels), Path(names[0]).stem
     if labels is None:
         label_column = np.full(count, UNLABELED, np.int8)
@@ -177,7 +177,7 @@ def read_array(path: Path) -> np.ndarray:
     if path.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty, expected an array", "Save it again.")
     try:
-        if path.suffix == ".npz":
+        if path.suffix.lower() == ".npz":
             return _only_array(path)
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except _UNREADABLE as error:
@@ -335,21 +335,34 @@ def _recognise(dtype: np.dtype, low: float, high: float, source: str) -> tuple[f
     raise DataError(f"{observed}, expected {expected}", "Scale them to 0..255.")
 
 
-def _look_for_constant(images: np.ndarray, source: str) -> list[str]:
-    """Raise if all images are constant; return a note if some are."""
-    constant = 0
+def _look_for_flaws(images: np.ndarray, source: str) -> list[str]:
+    """Raise if no image is a picture; return a note if some are not.
+
+    Not a picture is an image that is constant, or that holds only 0 and 1, as a mask does.
+    """
+    constant, binary = 0, 0
     for start in range(0, len(images), _ROWS):
         part = images[start : start + _ROWS]
-        constant += int((part == part[:, :1, :1]).all(axis=(1, 2)).sum())
+        is_constant = (part == part[:, :1, :1]).all(axis=(1, 2))
+        constant += int(is_constant.sum())
+        binary += int((~is_constant & (part.max(axis=(1, 2)) <= 1)).sum())
         files.release_pages(images)
+    if binary and constant + binary == len(images):
+        raise DataError(
+            f"{source}: pixels are only 0 and 1, expected shades of gray, 0..255",
+            "Are these masks, or images 0..1 that lost their fractions on conversion to integers?",
+        )
     if constant == len(images) > 0:
         raise DataError(
             f"{source}: all {constant} images are constant, expected pictures",
             "Check the scaling with which they were saved.",
         )
-    if constant:
-        return [f"{source}: {constant} of {len(images)} images are constant"]
-    return []
+    counts = {"are constant": constant, "hold only 0 and 1": binary}
+    return [
+        f"{source}: {count} of {len(images)} images {what}"
+        for what, count in counts.items()
+        if count
+    ]
 
 
 def check_labels(labels: np.ndarray, count: int, source: str) -> np.ndarray:
