@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from craters.core import files
+from craters.data.labels import check_groups, check_labels
 from craters.errors import DataError
 
 CLASS_NAMES = ("without crater", "with crater")
@@ -206,7 +207,8 @@ def _unreadable(path: Path, error: Exception) -> DataError:
     if "objects" in str(error) or "Object arrays" in str(error):
         return DataError(
             f"{path}: holds Python objects, expected numbers; objects are never unpickled",
-            "Save it again with a numeric dtype, e.g. array.astype('uint8').",
+            "Save images as numbers, X.astype('uint8'), and labels as 0 and 1, such as "
+            "(Y == 'crater').astype('int8').",
         )
     return DataError(f"{path}: is truncated or damaged ({error})", "Copy or save the file again.")
 
@@ -363,60 +365,6 @@ def _look_for_flaws(images: np.ndarray, source: str) -> list[str]:
         for what, count in counts.items()
         if count
     ]
-
-
-def check_labels(labels: np.ndarray, count: int, source: str) -> np.ndarray:
-    """Return labels as (N,) int8 of 0 and 1; raise DataError if they are invalid."""
-    shape = labels.shape
-    column = labels[:, 0] if labels.ndim == 2 and shape[1] == 1 else labels
-    if column.ndim != 1:
-        raise DataError(
-            f"{source}: labels have shape {shape}, expected (N,) or (N, 1)",
-            "Write one label per row.",
-        )
-    if len(column) != count:
-        raise DataError(
-            f"{source}: found {len(column)} labels for {count} images, expected as many",
-            "Are both files from the same set?",
-        )
-    if column.dtype.kind not in "biuf":
-        raise DataError(
-            f"{source}: labels are {column.dtype}, expected numbers 0 (without crater) and "
-            "1 (with crater)",
-            "Write 0 and 1.",
-        )
-    values = np.unique(column)
-    if not np.isin(values, (0, 1)).all():
-        listed = ", ".join(f"{value:g}" for value in values[:6].astype(float))
-        raise DataError(
-            f"{source}: found labels {listed}{', ...' if len(values) > 6 else ''}, "
-            "expected 0 (without crater) and 1 (with crater)",
-            "Move unlabeled patches to Xtrain1_extra.npy.",
-        )
-    return column.astype(np.int8)
-
-
-def check_groups(groups: np.ndarray, count: int, source: str) -> np.ndarray:
-    """Return group ids as (N,) str; raise DataError if they are invalid."""
-    column = groups[:, 0] if groups.ndim == 2 and groups.shape[1] == 1 else groups
-    if column.shape == (count,) and column.dtype.kind == "f":
-        holds_nan = bool(np.isnan(column).any())
-        raise DataError(
-            f"{source}: groups are {column.dtype}{' and hold NaN' if holds_nan else ''}, expected "
-            "whole numbers or names",
-            "Give rows without a source image a group of their own, and write integers or names."
-            if holds_nan
-            else "Write integers or names, e.g. groups.astype('int64').",
-        )
-    if column.ndim != 1 or len(column) != count or column.dtype.kind not in "USiu":
-        raise DataError(
-            f"{source}: groups are {groups.dtype} of shape {groups.shape}, expected one name or "
-            f"number for each of {count} images",
-            "Write the source image of each row, or remove the groups file.",
-        )
-    if column.dtype.kind == "S":
-        return np.char.decode(column, "utf-8")
-    return column.astype(str)
 
 
 def read_patches(

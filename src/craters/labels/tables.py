@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from craters.core import files
+from craters.data import meaning_of
 from craters.errors import DataError, ExistsError
 from craters.labels.consensus import Tally, agreements
 from craters.labels.merge import in_random_part
@@ -246,7 +247,13 @@ def _read_rows(table: Path) -> list[dict[str, str]]:
 def _read_answer(row: dict[str, str], find_patch: Callable[[str], Patch], where: str) -> Answer:
     word = row.get("answer") or row.get("label") or ""
     if word not in _WORDS:
-        raise DataError(f"{where}: answer is {word!r}, expected {CRATER}, {NOT}, {UNSURE}, 1 or 0")
+        meaning = meaning_of(word)
+        raise DataError(
+            f"{where}: answer is {word!r}, expected {CRATER}, {NOT}, {UNSURE}, 1 or 0",
+            "Which values mean crater? Write 1 for them, and 0 for 'without crater'."
+            if meaning is None
+            else f"Write {meaning}.",
+        )
     try:
         seconds = float(row["seconds"]) if row.get("seconds") else None
     except ValueError as error:

@@ -24,7 +24,9 @@ from craters.data import (
     UNLABELED,
     PatchSet,
     as_squares,
+    explain_shape,
     make_patch_set,
+    meaning_of,
     to_8bit,
 )
 from craters.errors import DataError
@@ -163,11 +165,12 @@ class CraterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ConfigError
             If a setting is invalid.
         """
+        _refuse_columns(y)
         X, y = validate_data(self, X, y, dtype=None, allow_nd=True)
         y = column_or_1d(y, warn=True)
         check_classification_targets(y)
         known = _labeled(y)
-        self.classes_ = _two_classes(y[known])
+        self.classes_ = _two_classes(y[known], has_unlabeled=not known.all())
         pixels = self._pixels(X, is_first=True)
         labels = np.searchsorted(self.classes_, y[known])
         patches = _patch_set(pixels, groups)
@@ -298,8 +301,19 @@ class CraterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         -------
         Path
             The folder.
+
+        Raises
+        ------
+        DataError
+            If the first class, not the second one, means "with crater".
         """
         check_is_fitted(self)
+        if isinstance(self.classes_[0], str) and meaning_of(self.classes_[0]) == 1:
+            raise PatchError(
+                f"classes are {self.classes_.tolist()} in sorted order, but the second class of a "
+                "model folder means 'with crater'",
+                f"Fit with numbers: (y == {str(self.classes_[0])!r}).astype('int8').",
+            )
         network = over_images(self.network_)
         names = tuple(str(name) for name in self.classes_)
         description = ModelDescription(
@@ -363,7 +377,16 @@ def _labeled(y: np.ndarray) -> np.ndarray:
     return y != UNLABELED if y.dtype.kind in "biuf" else np.ones(len(y), bool)
 
 
-def _two_classes(labels: np.ndarray) -> np.ndarray:
+def _refuse_columns(y: Any) -> None:
+    """Raise an error if y has several columns, such as one-hot labels; others are checked later."""
+    labels = np.asarray(y)
+    if labels.ndim == 2 and labels.shape[1] == 2:
+        raise PatchError(
+            f"y: found labels of shape {labels.shape}, expected (N,)", explain_shape(labels, "y")
+        )
+
+
+def _two_classes(labels: np.ndarray, *, has_unlabeled: bool) -> np.ndarray:
     classes = np.unique(labels)
     if len(classes) > 2:
         raise PatchError(
@@ -374,7 +397,10 @@ def _two_classes(labels: np.ndarray) -> np.ndarray:
     if len(classes) < 2:
         raise PatchError(
             f"y: found {len(classes)} class among {len(labels)} labeled rows, expected two classes",
-            "A classifier cannot be trained on one class.",
+            "-1 marks unlabeled rows. If it means 'without crater', give "
+            f"(y == {classes.tolist()[0]!r}).astype('int8')."
+            if has_unlabeled and len(classes)
+            else "A classifier cannot be trained on one class.",
         )
     return classes
 
