@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from craters.core import files
+from craters.core import StrPath, files
 from craters.data.labels import check_groups, check_labels
 from craters.errors import DataError
 
@@ -162,7 +162,7 @@ def make_patch_set(
     )
 
 
-def read_array(path: Path) -> np.ndarray:
+def read_array(path: StrPath) -> np.ndarray:
     """Open an array from .npy (memory-mapped) or .npz (its only array); never unpickle.
 
     Raises
@@ -170,6 +170,7 @@ def read_array(path: Path) -> np.ndarray:
     DataError
         If the file is missing, truncated, of another format, or holds Python objects.
     """
+    path = Path(path)
     if not path.is_file():
         raise DataError(
             f"{path}: no such file, expected an array (.npy or .npz)",
@@ -368,15 +369,15 @@ def _look_for_flaws(images: np.ndarray, source: str) -> list[str]:
 
 
 def read_patches(
-    images: Path, labels: Path | None = None, groups: Path | None = None, *, least: int = 1
+    images: StrPath, labels: StrPath | None = None, groups: StrPath | None = None, *, least: int = 1
 ) -> PatchSet:
     """Read a set of patches from its files.
 
     Parameters
     ----------
-    images : Path
+    images : path-like
         .npy (memory-mapped) or .npz; see `make_patch_set` for layouts and ranges.
-    labels, groups : Path, optional
+    labels, groups : path-like, optional
         Labels (0 or 1) and source images, one per row. The groups file may be absent.
     least : int
         Smallest number of patches; 0 accepts an empty array.
@@ -386,6 +387,9 @@ def read_patches(
     DataError
         One line: file, what was found, what was expected, what to do.
     """
+    images = Path(images)
+    labels = None if labels is None else Path(labels)
+    groups = None if groups is None else Path(groups)
     return make_patch_set(
         read_array(images),
         None if labels is None else read_array(labels),

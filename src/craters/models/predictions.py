@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from craters.core import files
+from craters.core import StrPath, files
 from craters.data import PatchSet, make_patch_set, read_patches
 from craters.errors import DataError
 from craters.models.classifier import Classifier
@@ -137,12 +137,12 @@ def predict_table(classifier: Classifier, patches: PatchSet) -> Predictions:
     )
 
 
-def read_inputs(paths: Sequence[Path], side: int) -> Inputs:
+def read_inputs(paths: StrPath | Sequence[StrPath], side: int) -> Inputs:
     """Read the patches to predict: one array, or image files of one patch each.
 
     Parameters
     ----------
-    paths : sequence of Path
+    paths : sequence of path-like
         One .npy or .npz file, as for `read_patches`; or image files that Pillow can open, and
         folders of them.
     side : int
@@ -159,14 +159,14 @@ def read_inputs(paths: Sequence[Path], side: int) -> Inputs:
     DataError
         If a file is missing, the array cannot be read or has another size, or no image can be used.
     """
-    paths = [Path(path) for path in paths]
-    if any(path.suffix.lower() in ARRAY_SUFFIXES for path in paths):
-        if len(paths) > 1:
+    inputs = files.path_list(paths)
+    if any(path.suffix.lower() in ARRAY_SUFFIXES for path in inputs):
+        if len(inputs) > 1:
             raise DataError(
-                f"found {len(paths)} files, one of them an array; expected one array, or images",
+                f"found {len(inputs)} files, one of them an array; expected one array, or images",
                 "Predict each array on its own.",
             )
-        patches = read_patches(paths[0])
+        patches = read_patches(inputs[0])
         if patches.side != side:
             raise DataError(
                 f"{patches.source}: found patches of {patches.side} x {patches.side} pixels, "
@@ -174,7 +174,7 @@ def read_inputs(paths: Sequence[Path], side: int) -> Inputs:
                 "The model was trained on patches of this size; crop or resample them.",
             )
         return Inputs(patches=patches)
-    return _read_pictures(find_pictures(paths), side)
+    return _read_pictures(find_pictures(inputs), side)
 
 
 def _read_pictures(named: Sequence[tuple[Path, str]], side: int) -> Inputs:

@@ -17,7 +17,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from craters._version import __version__
-from craters.core import torch_threads, usable_threads
+from craters.core import StrPath, torch_threads, usable_threads
 from craters.data import (
     CLASS_NAMES,
     ROUNDING,
@@ -287,12 +287,12 @@ class CraterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         weight = None if sample_weight is None else np.asarray(sample_weight)[known]
         return float(super().score(np.asarray(X)[known], y[known], weight))
 
-    def save_model(self, folder: Path, *, resolution: float | None = None) -> Path:
+    def save_model(self, folder: StrPath, *, resolution: float | None = None) -> Path:
         """Write a model folder for `craters predict` and `craters scan`.
 
         Parameters
         ----------
-        folder : Path
+        folder : path-like
             Must not exist.
         resolution : float, optional
             Resolution of the patches in metres per pixel.
@@ -328,7 +328,7 @@ class CraterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             symmetry=network.symmetry,
         )
         return write_model(
-            Path(folder),
+            folder,
             onnx=network_to_onnx(network, self.side_),
             weights=network_weights(self.network_),
             description=description,

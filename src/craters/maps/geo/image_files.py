@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from craters.core import files
+from craters.core import StrPath, files
 from craters.errors import DataError
 
 SUFFIXES = (*files.PICTURE_SUFFIXES, ".vrt", ".cub", ".lbl", ".xml", ".img")
@@ -22,7 +22,7 @@ _OTHERS = (
 )  # fmt: skip
 
 
-def find_images(paths: list[Path]) -> list[tuple[str, str]]:
+def find_images(paths: StrPath | Sequence[StrPath]) -> list[tuple[str, str]]:
     """Return the path and the name of each image; a folder stands for its images, sorted.
 
     The name is the file name without its suffix. If an earlier image has the same name, a number
@@ -34,7 +34,7 @@ def find_images(paths: list[Path]) -> list[tuple[str, str]]:
         If a path does not exist or is given twice, or a folder holds no image.
     """
     images: list[Path] = []
-    for path in paths:
+    for path in files.path_list(paths):
         if path.is_dir():
             inside = _images_in(path)
             if not inside:
@@ -51,7 +51,7 @@ def find_images(paths: list[Path]) -> list[tuple[str, str]]:
     return list(zip(map(str, images), _names([path.stem for path in images]), strict=True))
 
 
-def skipped_files(paths: Sequence[Path]) -> list[str]:
+def skipped_files(paths: StrPath | Sequence[StrPath]) -> list[str]:
     """Describe the files of each folder that look like images and that `find_images` leaves out.
 
     Returns
@@ -60,7 +60,7 @@ def skipped_files(paths: Sequence[Path]) -> list[str]:
         One sentence for each folder with such files: their number and suffixes.
     """
     sentences = []
-    for folder in (path for path in paths if path.is_dir()):
+    for folder in filter(Path.is_dir, files.path_list(paths)):
         taken = _images_in(folder)
         labeled = {file.stem for file in taken if file.suffix.lower() in _LABELS}
         skipped = Counter(
