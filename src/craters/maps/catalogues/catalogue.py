@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from craters.core import files
+from craters.core import StrPath, files
 from craters.errors import ConfigError, DataError
 from craters.maps.geo import NO_PLANET, Planet, image_name, vectors, wrap_lon
 
@@ -110,12 +110,12 @@ class Detections:
         return len(self.places)
 
 
-def read_catalogue(path: Path, columns: str = "") -> Catalogue:
+def read_catalogue(path: StrPath, columns: str = "") -> Catalogue:
     """Read a crater catalogue from CSV; commas, semicolons or tabs separate the columns.
 
     Parameters
     ----------
-    path : Path
+    path : path-like
     columns : str
         Unusual column names, e.g. "lon=LON_E,lat=LAT_N,diameter_km=D". The quantities are the
         keys of `SYNONYMS`.
@@ -132,6 +132,7 @@ def read_catalogue(path: Path, columns: str = "") -> Catalogue:
     DataError
         If a column is missing, or a value is not a number or out of range.
     """
+    path = Path(path)
     table = read_csv(path)
     column_of = find_columns(table, read_columns_option(columns))
     in_pixels = not {"lon", "lat"} <= column_of.keys()

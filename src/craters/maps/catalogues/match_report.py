@@ -11,7 +11,7 @@ import numpy as np
 import shapely
 
 from craters._version import __version__
-from craters.core import files
+from craters.core import StrPath, files
 from craters.evaluation import Interval, save_figure
 from craters.maps.catalogues import curves
 from craters.maps.catalogues.catalogue import Catalogue, Detections
@@ -67,7 +67,7 @@ class MatchOutcome:
 
 
 def write_all(
-    out: Path,
+    out: StrPath,
     outcome: MatchOutcome,
     *,
     false_per_image: float,
@@ -79,7 +79,7 @@ def write_all(
 
     Parameters
     ----------
-    out : Path
+    out : path-like
     outcome : MatchOutcome
     false_per_image : float
         False detections per image at which recall is stated.
@@ -95,6 +95,7 @@ def write_all(
     dict
         Content of summary.json.
     """
+    out = Path(out)
     curve = curves.make_curve(outcome.matching, outcome.detections)
     threshold = curves.threshold_at_rate(curve, false_per_image)
     counted = outcome.matching.target_crater[outcome.matching.target_state == COUNTED]

@@ -12,7 +12,7 @@ import numpy as np
 from craters.core import NullProgress, Progress
 from craters.errors import ConfigError, DataError
 from craters.maps.catalogues.window_rules import Chart
-from craters.maps.geo import describe_image, find_images
+from craters.maps.geo import describe_image, find_images, skipped_files
 from craters.settings import SamplingRequest
 
 _SAME = 1.03  # resolutions within this ratio count as equal
@@ -43,6 +43,8 @@ def make_sampling_units(
     """
     progress = progress or NullProgress()
     charts = []
+    for sentence in skipped_files(request.images):
+        progress.warn(f"{sentence}.")
     for path, name in find_images(list(request.images)):
         charts.append(Chart(describe_image(path, name, request.read)))
     _check_alike(charts)

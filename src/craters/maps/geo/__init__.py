@@ -9,7 +9,7 @@ from craters.maps.geo.brightness import FILL, MEAN, SPREAD, to_bytes
 from craters.maps.geo.footprints import VECTOR_SUFFIXES, Footprint, read_footprints, to_segments
 from craters.maps.geo.gdal import bounded_gdal, gdal_errors
 from craters.maps.geo.image import Image
-from craters.maps.geo.image_files import find_images, image_name
+from craters.maps.geo.image_files import find_images, image_name, skipped_files
 from craters.maps.geo.map_files import Layer, write_layers
 from craters.maps.geo.masks import no_values, read_missing
 from craters.maps.geo.nodata import box_sums
@@ -50,6 +50,7 @@ __all__ = [
     "read_missing",
     "require_parquet",
     "resolve_planet",
+    "skipped_files",
     "small_copy",
     "to_bytes",
     "to_segments",

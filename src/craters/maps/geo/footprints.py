@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import shapely
 
+from craters.core import StrPath
 from craters.errors import DataError, GeoError
 from craters.maps.geo import image_files, raster, vectors
 from craters.maps.geo.image_files import image_name
@@ -131,12 +132,12 @@ def to_segments(space: Space, places: np.ndarray, ends: np.ndarray) -> np.ndarra
     return np.hypot(*(first + share[:, None] * along).T)
 
 
-def read_footprints(path: Path, layer: str | None = None) -> list[Footprint]:
+def read_footprints(path: StrPath, layer: str | None = None) -> list[Footprint]:
     """Read the footprints of images from a vector file, or from the images themselves.
 
     Parameters
     ----------
-    path : Path
+    path : path-like
         A vector file of polygons (field `source`: name of the image), an image, or a folder of
         images. Footprints of images include their no-data regions.
     layer : str, optional
@@ -146,6 +147,7 @@ def read_footprints(path: Path, layer: str | None = None) -> list[Footprint]:
     ------
     DataError, GeoError
     """
+    path = Path(path)
     if path.suffix.lower() not in VECTOR_SUFFIXES:
         images = image_files.find_images([path])
         return [footprint_of_image(Path(image), name) for image, name in images]

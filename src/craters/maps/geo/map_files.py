@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import shapely
 
-from craters.core import files
+from craters.core import StrPath, files
 from craters.errors import ConfigError
 from craters.maps.geo.gdal import gdal_errors
 from craters.maps.geo.planet import Planet
@@ -40,7 +40,7 @@ def storage_error(dtype: str) -> float:
 
 
 def write_map(
-    path: Path,
+    path: StrPath,
     bands: Iterator[np.ndarray],
     *,
     size: tuple[int, int],
@@ -53,7 +53,7 @@ def write_map(
 
     Parameters
     ----------
-    path : Path
+    path : path-like
     bands : iterator of ndarray, shape (any, width), float32
         Consecutive rows, from the first to the last; NaN where there is no value.
     size : tuple of int
@@ -66,6 +66,7 @@ def write_map(
     tags : mapping of str
         Metadata written to the file.
     """
+    path = Path(path)
     import rasterio
     from rasterio.shutil import copy
     from rasterio.transform import Affine
@@ -131,19 +132,20 @@ class Layer:
 
 
 def write_layers(
-    path: Path, layers: Sequence[Iterator[Layer]], planet: Planet, styles: dict
+    path: StrPath, layers: Sequence[Iterator[Layer]], planet: Planet, styles: dict
 ) -> None:
     """Write a GeoPackage, atomically.
 
     Parameters
     ----------
-    path : Path
+    path : path-like
     layers : sequence of iterator of Layer
         Each iterator yields the parts of one layer: at least one, which may be empty.
     planet : Planet
     styles : dict of str
         QGIS style (QML) by layer name; QGIS applies it when it opens the file.
     """
+    path = Path(path)
     with files.atomic_path(path) as target:
         target.unlink()
         for parts in layers:

@@ -14,8 +14,7 @@ import numpy as np
 import shapely
 
 from craters._version import __version__
-from craters.core import files
-from craters.errors import MissingExtraError
+from craters.core import StrPath, environment, files
 from craters.maps.geo.planet import Planet
 
 GEOMETRY = "geometry"  # name of the geometry column
@@ -28,29 +27,25 @@ def require_parquet() -> None:
     ------
     MissingExtraError
     """
-    try:
-        import arro3.core
-        import arro3.io  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError(
-            "--parquet needs arro3-io, which is not installed", "pip install 'craters[parquet]'"
-        ) from error
+    for module in ("arro3.core", "arro3.io"):
+        environment.require(module, "--parquet")
 
 
 def write_points(
-    path: Path, points: np.ndarray, table: Mapping[str, np.ndarray], planet: Planet
+    path: StrPath, points: np.ndarray, table: Mapping[str, np.ndarray], planet: Planet
 ) -> None:
     """Write points and their attributes as GeoParquet, atomically.
 
     Parameters
     ----------
-    path : Path
+    path : path-like
     points : ndarray of shapely points, shape (N,)
         Easting before northing.
     table : mapping of ndarray
         Columns by name: numbers or text.
     planet : Planet
     """
+    path = Path(path)
     from arro3.core import Array, DataType, Table
     from arro3.io import write_parquet
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from craters.core import StrPath
 from craters.errors import ConfigError, DataError, GeoError
 from craters.maps.geo.brightness import HIGH, LOW
 from craters.maps.geo.gdal import bounded_gdal, open_dataset
@@ -22,7 +24,7 @@ _PIECES, _PIECE = 64, 1 << 16  # samples of a file that enter its hash
 
 
 def describe_image(
-    path: str, name: str, options: ReadOptions, model_resolution: float | None = None
+    path: StrPath, name: str, options: ReadOptions, model_resolution: float | None = None
 ) -> Image:
     """Inspect an image: georeferencing, type, scaling and the size it is scanned at.
 
@@ -33,6 +35,7 @@ def describe_image(
     GeoError
         If its coordinates cannot be used.
     """
+    path = os.fspath(path)
     with bounded_gdal(), open_dataset(path) as dataset:
         band = _choose_band(dataset, options.band, path)
         stored = Planet(dataset.crs.to_wkt()) if dataset.crs else NO_PLANET

@@ -12,7 +12,7 @@ import numpy as np
 
 from craters.core import Fingerprint, files, library_versions
 from craters.errors import GeoError
-from craters.maps.geo import Image, Reader, describe_image, find_images
+from craters.maps.geo import Image, Reader, describe_image, find_images, skipped_files
 from craters.maps.scan.detections import MergeRule, merge_rule
 from craters.maps.scan.grid import Blocks, Grid, plan_blocks
 from craters.maps.scan.predict import Engine, choose_stride, scan_block
@@ -195,6 +195,7 @@ def estimate(plan: Plan) -> list[str]:
         "pixel is missing",
         f"memory: up to {plan.config.memory:,.0f} MB (--memory)",
         f"disk: up to {windows * 4 * 2.5 / 1e6:,.1f} MB during the scan, in the folder of --out",
+        *skipped_files(plan.config.images),
     ]
     return lines
 

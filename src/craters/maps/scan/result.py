@@ -13,7 +13,7 @@ import shapely
 
 from craters._version import __version__
 from craters.core import Progress, files
-from craters.maps.geo import Layer, map_files, parquet
+from craters.maps.geo import Layer, map_files, parquet, skipped_files
 from craters.maps.scan import output, report
 from craters.maps.scan.output import Scanned
 from craters.maps.scan.plan import Plan
@@ -134,7 +134,7 @@ def _summary(
         name: sum(row[name] for row in rows)
         for name in ("windows", "windows_with_value", "candidates", "called_by_model", "detections")
     }
-    warnings = []
+    warnings = skipped_files(plan.config.images)
     for image, row in zip(plan.images, rows, strict=True):
         called = row["called_by_model"] / max(row["windows_with_value"], 1)
         warnings += report.without_value(row)
