@@ -228,7 +228,7 @@ def test_craters_out_of_sight_are_not_missed() -> None:
 def test_images_are_matched_by_themselves() -> None:
     """A crater in two images is two chances, and a detection finds it for its own image only."""
     areas = [square("a", 0, 0, 60, 100), square("b", 40, 0, 100, 100)]
-    known = know([(50, 50, 6)], in_pixels=True)
+    known = know([(50, 50, 6)])
     got = match(find([(50, 51, 0.9)], ["b"]), known, areas, Plane(), MatchRule(3.0))
     assert got.target_crater.tolist() == [0, 0]
     assert got.target_image.tolist() == [0, 1]
@@ -249,9 +249,51 @@ def test_rows_about_an_image_stay_with_it() -> None:
         (0, 0), (1, 1),
     ]  # fmt: skip
     # Sources of another kind ("Robbins 2012") say nothing about images.
-    other = know([(50, 50, 6)], ["Robbins 2012"], in_pixels=True)
+    other = know([(50, 50, 6)], ["Robbins 2012"])
     got = match(find([]), other, areas, Plane(), MatchRule(3.0))
     assert got.target_image.tolist() == [0, 1]
+
+
+def test_pixels_of_an_unnamed_image_are_refused_for_several() -> None:
+    areas = [square("a", 0, 0, 100, 100), square("b", 0, 0, 100, 100)]
+    found, known = find([(50, 51, 0.9), (20, 20, 0.8)], ["a", "b"]), [(50, 50, 6)]
+    rule = MatchRule(3.0)
+    with pytest.raises(DataError, match=r"known.csv: .*does not name.* 2 images.*column 'image'"):
+        match(found, know(known, in_pixels=True), areas, Plane(), rule)
+    with pytest.raises(DataError, match="there are 2 images"):  # the detections name them
+        match(found, know(known, in_pixels=True), None, Plane(), rule)
+    with pytest.raises(DataError, match=r"in pixels of 'c', but the images are 'a', 'b'"):
+        match(found, know(known, ["c"], in_pixels=True), areas, Plane(), rule)
+    with pytest.raises(DataError, match="in pixels of 'b', but the images are 'a'"):
+        match(find([]), know(known, ["b"], in_pixels=True), areas[:1], Plane(), rule)
+    named = know(known, ["a"], in_pixels=True)
+    got = match(found, named, areas, Plane(), rule)
+    assert got.target_image.tolist() == [0]
+    assert got.detection_state.tolist() == [HIT, FALSE]
+    with pytest.raises(DataError, match=r"found.csv: .*does not name.* 2 images.*column 'source'"):
+        match(find([(50, 51, 0.9)]), named, areas, Plane(), rule)
+    with pytest.raises(DataError, match=r"of 2 images \('a', 'b'\), but only one image"):
+        match(found, named, areas[:1], Plane(), rule)
+
+
+def test_pixels_of_one_unnamed_image() -> None:
+    """Tables without image names, and without a footprint that names an image."""
+    found, rule = find([(50, 51, 0.9)]), MatchRule(3.0)
+    one = know([(50, 50, 6), (10, 10, 6)], ["a", "a"], in_pixels=True)
+    assert match(found, one, None, Plane(), rule).target_detection.tolist() == [0, -1]
+    two = know([(50, 50, 6), (10, 10, 6)], ["a", "b"], in_pixels=True)
+    with pytest.raises(DataError, match="in pixels of 'a', 'b', but the images are ''"):
+        match(found, two, None, Plane(), rule)
+
+
+def test_craters_of_other_images_are_counted() -> None:
+    known = know([(50, 50, 6), (10, 10, 6), (9, 9, 6)], ["a", "b", "c"])
+    assert known.source_notes(("a", "b", "c")) == []
+    assert known.source_notes({"b"}) == ["2 of 3 craters of the catalogue name other images"]
+    assert known.source_notes(("d",)) == [
+        "The catalogue names 'a', 'b', 'c', none of which is an image: the names are ignored"
+    ]
+    assert known.source_notes(("",)) == []
 
 
 def test_images_without_detections_count_where_the_catalogue_names_them() -> None:
@@ -329,7 +371,7 @@ def scattered(seed: int, images: int = 6):
         square(str(image), 1000 * image - 50, -50, 1000 * image + 150, 350)
         for image in range(images)
     ]
-    return find(found, sources), know(known, in_pixels=True), areas
+    return find(found, sources), know(known), areas
 
 
 def plain_recall(matching, detections, rate: float, images: list[int]) -> float:

@@ -293,6 +293,49 @@ def test_images_without_coordinates(tmp_path: Path) -> None:
         )
 
 
+def test_pixels_are_of_the_image_that_the_catalogue_names(tmp_path: Path) -> None:
+    """Two images without coordinates, each with its craters at its own pixels."""
+    from PIL import Image
+
+    rows, made = [], {}
+    for index, name in enumerate(("one", "two")):
+        scene = make_scene(260, 260, seed=9, index=index, missing=0.0, density=6)
+        Image.fromarray(scene.image).save(tmp_path / f"{name}.png")
+        rows += [(c["col"] + 0.5, c["row"] + 0.5, c["diameter"], f"{name}.png")
+                 for c in scene.craters]  # fmt: skip
+        made[name] = scene
+    images = (tmp_path / "one.png", tmp_path / "two.png")
+
+    def sample(out: str, catalogue: Path, images=images):
+        return sample_patches(
+            SamplingRequest(
+                images, tmp_path / out, catalogue=catalogue, unlabeled=0, test_share=0,
+                read=ReadOptions(no_crs=True),
+            )
+        )  # fmt: skip
+
+    head = "x_px,y_px,diameter_px"
+    unnamed = write_csv(tmp_path / "unnamed.csv", [row[:3] for row in rows], head)
+    with pytest.raises(DataError, match=r"does not name, but there are 2 images.*column 'image'"):
+        sample("A", unnamed)
+    other = write_csv(tmp_path / "other.csv", [(*row[:3], "three") for row in rows], f"{head},tile")
+    with pytest.raises(DataError, match="in pixels of 'three', but the images are 'one', 'two'"):
+        sample("A", other)
+    named = write_csv(tmp_path / "named.csv", rows, f"{head},image")
+    sample("A", named)
+    for row in positions(tmp_path / "A"):
+        craters = made[row["source"]].craters
+        if row["label"] == "0":
+            assert not touches(craters, int(row["row_off"]), int(row["col_off"]), 48, 48).any()
+        else:
+            far = np.abs([craters["row"] - float(row["row"]), craters["col"] - float(row["col"])])
+            assert far.max(axis=0).min() <= 12.5
+    content = sample("B", named, images[:1])
+    ours = sum(row[3] == "two.png" for row in rows)
+    note = f"{ours} of {len(rows)} craters of the catalogue name other images"
+    assert note in content["notes"]
+
+
 # The rule, on the sphere.
 
 

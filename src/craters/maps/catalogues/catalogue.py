@@ -6,7 +6,7 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +81,69 @@ class Catalogue:
 
     def __len__(self) -> int:
         return len(self.places)
+
+    def rows_of(self, image: str, images: Collection[str]) -> np.ndarray:
+        """Return the rows of the craters that may lie in an image.
+
+        Parameters
+        ----------
+        image : str
+        images : collection of str
+            Names of all images, distinct; "" for an image without a name.
+
+        Returns
+        -------
+        ndarray of int
+            The rows that name the image. In degrees all rows, if none names any of the images. In
+            pixels all rows, if there is one image and the rows name none, or one unnamed image.
+
+        Raises
+        ------
+        DataError
+            If positions are in pixels, and it is not clear of which image.
+        """
+        rows = np.arange(len(self))
+        if self.sources is None:
+            if self.in_pixels and len(images) > 1:
+                raise DataError(
+                    f"{self.name}: gives positions in pixels of an image that it does not name, "
+                    f"but there are {len(images)} images",
+                    "Add a column 'image' with the image of each crater, or use one image.",
+                )
+            return rows
+        if self._is_of(images).any():
+            return rows[self.sources == image]
+        named = np.unique(self.sources).tolist()
+        if self.in_pixels and (set(images) != {""} or len(named) > 1):
+            raise DataError(
+                f"{self.name}: gives positions in pixels of {_listed(named)}, "
+                f"but the images are {_listed(sorted(images))}",
+                "Correct the names in the column of the image, or use the images that it names.",
+            )
+        return rows
+
+    def source_notes(self, images: Collection[str]) -> list[str]:
+        """Say how many craters name none of the images."""
+        if self.sources is None or set(images) == {""}:
+            return []
+        others = int((~self._is_of(images)).sum())
+        if others == len(self):
+            named = _listed(np.unique(self.sources).tolist())
+            return [
+                f"The catalogue names {named}, none of which is an image: the names are ignored"
+            ]
+        if others:
+            return [f"{others} of {len(self)} craters of the catalogue name other images"]
+        return []
+
+    def _is_of(self, images: Collection[str]) -> np.ndarray:
+        """Return which rows name one of the images."""
+        return np.isin(self.sources, [name for name in images if name])
+
+
+def _listed(names: Sequence[str]) -> str:
+    """List up to three names in quotes."""
+    return ", ".join(map(repr, names[:3])) + (", ..." if len(names) > 3 else "")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -196,7 +196,7 @@ def _notes(outcome: MatchOutcome, curve: Curve, rated: Interval | None) -> list[
         notes.append("No footprint: craters outside the scanned area count as missed")
     if not outcome.planet.is_known:
         notes.append("Pixels have no position on a body: there is no match.gpkg")
-    return notes
+    return notes + outcome.catalogue.source_notes(outcome.matching.images)
 
 
 def _point(curve: Curve, row: int, interval: Interval | None) -> dict[str, Any]:

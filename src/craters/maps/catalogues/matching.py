@@ -102,7 +102,7 @@ def match(
     ----------
     detections : Detections
     catalogue : Catalogue
-        A row with a source belongs to that image only, if the image is known.
+        `Catalogue.rows_of` states which rows belong to each image.
     footprints : sequence of Footprint, or None
         One per image, at least one. None: the whole area of the catalogue was scanned, without
         boundaries.
@@ -113,9 +113,12 @@ def match(
     Raises
     ------
     DataError
-        If detections name images that have no footprint.
+        If detections name images that have no footprint, or positions are in pixels and it is not
+        clear of which image.
     """
     images = _image_names(detections, catalogue, footprints)
+    if catalogue.in_pixels:
+        _refuse_several_images(detections, images)
     image_of = _find_images(detections, footprints, images)
     targets = _find_targets(detections, image_of, catalogue, footprints, images, space, rule)
     crater, image, state = targets
@@ -163,6 +166,24 @@ def _image_names(
     if catalogue.sources is not None and sources & set(catalogue.sources.tolist()):
         sources |= set(catalogue.sources.tolist())
     return tuple(sorted(sources)) or ("",)
+
+
+def _refuse_several_images(detections: Detections, images: tuple[str, ...]) -> None:
+    """Raise an error if detections in pixels could belong to several images."""
+    named = [] if detections.sources is None else np.unique(detections.sources).tolist()
+    if len(images) > 1 and detections.sources is None and len(detections):
+        raise DataError(
+            f"{detections.name}: gives positions in pixels of an image that it does not name, but "
+            f"there are {len(images)} images",
+            "Add a column 'source' with the image of each detection, or match one image.",
+        )
+    if len(images) == 1 and len(named) > 1:
+        raise DataError(
+            f"{detections.name}: gives positions in pixels of {len(named)} images "
+            f"({named[0]!r}, {named[1]!r}{', ...' if len(named) > 2 else ''}), "
+            "but only one image is matched",
+            "Give the images of all detections by --footprint, or the detections of one image.",
+        )
 
 
 def _find_images(
@@ -214,7 +235,7 @@ def _find_targets(
     reach = float(margin[size_fits].max(initial=rule.border))
     crater, image, state = [], [], []
     for place, name in enumerate(images):
-        rows = _rows_of_image(catalogue, name, images)
+        rows = catalogue.rows_of(name, images)
         distance = np.full(len(rows), np.inf)
         if footprints is not None:
             distance = footprints[place].distance_to_boundary(catalogue.places[rows], reach)
@@ -227,13 +248,6 @@ def _find_targets(
         image.append(np.full(len(rows), place))
         state.append(np.where(size_fits[rows], kind, WRONG_SIZE))
     return np.concatenate(crater), np.concatenate(image), np.concatenate(state)
-
-
-def _rows_of_image(catalogue: Catalogue, name: str, images: tuple[str, ...]) -> np.ndarray:
-    """Return the rows that may belong to an image: all of them if no source is a known image."""
-    if catalogue.sources is None or not np.isin(images, catalogue.sources).any():
-        return np.arange(len(catalogue))
-    return np.flatnonzero(catalogue.sources == name)
 
 
 def _within(

@@ -65,7 +65,7 @@ def sample_patches(request: SamplingRequest, progress: Progress | None = None) -
             if windows:
                 _write_arrays(work, name, windows, request.side)
         files.write_text(work / "positions.csv", _positions(plan, catalogue, request.side))
-        content = _summarize(request, plan, units)
+        content = _summarize(request, plan, units, catalogue)
         files.write_json(work / "summary.json", content)
     return content
 
@@ -147,7 +147,10 @@ def _position(
 
 
 def _summarize(
-    request: SamplingRequest, plan: sampling.SamplingPlan, units: Sequence[SamplingUnit]
+    request: SamplingRequest,
+    plan: sampling.SamplingPlan,
+    units: Sequence[SamplingUnit],
+    catalogue: Catalogue | None,
 ) -> dict[str, Any]:
     image = units[0].chart.image
     counts = {
@@ -181,7 +184,10 @@ def _summarize(
     }  # fmt: skip
     if request.catalogue is not None:
         content["catalogue"] = files.sha256_of(request.catalogue)
-    return content | {"notes": _notes(request, plan)}
+    notes = _notes(request, plan)
+    if catalogue is not None:
+        notes += catalogue.source_notes({unit.chart.image.name for unit in units})
+    return content | {"notes": notes}
 
 
 def _notes(request: SamplingRequest, plan: sampling.SamplingPlan) -> list[str]:
