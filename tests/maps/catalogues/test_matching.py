@@ -144,6 +144,28 @@ def test_the_order_of_rows_does_not_matter(found, known, shuffle) -> None:
     assert pairs(found, known) == before
 
 
+@given(found_rows, known_rows, st.sampled_from([1.0, 3.0, 4.0]))
+def test_ignored_craters_take_no_detection_from_those_that_count(
+    found, known, half_window: float
+) -> None:
+    rule = MatchRule(half_window, 3, 10)
+    counts = [place for place, row in enumerate(known) if 3 <= row[2] <= 10]
+    whole = match(find(found), know(known), None, Plane(), rule)
+    alone = match(find(found), know([known[place] for place in counts]), None, Plane(), rule)
+    hits = {i: int(whole.detection_target[i]) for i in np.flatnonzero(whole.detection_state == HIT)}
+    assert hits == {i: counts[j] for i, j in enumerate(alone.detection_target) if j >= 0}
+    false = whole.detection_state == FALSE
+    assert not (false & (alone.detection_state != FALSE)).any()
+    assert not (false & (whole.detection_target >= 0)).any()  # none matches an ignored crater
+
+
+def test_a_crater_that_counts_comes_before_a_nearer_one_that_does_not() -> None:
+    known, rule = know([(1, 0, 2), (2, 0, 6), (1, 1, 2)]), MatchRule(3.0, 3, 10)
+    got = match(find([(1, 0, 0.9), (1, 0.1, 0.8), (1.2, 0, 0.7)]), known, None, Plane(), rule)
+    assert got.detection_target.tolist() == [1, 0, 2]
+    assert got.detection_state.tolist() == [HIT, IGNORED, IGNORED]
+
+
 def test_ties_have_one_answer() -> None:
     known = know([(0, 0, 4), (0, 0, 6), (2, 0, 6)], in_pixels=True)
     # Equally far from all: the larger crater, of the two the one to the west.

@@ -1,8 +1,10 @@
 """Match detections with a catalogue one to one, by descending probability, image by image.
 
 A detection matches the nearest crater of diameter D that is still free and at most
-max(D/2, half a window) away. Because detections are matched in order of descending probability,
-those below a threshold do not affect those above it: one matching holds for all thresholds.
+max(D/2, half a window) away: one that counts if there is any, otherwise an ignored one (as COCO
+does). So ignored craters do not affect which craters that count are found. Because detections are
+matched in order of descending probability, those below a threshold do not affect those above it:
+one matching holds for all thresholds.
 """
 
 from __future__ import annotations
@@ -123,8 +125,8 @@ def match(
     targets = _find_targets(detections, image_of, catalogue, footprints, images, space, rule)
     crater, image, state = targets
     order = probability_order(detections)
-    pairs = _near_pairs(detections, image_of, catalogue, crater, image, space, rule)
-    target, distance = _take_nearest(len(detections), len(crater), order, pairs)
+    pairs = _near_pairs(detections, image_of, catalogue, targets, space, rule)
+    target, distance = _take_first(len(detections), len(crater), order, pairs)
     matched = np.flatnonzero(target >= 0)
     detection = np.full(len(crater), -1)
     detection[target[matched]] = matched
@@ -266,19 +268,22 @@ def _near_pairs(
     detections: Detections,
     image_of: np.ndarray,
     catalogue: Catalogue,
-    crater: np.ndarray,
-    image: np.ndarray,
+    targets: tuple[np.ndarray, np.ndarray, np.ndarray],
     space: Space,
     rule: MatchRule,
 ) -> list[tuple[int, float, int]]:
-    """Return pairs of an image within tolerance: (detection, distance, target), nearest first."""
+    """Return pairs of an image within tolerance: (detection, distance, target).
+
+    For each detection, craters that count come first, then the nearest.
+    """
+    crater, image, state = targets
     tolerance = rule.tolerance(catalogue.diameters)
     firsts, seconds = [], []
     for place in np.unique(image):
-        targets, mine = np.flatnonzero(image == place), np.flatnonzero(image_of == place)
-        rows = crater[targets]
+        here, mine = np.flatnonzero(image == place), np.flatnonzero(image_of == place)
+        rows = crater[here]
         near = _within(space, catalogue.places[rows], tolerance[rows], detections.places[mine])
-        seconds.append(np.repeat(targets, [len(hits) for hits in near]))
+        seconds.append(np.repeat(here, [len(hits) for hits in near]))
         hits = np.fromiter(itertools.chain.from_iterable(near), int, len(seconds[-1]))
         firsts.append(mine[hits])
     if not firsts:
@@ -290,16 +295,17 @@ def _near_pairs(
     first, second, rows, distance = first[keep], second[keep], rows[keep], distance[keep]
     # Ties: the larger crater, then by position, then by row.
     x, y = catalogue.places[rows].T
-    order = np.lexsort((rows, y, x, -catalogue.diameters[rows], distance, first))
+    ignored = state[second] != COUNTED
+    order = np.lexsort((rows, y, x, -catalogue.diameters[rows], distance, ignored, first))
     return list(
         zip(first[order].tolist(), distance[order].tolist(), second[order].tolist(), strict=True)
     )
 
 
-def _take_nearest(
+def _take_first(
     n_detections: int, n_targets: int, order: np.ndarray, pairs: list[tuple[int, float, int]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Match greedily in `order`: each detection takes its nearest free target."""
+    """Match greedily in `order`: each detection takes its first pair whose target is free."""
     candidates: dict[int, list[tuple[float, int]]] = {}
     for detection, distance, target in pairs:
         candidates.setdefault(detection, []).append((distance, target))
