@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from craters.cli.main import app
 from craters.errors import ConfigError, DataError, ExistsError, GeoError
-from craters.maps.catalogues import MatchRequest, run_match
+from craters.maps.catalogues import MatchRequest, match_report, run_match
 from craters.maps.catalogues.catalogue import Catalogue, Detections
 from craters.maps.catalogues.curves import (
     Curve,
@@ -425,6 +425,7 @@ def test_recall_at_a_rate_and_its_bootstrap(seed: int) -> None:
     curve = make_curve(got, found)
     for rate in (0.0, 0.5, 1.0, math.inf):
         threshold = threshold_at_rate(curve, rate)
+        assert threshold == threshold_at_rate(curve, rate / 0.08, units=6 * 0.08)
         row = curve.at(threshold)
         recall = float(curve.recall[row]) if row >= 0 else 0.0
         assert recall == plain_recall(got, found, rate, list(range(6)))
@@ -535,7 +536,7 @@ def test_a_scan_against_a_catalogue(tmp_path: Path) -> None:
     scan = write_scan(tmp_path / "SCAN", ROWS, AREAS)
     known = write_csv(tmp_path / "known.csv", CRATERS)
     out = tmp_path / "MATCH"
-    content = run_match(MatchRequest(scan, known, out, diameters="1.5,4.5"))
+    content = run_match(MatchRequest(scan, known, out, diameters="1.5,4.5", false_per_image=0.5))
     assert sorted(path.name for path in out.iterdir()) == [
         "craters.csv", "curve.csv", "detections.csv", "match.gpkg", "match.png",
         "recall_by_diameter.csv", "summary.json",
@@ -550,11 +551,21 @@ def test_a_scan_against_a_catalogue(tmp_path: Path) -> None:
     assert content["all_detections"]["precision"] == 0.5
     assert content["all_detections"]["false_per_image"] == 1.0
     assert content["at_rate"]["asked_false_per_image"] == 0.5
+    assert content["at_rate"]["asked_per"] == "image"
     assert content["at_rate"]["threshold"] == 0.6
     assert content["at_rate"]["false"] == 1
     assert content["at_rate"]["recall"] == 0.5
     degree_km = DEGREE / 1000
     assert content["area_km2"] == pytest.approx(2 * degree_km**2, rel=1e-4)
+    assert content["area_megapixels"] is None
+    rate = 1000 / (2 * degree_km**2)  # of one false detection
+    assert content["at_rate"]["false_per_1000_km2"] == pytest.approx(rate, rel=1e-4)
+    assert content["at_rate"]["false_per_megapixel"] is None
+    with (out / "curve.csv").open(newline="") as stream:
+        curve = list(csv.DictReader(stream))
+    assert [float(row["false_per_1000_km2"]) for row in curve] == pytest.approx(
+        [rate * int(row["false"]) for row in curve], rel=1e-4
+    )
     with (out / "craters.csv").open(newline="") as stream:
         states = {float(row["lon"]): row["state"] for row in csv.DictReader(stream)}
     assert states == {
@@ -570,6 +581,49 @@ def test_a_scan_against_a_catalogue(tmp_path: Path) -> None:
     assert [row["crater_row"] for row in rows] == ["2", "4", "-1", "5", "-1", "6"]
     assert float(rows[3]["distance_m"]) == pytest.approx(0.02 * DEGREE, rel=1e-6)
     assert rows[2]["distance_m"] == ""
+
+
+def test_one_image_has_false_detections_per_area(tmp_path: Path) -> None:
+    """In 3,514 km2 with two false detections: half a detection an image means none at all."""
+    rows = [(10.0, 0.0, 0.8, "a"), (10.3, 0.0, 0.9, "a"), (10.3, 0.3, 0.7, "a")]
+    scan = write_scan(tmp_path / "SCAN", rows, AREAS[:1])
+    known = write_csv(tmp_path / "known.csv", [(10.01, 0.01, 2.0), (9.7, 0.3, 3.0)])
+    at = {}
+    for name, options in {
+        "default": {}, "low": {"false_per_area": 0.4}, "least": {"false_per_area": 0.1},
+        "image": {"false_per_image": 0.5},
+    }.items():  # fmt: skip
+        at[name] = run_match(MatchRequest(scan, known, tmp_path / name, **options))
+    area = at["default"]["area_km2"]
+    assert area == pytest.approx((DEGREE / 1000) ** 2, rel=1e-4)
+    kept = {name: content["at_rate"]["threshold"] for name, content in at.items()}
+    assert kept == {"default": 0.7, "low": 0.8, "least": None, "image": None}
+    stated = at["low"]["at_rate"]
+    assert (stated["asked_rate"], stated["asked_per"]) == (0.4, "1,000 km2")
+    assert stated["asked_false_per_image"] == pytest.approx(0.4 * area / 1000)
+    assert stated["false_per_1000_km2"] == pytest.approx(1000 / area)
+    assert stated["recall"] == 0.5
+    text = "\n".join(match_report.lines(at["low"]))
+    assert "At 0.4 false per 1,000 km2: recall 0.500" in text
+    assert f"{2000 / area:.2f} false per 1,000 km2, threshold 0.7." in text  # of all detections
+    assert "At 0.5 false an image: recall 0.000" in "\n".join(match_report.lines(at["image"]))
+    none = [name for name, content in at.items() if "no false detection" in str(content["notes"])]
+    assert none == ["least", "image"]
+
+
+def test_intervals_at_a_rate_per_area_weigh_images_by_area() -> None:
+    found, known, areas = scattered(2)
+    got = match(found, known, areas, Plane(), MatchRule(3.0))
+    assert got.areas.tolist() == pytest.approx([200 * 400 / 1e6] * 6)
+    per_image = bootstrap_rates(got, found, [0.5, 1.0], seed=1, draws=50)
+    per_area = bootstrap_rates(got, found, [0.5 / 0.08, 1.0 / 0.08], got.areas, seed=1, draws=50)
+    assert per_image == per_area
+    # All of the area in the first image: its draws alone allow false detections.
+    uneven = bootstrap_rates(got, found, [2.0], np.array([1.0, 0, 0, 0, 0, 0]), seed=1, draws=50)
+    everything = bootstrap_rates(got, found, [math.inf], seed=1, draws=50)
+    assert uneven[0] is not None
+    assert everything[0] is not None
+    assert uneven[0].low < everything[0].low
 
 
 def test_layers_open_in_a_gis(tmp_path: Path) -> None:
@@ -632,6 +686,12 @@ def test_tables_in_pixels_against_an_image(tmp_path: Path) -> None:
     assert content["all_detections"]["recall"] == 0.5
     assert content["unit"] == "px"
     assert content["area_km2"] is None
+    assert content["area_megapixels"] == 0.12
+    assert content["at_rate"]["asked_rate"] == 10
+    assert content["at_rate"]["asked_per"] == "megapixel"
+    assert content["all_detections"]["false_per_megapixel"] == pytest.approx(1 / 0.12)
+    assert content["all_detections"]["false_per_1000_km2"] is None
+    assert content["at_rate"]["threshold"] == 0.4
     assert not (tmp_path / "M" / "match.gpkg").exists()
     assert any("Wilson" in note for note in content["notes"])
 
@@ -648,6 +708,10 @@ def test_without_footprint_or_detections(tmp_path: Path) -> None:
     assert content["at_rate"]["threshold"] is None
     assert content["at_rate"]["precision"] is None
     assert content["rule"]["border"] is None
+    assert content["at_rate"]["asked_per"] == "image"
+    assert (
+        "The scanned area is not known: false detections are stated per image" in content["notes"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -661,6 +725,8 @@ def test_without_footprint_or_detections(tmp_path: Path) -> None:
         ({"diameters": "3,2"}, ConfigError, "first must be smaller"),
         ({"border": "24px"}, ConfigError, "the resolution is not known"),
         ({"false_per_image": -1.0}, ConfigError, "--false-per-image"),
+        ({"false_per_area": 1.0}, ConfigError, "area is not known.*--false-per-image"),
+        ({"false_per_area": 1.0, "false_per_image": 1.0}, ConfigError, "give one of them"),
         ({"footprint": "absent.gpkg"}, DataError, "no such file"),
         ({"columns": "lon=X"}, DataError, "no column 'X'"),
     ],

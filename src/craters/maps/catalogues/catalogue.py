@@ -111,7 +111,7 @@ class Catalogue:
                     "Add a column 'image' with the image of each crater, or use one image.",
                 )
             return rows
-        if self._is_of(images).any():
+        if _are_named(self.sources, images).any():
             return rows[self.sources == image]
         named = np.unique(self.sources).tolist()
         if self.in_pixels and (set(images) != {""} or len(named) > 1):
@@ -126,7 +126,7 @@ class Catalogue:
         """Say how many craters name none of the images."""
         if self.sources is None or set(images) == {""}:
             return []
-        others = int((~self._is_of(images)).sum())
+        others = int((~_are_named(self.sources, images)).sum())
         if others == len(self):
             named = _listed(np.unique(self.sources).tolist())
             return [
@@ -136,9 +136,10 @@ class Catalogue:
             return [f"{others} of {len(self)} craters of the catalogue name other images"]
         return []
 
-    def _is_of(self, images: Collection[str]) -> np.ndarray:
-        """Return which rows name one of the images."""
-        return np.isin(self.sources, [name for name in images if name])
+
+def _are_named(sources: np.ndarray, images: Collection[str]) -> np.ndarray:
+    """Return which rows name one of the images."""
+    return np.isin(sources, [name for name in images if name])
 
 
 def _listed(names: Sequence[str]) -> str:

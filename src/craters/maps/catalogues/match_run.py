@@ -13,6 +13,7 @@ from craters.errors import ConfigError, DataError, ExistsError, GeoError
 from craters.maps.catalogues import catalogue as tables
 from craters.maps.catalogues import match_report
 from craters.maps.catalogues.catalogue import Catalogue, Detections
+from craters.maps.catalogues.curves import FalseRate
 from craters.maps.catalogues.matching import MatchRule, match
 from craters.maps.geo import (
     BODIES,
@@ -31,6 +32,8 @@ from craters.maps.geo import (
 from craters.settings import MatchRequest
 
 _NO_FOOTPRINT = "none"
+_PER_AREA = {"1,000 km2": 1.0, "megapixel": 10.0}  # false detections; equal at 100 m per pixel
+_PER_IMAGE = 0.5
 _REMEDY = "scan again with the right --crs"  # `craters match` has no --crs of its own
 
 
@@ -61,6 +64,7 @@ def run_match(request: MatchRequest) -> dict[str, Any]:
     matching = match(detections, catalogue, areas, space, rule)
     if areas is not None and not len(matching.target_crater):
         raise _none_in_sight(catalogue, areas)
+    rate = make_rate(request, space, matching.areas)
     return match_report.write_all(
         request.out,
         match_report.MatchOutcome(
@@ -71,7 +75,7 @@ def run_match(request: MatchRequest) -> dict[str, Any]:
             planet=planet,
             has_edges=areas is not None,
         ),
-        false_per_image=request.false_per_image,
+        rate=rate,
         bins=request.bins,
         seed=request.seed,
         inputs=_hash_inputs(request, detections),
@@ -218,6 +222,40 @@ def make_rule(request: MatchRequest, space: Space, properties: dict[str, float])
         border = read_length(request.border, "--border", unit=unit, pixel=pixel)
     low, high = _read_range(request.diameters, 1.0 if unit == "px" else 1000.0, window)
     return MatchRule(half_window=window / 2, smallest=low, largest=high, border=border)
+
+
+def make_rate(request: MatchRequest, space: Space, areas: np.ndarray) -> FalseRate:
+    """Make the rate of false detections at which recall is stated.
+
+    Parameters
+    ----------
+    request : MatchRequest
+    space : Space
+    areas : ndarray, shape (I,)
+        Square kilometres or megapixels of each image; NaN if unknown.
+
+    Returns
+    -------
+    FalseRate
+        Per area by default; per image if the request says so, or the area is unknown.
+
+    Raises
+    ------
+    ConfigError
+        If the request states a rate per area, and the area is unknown.
+    """
+    has_area = np.isfinite(areas).all() and areas.sum() > 0
+    if request.false_per_area is not None and not has_area:
+        raise ConfigError(
+            "--false-per-area: the scanned area is not known",
+            "Give it by --footprint, or the rate by --false-per-image.",
+        )
+    if request.false_per_image is not None or not has_area:
+        value = _PER_IMAGE if request.false_per_image is None else request.false_per_image
+        return FalseRate(value=value, unit="image", amounts=np.ones(len(areas)))
+    unit, scale = ("1,000 km2", 1000.0) if isinstance(space, Sphere) else ("megapixel", 1.0)
+    value = _PER_AREA[unit] if request.false_per_area is None else request.false_per_area
+    return FalseRate(value=value, unit=unit, amounts=areas / scale)
 
 
 def _read_range(text: str, scale: float, window: float) -> tuple[float, float]:

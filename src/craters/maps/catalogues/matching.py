@@ -67,7 +67,7 @@ class Matching:
     ----------
     images : tuple of str
     areas : ndarray, shape (I,)
-        Square kilometres of each image; NaN if unknown.
+        Square kilometres of each image, or megapixels in a plane of pixels; NaN if unknown.
     detection_image : ndarray of int, shape (N,)
         Index into `images`; -1 outside all images.
     detection_state : ndarray of int, shape (N,)
@@ -133,10 +133,9 @@ def match(
     states = np.full(len(detections), FALSE)
     states[_outside(detections, image_of, footprints)] = OUTSIDE
     states[matched] = np.where(state[target[matched]] == COUNTED, HIT, IGNORED)
-    areas = [f.area for f in footprints] if footprints else [None] * len(images)
     return Matching(
         images=images,
-        areas=np.array([np.nan if a is None else a for a in areas]),
+        areas=_areas(footprints) if footprints else np.full(len(images), np.nan),
         detection_image=image_of,
         detection_state=states,
         detection_target=target,
@@ -145,6 +144,18 @@ def match(
         target_image=image,
         target_state=state,
         target_detection=detection,
+    )
+
+
+def _areas(footprints: Sequence[Footprint]) -> np.ndarray:
+    """Return the area of each image in square kilometres, or in megapixels without a body."""
+    return np.array(
+        [
+            sum(polygon.area for polygon in footprint.polygons) / 1e6
+            if footprint.area is None
+            else footprint.area
+            for footprint in footprints
+        ]
     )
 
 
