@@ -14,7 +14,7 @@ from rasterio.windows import Window
 from typer.testing import CliRunner
 
 from craters.cli.main import app
-from craters.data import read_job_data
+from craters.data import read_job_data, validation_split
 from craters.data.splits import regions_of
 from craters.errors import ConfigError, DataError, ExistsError
 from craters.maps.catalogues import SamplingRequest, read_catalogue, sample_patches, window_rules
@@ -22,6 +22,7 @@ from craters.maps.catalogues.catalogue import Catalogue
 from craters.maps.catalogues.sampling_units import make_sampling_units
 from craters.maps.catalogues.window_rules import Chart
 from craters.maps.geo import Planet, ReadOptions, describe_image
+from craters.semi_supervised.folds import pool_apart
 from craters.synthetic import make_scene
 from craters.synthetic.craters import touches
 from tests.maps.scenes import MARS, RADIUS, catalogue_rows, write_csv, write_scenes, write_tif
@@ -117,10 +118,12 @@ def test_labels_are_those_of_the_scenes(data) -> None:
             )
 
 
-def test_windows_share_little(data) -> None:
-    rows = positions(data[0])
-    for source in {row["source"] for row in rows}:
-        at = [(int(row["row_off"]), int(row["col_off"])) for row in rows if row["source"] == source]
+def test_windows_of_a_set_share_little(data) -> None:
+    sets: dict[tuple[str, bool], list[tuple[int, int]]] = {}
+    for row in positions(data[0]):
+        key = row["source"], row["array"] == "Xtrain1_extra"
+        sets.setdefault(key, []).append((int(row["row_off"]), int(row["col_off"])))
+    for at in sets.values():
         for place, (top, left) in enumerate(at):
             for other_top, other_left in at[:place]:
                 shared = max(48 - abs(top - other_top), 0) * max(48 - abs(left - other_left), 0)
@@ -188,6 +191,80 @@ def test_without_a_catalogue_all_are_unlabeled(scenes, tmp_path: Path) -> None:
     ]  # fmt: skip
     assert np.load(tmp_path / "D" / "Xtrain1_extra.npy").shape == (12, 1024)
     assert content["groups"] == {"Xtrain1_extra": 3}
+
+
+def shared_area(first: dict[str, str], second: dict[str, str]) -> int:
+    """Pixels that two windows of 48 pixels have in common."""
+    if first["source"] != second["source"]:
+        return 0
+    offset = [abs(int(first[name]) - int(second[name])) for name in ("row_off", "col_off")]
+    return max(48 - offset[0], 0) * max(48 - offset[1], 0)
+
+
+def test_the_share_of_craters_in_the_pool_is_that_of_the_scene(tmp_path: Path) -> None:
+    """Craters are in the larger of two images; every one of them has its labeled patch."""
+    corners = {"plain": (0.0, 20000.0), "cratered": (90000.0, 20000.0)}
+    scene = make_scene(600, 400, seed=9, missing=0.0, density=60)
+    for name, corner in corners.items():
+        image = scene.image if name == "cratered" else scene.image[:200, :200]
+        write_tif(tmp_path / "images" / f"{name}.tif", image, corner)
+    catalogue = write_csv(tmp_path / "c.csv", catalogue_rows(scene, corners["cratered"]))
+
+    def has_crater(tops: np.ndarray, lefts: np.ndarray) -> np.ndarray:
+        """Whether the centre of a crater of the size range is near the middle of a window."""
+        sizes = scene.craters["diameter"]
+        craters = scene.craters[(sizes >= 10) & (sizes <= 48)]
+        down = np.abs(craters["row"] - (tops[..., None] + 23.5))
+        right = np.abs(craters["col"] - (lefts[..., None] + 23.5))
+        return ((down <= 12) & (right <= 12)).any(axis=-1)
+
+    height, width = scene.image.shape
+    grid = np.meshgrid(np.arange(height - 47), np.arange(width - 47), indexing="ij")
+    everywhere = has_crater(*grid)
+    share = everywhere.sum() / (everywhere.size + 153 * 153)
+    n, with_crater, overlapping = 0, 0, 0
+    for seed in range(6):
+        out = tmp_path / str(seed)
+        sample_patches(
+            SamplingRequest(
+                (tmp_path / "images",), out, catalogue=catalogue, unlabeled=50, test_share=0,
+                crater_share=1.0, seed=seed,
+            )
+        )  # fmt: skip
+        labeled, pool = ([row for row in positions(out) if row["array"] == name]
+                         for name in ("Xtrain1", "Xtrain1_extra"))  # fmt: skip
+        n += len(pool)
+        overlapping += sum(any(shared_area(row, other) for other in labeled) for row in pool)
+        drawn = [row for row in pool if row["source"] == "cratered"]
+        tops, lefts = (
+            np.array([int(row[name]) for row in drawn]) for name in ("row_off", "col_off")
+        )
+        with_crater += int(has_crater(tops, lefts).sum())
+    assert n == 300
+    error = np.sqrt(share * (1 - share) / n)
+    assert share > 6 * error
+    assert abs(with_crater / n - share) < 2.5 * error
+    assert overlapping > 50
+
+
+def test_the_pool_overlaps_no_window_that_measures(tmp_path: Path) -> None:
+    scene = make_scene(600, 600, seed=9, missing=0.0, density=6)
+    path = write_tif(tmp_path / "mosaic.tif", scene.image, (0.0, 20000.0))
+    catalogue = write_csv(tmp_path / "c.csv", catalogue_rows(scene, (0.0, 20000.0)))
+    out = tmp_path / "D"
+    sample_patches(SamplingRequest((path,), out, catalogue=catalogue, unlabeled=60, cells=150))
+    rows: dict[str, list[dict[str, str]]] = {}
+    for row in positions(out):
+        rows.setdefault(row["array"], []).append(row)
+    job = read_job_data(out)
+    validation = validation_split(job.train, 0.2, 0).validation
+    apart = pool_apart(job.pool, job.train.take(validation))
+    assert 0 < len(apart) < len(job.pool)
+    measured = [rows["Xtrain1"][row] for row in validation] + rows["Xtest1"]
+    for row in apart:
+        assert not any(shared_area(rows["Xtrain1_extra"][row], other) for other in measured)
+    for row in rows["Xtrain1_extra"]:
+        assert not any(shared_area(row, other) for other in rows["Xtest1"])
 
 
 # Cells, gaps, resolutions, pixels.
