@@ -741,6 +741,40 @@ def test_what_cannot_be_matched(tmp_path: Path, change, error, message: str) -> 
     assert not list(tmp_path.glob(".M*"))
 
 
+def test_rows_are_those_of_the_file_where_some_are_left_out(tmp_path: Path) -> None:
+    """The longitudes are positive west, and two rows have no diameter."""
+    scan = write_scan(tmp_path / "SCAN", ROWS, AREAS)
+    rows = [(360 - lon if lon < 300 else -lon, lat, size) for lat, lon, size in
+            ((lat, lon, size) for lon, lat, size in CRATERS)]  # fmt: skip
+    known = write_csv(tmp_path / "k.csv", [(1, 1, 0), *rows[:3], (2, 2, ""), *rows[3:]],
+                      "Longitude (W),Latitude (N),Diameter (km)")  # fmt: skip
+    plain = write_csv(tmp_path / "plain.csv", CRATERS)
+    content = run_match(MatchRequest(scan, known, tmp_path / "M", diameters="1.5,4.5"))
+    expected = run_match(MatchRequest(scan, plain, tmp_path / "P", diameters="1.5,4.5"))
+    assert content["detections"] == expected["detections"]
+    assert content["craters"] == expected["craters"]
+    added = [note for note in content["notes"] if note not in expected["notes"]]
+    assert added == [
+        "1 of 9 rows of k.csv are left out, as Diameter (km) is not a number: row 6 has ''",
+        "1 of 9 rows of k.csv are left out, as Diameter (km) is not a positive diameter: "
+        "row 2 has '0'",
+        "The longitudes in 'Longitude (W)' are positive west: converted to east",
+    ]
+    with (tmp_path / "M" / "detections.csv").open(newline="") as stream:
+        rows_of_file = [row["crater_row"] for row in csv.DictReader(stream)]
+    assert rows_of_file == ["3", "5", "-1", "7", "-1", "8"]
+    with (tmp_path / "M" / "craters.csv").open(newline="") as stream:
+        rows_of_file = [row["crater_row"] for row in csv.DictReader(stream)]
+    assert rows_of_file == ["3", "4", "5", "7", "8", "9"]
+
+
+def test_a_crater_larger_than_the_body_is_refused(tmp_path: Path) -> None:
+    scan = write_scan(tmp_path / "SCAN", ROWS, AREAS)
+    known = write_csv(tmp_path / "k.csv", [*CRATERS, (10.0, 0.1, 8000.0)])
+    with pytest.raises(DataError, match="row 9 has a diameter of 8000 km, larger than mars"):
+        run_match(MatchRequest(scan, known, tmp_path / "M"))
+
+
 def test_bodies_and_kinds_do_not_mix(tmp_path: Path) -> None:
     scan = write_scan(tmp_path / "SCAN", ROWS, AREAS)
     known = write_csv(tmp_path / "k.csv", CRATERS)

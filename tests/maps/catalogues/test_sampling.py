@@ -545,6 +545,31 @@ def test_what_cannot_be_cut(scenes, tmp_path: Path, change, error, message: str)
     assert not list(tmp_path.iterdir())
 
 
+def test_a_catalogue_in_metres_for_kilometres_is_refused(scenes, tmp_path: Path) -> None:
+    images, catalogue, _ = scenes
+    table = catalogue.read_text().replace("\n", "\n20,0,9000\n", 1)
+    (tmp_path / "c.csv").write_text(table)
+    request = SamplingRequest((images,), tmp_path / "D", catalogue=tmp_path / "c.csv")
+    with pytest.raises(DataError, match="row 2 has a diameter of 9000 km, larger than mars"):
+        sample_patches(request)
+
+
+def test_rows_that_are_left_out_change_no_patch(scenes, tmp_path: Path) -> None:
+    images, catalogue, _ = scenes
+    table = catalogue.read_text().replace("\n", "\n20,0,0\n", 1)
+    (tmp_path / "c.csv").write_text(table)
+    for name, path in (("plain", catalogue), ("wrong", tmp_path / "c.csv")):
+        content = sample_patches(
+            SamplingRequest((images,), tmp_path / name, catalogue=path, unlabeled=5, seed=2)
+        )
+    assert any("1 of" in note and "left out" in note for note in content["notes"])
+    plain, wrong = (positions(tmp_path / name) for name in ("plain", "wrong"))
+    for row in plain:
+        if row["crater_row"]:
+            row["crater_row"] = str(int(row["crater_row"]) + 1)
+    assert plain == wrong
+
+
 def test_one_image_needs_cells_for_a_test_set(scenes, tmp_path: Path) -> None:
     images, catalogue, made = scenes
     request = SamplingRequest(

@@ -214,7 +214,8 @@ def _notes(
         notes.append("No footprint: craters outside the scanned area count as missed")
     if not outcome.planet.is_known:
         notes.append("Pixels have no position on a body: there is no match.gpkg")
-    return notes + outcome.catalogue.source_notes(outcome.matching.images)
+    catalogue = outcome.catalogue
+    return [*notes, *catalogue.notes, *catalogue.source_notes(outcome.matching.images)]
 
 
 def _point(
@@ -270,7 +271,7 @@ def detection_columns(outcome: MatchOutcome) -> dict[str, np.ndarray]:
         "probability": outcome.detections.probability,
         "source": images[matching.detection_image],
         "state": np.array(DETECTION_STATES)[matching.detection_state],
-        "crater_row": np.where(matched, crater + 2, -1),
+        "crater_row": np.where(matched, catalogue.file_rows(crater), -1),
         f"diameter_{outcome.unit}": diameter,
         "distance_m" if outcome.planet.is_known else "distance_px": matching.distance,
     }
@@ -292,7 +293,7 @@ def crater_columns(outcome: MatchOutcome) -> dict[str, np.ndarray]:
         "source": np.array([*matching.images, ""])[matching.target_image],
         "state": states,
         "probability": probability,
-        "crater_row": crater + 2,
+        "crater_row": catalogue.file_rows(crater),
         "detection_row": np.where(matched, matching.target_detection + 2, -1),
     }
 

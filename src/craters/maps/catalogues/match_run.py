@@ -10,7 +10,7 @@ import shapely
 
 from craters.core import files
 from craters.errors import ConfigError, DataError, ExistsError, GeoError
-from craters.maps.catalogues import catalogue as tables
+from craters.maps.catalogues import catalogue as readers
 from craters.maps.catalogues import match_report
 from craters.maps.catalogues.catalogue import Catalogue, Detections
 from craters.maps.catalogues.curves import FalseRate
@@ -52,12 +52,14 @@ def run_match(request: MatchRequest) -> dict[str, Any]:
     """
     if request.out.exists():
         raise ExistsError(f"{request.out}: exists already", "Choose a new folder.")
-    catalogue = tables.read_catalogue(request.catalogue, request.columns)
-    detections = tables.read_detections(
+    catalogue = readers.read_catalogue(request.catalogue, request.columns)
+    detections = readers.read_detections(
         request.detections, request.detection_columns, in_pixels=catalogue.in_pixels
     )
     areas = _find_footprints(request)
     planet = NO_PLANET if catalogue.in_pixels else _resolve_body(request, detections, areas)
+    if planet.is_known:
+        catalogue.check_size(planet)
     space: Space = Plane() if catalogue.in_pixels else Sphere(planet.radius)
     _check_spaces(areas, space)
     rule = make_rule(request, space, _pixel_size(request, areas))
@@ -118,7 +120,10 @@ def _none_in_sight(catalogue: Catalogue, areas: list[Footprint]) -> DataError:
     if not catalogue.in_pixels:
         names = ("lon", "lat")
         low[0], high[0] = _shortest_arc(corners[:, 0])
-        hint = "Does it cover this region, and are its longitudes positive east?"
+        hint = (
+            "Does it cover this region, and are its longitudes positive east? If they are positive "
+            "west: --columns lon_west=NAME."
+        )
     extent = ", ".join(
         f"{name} {first:.6g} to {last:.6g}"
         for name, first, last in zip(names, low, high, strict=True)
@@ -191,7 +196,7 @@ def _check_spaces(areas: list[Footprint] | None, space: Space) -> None:
 def _pixel_size(request: MatchRequest, areas: list[Footprint] | None) -> dict[str, float]:
     """Return window size and resolution, from a scan's summary or from images."""
     pixels = [area.pixel for area in areas or () if area.pixel is not None]
-    return tables.common_resolution(pixels) | tables.read_scan_summary(request.detections)
+    return readers.common_resolution(pixels) | readers.read_scan_summary(request.detections)
 
 
 def make_rule(request: MatchRequest, space: Space, properties: dict[str, float]) -> MatchRule:

@@ -8,8 +8,9 @@ training images, so that their share of craters is that of the images: regardles
 labeled windows, and as many from each unit as its size requires.
 
 Windows lie inside their image (and cell), and contain at most a given share of pixels without data.
-Labeled windows overlap each other little, and unlabeled windows overlap each other little. The draws depend on the seed, the settings and the image's name, not on the
-other images.
+Labeled windows overlap each other little, and so do unlabeled ones. The draws depend on the seed,
+the settings and the image's name, not on the other images; the number of unlabeled windows of an
+image depends on its share of the area.
 """
 
 from __future__ import annotations
