@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import csv
 import fcntl
@@ -11,6 +12,7 @@ import io
 import json
 import mmap
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -29,6 +31,8 @@ PICTURE_SUFFIXES = (
 StrPath = str | os.PathLike[str]
 
 _CHUNK = 1 << 20
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")  # characters that no table holds
+_ASIDE = re.compile(r"\([^)]*\)|\[[^]]*\]|\"[^\"]*\"")
 
 
 def path_list(paths: StrPath | Iterable[StrPath]) -> list[Path]:
@@ -315,31 +319,63 @@ def sha256_of(path: StrPath) -> str:
     return digest.hexdigest()
 
 
-def read_csv_text(path: StrPath) -> str:
-    """Read a table as text, without a UTF-8 byte order mark.
+def read_csv_text(path: StrPath, *, may_be_latin_1: bool = False) -> tuple[str, str]:
+    """Read a table as text, in UTF-8, UTF-16 or, if allowed, Latin-1 (Windows-1252).
+
+    Parameters
+    ----------
+    path : Path
+    may_be_latin_1 : bool
+        Whether to read text in neither UTF-8 nor UTF-16 as Latin-1.
+
+    Returns
+    -------
+    text : str
+        Without byte order mark, with line feeds as line ends.
+    encoding : str
+        "UTF-8", "UTF-16" or "Latin-1".
 
     Raises
     ------
     DataError
-        If it is missing or not UTF-8.
+        If it is missing or not text.
     """
     path = Path(path)
     try:
-        return path.read_text(encoding="utf-8-sig")
+        content = path.read_bytes()
     except (FileNotFoundError, IsADirectoryError) as error:
         raise DataError(f"{path}: no such file, expected a CSV table") from error
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}: is not text in UTF-8, expected a CSV table", "Save it as CSV UTF-8."
-        ) from error
+    for encoding, codec in _encodings(content):
+        if encoding == "Latin-1" and not may_be_latin_1:
+            break
+        with contextlib.suppress(UnicodeDecodeError):
+            text = content.decode(codec)
+            if not _CONTROL.search(text):
+                return text.replace("\r\n", "\n").replace("\r", "\n"), encoding
+    raise DataError(f"{path}: is not text in UTF-8, expected a CSV table", "Save it as CSV UTF-8.")
+
+
+def _encodings(content: bytes) -> list[tuple[str, str]]:
+    """Return the encodings that a text may have, with the codec of each, the likeliest first."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return [("UTF-16", "utf-16")]
+    for first, codec in ((1, "utf-16-le"), (0, "utf-16-be")):  # without byte order mark
+        if 2 * content[first::2].count(0) > len(content[first::2]):
+            return [("UTF-16", codec)]
+    return [("UTF-8", "utf-8-sig"), ("Latin-1", "cp1252")]
 
 
 def csv_delimiter(text: str) -> str:
     r"""Detect the delimiter: the most frequent of comma, semicolon and tab in the header.
 
+    Quoted and bracketed parts of the header do not count.
+
     Examples
     --------
     >>> csv_delimiter("id;answer\np:1;crater, small, old"), csv_delimiter("id")
     (';', ',')
+    >>> csv_delimiter("Longitude (deg, east);Latitude (deg, north)")
+    ';'
     """
-    return max(",;\t", key=text.partition("\n")[0].count)
+    header = _ASIDE.sub("", text.partition("\n")[0])
+    return max(",;\t", key=header.count)

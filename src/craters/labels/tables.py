@@ -234,7 +234,7 @@ def _is_before(first: str, second: str) -> bool:
 
 
 def _read_rows(table: Path) -> list[dict[str, str]]:
-    text = files.read_csv_text(table)
+    text, _ = files.read_csv_text(table)
     reader = csv.DictReader(io.StringIO(text), delimiter=files.csv_delimiter(text))
     names = reader.fieldnames or []
     if "id" not in names or not {"answer", "label"} & set(names):

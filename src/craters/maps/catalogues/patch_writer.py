@@ -57,6 +57,8 @@ def sample_patches(request: SamplingRequest, progress: Progress | None = None) -
     if request.catalogue is not None:
         catalogue = read_catalogue(request.catalogue, request.columns)
     units = make_sampling_units(request, progress)
+    if catalogue is not None and units[0].chart.image.planet.is_known and not catalogue.in_pixels:
+        catalogue.check_size(units[0].chart.image.planet)
     progress.say(f"Choosing windows in {len(units)} image(s) or cells ...")
     plan = sampling.plan_patches(request, units, catalogue)
     _refuse_empty(request, plan)
@@ -65,7 +67,7 @@ def sample_patches(request: SamplingRequest, progress: Progress | None = None) -
             if windows:
                 _write_arrays(work, name, windows, request.side)
         files.write_text(work / "positions.csv", _positions(plan, catalogue, request.side))
-        content = _summarize(request, plan, units)
+        content = _summarize(request, plan, units, catalogue)
         files.write_json(work / "summary.json", content)
     return content
 
@@ -127,6 +129,7 @@ def _position(
     row, col = window.top + (side - 1) / 2, window.left + (side - 1) / 2
     coordinates: list[Any] = ["", "", "", ""]
     diameter: Any = ""
+    crater_row: Any = ""
     if image.planet.is_known:
         x, y = image.to_xy(row, col)
         lon, lat = image.planet.to_lonlat(x, y)
@@ -139,15 +142,19 @@ def _position(
     if catalogue is not None and window.crater >= 0:
         diameter = float(catalogue.diameters[window.crater])
         diameter = diameter / 1000 if image.planet.is_known else diameter
+        crater_row = int(catalogue.file_rows(np.array([window.crater]))[0])
     return [
         unit.name, image.name, window.top, window.left, row, col, *coordinates,
         "" if window.label < 0 else window.label, diameter,
-        "" if window.crater < 0 else window.crater + 2, round(window.nodata_share, 6),
+        crater_row, round(window.nodata_share, 6),
     ]  # fmt: skip
 
 
 def _summarize(
-    request: SamplingRequest, plan: sampling.SamplingPlan, units: Sequence[SamplingUnit]
+    request: SamplingRequest,
+    plan: sampling.SamplingPlan,
+    units: Sequence[SamplingUnit],
+    catalogue: Catalogue | None,
 ) -> dict[str, Any]:
     image = units[0].chart.image
     counts = {
@@ -181,7 +188,11 @@ def _summarize(
     }  # fmt: skip
     if request.catalogue is not None:
         content["catalogue"] = files.sha256_of(request.catalogue)
-    return content | {"notes": _notes(request, plan)}
+    notes = _notes(request, plan)
+    if catalogue is not None:
+        notes += catalogue.notes
+        notes += catalogue.source_notes({unit.chart.image.name for unit in units})
+    return content | {"notes": notes}
 
 
 def _notes(request: SamplingRequest, plan: sampling.SamplingPlan) -> list[str]:

@@ -112,10 +112,16 @@ def craters_of(catalogue: Catalogue, chart: Chart, names: set[str]) -> Craters:
     Parameters
     ----------
     catalogue : Catalogue
-        A row with a source belongs to that image only, if any source is in `names`.
+        `Catalogue.rows_of` states which rows belong to the image.
     chart : Chart
     names : set of str
         Names of all images.
+
+    Raises
+    ------
+    DataError
+        If catalogue and image have different coordinates, or the catalogue is in pixels and it is
+        not clear of which image.
     """
     if catalogue.in_pixels == chart.image.planet.is_known:
         kinds = ("degrees", "pixels")
@@ -124,9 +130,7 @@ def craters_of(catalogue: Catalogue, chart: Chart, names: set[str]) -> Craters:
             f"{'has' if chart.image.planet.is_known else 'has no'} coordinates of a body",
             "Give a catalogue in the coordinates of the image, or the CRS of the image by --crs.",
         )
-    entries = np.arange(len(catalogue))
-    if catalogue.sources is not None and names & set(catalogue.sources.tolist()):
-        entries = np.flatnonzero(catalogue.sources == chart.image.name)
+    entries = catalogue.rows_of(chart.image.name, names)
     entries = entries[_is_near(catalogue, entries, chart)]
     places, diameters = catalogue.places[entries], catalogue.diameters[entries]
     rows, cols = chart.to_pixels(places)
