@@ -229,3 +229,23 @@ def test_offsets_are_along_geodesics_of_the_ellipsoid() -> None:
     quarter = pyproj.Geod(a=A, b=B).inv(0, 0, 0, 90)[2]
     assert found[1] == pytest.approx([0, quarter], abs=1e-6)
     assert np.isnan(found[2]).all()
+
+
+def test_degrees_from_another_prime_meridian() -> None:
+    planet = Planet.named("+proj=longlat +R=3396190 +pm=10")
+    assert [float(value) for value in planet.to_lonlat(5.0, 40.0)] == [15.0, 40.0]
+    assert [float(value) for value in planet.to_xy(15.0, 40.0)] == pytest.approx([5.0, 40.0])
+    assert resolve_planet(planet) == planet
+
+
+@pytest.mark.parametrize(
+    "system",
+    [
+        "+proj=ob_tran +o_proj=longlat +o_lon_p=0 +o_lat_p=30 +R=3396190 "
+        "+to_meter=0.0174532925199433",
+        datum("Mars", A).replace('"degree",0.0174532925199433', '"grad",0.0157079632679489'),
+    ],
+)
+def test_other_angles_than_longitude_and_latitude_are_refused(system: str) -> None:
+    with pytest.raises(GeoError, match="expected degrees of longitude and latitude"):
+        resolve_planet(Planet.named(system))

@@ -181,6 +181,16 @@ class Planet:
         west = any(axis.direction == "west" for axis in self.crs.axis_info)
         return -1.0 if self.in_degrees and west else 1.0
 
+    @cached_property
+    def _prime_meridian(self) -> float:
+        """Longitude from which degrees of this CRS count, degrees east."""
+        meridian = self.crs.prime_meridian
+        return (
+            0.0
+            if meridian is None
+            else float(np.degrees(meridian.longitude * meridian.unit_conversion_factor))
+        )
+
     def to_lonlat(self, x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
         """Convert map coordinates to longitude and latitude.
 
@@ -198,7 +208,10 @@ class Planet:
         x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
         if not self.is_known:
             return np.full(x.shape, np.nan), np.full(x.shape, np.nan)
-        lon, lat = (self._turn * x, y) if self.in_degrees else self._inverse.transform(x, y)
+        if self.in_degrees:
+            lon, lat = self._turn * x + self._prime_meridian, y
+        else:
+            lon, lat = self._inverse.transform(x, y)
         lon, lat = np.asarray(lon, np.float64), np.asarray(lat, np.float64)
         off = ~(np.isfinite(lon) & np.isfinite(lat)) | (np.abs(lat) > 90 + 1e-9)
         lon, lat = np.where(off, np.nan, lon), np.where(off, np.nan, lat)
@@ -210,7 +223,7 @@ class Planet:
         lon, lat = np.asarray(lon, np.float64), np.asarray(lat, np.float64)
         lat = np.degrees(np.arctan(np.tan(np.radians(lat)) / self._flatness))
         if self.in_degrees:
-            return self._turn * lon, lat
+            return self._turn * (lon - self._prime_meridian), lat
         x, y = self._inverse.transform(lon, lat, direction="INVERSE")
         return np.asarray(x, np.float64), np.asarray(y, np.float64)
 
@@ -403,6 +416,13 @@ def _refuse_other_kinds(planet: Planet, source: str, remedy: str) -> None:
         )
     if not (planet.in_degrees or crs.is_projected):
         raise GeoError(f"{source}: {crs.name} is neither projected nor geographic", _HINT)
+    degree, units = np.pi / 180, [axis.unit_conversion_factor for axis in crs.axis_info[:2]]
+    if planet.in_degrees and (crs.is_derived or not np.allclose(units, degree, rtol=1e-6)):
+        raise GeoError(
+            f"{source}: {crs.name} has angles in other units or from another pole, expected "
+            "degrees of longitude and latitude",
+            f"Warp it to a system such as IAU_2015:49900, or {remedy}.",
+        )
     axes = [*crs.axis_info, *crs.geodetic_crs.axis_info]
     if any(axis.direction == "west" for axis in axes):
         raise GeoError(
