@@ -23,7 +23,7 @@ from craters.data import UNLABELED
 from craters.errors import DataError
 from craters.labels import DRAWN, SCAN
 from craters.maps.geo import (
-    BODIES,
+    EARTH,
     FILL,
     Image,
     Reader,
@@ -231,11 +231,10 @@ def open_scan(target: Path, *, model: Path | None = None, data: Path | None = No
 
 
 def _find_image(row: dict[str, Any], summary: dict[str, Any]) -> Image:
-    known = summary["crs"] and summary["body"] in BODIES
     options = ReadOptions(
         no_crs=True,
-        crs=summary["crs"] or "",
-        body=summary["body"] if known else "",
+        crs=row.get("crs", summary["crs"]) or "",
+        body=EARTH if summary["crs"] and summary["body"] == EARTH else "",
         scale=tuple(row["scale"]),
         resolution=row["resolution"] if row["resampled"] else 0.0,
         gap=summary["gap_px"],
@@ -308,7 +307,7 @@ def _places(image: Image, top: np.ndarray, left: np.ndarray) -> tuple[np.ndarray
     if not image.planet.is_known or not len(top):
         nowhere = np.full(len(top), np.nan)
         return nowhere, nowhere
-    return image.planet.to_lonlat(*image.to_xy(top, left))
+    return image.to_lonlat(top, left)
 
 
 def _shares(sizes: list[int]) -> list[int]:

@@ -775,6 +775,33 @@ def test_a_crater_larger_than_the_body_is_refused(tmp_path: Path) -> None:
         run_match(MatchRequest(scan, known, tmp_path / "M"))
 
 
+@pytest.mark.parametrize(
+    ("planet", "body", "refused"),
+    [
+        ("+proj=eqc +R=470000", "", ""),
+        ("+proj=eqc +R=470000", "ceres", ""),
+        ("+proj=eqc +R=470000", "vesta", "of an unknown body"),
+        ("IAU_2015:60610", "titan", ""),
+        ("IAU_2015:60610", "ganymede", "of titan"),
+    ],
+)
+def test_any_body_is_matched_by_its_radius(
+    tmp_path: Path, planet: str, body: str, refused: str
+) -> None:
+    scan = write_scan(tmp_path / "SCAN", ROWS, AREAS, planet)
+    known = write_csv(tmp_path / "k.csv", [(row[0], row[1], 0.001) for row in ROWS])
+    request = MatchRequest(scan, known, tmp_path / "M", window="100m", border="0m", body=body)
+    if refused:
+        with pytest.raises(GeoError, match=refused):
+            run_match(request)
+        return
+    content = run_match(request)
+    radius = Planet.named(planet).radius
+    square = np.radians(1) * 2 * np.sin(np.radians(0.5)) * (radius / 1000) ** 2
+    assert content["area_km2"] == pytest.approx(2 * square, rel=1e-6)
+    assert content["detections"]["hits"] == len(ROWS)
+
+
 def test_bodies_and_kinds_do_not_mix(tmp_path: Path) -> None:
     scan = write_scan(tmp_path / "SCAN", ROWS, AREAS)
     known = write_csv(tmp_path / "k.csv", CRATERS)

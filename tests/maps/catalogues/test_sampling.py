@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 
@@ -651,3 +652,27 @@ def test_real_images(themis_tiles: Path, tmp_path: Path) -> None:
             west = c <= np.median(c)
             contrasts.append(patch[r[~west], c[~west]].mean() - patch[r[west], c[west]].mean())
     assert np.median(contrasts) > 5
+
+
+def test_patches_of_stretched_and_shifted_images_are_noted(tmp_path: Path) -> None:
+    y = float(Planet.named(MARS).to_xy(0.0, 60.0)[1])
+    pixels = make_scene(200, 200, seed=1, index=0, missing=0.0).image
+    for name, crs in {"a": MARS, "b": "+proj=eqc +R=3396000"}.items():
+        write_tif(tmp_path / "images" / f"{name}.tif", pixels, (0.0, y), crs=crs)
+    request = SamplingRequest((tmp_path / "images",), tmp_path / "out", unlabeled=4, side=48)
+    notes = sample_patches(request)["notes"]  # two radii of one body
+    assert sum("(and 1 more: " in note and "stretches craters 2.0" in note for note in notes) == 1
+    assert not any("--crs" in note for note in notes)
+    request = dataclasses.replace(request, out=tmp_path / "shifted", read=ReadOptions(crs=MARS))
+    notes = sample_patches(request)["notes"]
+    assert sum(note.startswith("b: its file declares") for note in notes) == 1
+
+
+def test_patches_of_two_unknown_bodies_are_refused(tmp_path: Path) -> None:
+    pixels = make_scene(200, 200, seed=1, index=0, missing=0.0).image
+    for name, radius in {"a": 470_000, "b": 900_000}.items():
+        crs = f"+proj=eqc +R={radius}"
+        write_tif(tmp_path / "images" / f"{name}.tif", pixels, (1000.0, 0.0), crs=crs)
+    request = SamplingRequest((tmp_path / "images",), tmp_path / "out", unlabeled=4, side=48)
+    with pytest.raises(DataError, match=r"b: shows unknown body, radius 900000 m, a shows"):
+        sample_patches(request)

@@ -17,6 +17,7 @@ from craters.maps.catalogues.curves import FalseRate
 from craters.maps.catalogues.matching import MatchRule, match
 from craters.maps.geo import (
     BODIES,
+    EARTH,
     NO_PLANET,
     VECTOR_SUFFIXES,
     Footprint,
@@ -170,7 +171,10 @@ def _resolve_body(
         planet = Planet.named(f"IAU_2015:{BODIES[names[0]][0]}00")
     else:
         planet = Planet.named(f"+proj=longlat +R={radius!r} +no_defs +type=crs")
-    return resolve_planet(planet, body=request.body, source=detections.name, remedy=_REMEDY)
+    body = request.body
+    if body not in ("", EARTH) and detections.planet.is_known and detections.planet.may_be(body):
+        return planet  # the file names the body, even if its radius alone does not
+    return resolve_planet(planet, body=body, source=detections.name, remedy=_REMEDY)
 
 
 def _check_spaces(areas: list[Footprint] | None, space: Space) -> None:

@@ -18,7 +18,7 @@ from craters.maps.catalogues import sampling
 from craters.maps.catalogues.catalogue import Catalogue, read_catalogue
 from craters.maps.catalogues.sampling import LABELED, TEST, UNLABELED, PatchWindow
 from craters.maps.catalogues.sampling_units import SamplingUnit, make_sampling_units
-from craters.maps.geo import Reader, bounded_gdal
+from craters.maps.geo import Image, Reader, bounded_gdal, image_notes
 from craters.settings import SamplingRequest
 
 _LABELS = {LABELED: "Ytrain1", TEST: "Ytest1"}
@@ -132,7 +132,7 @@ def _position(
     crater_row: Any = ""
     if image.planet.is_known:
         x, y = image.to_xy(row, col)
-        lon, lat = image.planet.to_lonlat(x, y)
+        lon, lat = image.to_lonlat(row, col)
         coordinates = [
             f"{float(lon):.8f}",
             f"{float(lat):.8f}",
@@ -188,15 +188,15 @@ def _summarize(
     }  # fmt: skip
     if request.catalogue is not None:
         content["catalogue"] = files.sha256_of(request.catalogue)
-    notes = _notes(request, plan)
+    images = {unit.chart.image.name: unit.chart.image for unit in units}
+    notes = _notes(request, plan, list(images.values()))
     if catalogue is not None:
-        notes += catalogue.notes
-        notes += catalogue.source_notes({unit.chart.image.name for unit in units})
+        notes += [*catalogue.notes, *catalogue.source_notes(set(images))]
     return content | {"notes": notes}
 
 
-def _notes(request: SamplingRequest, plan: sampling.SamplingPlan) -> list[str]:
-    notes = []
+def _notes(request: SamplingRequest, plan: sampling.SamplingPlan, images: list[Image]) -> list[str]:
+    notes = image_notes(images)
     craters = sum(window.label == 1 for _, window in plan[LABELED])
     wanted = round(craters * (1 - request.crater_share) / request.crater_share)
     without_crater = len(plan[LABELED]) - craters

@@ -64,9 +64,10 @@ def _check_alike(charts: Sequence[Chart]) -> None:
     first = charts[0].image
     for chart in charts[1:]:
         image = chart.image
-        if image.planet.is_known != first.planet.is_known or image.planet.body != first.planet.body:
+        if not image.planet.shares_body(first.planet):
             raise DataError(
-                f"{image.name}: shows {image.planet.body}, {first.name} shows {first.planet.body}",
+                f"{image.name}: shows {image.planet.body_label}, {first.name} shows "
+                f"{first.planet.body_label}",
                 "Sample them into separate folders.",
             )
         sizes = sorted((image.resolution or 1.0, first.resolution or 1.0))

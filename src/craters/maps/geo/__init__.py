@@ -8,20 +8,21 @@ from craters.maps.geo import map_files, parquet, vectors
 from craters.maps.geo.brightness import FILL, MEAN, SPREAD, to_bytes
 from craters.maps.geo.footprints import VECTOR_SUFFIXES, Footprint, read_footprints, to_segments
 from craters.maps.geo.gdal import bounded_gdal, gdal_errors
-from craters.maps.geo.image import Image
+from craters.maps.geo.image import Image, image_notes
 from craters.maps.geo.image_files import find_images, image_name, skipped_files
 from craters.maps.geo.map_files import Layer, write_layers
 from craters.maps.geo.masks import no_values, read_missing
 from craters.maps.geo.nodata import box_sums
 from craters.maps.geo.parquet import require_parquet
-from craters.maps.geo.planet import BODIES, NO_PLANET, Planet, resolve_planet
+from craters.maps.geo.planet import NO_PLANET, Planet, resolve_planet
 from craters.maps.geo.raster import describe_image
 from craters.maps.geo.reader import Reader, small_copy
-from craters.maps.geo.sphere import Plane, Space, Sphere, read_length, wrap_lon
+from craters.maps.geo.sphere import BODIES, EARTH, Plane, Space, Sphere, read_length, wrap_lon
 from craters.settings import ReadOptions
 
 __all__ = [
     "BODIES",
+    "EARTH",
     "FILL",
     "MEAN",
     "NO_PLANET",
@@ -42,6 +43,7 @@ __all__ = [
     "find_images",
     "gdal_errors",
     "image_name",
+    "image_notes",
     "map_files",
     "no_values",
     "parquet",

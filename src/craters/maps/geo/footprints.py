@@ -191,7 +191,7 @@ def footprint_of_image(path: Path, name: str) -> Footprint:
     if not image.planet.is_known:
         polygon = shapely.Polygon(np.column_stack([cols, rows]))
         return Footprint(source=image_name(name), polygons=[polygon], space=Plane())
-    ring = np.column_stack(image.to_xy(rows - 0.5, cols - 0.5))  # corners, not centres
+    ring = np.column_stack(image.outline(rows, cols))
     return Footprint(
         source=image_name(name),
         polygons=[shapely.Polygon(_on_sphere(ring, image.planet))],
@@ -208,10 +208,11 @@ def _on_sphere(ring: np.ndarray, planet: Planet) -> np.ndarray:
         count = max(1, int(np.ceil(np.hypot(*(end - start)) / step)))
         parts.append(start + (end - start) * (np.arange(count) / count)[:, None])
     dense = np.concatenate([*parts, ring[-1:]])
-    lon, lat = planet.to_lonlat(dense[:, 0], dense[:, 1])
+    # Mosaics, and polygons around them, often extend half a pixel beyond a pole.
+    lon, lat = planet.to_lonlat(dense[:, 0], np.clip(dense[:, 1], *planet.pole_lines))
     if planet.in_degrees:
         lon = dense[:, 0]  # a ring may extend beyond 180, or around the body
-    if not np.isfinite(lon).all():
+    if not np.isfinite(lon + lat).all():
         raise GeoError(
             "a footprint extends beyond the edge of its map projection",
             "Clip it to the outline of the body.",

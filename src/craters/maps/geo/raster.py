@@ -16,10 +16,20 @@ from craters.maps.geo.gdal import bounded_gdal, open_dataset
 from craters.maps.geo.image import Image
 from craters.maps.geo.planet import NO_PLANET, Planet, resolve_planet
 from craters.maps.geo.reader import read_small
+from craters.maps.geo.sphere import BODIES, Sphere
 from craters.settings import ReadOptions
 
 _SAME = 0.03  # relative difference of resolutions that count as equal
 _SAMPLE = 1024  # pixels a side of the downsampled copy used to find the scaling
+_MOST_TURNS = 2.5  # around the body that an image may span
+_BEYOND_POLES = 0.1  # largest share of an image that may be padding beyond a pole
+_METRES_LIKE = (0.3, 3.0)  # metres per unit of a map: metres, feet, yards; not kilometres
+_SHIFT = 0.1  # pixels: smaller shifts are rounding
+_QUESTION = "Are its coordinates degrees or metres?"
+_CORRECT = (
+    "Correct its system or position with gdal_edit.py -a_srs or -a_ullr; scan and patches also "
+    "accept --crs."
+)
 _PIECES, _PIECE = 64, 1 << 16  # samples of a file that enter its hash
 
 
@@ -43,7 +53,8 @@ def describe_image(
             stored, crs=options.crs, body=options.body, no_crs=options.no_crs, source=path
         )
         transform = _transform(dataset, planet, path)
-        _refuse_off_map(planet, transform, dataset, path)
+        _check_coordinates(planet, transform, (dataset.height, dataset.width), path)
+        shift = _override_note(stored, planet, transform, (dataset.height, dataset.width))
         size, resolution = _pixel_size(planet, transform)
         wanted = model_resolution if options.resolution is None else options.resolution or None
         height, width, resampled = dataset.height, dataset.width, False
@@ -58,6 +69,7 @@ def describe_image(
             resolution=resolution, native=(dataset.height, dataset.width), resampled=resampled,
             in_strips=columns >= dataset.width > 4 * rows, band=band,
             fingerprint=_fingerprint(dataset, path),
+            notes=(shift,) if shift else (),
         )  # fmt: skip
 
 
@@ -90,25 +102,6 @@ def _transform(
         )
     a, b, c, d, e, f = tuple(float(value) for value in dataset.transform)[:6]
     return a, b, c, d, e, f
-
-
-def _refuse_off_map(planet: Planet, transform: tuple[float, ...], dataset: Any, path: str) -> None:
-    """Raise GeoError if no part of an image is on the body.
-
-    That corners are off the map is no error: in many projections, global maps are round.
-    """
-    if not planet.is_known:
-        return
-    a, b, c, d, e, f = transform
-    col, row = np.meshgrid(np.linspace(0, dataset.width, 5), np.linspace(0, dataset.height, 5))
-    lon, lat = planet.to_lonlat(a * col + b * row + c, d * col + e * row + f)
-    if not np.isfinite(lon + lat).any():
-        raise GeoError(
-            f"{path}: lies off the map: in {planet.crs.name}, neither the upper left corner (x = "
-            f"{c:.6g}, y = {f:.6g}) nor the other corners or the centre are on the body",
-            "Are its coordinates degrees or metres? Correct its system or position with "
-            "gdal_edit.py -a_srs or -a_ullr; scan and patches also accept --crs.",
-        )
 
 
 def _pixel_size(
@@ -178,3 +171,136 @@ def _fingerprint(dataset: Any, path: str) -> str:
                 stream.seek(start)
                 digest.update(stream.read(_PIECE))
     return digest.hexdigest()
+
+
+def _check_coordinates(
+    planet: Planet, transform: tuple[float, ...], size: tuple[int, int], source: str
+) -> None:
+    """Check that an image lies on the body, and that its pixels have a plausible size.
+
+    Parameters
+    ----------
+    planet : Planet
+    transform : tuple of float
+        As in `image.Image`.
+    size : tuple of int
+        Height and width.
+    source : str
+        Name of the image in messages.
+
+    Raises
+    ------
+    GeoError
+        If no part of it is on the body, or more than fits on it; if its numbers are in degrees and
+        the CRS in metres or the other way round; if a pixel has no area or is larger than the body.
+        That some corners are off the map is no error: in many projections, global maps are round.
+    """
+    if not planet.is_known:
+        return
+    x, y = _grid(transform, size, 5)
+    lon, lat = planet.to_lonlat(x, y)
+    if not np.isfinite(lon + lat).any():
+        raise GeoError(
+            f"{source}: lies off the map: in {planet.crs.name}, neither the upper left corner (x = "
+            f"{transform[2]:.6g}, y = {transform[5]:.6g}) nor the other corners or the centre are "
+            "on the body",
+            f"{_QUESTION} {_CORRECT}",
+        )
+    a, b, _, d, e, _ = transform
+    sides = np.array([np.hypot(a, d), np.hypot(b, e)]) * planet.metres
+    if not (abs(a * e - b * d) > 0 and (sides <= planet.radius).all()):
+        raise GeoError(
+            f"{source}: a pixel measures {sides[0]:.6g} x {sides[1]:.6g} m, on a body of radius "
+            f"{planet.radius:.6g} m",
+            f"{_QUESTION} {_CORRECT}",
+        )
+    _refuse_beyond_body(planet, x, y, source)
+    if not planet.in_degrees and _METRES_LIKE[0] <= planet.metres <= _METRES_LIKE[1]:
+        _refuse_degrees(planet, x, y, float(sides.max()), source)
+
+
+def _grid(
+    transform: tuple[float, ...], size: tuple[int, int], points: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the map coordinates of evenly spaced points of an image, including its corners."""
+    a, b, c, d, e, f = transform
+    col, row = np.meshgrid(np.linspace(0, size[1], points), np.linspace(0, size[0], points))
+    return a * col + b * row + c, d * col + e * row + f
+
+
+def _extent(x: np.ndarray, y: np.ndarray) -> str:
+    return f"x {x.min():.6g} to {x.max():.6g}, y {y.min():.6g} to {y.max():.6g}"
+
+
+def _refuse_beyond_body(planet: Planet, x: np.ndarray, y: np.ndarray, source: str) -> None:
+    """Raise GeoError if an image reaches far beyond the poles, or several times around the body.
+
+    Metres in a system of degrees do, and metres in a system of a smaller body.
+    """
+    south, north = planet.pole_lines
+    if not np.isfinite(north):  # the poles are points, or not on the map
+        return
+    beyond = max(float(y.max()) - north, south - float(y.min()))
+    if (
+        np.ptp(x) <= _MOST_TURNS * planet.period
+        and np.abs(x).max() <= _MOST_TURNS * planet.period
+        and beyond <= _BEYOND_POLES * np.ptp(y)
+    ):
+        return
+    raise GeoError(
+        f"{source}: its coordinates ({_extent(x, y)}) do not fit on the body: in "
+        f"{planet.crs.name}, it is {planet.period:.6g} around, and y is {south:.6g} to "
+        f"{north:.6g} at the poles",
+        f"{_QUESTION} {_CORRECT}",
+    )
+
+
+def _refuse_degrees(planet: Planet, x: np.ndarray, y: np.ndarray, side: float, source: str) -> None:
+    """Raise GeoError if the coordinates of an image in metres are probably degrees."""
+    if np.abs(x).max() > 360 + side or np.abs(y).max() > 90 + side or side >= 1:
+        return
+    code = BODIES.get(planet.body, (0, 0.0))[0]
+    in_degrees = f"IAU_2015:{code}00" if code else f"'+proj=longlat +R={planet.radius:.10g}'"
+    raise GeoError(
+        f"{source}: its coordinates ({_extent(x, y)}) look like degrees, but {planet.crs.name} is "
+        f"in metres: a pixel would measure {side:.3g} m",
+        f"For degrees, give a system in degrees, such as --crs {in_degrees}. If they are metres, "
+        "use a system with its origin (+x_0, +y_0) more than 360 m away.",
+    )
+
+
+def _override_note(
+    declared: Planet, planet: Planet, transform: tuple[float, ...], size: tuple[int, int]
+) -> str:
+    """Say how far `--crs` shifts an image from the CRS that its file declares; "" if not at all.
+
+    Parameters
+    ----------
+    declared : Planet
+        CRS of the file; may be unknown.
+    planet : Planet
+        CRS in use.
+    transform, size
+        As for `_check_coordinates`.
+    """
+    if not declared.is_known or not planet.is_known or declared.equals(planet):
+        return ""
+    systems = (
+        f"its file declares {declared.crs.name} ({declared.body_label}, radius "
+        f"{declared.radius:.0f} m), but --crs reads it as {planet.crs.name} ({planet.body_label}, "
+        f"radius {planet.radius:.0f} m)"
+    )
+    if not declared.shares_body(planet):
+        return systems
+    x, y = _grid(transform, size, 3)
+    places = [np.column_stack([axis.ravel() for axis in each.to_lonlat(x, y)])
+              for each in (declared, planet)]  # fmt: skip
+    shift = Sphere(planet.radius).distance(*places)
+    shift = shift[np.isfinite(shift)]
+    if not len(shift):
+        return f"{systems}; no point of it lies on both maps"
+    pixel = planet.metres * float(np.hypot(transform[1], transform[4]))
+    if shift.max() <= _SHIFT * pixel:
+        return ""
+    digits = 1 - int(np.floor(np.log10(shift.max())))  # two, so that tiles have equal notes
+    return f"{systems}, which shifts it by up to {round(float(shift.max()), digits):,g} m"

@@ -47,6 +47,7 @@ def write_all(
             done=index.done(job.number),
             failed=index.failed(job.number),
             classifier=plan.classifier,
+            planet=plan.images[0].planet,
         )
         for job in jobs
     ]
@@ -123,6 +124,8 @@ def _write_image(
         "area_km2": None if area is None else area / 1e6,
         "failed_blocks": len(item.failed),
     }
+    if not image.planet.equals(item.planet):
+        row["crs"] = image.planet.wkt
     return row, table, counts, outline
 
 
@@ -134,7 +137,7 @@ def _summary(
         name: sum(row[name] for row in rows)
         for name in ("windows", "windows_with_value", "candidates", "called_by_model", "detections")
     }
-    warnings = skipped_files(plan.config.images)
+    warnings = [f"{note}." for note in plan.notes] + skipped_files(plan.config.images)
     for image, row in zip(plan.images, rows, strict=True):
         called = row["called_by_model"] / max(row["windows_with_value"], 1)
         warnings += report.without_value(row)
@@ -167,7 +170,7 @@ def _summary(
         "arithmetic": plan.engine.arithmetic,
         "edges": "windows reach over the lower and right edges by less than a stride",
         "crs": plan.images[0].planet.wkt or None,
-        "body": plan.images[0].planet.body,
+        "body": plan.config.read.body or plan.images[0].planet.body_label,
         **sums,
         "area_km2": None if None in areas else sum(areas),
         "failed_blocks": len(failed),
