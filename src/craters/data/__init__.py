@@ -16,7 +16,6 @@ from craters.data.copies import COPY_CORRELATION, CopySearch, search_copies
 from craters.data.dataset import JobData, find_array, read_job_data
 from craters.data.patches import (
     CLASS_NAMES,
-    ROUNDING,
     UNLABELED,
     PatchSet,
     as_squares,
@@ -28,8 +27,8 @@ from craters.data.patches import (
     normalize,
     read_array,
     read_patches,
-    to_8bit,
 )
+from craters.data.pixels import ROUNDING, PixelRecord, differences, to_8bit
 from craters.data.splits import validation_split
 
 __all__ = [
@@ -41,6 +40,7 @@ __all__ = [
     "CopySearch",
     "JobData",
     "PatchSet",
+    "PixelRecord",
     "SymmetryReport",
     "as_squares",
     "check_groups",
@@ -49,6 +49,7 @@ __all__ = [
     "choose_symmetry",
     "class_counts",
     "dataset",
+    "differences",
     "find_array",
     "make_patch_set",
     "normalize",

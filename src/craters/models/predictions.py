@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from craters.core import files
-from craters.data import PatchSet, make_patch_set, read_patches
+from craters.data import PatchSet, PixelRecord, make_patch_set, read_patches
 from craters.errors import DataError
 from craters.models.classifier import Classifier
 
@@ -121,7 +121,7 @@ def predict_table(classifier: Classifier, patches: PatchSet) -> Predictions:
     )
 
 
-def read_inputs(paths: list[Path], side: int) -> PatchSet:
+def read_inputs(paths: list[Path], side: int, trained: PixelRecord | None = None) -> PatchSet:
     """Read the patches to predict: one array, or image files of one patch each.
 
     Parameters
@@ -130,6 +130,8 @@ def read_inputs(paths: list[Path], side: int) -> PatchSet:
         One .npy or .npz file, as for `read_patches`; or image files that Pillow can open.
     side : int
         Height and width in pixels that the model requires.
+    trained : PixelRecord, optional
+        Of the model's training patches, as in its description; see `make_patch_set`.
 
     Returns
     -------
@@ -147,9 +149,9 @@ def read_inputs(paths: list[Path], side: int) -> PatchSet:
                 f"found {len(paths)} files, one of them an array; expected one array, or images",
                 "Predict each array on its own.",
             )
-        patches = read_patches(paths[0])
+        patches = read_patches(paths[0], trained=trained)
     else:
-        patches = _read_pictures(paths, side)
+        patches = _read_pictures(paths, side, trained)
     if patches.side != side:
         raise DataError(
             f"{patches.source}: found patches of {patches.side} x {patches.side} pixels, expected "
@@ -159,7 +161,7 @@ def read_inputs(paths: list[Path], side: int) -> PatchSet:
     return patches
 
 
-def _read_pictures(paths: list[Path], side: int) -> PatchSet:
+def _read_pictures(paths: list[Path], side: int, trained: PixelRecord | None) -> PatchSet:
     pictures, colored = [], 0
     for path in paths:
         picture, is_gray = _read_picture(path, side)
@@ -172,7 +174,7 @@ def _read_pictures(paths: list[Path], side: int) -> PatchSet:
                 "Predict files of one type at a time: their range is determined together.",
             )
     name = str(paths[0]) if len(paths) == 1 else f"{len(paths)} images"
-    patches = make_patch_set(np.stack(pictures), names=(name, "", ""))
+    patches = make_patch_set(np.stack(pictures), names=(name, "", ""), trained=trained)
     notes = (f"{colored} of {len(paths)} images were in color, turned to gray",) if colored else ()
     ids = np.array([str(path) for path in paths])
     return dataclasses.replace(patches, ids=ids, notes=patches.notes + notes)

@@ -16,8 +16,8 @@ rasterio = pytest.importorskip("rasterio", reason="rasterio is not installed")
 
 from craters.maps.geo import (
     BODIES,
-    FILL,
     NO_PLANET,
+    PixelReference,
     Planet,
     Reader,
     ReadOptions,
@@ -26,6 +26,7 @@ from craters.maps.geo import (
     to_bytes,
 )
 
+FILL = PixelReference().fill
 DEGREE = 59_274.69752330622  # metres on Mars
 
 

@@ -42,6 +42,8 @@ class Image:
     band : int
     fingerprint : str
         Hash of the sizes, modification times and samples of all its files.
+    fill : int
+        Grey level of no-data regions and of pixels outside the image.
     """
 
     path: str
@@ -60,6 +62,7 @@ class Image:
     in_strips: bool
     band: int
     fingerprint: str
+    fill: int = 125
 
     @property
     def reach(self) -> int:
