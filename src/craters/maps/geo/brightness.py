@@ -73,15 +73,9 @@ class PixelReference:
         low, high = float(values.min()), float(values.max())
         if self.range == (0, 255) and low >= 0 and 1 < high <= 255 and not (values % 1).any():
             return (0.0, 255.0), "8-bit values, as stored"
-        if not self.dtype or np.dtype(self.dtype) == np.uint8:
+        if not self._covers(values):
             return None
-        is_float = values.dtype.kind == "f"
-        if is_float != (np.dtype(self.dtype).kind == "f"):
-            return None
-        ends = np.percentile(values.astype(np.float64), [1, 99])
-        if ends[0] < self.range[0] - _TOLERANCE or ends[1] > self.range[1] + _TOLERANCE:
-            return None
-        smaller, white = 1 if is_float else 255, self.range[1]
+        smaller, white = 1 if values.dtype.kind == "f" else 255, self.range[1]
         if low < high <= smaller < white:
             raise DataError(
                 f"{path}: pixels range from {low:g} to {high:g}, but the model was trained on "
@@ -89,6 +83,16 @@ class PixelReference:
                 f"State it by --scale 0,{smaller} or --scale 0,{white:g}.",
             )
         return self.range, f"{self.range[0]:g}..{white:g}, as the training patches"
+
+    def _covers(self, values: np.ndarray) -> bool:
+        """Return whether values are of the kind of the training pixels and in their range."""
+        is_float = values.dtype.kind == "f"
+        if self.range is None or not self.dtype or is_float != (np.dtype(self.dtype).kind == "f"):
+            return False
+        if not is_float and self.range[1] <= 255:  # not a single value may be beyond
+            return False
+        low, high = np.percentile(values.astype(np.float64), [1, 99])
+        return bool(low >= self.range[0] - _TOLERANCE and high <= self.range[1] + _TOLERANCE)
 
     def stretch(self, values: np.ndarray) -> tuple[tuple[float, float], str]:
         """Return the scale at which percentiles of an image equal those of training patches."""
