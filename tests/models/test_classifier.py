@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from craters.core import files
-from craters.data import CLASS_NAMES
+from craters.data import CLASS_NAMES, PixelRecord
 from craters.errors import ConfigError, DataError, ExistsError, ModelError
 from craters.evaluation import ConformalScores, prediction_sets
 from craters.evaluation.conformal import SET_NAMES
@@ -207,7 +207,30 @@ def test_other_patches_are_refused(graph: bytes, given_images: np.ndarray, messa
         Classifier(described(), graph).logits(given_images)
 
 
+def test_arrays_and_pictures_are_read_by_the_range_of_the_model(tmp_path: Path) -> None:
+    from PIL import Image
+
+    dim = np.random.default_rng(0).integers(900, 9000, (4, SIDE, SIDE)).astype(np.uint16)
+    np.save(tmp_path / "x.npy", dim)
+    Image.fromarray(dim[0]).save(tmp_path / "x.png")
+    trained = PixelRecord(dtype="uint16", range=(0, 65535)).measured(np.uint8(dim // 257))
+    for paths, expected in (([tmp_path / "x.npy"], dim), ([tmp_path / "x.png"], dim[:1])):
+        with pytest.raises(DataError, match="looks like 14-bit data"):
+            read_inputs(paths, SIDE)
+        found = read_inputs(paths, SIDE, trained)
+        assert np.array_equal(found.images, np.rint(expected / 257))
+        assert not any("than training patches" in note for note in found.notes)
+    np.save(tmp_path / "y.npy", np.uint16(dim * 7))
+    notes = read_inputs([tmp_path / "y.npy"], SIDE, trained).notes
+    assert any("y.npy is much brighter than training patches (mean" in note for note in notes)
+
+
 # --- the description ---------------------------------------------------------------------------
+
+PIXELS = PixelRecord(
+    dtype="uint16", range=(0, 65535), stretch=(32.4, 217.5), fill=87, mean=86.9, spread=9.7,
+    percentiles=(63, 70, 87, 101, 110),
+)  # fmt: skip
 
 _numbers = st.floats(0, 1)
 _texts = st.text(min_size=1, max_size=10)
@@ -231,10 +254,12 @@ _texts = st.text(min_size=1, max_size=10)
         ),
         versions=st.dictionaries(_texts, _texts),
         symmetry=st.lists(_texts, min_size=1, max_size=3).map(tuple),
+        pixels=st.sampled_from([None, PixelRecord(), PIXELS]),
     )
 )
 def test_a_description_survives_json(description: ModelDescription) -> None:
     text = description.to_json()
+    assert ("pixels" in json.loads(text)) == (description.pixels is not None)
     again = ModelDescription.from_json(text)
     assert again == description
     assert again.to_json() == text
@@ -264,6 +289,7 @@ WRONG = {
     "versions": [{"torch": 2}, []],
     "symmetry": [[], "identity", [1]],
     "format_version": [2, 1.0, True, "1"],
+    "pixels": [None, [], {"dtype": "int4"}, {"range": [0]}, {"mean": 3}],
 }  # fmt: skip
 
 
@@ -274,7 +300,16 @@ def test_a_wrong_value_is_named(name: str, model: Path) -> None:
         (model / "model.json").write_text(json.dumps(json.loads(good) | {name: value}))
         fix_sums(model)
         message = refused(model)
-        assert f"model.json: {name} is" in message, value
+        problem = f"model.json: {name}" + (": " if name == "pixels" else " is")
+        assert problem in message, value
+
+
+def test_training_pixels_are_shown(tmp_path: Path, graph: bytes) -> None:
+    folder = write(tmp_path / "MODEL", graph, pixels=PIXELS)
+    text = "0..65535 stored as uint16, mean 86.9 and standard deviation 9.7 of 255"
+    assert f"training pixels:    {text}" in Classifier.load(folder).describe()
+    assert f"| training pixels | {text} |" in (folder / "MODEL_CARD.md").read_text()
+    assert "training pixels" not in Classifier(described(), graph).describe()
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import check_estimator
 
 from craters import CraterClassifier
-from craters.data import make_patch_set
+from craters.data import PixelRecord, make_patch_set
 from craters.errors import ConfigError, CratersError, DataError
 from craters.models import Classifier
 from craters.pipeline import stages
@@ -295,6 +295,7 @@ def test_layouts_and_ranges_are_one(patches, fitted: CraterClassifier, change) -
 def test_another_range_or_size_than_in_fit_is_refused(patches) -> None:
     images, labels = patches
     model = quick(initial_epochs=1).fit(images.astype(float), labels)
+    assert model._training_pixels == PixelRecord(dtype="float64").measured(images)
     with pytest.raises(ValueError, match=r"pixels range from 0.* to .*, expected 0..255 as in fit"):
         model.predict(images / 255)
     with pytest.raises(ValueError, match=r"pixels range from 0 to 510, expected 0..255 as in fit"):
@@ -404,6 +405,7 @@ def test_the_model_folder_says_the_same(patches, fitted: CraterClassifier, tmp_p
     assert np.abs(model.predict_proba(images) - fitted.predict_proba(images)[:, 1]).max() < 1e-6
     assert model.description.class_names == ("without crater", "with crater")
     assert (model.description.stride, model.description.resolution) == (6, 100.0)
+    assert model.description.pixels == PixelRecord().measured(images)
     with pytest.raises(CratersError, match="exists already"):
         fitted.save_model(tmp_path / "model")
 

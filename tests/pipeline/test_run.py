@@ -91,7 +91,7 @@ def test_the_manifest_holds_what_is_there(finished: tuple[Path, Path]) -> None:
 
 
 def test_tables_agree_with_each_other(finished: tuple[Path, Path]) -> None:
-    _, out = finished
+    data, out = finished
     metrics = read_run(out)
     history = rows_of(out / "history.csv")
     assert [row["phase"] for row in history] == ["initial"] * 10 + ["final"] * 4
@@ -121,6 +121,10 @@ def test_tables_agree_with_each_other(finished: tuple[Path, Path]) -> None:
     described = json.loads((out / "model" / "model.json").read_text())
     assert described["resolution"] == 100
     assert described["temperature"] == 1
+    trained = np.load(data / "Xtrain1.npy")
+    assert described["pixels"]["dtype"] == "uint8"
+    assert described["pixels"]["mean"] == pytest.approx(trained.mean(), abs=1e-4)
+    assert described["pixels"]["spread"] == pytest.approx(trained.std(), abs=1e-4)
 
 
 def test_the_model_folder_says_what_the_run_said(finished: tuple[Path, Path]) -> None:

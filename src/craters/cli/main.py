@@ -197,7 +197,8 @@ def predict(
 
         _check_new_table(out)
         classifier = Classifier.load(model, threads=threads)
-        inputs = read_inputs(paths, classifier.description.side)
+        description = classifier.description
+        inputs = read_inputs(paths, description.side, description.pixels)
         table = predict_table(classifier, inputs.patches)
         if not quiet:
             for note in inputs.patches.notes:

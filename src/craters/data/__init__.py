@@ -23,7 +23,6 @@ from craters.data.labels import (
 )
 from craters.data.patches import (
     CLASS_NAMES,
-    ROUNDING,
     UNLABELED,
     PatchSet,
     as_squares,
@@ -33,8 +32,8 @@ from craters.data.patches import (
     normalize,
     read_array,
     read_patches,
-    to_8bit,
 )
+from craters.data.pixels import ROUNDING, PixelRecord, differences, to_8bit
 from craters.data.splits import validation_split
 
 __all__ = [
@@ -46,6 +45,7 @@ __all__ = [
     "CopySearch",
     "JobData",
     "PatchSet",
+    "PixelRecord",
     "SymmetryReport",
     "as_squares",
     "check_groups",
@@ -54,6 +54,7 @@ __all__ = [
     "choose_symmetry",
     "class_counts",
     "dataset",
+    "differences",
     "explain_labels",
     "explain_shape",
     "find_array",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 from craters.core import StrPath
 from craters.data import patches
 from craters.data.patches import PatchSet
+from craters.data.pixels import PixelRecord
 from craters.errors import DataError
 
 # The files of each set: images, labels, groups.
@@ -16,15 +18,37 @@ STEMS = {
     "extra": ("Xtrain1_extra", "", "groups_extra"),
     "test": ("Xtest1", "Ytest1", "groups_test"),
 }
+# Files beside arrays that may record how their pixels were scaled, under the key `RECORD`.
+_RECORD_FILES = ("summary.json", "labels.json")  # of `craters patches`, `craters labels merge`
+RECORD = "pixels"
 
 
 @dataclasses.dataclass(frozen=True)
 class JobData:
-    """The data of a training job; `test.labels` are -1 if the test labels are unknown."""
+    """The data of a training job.
+
+    Parameters
+    ----------
+    train, pool, test : PatchSet
+        `test.labels` are -1 if the test labels are unknown.
+    scaled : PixelRecord or None
+        How the pixels were scaled before the arrays were written, if that is recorded.
+    """
 
     train: PatchSet
     pool: PatchSet
     test: PatchSet
+    scaled: PixelRecord | None = None
+
+    @property
+    def pixels(self) -> PixelRecord:
+        """How pixels were scaled, without statistics."""
+        return self.scaled or self.train.pixels or PixelRecord()
+
+    @property
+    def training_pixels(self) -> PixelRecord:
+        """How pixels were scaled, with the statistics of the labeled patches."""
+        return self.pixels.measured(self.train.images)
 
     @property
     def sets(self) -> dict[str, PatchSet]:
@@ -119,4 +143,19 @@ def read_job_data(folder: StrPath) -> JobData:
         )
     train, pool, test = (read_set(folder, name) for name in STEMS)
     check_equal_sides(train, pool, test)
-    return JobData(train=train, pool=pool, test=test)
+    is_8bit = train.pixels is not None and train.pixels.dtype == "uint8"
+    scaled = _read_record(folder) if is_8bit else None
+    return JobData(train=train, pool=pool, test=test, scaled=scaled)
+
+
+def _read_record(folder: Path) -> PixelRecord | None:
+    """Read how the pixels of 8-bit arrays were scaled, from a file beside them; None if unknown."""
+    for path in (folder / name for name in _RECORD_FILES):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        except ValueError:  # a file of another program
+            continue
+        record = content.get(RECORD) if isinstance(content, dict) else None
+        if isinstance(record, dict) and "dtype" in record:
+            return PixelRecord.from_dict(record, str(path))
+    return None

@@ -16,6 +16,7 @@ import numpy as np
 
 from craters.core import StrPath, files
 from craters.data.labels import check_groups, check_labels
+from craters.data.pixels import PixelRecord, to_8bit
 from craters.errors import DataError
 
 CLASS_NAMES = ("without crater", "with crater")
@@ -23,9 +24,6 @@ UNLABELED = -1
 
 _ROWS = 4096  # patches checked together: bounds memory on mapped files
 _MIN_SIDE = 8
-ROUNDING = 1e-6  # tolerance of the range 0..1: rounding of MinMaxScaler and others
-_OVERSHOOT = 2.0  # floats from 1 to this are ambiguous, as resampling may overshoot 1
-_LEAST_16BIT = 2**14  # integers between 255 and this look like 10- to 14-bit camera data
 _UNREADABLE = (  # raised by NumPy for invalid, deeply nested or truncated headers
     ValueError, OverflowError, EOFError, OSError, KeyError, SyntaxError, tokenize.TokenError,
     RecursionError, MemoryError, zipfile.BadZipFile,
@@ -50,8 +48,8 @@ class PatchSet:
         Origin of the patches, for messages.
     notes : tuple of str
         Conversions and findings on reading.
-    pixel_range : str
-        Range that the pixels were read as: 0..1, 0..255 or 0..65535; empty for no pixels.
+    pixels : PixelRecord or None
+        How the pixels were stored, and the range that they were read as; None for no pixels.
     """
 
     images: np.ndarray
@@ -60,7 +58,7 @@ class PatchSet:
     groups: np.ndarray | None = None
     source: str = "array"
     notes: tuple[str, ...] = ()
-    pixel_range: str = ""
+    pixels: PixelRecord | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -69,6 +67,11 @@ class PatchSet:
     def side(self) -> int:
         """Height and width of a patch, in pixels."""
         return int(self.images.shape[1])
+
+    @property
+    def pixel_range(self) -> str:
+        """Range that the pixels were read as, such as 0..255; empty for no pixels."""
+        return "" if self.pixels is None else self.pixels.range_name
 
     def take(self, index: np.ndarray) -> PatchSet:
         """Return the rows `index` as a new set."""
@@ -114,6 +117,7 @@ def make_patch_set(
     *,
     names: tuple[str, str, str] = ("images", "labels", "groups"),
     least: int = 1,
+    trained: PixelRecord | None = None,
 ) -> PatchSet:
     """Validate arrays and make a `PatchSet` from them.
 
@@ -132,6 +136,9 @@ def make_patch_set(
         Names of the three arrays in messages, e.g. their files; the first one's stem begins ids.
     least : int
         Smallest number of patches; 0 accepts an empty array.
+    trained : PixelRecord, optional
+        Of the patches that a model was trained on: its range is preferred, see `to_8bit`, and
+        `notes` state how the pixels clearly differ from those patches.
 
     Raises
     ------
@@ -144,8 +151,9 @@ def make_patch_set(
     >>> patches.images.shape, patches.images.dtype, patches.labels.tolist()
     ((2, 48, 48), dtype('uint8'), [0, 1])
     """
-    pixels, notes, pixel_range = _convert(as_squares(images, names[0], least), names[0])
+    pixels, notes, record = to_8bit(as_squares(images, names[0], least), names[0], trained)
     notes += _look_for_flaws(pixels, names[0])
+    notes += _unlike_training(pixels, names[0], trained)
     count, stem = len(pixels), Path(names[0]).stem
     if labels is None:
         label_column = np.full(count, UNLABELED, np.int8)
@@ -158,7 +166,7 @@ def make_patch_set(
         groups=None if groups is None else check_groups(groups, count, names[2]),
         source=names[0],
         notes=tuple(notes),
-        pixel_range=pixel_range,
+        pixels=record,
     )
 
 
@@ -248,96 +256,6 @@ def as_squares(images: np.ndarray, source: str, least: int = 1) -> np.ndarray:
     return squares
 
 
-def to_8bit(images: np.ndarray, source: str) -> tuple[np.ndarray, list[str]]:
-    """Recognise the range of the pixels, and convert them to 8 bits.
-
-    Returns
-    -------
-    pixels : ndarray, uint8
-        The input itself if it is 8-bit, else a rounded copy.
-    notes : list of str
-        One sentence if pixels were converted.
-
-    Raises
-    ------
-    DataError
-        If the range is unknown or ambiguous.
-    """
-    pixels, notes, _ = _convert(images, source)
-    return pixels, notes
-
-
-def _convert(images: np.ndarray, source: str) -> tuple[np.ndarray, list[str], str]:
-    """Convert as `to_8bit` does; also return the name of the recognised range."""
-    if images.size == 0:
-        return images.astype(np.uint8, copy=False), [], ""
-    if images.dtype == np.uint8:
-        return images, [], "0..255"
-    if images.dtype.kind not in "uif":
-        raise DataError(
-            f"{source}: pixels are {images.dtype}, expected uint8, uint16 or floats",
-            "Save the real part, X.real, or the magnitude, numpy.abs(X)."
-            if images.dtype.kind == "c"
-            else "Save the images as numbers 0..255.",
-        )
-    low, high = _range_of(images, source)
-    factor, name = _recognise(images.dtype, low, high, source)
-    pixels = np.empty(images.shape, np.uint8)
-    for start in range(0, len(images), _ROWS):
-        part = images[start : start + _ROWS].astype(np.float64) * factor
-        pixels[start : start + _ROWS] = np.rint(part)
-        files.release_pages(images)
-    note = f"{source}: {images.dtype} pixels {name}, brought to 8 bits by rounding"
-    return pixels, [note], name
-
-
-def _range_of(images: np.ndarray, source: str) -> tuple[float, float]:
-    low, high = math.inf, -math.inf
-    for start in range(0, len(images), _ROWS):
-        part = images[start : start + _ROWS]
-        if part.dtype.kind == "f" and not np.isfinite(part).all():
-            row = start + int(np.flatnonzero(~np.isfinite(part).all(axis=(1, 2)))[0])
-            raise DataError(
-                f"{source}: row {row} holds NaN or infinite pixels, expected finite numbers",
-                "Fill them (usually with 0) or remove those rows.",
-            )
-        low, high = min(low, float(part.min())), max(high, float(part.max()))
-        files.release_pages(images)
-    return low, high
-
-
-def _recognise(dtype: np.dtype, low: float, high: float, source: str) -> tuple[float, str]:
-    """Return the scale factor to 0..255 and the name of the range."""
-    is_float = dtype.kind == "f"
-    expected = "0..1 or 0..255" if is_float else "0..255 or 0..65535"
-    observed = f"{source}: pixels range from {low:g} to {high:g}"
-    if low < 0:
-        raise DataError(
-            f"{observed}, expected {expected}",
-            "Undo any standardisation first: networks here are given plain brightness.",
-        )
-    if is_float and high <= 1 + ROUNDING:
-        return 255.0, "0..1"
-    if is_float and high <= _OVERSHOOT:
-        raise DataError(
-            f"{observed}, which is neither 0..1 nor 0..255",
-            "If 1 is white (resampling overshoots), clip them: X.clip(0, 1). If 255 is, save them "
-            "as whole numbers: numpy.rint(X).astype('uint8').",
-        )
-    if high <= 255:
-        return 1.0, "0..255"
-    if not is_float and high < _LEAST_16BIT:
-        bits = max(10, int(high).bit_length())
-        raise DataError(
-            f"{observed}, which looks like {bits}-bit data, expected {expected}",
-            f"Scale them: numpy.rint(X * (255 / {2**bits - 1})).astype('uint8'), with another "
-            f"white than {2**bits - 1} where you know it (65535 for full 16 bits).",
-        )
-    if not is_float and high <= 65535:
-        return 255 / 65535, "0..65535"
-    raise DataError(f"{observed}, expected {expected}", "Scale them to 0..255.")
-
-
 def _look_for_flaws(images: np.ndarray, source: str) -> list[str]:
     """Raise if no image is a picture; return a note if some are not.
 
@@ -368,8 +286,20 @@ def _look_for_flaws(images: np.ndarray, source: str) -> list[str]:
     ]
 
 
+def _unlike_training(images: np.ndarray, source: str, trained: PixelRecord | None) -> list[str]:
+    """Return a note for each clear difference from the patches that a model was trained on."""
+    if trained is None or not len(images):
+        return []
+    return [f"{source} {text}" for text in trained.differences_of(images)]
+
+
 def read_patches(
-    images: StrPath, labels: StrPath | None = None, groups: StrPath | None = None, *, least: int = 1
+    images: StrPath,
+    labels: StrPath | None = None,
+    groups: StrPath | None = None,
+    *,
+    least: int = 1,
+    trained: PixelRecord | None = None,
 ) -> PatchSet:
     """Read a set of patches from its files.
 
@@ -381,6 +311,8 @@ def read_patches(
         Labels (0 or 1) and source images, one per row. The groups file may be absent.
     least : int
         Smallest number of patches; 0 accepts an empty array.
+    trained : PixelRecord, optional
+        Of the patches that a model was trained on; see `make_patch_set`.
 
     Raises
     ------
@@ -396,6 +328,7 @@ def read_patches(
         read_array(groups) if groups is not None and groups.is_file() else None,
         names=(str(images), str(labels), str(groups)),
         least=least,
+        trained=trained,
     )
 
 

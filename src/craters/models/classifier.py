@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from craters.core import StrPath
-from craters.data import PatchSet, as_squares, normalize, read_patches, to_8bit
+from craters.data import PatchSet, PixelRecord, as_squares, normalize, read_patches, to_8bit
 from craters.errors import DataError, ExistsError, ModelError
 from craters.evaluation import ConformalScores, decide, prediction_sets, sigmoid
 from craters.models.description import DAMAGED, ModelDescription, facts, model_card
@@ -224,7 +224,7 @@ class Classifier:
         -------
         ndarray, shape (N,), float32
         """
-        return self.probability(self.logits(_pixels(images)))
+        return self.probability(self.logits(_pixels(images, self.description.pixels)))
 
     def decide(self, probability: np.ndarray) -> np.ndarray:
         """Return class 1 where the probability reaches the decision threshold, else 0; int32."""
@@ -282,16 +282,16 @@ class Classifier:
         return "\n".join(f"{name + ':':20}{text}" for name, text in facts(self.description))
 
 
-def _pixels(images: StrPath | np.ndarray | PatchSet) -> np.ndarray:
+def _pixels(images: StrPath | np.ndarray | PatchSet, trained: PixelRecord | None) -> np.ndarray:
     """Return 8-bit patches (N, side, side); such an array is returned as it is."""
     if isinstance(images, PatchSet):
         return images.images
     if isinstance(images, str | os.PathLike):
-        return read_patches(images).images
+        return read_patches(images, trained=trained).images
     array = np.asanyarray(images)
     if array.dtype == np.uint8 and array.ndim == 3:
         return array
-    return to_8bit(as_squares(array, "images"), "images")[0]
+    return to_8bit(as_squares(array, "images"), "images", trained)[0]
 
 
 def read_weights(folder: StrPath) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from craters.core import StrPath, files
-from craters.data import PatchSet, make_patch_set, read_patches
+from craters.data import PatchSet, PixelRecord, make_patch_set, read_patches
 from craters.errors import DataError
 from craters.models.classifier import Classifier
 from craters.models.pictures import ARRAY_SUFFIXES, Picture, find_pictures, read_picture
@@ -137,7 +137,9 @@ def predict_table(classifier: Classifier, patches: PatchSet) -> Predictions:
     )
 
 
-def read_inputs(paths: StrPath | Sequence[StrPath], side: int) -> Inputs:
+def read_inputs(
+    paths: StrPath | Sequence[StrPath], side: int, trained: PixelRecord | None = None
+) -> Inputs:
     """Read the patches to predict: one array, or image files of one patch each.
 
     Parameters
@@ -147,6 +149,8 @@ def read_inputs(paths: StrPath | Sequence[StrPath], side: int) -> Inputs:
         folders of them.
     side : int
         Height and width in pixels that the model requires.
+    trained : PixelRecord, optional
+        Of the model's training patches, as in its description; see `make_patch_set`.
 
     Returns
     -------
@@ -166,7 +170,7 @@ def read_inputs(paths: StrPath | Sequence[StrPath], side: int) -> Inputs:
                 f"found {len(inputs)} files, one of them an array; expected one array, or images",
                 "Predict each array on its own.",
             )
-        patches = read_patches(inputs[0])
+        patches = read_patches(inputs[0], trained=trained)
         if patches.side != side:
             raise DataError(
                 f"{patches.source}: found patches of {patches.side} x {patches.side} pixels, "
@@ -174,10 +178,12 @@ def read_inputs(paths: StrPath | Sequence[StrPath], side: int) -> Inputs:
                 "The model was trained on patches of this size; crop or resample them.",
             )
         return Inputs(patches=patches)
-    return _read_pictures(find_pictures(inputs), side)
+    return _read_pictures(find_pictures(inputs), side, trained)
 
 
-def _read_pictures(named: Sequence[tuple[Path, str]], side: int) -> Inputs:
+def _read_pictures(
+    named: Sequence[tuple[Path, str]], side: int, trained: PixelRecord | None
+) -> Inputs:
     """Read all pictures that can be used; describe the others."""
     pictures: list[Picture] = []
     ids, skipped = [], []
@@ -203,7 +209,8 @@ def _read_pictures(named: Sequence[tuple[Path, str]], side: int) -> Inputs:
             f"The model takes images of {side} x {side} pixels.",
         )
     source = ids[0] if len(ids) == 1 else f"{len(ids)} images"
-    patches = make_patch_set(np.stack([each.pixels for each in pictures]), names=(source, "", ""))
+    stacked = np.stack([picture.pixels for picture in pictures])
+    patches = make_patch_set(stacked, names=(source, "", ""), trained=trained)
     colored = sum(picture.is_color for picture in pictures)
     notes = (f"{colored} of {len(ids)} images were in color, turned to gray",) if colored else ()
     patches = dataclasses.replace(patches, ids=np.array(ids), notes=patches.notes + notes)

@@ -23,6 +23,7 @@ from craters.data import (
     ROUNDING,
     UNLABELED,
     PatchSet,
+    PixelRecord,
     as_squares,
     explain_shape,
     make_patch_set,
@@ -178,6 +179,7 @@ class CraterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             patches.take(np.flatnonzero(known)), labels=labels.astype(np.int8)
         )
         self.side_ = patches.side
+        self._training_pixels = self._stored.measured(labeled.images)
         self.n_labeled_, self.n_unlabeled_ = int(known.sum()), int((~known).sum())
         pool = patches.take(np.flatnonzero(~known))
         settings = self._settings()
@@ -326,6 +328,7 @@ class CraterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             decision_threshold=float(self.decision_threshold),
             versions={"craters": __version__},
             symmetry=network.symmetry,
+            pixels=self._training_pixels,
         )
         return write_model(
             folder,
@@ -342,7 +345,9 @@ class CraterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             if is_first:
                 self._full_scale: dict[str, float] = {}
             if squares.dtype == np.uint8 or kind not in self._full_scale:
-                pixels, _ = to_8bit(squares, "X")
+                pixels, _, record = to_8bit(squares, "X")
+                if is_first:
+                    self._stored = record or PixelRecord()
                 if is_first and squares.dtype != np.uint8:
                     self._full_scale[kind] = _full_scale(squares)
                 return pixels

@@ -19,13 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from craters.data import UNLABELED
+from craters.data import UNLABELED, PixelRecord
 from craters.errors import DataError
 from craters.labels import DRAWN, SCAN
 from craters.maps.geo import (
     EARTH,
-    FILL,
     Image,
+    PixelReference,
     Reader,
     ReadOptions,
     bounded_gdal,
@@ -122,7 +122,7 @@ class ScanPixels:
         height = min(size, -(-(image.height - top) // shrink))
         width = min(size, -(-(image.width - left) // shrink))
         if top < 0 or left < 0 or height <= 0 or width <= 0:
-            return np.full((1, 1), FILL, np.uint8)
+            return np.full((1, 1), image.fill, np.uint8)
         down, across = image.native[0] / image.height, image.native[1] / image.width
         rows = min(height * shrink, image.height - top)
         columns = min(width * shrink, image.width - left)
@@ -137,7 +137,7 @@ class ScanPixels:
             missing = read_missing(dataset, image.band, window, (height, width))
         missing |= no_values(stored)
         pixels = to_bytes(stored, image.scale)
-        return np.where(missing & (stored > image.scale[0]), np.uint8(FILL), pixels)
+        return np.where(missing & (stored > image.scale[0]), np.uint8(image.fill), pixels)
 
 
 class ScanSource(Source):
@@ -210,7 +210,11 @@ def open_scan(target: Path, *, model: Path | None = None, data: Path | None = No
         If the size of an image has changed since the scan.
     """
     summary = json.loads((target / "summary.json").read_text(encoding="utf-8"))
-    images = [_find_image(row, summary) for row in summary["images"]]
+    scaled = summary.get("pixels")  # absent in older scans
+    fill = PixelReference().fill if scaled is None else scaled["fill"]
+    images = [_find_image(row, summary, fill) for row in summary["images"]]
+    if scaled is None:
+        scaled = PixelReference().record(images, None)
     side, stride = int(summary["window"]), int(summary["stride"])
     detected = _detections(target / "detections.csv", [image.name for image in images], side)
     maps = [target / row["map"] for row in summary["images"]]
@@ -227,10 +231,11 @@ def open_scan(target: Path, *, model: Path | None = None, data: Path | None = No
         model=model or (own if own.is_dir() else None),
         data=data,
         notes=[] if model or own.is_dir() else [f"the scan's model {own} does not exist"],
+        scaled=PixelRecord.from_dict(scaled, str(target / "summary.json")),
     )
 
 
-def _find_image(row: dict[str, Any], summary: dict[str, Any]) -> Image:
+def _find_image(row: dict[str, Any], summary: dict[str, Any], fill: int) -> Image:
     options = ReadOptions(
         no_crs=True,
         crs=row.get("crs", summary["crs"]) or "",
@@ -240,7 +245,7 @@ def _find_image(row: dict[str, Any], summary: dict[str, Any]) -> Image:
         gap=summary["gap_px"],
         band=row["band"],
     )
-    image = describe_image(row["path"], row["name"], options)
+    image = describe_image(row["path"], row["name"], options, reference=PixelReference(fill=fill))
     if (image.height, image.width) != (row["height"], row["width"]):
         raise DataError(
             f"{row['path']}: has {image.height} x {image.width} pixels, expected {row['height']} x "

@@ -16,8 +16,8 @@ rasterio = pytest.importorskip("rasterio", reason="rasterio is not installed")
 
 from craters.maps.geo import (
     BODIES,
-    FILL,
     NO_PLANET,
+    PixelReference,
     Planet,
     Reader,
     ReadOptions,
@@ -29,6 +29,7 @@ from craters.maps.geo import (
 from craters.maps.geo.image import measure_distortion
 
 FLAT = (3_396_190 / 3_376_200) ** 2  # (a / b)^2 of Mars
+FILL = PixelReference().fill
 DEGREE = 59_274.69752330622  # metres on Mars
 
 

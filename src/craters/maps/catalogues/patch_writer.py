@@ -18,7 +18,7 @@ from craters.maps.catalogues import sampling
 from craters.maps.catalogues.catalogue import Catalogue, read_catalogue
 from craters.maps.catalogues.sampling import LABELED, TEST, UNLABELED, PatchWindow
 from craters.maps.catalogues.sampling_units import SamplingUnit, make_sampling_units
-from craters.maps.geo import Image, Reader, bounded_gdal, image_notes
+from craters.maps.geo import EIGHT_BIT, Image, Reader, bounded_gdal, image_notes
 from craters.settings import SamplingRequest
 
 _LABELS = {LABELED: "Ytrain1", TEST: "Ytest1"}
@@ -165,6 +165,7 @@ def _summarize(
     low, high = sampling.crater_range(request, units[0].chart)
     scale = 1000.0 if image.planet.is_known else 1.0
     jitter = request.side / 4 if request.jitter is None else request.jitter
+    images = {unit.chart.image.name: unit.chart.image for unit in units}
     content: dict[str, Any] = {
         "arrays": counts,
         "groups": {
@@ -181,9 +182,10 @@ def _summarize(
             "gap": image.gap, "cells": request.cells,
         },
         "seed": request.seed,
-        "images": {unit.chart.image.name: unit.chart.image.fingerprint for unit in units},
-        "bands": {unit.chart.image.name: unit.chart.image.band for unit in units},
-        "scales": {unit.chart.image.name: unit.chart.image.scale_rule for unit in units},
+        "images": {name: image.fingerprint for name, image in images.items()},
+        "bands": {name: image.band for name, image in images.items()},
+        "scales": {name: image.scale_rule for name, image in images.items()},
+        "pixels": EIGHT_BIT.record(list(images.values()), request.read.scale),
         "version": __version__,
     }  # fmt: skip
     if request.catalogue is not None:

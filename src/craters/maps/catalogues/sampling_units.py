@@ -12,7 +12,7 @@ import numpy as np
 from craters.core import NullProgress, Progress
 from craters.errors import ConfigError, DataError
 from craters.maps.catalogues.window_rules import Chart
-from craters.maps.geo import describe_image, find_images, skipped_files
+from craters.maps.geo import EIGHT_BIT, describe_image, find_images, skipped_files
 from craters.settings import SamplingRequest
 
 _SAME = 1.03  # resolutions within this ratio count as equal
@@ -46,7 +46,7 @@ def make_sampling_units(
     for sentence in skipped_files(request.images):
         progress.warn(f"{sentence}.")
     for path, name in find_images(list(request.images)):
-        charts.append(Chart(describe_image(path, name, request.read)))
+        charts.append(Chart(describe_image(path, name, request.read, reference=EIGHT_BIT)))
     _check_alike(charts)
     units = [unit for chart in charts for unit in _divide(chart, request.cells)]
     small = [unit.name for unit in units if min(unit.height, unit.width) < request.side]

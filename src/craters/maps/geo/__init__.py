@@ -5,7 +5,7 @@ This package does not depend on patches or networks.
 """
 
 from craters.maps.geo import map_files, parquet, vectors
-from craters.maps.geo.brightness import FILL, MEAN, SPREAD, to_bytes
+from craters.maps.geo.brightness import EIGHT_BIT, PixelReference, to_bytes
 from craters.maps.geo.footprints import VECTOR_SUFFIXES, Footprint, read_footprints, to_segments
 from craters.maps.geo.gdal import bounded_gdal, gdal_errors
 from craters.maps.geo.image import Image, image_notes
@@ -23,14 +23,13 @@ from craters.settings import ReadOptions
 __all__ = [
     "BODIES",
     "EARTH",
-    "FILL",
-    "MEAN",
+    "EIGHT_BIT",
     "NO_PLANET",
-    "SPREAD",
     "VECTOR_SUFFIXES",
     "Footprint",
     "Image",
     "Layer",
+    "PixelReference",
     "Plane",
     "Planet",
     "ReadOptions",

@@ -54,6 +54,8 @@ class Image:
         Hash of the sizes, modification times and samples of all its files.
     notes : tuple of str
         What a user should know about how it is read; without a full stop.
+    fill : int
+        Grey level of no-data regions and of pixels outside the image.
     """
 
     path: str
@@ -73,6 +75,7 @@ class Image:
     band: int
     fingerprint: str
     notes: tuple[str, ...] = ()
+    fill: int = 125
 
     @property
     def reach(self) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 
 from craters.core import StrPath
 from craters.errors import ConfigError, DataError, GeoError
-from craters.maps.geo.brightness import HIGH, LOW
+from craters.maps.geo.brightness import PixelReference
 from craters.maps.geo.gdal import bounded_gdal, open_dataset
 from craters.maps.geo.image import Image
 from craters.maps.geo.planet import NO_PLANET, Planet, resolve_planet
@@ -34,9 +34,22 @@ _PIECES, _PIECE = 64, 1 << 16  # samples of a file that enter its hash
 
 
 def describe_image(
-    path: StrPath, name: str, options: ReadOptions, model_resolution: float | None = None
+    path: StrPath,
+    name: str,
+    options: ReadOptions,
+    model_resolution: float | None = None,
+    reference: PixelReference | None = None,
 ) -> Image:
     """Inspect an image: georeferencing, type, scaling and the size it is scanned at.
+
+    Parameters
+    ----------
+    path, name : str
+    options : ReadOptions
+    model_resolution : float, optional
+        Resolution of the training patches in m/px.
+    reference : PixelReference, optional
+        Pixels of the training patches; without it, those of THEMIS patches.
 
     Raises
     ------
@@ -46,6 +59,7 @@ def describe_image(
         If its coordinates cannot be used.
     """
     path = os.fspath(path)
+    reference = reference or PixelReference()
     with bounded_gdal(), open_dataset(path) as dataset:
         band = _choose_band(dataset, options.band, path)
         stored = Planet(dataset.crs.to_wkt()) if dataset.crs else NO_PLANET
@@ -61,15 +75,15 @@ def describe_image(
         if wanted and resolution and not _is_same(size, wanted, planet):
             transform, height, width = _resample(transform, size, wanted, planet, dataset)
             resolution, resampled = wanted, True
-        scale, rule = _find_scale(dataset, band, options.scale, path)
+        scale, rule = _find_scale(dataset, band, options.scale, path, reference)
         rows, columns = dataset.block_shapes[band - 1]
         return Image(
             path=path, name=name, height=height, width=width, transform=transform, planet=planet,
             dtype=dataset.dtypes[band - 1], scale=scale, scale_rule=rule, gap=options.gap,
             resolution=resolution, native=(dataset.height, dataset.width), resampled=resampled,
             in_strips=columns >= dataset.width > 4 * rows, band=band,
-            fingerprint=_fingerprint(dataset, path),
-            notes=(shift,) if shift else (),
+            fingerprint=_fingerprint(dataset, path), notes=(shift,) if shift else (),
+            fill=reference.fill,
         )  # fmt: skip
 
 
@@ -137,24 +151,23 @@ def _resample(
 
 
 def _find_scale(
-    dataset: Any, band: int, given: tuple[float, float] | None, path: str
+    dataset: Any,
+    band: int,
+    given: tuple[float, float] | None,
+    path: str,
+    reference: PixelReference,
 ) -> tuple[tuple[float, float], str]:
     """Find the stored values that become 0 and 255, for the whole file."""
     if given is not None:
         return given, "given"
-    if dataset.dtypes[band - 1] == "uint8":
-        return (0.0, 255.0), "8-bit, as stored"
+    fixed = reference.fixed_scale(dataset.dtypes[band - 1])
+    if fixed is not None:
+        return fixed
     values, missing = read_small(dataset, band, _SAMPLE, path)
-    valid = values[~missing].astype(np.float64)
+    valid = values[~missing]
     if not len(valid):
         return (0.0, 1.0), "nothing but missing pixels was seen"
-    low, high = np.percentile(valid, [1, 99])
-    step = (high - low) / (HIGH - LOW) or 1.0
-    scale = (float(low - LOW * step), float(low + (255 - LOW) * step))
-    return scale, (
-        f"linear: the 1st and 99th percentile of a small copy of the whole file ({low:g}, "
-        f"{high:g}) become {LOW:.0f} and {HIGH:.0f}, as in training patches"
-    )
+    return reference.range_of(valid, path) or reference.stretch(valid)
 
 
 def _fingerprint(dataset: Any, path: str) -> str:

@@ -1,9 +1,9 @@
 """Windowed reading of images: 8-bit pixels and no-data regions.
 
 `masks` finds the missing pixels. No-data regions among them (see `nodata`) and the area outside the
-image are filled with `FILL`, the mean brightness of training patches. In most mosaics, isolated
-no-data pixels are deep shadow, hence data: they become 0 if the stored value is at or below the
-dark end of the scaling, else `FILL`.
+image are filled with the mean brightness of training patches, `Image.fill`. In most mosaics,
+isolated no-data pixels are deep shadow, hence data: they become 0 if the stored value is at or
+below the dark end of the scaling, else `Image.fill`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from craters.maps.geo.brightness import FILL, to_bytes
+from craters.maps.geo.brightness import to_bytes
 from craters.maps.geo.gdal import bounded_gdal, gdal_errors, open_dataset
 from craters.maps.geo.image import Image
 from craters.maps.geo.masks import alpha_band, no_values, read_missing
@@ -98,12 +98,12 @@ class Reader:
         Returns
         -------
         pixels : ndarray, shape (height, width), uint8
-            Scaled; no-data regions and pixels outside the image are `FILL`.
+            Scaled; no-data regions and pixels outside the image are `Image.fill`.
         nodata : ndarray, shape (height, width), bool
             Pixels of no-data regions; False outside the image.
         """
         image = self.image
-        pixels = np.full((height, width), FILL, np.uint8)
+        pixels = np.full((height, width), image.fill, np.uint8)
         nodata = np.zeros((height, width), bool)
         rows = (max(top, 0), min(top + height, image.height))
         cols = (max(left, 0), min(left + width, image.width))
@@ -119,7 +119,7 @@ class Reader:
         target = np.s_[rows[0] - top : rows[1] - top, cols[0] - left : cols[1] - left]
         nodata[target] = find_nodata_regions(missing, image.gap)[inside]
         if not nodata[target].all():
-            pixels[target] = _filled(values[inside], missing[inside], nodata[target], image.scale)
+            pixels[target] = _filled(values[inside], missing[inside], nodata[target], image)
         return pixels, nodata
 
     def _stored(
@@ -138,10 +138,10 @@ class Reader:
 
 
 def _filled(
-    values: np.ndarray, missing: np.ndarray, nodata: np.ndarray, scale: tuple[float, float]
+    values: np.ndarray, missing: np.ndarray, nodata: np.ndarray, image: Image
 ) -> np.ndarray:
-    pixels = to_bytes(values, scale)
+    pixels = to_bytes(values, image.scale)
     if missing.any():
-        dark = values <= scale[0]  # False for NaN
-        pixels = np.where(missing & ~dark | nodata, np.uint8(FILL), pixels)
+        dark = values <= image.scale[0]  # False for NaN
+        pixels = np.where(missing & ~dark | nodata, np.uint8(image.fill), pixels)
     return pixels

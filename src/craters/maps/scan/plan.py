@@ -11,8 +11,17 @@ import time
 import numpy as np
 
 from craters.core import Fingerprint, files, library_versions
+from craters.data import PixelRecord
 from craters.errors import GeoError
-from craters.maps.geo import Image, Reader, describe_image, find_images, image_notes, skipped_files
+from craters.maps.geo import (
+    Image,
+    PixelReference,
+    Reader,
+    describe_image,
+    find_images,
+    image_notes,
+    skipped_files,
+)
 from craters.maps.scan.detections import MergeRule, merge_rule
 from craters.maps.scan.grid import Blocks, Grid, plan_blocks
 from craters.maps.scan.predict import Engine, choose_stride, scan_block
@@ -32,6 +41,7 @@ class Plan:
     config: ScanConfig
     classifier: Classifier
     engine: Engine
+    reference: PixelReference
     images: list[Image]
     grids: list[Grid]
     rule: MergeRule
@@ -90,8 +100,9 @@ def plan_scan(config: ScanConfig) -> Plan:
         device=config.device,
         precision=config.precision,
     )
+    reference = pixel_reference(description.pixels)
     images = [
-        describe_image(path, name, config.read, description.resolution)
+        describe_image(path, name, config.read, description.resolution, reference)
         for path, name in find_images(list(config.images))
     ]
     _refuse_mixed(images)
@@ -107,10 +118,36 @@ def plan_scan(config: ScanConfig) -> Plan:
         config=config,
         classifier=classifier,
         engine=engine,
+        reference=reference,
         images=images,
         grids=grids,
         rule=rule,
         fingerprint=fingerprint,
+    )
+
+
+def pixel_reference(pixels: PixelRecord | None) -> PixelReference:
+    """Return how images are scaled for a model, by the record of its training pixels.
+
+    Statistics that the record lacks are those of THEMIS patches. Without a record, so is all else.
+    """
+    default = PixelReference()
+    if pixels is None:
+        return default
+    ends = (pixels.percentiles[0], pixels.percentiles[-1]) if pixels.percentiles else None
+    low, high = pixels.stretch or ends or (default.low, default.high)
+    if low == high:
+        low, high = default.low, default.high
+    mean = default.mean if pixels.mean is None else pixels.mean
+    return PixelReference(
+        dtype=pixels.dtype,
+        range=(float(pixels.range[0]), float(pixels.range[1])),
+        given=pixels.given,
+        low=low,
+        high=high,
+        mean=mean,
+        spread=default.spread if pixels.spread is None else pixels.spread,
+        fill=round(mean) if pixels.fill is None else pixels.fill,
     )
 
 
@@ -119,6 +156,7 @@ def _hashed_content(image: Image) -> str:
     content = dataclasses.asdict(image) | {"path": ""}
     content["mark"] = content.pop("fingerprint")
     del content["notes"]
+    del content["fill"]  # follows from the model
     return files.to_json(content)
 
 

@@ -141,7 +141,9 @@ def _summary(
     for image, row in zip(plan.images, rows, strict=True):
         called = row["called_by_model"] / max(row["windows_with_value"], 1)
         warnings += report.without_value(row)
-        warnings += report.unlike_training(image, row["brightness"], description, called)
+        warnings += report.unlike_training(
+            image, row["brightness"], description, plan.reference, called
+        )
     if failed:
         warnings.append(
             f"{len(failed)} block(s) could not be scanned and have no values; see failed.csv. "
@@ -171,6 +173,7 @@ def _summary(
         "edges": "windows reach over the lower and right edges by less than a stride",
         "crs": plan.images[0].planet.wkt or None,
         "body": plan.config.read.body or plan.images[0].planet.body_label,
+        "pixels": plan.reference.record(plan.images, plan.config.read.scale),
         **sums,
         "area_km2": None if None in areas else sum(areas),
         "failed_blocks": len(failed),
