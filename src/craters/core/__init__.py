@@ -5,6 +5,7 @@ It does not depend on patches, networks or maps.
 """
 
 from craters.core import environment, files
+from craters.core.color import luminance
 from craters.core.environment import (
     describe_hardware,
     library_versions,
@@ -29,6 +30,7 @@ __all__ = [
     "environment",
     "files",
     "library_versions",
+    "luminance",
     "package_versions",
     "page_templates",
     "plan_workers",

@@ -31,9 +31,6 @@ from craters.maps.geo import (
     bounded_gdal,
     describe_image,
     gdal_errors,
-    no_values,
-    read_missing,
-    to_bytes,
 )
 from craters.review.source import Part, Source
 
@@ -115,29 +112,8 @@ class ScanPixels:
 
     def view(self, number: int, top: int, left: int, size: int, shrink: int) -> np.ndarray:
         """Return a square of `size` pixels of an image, reduced by the factor `shrink`."""
-        from rasterio.enums import Resampling
-        from rasterio.windows import Window
-
-        image = self.images[number]
-        height = min(size, -(-(image.height - top) // shrink))
-        width = min(size, -(-(image.width - left) // shrink))
-        if top < 0 or left < 0 or height <= 0 or width <= 0:
-            return np.full((1, 1), image.fill, np.uint8)
-        down, across = image.native[0] / image.height, image.native[1] / image.width
-        rows = min(height * shrink, image.height - top)
-        columns = min(width * shrink, image.width - left)
-        window = Window(left * across, top * down, columns * across, rows * down)
-        with self._lock, _opened(image.path) as dataset:
-            stored = dataset.read(
-                image.band,
-                window=window,
-                out_shape=(height, width),
-                resampling=Resampling.average,
-            )
-            missing = read_missing(dataset, image.band, window, (height, width))
-        missing |= no_values(stored)
-        pixels = to_bytes(stored, image.scale)
-        return np.where(missing & (stored > image.scale[0]), np.uint8(image.fill), pixels)
+        with self._lock, bounded_gdal():
+            return self._reader(number).read_reduced(top, left, size, shrink)
 
 
 class ScanSource(Source):

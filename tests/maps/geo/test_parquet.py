@@ -18,7 +18,7 @@ pytest.importorskip("rasterio", reason="rasterio is not installed")
 pytest.importorskip("onnx", reason="onnx is not installed")
 parquet = pytest.importorskip("arro3.io", reason="arro3-io is not installed")
 
-from craters.maps.geo.parquet import write_points
+from craters.maps.geo.map_files import write_points
 from craters.maps.scan import scan_images
 
 

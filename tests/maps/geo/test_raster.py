@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from craters.errors import ConfigError, DataError, GeoError
 from craters.maps.geo import box_sums, find_images
-from craters.maps.geo.nodata import find_nodata_regions
+from craters.maps.geo.masks import find_nodata_regions
 from tests.maps.tools import MARS, noise, plain_gaps, write_raster
 
 rasterio = pytest.importorskip("rasterio", reason="rasterio is not installed")
@@ -143,8 +143,7 @@ def test_systems_that_are_taken() -> None:
 
 
 def test_pixels_to_map_and_back_as_gdal_does(tmp_path: Path) -> None:
-    turned = (90.0, 20.0, 5e4, 15.0, -80.0, 7e4)
-    image = describe(write_raster(tmp_path / "a.tif", noise(30, 40), transform=turned))
+    image = describe(write_raster(tmp_path / "a.tif", noise(30, 40)))
     rows, cols = np.array([0.0, 3, 29]), np.array([0.0, 39, 7])
     x, y = image.to_xy(rows, cols)
     with rasterio.open(tmp_path / "a.tif") as dataset:
@@ -511,8 +510,9 @@ def test_resampled_gaps_stay_gaps(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_scanned_is_told(tmp_path: Path) -> None:
-    three = write_raster(tmp_path / "rgb.tif", np.stack([noise(30, 30)] * 3))
-    with pytest.raises(DataError, match="has 3 bands, expected 1"):
+    bands = np.stack([noise(30, 30)] * 3)
+    three = write_raster(tmp_path / "three.tif", bands, photometric="minisblack")
+    with pytest.raises(DataError, match="has 3 bands, expected 1, or red, green and blue"):
         describe(three)
     assert np.array_equal(read_all(three, band=2)[1], noise(30, 30))
     with pytest.raises(ConfigError, match="--band 4: .* has 3 band"):

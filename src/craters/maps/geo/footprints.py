@@ -12,8 +12,9 @@ import shapely
 
 from craters.core import StrPath
 from craters.errors import DataError, GeoError
-from craters.maps.geo import image_files, raster, vectors
+from craters.maps.geo import gdal, image_files, raster, vectors
 from craters.maps.geo.image_files import image_name
+from craters.maps.geo.orientation import find_orientation
 from craters.maps.geo.planet import Planet
 from craters.maps.geo.sphere import Plane, Space, Sphere
 from craters.settings import ReadOptions
@@ -184,14 +185,21 @@ def footprint_of_image(path: Path, name: str) -> Footprint:
     ------
     DataError, GeoError
     """
-    # All bands have the same area.
-    image = raster.describe_image(str(path), name, ReadOptions(no_crs=True, band=1))
-    cols = np.array([0, image.width, image.width, 0, 0], float)
-    rows = np.array([0, 0, image.height, image.height, 0], float)
+    # All bands have the same area, and pixel values do not matter.
+    options = ReadOptions(no_crs=True, band=1, scale=(0.0, 255.0))
+    image = raster.describe_image(str(path), name, options)
+    with gdal.open_dataset(str(path)) as dataset:  # an oblique image is less than its `Image`
+        height, width, stored = dataset.height, dataset.width, tuple(dataset.transform)
+    cols, rows = np.array([[0, width, width, 0, 0], [0, 0, height, height, 0]], float)
     if not image.planet.is_known:
         polygon = shapely.Polygon(np.column_stack([cols, rows]))
         return Footprint(source=image_name(name), polygons=[polygon], space=Plane())
-    ring = np.column_stack(image.outline(rows, cols))
+    if find_orientation(stored, height, width) is None:
+        a, b, c, d, e, f = stored[:6]
+        ring = np.column_stack([a * cols + b * rows + c, d * cols + e * rows + f])
+    else:
+        sides = image.height / height, image.width / width
+        ring = np.column_stack(image.outline(rows * sides[0], cols * sides[1]))
     return Footprint(
         source=image_name(name),
         polygons=[shapely.Polygon(_on_sphere(ring, image.planet))],

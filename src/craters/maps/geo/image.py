@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from craters.maps.geo.planet import Planet
+from craters.maps.geo.undeclared import Undeclared
 
 _LIMIT = 0.1  # relative distortion that is reported
 _POINTS = 5  # along each axis of an image
@@ -32,7 +33,7 @@ class Image:
         Size in pixels, after resampling if `resampled`.
     transform : tuple of float
         Affine coefficients a, b, c, d, e, f: x = a * col + b * row + c, y = d * col + e * row + f,
-        where whole numbers are the corners of pixels.
+        where whole numbers are the corners of pixels. North up: a > 0, e < 0, b = d = 0.
     planet : Planet
     dtype : str
         Type of the stored pixels.
@@ -45,15 +46,18 @@ class Image:
     resolution : float or None
         Metres per pixel along a column; None if unknown.
     native : tuple of int
-        Height and width as stored.
+        Height and width north up, before any change of the resolution.
     resampled : bool
     in_strips : bool
         Whether the file is stored in strips of whole rows.
     band : int
+        0: the luminance of the bands red, green and blue.
     fingerprint : str
         Hash of the sizes, modification times and samples of all its files.
+    undeclared : Undeclared
+        Values that are no brightness although the file does not declare them as nodata.
     notes : tuple of str
-        What a user should know about how it is read; without a full stop.
+        What a user should know about how it is read; without its name and a full stop.
     fill : int
         Grey level of no-data regions and of pixels outside the image.
     """
@@ -74,6 +78,7 @@ class Image:
     in_strips: bool
     band: int
     fingerprint: str
+    undeclared: Undeclared = dataclasses.field(default_factory=Undeclared)
     notes: tuple[str, ...] = ()
     fill: int = 125
 

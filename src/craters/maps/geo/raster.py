@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import hashlib
 import os
 from pathlib import Path
@@ -12,11 +14,21 @@ import numpy as np
 from craters.core import StrPath
 from craters.errors import ConfigError, DataError, GeoError
 from craters.maps.geo.brightness import PixelReference
-from craters.maps.geo.gdal import bounded_gdal, open_dataset
+from craters.maps.geo.gdal import (
+    bounded_gdal,
+    color_bands,
+    is_gray,
+    open_dataset,
+    open_gray,
+    read_palette,
+)
 from craters.maps.geo.image import Image
+from craters.maps.geo.masks import no_values
+from craters.maps.geo.orientation import find_orientation, north_up_grid
 from craters.maps.geo.planet import NO_PLANET, Planet, resolve_planet
 from craters.maps.geo.reader import read_small
 from craters.maps.geo.sphere import BODIES, Sphere
+from craters.maps.geo.undeclared import Undeclared, find_outliers, find_padding, find_special
 from craters.settings import ReadOptions
 
 _SAME = 0.03  # relative difference of resolutions that count as equal
@@ -30,6 +42,7 @@ _CORRECT = (
     "Correct its system or position with gdal_edit.py -a_srs or -a_ullr; scan and patches also "
     "accept --crs."
 )
+_FAINT = 9  # 8-bit images that reach no more are refused
 _PIECES, _PIECE = 64, 1 << 16  # samples of a file that enter its hash
 
 
@@ -69,25 +82,29 @@ def describe_image(
         transform = _transform(dataset, planet, path)
         _check_coordinates(planet, transform, (dataset.height, dataset.width), path)
         shift = _override_note(stored, planet, transform, (dataset.height, dataset.width))
+        transform, height, width, resampled = _turn_north_up(dataset, planet, transform, path)
+        native, notes = (height, width), _notes(dataset, band, resampled, path)
         size, resolution = _pixel_size(planet, transform)
         wanted = model_resolution if options.resolution is None else options.resolution or None
-        height, width, resampled = dataset.height, dataset.width, False
         if wanted and resolution and not _is_same(size, wanted, planet):
-            transform, height, width = _resample(transform, size, wanted, planet, dataset)
+            transform, height, width = _resample(transform, size, wanted, planet, native)
             resolution, resampled = wanted, True
-        scale, rule = _find_scale(dataset, band, options.scale, path, reference)
-        rows, columns = dataset.block_shapes[band - 1]
+        first = max(band, 1)
+        small = _small_values(path, band, options.scale)
+        undeclared, valid, more_notes = _inspect_values(small, (dataset.height, dataset.width))
+        scale, rule = _find_scale(valid, options.scale, path, reference)
         return Image(
             path=path, name=name, height=height, width=width, transform=transform, planet=planet,
-            dtype=dataset.dtypes[band - 1], scale=scale, scale_rule=rule, gap=options.gap,
-            resolution=resolution, native=(dataset.height, dataset.width), resampled=resampled,
-            in_strips=columns >= dataset.width > 4 * rows, band=band,
-            fingerprint=_fingerprint(dataset, path), notes=(shift,) if shift else (),
-            fill=reference.fill,
+            dtype=dataset.dtypes[first - 1], scale=scale, scale_rule=rule, gap=options.gap,
+            resolution=resolution, native=native, resampled=resampled,
+            in_strips=_is_in_strips(dataset, planet, first), band=band,
+            fingerprint=_fingerprint(dataset, path), undeclared=undeclared,
+            notes=(*([shift] if shift else []), *notes, *more_notes), fill=reference.fill,
         )  # fmt: skip
 
 
 def _choose_band(dataset: Any, band: int, path: str) -> int:
+    """Return the band to read; 0: the luminance of the bands declared red, green and blue."""
     from rasterio.enums import ColorInterp
 
     data_bands = [
@@ -96,12 +113,16 @@ def _choose_band(dataset: Any, band: int, path: str) -> int:
     ]  # fmt: skip
     if band and band not in dataset.indexes:
         raise ConfigError(f"--band {band}: {path} has {dataset.count} band(s)")
-    if not band and len(data_bands) != 1:
-        raise DataError(f"{path}: has {len(data_bands)} bands, expected 1", "Choose one by --band.")
+    is_color = sorted(color_bands(dataset)) == data_bands
+    if not band and len(data_bands) != 1 and not is_color:
+        raise DataError(
+            f"{path}: has {len(data_bands)} bands, expected 1, or red, green and blue",
+            "Choose one by --band.",
+        )
     chosen = band or data_bands[0]
     if "complex" in dataset.dtypes[chosen - 1]:
         raise DataError(f"{path}: pixels are {dataset.dtypes[chosen - 1]}, expected real numbers")
-    return int(chosen)
+    return 0 if is_color and not band else int(chosen)
 
 
 def _transform(
@@ -116,6 +137,56 @@ def _transform(
         )
     a, b, c, d, e, f = tuple(float(value) for value in dataset.transform)[:6]
     return a, b, c, d, e, f
+
+
+def _turn_north_up(
+    dataset: Any, planet: Planet, transform: tuple[float, ...], path: str
+) -> tuple[tuple[float, float, float, float, float, float], int, int, bool]:
+    """Return transform and size on the north-up map, and whether that requires resampling."""
+    size = dataset.height, dataset.width
+    if not planet.is_known:
+        return (1.0, 0.0, 0.0, 0.0, -1.0, 0.0), *size, False
+    a, b, _, d, e, _ = transform
+    if not (np.isfinite(transform).all() and a * e - b * d):
+        raise GeoError(
+            f"{path}: has the geotransform {transform}, which maps its pixels to no area",
+            "Correct it with gdal_edit.py -a_ullr.",
+        )
+    return *north_up_grid(transform, *size), find_orientation(transform, *size) is None
+
+
+def _notes(dataset: Any, band: int, resampled: bool, path: str) -> list[str]:
+    """Describe what is changed when an image is read."""
+    notes = []
+    if resampled:
+        notes.append(
+            "its rows are oblique to the axes of the map; it is resampled to a north-up grid"
+        )
+    if not band:
+        if _has_colors(dataset, path):
+            notes.append("its bands red, green and blue are read as luminance")
+    elif (palette := read_palette(dataset, band)) is not None and not is_gray(palette):
+        notes.append("its colors (palette) are read as luminance")
+    return notes
+
+
+def _has_colors(dataset: Any, path: str) -> bool:
+    """Return whether red, green and blue differ anywhere in a small copy of an image."""
+    with contextlib.suppress(DataError):  # if damaged, its blocks are listed as failed
+        red, green, blue = (
+            read_small(dataset, number, _SAMPLE, path)[0] for number in color_bands(dataset)
+        )
+        return not (np.array_equal(red, green) and np.array_equal(green, blue))
+    return True
+
+
+def _is_in_strips(dataset: Any, planet: Planet, band: int) -> bool:
+    """Return whether a file is stored in strips of whole rows of the north-up map."""
+    rows, columns = dataset.block_shapes[band - 1]
+    orientation = find_orientation(tuple(dataset.transform), dataset.height, dataset.width)
+    if planet.is_known and (orientation is None or orientation.transposed):
+        return False
+    return bool(columns >= dataset.width > 4 * rows)
 
 
 def _pixel_size(
@@ -139,35 +210,134 @@ def _resample(
     size: tuple[float, float],
     wanted: float,
     planet: Planet,
-    dataset: Any,
+    native: tuple[int, int],
 ) -> tuple[tuple[float, float, float, float, float, float], int, int]:
     """Return the grid of the same area at `wanted` metres per pixel."""
     across = wanted / (size[1] if planet.in_degrees else size[0])
     down = wanted / size[1]
     a, b, c, d, e, f = transform
-    height = max(1, round(dataset.height / down))
-    width = max(1, round(dataset.width / across))
+    height = max(1, round(native[0] / down))
+    width = max(1, round(native[1] / across))
     return (a * across, b * down, c, d * across, e * down, f), height, width
 
 
+@dataclasses.dataclass(frozen=True)
+class _SmallValues:
+    """Stored values of a small copy of an image; NaN and declared nodata are missing."""
+
+    values: np.ndarray
+    missing: np.ndarray
+    dtype: np.dtype
+
+
+def _small_values(path: str, band: int, scale: tuple[float, float] | None) -> _SmallValues:
+    """Read a small copy; if it is damaged, but not needed for the scaling, an empty one."""
+    dataset, band = open_gray(path, band)
+    with dataset:
+        dtype = np.dtype(dataset.dtypes[max(band, 1) - 1])
+        try:
+            values, missing = read_small(dataset, band, _SAMPLE, path)
+        except DataError:  # its blocks are listed as failed
+            if scale is None and dtype != np.uint8:
+                raise
+            values, missing = np.empty((0, 0), dtype), np.empty((0, 0), bool)
+        nodata = dataset.nodatavals[max(band, 1) - 1]
+    if dtype.kind == "f":  # huge values count as missing, but perhaps nobody declares it
+        declared = np.float64(nodata if nodata is not None else np.nan).astype(dtype)
+        missing &= ~(np.isfinite(values) & no_values(values) & (values != declared))
+    return _SmallValues(values=values, missing=missing, dtype=dtype)
+
+
+def _inspect_values(
+    small: _SmallValues, size: tuple[int, int]
+) -> tuple[Undeclared, np.ndarray, list[str]]:
+    """Find values that are no brightness, and describe what is unusual in the others.
+
+    Returns
+    -------
+    undeclared : Undeclared
+    valid : ndarray, shape (N,)
+        Values of the small copy that are brightness, in their stored type.
+    notes : list of str
+    """
+    values, missing = small.values, small.missing
+    valid = values[~missing]
+    if not len(valid):
+        return Undeclared(), valid, []
+    undeclared = find_special(valid.astype(np.float64), small.dtype)
+    special = (undeclared.is_special(values) | no_values(values)) & ~missing
+    missing = missing | special
+    valid = values[~missing]
+    notes = []
+    if special.any():
+        notes.append(_special_note(values[special], special.mean(), values.shape == size))
+    if len(np.unique(valid)) <= 2:
+        text = " and ".join(f"{value:g}" for value in np.unique(valid)) or "missing pixels"
+        return undeclared, valid, [*notes, f"it holds nothing but {text}; is it an image?"]
+    padding = find_padding(values, missing, max(size) / max(values.shape))
+    for value, squares in padding.items():
+        missing = missing | squares
+        notes.append(
+            f"{100 * squares.mean():.2g} % of its pixels are flat {value:g}, in squares that reach "
+            "its border; they count as no data. Is nodata not declared?"
+        )
+    undeclared = dataclasses.replace(undeclared, padding=tuple(padding))
+    return undeclared, values[~missing], notes
+
+
+def _special_note(special: np.ndarray, share: float, is_whole: bool) -> str:
+    """Describe special values: the most frequent ones, and how many pixels have them."""
+    values, counts = np.unique(special, return_counts=True)
+    most = values[np.argsort(-counts, kind="stable")[:3]].tolist()
+    text = ", ".join(f"{value:g}" for value in most) + (", ..." if len(values) > 3 else "")
+    number = f"{len(special)} of its pixels" if is_whole else "its pixels"
+    return (
+        f"{100 * share:.2g} % of {number} hold special values ({text}) that are not declared as "
+        "nodata; they count as missing"
+    )
+
+
+def _refuse_faint(valid: np.ndarray, path: str) -> None:
+    """Raise DataError if 8-bit values are so few that they may be no brightness."""
+    if len(valid) and valid.min() < valid.max() <= _FAINT:
+        raise DataError(
+            f"{path}: its 8-bit pixels are {valid.min():g} to {valid.max():g}, of 255 possible: "
+            "a mask, classes, or a brightness of another range",
+            f"If it is an image, give its range: --scale 0,{valid.max():g}.",
+        )
+
+
+def _refuse_outliers(valid: np.ndarray, path: str) -> None:
+    """Raise DataError if values far from all others make the stretch arbitrary."""
+    outlier = find_outliers(valid.astype(np.float64))
+    if outlier is not None:
+        value, share, factor = outlier
+        raise DataError(
+            f"{path}: {100 * share:.2g} % of its pixels are far from all others, as the value "
+            f"{value:.9g}; without them, the contrast would be {factor:.3g} times as large",
+            f"If they are missing, declare it: gdal_edit.py -a_nodata {value:.9g}. If not, give "
+            "the range of brightness: --scale LOW,HIGH.",
+        )
+
+
 def _find_scale(
-    dataset: Any,
-    band: int,
-    given: tuple[float, float] | None,
-    path: str,
-    reference: PixelReference,
+    valid: np.ndarray, given: tuple[float, float] | None, path: str, reference: PixelReference
 ) -> tuple[tuple[float, float], str]:
     """Find the stored values that become 0 and 255, for the whole file."""
     if given is not None:
         return given, "given"
-    fixed = reference.fixed_scale(dataset.dtypes[band - 1])
+    if valid.dtype == np.uint8:
+        _refuse_faint(valid, path)
+    fixed = reference.fixed_scale(valid.dtype.name)
     if fixed is not None:
         return fixed
-    values, missing = read_small(dataset, band, _SAMPLE, path)
-    valid = values[~missing]
     if not len(valid):
         return (0.0, 1.0), "nothing but missing pixels was seen"
-    return reference.range_of(valid, path) or reference.stretch(valid)
+    in_range = reference.range_of(valid, path)
+    if in_range is not None:
+        return in_range
+    _refuse_outliers(valid, path)
+    return reference.stretch(valid)
 
 
 def _fingerprint(dataset: Any, path: str) -> str:

@@ -17,6 +17,7 @@ from craters.maps.geo import (
     Image,
     PixelReference,
     Reader,
+    Undeclared,
     describe_image,
     find_images,
     image_notes,
@@ -154,8 +155,10 @@ def pixel_reference(pixels: PixelRecord | None) -> PixelReference:
 def _hashed_content(image: Image) -> str:
     """Return an image's properties as JSON, under the keys that existing scans were hashed with."""
     content = dataclasses.asdict(image) | {"path": ""}
-    content["mark"] = content.pop("fingerprint")
     del content["notes"]
+    if image.undeclared == Undeclared():
+        del content["undeclared"]
+    content["mark"] = content.pop("fingerprint")
     del content["fill"]  # follows from the model
     return files.to_json(content)
 

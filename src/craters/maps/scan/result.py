@@ -13,7 +13,7 @@ import shapely
 
 from craters._version import __version__
 from craters.core import Progress, files
-from craters.maps.geo import Layer, map_files, parquet, skipped_files
+from craters.maps.geo import Layer, map_files, skipped_files
 from craters.maps.scan import output, report
 from craters.maps.scan.output import Scanned
 from craters.maps.scan.plan import Plan
@@ -230,6 +230,6 @@ def _write_tables(
     map_files.write_layers(folder / "detections.gpkg", list(layers.values()), planet, styles)
     files.write_text(folder / "detections.csv", output.to_csv(table))
     if config.parquet:
-        parquet.write_points(folder / "detections.parquet", points.shapes, table, planet)
+        map_files.write_points(folder / "detections.parquet", points.shapes, table, planet)
     for name, qml in styles.items():
         files.write_text(folder / f"{name}.qml", qml)
