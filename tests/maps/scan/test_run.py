@@ -700,3 +700,21 @@ def test_any_sphere_or_ellipsoid_is_scanned(
     shape = Planet.named(crs).crs.ellipsoid
     flat = (shape.semi_minor_metre / shape.semi_major_metre) ** 2
     assert summary["area_km2"] == pytest.approx(36 * flat, rel=1e-3)
+
+
+@pytest.mark.parametrize("crs", ["IAU_2015:49900", maps.MARS])
+def test_a_mosaic_half_a_pixel_beyond_the_pole(model: Path, tmp_path: Path, crs: str) -> None:
+    unit = 1.0 if crs.endswith("00") else np.pi * 3_396_190 / 180
+    image = write_raster(tmp_path / "a.tif", noise(100, 100), crs=crs,
+                         transform=(0.02 * unit, 0, 0, 0, -0.02 * unit, 90.01 * unit))  # fmt: skip
+    settings = config(
+        model, image, tmp_path / "out", decision_threshold=0.0, read=ReadOptions(resolution=0.0)
+    )
+    summary = scan_images(settings).summary
+    cap = 3396.19**2 * np.radians(2) * (1 - np.sin(np.radians(88.01)))
+    assert summary["area_km2"] == pytest.approx(cap, rel=1e-4)
+    rows = read_table(tmp_path / "out")
+    assert rows
+    assert all(88 < float(row["lat"]) <= 90 for row in rows)
+    (area,) = read_footprints(tmp_path / "out" / "detections.gpkg")
+    assert area.area == pytest.approx(cap, rel=1e-4)
