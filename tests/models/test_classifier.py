@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from craters.core import files
-from craters.data import CLASS_NAMES
+from craters.data import CLASS_NAMES, PixelRecord
 from craters.errors import ConfigError, DataError, ExistsError, ModelError
 from craters.evaluation import ConformalScores, prediction_sets
 from craters.evaluation.conformal import SET_NAMES
@@ -207,7 +207,30 @@ def test_other_patches_are_refused(graph: bytes, given_images: np.ndarray, messa
         Classifier(described(), graph).logits(given_images)
 
 
+def test_arrays_and_pictures_are_read_by_the_range_of_the_model(tmp_path: Path) -> None:
+    from PIL import Image
+
+    dim = np.random.default_rng(0).integers(900, 9000, (4, SIDE, SIDE)).astype(np.uint16)
+    np.save(tmp_path / "x.npy", dim)
+    Image.fromarray(dim[0]).save(tmp_path / "x.png")
+    trained = PixelRecord(dtype="uint16", range=(0, 65535)).measured(np.uint8(dim // 257))
+    for paths, expected in (([tmp_path / "x.npy"], dim), ([tmp_path / "x.png"], dim[:1])):
+        with pytest.raises(DataError, match="looks like 14-bit data"):
+            read_inputs(paths, SIDE)
+        found = read_inputs(paths, SIDE, trained)
+        assert np.array_equal(found.images, np.rint(expected / 257))
+        assert not any("than training patches" in note for note in found.notes)
+    np.save(tmp_path / "y.npy", np.uint16(dim * 7))
+    notes = read_inputs([tmp_path / "y.npy"], SIDE, trained).notes
+    assert any("y.npy is much brighter than training patches (mean" in note for note in notes)
+
+
 # --- the description ---------------------------------------------------------------------------
+
+PIXELS = PixelRecord(
+    dtype="uint16", range=(0, 65535), stretch=(32.4, 217.5), fill=87, mean=86.9, spread=9.7,
+    percentiles=(63, 70, 87, 101, 110),
+)  # fmt: skip
 
 _numbers = st.floats(0, 1)
 _texts = st.text(min_size=1, max_size=10)
@@ -231,10 +254,12 @@ _texts = st.text(min_size=1, max_size=10)
         ),
         versions=st.dictionaries(_texts, _texts),
         symmetry=st.lists(_texts, min_size=1, max_size=3).map(tuple),
+        pixels=st.sampled_from([None, PixelRecord(), PIXELS]),
     )
 )
 def test_a_description_survives_json(description: ModelDescription) -> None:
     text = description.to_json()
+    assert ("pixels" in json.loads(text)) == (description.pixels is not None)
     again = ModelDescription.from_json(text)
     assert again == description
     assert again.to_json() == text
@@ -264,6 +289,7 @@ WRONG = {
     "versions": [{"torch": 2}, []],
     "symmetry": [[], "identity", [1]],
     "format_version": [2, 1.0, True, "1"],
+    "pixels": [None, [], {"dtype": "int4"}, {"range": [0]}, {"mean": 3}],
 }  # fmt: skip
 
 
@@ -274,7 +300,16 @@ def test_a_wrong_value_is_named(name: str, model: Path) -> None:
         (model / "model.json").write_text(json.dumps(json.loads(good) | {name: value}))
         fix_sums(model)
         message = refused(model)
-        assert f"model.json: {name} is" in message, value
+        problem = f"model.json: {name}" + (": " if name == "pixels" else " is")
+        assert problem in message, value
+
+
+def test_training_pixels_are_shown(tmp_path: Path, graph: bytes) -> None:
+    folder = write(tmp_path / "MODEL", graph, pixels=PIXELS)
+    text = "0..65535 stored as uint16, mean 86.9 and standard deviation 9.7 of 255"
+    assert f"training pixels:    {text}" in Classifier.load(folder).describe()
+    assert f"| training pixels | {text} |" in (folder / "MODEL_CARD.md").read_text()
+    assert "training pixels" not in Classifier(described(), graph).describe()
 
 
 @pytest.mark.parametrize(
@@ -674,59 +709,11 @@ def test_maps_need_a_dense_network_and_a_whole_window(
 # --- inputs and tables -------------------------------------------------------------------------
 
 
-def save_picture(path: Path, pixels: np.ndarray) -> Path:
-    image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
-    image.fromarray(pixels).save(path)
-    return path
-
-
-@pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_pictures_are_read_as_they_are(tmp_path: Path, images: np.ndarray, suffix: str) -> None:
-    paths = [save_picture(tmp_path / f"{row}{suffix}", images[row]) for row in range(4)]
-    found = read_inputs(paths, SIDE)
-    assert np.array_equal(found.images, images[:4])
-    assert found.ids.tolist() == [str(path) for path in paths]
-    assert found.notes == ()
-    deep = [save_picture(tmp_path / f"deep{row}{suffix}", images[row].astype(np.uint16) * 257)
-            for row in range(3)]  # fmt: skip
-    found = read_inputs(deep, SIDE)
-    assert np.array_equal(found.images, images[:3])
-    assert "uint16 pixels 0..65535" in found.notes[0]
-
-
-def test_colors_are_turned_to_gray_and_said(tmp_path: Path, images: np.ndarray) -> None:
-    color = save_picture(tmp_path / "color.png", np.stack([images[0]] * 3, 2))
-    gray = save_picture(tmp_path / "gray.png", images[1])
-    found = read_inputs([color, gray], SIDE)
-    assert np.array_equal(found.images, images[:2])
-    assert found.notes == ("1 of 2 images were in color, turned to gray",)
-
-
-def test_other_files_are_refused(tmp_path: Path, images: np.ndarray) -> None:
-    small = save_picture(tmp_path / "small.png", images[0, :20])
-    good = save_picture(tmp_path / "good.png", images[0])
-    deep = save_picture(tmp_path / "deep.png", images[0].astype(np.uint16))
-    (tmp_path / "text.png").write_text("no image")
-    (tmp_path / "cut.png").write_bytes(good.read_bytes()[:200])
-    np.save(tmp_path / "x.npy", np.arange(2 * 48 * 48).reshape(2, -1) % 256)
-    for paths, message in (
-        ([small], "found 28 x 20 pixels, expected one image of 28 x 28"),
-        ([good, deep], "deep.png: pixels are uint16, expected uint8"),
-        ([tmp_path / "text.png"], "text.png: cannot be read as an image"),
-        ([tmp_path / "cut.png"], "cut.png: cannot be read as an image"),
-        ([tmp_path / "none.png"], "none.png: no such file"),
-        ([tmp_path / "x.npy"], "found patches of 48 x 48 pixels, expected 28 x 28"),
-        ([tmp_path / "x.npy", good], "found 2 files, one of them an array"),
-    ):
-        with pytest.raises(DataError, match=message):
-            read_inputs(paths, SIDE)
-
-
 def test_the_table(graph: bytes, images: np.ndarray, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", images.reshape(len(images), -1))
     conformal = {"without crater": [0.2, 0.6], "with crater": [0.3, 0.5]}
     classifier = Classifier(described(conformal=conformal), graph)
-    table = predict_table(classifier, read_inputs([tmp_path / "x.npy"], SIDE))
+    table = predict_table(classifier, read_inputs([tmp_path / "x.npy"], SIDE).patches)
     probability = classifier.predict_proba(images)
     assert np.array_equal(table.probability, probability)
     lines = table.to_csv().splitlines()
@@ -753,9 +740,9 @@ def test_the_table_in_pieces_is_that_of_the_whole(
     np.save(tmp_path / "x.npy", images)
     conformal = {"without crater": [0.2, 0.6], "with crater": [0.3, 0.5]} if with_sets else None
     classifier = Classifier(described(conformal=conformal), graph)
-    whole = predict_table(classifier, read_inputs([tmp_path / "x.npy"], SIDE))
+    whole = predict_table(classifier, read_inputs([tmp_path / "x.npy"], SIDE).patches)
     monkeypatch.setattr("craters.models.predictions._PIECE", 64)
-    pieces = predict_table(classifier, read_inputs([tmp_path / "x.npy"], SIDE))
+    pieces = predict_table(classifier, read_inputs([tmp_path / "x.npy"], SIDE).patches)
     np.testing.assert_array_equal(pieces.probability, whole.probability)
     assert pieces.to_csv() == whole.to_csv() == "".join(whole.csv_parts())
     assert len(list(pieces.csv_parts())) == 1 + 3  # the header, and 64 + 64 + 22 rows

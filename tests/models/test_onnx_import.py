@@ -169,6 +169,11 @@ STARTS: dict[str, tuple[list[tuple[str, float]], int]] = {
     "less 127.5, by 255": ([("Sub", 127.5), ("Div", 255)], 255),
     "by 65535": ([("Div", 65535)], 65535),
     "twice, less 1": ([("Mul", 2), ("Add", -1)], 1),
+    "by 256": ([("Div", 256)], 255),
+    "less 0.4, by 0.2": ([("Sub", 0.4), ("Div", 0.2)], 1),
+    "less 124.8, by 42.2": ([("Sub", 124.8), ("Div", 42.2)], 255),
+    "less 124.8": ([("Sub", 124.8)], 255),
+    "by 42.2, less 124.8 / 42.2": ([("Mul", 1 / 42.2), ("Add", -124.8 / 42.2)], 255),
     "by 255, then standardized": ([("Div", 255), ("Sub", 0.4), ("Div", 0.2)], 255),
 }
 
@@ -183,7 +188,9 @@ def test_the_range_is_found_where_the_graph_scales_its_input(name: str, tmp_path
     assert np.ptp(ours) > 1e-3
 
 
-@pytest.mark.parametrize("start", [[], [("Sub", 0.4), ("Div", 0.2)], [("Div", 100)], [("Mul", 1)]])
+@pytest.mark.parametrize(
+    "start", [[], [("Sub", 124.8), ("Div", 0.2)], [("Div", 100)], [("Mul", 1)]]
+)
 @pytest.mark.parametrize("white", [1, 255, 65535])
 def test_an_unclear_range_is_named_and_taken_from_the_option(
     start: list[tuple[str, float]], white: int, tmp_path: Path

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from craters.cli.main import app
 from craters.core.files import sha256_of
+from craters.data import PixelRecord
 from craters.errors import ConfigError, DataError
 from craters.evaluation import Scored, measure
 from craters.models import (
@@ -82,6 +83,20 @@ def test_unknown_places_are_told(made: tuple[Path, Path], tmp_path: Path) -> Non
     found = assess(Classifier.load(folder), data, which="train")
     assert "source images are unknown" in found.warnings[-1]
     assert found.figures["intervals"]["macro_f1"]["n_groups"] is None
+
+
+def test_patches_unlike_the_training_ones_are_told(
+    made: tuple[Path, Path], network, tmp_path: Path
+) -> None:
+    onnx, weights = network
+    images = np.load(made[1] / "Xtest1.npy")
+    for name, trained, told in (("A", images, 0), ("B", images // 10, 2)):
+        record = PixelRecord().measured(trained)
+        plain = ModelDescription("original", {}, SIDE, pixels=record)
+        folder = write_model(tmp_path / name, onnx=onnx, weights=weights, description=plain)
+        found = assess(Classifier.load(folder), made[1]).warnings
+        assert len(found) == told
+    assert "Xtest1.npy is much brighter than training patches (mean" in found[0]
 
 
 def test_bad_requests(made: tuple[Path, Path], tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import check_estimator
 
 from craters import CraterClassifier
-from craters.data import make_patch_set
+from craters.data import PixelRecord, make_patch_set
 from craters.errors import ConfigError, CratersError, DataError
 from craters.models import Classifier
 from craters.pipeline import stages
@@ -295,6 +295,7 @@ def test_layouts_and_ranges_are_one(patches, fitted: CraterClassifier, change) -
 def test_another_range_or_size_than_in_fit_is_refused(patches) -> None:
     images, labels = patches
     model = quick(initial_epochs=1).fit(images.astype(float), labels)
+    assert model._training_pixels == PixelRecord(dtype="float64").measured(images)
     with pytest.raises(ValueError, match=r"pixels range from 0.* to .*, expected 0..255 as in fit"):
         model.predict(images / 255)
     with pytest.raises(ValueError, match=r"pixels range from 0 to 510, expected 0..255 as in fit"):
@@ -404,6 +405,7 @@ def test_the_model_folder_says_the_same(patches, fitted: CraterClassifier, tmp_p
     assert np.abs(model.predict_proba(images) - fitted.predict_proba(images)[:, 1]).max() < 1e-6
     assert model.description.class_names == ("without crater", "with crater")
     assert (model.description.stride, model.description.resolution) == (6, 100.0)
+    assert model.description.pixels == PixelRecord().measured(images)
     with pytest.raises(CratersError, match="exists already"):
         fitted.save_model(tmp_path / "model")
 
@@ -420,3 +422,28 @@ def test_the_default_is_compact_with_its_own_recipe(patches, monkeypatch) -> Non
     model = CraterClassifier().fit(images, labels)
     assert model.network_.name == "compact"
     assert given == [(80, 28)]  # all rows: none is held out
+
+
+# --- labels of other forms ---------------------------------------------------------------------
+
+
+def test_labels_of_other_forms_are_explained(patches) -> None:
+    images, labels = patches
+    with pytest.raises(ValueError, match=r"shape \(80, 2\), expected \(N,\). .* column means cra"):
+        quick().fit(images, np.stack([1 - labels, labels], 1))
+    with pytest.raises(DataError, match=r"-1 marks unlabeled .* give \(y == 1\).astype\('int8'\)"):
+        quick().fit(images, np.where(labels == 1, 1, -1))
+
+
+def test_a_model_folder_does_not_swap_named_classes(patches, tmp_path: Path) -> None:
+    images, labels = patches
+    model = quick(initial_epochs=1).fit(images, np.where(labels == 1, "crater", "none"))
+    assert model.classes_.tolist() == ["crater", "none"]
+    with pytest.raises(DataError, match=r"the second class .*: \(y == 'crater'\).astype\('int8'\)"):
+        model.save_model(tmp_path / "MODEL")
+    assert not (tmp_path / "MODEL").exists()
+    model = quick(initial_epochs=1).fit(images, np.where(labels == 1, "with crater", "none"))
+    assert Classifier.load(model.save_model(tmp_path / "MODEL")).description.class_names == (
+        "none",
+        "with crater",
+    )

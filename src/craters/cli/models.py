@@ -34,8 +34,8 @@ def import_command(
     brightest: Annotated[
         int | None,
         typer.Option(
-            help="Input value of white: 1, 255 or 65535. [from the first scaling layer; else 1 for "
-            "a Keras file, and required for an ONNX file]"
+            help="Input value of white: 1, 255 or 65535. [from the first scaling or "
+            "standardization; required where that leaves it open]"
         ),
     ] = None,
     output: Annotated[

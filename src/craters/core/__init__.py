@@ -12,6 +12,7 @@ from craters.core.environment import (
     package_versions,
     usable_threads,
 )
+from craters.core.files import StrPath
 from craters.core.html import page_templates, report_style
 from craters.core.parallel import Send, Task, plan_workers, run_tasks, torch_threads
 from craters.core.progress import NullProgress, Progress
@@ -22,6 +23,7 @@ __all__ = [
     "NullProgress",
     "Progress",
     "Send",
+    "StrPath",
     "Task",
     "Workspace",
     "describe_hardware",

@@ -14,22 +14,26 @@ from craters.data.augment import (
 )
 from craters.data.copies import COPY_CORRELATION, CopySearch, search_copies
 from craters.data.dataset import JobData, find_array, read_job_data
+from craters.data.labels import (
+    check_groups,
+    check_labels,
+    explain_labels,
+    explain_shape,
+    meaning_of,
+)
 from craters.data.patches import (
     CLASS_NAMES,
-    ROUNDING,
     UNLABELED,
     PatchSet,
     as_squares,
-    check_groups,
-    check_labels,
     check_two_classes,
     class_counts,
     make_patch_set,
     normalize,
     read_array,
     read_patches,
-    to_8bit,
 )
+from craters.data.pixels import ROUNDING, PixelRecord, differences, to_8bit
 from craters.data.splits import validation_split
 
 __all__ = [
@@ -41,6 +45,7 @@ __all__ = [
     "CopySearch",
     "JobData",
     "PatchSet",
+    "PixelRecord",
     "SymmetryReport",
     "as_squares",
     "check_groups",
@@ -49,8 +54,12 @@ __all__ = [
     "choose_symmetry",
     "class_counts",
     "dataset",
+    "differences",
+    "explain_labels",
+    "explain_shape",
     "find_array",
     "make_patch_set",
+    "meaning_of",
     "normalize",
     "pad_for_shifts",
     "patches",

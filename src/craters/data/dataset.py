@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
+from craters.core import StrPath
 from craters.data import patches
 from craters.data.patches import PatchSet
+from craters.data.pixels import PixelRecord
 from craters.errors import DataError
 
 # The files of each set: images, labels, groups.
@@ -15,15 +18,37 @@ STEMS = {
     "extra": ("Xtrain1_extra", "", "groups_extra"),
     "test": ("Xtest1", "Ytest1", "groups_test"),
 }
+# Files beside arrays that may record how their pixels were scaled, under the key `RECORD`.
+_RECORD_FILES = ("summary.json", "labels.json")  # of `craters patches`, `craters labels merge`
+RECORD = "pixels"
 
 
 @dataclasses.dataclass(frozen=True)
 class JobData:
-    """The data of a training job; `test.labels` are -1 if the test labels are unknown."""
+    """The data of a training job.
+
+    Parameters
+    ----------
+    train, pool, test : PatchSet
+        `test.labels` are -1 if the test labels are unknown.
+    scaled : PixelRecord or None
+        How the pixels were scaled before the arrays were written, if that is recorded.
+    """
 
     train: PatchSet
     pool: PatchSet
     test: PatchSet
+    scaled: PixelRecord | None = None
+
+    @property
+    def pixels(self) -> PixelRecord:
+        """How pixels were scaled, without statistics."""
+        return self.scaled or self.train.pixels or PixelRecord()
+
+    @property
+    def training_pixels(self) -> PixelRecord:
+        """How pixels were scaled, with the statistics of the labeled patches."""
+        return self.pixels.measured(self.train.images)
 
     @property
     def sets(self) -> dict[str, PatchSet]:
@@ -44,25 +69,27 @@ class JobData:
         return f"the arrays were read as of different pixel ranges: {listed}"
 
 
-def find_array(folder: Path, stem: str) -> Path:
+def find_array(folder: StrPath, stem: str) -> Path:
     """Return the path of array `stem`: .npy, or .npz if only that exists."""
+    folder = Path(folder)
     packed = folder / f"{stem}.npz"
     plain = folder / f"{stem}.npy"
     return packed if packed.is_file() and not plain.is_file() else plain
 
 
-def input_files(folder: Path) -> list[Path]:
+def input_files(folder: StrPath) -> list[Path]:
     """Return the existing input files of a job in `folder`."""
+    folder = Path(folder)
     stems = [stem for stems in STEMS.values() for stem in stems if stem]
     return [path for stem in stems if (path := find_array(folder, stem)).is_file()]
 
 
-def read_set(folder: Path, name: str) -> PatchSet:
+def read_set(folder: StrPath, name: str) -> PatchSet:
     """Read and validate one set of a data folder.
 
     Parameters
     ----------
-    folder : Path
+    folder : path-like
     name : {"labeled", "extra", "test"}
         The set. Only "labeled" needs labels; only "extra" may be empty, as it is when a reviewer
         has labeled every patch.
@@ -72,6 +99,7 @@ def read_set(folder: Path, name: str) -> PatchSet:
     DataError
         If a file is missing or invalid.
     """
+    folder = Path(folder)
     images, labels, groups = STEMS[name]
     truth = find_array(folder, labels) if labels else None
     if name == "test" and truth is not None and not truth.is_file():
@@ -93,12 +121,12 @@ def check_equal_sides(labeled: PatchSet, *others: PatchSet) -> None:
             )
 
 
-def read_job_data(folder: Path) -> JobData:
+def read_job_data(folder: StrPath) -> JobData:
     """Read and validate all arrays of a job.
 
     Parameters
     ----------
-    folder : Path
+    folder : path-like
         With Xtrain1, Ytrain1, Xtrain1_extra (may be empty) and Xtest1; groups_train, groups_extra,
         groups_test and Ytest1 (the labels of the test set) are optional.
 
@@ -107,6 +135,7 @@ def read_job_data(folder: Path) -> JobData:
     DataError
         One line: file, what was found, what was expected, what to do.
     """
+    folder = Path(folder)
     if not folder.is_dir():
         raise DataError(
             f"{folder}: no such folder, expected one with Xtrain1.npy, Ytrain1.npy, "
@@ -114,4 +143,19 @@ def read_job_data(folder: Path) -> JobData:
         )
     train, pool, test = (read_set(folder, name) for name in STEMS)
     check_equal_sides(train, pool, test)
-    return JobData(train=train, pool=pool, test=test)
+    is_8bit = train.pixels is not None and train.pixels.dtype == "uint8"
+    scaled = _read_record(folder) if is_8bit else None
+    return JobData(train=train, pool=pool, test=test, scaled=scaled)
+
+
+def _read_record(folder: Path) -> PixelRecord | None:
+    """Read how the pixels of 8-bit arrays were scaled, from a file beside them; None if unknown."""
+    for path in (folder / name for name in _RECORD_FILES):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        except ValueError:  # a file of another program
+            continue
+        record = content.get(RECORD) if isinstance(content, dict) else None
+        if isinstance(record, dict) and "dtype" in record:
+            return PixelRecord.from_dict(record, str(path))
+    return None

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from craters.core import files
+from craters.core import StrPath, files
+from craters.data.labels import check_groups, check_labels
+from craters.data.pixels import PixelRecord, to_8bit
 from craters.errors import DataError
 
 CLASS_NAMES = ("without crater", "with crater")
@@ -22,9 +24,6 @@ UNLABELED = -1
 
 _ROWS = 4096  # patches checked together: bounds memory on mapped files
 _MIN_SIDE = 8
-ROUNDING = 1e-6  # tolerance of the range 0..1: rounding of MinMaxScaler and others
-_OVERSHOOT = 2.0  # floats from 1 to this are ambiguous, as resampling may overshoot 1
-_LEAST_16BIT = 2**14  # integers between 255 and this look like 10- to 14-bit camera data
 _UNREADABLE = (  # raised by NumPy for invalid, deeply nested or truncated headers
     ValueError, OverflowError, EOFError, OSError, KeyError, SyntaxError, tokenize.TokenError,
     RecursionError, MemoryError, zipfile.BadZipFile,
@@ -49,8 +48,8 @@ class PatchSet:
         Origin of the patches, for messages.
     notes : tuple of str
         Conversions and findings on reading.
-    pixel_range : str
-        Range that the pixels were read as: 0..1, 0..255 or 0..65535; empty for no pixels.
+    pixels : PixelRecord or None
+        How the pixels were stored, and the range that they were read as; None for no pixels.
     """
 
     images: np.ndarray
@@ -59,7 +58,7 @@ class PatchSet:
     groups: np.ndarray | None = None
     source: str = "array"
     notes: tuple[str, ...] = ()
-    pixel_range: str = ""
+    pixels: PixelRecord | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -68,6 +67,11 @@ class PatchSet:
     def side(self) -> int:
         """Height and width of a patch, in pixels."""
         return int(self.images.shape[1])
+
+    @property
+    def pixel_range(self) -> str:
+        """Range that the pixels were read as, such as 0..255; empty for no pixels."""
+        return "" if self.pixels is None else self.pixels.range_name
 
     def take(self, index: np.ndarray) -> PatchSet:
         """Return the rows `index` as a new set."""
@@ -113,6 +117,7 @@ def make_patch_set(
     *,
     names: tuple[str, str, str] = ("images", "labels", "groups"),
     least: int = 1,
+    trained: PixelRecord | None = None,
 ) -> PatchSet:
     """Validate arrays and make a `PatchSet` from them.
 
@@ -131,6 +136,9 @@ def make_patch_set(
         Names of the three arrays in messages, e.g. their files; the first one's stem begins ids.
     least : int
         Smallest number of patches; 0 accepts an empty array.
+    trained : PixelRecord, optional
+        Of the patches that a model was trained on: its range is preferred, see `to_8bit`, and
+        `notes` state how the pixels clearly differ from those patches.
 
     Raises
     ------
@@ -143,8 +151,9 @@ def make_patch_set(
     >>> patches.images.shape, patches.images.dtype, patches.labels.tolist()
     ((2, 48, 48), dtype('uint8'), [0, 1])
     """
-    pixels, notes, pixel_range = _convert(as_squares(images, names[0], least), names[0])
-    notes += _look_for_constant(pixels, names[0])
+    pixels, notes, record = to_8bit(as_squares(images, names[0], least), names[0], trained)
+    notes += _look_for_flaws(pixels, names[0])
+    notes += _unlike_training(pixels, names[0], trained)
     count, stem = len(pixels), Path(names[0]).stem
     if labels is None:
         label_column = np.full(count, UNLABELED, np.int8)
@@ -157,11 +166,11 @@ def make_patch_set(
         groups=None if groups is None else check_groups(groups, count, names[2]),
         source=names[0],
         notes=tuple(notes),
-        pixel_range=pixel_range,
+        pixels=record,
     )
 
 
-def read_array(path: Path) -> np.ndarray:
+def read_array(path: StrPath) -> np.ndarray:
     """Open an array from .npy (memory-mapped) or .npz (its only array); never unpickle.
 
     Raises
@@ -169,6 +178,7 @@ def read_array(path: Path) -> np.ndarray:
     DataError
         If the file is missing, truncated, of another format, or holds Python objects.
     """
+    path = Path(path)
     if not path.is_file():
         raise DataError(
             f"{path}: no such file, expected an array (.npy or .npz)",
@@ -177,7 +187,7 @@ def read_array(path: Path) -> np.ndarray:
     if path.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty, expected an array", "Save it again.")
     try:
-        if path.suffix == ".npz":
+        if path.suffix.lower() == ".npz":
             return _only_array(path)
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except _UNREADABLE as error:
@@ -206,7 +216,8 @@ def _unreadable(path: Path, error: Exception) -> DataError:
     if "objects" in str(error) or "Object arrays" in str(error):
         return DataError(
             f"{path}: holds Python objects, expected numbers; objects are never unpickled",
-            "Save it again with a numeric dtype, e.g. array.astype('uint8').",
+            "Save images as numbers, X.astype('uint8'), and labels as 0 and 1, such as "
+            "(Y == 'crater').astype('int8').",
         )
     return DataError(f"{path}: is truncated or damaged ({error})", "Copy or save the file again.")
 
@@ -245,192 +256,79 @@ def as_squares(images: np.ndarray, source: str, least: int = 1) -> np.ndarray:
     return squares
 
 
-def to_8bit(images: np.ndarray, source: str) -> tuple[np.ndarray, list[str]]:
-    """Recognise the range of the pixels, and convert them to 8 bits.
+def _look_for_flaws(images: np.ndarray, source: str) -> list[str]:
+    """Raise if no image is a picture; return a note if some are not.
 
-    Returns
-    -------
-    pixels : ndarray, uint8
-        The input itself if it is 8-bit, else a rounded copy.
-    notes : list of str
-        One sentence if pixels were converted.
-
-    Raises
-    ------
-    DataError
-        If the range is unknown or ambiguous.
+    Not a picture is an image that is constant, or that holds only 0 and 1, as a mask does.
     """
-    pixels, notes, _ = _convert(images, source)
-    return pixels, notes
-
-
-def _convert(images: np.ndarray, source: str) -> tuple[np.ndarray, list[str], str]:
-    """Convert as `to_8bit` does; also return the name of the recognised range."""
-    if images.size == 0:
-        return images.astype(np.uint8, copy=False), [], ""
-    if images.dtype == np.uint8:
-        return images, [], "0..255"
-    if images.dtype.kind not in "uif":
-        raise DataError(
-            f"{source}: pixels are {images.dtype}, expected uint8, uint16 or floats",
-            "Save the real part, X.real, or the magnitude, numpy.abs(X)."
-            if images.dtype.kind == "c"
-            else "Save the images as numbers 0..255.",
-        )
-    low, high = _range_of(images, source)
-    factor, name = _recognise(images.dtype, low, high, source)
-    pixels = np.empty(images.shape, np.uint8)
-    for start in range(0, len(images), _ROWS):
-        part = images[start : start + _ROWS].astype(np.float64) * factor
-        pixels[start : start + _ROWS] = np.rint(part)
-        files.release_pages(images)
-    note = f"{source}: {images.dtype} pixels {name}, brought to 8 bits by rounding"
-    return pixels, [note], name
-
-
-def _range_of(images: np.ndarray, source: str) -> tuple[float, float]:
-    low, high = math.inf, -math.inf
+    constant, binary = 0, 0
     for start in range(0, len(images), _ROWS):
         part = images[start : start + _ROWS]
-        if part.dtype.kind == "f" and not np.isfinite(part).all():
-            row = start + int(np.flatnonzero(~np.isfinite(part).all(axis=(1, 2)))[0])
-            raise DataError(
-                f"{source}: row {row} holds NaN or infinite pixels, expected finite numbers",
-                "Fill them (usually with 0) or remove those rows.",
-            )
-        low, high = min(low, float(part.min())), max(high, float(part.max()))
+        is_constant = (part == part[:, :1, :1]).all(axis=(1, 2))
+        constant += int(is_constant.sum())
+        binary += int((~is_constant & (part.max(axis=(1, 2)) <= 1)).sum())
         files.release_pages(images)
-    return low, high
-
-
-def _recognise(dtype: np.dtype, low: float, high: float, source: str) -> tuple[float, str]:
-    """Return the scale factor to 0..255 and the name of the range."""
-    is_float = dtype.kind == "f"
-    expected = "0..1 or 0..255" if is_float else "0..255 or 0..65535"
-    observed = f"{source}: pixels range from {low:g} to {high:g}"
-    if low < 0:
+    if binary and constant + binary == len(images):
         raise DataError(
-            f"{observed}, expected {expected}",
-            "Undo any standardisation first: networks here are given plain brightness.",
+            f"{source}: pixels are only 0 and 1, expected shades of gray, 0..255",
+            "Are these masks, or images 0..1 that lost their fractions on conversion to integers?",
         )
-    if is_float and high <= 1 + ROUNDING:
-        return 255.0, "0..1"
-    if is_float and high <= _OVERSHOOT:
-        raise DataError(
-            f"{observed}, which is neither 0..1 nor 0..255",
-            "If 1 is white (resampling overshoots), clip them: X.clip(0, 1). If 255 is, save them "
-            "as whole numbers: numpy.rint(X).astype('uint8').",
-        )
-    if high <= 255:
-        return 1.0, "0..255"
-    if not is_float and high < _LEAST_16BIT:
-        bits = max(10, int(high).bit_length())
-        raise DataError(
-            f"{observed}, which looks like {bits}-bit data, expected {expected}",
-            f"Scale them: numpy.rint(X * (255 / {2**bits - 1})).astype('uint8'), with another "
-            f"white than {2**bits - 1} where you know it (65535 for full 16 bits).",
-        )
-    if not is_float and high <= 65535:
-        return 255 / 65535, "0..65535"
-    raise DataError(f"{observed}, expected {expected}", "Scale them to 0..255.")
-
-
-def _look_for_constant(images: np.ndarray, source: str) -> list[str]:
-    """Raise if all images are constant; return a note if some are."""
-    constant = 0
-    for start in range(0, len(images), _ROWS):
-        part = images[start : start + _ROWS]
-        constant += int((part == part[:, :1, :1]).all(axis=(1, 2)).sum())
-        files.release_pages(images)
     if constant == len(images) > 0:
         raise DataError(
             f"{source}: all {constant} images are constant, expected pictures",
             "Check the scaling with which they were saved.",
         )
-    if constant:
-        return [f"{source}: {constant} of {len(images)} images are constant"]
-    return []
+    counts = {"are constant": constant, "hold only 0 and 1": binary}
+    return [
+        f"{source}: {count} of {len(images)} images {what}"
+        for what, count in counts.items()
+        if count
+    ]
 
 
-def check_labels(labels: np.ndarray, count: int, source: str) -> np.ndarray:
-    """Return labels as (N,) int8 of 0 and 1; raise DataError if they are invalid."""
-    shape = labels.shape
-    column = labels[:, 0] if labels.ndim == 2 and shape[1] == 1 else labels
-    if column.ndim != 1:
-        raise DataError(
-            f"{source}: labels have shape {shape}, expected (N,) or (N, 1)",
-            "Write one label per row.",
-        )
-    if len(column) != count:
-        raise DataError(
-            f"{source}: found {len(column)} labels for {count} images, expected as many",
-            "Are both files from the same set?",
-        )
-    if column.dtype.kind not in "biuf":
-        raise DataError(
-            f"{source}: labels are {column.dtype}, expected numbers 0 (without crater) and "
-            "1 (with crater)",
-            "Write 0 and 1.",
-        )
-    values = np.unique(column)
-    if not np.isin(values, (0, 1)).all():
-        listed = ", ".join(f"{value:g}" for value in values[:6].astype(float))
-        raise DataError(
-            f"{source}: found labels {listed}{', ...' if len(values) > 6 else ''}, "
-            "expected 0 (without crater) and 1 (with crater)",
-            "Move unlabeled patches to Xtrain1_extra.npy.",
-        )
-    return column.astype(np.int8)
-
-
-def check_groups(groups: np.ndarray, count: int, source: str) -> np.ndarray:
-    """Return group ids as (N,) str; raise DataError if they are invalid."""
-    column = groups[:, 0] if groups.ndim == 2 and groups.shape[1] == 1 else groups
-    if column.shape == (count,) and column.dtype.kind == "f":
-        holds_nan = bool(np.isnan(column).any())
-        raise DataError(
-            f"{source}: groups are {column.dtype}{' and hold NaN' if holds_nan else ''}, expected "
-            "whole numbers or names",
-            "Give rows without a source image a group of their own, and write integers or names."
-            if holds_nan
-            else "Write integers or names, e.g. groups.astype('int64').",
-        )
-    if column.ndim != 1 or len(column) != count or column.dtype.kind not in "USiu":
-        raise DataError(
-            f"{source}: groups are {groups.dtype} of shape {groups.shape}, expected one name or "
-            f"number for each of {count} images",
-            "Write the source image of each row, or remove the groups file.",
-        )
-    if column.dtype.kind == "S":
-        return np.char.decode(column, "utf-8")
-    return column.astype(str)
+def _unlike_training(images: np.ndarray, source: str, trained: PixelRecord | None) -> list[str]:
+    """Return a note for each clear difference from the patches that a model was trained on."""
+    if trained is None or not len(images):
+        return []
+    return [f"{source} {text}" for text in trained.differences_of(images)]
 
 
 def read_patches(
-    images: Path, labels: Path | None = None, groups: Path | None = None, *, least: int = 1
+    images: StrPath,
+    labels: StrPath | None = None,
+    groups: StrPath | None = None,
+    *,
+    least: int = 1,
+    trained: PixelRecord | None = None,
 ) -> PatchSet:
     """Read a set of patches from its files.
 
     Parameters
     ----------
-    images : Path
+    images : path-like
         .npy (memory-mapped) or .npz; see `make_patch_set` for layouts and ranges.
-    labels, groups : Path, optional
+    labels, groups : path-like, optional
         Labels (0 or 1) and source images, one per row. The groups file may be absent.
     least : int
         Smallest number of patches; 0 accepts an empty array.
+    trained : PixelRecord, optional
+        Of the patches that a model was trained on; see `make_patch_set`.
 
     Raises
     ------
     DataError
         One line: file, what was found, what was expected, what to do.
     """
+    images = Path(images)
+    labels = None if labels is None else Path(labels)
+    groups = None if groups is None else Path(groups)
     return make_patch_set(
         read_array(images),
         None if labels is None else read_array(labels),
         read_array(groups) if groups is not None and groups.is_file() else None,
         names=(str(images), str(labels), str(groups)),
         least=least,
+        trained=trained,
     )
 
 

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from craters.core import files
-from craters.data import UNLABELED, JobData, PatchSet, check_two_classes
+from craters.core import StrPath, files
+from craters.data import UNLABELED, JobData, PatchSet, PixelRecord, check_two_classes, dataset
 from craters.errors import DataError
 from craters.labels.consensus import RULE, Tally
 from craters.labels.store import CRATER, NOT, LabelStore, Patch, digest_of
@@ -283,7 +283,7 @@ def answered_start(
 def write_snapshot(
     store: LabelStore,
     data: JobData,
-    folder: Path,
+    folder: StrPath,
     *,
     least: int = 1,
     order: Sequence[str] | None = None,
@@ -297,7 +297,7 @@ def write_snapshot(
     ----------
     store : LabelStore
     data : JobData
-    folder : Path
+    folder : path-like
     least : int
         Votes that a label needs, also in the test set.
     order : sequence of str, optional
@@ -313,6 +313,7 @@ def write_snapshot(
     DataError
         If a class has no labels.
     """
+    folder = Path(folder)
     order = random_order(data.pool, store.seed) if order is None else order
     merged, counts = merge_labels(store, data, least=least, order=order)
     check_two_classes(merged.train, 1)
@@ -333,7 +334,7 @@ def write_snapshot(
         arrays["Xtest1"] = _flat(merged.test.images)
     for stem, array in arrays.items():
         files.write_array(folder / f"{stem}.npy", array)
-    facts = {
+    facts: dict[str, Any] = {
         "merged": dataclasses.asdict(counts),
         "sentence": counts.sentence(),
         "labels": len(merged.train),
@@ -341,6 +342,8 @@ def write_snapshot(
         "rule": RULE,
         "test": "the answered start of the random part" if held else "as before",
     }
+    if data.pixels != PixelRecord():  # the arrays no longer show how they were scaled
+        facts[dataset.RECORD] = dataclasses.asdict(data.pixels)
     files.write_json(folder / "labels.json", facts)
     return json.loads(files.to_json(facts))
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from craters.core import files
-from craters.data import CLASS_NAMES
-from craters.errors import ModelError
+from craters.data import CLASS_NAMES, PixelRecord
+from craters.errors import DataError, ModelError
 
 SCALING = "divide by 255"
 SYMMETRY_NONE = ("identity",)
@@ -58,6 +58,9 @@ class ModelDescription:
         Transforms of a patch whose logits the graph averages.
     format_version : {1}
         Version of this format.
+    pixels : PixelRecord or None
+        How the pixels of the training patches were stored and scaled, and their statistics, as
+        plain values in the JSON. None: unknown, as in older folders; then the JSON lacks the key.
 
     Raises
     ------
@@ -86,9 +89,12 @@ class ModelDescription:
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
     symmetry: tuple[str, ...] = SYMMETRY_NONE
     format_version: int = 1
+    pixels: PixelRecord | None = None
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
+            if field.name == "pixels":  # checks itself
+                continue
             value = _plain(getattr(self, field.name), field.name)
             is_good, expected = _CHECKS[field.name]
             if not is_good(value):
@@ -101,7 +107,10 @@ class ModelDescription:
 
     def to_json(self) -> str:
         """Return the description as indented JSON with sorted keys."""
-        return files.to_json(dataclasses.asdict(self)) + "\n"
+        values = dataclasses.asdict(self)
+        if self.pixels is None:
+            del values["pixels"]
+        return files.to_json(values) + "\n"
 
     @classmethod
     def from_json(cls, text: str, source: str = NAME) -> ModelDescription:
@@ -125,12 +134,15 @@ class ModelDescription:
         if not isinstance(values, dict):
             raise ModelError(f"{source}: holds no JSON object", DAMAGED)
         names = {field.name for field in dataclasses.fields(cls)}
-        for word, keys in (("unknown", set(values) - names), ("missing", names - set(values))):
+        absent = names - set(values) - {"pixels"}
+        for word, keys in (("unknown", set(values) - names), ("missing", absent)):
             if keys:
                 raise ModelError(f"{source}: {word} key {min(keys)!r}", "Is it of another version?")
         try:
+            if "pixels" in values:
+                values["pixels"] = PixelRecord.from_dict(values["pixels"], "pixels")
             return cls(**values)
-        except ModelError as error:
+        except (ModelError, DataError) as error:
             raise ModelError(f"{source}: {error.message}") from error
 
 
@@ -252,9 +264,11 @@ def facts(description: ModelDescription) -> list[tuple[str, str]]:
     names = description.class_names
     side, stride, resolution = description.side, description.stride, description.resolution
     sizes = description.conformal and [len(description.conformal[name]) for name in names]
+    pixels = [("training pixels", description.pixels.text)] if description.pixels else []
     return [
         ("network", description.network),
         ("patches", f"{side} x {side} px, 8-bit gray, {description.scaling}"),
+        *pixels,
         ("resolution", f"{resolution:g} m/px" if resolution else "unknown"),
         ("classes", f"0 = {names[0]}, 1 = {names[1]}"),
         ("decision threshold", f"{description.decision_threshold:g}"),

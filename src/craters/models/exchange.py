@@ -9,11 +9,17 @@ from typing import Any
 import torch
 
 from craters._version import __version__
-from craters.core import files
+from craters.core import StrPath, files
 from craters.errors import ConfigError, ExistsError, ModelError
 from craters.models.classifier import read_description, read_graph, read_weights, write_model
 from craters.models.description import ModelDescription
-from craters.models.keras.layers import TRAINING_ONLY
+from craters.models.input_range import (
+    WHITES,
+    record_of_white,
+    white_of_range,
+    white_of_standardization,
+)
+from craters.models.keras.layers import TRAINING_ONLY, KerasLayer
 from craters.models.keras.network import KerasNet, build_keras_network
 from craters.models.keras.reader import KerasModel, read_keras
 from craters.models.keras.writer import write_keras_h5, write_keras_zip
@@ -23,7 +29,6 @@ from craters.models.onnx_import import onnx_weights, read_onnx, wrap_onnx
 
 FORMATS = ("h5", "keras", "onnx")
 SIDES = (8, 1024)  # pixels
-WHITES = (1, 255, 65535)
 OUTPUTS = ("logit", "probability")
 
 _NO_KERAS = {
@@ -43,9 +48,8 @@ class ImportOptions:
     side : int or None
         Height and width of a patch in pixels, if the file does not fix them.
     brightest : {1, 255, 65535} or None
-        Input value of white. None: as in the file. A Keras file that does not begin with a
-        Rescaling by less than 1/100 means 1; an ONNX file that begins with no scaling leaves it
-        open.
+        Input value of white. None: as in the file, if the first layers scale or standardize the
+        input in a way that leaves one choice.
     crater_class : {0, 1}
         The output that means "with crater".
     resolution : float or None
@@ -125,16 +129,16 @@ class Imported:
         return dataclasses.asdict(self)
 
 
-def import_model(path: Path, out: Path, options: ImportOptions | None = None) -> Imported:
+def import_model(path: StrPath, out: StrPath, options: ImportOptions | None = None) -> Imported:
     """Convert a Keras or ONNX file to a model folder; no code in the file is executed.
 
     Parameters
     ----------
-    path : Path
+    path : path-like
         .h5 or .keras, of Keras 2 or 3: a chain of layers from gray patches to a sigmoid of one
         unit or a softmax of two. Or .onnx, of standard operators: from gray patches to a logit, a
         probability, or those of two classes.
-    out : Path
+    out : path-like
         Folder to create.
     options : ImportOptions, optional
         Properties that the file leaves open.
@@ -152,6 +156,8 @@ def import_model(path: Path, out: Path, options: ImportOptions | None = None) ->
     ExistsError
         If `out` exists.
     """
+    path = Path(path)
+    out = Path(out)
     options = options or ImportOptions()
     if out.exists():
         raise ExistsError(f"{out}: exists already", "Name a new folder.")
@@ -169,14 +175,16 @@ def _import_keras(path: Path, out: Path, options: ImportOptions) -> Imported:
             "expected (N, S, S, 1)",
             "Only models of square, gray patches are read.",
         )
-    side, brightest = _find_side(path, shape[0], options), _find_brightest(model, options)
+    side = _find_side(path, shape[0], options)
+    brightest = options.brightest or _find_brightest(model)
     try:
         network = build_keras_network(
-            model.layers, side, brightest=brightest, crater_class=options.crater_class
+            model.layers, side, brightest=brightest or 1, crater_class=options.crater_class
         )
     except ModelError as error:
         raise ModelError(f"{path}: {error.message}", error.hint) from error
-    _write(out, network, model, options, files.sha256_of(path))
+    brightest = _require_brightest(path, brightest)
+    _write(out, network, model, options, files.sha256_of(path), brightest)
     return Imported(
         folder=out,
         side=side,
@@ -191,12 +199,7 @@ def _import_keras(path: Path, out: Path, options: ImportOptions) -> Imported:
 def _import_onnx(path: Path, out: Path, options: ImportOptions) -> Imported:
     model = read_onnx(path)
     side, output = _find_side(path, model.side, options), _find_output(path, model.output, options)
-    brightest = options.brightest or model.brightest
-    if brightest is None:
-        raise ConfigError(
-            f"{path}: does not define its input value of white: it begins with no scaling",
-            "Use --brightest 1 for input of 0..1, --brightest 255 for input of 0..255.",
-        )
+    brightest = _require_brightest(path, options.brightest or model.brightest)
     graph = wrap_onnx(
         model, side=side, brightest=brightest, crater_class=options.crater_class, output=output
     )
@@ -213,6 +216,7 @@ def _import_onnx(path: Path, out: Path, options: ImportOptions) -> Imported:
         decision_threshold=options.decision_threshold,
         data={"ONNX file": model.sha256},
         versions={"craters": __version__},
+        pixels=record_of_white(brightest),
     )
     write_model(out, onnx=graph, weights=onnx_weights(model), description=description)
     return Imported(
@@ -250,22 +254,59 @@ def _find_side(path: Path, side: int | None, options: ImportOptions) -> int:
     return side
 
 
-def _find_brightest(model: KerasModel, options: ImportOptions) -> int:
-    if options.brightest is not None:
-        return options.brightest
-    first = next((layer for layer in model.layers if layer.kind not in TRAINING_ONLY), None)
-    is_scaled = first is not None and first.kind == "Rescaling"
-    return 255 if is_scaled and first is not None and first.settings["scale"] < 0.01 else 1
+def _require_brightest(path: Path, brightest: int | None) -> int:
+    if brightest is None:
+        raise ConfigError(
+            f"{path}: does not define its input value of white: it begins with no scaling from "
+            "0..1, 0..255 or 0..65535",
+            "Use --brightest 1 for input of 0..1, --brightest 255 for input of 0..255.",
+        )
+    return brightest
+
+
+def _find_brightest(model: KerasModel) -> int | None:
+    """Return the input value of white if the first layers define it, else None."""
+    if model.is_export:
+        return 1
+    scale, offset = 1.0, 0.0
+    for layer in model.layers:
+        if layer.kind in TRAINING_ONLY:
+            continue
+        step = _linear_step(layer)
+        if step is None:
+            break
+        scale, offset = scale * step[0], offset * step[0] + step[1]
+        if layer.kind == "BatchNormalization":
+            break
+        if (white := white_of_range(scale, offset)) is not None:
+            return white
+    return white_of_standardization(scale, offset)
+
+
+def _linear_step(layer: KerasLayer) -> tuple[float, float] | None:
+    """Return factor and summand of a layer that scales or standardizes one channel, else None."""
+    if layer.kind == "Rescaling":
+        return float(layer.settings["scale"]), float(layer.settings["offset"])
+    if layer.kind == "BatchNormalization" and all(array.size == 1 for array in layer.weights):
+        mean, variance = (float(array.item()) for array in layer.weights[-2:])
+        deviation = max(variance + layer.settings["epsilon"], 1e-12) ** 0.5  # of training pixels
+        return 1 / deviation, -mean / deviation
+    return None
 
 
 def _write(
-    out: Path, network: KerasNet, model: KerasModel, options: ImportOptions, sha256: str
+    out: Path,
+    network: KerasNet,
+    model: KerasModel,
+    options: ImportOptions,
+    sha256: str,
+    brightest: int,
 ) -> None:
     description = ModelDescription(
         network=network.name,
         network_settings={
             "layers": [layer.name for layer in model.layers],
-            "brightest": network.brightest,
+            "brightest": brightest,
             "crater_class": options.crater_class,
         },
         side=network.side,
@@ -274,6 +315,7 @@ def _write(
         decision_threshold=options.decision_threshold,
         data={"Keras file": sha256},
         versions={"craters": __version__, "keras": model.keras_version},
+        pixels=record_of_white(brightest),
     )
     write_model(
         out,
@@ -283,14 +325,14 @@ def _write(
     )
 
 
-def export_model(folder: Path, out: Path, file_format: str = "onnx") -> str:
+def export_model(folder: StrPath, out: StrPath, file_format: str = "onnx") -> str:
     """Export the network of a model folder to one Keras or ONNX file.
 
     Parameters
     ----------
-    folder : Path
+    folder : path-like
         A model folder, or a run folder that holds one as `model`.
-    out : Path
+    out : path-like
         The file; must not exist.
     file_format : {"h5", "keras", "onnx"}
         Keras formats only for the original network.
@@ -309,6 +351,8 @@ def export_model(folder: Path, out: Path, file_format: str = "onnx") -> str:
     ExistsError
         If `out` exists.
     """
+    folder = Path(folder)
+    out = Path(out)
     if file_format not in FORMATS:
         raise ConfigError(f"format is {file_format!r}, expected {', '.join(FORMATS)}")
     if out.exists():

@@ -14,12 +14,12 @@ import numpy as np
 
 from craters.errors import ModelError
 from craters.models.classifier import INPUT, OUTPUT
+from craters.models.input_range import white_of_range, white_of_standardization
 from craters.models.onnx_export import ONNX_TOLERANCE, without_traces
 from craters.models.onnx_graph import graph_errors, open_graph
 
 _LARGEST = 1 << 28  # bytes of a file
 _TYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(uint8)": np.uint8}
-_RANGES = ((0, 1), (-1, 1), (-0.5, 0.5))  # input ranges of networks: black, white
 _MOVING = ("Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Cast")
 _ENDS = {"Sigmoid": "probability", "Softmax": "probability", "LogSoftmax": "logit"}
 _PARITY_BATCHES = (1, 7, 64)
@@ -201,10 +201,10 @@ def _find_end(graph: Any) -> tuple[str, str]:
 
 
 def _find_brightest(graph: Any) -> int | None:
-    """Return the input value of white if the graph begins by scaling it to 1; else None.
+    """Return the input value of white if the graph begins by scaling it; else None.
 
     Multiplications and additions of constants are followed until black and white have values that
-    networks usually take.
+    networks usually take. If they never have, the constants may be those of a standardization.
     """
     numbers = dict(_single_numbers(graph))
     constants = {tensor.name for tensor in graph.initializer}
@@ -212,31 +212,33 @@ def _find_brightest(graph: Any) -> int | None:
     scale, offset = 1.0, 0.0
     while True:
         users = [node for node in graph.node if name in node.input]
-        if len(users) != 1:
-            return None
-        node = users[0]
+        node = users[0] if len(users) == 1 else None
+        if node is not None and node.op_type in _MOVING:
+            name = node.output[0]
+            continue
+        step = None if node is None else _linear_step(node, numbers)
+        if node is None or step is None:
+            return white_of_standardization(scale, offset)
+        scale, offset = scale * step[0], offset * step[0] + step[1]
+        if (white := white_of_range(scale, offset)) is not None:
+            return white
         name = node.output[0]
-        if node.op_type in _MOVING:
-            continue
-        operands = [numbers.get(each) for each in node.input[1:]]
-        if node.op_type in ("Mul", "Add"):  # in either order
-            operands = [numbers[each] for each in node.input if each in numbers]
-        if len(operands) != 1 or operands[0] is None or operands[0] == 0:
-            return None
-        number = operands[0]
-        if node.op_type in ("Mul", "Div"):
-            factor = number if node.op_type == "Mul" else 1 / number
-            scale, offset = scale * factor, offset * factor
-        elif node.op_type in ("Add", "Sub"):
-            offset += number if node.op_type == "Add" else -number
-        else:
-            return None
-        if (scale, offset) == (1, 0):
-            continue
-        for white in (1, 255, 65535):
-            ends = (offset, scale * white + offset)
-            if any(np.allclose(ends, usual, atol=1e-3) for usual in _RANGES):
-                return white
+
+
+def _linear_step(node: Any, numbers: dict[str, float]) -> tuple[float, float] | None:
+    """Return factor and summand of a node that multiplies or adds a constant, else None."""
+    operands = [numbers.get(each) for each in node.input[1:]]
+    if node.op_type in ("Mul", "Add"):  # in either order
+        operands = [numbers[each] for each in node.input if each in numbers]
+    if len(operands) != 1 or operands[0] is None or operands[0] == 0:
+        return None
+    number = operands[0]
+    return {
+        "Mul": (number, 0.0),
+        "Div": (1 / number, 0.0),
+        "Add": (1.0, number),
+        "Sub": (1.0, -number),
+    }.get(node.op_type)
 
 
 def _single_numbers(graph: Any) -> Iterator[tuple[str, float]]:

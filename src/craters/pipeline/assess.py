@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from craters.core import files
-from craters.data import PatchSet, find_array, patches
+from craters.core import StrPath, files
+from craters.data import PatchSet, PixelRecord, find_array, patches
 from craters.errors import ConfigError, DataError
 from craters.evaluation import PRIOR, Scored, conformal, scores
 from craters.models import Classifier
@@ -38,7 +38,7 @@ class Assessment:
 
 def assess(
     model: Classifier,
-    folder: Path,
+    folder: StrPath,
     *,
     which: str = "test",
     prior: float = PRIOR,
@@ -50,7 +50,7 @@ def assess(
     Parameters
     ----------
     model : Classifier
-    folder : Path
+    folder : path-like
         Contains X{which}1 and Y{which}1, and groups_{which} if source images are known.
     which : {"test", "train"}
     prior : float
@@ -68,10 +68,11 @@ def assess(
     ------
     ConfigError, DataError
     """
+    folder = Path(folder)
     if which not in SETS:
         raise ConfigError(f"set is {which!r}, expected test or train")
     conformal.check_risk(risk)  # also where the model makes no sets
-    patch_set = _read(folder, which)
+    patch_set = _read(folder, which, model.description.pixels)
     if patch_set.side != model.description.side:
         raise DataError(
             f"{patch_set.source}: found patches of {patch_set.side} x {patch_set.side} pixels, "
@@ -99,7 +100,7 @@ def assess(
     )
 
 
-def _read(folder: Path, which: str) -> PatchSet:
+def _read(folder: Path, which: str, trained: PixelRecord | None) -> PatchSet:
     images, labels, groups = (
         find_array(folder, stem) for stem in (f"X{which}1", f"Y{which}1", f"groups_{which}")
     )
@@ -108,7 +109,7 @@ def _read(folder: Path, which: str) -> PatchSet:
             f"{labels}: no such file, expected the labels of the test set",
             "If the model was not trained on the labeled patches, give --set train.",
         )
-    patch_set = patches.read_patches(images, labels, groups)
+    patch_set = patches.read_patches(images, labels, groups, trained=trained)
     patches.check_two_classes(patch_set, 1)
     return patch_set
 
@@ -130,6 +131,9 @@ def _warnings(model: Classifier, folder: Path, which: str, patch_set: PatchSet) 
             f"{path.name} is an array that this model was trained on: the metrics are optimistic. "
             "Evaluate on patches that it has not seen."
         )
+    if trained := model.description.pixels:
+        differences = trained.differences_of(patch_set.images)
+        warnings += [f"{patch_set.source} {text}" for text in differences]
     if patch_set.groups is None:
         warnings.append("source images are unknown: intervals are by patch and too narrow")
     return warnings

@@ -256,6 +256,7 @@ def _write_models(
         metrics=metrics["phases"][result.final.name] | _remarks(metrics),
         versions=package_versions() | {"craters": __version__},
         symmetry=network.symmetry,
+        pixels=result.data.training_pixels,
     )
     write_model(
         folder / "model",

@@ -423,5 +423,6 @@ def mixed_ranges(record: RunRecord) -> Finding:
     mixed = record.data.mixed_ranges
     if mixed:
         return _judge(True, _sentence([mixed]))
-    pixel_range = record.data.train.pixel_range or "0..255"  # empty if no array was read
-    return _judge(False, f"All arrays were read as {pixel_range}.")
+    pixels = record.data.pixels
+    stored = "" if pixels.dtype == "uint8" else f", stored as {pixels.dtype}"
+    return _judge(False, f"All arrays were read as {pixels.range_name}{stored}.")

@@ -19,12 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from craters.data import UNLABELED
+from craters.data import UNLABELED, PixelRecord
 from craters.errors import DataError
 from craters.labels import DRAWN, SCAN
 from craters.maps.geo import (
-    BODIES,
+    EARTH,
     Image,
+    PixelReference,
     Reader,
     ReadOptions,
     bounded_gdal,
@@ -185,9 +186,13 @@ def open_scan(target: Path, *, model: Path | None = None, data: Path | None = No
         If the size of an image has changed since the scan.
     """
     summary = json.loads((target / "summary.json").read_text(encoding="utf-8"))
-    images = [_find_image(row, summary) for row in summary["images"]]
+    scaled = summary.get("pixels")  # absent in older scans
+    fill = PixelReference().fill if scaled is None else scaled["fill"]
+    images = [_find_image(row, summary, fill) for row in summary["images"]]
     for image, row in zip(images, summary["images"], strict=True):
         _refuse_other_orientation(image, target / row["map"])
+    if scaled is None:
+        scaled = PixelReference().record(images, None)
     side, stride = int(summary["window"]), int(summary["stride"])
     detected = _detections(target / "detections.csv", [image.name for image in images], side)
     maps = [target / row["map"] for row in summary["images"]]
@@ -204,21 +209,21 @@ def open_scan(target: Path, *, model: Path | None = None, data: Path | None = No
         model=model or (own if own.is_dir() else None),
         data=data,
         notes=[] if model or own.is_dir() else [f"the scan's model {own} does not exist"],
+        scaled=PixelRecord.from_dict(scaled, str(target / "summary.json")),
     )
 
 
-def _find_image(row: dict[str, Any], summary: dict[str, Any]) -> Image:
-    known = summary["crs"] and summary["body"] in BODIES
+def _find_image(row: dict[str, Any], summary: dict[str, Any], fill: int) -> Image:
     options = ReadOptions(
         no_crs=True,
-        crs=summary["crs"] or "",
-        body=summary["body"] if known else "",
+        crs=row.get("crs", summary["crs"]) or "",
+        body=EARTH if summary["crs"] and summary["body"] == EARTH else "",
         scale=tuple(row["scale"]),
         resolution=row["resolution"] if row["resampled"] else 0.0,
         gap=summary["gap_px"],
         band=row["band"],
     )
-    image = describe_image(row["path"], row["name"], options)
+    image = describe_image(row["path"], row["name"], options, reference=PixelReference(fill=fill))
     if (image.height, image.width) != (row["height"], row["width"]):
         raise DataError(
             f"{row['path']}: has {image.height} x {image.width} pixels, expected {row['height']} x "
@@ -296,7 +301,7 @@ def _places(image: Image, top: np.ndarray, left: np.ndarray) -> tuple[np.ndarray
     if not image.planet.is_known or not len(top):
         nowhere = np.full(len(top), np.nan)
         return nowhere, nowhere
-    return image.planet.to_lonlat(*image.to_xy(top, left))
+    return image.to_lonlat(top, left)
 
 
 def _shares(sizes: list[int]) -> list[int]:

@@ -19,6 +19,7 @@ from craters.data import (
     UNLABELED,
     JobData,
     PatchSet,
+    PixelRecord,
     as_squares,
     check_groups,
     check_labels,
@@ -28,8 +29,10 @@ from craters.data import (
 )
 from craters.errors import DataError
 from craters.labels import EXTRA, LABELED, Patch, in_random_part, random_place
+from craters.models import read_description
 
 _PIECE = 1024  # patches read together
+_SAMPLE = 2048  # patches whose brightness is compared with that of the training patches, or more
 
 
 class Pixels(Protocol):
@@ -91,21 +94,39 @@ class ArrayPixels:
         return np.asarray(self.images[rows])
 
 
-def open_pixels(path: Path) -> tuple[Pixels, list[str]]:
+@dataclasses.dataclass(frozen=True)
+class OpenedPixels:
+    """An opened array of patches, notes about it, and how its pixels were scaled to 8 bits."""
+
+    pixels: Pixels
+    notes: list[str]
+    scaled: PixelRecord | None
+
+
+def open_pixels(path: Path, trained: PixelRecord | None = None) -> OpenedPixels:
     """Open an array of patches without reading it, where its layout allows that.
 
-    Returns
-    -------
-    pixels : Pixels
-    notes : list of str
-        Conversions that were applied.
+    Parameters
+    ----------
+    path : Path
+    trained : PixelRecord, optional
+        Of the training patches of the model that predicts the array.
     """
     array = read_array(path)
     squares = as_squares(array, str(path))
     if isinstance(array, np.memmap) and array.dtype == np.uint8 and array.flags.c_contiguous:
-        return FilePixels(path, array.offset, len(squares), squares.shape[1]), []
-    images, notes = to_8bit(squares, str(path))
-    return ArrayPixels(np.ascontiguousarray(images)), notes
+        pixels = FilePixels(path, array.offset, len(squares), squares.shape[1])
+        return OpenedPixels(pixels, _unlike_training(squares, path, trained), None)
+    images, notes, record = to_8bit(squares, str(path), trained)
+    notes += _unlike_training(images, path, trained)
+    return OpenedPixels(ArrayPixels(np.ascontiguousarray(images)), notes, record)
+
+
+def _unlike_training(images: np.ndarray, path: Path, trained: PixelRecord | None) -> list[str]:
+    if trained is None:
+        return []
+    sample = images[:: max(1, len(images) // _SAMPLE)]
+    return [f"{path} {text}" for text in trained.differences_of(sample)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,12 +169,13 @@ class Source:
         data: Path | None = None,
         settings: dict[str, Any] | None = None,
         notes: list[str] | None = None,
+        scaled: PixelRecord | None = None,
     ) -> None:
         sides = {part.pixels.side for part in parts}
         if len(sides) != 1:
             raise DataError(f"{target}: the patches have different sizes, {sorted(sides)}")
         self.target, self.parts, self.model, self.data = target, parts, model, data
-        self.settings, self.notes = settings or {}, notes or []
+        self.settings, self.notes, self.scaled = settings or {}, notes or [], scaled
         self.side = sides.pop()
         self.starts = np.cumsum([0, *(len(part.pixels) for part in parts)])
         self.given = np.concatenate([part.given for part in parts])
@@ -230,12 +252,13 @@ class Source:
 
 def open_arrays(target: Path, *, model: Path | None = None, data: Path | None = None) -> Source:
     """Open an array of unlabeled patches."""
-    pixels, notes = open_pixels(target)
+    opened = open_pixels(target, None if model is None else read_description(model).pixels)
+    pixels = opened.pixels
     given = np.full(len(pixels), UNLABELED, np.int8)
     part = Part(
         name=EXTRA, source=str(target), pixels=pixels, given=given, images=None, stem=target.stem
     )
-    return Source(target, [part], model=model, data=data, notes=notes)
+    return Source(target, [part], model=model, data=data, notes=opened.notes, scaled=opened.scaled)
 
 
 def open_data(
@@ -254,9 +277,9 @@ def open_data(
         path = find_array(folder, stem)
         if name == EXTRA and not path.is_file():
             continue
-        pixels, conversions = open_pixels(path)
-        notes += conversions
-        count = len(pixels)
+        opened = open_pixels(path)
+        notes += opened.notes
+        count = len(opened.pixels)
         given = np.full(count, UNLABELED, np.int8)
         if labels is not None:
             file = find_array(folder, labels)
@@ -267,7 +290,7 @@ def open_data(
             Part(
                 name=name,
                 source=str(path),
-                pixels=pixels,
+                pixels=opened.pixels,
                 given=given,
                 images=images,
                 stem=Path(path).stem,
@@ -317,7 +340,7 @@ def job_of(source: Source, seed: int, *, most: int = 20_000) -> JobData:
     test = apart[:most] if len(apart) else rest[:1]
     empty = np.empty(0, np.int64)
     train, pool, test_set = (_patch_set(source, rows) for rows in (empty, rest, test))
-    return JobData(train, pool, test_set)
+    return JobData(train, pool, test_set, scaled=source.scaled)
 
 
 def _patch_set(source: Source, rows: np.ndarray) -> PatchSet:

@@ -12,8 +12,8 @@ rasterio = pytest.importorskip("rasterio", reason="rasterio is not installed")
 
 from craters.core import luminance
 from craters.errors import DataError
-from craters.maps.geo import FILL, Reader, small_copy
-from tests.maps.geo.test_raster import describe, read_all
+from craters.maps.geo import Reader, small_copy
+from tests.maps.geo.test_raster import FILL, describe, read_all
 from tests.maps.tools import noise, turned, write_raster
 
 FINE = (50.0, 0.0, 0.0, 0.0, -50.0, 0.0)  # resampled to 100 m, it has half the rows and columns
@@ -51,7 +51,7 @@ def test_a_palette_is_read_as_its_luminance(tmp_path: Path, suffix: str) -> None
     assert np.array_equal(found, luminance(*COLORS[numbers].transpose(2, 0, 1)))
     assert not gap.any()
     assert image.scale == (0.0, 255.0)
-    assert image.notes == ("a: its colors (palette) are read as luminance.",)
+    assert image.notes == ("its colors (palette) are read as luminance",)
 
 
 def test_a_gray_palette_is_that_gray(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_red_green_and_blue_are_read_as_luminance(tmp_path: Path, dtype: type) -
     image, found, _ = read_all(path, scale=(0.0, 255.0))
     assert image.band == 0
     assert np.array_equal(found, luminance(*bands))
-    assert image.notes == ("a: its bands red, green and blue are read as luminance.",)
+    assert image.notes == ("its bands red, green and blue are read as luminance",)
     assert np.array_equal(small_copy(image, 80)[0], found)
     chosen, green, _ = read_all(path, band=2, scale=(0.0, 255.0))
     assert chosen.notes == ()

@@ -9,8 +9,8 @@ import pytest
 rasterio = pytest.importorskip("rasterio", reason="rasterio is not installed")
 
 from craters.maps.geo import (
-    FILL,
     Image,
+    PixelReference,
     Reader,
     ReadOptions,
     describe_image,
@@ -25,6 +25,7 @@ from tests.maps.tools import noise, write_raster
 FINE = (50.0, 0.0, 0.0, 0.0, -50.0, 0.0)  # resampled to 100 m, it has half the rows and columns
 HOLE = np.zeros((60, 80), bool)
 HOLE[20:40, 20:40] = True
+FILL = PixelReference().fill
 HUGE = np.finfo(np.float32).max
 
 

@@ -215,6 +215,62 @@ def imported(tmp_path_factory: pytest.TempPathFactory):
     return model, found
 
 
+# What a model does to its input first, and the white that follows from it; None: not certain.
+STARTS = {
+    "by 255": ([(1 / 255, 0)], 255),
+    "-1..1": ([(1 / 127.5, -1)], 255),
+    "standardized": ([(1 / 42.2, -124.8 / 42.2)], 255),
+    "standardized from 0..1": ([(1 / 0.157, -0.49 / 0.157)], 1),
+    "standardized from 16 bits": ([(1 / 9000, -30_000 / 9000)], 65535),
+    "in two steps": ([(1, -124.8), (1 / 42.2, 0)], 255),
+    "by 65535": ([(1 / 65535, 0)], 65535),
+    "nothing": ([], None),
+    "by 1": ([(1, 0)], None),
+    "by 42.2": ([(1 / 42.2, 0)], None),
+    "inverted": ([(-1 / 42.2, 124.8 / 42.2)], None),
+}
+
+
+def start_model(*start):
+    middle = [layers.Conv2D(3, 5, strides=3), layers.GlobalAveragePooling2D()]
+    return sequential(*start, *middle, layers.Dense(1, activation="sigmoid"))
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_white_follows_from_scale_and_offset_or_is_asked_for(name: str, tmp_path: Path) -> None:
+    scalings, white = STARTS[name]
+    start = [layers.Rescaling(scale, offset) for scale, offset in scalings]
+    model = start_model(layers.Dropout(0.1), *start)
+    model.save(tmp_path / "model.keras")
+    if white is None:
+        with pytest.raises(ConfigError, match=r"value of white.*Use --brightest 1 for input of"):
+            import_model(tmp_path / "model.keras", tmp_path / "MODEL")
+        assert not (tmp_path / "MODEL").exists()
+        return
+    found = import_model(tmp_path / "model.keras", tmp_path / "MODEL")
+    classifier, pictures = Classifier.load(found.folder), images(12)
+    assert found.brightest == white
+    expected = probability(model, pictures, white)
+    assert np.abs(classifier.predict_proba(pictures) - expected).max() < 1e-5
+    assert classifier.description.pixels.range == (0, white)
+    assert classifier.description.pixels.mean is None
+
+
+def test_white_follows_from_the_statistics_of_a_first_batch_normalization(tmp_path: Path) -> None:
+    model = start_model(layers.BatchNormalization())
+    model.save(tmp_path / "untrained.keras")
+    with pytest.raises(ConfigError, match="value of white"):
+        import_model(tmp_path / "untrained.keras", tmp_path / "MODEL")
+    scale, shift, _, _, *others = model.get_weights()
+    statistics = [np.float32([124.8]), np.float32([42.2**2])]
+    model.set_weights([scale, shift, *statistics, *others])
+    model.save(tmp_path / "model.keras")
+    assert import_model(tmp_path / "model.keras", tmp_path / "MODEL").brightest == 255
+    pictures = images(12)
+    found = Classifier.load(tmp_path / "MODEL").predict_proba(pictures)
+    assert np.abs(found - probability(model, pictures, 255)).max() < 1e-5
+
+
 def test_an_imported_model_predicts_is_evaluated_and_scans(imported, tmp_path: Path) -> None:
     model, found = imported
     assert (found.side, found.brightest, found.stride) == (SIDE, 255, 4)
@@ -260,7 +316,8 @@ def test_an_open_size_and_why_an_image_is_not_mapped_in_one_pass(tmp_path: Path)
     model.save(tmp_path / "model.keras")
     with pytest.raises(ConfigError, match="takes patches of any size. Name one by --side"):
         import_model(tmp_path / "model.keras", tmp_path / "MODEL")
-    found = import_model(tmp_path / "model.keras", tmp_path / "MODEL", ImportOptions(side=32))
+    options = ImportOptions(side=32, brightest=1)
+    found = import_model(tmp_path / "model.keras", tmp_path / "MODEL", options)
     assert found.stride is None
     assert "window by window: the layer 'first' pads its input (padding 'same')" in found.lines[1]
     classifier, pictures = Classifier.load(tmp_path / "MODEL"), images(9, 32)
@@ -307,6 +364,7 @@ def test_out_and_in_again(suffix: str, tmp_path: Path) -> None:
     opened = keras.models.load_model(tmp_path / f"out.{suffix}", compile=False)
     expected = sigmoid(predict_logits(network, pictures))
     assert np.abs(probability(opened, pictures) - expected).max() < 1e-5
+    assert import_model(tmp_path / f"out.{suffix}", tmp_path / "MODEL").brightest == 1
     write(tmp_path / f"again.{suffix}", network, 100.0)
     assert (tmp_path / f"out.{suffix}").read_bytes() == (tmp_path / f"again.{suffix}").read_bytes()
 

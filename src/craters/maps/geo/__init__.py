@@ -5,30 +5,30 @@ This package does not depend on patches or networks.
 """
 
 from craters.maps.geo import map_files, vectors
-from craters.maps.geo.brightness import FILL, MEAN, SPREAD, to_bytes
+from craters.maps.geo.brightness import EIGHT_BIT, PixelReference, to_bytes
 from craters.maps.geo.footprints import VECTOR_SUFFIXES, Footprint, read_footprints, to_segments
 from craters.maps.geo.gdal import bounded_gdal, gdal_errors
-from craters.maps.geo.image import Image
-from craters.maps.geo.image_files import find_images, image_name
+from craters.maps.geo.image import Image, image_notes
+from craters.maps.geo.image_files import find_images, image_name, skipped_files
 from craters.maps.geo.map_files import Layer, require_parquet, write_layers
 from craters.maps.geo.masks import box_sums, no_values, read_missing
-from craters.maps.geo.planet import BODIES, NO_PLANET, Planet, resolve_planet
+from craters.maps.geo.planet import NO_PLANET, Planet, resolve_planet
 from craters.maps.geo.raster import describe_image
 from craters.maps.geo.reader import Reader, small_copy
-from craters.maps.geo.sphere import Plane, Space, Sphere, read_length, wrap_lon
+from craters.maps.geo.sphere import BODIES, EARTH, Plane, Space, Sphere, read_length, wrap_lon
 from craters.maps.geo.undeclared import Undeclared
 from craters.settings import ReadOptions
 
 __all__ = [
     "BODIES",
-    "FILL",
-    "MEAN",
+    "EARTH",
+    "EIGHT_BIT",
     "NO_PLANET",
-    "SPREAD",
     "VECTOR_SUFFIXES",
     "Footprint",
     "Image",
     "Layer",
+    "PixelReference",
     "Plane",
     "Planet",
     "ReadOptions",
@@ -42,6 +42,7 @@ __all__ = [
     "find_images",
     "gdal_errors",
     "image_name",
+    "image_notes",
     "map_files",
     "no_values",
     "read_footprints",
@@ -49,6 +50,7 @@ __all__ = [
     "read_missing",
     "require_parquet",
     "resolve_planet",
+    "skipped_files",
     "small_copy",
     "to_bytes",
     "to_segments",

@@ -18,8 +18,8 @@ import numpy as np
 import shapely
 
 from craters._version import __version__
-from craters.core import files
-from craters.errors import ConfigError, MissingExtraError
+from craters.core import StrPath, environment, files
+from craters.errors import ConfigError
 from craters.maps.geo.gdal import gdal_errors
 from craters.maps.geo.planet import Planet
 
@@ -47,7 +47,7 @@ def storage_error(dtype: str) -> float:
 
 
 def write_map(
-    path: Path,
+    path: StrPath,
     bands: Iterator[np.ndarray],
     *,
     size: tuple[int, int],
@@ -60,7 +60,7 @@ def write_map(
 
     Parameters
     ----------
-    path : Path
+    path : path-like
     bands : iterator of ndarray, shape (any, width), float32
         Consecutive rows, from the first to the last; NaN where there is no value.
     size : tuple of int
@@ -73,6 +73,7 @@ def write_map(
     tags : mapping of str
         Metadata written to the file.
     """
+    path = Path(path)
     import rasterio
     from rasterio.shutil import copy
     from rasterio.transform import Affine
@@ -138,19 +139,20 @@ class Layer:
 
 
 def write_layers(
-    path: Path, layers: Sequence[Iterator[Layer]], planet: Planet, styles: dict
+    path: StrPath, layers: Sequence[Iterator[Layer]], planet: Planet, styles: dict
 ) -> None:
     """Write a GeoPackage, atomically.
 
     Parameters
     ----------
-    path : Path
+    path : path-like
     layers : sequence of iterator of Layer
         Each iterator yields the parts of one layer: at least one, which may be empty.
     planet : Planet
     styles : dict of str
         QGIS style (QML) by layer name; QGIS applies it when it opens the file.
     """
+    path = Path(path)
     with files.atomic_path(path) as target:
         target.unlink()
         for parts in layers:
@@ -253,29 +255,25 @@ def require_parquet() -> None:
     ------
     MissingExtraError
     """
-    try:
-        import arro3.core
-        import arro3.io  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError(
-            "--parquet needs arro3-io, which is not installed", "pip install 'craters[parquet]'"
-        ) from error
+    for module in ("arro3.core", "arro3.io"):
+        environment.require(module, "--parquet")
 
 
 def write_points(
-    path: Path, points: np.ndarray, table: Mapping[str, np.ndarray], planet: Planet
+    path: StrPath, points: np.ndarray, table: Mapping[str, np.ndarray], planet: Planet
 ) -> None:
     """Write points and their attributes as GeoParquet, atomically.
 
     Parameters
     ----------
-    path : Path
+    path : path-like
     points : ndarray of shapely points, shape (N,)
         Easting before northing.
     table : mapping of ndarray
         Columns by name: numbers or text.
     planet : Planet
     """
+    path = Path(path)
     from arro3.core import Array, DataType, Table
     from arro3.io import write_parquet
 

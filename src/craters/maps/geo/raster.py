@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from craters.core import StrPath
 from craters.errors import ConfigError, DataError, GeoError
-from craters.maps.geo.brightness import HIGH, LOW
+from craters.maps.geo.brightness import PixelReference
 from craters.maps.geo.gdal import (
     bounded_gdal,
     color_bands,
@@ -25,19 +27,42 @@ from craters.maps.geo.masks import no_values
 from craters.maps.geo.orientation import find_orientation, north_up_grid
 from craters.maps.geo.planet import NO_PLANET, Planet, resolve_planet
 from craters.maps.geo.reader import read_small
+from craters.maps.geo.sphere import BODIES, Sphere
 from craters.maps.geo.undeclared import Undeclared, find_outliers, find_padding, find_special
 from craters.settings import ReadOptions
 
 _SAME = 0.03  # relative difference of resolutions that count as equal
 _SAMPLE = 1024  # pixels a side of the downsampled copy used to find the scaling
+_MOST_TURNS = 2.5  # around the body that an image may span
+_BEYOND_POLES = 0.1  # largest share of an image that may be padding beyond a pole
+_METRES_LIKE = (0.3, 3.0)  # metres per unit of a map: metres, feet, yards; not kilometres
+_SHIFT = 0.1  # pixels: smaller shifts are rounding
+_QUESTION = "Are its coordinates degrees or metres?"
+_CORRECT = (
+    "Correct its system or position with gdal_edit.py -a_srs or -a_ullr; scan and patches also "
+    "accept --crs."
+)
 _FAINT = 9  # 8-bit images that reach no more are refused
 _PIECES, _PIECE = 64, 1 << 16  # samples of a file that enter its hash
 
 
 def describe_image(
-    path: str, name: str, options: ReadOptions, model_resolution: float | None = None
+    path: StrPath,
+    name: str,
+    options: ReadOptions,
+    model_resolution: float | None = None,
+    reference: PixelReference | None = None,
 ) -> Image:
     """Inspect an image: georeferencing, type, scaling and the size it is scanned at.
+
+    Parameters
+    ----------
+    path, name : str
+    options : ReadOptions
+    model_resolution : float, optional
+        Resolution of the training patches in m/px.
+    reference : PixelReference, optional
+        Pixels of the training patches; without it, those of THEMIS patches.
 
     Raises
     ------
@@ -46,6 +71,8 @@ def describe_image(
     GeoError
         If its coordinates cannot be used.
     """
+    path = os.fspath(path)
+    reference = reference or PixelReference()
     with bounded_gdal(), open_dataset(path) as dataset:
         band = _choose_band(dataset, options.band, path)
         stored = Planet(dataset.crs.to_wkt()) if dataset.crs else NO_PLANET
@@ -53,9 +80,10 @@ def describe_image(
             stored, crs=options.crs, body=options.body, no_crs=options.no_crs, source=path
         )
         transform = _transform(dataset, planet, path)
-        _refuse_off_map(planet, transform, dataset, path)
-        transform, height, width, resampled = _turn_north_up(dataset, planet, transform, path)
-        native, notes = (height, width), _notes(dataset, band, resampled, path, name)
+        _check_coordinates(planet, transform, (dataset.height, dataset.width), path)
+        shift = _override_note(stored, planet, transform, (dataset.height, dataset.width))
+        transform, height, width, resampled = _turn_north_up(dataset, planet, transform)
+        native, notes = (height, width), _notes(dataset, band, resampled, path)
         size, resolution = _pixel_size(planet, transform)
         wanted = model_resolution if options.resolution is None else options.resolution or None
         if wanted and resolution and not _is_same(size, wanted, planet):
@@ -63,19 +91,17 @@ def describe_image(
             resolution, resampled = wanted, True
         first = max(band, 1)
         small = _small_values(path, band, options.scale)
-        undeclared, valid, more_notes = _inspect_values(
-            small, options.scale, (dataset.height, dataset.width), path, name
-        )
+        undeclared, valid, more_notes = _inspect_values(small, (dataset.height, dataset.width))
         if resampled:
             _refuse_averaging(dataset, band, undeclared, path)
-        scale, rule = _find_scale(valid, small.dtype, options.scale)
+        scale, rule = _find_scale(valid, options.scale, path, reference)
         return Image(
             path=path, name=name, height=height, width=width, transform=transform, planet=planet,
             dtype=dataset.dtypes[first - 1], scale=scale, scale_rule=rule, gap=options.gap,
             resolution=resolution, native=native, resampled=resampled,
             in_strips=_is_in_strips(dataset, planet, first), band=band,
             fingerprint=_fingerprint(dataset, path), undeclared=undeclared,
-            notes=(*notes, *more_notes),
+            notes=(*([shift] if shift else []), *notes, *more_notes), fill=reference.fill,
         )  # fmt: skip
 
 
@@ -112,57 +138,36 @@ def _transform(
             "Add one with gdalwarp or a world file, or scan it in pixels: --no-crs without --crs.",
         )
     a, b, c, d, e, f = tuple(float(value) for value in dataset.transform)[:6]
+    if not (np.isfinite((a, b, c, d, e, f)).all() and a * e - b * d):
+        raise GeoError(
+            f"{path}: has the geotransform {(a, b, c, d, e, f)}, which maps its pixels to no area",
+            "Correct it with gdal_edit.py -a_ullr.",
+        )
     return a, b, c, d, e, f
 
 
-def _refuse_off_map(planet: Planet, transform: tuple[float, ...], dataset: Any, path: str) -> None:
-    """Raise GeoError if no part of an image is on the body.
-
-    That corners are off the map is no error: in many projections, global maps are round.
-    """
-    if not planet.is_known:
-        return
-    a, b, c, d, e, f = transform
-    col, row = np.meshgrid(np.linspace(0, dataset.width, 5), np.linspace(0, dataset.height, 5))
-    lon, lat = planet.to_lonlat(a * col + b * row + c, d * col + e * row + f)
-    if not np.isfinite(lon + lat).any():
-        raise GeoError(
-            f"{path}: lies off the map: in {planet.crs.name}, neither the upper left corner (x = "
-            f"{c:.6g}, y = {f:.6g}) nor the other corners or the centre are on the body",
-            "Are its coordinates degrees or metres? Correct its system or position with "
-            "gdal_edit.py -a_srs or -a_ullr; scan and patches also accept --crs.",
-        )
-
-
 def _turn_north_up(
-    dataset: Any, planet: Planet, transform: tuple[float, ...], path: str
+    dataset: Any, planet: Planet, transform: tuple[float, ...]
 ) -> tuple[tuple[float, float, float, float, float, float], int, int, bool]:
     """Return transform and size on the north-up map, and whether that requires resampling."""
     size = dataset.height, dataset.width
     if not planet.is_known:
         return (1.0, 0.0, 0.0, 0.0, -1.0, 0.0), *size, False
-    a, b, _, d, e, _ = transform
-    if not (np.isfinite(transform).all() and a * e - b * d):
-        raise GeoError(
-            f"{path}: has the geotransform {transform}, which maps its pixels to no area",
-            "Correct it with gdal_edit.py -a_ullr.",
-        )
     return *north_up_grid(transform, *size), find_orientation(transform, *size) is None
 
 
-def _notes(dataset: Any, band: int, resampled: bool, path: str, name: str) -> list[str]:
+def _notes(dataset: Any, band: int, resampled: bool, path: str) -> list[str]:
     """Describe what is changed when an image is read."""
     notes = []
     if resampled:
         notes.append(
-            f"{name}: its rows are oblique to the axes of the map; it is resampled to a north-up "
-            "grid."
+            "its rows are oblique to the axes of the map; it is resampled to a north-up grid"
         )
     if not band:
         if _has_colors(dataset, path):
-            notes.append(f"{name}: its bands red, green and blue are read as luminance.")
+            notes.append("its bands red, green and blue are read as luminance")
     elif (palette := read_palette(dataset, band)) is not None and not is_gray(palette):
-        notes.append(f"{name}: its colors (palette) are read as luminance.")
+        notes.append("its colors (palette) are read as luminance")
     return notes
 
 
@@ -245,51 +250,40 @@ def _small_values(path: str, band: int, scale: tuple[float, float] | None) -> _S
 
 
 def _inspect_values(
-    small: _SmallValues,
-    scale: tuple[float, float] | None,
-    size: tuple[int, int],
-    path: str,
-    name: str,
+    small: _SmallValues, size: tuple[int, int]
 ) -> tuple[Undeclared, np.ndarray, list[str]]:
     """Find values that are no brightness, and describe what is unusual in the others.
 
     Returns
     -------
     undeclared : Undeclared
-    valid : ndarray, shape (N,), float64
-        Values of the small copy that are brightness.
+    valid : ndarray, shape (N,)
+        Values of the small copy that are brightness, in their stored type.
     notes : list of str
-
-    Raises
-    ------
-    DataError
-        If the values could be misread, and no scale is given.
     """
     values, missing = small.values, small.missing
-    valid = values[~missing].astype(np.float64)
+    valid = values[~missing]
     if not len(valid):
         return Undeclared(), valid, []
-    undeclared = find_special(valid, small.dtype)
+    undeclared = find_special(valid.astype(np.float64), small.dtype)
     special = (undeclared.is_special(values) | no_values(values)) & ~missing
     missing = missing | special
-    valid = values[~missing].astype(np.float64)
-    if scale is None:
-        _refuse_ambiguous(valid, small.dtype, path)
+    valid = values[~missing]
     notes = []
     if special.any():
-        notes.append(_special_note(values[special], special.mean(), values.shape == size, name))
+        notes.append(_special_note(values[special], special.mean(), values.shape == size))
     if len(np.unique(valid)) <= 2:
         text = " and ".join(f"{value:g}" for value in np.unique(valid)) or "missing pixels"
-        return undeclared, valid, [*notes, f"{name}: holds nothing but {text}; it may be no image."]
+        return undeclared, valid, [*notes, f"it holds nothing but {text}; it may be no image"]
     padding = find_padding(values, missing, max(size) / max(values.shape))
     for value, squares in padding.items():
         missing = missing | squares
         notes.append(
-            f"{name}: {100 * squares.mean():.2g} % of its pixels are flat {value:g}, in squares "
-            "that reach its border; they count as no data, although no nodata value says so."
+            f"{100 * squares.mean():.2g} % of its pixels are flat {value:g}, in squares that reach "
+            "its border; they count as no data, although no nodata value says so"
         )
     undeclared = dataclasses.replace(undeclared, padding=tuple(padding))
-    return undeclared, values[~missing].astype(np.float64), notes
+    return undeclared, values[~missing], notes
 
 
 def _refuse_averaging(dataset: Any, band: int, undeclared: Undeclared, path: str) -> None:
@@ -303,29 +297,31 @@ def _refuse_averaging(dataset: Any, band: int, undeclared: Undeclared, path: str
         )
 
 
-def _special_note(special: np.ndarray, share: float, is_whole: bool, name: str) -> str:
+def _special_note(special: np.ndarray, share: float, is_whole: bool) -> str:
     """Describe special values: the most frequent ones, and how many pixels have them."""
     values, counts = np.unique(special, return_counts=True)
     most = values[np.argsort(-counts, kind="stable")[:3]].tolist()
     text = ", ".join(f"{value:g}" for value in most) + (", ..." if len(values) > 3 else "")
     number = f"{len(special)} of its pixels" if is_whole else "its pixels"
     return (
-        f"{name}: {100 * share:.2g} % of {number} hold special values ({text}) that are not "
-        "declared as nodata; they count as missing."
+        f"{100 * share:.2g} % of {number} hold special values ({text}) that are not declared as "
+        "nodata; they count as missing"
     )
 
 
-def _refuse_ambiguous(valid: np.ndarray, dtype: np.dtype, path: str) -> None:
-    """Raise DataError if values far from all others, or few values, make the scaling arbitrary."""
-    if dtype == np.uint8:
-        if len(valid) and valid.min() < valid.max() <= _FAINT:
-            raise DataError(
-                f"{path}: its 8-bit pixels are {valid.min():g} to {valid.max():g}, of 255 "
-                "possible: a mask, classes, or a brightness of another range",
-                f"If it is an image, give its range: --scale 0,{valid.max():g}.",
-            )
-        return
-    outlier = find_outliers(valid)
+def _refuse_faint(valid: np.ndarray, path: str) -> None:
+    """Raise DataError if 8-bit values are so few that they may be no brightness."""
+    if len(valid) and valid.min() < valid.max() <= _FAINT:
+        raise DataError(
+            f"{path}: its 8-bit pixels are {valid.min():g} to {valid.max():g}, of 255 possible: "
+            "a mask, classes, or a brightness of another range",
+            f"If it is an image, give its range: --scale 0,{valid.max():g}.",
+        )
+
+
+def _refuse_outliers(valid: np.ndarray, path: str) -> None:
+    """Raise DataError if values far from all others make the stretch arbitrary."""
+    outlier = find_outliers(valid.astype(np.float64))
     if outlier is not None:
         value, share, factor = outlier
         raise DataError(
@@ -337,22 +333,23 @@ def _refuse_ambiguous(valid: np.ndarray, dtype: np.dtype, path: str) -> None:
 
 
 def _find_scale(
-    valid: np.ndarray, dtype: np.dtype, given: tuple[float, float] | None
+    valid: np.ndarray, given: tuple[float, float] | None, path: str, reference: PixelReference
 ) -> tuple[tuple[float, float], str]:
     """Find the stored values that become 0 and 255, for the whole file."""
     if given is not None:
         return given, "given"
-    if dtype == np.uint8:
-        return (0.0, 255.0), "8-bit, as stored"
+    if valid.dtype == np.uint8:
+        _refuse_faint(valid, path)
+    fixed = reference.fixed_scale(valid.dtype.name)
+    if fixed is not None:
+        return fixed
     if not len(valid):
         return (0.0, 1.0), "nothing but missing pixels was seen"
-    low, high = np.percentile(valid, [1, 99])
-    step = (high - low) / (HIGH - LOW) or 1.0
-    scale = (float(low - LOW * step), float(low + (255 - LOW) * step))
-    return scale, (
-        f"linear: the 1st and 99th percentile of a small copy of the whole file ({low:g}, "
-        f"{high:g}) become {LOW:.0f} and {HIGH:.0f}, as in training patches"
-    )
+    in_range = reference.range_of(valid, path)
+    if in_range is not None:
+        return in_range
+    _refuse_outliers(valid, path)
+    return reference.stretch(valid)
 
 
 def _fingerprint(dataset: Any, path: str) -> str:
@@ -369,3 +366,136 @@ def _fingerprint(dataset: Any, path: str) -> str:
                 stream.seek(start)
                 digest.update(stream.read(_PIECE))
     return digest.hexdigest()
+
+
+def _check_coordinates(
+    planet: Planet, transform: tuple[float, ...], size: tuple[int, int], source: str
+) -> None:
+    """Check that an image lies on the body, and that its pixels have a plausible size.
+
+    Parameters
+    ----------
+    planet : Planet
+    transform : tuple of float
+        As in `image.Image`.
+    size : tuple of int
+        Height and width.
+    source : str
+        Name of the image in messages.
+
+    Raises
+    ------
+    GeoError
+        If no part of it is on the body, or more than fits on it; if its numbers are in degrees and
+        the CRS in metres or the other way round; if a pixel has no area or is larger than the body.
+        That some corners are off the map is no error: in many projections, global maps are round.
+    """
+    if not planet.is_known:
+        return
+    x, y = _grid(transform, size, 5)
+    lon, lat = planet.to_lonlat(x, y)
+    if not np.isfinite(lon + lat).any():
+        raise GeoError(
+            f"{source}: lies off the map: in {planet.crs.name}, neither the upper left corner (x = "
+            f"{transform[2]:.6g}, y = {transform[5]:.6g}) nor the other corners or the centre are "
+            "on the body",
+            f"{_QUESTION} {_CORRECT}",
+        )
+    a, b, _, d, e, _ = transform
+    sides = np.array([np.hypot(a, d), np.hypot(b, e)]) * planet.metres
+    if not (abs(a * e - b * d) > 0 and (sides <= planet.radius).all()):
+        raise GeoError(
+            f"{source}: a pixel measures {sides[0]:.6g} x {sides[1]:.6g} m, on a body of radius "
+            f"{planet.radius:.6g} m",
+            f"{_QUESTION} {_CORRECT}",
+        )
+    _refuse_beyond_body(planet, x, y, source)
+    if not planet.in_degrees and _METRES_LIKE[0] <= planet.metres <= _METRES_LIKE[1]:
+        _refuse_degrees(planet, x, y, float(sides.max()), source)
+
+
+def _grid(
+    transform: tuple[float, ...], size: tuple[int, int], points: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the map coordinates of evenly spaced points of an image, including its corners."""
+    a, b, c, d, e, f = transform
+    col, row = np.meshgrid(np.linspace(0, size[1], points), np.linspace(0, size[0], points))
+    return a * col + b * row + c, d * col + e * row + f
+
+
+def _extent(x: np.ndarray, y: np.ndarray) -> str:
+    return f"x {x.min():.6g} to {x.max():.6g}, y {y.min():.6g} to {y.max():.6g}"
+
+
+def _refuse_beyond_body(planet: Planet, x: np.ndarray, y: np.ndarray, source: str) -> None:
+    """Raise GeoError if an image reaches far beyond the poles, or several times around the body.
+
+    Metres in a system of degrees do, and metres in a system of a smaller body.
+    """
+    south, north = planet.pole_lines
+    if not np.isfinite(north):  # the poles are points, or not on the map
+        return
+    beyond = max(float(y.max()) - north, south - float(y.min()))
+    if (
+        np.ptp(x) <= _MOST_TURNS * planet.period
+        and np.abs(x).max() <= _MOST_TURNS * planet.period
+        and beyond <= _BEYOND_POLES * np.ptp(y)
+    ):
+        return
+    raise GeoError(
+        f"{source}: its coordinates ({_extent(x, y)}) do not fit on the body: in "
+        f"{planet.crs.name}, it is {planet.period:.6g} around, and y is {south:.6g} to "
+        f"{north:.6g} at the poles",
+        f"{_QUESTION} {_CORRECT}",
+    )
+
+
+def _refuse_degrees(planet: Planet, x: np.ndarray, y: np.ndarray, side: float, source: str) -> None:
+    """Raise GeoError if the coordinates of an image in metres are probably degrees."""
+    if np.abs(x).max() > 360 + side or np.abs(y).max() > 90 + side or side >= 1:
+        return
+    code = BODIES.get(planet.body, (0, 0.0))[0]
+    in_degrees = f"IAU_2015:{code}00" if code else f"'+proj=longlat +R={planet.radius:.10g}'"
+    raise GeoError(
+        f"{source}: its coordinates ({_extent(x, y)}) look like degrees, but {planet.crs.name} is "
+        f"in metres: a pixel would measure {side:.3g} m",
+        f"For degrees, give a system in degrees, such as --crs {in_degrees}. If they are metres, "
+        "use a system with its origin (+x_0, +y_0) more than 360 m away.",
+    )
+
+
+def _override_note(
+    declared: Planet, planet: Planet, transform: tuple[float, ...], size: tuple[int, int]
+) -> str:
+    """Say how far `--crs` shifts an image from the CRS that its file declares; "" if not at all.
+
+    Parameters
+    ----------
+    declared : Planet
+        CRS of the file; may be unknown.
+    planet : Planet
+        CRS in use.
+    transform, size
+        As for `_check_coordinates`.
+    """
+    if not declared.is_known or not planet.is_known or declared.equals(planet):
+        return ""
+    systems = (
+        f"its file declares {declared.crs.name} ({declared.body_label}, radius "
+        f"{declared.radius:.0f} m), but --crs reads it as {planet.crs.name} ({planet.body_label}, "
+        f"radius {planet.radius:.0f} m)"
+    )
+    if not declared.shares_body(planet):
+        return systems
+    x, y = _grid(transform, size, 3)
+    places = [np.column_stack([axis.ravel() for axis in each.to_lonlat(x, y)])
+              for each in (declared, planet)]  # fmt: skip
+    shift = Sphere(planet.radius).distance(*places)
+    shift = shift[np.isfinite(shift)]
+    if not len(shift):
+        return f"{systems}; no point of it lies on both maps"
+    pixel = planet.metres * float(np.hypot(transform[1], transform[4]))
+    if shift.max() <= _SHIFT * pixel:
+        return ""
+    digits = 1 - int(np.floor(np.log10(shift.max())))  # two, so that tiles have equal notes
+    return f"{systems}, which shifts it by up to {round(float(shift.max()), digits):,g} m"

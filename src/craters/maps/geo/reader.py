@@ -2,9 +2,9 @@
 
 All pixels are read as they look on a north-up map (see `orientation`), colors as luminance. `masks`
 finds the missing pixels. No-data regions among them and the area outside the image are filled with
-`FILL`, the mean brightness of training patches. In most mosaics, isolated no-data pixels are deep
-shadow, hence data: they become 0 if the stored value is at or below the dark end of the scaling,
-else `FILL`.
+the mean brightness of training patches, `Image.fill`. In most mosaics, isolated no-data pixels are
+deep shadow, hence data: they become 0 if the stored value is at or below the dark end of the
+scaling, else `Image.fill`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from craters.core import luminance
-from craters.maps.geo.brightness import FILL, to_bytes
+from craters.maps.geo.brightness import to_bytes
 from craters.maps.geo.gdal import (
     bounded_gdal,
     color_bands,
@@ -157,12 +157,12 @@ class Reader:
         Returns
         -------
         pixels : ndarray, shape (height, width), uint8
-            Scaled; no-data regions and pixels outside the image are `FILL`.
+            Scaled; no-data regions and pixels outside the image are `Image.fill`.
         nodata : ndarray, shape (height, width), bool
             Pixels of no-data regions; False outside the image.
         """
         image = self.image
-        pixels = np.full((height, width), FILL, np.uint8)
+        pixels = np.full((height, width), image.fill, np.uint8)
         nodata = np.zeros((height, width), bool)
         rows = (max(top, 0), min(top + height, image.height))
         cols = (max(left, 0), min(left + width, image.width))
@@ -178,7 +178,7 @@ class Reader:
         target = np.s_[rows[0] - top : rows[1] - top, cols[0] - left : cols[1] - left]
         nodata[target] = find_nodata_regions(missing | padding, image.gap)[inside]
         if not nodata[target].all():
-            pixels[target] = _filled(values[inside], missing[inside], nodata[target], image.scale)
+            pixels[target] = _filled(values[inside], missing[inside], nodata[target], image)
         return pixels, nodata
 
     def _values(
@@ -202,7 +202,7 @@ class Reader:
         height = min(side, -(-(image.height - top) // shrink))
         width = min(side, -(-(image.width - left) // shrink))
         if top < 0 or left < 0 or height <= 0 or width <= 0:
-            return np.full((1, 1), FILL, np.uint8)
+            return np.full((1, 1), image.fill, np.uint8)
         down, across = self._stored.height / image.height, self._stored.width / image.width
         bottom = min(top + height * shrink, image.height)
         right = min(left + width * shrink, image.width)
@@ -211,7 +211,7 @@ class Reader:
         )
         missing |= image.undeclared.is_special(values)
         pixels = to_bytes(values, image.scale)
-        return np.where(missing & (values > image.scale[0]), np.uint8(FILL), pixels)
+        return np.where(missing & (values > image.scale[0]), np.uint8(image.fill), pixels)
 
     def read_small(self, side: int) -> tuple[np.ndarray, np.ndarray]:
         """Read the whole image downsampled; see `small_copy`."""
@@ -266,10 +266,10 @@ def _has_plain_nodata(dataset: Any) -> bool:
 
 
 def _filled(
-    values: np.ndarray, missing: np.ndarray, nodata: np.ndarray, scale: tuple[float, float]
+    values: np.ndarray, missing: np.ndarray, nodata: np.ndarray, image: Image
 ) -> np.ndarray:
-    pixels = to_bytes(values, scale)
+    pixels = to_bytes(values, image.scale)
     if missing.any() or nodata.any():
-        dark = values <= scale[0]  # False for NaN
-        pixels = np.where(missing & ~dark | nodata, np.uint8(FILL), pixels)
+        dark = values <= image.scale[0]  # False for NaN
+        pixels = np.where(missing & ~dark | nodata, np.uint8(image.fill), pixels)
     return pixels

@@ -11,8 +11,18 @@ import time
 import numpy as np
 
 from craters.core import Fingerprint, files, library_versions
+from craters.data import PixelRecord
 from craters.errors import DataError, GeoError
-from craters.maps.geo import Image, Reader, Undeclared, describe_image, find_images
+from craters.maps.geo import (
+    Image,
+    PixelReference,
+    Reader,
+    Undeclared,
+    describe_image,
+    find_images,
+    image_notes,
+    skipped_files,
+)
 from craters.maps.scan.detections import MergeRule, merge_rule
 from craters.maps.scan.grid import Blocks, Grid, plan_blocks
 from craters.maps.scan.predict import Engine, choose_stride, scan_block
@@ -32,10 +42,25 @@ class Plan:
     config: ScanConfig
     classifier: Classifier
     engine: Engine
+    reference: PixelReference
     images: list[Image]
     grids: list[Grid]
     rule: MergeRule
     fingerprint: Fingerprint
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know about the images before a scan."""
+        systems = {image.planet.wkt: image.planet for image in self.images}
+        first, *others = systems.values()
+        notes = image_notes(self.images)
+        if any(not planet.equals(first) for planet in others):
+            radii = ", ".join(sorted({f"{planet.radius:.0f}" for planet in systems.values()}))
+            notes.append(
+                f"The images are on several spheres or ellipsoids of {first.body_label} (radii: "
+                f"{radii} m); tables and layers are in the system of {self.images[0].name}"
+            )
+        return notes
 
     @property
     def on_cluster(self) -> bool:
@@ -76,8 +101,9 @@ def plan_scan(config: ScanConfig) -> Plan:
         device=config.device,
         precision=config.precision,
     )
+    reference = pixel_reference(description.pixels)
     images = [
-        describe_image(path, name, config.read, description.resolution)
+        describe_image(path, name, config.read, description.resolution, reference)
         for path, name in find_images(list(config.images))
     ]
     _refuse_mixed(images)
@@ -94,6 +120,7 @@ def plan_scan(config: ScanConfig) -> Plan:
         config=config,
         classifier=classifier,
         engine=engine,
+        reference=reference,
         images=images,
         grids=grids,
         rule=rule,
@@ -108,6 +135,31 @@ def _pixel_bytes(image: Image) -> int:
     return _PER_PIXEL + 2 * stored + colors
 
 
+def pixel_reference(pixels: PixelRecord | None) -> PixelReference:
+    """Return how images are scaled for a model, by the record of its training pixels.
+
+    Statistics that the record lacks are those of THEMIS patches. Without a record, so is all else.
+    """
+    default = PixelReference()
+    if pixels is None:
+        return default
+    ends = (pixels.percentiles[0], pixels.percentiles[-1]) if pixels.percentiles else None
+    low, high = pixels.stretch or ends or (default.low, default.high)
+    if low == high:
+        low, high = default.low, default.high
+    mean = default.mean if pixels.mean is None else pixels.mean
+    return PixelReference(
+        dtype=pixels.dtype,
+        range=(float(pixels.range[0]), float(pixels.range[1])),
+        given=pixels.given,
+        low=low,
+        high=high,
+        mean=mean,
+        spread=default.spread if pixels.spread is None else pixels.spread,
+        fill=round(mean) if pixels.fill is None else pixels.fill,
+    )
+
+
 def _hashed_content(image: Image) -> str:
     """Return an image's properties as JSON, under the keys that existing scans were hashed with."""
     content = dataclasses.asdict(image) | {"path": ""}
@@ -115,6 +167,7 @@ def _hashed_content(image: Image) -> str:
     if image.undeclared == Undeclared():
         del content["undeclared"]
     content["mark"] = content.pop("fingerprint")
+    del content["fill"]  # follows from the model
     return files.to_json(content)
 
 
@@ -167,20 +220,18 @@ def _check_extras(config: ScanConfig) -> None:
 
 
 def _refuse_mixed(images: list[Image]) -> None:
-    """Raise GeoError if the images do not share one CRS, as one catalogue requires."""
-    first = images[0].planet
+    """Raise GeoError if the images do not share one CRS, as one catalogue requires.
+
+    One projection on several spheres or ellipsoids of a body is accepted: positions are converted.
+    """
+    first = images[0]
     for image in images[1:]:
-        other = image.planet
-        same = other.wkt == first.wkt or (
-            first.is_known
-            and other.is_known
-            and first.crs.equals(other.crs, ignore_axis_order=True)
+        if image.planet.equals(first.planet) or image.planet.differs_in_shape(first.planet):
+            continue
+        raise GeoError(
+            f"{image.path} and {first.path} have different coordinate systems",
+            "Scan images of each system separately.",
         )
-        if not same:
-            raise GeoError(
-                f"{image.path} and {images[0].path} have different coordinate systems",
-                "Scan images of each system separately.",
-            )
 
 
 def _refuse_small(images: list[Image], side: int) -> None:
@@ -215,6 +266,8 @@ def estimate(plan: Plan) -> list[str]:
         "pixel is missing",
         f"memory: up to {plan.config.memory:,.0f} MB (--memory)",
         f"disk: up to {windows * 4 * 2.5 / 1e6:,.1f} MB during the scan, in the folder of --out",
+        *(f"note: {note}" for note in skipped_files(plan.config.images)),
+        *(f"note: {note}" for note in plan.notes),
     ]
     return lines
 

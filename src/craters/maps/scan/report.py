@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from craters.core import page_templates, report_style
+from craters.data import differences
 from craters.errors import DataError
-from craters.maps.geo import MEAN, SPREAD, Image, gdal_errors, small_copy
+from craters.maps.geo import Image, PixelReference, gdal_errors, small_copy
 from craters.models import ModelDescription
 
 _SIDE = 900  # of the quick-look map, in pixels at most
@@ -98,39 +99,35 @@ def brightness(small: tuple[np.ndarray, np.ndarray] | None) -> dict[str, float |
 
 
 def unlike_training(
-    image: Image, statistics: dict[str, Any], description: ModelDescription, called: float
+    image: Image,
+    statistics: dict[str, Any],
+    description: ModelDescription,
+    reference: PixelReference,
+    called: float,
 ) -> list[str]:
     """Return warnings about how an image differs from the training patches of the model."""
-    differences = []
-    if statistics["mean"] is not None:
-        if abs(statistics["mean"] - MEAN) > SPREAD:
-            relation = "darker" if statistics["mean"] < MEAN else "brighter"
-            differences.append(
-                f"it is much {relation} than training patches (mean "
-                f"{statistics['mean']:.0f} of 255, there {MEAN:.0f})"
-            )
-        if not 0.15 <= statistics["deviation"] / SPREAD <= 2:
-            relation = "less" if statistics["deviation"] < SPREAD else "more"
-            differences.append(
-                f"it has much {relation} contrast than training patches (deviation "
-                f"{statistics['deviation']:.0f}, there {SPREAD:.0f})"
-            )
+    mean, deviation = statistics["mean"], statistics["deviation"]
+    unlike = []
+    if mean is not None:
+        unlike += [
+            f"it {text}" for text in differences(mean, deviation, reference.mean, reference.spread)
+        ]
     trained_at = description.resolution
     if trained_at and image.resolution and abs(image.resolution / trained_at - 1) > 0.1:
-        differences.append(
+        unlike.append(
             f"it is scanned at {image.resolution:g} m/px, and the model was trained at "
             f"{trained_at:g}"
         )
     if trained_at and image.resampled and image.resolution:
         ratio = image.native[0] / image.height
         if ratio < 0.8:
-            differences.append(f"it was enlarged {1 / ratio:.1f} times, which adds no detail")
+            unlike.append(f"it was enlarged {1 / ratio:.1f} times, which adds no detail")
     if called > 0.5:
-        differences.append(
+        unlike.append(
             f"{100 * called:.0f} % of its windows are called with crater, far more than on any "
             "surface"
         )
-    return [f"{image.name} may be unlike the training imagery: {text}." for text in differences]
+    return [f"{image.name} may be unlike the training imagery: {text}." for text in unlike]
 
 
 def smaller_than_window(image: Image, side: int) -> list[str]:

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from craters.core import StrPath
 from craters.errors import ModelError
 from craters.models.keras.layers import KerasLayer, read_settings
 
@@ -27,6 +28,7 @@ MOST_LAYERS = 200
 
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 _LARGEST = {_CONFIG: 1 << 22, _METADATA: 1 << 20, _WEIGHTS: 1 << 28}  # bytes
+_EXPORTED = "craters_class_names"  # an attribute that only `craters.models.keras.writer` writes
 _MODULES = re.compile(r"(tensorflow\.|tf_)?keras(\.[a-z_0-9]+)*")
 _NAME = re.compile(r"[A-Za-z0-9_.\-]{1,100}")
 _DAMAGE = (
@@ -48,23 +50,26 @@ class KerasModel:
         Rows, columns and channels; None where the size is open.
     keras_version : str
         Version of Keras that wrote the file.
+    is_export : bool
+        Whether this package exported it; its input is 0..1.
     """
 
     layers: tuple[KerasLayer, ...]
     input_shape: tuple[int | None, ...]
     keras_version: str
+    is_export: bool = False
 
 
 class _RefusedError(ValueError):
     """The reason for refusing a file, without the file's name."""
 
 
-def read_keras(path: Path) -> KerasModel:
+def read_keras(path: StrPath) -> KerasModel:
     """Read a Keras file (.h5 or .keras, of Keras 2 or 3) without Keras.
 
     Parameters
     ----------
-    path : Path
+    path : path-like
 
     Returns
     -------
@@ -75,6 +80,7 @@ def read_keras(path: Path) -> KerasModel:
     ModelError
         If it is no Keras file, is damaged, or contains an unsupported layer, which is named.
     """
+    path = Path(path)
     if not path.is_file():
         raise ModelError(f"{path}: no such file, expected a Keras model (.h5 or .keras)")
     with path.open("rb") as stream:
@@ -106,9 +112,11 @@ def _read_zip(path: Path) -> KerasModel:
     for name in (_CONFIG, _WEIGHTS):
         if name not in parts:
             raise _RefusedError(f"holds no {name}")
-    version = _parse_json(parts.get(_METADATA, b"{}"), _METADATA).get("keras_version")
+    metadata = _parse_json(parts.get(_METADATA, b"{}"), _METADATA)
     with h5py.File(io.BytesIO(parts[_WEIGHTS]), "r") as store:
-        return _read_model(parts[_CONFIG], version, store, _groups_of_zip)
+        version = metadata.get("keras_version")
+        model = _read_model(parts[_CONFIG], version, store, _groups_of_zip)
+    return dataclasses.replace(model, is_export=_EXPORTED in metadata)
 
 
 def _parts(archive: zipfile.ZipFile) -> Iterator[tuple[str, bytes]]:
@@ -144,7 +152,9 @@ def _read_h5(path: Path) -> KerasModel:
             raise _RefusedError(
                 "has no model_config: it holds weights alone, expected a whole model"
             )
-        return _read_model(config, _attribute(store, "keras_version"), store, _groups_of_h5)
+        version = _attribute(store, "keras_version")
+        model = _read_model(config, version, store, _groups_of_h5)
+        return dataclasses.replace(model, is_export=_EXPORTED in store.attrs)
 
 
 def _attribute(store: Any, name: str) -> Any:
