@@ -19,7 +19,7 @@ HEAD = """\
 # Command line
 
 Made from the commands' own help by `python docs/make_reference.py`. Results go to stdout, progress
-and warnings to stderr. In [Python](api.md) the same verbs are functions.
+and warnings to stderr. The same commands are functions in [Python](api.md).
 
 **Settings** of `craters run` come from flags, `CRATERS_*` variables (`CRATERS_SEED=3`), or a TOML
 file (`--config`), in that order.
@@ -27,8 +27,8 @@ file (`--config`), in that order.
 **Exit codes**: 0 done, 1 unexpected, 2 usage or setting, 3 input data, 4 coordinates, 5 model refused,
 6 would overwrite, 7 partly failed, or a severe check under `--strict`, 130 interrupted.
 
-**Completion**: `craters --install-completion` teaches bash, zsh, fish or PowerShell the commands and
-options; open a new shell afterwards. `craters --show-completion` prints the script instead.
+**Completion**: `craters --install-completion` installs completion of the commands and
+options in bash, zsh, fish or PowerShell; open a new shell afterwards. `craters --show-completion` prints the script instead.
 """
 
 

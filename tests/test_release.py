@@ -132,10 +132,10 @@ def test_the_core_alone_helps_predicts_and_says_what_is_missing(core: Path, tmp_
     doctor = call(core, "doctor", folder=tmp_path)
     assert doctor.returncode == 0
     assert "train (training, measuring, reports, Keras files): missing torch" in doctor.stdout
-    assert "Get it by: pip install 'craters[train]'" in doctor.stdout
+    assert "Get it by: pip install -c constraints.txt -e '.[train]'" in doctor.stdout
     lacking = call(core, "run", "--data", "D", "--out", "R", folder=tmp_path)
     assert lacking.returncode == 2
-    assert "pip install 'craters[train]'" in lacking.stderr
+    assert "pip install -c constraints.txt -e '.[train]'" in lacking.stderr
 
 
 @pytest.mark.slow

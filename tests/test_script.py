@@ -107,8 +107,8 @@ def test_earlier_output_is_replaced_and_seeds_repeat(
 def test_the_original_protocol_shows_both_figures(job_folder: Path, call) -> None:
     code, printed, errors = call(job_folder.parent, *FAST, "--protocol", "original")
     assert code == 0, errors
-    assert "last phase, protocol clean" in printed
-    assert "They differ because protocol 'original' draws validation again" in printed
+    assert "last stage, protocol clean" in printed
+    assert "They differ because protocol 'original' draws the validation set again" in printed
 
 
 def test_thresholds_decide(job_folder: Path, call) -> None:

@@ -1,4 +1,4 @@
-"""craters: find the patches of a planet that hold a crater.
+"""Find impact craters in planetary images, from few labels and many unlabeled patches.
 
 Public names are loaded when they are first used, so that importing the package is quick and
 needs no torch.

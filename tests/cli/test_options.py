@@ -137,7 +137,7 @@ def test_errors_of_the_function_end_in_their_exit_code() -> None:
 
 def test_help_shows_defaults_once() -> None:
     text = " ".join(invoke(SamplingRequest, ["--help"])[0].output.split())
-    assert "Pixels a side of a patch. [default: 48]" in text
+    assert "Side of a patch in pixels. [default: 48]" in text
     assert "[10 pixels to a window]" in text
     assert "None" not in text
 

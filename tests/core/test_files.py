@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from craters.core import files
-from craters.errors import ExistsError
+from craters.errors import DataError, ExistsError
 
 
 def test_an_error_inside_leaves_the_earlier_file_and_no_litter(tmp_path: Path) -> None:
@@ -192,3 +192,25 @@ def test_a_new_folder_is_whole_or_absent(tmp_path: Path) -> None:
     with files.new_folder(tmp_path / "a" / "C"):
         pass
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["B.1", "C"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_text_of_tables_in_unicode(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes("id;größe\r\na;3\rb;4\n".encode(encoding))
+    text, name = files.read_csv_text(path)
+    assert text == "id;größe\na;3\nb;4\n"
+    assert name == encoding.upper()[:6].rstrip("-")
+
+
+def test_text_of_tables_in_latin_1(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes("größe\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"not text in UTF-8.*Save it as CSV UTF-8"):
+        files.read_csv_text(path)
+    assert files.read_csv_text(path, may_be_latin_1=True) == ("größe\n", "Latin-1")
+    path.write_bytes(b"PK\x03\x04\x14\x00")  # a workbook
+    with pytest.raises(DataError, match="not text"):
+        files.read_csv_text(path, may_be_latin_1=True)
+    path.write_bytes(b"")
+    assert files.read_csv_text(path)[0] == ""

@@ -107,6 +107,7 @@ def test_label_forms(labels: np.ndarray) -> None:
         (np.zeros((0, 2304), np.uint8), None, "found 0 patches"),
         (np.zeros((3, 4, 4), np.uint8), None, "4 x 4 pixels, expected at least 8 x 8"),
         (np.full((3, 8, 8), 7, np.uint8), None, "all 3 images are constant"),
+        (np.arange(5 * 64).reshape(5, 8, 8) % 2, None, "pixels are only 0 and 1, expected shades"),
         (SQUARES.astype(np.float32) - 9, None, "range from -9 to 246, expected 0..1 or 0..255"),
         (SQUARES.astype(np.float32) * 2, None, "range from 0 to 510"),
         (SQUARES.astype(np.int32) * 300, None, "expected 0..255 or 0..65535"),
@@ -124,7 +125,7 @@ def test_label_forms(labels: np.ndarray) -> None:
         (SQUARES, np.array([0, 1, 2, 1, 0]), "found labels 0, 1, 2, expected 0"),
         (SQUARES, np.array([0, 1, -1, 1, 0]), "found labels -1, 0, 1"),
         (SQUARES, np.array([0, 1, np.nan, 1, 0]), "found labels 0, 1, nan"),
-        (SQUARES, np.array(["a", "b", "a", "b", "a"]), "labels are <U1, expected numbers"),
+        (SQUARES, np.array(["a", "b", "a", "b", "a"]), "found labels 'a', 'b', expected 0"),
         (SQUARES, np.zeros((5, 2)), r"labels have shape \(5, 2\)"),
     ],
 )
@@ -141,6 +142,12 @@ def test_single_constant_images_are_noted() -> None:
     images = SQUARES.copy()
     images[2] = 0
     assert make_patch_set(images).notes == ("images: 1 of 5 images are constant",)
+
+
+def test_single_masks_are_noted() -> None:
+    images = SQUARES.copy()
+    images[3] = np.arange(images[3].size).reshape(images[3].shape) % 2
+    assert make_patch_set(images).notes == ("images: 1 of 5 images hold only 0 and 1",)
 
 
 @pytest.mark.parametrize("groups", [np.zeros(4), np.zeros((5, 2), int), np.zeros(5, bool)])

@@ -494,7 +494,10 @@ def test_tables_that_cannot_be_imported(tmp_path: Path, store: LabelStore) -> No
     table = tmp_path / "t.csv"
     for text, words in (
         ("a,b\n1,2\n", "expected id and answer"),
-        ("id,answer\np:1,maybe\n", "row 2: answer is 'maybe'"),
+        ("id,answer\np:1,maybe\n", "row 2: answer is 'maybe', .* Which values mean crater"),
+        ("id,label\np:1,1.0\n", "row 2: answer is '1.0', .* 1 or 0. Write 1."),
+        ("id,label\np:1,False\n", "row 2: answer is 'False', .* 1 or 0. Write 0."),
+        ("id,label\np:1,2\n", "row 2: answer is '2', .* Which values mean crater"),
         ("id,answer,seconds\np:1,crater,soon\n", "seconds is 'soon'"),
     ):
         table.write_text(text)

@@ -98,6 +98,21 @@ def write_raster(
     return path
 
 
+def turned(
+    pixels: np.ndarray, transform: tuple[float, ...], transpose: bool, flips: tuple[int, ...]
+) -> tuple[np.ndarray, tuple[float, ...]]:
+    """Store the same ground in another orientation: pixels and transform."""
+    a, b, c, d, e, f = transform
+    height, width = pixels.shape[-2:]
+    if 0 in flips:  # rows
+        b, c, e, f, pixels = -b, c + b * height, -e, f + e * height, pixels[..., ::-1, :]
+    if 1 in flips:  # columns
+        a, c, d, f, pixels = -a, c + a * width, -d, f + d * width, pixels[..., ::-1]
+    if transpose:
+        a, b, d, e, pixels = b, a, e, d, pixels.swapaxes(-1, -2)
+    return np.ascontiguousarray(pixels), (a, b, c, d, e, f)
+
+
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
     """Make smooth noise, 1 to 255."""
     random = np.random.default_rng(seed)

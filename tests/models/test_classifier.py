@@ -709,59 +709,11 @@ def test_maps_need_a_dense_network_and_a_whole_window(
 # --- inputs and tables -------------------------------------------------------------------------
 
 
-def save_picture(path: Path, pixels: np.ndarray) -> Path:
-    image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
-    image.fromarray(pixels).save(path)
-    return path
-
-
-@pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_pictures_are_read_as_they_are(tmp_path: Path, images: np.ndarray, suffix: str) -> None:
-    paths = [save_picture(tmp_path / f"{row}{suffix}", images[row]) for row in range(4)]
-    found = read_inputs(paths, SIDE)
-    assert np.array_equal(found.images, images[:4])
-    assert found.ids.tolist() == [str(path) for path in paths]
-    assert found.notes == ()
-    deep = [save_picture(tmp_path / f"deep{row}{suffix}", images[row].astype(np.uint16) * 257)
-            for row in range(3)]  # fmt: skip
-    found = read_inputs(deep, SIDE)
-    assert np.array_equal(found.images, images[:3])
-    assert "uint16 pixels 0..65535" in found.notes[0]
-
-
-def test_colors_are_turned_to_gray_and_said(tmp_path: Path, images: np.ndarray) -> None:
-    color = save_picture(tmp_path / "color.png", np.stack([images[0]] * 3, 2))
-    gray = save_picture(tmp_path / "gray.png", images[1])
-    found = read_inputs([color, gray], SIDE)
-    assert np.array_equal(found.images, images[:2])
-    assert found.notes == ("1 of 2 images were in color, turned to gray",)
-
-
-def test_other_files_are_refused(tmp_path: Path, images: np.ndarray) -> None:
-    small = save_picture(tmp_path / "small.png", images[0, :20])
-    good = save_picture(tmp_path / "good.png", images[0])
-    deep = save_picture(tmp_path / "deep.png", images[0].astype(np.uint16))
-    (tmp_path / "text.png").write_text("no image")
-    (tmp_path / "cut.png").write_bytes(good.read_bytes()[:200])
-    np.save(tmp_path / "x.npy", np.arange(2 * 48 * 48).reshape(2, -1) % 256)
-    for paths, message in (
-        ([small], "found 28 x 20 pixels, expected one image of 28 x 28"),
-        ([good, deep], "deep.png: pixels are uint16, expected uint8"),
-        ([tmp_path / "text.png"], "text.png: cannot be read as an image"),
-        ([tmp_path / "cut.png"], "cut.png: cannot be read as an image"),
-        ([tmp_path / "none.png"], "none.png: no such file"),
-        ([tmp_path / "x.npy"], "found patches of 48 x 48 pixels, expected 28 x 28"),
-        ([tmp_path / "x.npy", good], "found 2 files, one of them an array"),
-    ):
-        with pytest.raises(DataError, match=message):
-            read_inputs(paths, SIDE)
-
-
 def test_the_table(graph: bytes, images: np.ndarray, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", images.reshape(len(images), -1))
     conformal = {"without crater": [0.2, 0.6], "with crater": [0.3, 0.5]}
     classifier = Classifier(described(conformal=conformal), graph)
-    table = predict_table(classifier, read_inputs([tmp_path / "x.npy"], SIDE))
+    table = predict_table(classifier, read_inputs([tmp_path / "x.npy"], SIDE).patches)
     probability = classifier.predict_proba(images)
     assert np.array_equal(table.probability, probability)
     lines = table.to_csv().splitlines()
@@ -788,9 +740,9 @@ def test_the_table_in_pieces_is_that_of_the_whole(
     np.save(tmp_path / "x.npy", images)
     conformal = {"without crater": [0.2, 0.6], "with crater": [0.3, 0.5]} if with_sets else None
     classifier = Classifier(described(conformal=conformal), graph)
-    whole = predict_table(classifier, read_inputs([tmp_path / "x.npy"], SIDE))
+    whole = predict_table(classifier, read_inputs([tmp_path / "x.npy"], SIDE).patches)
     monkeypatch.setattr("craters.models.predictions._PIECE", 64)
-    pieces = predict_table(classifier, read_inputs([tmp_path / "x.npy"], SIDE))
+    pieces = predict_table(classifier, read_inputs([tmp_path / "x.npy"], SIDE).patches)
     np.testing.assert_array_equal(pieces.probability, whole.probability)
     assert pieces.to_csv() == whole.to_csv() == "".join(whole.csv_parts())
     assert len(list(pieces.csv_parts())) == 1 + 3  # the header, and 64 + 64 + 22 rows

@@ -422,3 +422,28 @@ def test_the_default_is_compact_with_its_own_recipe(patches, monkeypatch) -> Non
     model = CraterClassifier().fit(images, labels)
     assert model.network_.name == "compact"
     assert given == [(80, 28)]  # all rows: none is held out
+
+
+# --- labels of other forms ---------------------------------------------------------------------
+
+
+def test_labels_of_other_forms_are_explained(patches) -> None:
+    images, labels = patches
+    with pytest.raises(ValueError, match=r"shape \(80, 2\), expected \(N,\). .* column means cra"):
+        quick().fit(images, np.stack([1 - labels, labels], 1))
+    with pytest.raises(DataError, match=r"-1 marks unlabeled .* give \(y == 1\).astype\('int8'\)"):
+        quick().fit(images, np.where(labels == 1, 1, -1))
+
+
+def test_a_model_folder_does_not_swap_named_classes(patches, tmp_path: Path) -> None:
+    images, labels = patches
+    model = quick(initial_epochs=1).fit(images, np.where(labels == 1, "crater", "none"))
+    assert model.classes_.tolist() == ["crater", "none"]
+    with pytest.raises(DataError, match=r"the second class .*: \(y == 'crater'\).astype\('int8'\)"):
+        model.save_model(tmp_path / "MODEL")
+    assert not (tmp_path / "MODEL").exists()
+    model = quick(initial_epochs=1).fit(images, np.where(labels == 1, "with crater", "none"))
+    assert Classifier.load(model.save_model(tmp_path / "MODEL")).description.class_names == (
+        "none",
+        "with crater",
+    )

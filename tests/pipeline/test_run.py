@@ -22,11 +22,11 @@ from craters.evaluation import Scored, at_prior, bootstrap_interval, measure, sc
 from craters.evaluation.calibration import choose_threshold
 from craters.models import Classifier
 from craters.models.keras.writer import write_keras_h5
-from craters.pipeline import run_job, stages, summarize
+from craters.pipeline import job, run_job, summarize
 from craters.pipeline.report import summary_lines
 from craters.pipeline.result import JobResult
 from craters.pipeline.run import read_run
-from craters.pipeline.stages import run_phases
+from craters.pipeline.stages import run_stages
 from craters.training import RunConfig, trainer
 from tests.conftest import simple_patches, write_job
 
@@ -91,7 +91,7 @@ def test_the_manifest_holds_what_is_there(finished: tuple[Path, Path]) -> None:
 
 
 def test_tables_agree_with_each_other(finished: tuple[Path, Path]) -> None:
-    _, out = finished
+    data, out = finished
     metrics = read_run(out)
     history = rows_of(out / "history.csv")
     assert [row["phase"] for row in history] == ["initial"] * 10 + ["final"] * 4
@@ -160,7 +160,7 @@ def test_the_report_is_self_contained_and_true(finished: tuple[Path, Path]) -> N
     assert not re.search(r"url\(|@import|<script", (out / "report.html").read_text())
     metrics = read_run(out)["phases"]["final"]
     assert f"{metrics['macro_f1']:.4f}" in page.text
-    assert "All of its labels were given by people." in page.text
+    assert "All of its labels are human." in page.text
 
 
 def assert_equal_runs(first: Path, second: Path) -> None:
@@ -173,22 +173,22 @@ def test_another_seed_gives_other_networks_and_metrics(
     finished: tuple[Path, Path], tmp_path: Path
 ) -> None:
     data, out = finished
-    result = run_phases(read_job_data(data), config_for(data, out, seed=1))
+    result = run_stages(read_job_data(data), config_for(data, out, seed=1))
     assert json.loads(files.to_json(summarize(result))) != read_run(out)
-    for phase in result.phases:
-        write_keras_h5(tmp_path / "other.h5", phase.network, 100.0)
-        saved = out / "models" / f"model_{phase.name}.h5"
+    for stage in result.stages:
+        write_keras_h5(tmp_path / "other.h5", stage.network, 100.0)
+        saved = out / "models" / f"model_{stage.name}.h5"
         assert saved.read_bytes() != (tmp_path / "other.h5").read_bytes()
         (tmp_path / "other.h5").unlink()
 
 
-def test_the_first_phase_is_the_reference_of_the_original_methods_verdict(
+def test_the_first_stage_is_the_reference_of_the_original_methods_verdict(
     finished: tuple[Path, Path],
 ) -> None:
     metrics = read_run(finished[1])
     verdict, rows = metrics["verdict"], metrics["phases"]
     assert verdict["method"] == "original"
-    assert verdict["reference"] == "the first phase"
+    assert verdict["reference"] == "the first stage"
     assert verdict["difference"] == pytest.approx(
         rows["final"]["macro_f1"] - rows["initial"]["macro_f1"]
     )
@@ -370,7 +370,7 @@ def test_a_supervised_compact_run_leaves_a_calibrated_model(tmp_path: Path) -> N
     model = Classifier.load(tmp_path / "RUN" / "model")
     assert model.description.temperature == metrics["calibration"]["temperature"] != 1
     assert model.description.network == "compact"
-    assert "trained once more" in model.description.metrics["remark"]
+    assert "retrained on all human labels" in model.description.metrics["remark"]
     images = np.load(data / "Xtest1.npy").reshape(-1, SIDE, SIDE)
     probability = np.load(tmp_path / "RUN" / "probabilities.npy")
     assert np.abs(model.predict_proba(images) - probability).max() < 1e-5
@@ -510,7 +510,7 @@ def test_an_aim_out_of_reach_leaves_no_run_and_loses_no_training(
     metrics = run_job(other, resume=True, progress=counter).metrics
     assert counter.seen == []
     assert metrics["threshold_chosen_for"] == "macro_f1"
-    plain = summarize(run_phases(read_job_data(job_folder), other))
+    plain = summarize(run_stages(read_job_data(job_folder), other))
     assert json.loads(files.to_json(plain)) == read_run(config.out)
     with pytest.raises(
         ExistsError, match="is a finished run of other settings.*: aim was macro_f1 and is prec"

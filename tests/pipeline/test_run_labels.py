@@ -13,7 +13,7 @@ from craters.data import read_job_data
 from craters.errors import ExistsError
 from craters.labels import CRATER, NOT, Answer, LabelStore, Patch, in_random_part
 from craters.pipeline import report, run_job
-from craters.pipeline.stages import run_phases
+from craters.pipeline.stages import run_stages
 from craters.quality.checks import run_checks
 from craters.training import RunConfig
 from tests.conftest import write_job
@@ -58,5 +58,5 @@ def test_labels_of_a_store_are_trained_on_and_fingerprinted(tmp_path: Path) -> N
     with pytest.raises(ExistsError, match="other settings, inputs"):
         run_job(config, resume=True)
     assert run_checks(outcome.folder)
-    plain = run_phases(data, dataclasses.replace(config, labels=None))
+    plain = run_stages(data, dataclasses.replace(config, labels=None))
     assert len(report.origins_csv(plain).splitlines()) == 121

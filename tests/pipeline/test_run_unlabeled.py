@@ -16,7 +16,7 @@ from craters.errors import DataError
 from craters.evaluation import Scored, measure
 from craters.models import Classifier, Network, network_weights
 from craters.pipeline import RunOutcome, kept_network, report, run_job, stages, summarize
-from craters.pipeline.stages import run_phases
+from craters.pipeline.stages import run_stages
 from craters.semi_supervised import verdict
 from craters.training import RunConfig, predict_logits
 from craters.training.checkpoint import load_state
@@ -72,9 +72,9 @@ def test_a_fixmatch_run_is_measured_on_every_label_and_says_whether_it_helped(
     fixmatch: tuple[Path, RunOutcome],
 ) -> None:
     data, outcome = fixmatch
-    result = run_phases(read_job_data(data), config_for(data, "fixmatch"))
-    assert [phase.name for phase in result.phases] == ["supervised", "fixmatch"]
-    assert all(phase.is_cross_fitted for phase in result.phases)
+    result = run_stages(read_job_data(data), config_for(data, "fixmatch"))
+    assert [stage.name for stage in result.stages] == ["supervised", "fixmatch"]
+    assert all(stage.is_cross_fitted for stage in result.stages)
     assert len(result.final.validation) == 120
     assert result.network is not result.final.network
     told = outcome.metrics["verdict"]
@@ -110,7 +110,7 @@ def test_self_training_tells_the_origin_of_every_label(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("craters.semi_supervised.pseudo_labels.CONFIDENCE", 0.6)
-    result = run_phases(read_job_data(data), config_for(data, "self-training", epochs=6))
+    result = run_stages(read_job_data(data), config_for(data, "self-training", epochs=6))
     metrics = summarize(result)
     pseudo = metrics["pseudo_labels"]
     assert [row["number"] for row in pseudo["rounds"]] == [1, 2]
@@ -178,7 +178,7 @@ def test_a_network_that_is_sure_of_nothing_is_kept_as_it_is(
 ) -> None:
     monkeypatch.setattr("craters.semi_supervised.pseudo_labels.CONFIDENCE", 1.0)
     warned, sets = Warnings(), read_job_data(data)
-    result = run_phases(sets, config_for(data, "pseudo-label"), progress=warned)
+    result = run_stages(sets, config_for(data, "pseudo-label"), progress=warned)
     assert stages.NOTHING_SURE in warned.texts
     assert result.n_pseudo == 0
     plain = kept_network(sets.train, sets.pool, config_for(data, "supervised"))
@@ -210,7 +210,7 @@ def test_auto_keeps_the_network_of_the_method_that_it_takes(
 ) -> None:
     monkeypatch.setattr(verdict, "SURE_ENOUGH", least_chance)
     job = read_job_data(data)
-    result = run_phases(job, config_for(data, "auto", epochs=2))
+    result = run_stages(job, config_for(data, "auto", epochs=2))
     metrics = summarize(result)
     assert metrics["auto"]["method"] == method
     (name,) = metrics["tried"]
@@ -218,8 +218,8 @@ def test_auto_keeps_the_network_of_the_method_that_it_takes(
     drawn = ("confusion_matrix", "precision_recall", "roc", "reliability", "learning_curve")
     pictures = dict.fromkeys(drawn, data / "Ytrain1.npy")  # only the text is looked at
     page = report.html_report(result, metrics | {"checks_html": ""}, pictures, {})
-    assert f"Method auto took <b>{method}</b>. {name} gained" in page
-    plain = run_phases(job, config_for(data, method, epochs=2)).network
+    assert f"Method auto chose <b>{method}</b>. {name} gained" in page
+    plain = run_stages(job, config_for(data, method, epochs=2)).network
     assert weights_of(result.network) == weights_of(plain)
 
 
@@ -232,7 +232,7 @@ def test_a_comparison_trains_the_network_that_a_run_keeps(
     monkeypatch.setattr("craters.semi_supervised.pseudo_labels.CONFIDENCE", 0.6)
     config = config_for(data, method, epochs=25 if method == "pseudo-label" else 2)
     alone = kept_network(job.train, hidden, config)
-    whole = run_phases(job, config)
+    whole = run_stages(job, config)
     if method in ("pseudo-label", "self-training"):
         assert whole.n_pseudo > 0
     images = job.test.images
@@ -240,8 +240,8 @@ def test_a_comparison_trains_the_network_that_a_run_keeps(
 
 
 def test_another_network_is_measured_on_the_first_fold(data: Path) -> None:
-    result = run_phases(read_job_data(data), config_for(data, "distillation", members=2, epochs=1))
-    assert [phase.name for phase in result.phases] == ["supervised", "measured"]
+    result = run_stages(read_job_data(data), config_for(data, "distillation", members=2, epochs=1))
+    assert [stage.name for stage in result.stages] == ["supervised", "measured"]
     assert len(result.final.network.members) == len(result.network.members) == 2
     assert not set(result.final.train.ids) & set(result.final.validation.ids)
     assert result.final_split_rule.startswith("the first of 3 folds")

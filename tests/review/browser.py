@@ -27,7 +27,7 @@ def missing() -> str:
     try:
         import selenium  # noqa: F401
     except ModuleNotFoundError:
-        return "no selenium (pip install 'craters[dev]')"
+        return "no selenium (pip install -c constraints.txt -e '.[dev]')"
     return ""
 
 

@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 
 from craters.core import Send
-from craters.data import UNLABELED, patches, search_copies
+from craters.data import UNLABELED, check_labels, patches, search_copies
 from craters.errors import DataError
 from craters.training import predict_logits, train_network
 
@@ -107,7 +107,7 @@ def read_fold_set(path: Path) -> FoldSet:
         )
     images = patches.as_squares(pixels, f"{path}: X")
     try:
-        checked = patches.check_labels(labels, len(images), f"{path}: y")
+        checked = check_labels(labels, len(images), f"{path}: y")
     except DataError as error:  # its hints are about other files
         raise DataError(error.message, "Give every patch its label.") from error
     data = FoldSet(

@@ -14,6 +14,7 @@ from craters.cli.models import ModelArgument
 from craters.cli.options import command_of
 from craters.cli.quality import StrictOption
 from craters.cli.terminal import (
+    PARTIAL,
     JsonOption,
     QuietOption,
     TerminalProgress,
@@ -167,7 +168,9 @@ def predict(
     model: ModelArgument,
     paths: Annotated[
         list[Path],
-        typer.Argument(help="One array of patches (.npy or .npz), or images of one patch each."),
+        typer.Argument(
+            help="One array of patches (.npy or .npz), or images of one patch each, or a folder."
+        ),
     ],
     out: Annotated[
         Path | None,
@@ -180,11 +183,13 @@ def predict(
     """Classify patches with a model folder; needs no torch.
 
     Columns: id, probability of a crater, label, and the prediction set if the model is calibrated.
+    Images that cannot be used, for example of another size, are listed; the exit code is then 7.
 
     \b
     Examples:
       craters predict RUN/model Xtest1.npy > predictions.csv
       craters predict RUN patch_1.png patch_2.png --json
+      craters predict RUN PATCHES --out predictions.csv
     """
     with report_errors():
         from craters.core import files
@@ -194,11 +199,13 @@ def predict(
         classifier = Classifier.load(model, threads=threads)
         description = classifier.description
         inputs = read_inputs(paths, description.side, description.pixels)
-        table = predict_table(classifier, inputs)
+        table = predict_table(classifier, inputs.patches)
         if not quiet:
-            for note in inputs.notes:
+            for note in inputs.patches.notes:
                 typer.echo(f"Note: {note}.", err=True)
             typer.echo(table.summary(), err=True)
+        for reason in inputs.skipped:
+            typer.echo(f"Skipped: {reason}.", err=True)
         if out is not None and out.suffix == ".npy":
             files.write_array(out, table.labels)
         elif out is not None:
@@ -208,6 +215,10 @@ def predict(
         elif out is None:
             for part in table.csv_parts():
                 typer.echo(part, nl=False)
+        if inputs.skipped:
+            total = len(inputs.skipped) + len(inputs.patches)
+            typer.echo(f"craters: {len(inputs.skipped)} of {total} images were skipped", err=True)
+            raise SystemExit(PARTIAL)
 
 
 def _check_new_table(out: Path | None) -> None:

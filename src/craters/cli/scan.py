@@ -9,10 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from craters.cli.options import command_of
-from craters.cli.terminal import JsonOption, QuietOption, TerminalProgress
+from craters.cli.terminal import PARTIAL, JsonOption, QuietOption, TerminalProgress
 from craters.settings import ScanConfig
-
-_PARTIAL = 7  # exit code: some blocks failed
 
 
 def register(app: typer.Typer) -> None:
@@ -58,7 +56,7 @@ def scan_command(
             f"{scan.folder / 'failed.csv'}",
             err=True,
         )
-        sys.exit(_PARTIAL)
+        sys.exit(PARTIAL)
 
 
 def _show(folder: Path, summary: dict[str, Any], *, as_json: bool) -> None:

@@ -11,30 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from craters.errors import CratersError, MissingExtraError
+from craters.errors import CratersError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
     from craters.training import TrainState
 
-_EXTRAS = {
-    "torch": "train",
-    "sklearn": "train",
-    "scipy": "train",
-    "matplotlib": "train",
-    "h5py": "train",
-    "onnx": "train",
-    "onnxscript": "train",
-    "PIL": "train",
-    "jinja2": "train",
-    "starlette": "review",
-    "uvicorn": "review",
-    "rasterio": "geo",
-    "pyproj": "geo",
-    "pyogrio": "geo",
-    "shapely": "geo",
-}
+PARTIAL = 7  # exit code: a part of the input could not be processed
+
 _PLAIN_EVERY = 10  # epochs between two plain lines
 
 
@@ -166,12 +151,11 @@ def report_errors() -> Iterator[None]:
         typer.echo(f"craters: error: {error}", err=True)
         raise SystemExit(error.exit_code) from error
     except ModuleNotFoundError as error:
-        extra = _EXTRAS.get((error.name or "").partition(".")[0])
-        if extra is None:
+        from craters.core import environment
+
+        missing = environment.missing_extra(error.name or "")
+        if missing is None:
             raise
-        missing = MissingExtraError(
-            f"{error.name} is not installed", f"Install it with: pip install 'craters[{extra}]'"
-        )
         typer.echo(f"craters: error: {missing}", err=True)
         raise SystemExit(missing.exit_code) from error
     except OSError as error:

@@ -5,12 +5,14 @@ It does not depend on patches, networks or maps.
 """
 
 from craters.core import environment, files
+from craters.core.color import luminance
 from craters.core.environment import (
     describe_hardware,
     library_versions,
     package_versions,
     usable_threads,
 )
+from craters.core.files import StrPath
 from craters.core.html import page_templates, report_style
 from craters.core.parallel import Send, Task, plan_workers, run_tasks, torch_threads
 from craters.core.progress import NullProgress, Progress
@@ -21,12 +23,14 @@ __all__ = [
     "NullProgress",
     "Progress",
     "Send",
+    "StrPath",
     "Task",
     "Workspace",
     "describe_hardware",
     "environment",
     "files",
     "library_versions",
+    "luminance",
     "package_versions",
     "page_templates",
     "plan_workers",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib
 import os
 import platform
 import re
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from craters._version import __version__
+from craters.errors import MissingExtraError
 
 _PACKAGES = ("torch", "numpy", "scikit-learn", "scipy", "matplotlib", "h5py", "safetensors")
 _FEATURES = ("sse4_2", "avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
@@ -28,6 +30,30 @@ _PURPOSES = {
     "review": "the review page",
     "dask": "scanning by many processes or machines",
     "parquet": "catalogues as GeoParquet",
+}
+# The part that installs each module that is imported late, so that its absence is met in use.
+_PART_OF = {
+    "PIL": "core",
+    "onnxruntime": "core",
+    "safetensors": "core",
+    "threadpoolctl": "core",
+    "torch": "train",
+    "sklearn": "train",
+    "scipy": "train",
+    "matplotlib": "train",
+    "joblib": "train",
+    "h5py": "train",
+    "onnx": "train",
+    "onnxscript": "train",
+    "jinja2": "train",
+    "starlette": "review",
+    "uvicorn": "review",
+    "rasterio": "geo",
+    "pyproj": "geo",
+    "pyogrio": "geo",
+    "shapely": "geo",
+    "distributed": "dask",
+    "arro3": "parquet",
 }
 
 
@@ -55,10 +81,7 @@ class Part:
     @property
     def remedy(self) -> str:
         """The pip command for missing packages; empty if none is missing."""
-        if not self.missing:
-            return ""
-        wanted = "craters" if self.name == "core" else f"'craters[{self.name}]'"
-        return f"pip install {wanted}"
+        return install_command(self.name) if self.missing else ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,6 +218,74 @@ def _gpu() -> str:
         names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
         return f"{', '.join(names)} (CUDA {torch.version.cuda})"
     return f"none that torch {torch.__version__} can use{driver}; none is needed"
+
+
+def install_command(part: str) -> str:
+    """Return the command that installs the core or an extra from a clone of the repository.
+
+    Examples
+    --------
+    >>> install_command("geo")
+    "pip install -c constraints.txt -e '.[geo]'"
+    """
+    return "pip install -c constraints.txt -e " + ("." if part == "core" else f"'.[{part}]'")
+
+
+def missing_extra(module: str, needed_by: str = "") -> MissingExtraError | None:
+    """Describe the absence of a module that the core or an extra installs.
+
+    Parameters
+    ----------
+    module : str
+        The module that cannot be imported, or a module within it.
+    needed_by : str
+        The option that needs it, if it is an option.
+
+    Returns
+    -------
+    MissingExtraError or None
+        None if no part of the package installs the module.
+
+    Examples
+    --------
+    >>> print(missing_extra("rasterio.crs"))
+    rasterio is not installed. In a clone of craters: pip install -c constraints.txt -e '.[geo]'
+    """
+    name = module.partition(".")[0]
+    if name not in _PART_OF:
+        return None
+    what = f"{needed_by} needs {name}, which" if needed_by else name
+    return MissingExtraError(
+        f"{what} is not installed", f"In a clone of craters: {install_command(_PART_OF[name])}"
+    )
+
+
+def require(module: str, needed_by: str) -> Any:
+    """Import a module that an extra installs.
+
+    Parameters
+    ----------
+    module : str
+        Such as "distributed".
+    needed_by : str
+        The option that needs it, for the message.
+
+    Returns
+    -------
+    module
+
+    Raises
+    ------
+    MissingExtraError
+        If it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        missing = missing_extra(module, needed_by)
+        if missing is None:
+            raise
+        raise missing from error
 
 
 def package_versions() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import csv
 import fcntl
@@ -11,6 +12,7 @@ import io
 import json
 import mmap
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,11 +22,33 @@ import numpy as np
 
 from craters.errors import DataError, ExistsError
 
+# Suffixes of pictures that both Pillow and GDAL read.
+PICTURE_SUFFIXES = (
+    ".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".j2k", ".bmp", ".gif", ".pgm", ".ppm",
+    ".pnm", ".webp",
+)  # fmt: skip
+
+StrPath = str | os.PathLike[str]
+
 _CHUNK = 1 << 20
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")  # characters that no table holds
+_ASIDE = re.compile(r"\([^)]*\)|\[[^]]*\]|\"[^\"]*\"")
 
 
-def sync_folder(folder: Path) -> None:
+def path_list(paths: StrPath | Iterable[StrPath]) -> list[Path]:
+    """Return paths as `Path`; a single path counts as a list of one.
+
+    Examples
+    --------
+    >>> path_list("a.tif") == path_list(["a.tif"]) == [Path("a.tif")]
+    True
+    """
+    return [Path(path) for path in ([paths] if isinstance(paths, str | os.PathLike) else paths)]
+
+
+def sync_folder(folder: StrPath) -> None:
     """Flush a folder's entries to disk, so that a rename survives a power failure."""
+    folder = Path(folder)
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -33,7 +57,7 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(target: Path, job: str) -> Iterator[None]:
+def locked(target: StrPath, job: str) -> Iterator[None]:
     """Lock a file or folder against other processes.
 
     The lock is on a hidden file next to `target`, which its holder removes before it releases the
@@ -42,7 +66,7 @@ def locked(target: Path, job: str) -> Iterator[None]:
 
     Parameters
     ----------
-    target : Path
+    target : path-like
         May be absent.
     job : str
         "run", "scan", ...: used in the message.
@@ -52,6 +76,7 @@ def locked(target: Path, job: str) -> Iterator[None]:
     ExistsError
         If another process holds the lock.
     """
+    target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     lock = target.with_name(f".{target.name}.lock")
     while True:
@@ -81,12 +106,12 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
+def new_folder(folder: StrPath) -> Iterator[Path]:
     """Yield a temporary folder next to `folder`; rename it to `folder` if the block succeeds.
 
     Parameters
     ----------
-    folder : Path
+    folder : path-like
         Must not exist. Missing parent folders are created.
 
     Yields
@@ -94,6 +119,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
     Path
         A new, empty folder, removed if the block raises.
     """
+    folder = Path(folder)
     temporary = _temporary(folder)
     shutil.rmtree(temporary, ignore_errors=True)  # left by a killed process with this process's id
     temporary.mkdir()
@@ -106,12 +132,12 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: StrPath) -> Iterator[Path]:
     """Yield a temporary path next to `path`; rename it to `path` if the block succeeds.
 
     Parameters
     ----------
-    path : Path
+    path : path-like
         The file to write. Its folder is created if missing. An existing file is replaced only if
         the block succeeds.
 
@@ -129,6 +155,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     >>> target.read_text()
     'complete'
     """
+    path = Path(path)
     temporary = _temporary(path)
     temporary.open("wb").close()
     try:
@@ -166,15 +193,16 @@ def is_alive(pid: int) -> bool:
     return True
 
 
-def move_aside(path: Path) -> Path:
+def move_aside(path: StrPath) -> Path:
     """Rename a file or folder to NAME.1, NAME.2, ...: the first free name."""
+    path = Path(path)
     number = 1
     while (aside := path.with_name(f"{path.name}.{number}")).exists():
         number += 1
     return path.rename(aside)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: StrPath, content: bytes) -> None:
     """Write `content` to `path` atomically."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
@@ -201,12 +229,12 @@ def release_pages(array: np.ndarray) -> None:
         base.madvise(mmap.MADV_DONTNEED)
 
 
-def write_text(path: Path, content: str) -> None:
+def write_text(path: StrPath, content: str) -> None:
     """Write `content` to `path` as UTF-8, atomically."""
     write_bytes(path, content.encode())
 
 
-def write_parts(path: Path, parts: Iterable[str]) -> None:
+def write_parts(path: StrPath, parts: Iterable[str]) -> None:
     """Write an iterable of strings to `path` as UTF-8, atomically."""
     with (
         atomic_path(path) as temporary,
@@ -215,12 +243,12 @@ def write_parts(path: Path, parts: Iterable[str]) -> None:
         stream.writelines(parts)
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: StrPath, content: Any) -> None:
     """Write `content` as indented JSON with sorted keys, atomically."""
     write_text(path, to_json(content) + "\n")
 
 
-def write_array(path: Path, array: np.ndarray) -> None:
+def write_array(path: StrPath, array: np.ndarray) -> None:
     """Write `array` as .npy without pickling, atomically."""
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
@@ -275,7 +303,7 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
-def sha256_of(path: Path) -> str:
+def sha256_of(path: StrPath) -> str:
     """Return the SHA-256 hash of a file.
 
     Returns
@@ -283,6 +311,7 @@ def sha256_of(path: Path) -> str:
     str
         64 hexadecimal digits.
     """
+    path = Path(path)
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while piece := stream.read(_CHUNK):
@@ -290,28 +319,63 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def read_csv_text(path: Path) -> str:
-    """Read a table as text, without a UTF-8 byte order mark.
+def read_csv_text(path: StrPath, *, may_be_latin_1: bool = False) -> tuple[str, str]:
+    """Read a table as text, in UTF-8, UTF-16 or, if allowed, Latin-1 (Windows-1252).
+
+    Parameters
+    ----------
+    path : Path
+    may_be_latin_1 : bool
+        Whether to read text in neither UTF-8 nor UTF-16 as Latin-1.
+
+    Returns
+    -------
+    text : str
+        Without byte order mark, with line feeds as line ends.
+    encoding : str
+        "UTF-8", "UTF-16" or "Latin-1".
 
     Raises
     ------
     DataError
-        If it is not UTF-8.
+        If it is missing or not text.
     """
+    path = Path(path)
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}: is not text in UTF-8, expected a CSV table", "Save it as CSV UTF-8."
-        ) from error
+        content = path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise DataError(f"{path}: no such file, expected a CSV table") from error
+    for encoding, codec in _encodings(content):
+        if encoding == "Latin-1" and not may_be_latin_1:
+            break
+        with contextlib.suppress(UnicodeDecodeError):
+            text = content.decode(codec)
+            if not _CONTROL.search(text):
+                return text.replace("\r\n", "\n").replace("\r", "\n"), encoding
+    raise DataError(f"{path}: is not text in UTF-8, expected a CSV table", "Save it as CSV UTF-8.")
+
+
+def _encodings(content: bytes) -> list[tuple[str, str]]:
+    """Return the encodings that a text may have, with the codec of each, the likeliest first."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return [("UTF-16", "utf-16")]
+    for first, codec in ((1, "utf-16-le"), (0, "utf-16-be")):  # without byte order mark
+        if 2 * content[first::2].count(0) > len(content[first::2]):
+            return [("UTF-16", codec)]
+    return [("UTF-8", "utf-8-sig"), ("Latin-1", "cp1252")]
 
 
 def csv_delimiter(text: str) -> str:
     r"""Detect the delimiter: the most frequent of comma, semicolon and tab in the header.
 
+    Quoted and bracketed parts of the header do not count.
+
     Examples
     --------
     >>> csv_delimiter("id;answer\np:1;crater, small, old"), csv_delimiter("id")
     (';', ',')
+    >>> csv_delimiter("Longitude (deg, east);Latitude (deg, north)")
+    ';'
     """
-    return max(",;\t", key=text.partition("\n")[0].count)
+    header = _ASIDE.sub("", text.partition("\n")[0])
+    return max(",;\t", key=header.count)

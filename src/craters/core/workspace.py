@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from craters.core import files
+from craters.core.files import StrPath
 from craters.core.progress import Progress
 from craters.errors import ExistsError
 
@@ -96,8 +97,16 @@ class Workspace:
     """
 
     def __init__(
-        self, out: Path, job: str, *, record: str, resume: bool, force: bool, in_place: bool = False
+        self,
+        out: StrPath,
+        job: str,
+        *,
+        record: str,
+        resume: bool,
+        force: bool,
+        in_place: bool = False,
     ) -> None:
+        out = Path(out)
         if out.name in ("", ".", ".."):
             raise ExistsError(f"--out {out}: expected the name of a new folder")
         self.out, self.job, self.resume, self.force = out, job, resume, force
@@ -183,7 +192,7 @@ class Workspace:
                 self._begin(fingerprint, progress, entries)
             yield self.folder
 
-    def publish(self, complete: Path, *, keep_work: bool = False) -> None:
+    def publish(self, complete: StrPath, *, keep_work: bool = False) -> None:
         """Rename a complete folder to `out`; an existing one is moved aside.
 
         Raises
@@ -191,6 +200,7 @@ class Workspace:
         ExistsError
             If a folder appeared meanwhile and may not be moved aside.
         """
+        complete = Path(complete)
         if self.out.exists():
             if not self._may_replace:
                 raise ExistsError(

@@ -14,13 +14,18 @@ from craters.data.augment import (
 )
 from craters.data.copies import COPY_CORRELATION, CopySearch, search_copies
 from craters.data.dataset import JobData, find_array, read_job_data
+from craters.data.labels import (
+    check_groups,
+    check_labels,
+    explain_labels,
+    explain_shape,
+    meaning_of,
+)
 from craters.data.patches import (
     CLASS_NAMES,
     UNLABELED,
     PatchSet,
     as_squares,
-    check_groups,
-    check_labels,
     check_two_classes,
     class_counts,
     make_patch_set,
@@ -50,8 +55,11 @@ __all__ = [
     "class_counts",
     "dataset",
     "differences",
+    "explain_labels",
+    "explain_shape",
     "find_array",
     "make_patch_set",
+    "meaning_of",
     "normalize",
     "pad_for_shifts",
     "patches",

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+from craters.core import StrPath
 from craters.data import patches
 from craters.data.patches import PatchSet
 from craters.data.pixels import PixelRecord
@@ -68,25 +69,27 @@ class JobData:
         return f"the arrays were read as of different pixel ranges: {listed}"
 
 
-def find_array(folder: Path, stem: str) -> Path:
+def find_array(folder: StrPath, stem: str) -> Path:
     """Return the path of array `stem`: .npy, or .npz if only that exists."""
+    folder = Path(folder)
     packed = folder / f"{stem}.npz"
     plain = folder / f"{stem}.npy"
     return packed if packed.is_file() and not plain.is_file() else plain
 
 
-def input_files(folder: Path) -> list[Path]:
+def input_files(folder: StrPath) -> list[Path]:
     """Return the existing input files of a job in `folder`."""
+    folder = Path(folder)
     stems = [stem for stems in STEMS.values() for stem in stems if stem]
     return [path for stem in stems if (path := find_array(folder, stem)).is_file()]
 
 
-def read_set(folder: Path, name: str) -> PatchSet:
+def read_set(folder: StrPath, name: str) -> PatchSet:
     """Read and validate one set of a data folder.
 
     Parameters
     ----------
-    folder : Path
+    folder : path-like
     name : {"labeled", "extra", "test"}
         The set. Only "labeled" needs labels; only "extra" may be empty, as it is when a reviewer
         has labeled every patch.
@@ -96,6 +99,7 @@ def read_set(folder: Path, name: str) -> PatchSet:
     DataError
         If a file is missing or invalid.
     """
+    folder = Path(folder)
     images, labels, groups = STEMS[name]
     truth = find_array(folder, labels) if labels else None
     if name == "test" and truth is not None and not truth.is_file():
@@ -117,12 +121,12 @@ def check_equal_sides(labeled: PatchSet, *others: PatchSet) -> None:
             )
 
 
-def read_job_data(folder: Path) -> JobData:
+def read_job_data(folder: StrPath) -> JobData:
     """Read and validate all arrays of a job.
 
     Parameters
     ----------
-    folder : Path
+    folder : path-like
         With Xtrain1, Ytrain1, Xtrain1_extra (may be empty) and Xtest1; groups_train, groups_extra,
         groups_test and Ytest1 (the labels of the test set) are optional.
 
@@ -131,6 +135,7 @@ def read_job_data(folder: Path) -> JobData:
     DataError
         One line: file, what was found, what was expected, what to do.
     """
+    folder = Path(folder)
     if not folder.is_dir():
         raise DataError(
             f"{folder}: no such folder, expected one with Xtrain1.npy, Ytrain1.npy, "

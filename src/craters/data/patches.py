@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from craters.core import files
+from craters.core import StrPath, files
+from craters.data.labels import check_groups, check_labels
 from craters.data.pixels import PixelRecord, to_8bit
 from craters.errors import DataError
 
@@ -151,7 +152,7 @@ def make_patch_set(
     ((2, 48, 48), dtype('uint8'), [0, 1])
     """
     pixels, notes, record = to_8bit(as_squares(images, names[0], least), names[0], trained)
-    notes += _look_for_constant(pixels, names[0])
+    notes += _look_for_flaws(pixels, names[0])
     notes += _unlike_training(pixels, names[0], trained)
     count, stem = len(pixels), Path(names[0]).stem
     if labels is None:
@@ -169,7 +170,7 @@ def make_patch_set(
     )
 
 
-def read_array(path: Path) -> np.ndarray:
+def read_array(path: StrPath) -> np.ndarray:
     """Open an array from .npy (memory-mapped) or .npz (its only array); never unpickle.
 
     Raises
@@ -177,6 +178,7 @@ def read_array(path: Path) -> np.ndarray:
     DataError
         If the file is missing, truncated, of another format, or holds Python objects.
     """
+    path = Path(path)
     if not path.is_file():
         raise DataError(
             f"{path}: no such file, expected an array (.npy or .npz)",
@@ -185,7 +187,7 @@ def read_array(path: Path) -> np.ndarray:
     if path.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty, expected an array", "Save it again.")
     try:
-        if path.suffix == ".npz":
+        if path.suffix.lower() == ".npz":
             return _only_array(path)
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except _UNREADABLE as error:
@@ -214,7 +216,8 @@ def _unreadable(path: Path, error: Exception) -> DataError:
     if "objects" in str(error) or "Object arrays" in str(error):
         return DataError(
             f"{path}: holds Python objects, expected numbers; objects are never unpickled",
-            "Save it again with a numeric dtype, e.g. array.astype('uint8').",
+            "Save images as numbers, X.astype('uint8'), and labels as 0 and 1, such as "
+            "(Y == 'crater').astype('int8').",
         )
     return DataError(f"{path}: is truncated or damaged ({error})", "Copy or save the file again.")
 
@@ -253,21 +256,34 @@ def as_squares(images: np.ndarray, source: str, least: int = 1) -> np.ndarray:
     return squares
 
 
-def _look_for_constant(images: np.ndarray, source: str) -> list[str]:
-    """Raise if all images are constant; return a note if some are."""
-    constant = 0
+def _look_for_flaws(images: np.ndarray, source: str) -> list[str]:
+    """Raise if no image is a picture; return a note if some are not.
+
+    Not a picture is an image that is constant, or that holds only 0 and 1, as a mask does.
+    """
+    constant, binary = 0, 0
     for start in range(0, len(images), _ROWS):
         part = images[start : start + _ROWS]
-        constant += int((part == part[:, :1, :1]).all(axis=(1, 2)).sum())
+        is_constant = (part == part[:, :1, :1]).all(axis=(1, 2))
+        constant += int(is_constant.sum())
+        binary += int((~is_constant & (part.max(axis=(1, 2)) <= 1)).sum())
         files.release_pages(images)
+    if binary and constant + binary == len(images):
+        raise DataError(
+            f"{source}: pixels are only 0 and 1, expected shades of gray, 0..255",
+            "Are these masks, or images 0..1 that lost their fractions on conversion to integers?",
+        )
     if constant == len(images) > 0:
         raise DataError(
             f"{source}: all {constant} images are constant, expected pictures",
             "Check the scaling with which they were saved.",
         )
-    if constant:
-        return [f"{source}: {constant} of {len(images)} images are constant"]
-    return []
+    counts = {"are constant": constant, "hold only 0 and 1": binary}
+    return [
+        f"{source}: {count} of {len(images)} images {what}"
+        for what, count in counts.items()
+        if count
+    ]
 
 
 def _unlike_training(images: np.ndarray, source: str, trained: PixelRecord | None) -> list[str]:
@@ -277,64 +293,10 @@ def _unlike_training(images: np.ndarray, source: str, trained: PixelRecord | Non
     return [f"{source} {text}" for text in trained.differences_of(images)]
 
 
-def check_labels(labels: np.ndarray, count: int, source: str) -> np.ndarray:
-    """Return labels as (N,) int8 of 0 and 1; raise DataError if they are invalid."""
-    shape = labels.shape
-    column = labels[:, 0] if labels.ndim == 2 and shape[1] == 1 else labels
-    if column.ndim != 1:
-        raise DataError(
-            f"{source}: labels have shape {shape}, expected (N,) or (N, 1)",
-            "Write one label per row.",
-        )
-    if len(column) != count:
-        raise DataError(
-            f"{source}: found {len(column)} labels for {count} images, expected as many",
-            "Are both files from the same set?",
-        )
-    if column.dtype.kind not in "biuf":
-        raise DataError(
-            f"{source}: labels are {column.dtype}, expected numbers 0 (without crater) and "
-            "1 (with crater)",
-            "Write 0 and 1.",
-        )
-    values = np.unique(column)
-    if not np.isin(values, (0, 1)).all():
-        listed = ", ".join(f"{value:g}" for value in values[:6].astype(float))
-        raise DataError(
-            f"{source}: found labels {listed}{', ...' if len(values) > 6 else ''}, "
-            "expected 0 (without crater) and 1 (with crater)",
-            "Move unlabeled patches to Xtrain1_extra.npy.",
-        )
-    return column.astype(np.int8)
-
-
-def check_groups(groups: np.ndarray, count: int, source: str) -> np.ndarray:
-    """Return group ids as (N,) str; raise DataError if they are invalid."""
-    column = groups[:, 0] if groups.ndim == 2 and groups.shape[1] == 1 else groups
-    if column.shape == (count,) and column.dtype.kind == "f":
-        holds_nan = bool(np.isnan(column).any())
-        raise DataError(
-            f"{source}: groups are {column.dtype}{' and hold NaN' if holds_nan else ''}, expected "
-            "whole numbers or names",
-            "Give rows without a source image a group of their own, and write integers or names."
-            if holds_nan
-            else "Write integers or names, e.g. groups.astype('int64').",
-        )
-    if column.ndim != 1 or len(column) != count or column.dtype.kind not in "USiu":
-        raise DataError(
-            f"{source}: groups are {groups.dtype} of shape {groups.shape}, expected one name or "
-            f"number for each of {count} images",
-            "Write the source image of each row, or remove the groups file.",
-        )
-    if column.dtype.kind == "S":
-        return np.char.decode(column, "utf-8")
-    return column.astype(str)
-
-
 def read_patches(
-    images: Path,
-    labels: Path | None = None,
-    groups: Path | None = None,
+    images: StrPath,
+    labels: StrPath | None = None,
+    groups: StrPath | None = None,
     *,
     least: int = 1,
     trained: PixelRecord | None = None,
@@ -343,9 +305,9 @@ def read_patches(
 
     Parameters
     ----------
-    images : Path
+    images : path-like
         .npy (memory-mapped) or .npz; see `make_patch_set` for layouts and ranges.
-    labels, groups : Path, optional
+    labels, groups : path-like, optional
         Labels (0 or 1) and source images, one per row. The groups file may be absent.
     least : int
         Smallest number of patches; 0 accepts an empty array.
@@ -357,6 +319,9 @@ def read_patches(
     DataError
         One line: file, what was found, what was expected, what to do.
     """
+    images = Path(images)
+    labels = None if labels is None else Path(labels)
+    groups = None if groups is None else Path(groups)
     return make_patch_set(
         read_array(images),
         None if labels is None else read_array(labels),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from craters.core import files
+from craters.core import StrPath, files
 from craters.data import CLASS_NAMES, as_squares
 from craters.errors import DataError
 from craters.evaluation import calibration
@@ -23,8 +23,9 @@ BLUE, ORANGE, GRAY = "#1f5a96", "#c8501e", "#6b6b6b"
 _DPI = 130
 
 
-def save_figure(path: Path, figure: Figure) -> None:
+def save_figure(path: StrPath, figure: Figure) -> None:
     """Write a figure as PNG, atomically; equal figures give equal bytes."""
+    path = Path(path)
     with files.atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=_DPI, metadata={"Software": None})
 
@@ -204,7 +205,7 @@ def contact_sheet(images: np.ndarray, captions: list[str], columns: int = 6) -> 
     return figure
 
 
-def plot_image_48x48(data: np.ndarray, n: int, path: str | Path | None = None) -> Axes:
+def plot_image_48x48(data: np.ndarray, n: int, path: StrPath | None = None) -> Axes:
     """Show one patch.
 
     Parameters
@@ -213,7 +214,7 @@ def plot_image_48x48(data: np.ndarray, n: int, path: str | Path | None = None) -
         Patches, flat (N, 2304) or square (N, 48, 48), or another square size.
     n : int
         Row to show.
-    path : str or Path, optional
+    path : path-like, optional
         File to save the picture to, for machines without a display.
 
     Returns
@@ -240,7 +241,7 @@ def plot_image_48x48(data: np.ndarray, n: int, path: str | Path | None = None) -
     axes.set_title(f"patch {n}")
     axes.set_axis_off()
     if path is not None:
-        save_figure(Path(path), figure)
+        save_figure(path, figure)
     if _has_screen():
         figure.show()
     return axes

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from craters.core import files
+from craters.core import StrPath, files
 from craters.data import UNLABELED, JobData, PatchSet, PixelRecord, check_two_classes, dataset
 from craters.errors import DataError
 from craters.labels.consensus import RULE, Tally
@@ -283,7 +283,7 @@ def answered_start(
 def write_snapshot(
     store: LabelStore,
     data: JobData,
-    folder: Path,
+    folder: StrPath,
     *,
     least: int = 1,
     order: Sequence[str] | None = None,
@@ -297,7 +297,7 @@ def write_snapshot(
     ----------
     store : LabelStore
     data : JobData
-    folder : Path
+    folder : path-like
     least : int
         Votes that a label needs, also in the test set.
     order : sequence of str, optional
@@ -313,6 +313,7 @@ def write_snapshot(
     DataError
         If a class has no labels.
     """
+    folder = Path(folder)
     order = random_order(data.pool, store.seed) if order is None else order
     merged, counts = merge_labels(store, data, least=least, order=order)
     check_two_classes(merged.train, 1)

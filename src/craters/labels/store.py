@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from craters.core import StrPath
 from craters.errors import ConfigError, CratersError, DataError
 
 CRATER, NOT, UNSURE = "crater", "not", "unsure"
@@ -199,7 +200,8 @@ class LabelStore:
         If the file is no label store, is damaged, or must exist and is missing.
     """
 
-    def __init__(self, path: Path, *, must_exist: bool = False, seed: int | None = None) -> None:
+    def __init__(self, path: StrPath, *, must_exist: bool = False, seed: int | None = None) -> None:
+        path = Path(path)
         self.path = Path(path)
         if must_exist and not self.path.is_file():
             raise DataError(f"{path}: no such label store", "Make one by `craters review`.")
@@ -419,8 +421,9 @@ class LabelStore:
             for row in rows
         }
 
-    def note_model(self, sha256: str, folder: Path, labels: int, note: str = "") -> None:
+    def note_model(self, sha256: str, folder: StrPath, labels: int, note: str = "") -> None:
         """Record a model and its number of training labels, unless it is the last one recorded."""
+        folder = Path(folder)
         with self._transaction():
             last = self._db.execute(
                 "SELECT sha256 FROM models ORDER BY number DESC LIMIT 1"

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from craters.core import files
+from craters.core import StrPath, files
+from craters.data import meaning_of
 from craters.errors import DataError, ExistsError
 from craters.labels.consensus import Tally, agreements
 from craters.labels.merge import in_random_part
@@ -41,7 +42,7 @@ _WORDS = {"1": CRATER, "0": NOT, "with crater": CRATER, "without crater": NOT} |
 }
 
 
-def export_labels(store: LabelStore, out: Path, *, least: int = 1) -> dict[str, int]:
+def export_labels(store: LabelStore, out: StrPath, *, least: int = 1) -> dict[str, int]:
     """Export the labels of a store to a new folder.
 
     Xtrain1.npy and Ytrain1.npy (and groups_train.npy where every source image is known) hold the
@@ -51,7 +52,7 @@ def export_labels(store: LabelStore, out: Path, *, least: int = 1) -> dict[str, 
     Parameters
     ----------
     store : LabelStore
-    out : Path
+    out : path-like
         Must not exist.
     least : int
         Votes that a label needs.
@@ -67,6 +68,7 @@ def export_labels(store: LabelStore, out: Path, *, least: int = 1) -> dict[str, 
     DataError
         If the patches have different sizes.
     """
+    out = Path(out)
     if out.exists():
         raise ExistsError(f"{out}: exists already", "Name a new folder.")
     tally = Tally.of(store)
@@ -132,7 +134,7 @@ def _table(columns: Collection[str], rows: list[dict[str, Any]]) -> str:
 
 
 def import_labels(
-    store: LabelStore, table: Path, find_patch: Callable[[str], Patch], *, reviewer: str = ""
+    store: LabelStore, table: StrPath, find_patch: Callable[[str], Patch], *, reviewer: str = ""
 ) -> int:
     """Add the answers of a table to a store: `read_answers`, then `add_answers`.
 
@@ -145,7 +147,7 @@ def import_labels(
 
 
 def read_answers(
-    table: Path, find_patch: Callable[[str], Patch], *, reviewer: str = ""
+    table: StrPath, find_patch: Callable[[str], Patch], *, reviewer: str = ""
 ) -> dict[tuple[str, str], Answer]:
     """Read the answers of a CSV with the columns id and answer (or label: 1, 0).
 
@@ -155,7 +157,7 @@ def read_answers(
 
     Parameters
     ----------
-    table : Path
+    table : path-like
     find_patch : callable
         Returns the patch of an id; raises DataError for an unknown id.
     reviewer : str
@@ -170,6 +172,7 @@ def read_answers(
     DataError
         If a row cannot be used.
     """
+    table = Path(table)
     rows = _read_rows(table)
     undone = {row["undoes"] for row in rows if row.get("undoes")}
     answers: dict[tuple[str, str], Answer] = {}
@@ -231,7 +234,7 @@ def _is_before(first: str, second: str) -> bool:
 
 
 def _read_rows(table: Path) -> list[dict[str, str]]:
-    text = files.read_csv_text(table)
+    text, _ = files.read_csv_text(table)
     reader = csv.DictReader(io.StringIO(text), delimiter=files.csv_delimiter(text))
     names = reader.fieldnames or []
     if "id" not in names or not {"answer", "label"} & set(names):
@@ -246,7 +249,13 @@ def _read_rows(table: Path) -> list[dict[str, str]]:
 def _read_answer(row: dict[str, str], find_patch: Callable[[str], Patch], where: str) -> Answer:
     word = row.get("answer") or row.get("label") or ""
     if word not in _WORDS:
-        raise DataError(f"{where}: answer is {word!r}, expected {CRATER}, {NOT}, {UNSURE}, 1 or 0")
+        meaning = meaning_of(word)
+        raise DataError(
+            f"{where}: answer is {word!r}, expected {CRATER}, {NOT}, {UNSURE}, 1 or 0",
+            "Which values mean crater? Write 1 for them, and 0 for 'without crater'."
+            if meaning is None
+            else f"Write {meaning}.",
+        )
     try:
         seconds = float(row["seconds"]) if row.get("seconds") else None
     except ValueError as error:

@@ -11,11 +11,13 @@ A folder is written atomically, and refused if any of its files was changed.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 
-from craters.data import normalize
+from craters.core import StrPath
+from craters.data import PatchSet, PixelRecord, as_squares, normalize, read_patches, to_8bit
 from craters.errors import DataError, ExistsError, ModelError
 from craters.evaluation import ConformalScores, decide, prediction_sets, sigmoid
 from craters.models.description import DAMAGED, ModelDescription, facts, model_card
@@ -81,12 +83,12 @@ class Classifier:
         self._check_input_and_output()
 
     @classmethod
-    def load(cls, folder: Path, *, threads: int = 0) -> Classifier:
+    def load(cls, folder: StrPath, *, threads: int = 0) -> Classifier:
         """Load a model folder after verifying its checksums.
 
         Parameters
         ----------
-        folder : Path
+        folder : path-like
             A model folder, or a run folder that holds one as `model`.
         threads : int
             0: all CPUs available to the process.
@@ -96,7 +98,7 @@ class Classifier:
         ModelError
             If a file is missing, unexpected, a link, changed or invalid; the message names it.
         """
-        folder = find_model(Path(folder))
+        folder = find_model(folder)
         parts, sha256 = read_parts(folder)
         description = _read_description(parts, folder)
         _parse_weights(parts[WEIGHTS], folder / WEIGHTS)
@@ -209,29 +211,32 @@ class Classifier:
         scaled = np.asarray(logits, np.float64) / self.description.temperature
         return sigmoid(scaled).astype(np.float32)
 
-    def predict_proba(self, images: np.ndarray) -> np.ndarray:
+    def predict_proba(self, images: StrPath | np.ndarray | PatchSet) -> np.ndarray:
         """Predict the probability of class 1, "with crater".
 
         Parameters
         ----------
-        images : ndarray, shape (N, side, side), uint8
+        images : path-like, ndarray or PatchSet
+            The path of an array, an array in any layout and range that `make_patch_set` takes, or
+            the result of `read_patches`.
 
         Returns
         -------
         ndarray, shape (N,), float32
         """
-        return self.probability(self.logits(images))
+        return self.probability(self.logits(_pixels(images, self.description.pixels)))
 
     def decide(self, probability: np.ndarray) -> np.ndarray:
         """Return class 1 where the probability reaches the decision threshold, else 0; int32."""
         return decide(probability, self.description.decision_threshold)
 
-    def predict(self, images: np.ndarray) -> np.ndarray:
+    def predict(self, images: StrPath | np.ndarray | PatchSet) -> np.ndarray:
         """Predict labels.
 
         Parameters
         ----------
-        images : ndarray, shape (N, side, side), uint8
+        images : path-like, ndarray or PatchSet
+            As for `predict_proba`.
 
         Returns
         -------
@@ -277,7 +282,19 @@ class Classifier:
         return "\n".join(f"{name + ':':20}{text}" for name, text in facts(self.description))
 
 
-def read_weights(folder: Path) -> dict[str, np.ndarray]:
+def _pixels(images: StrPath | np.ndarray | PatchSet, trained: PixelRecord | None) -> np.ndarray:
+    """Return 8-bit patches (N, side, side); such an array is returned as it is."""
+    if isinstance(images, PatchSet):
+        return images.images
+    if isinstance(images, str | os.PathLike):
+        return read_patches(images, trained=trained).images
+    array = np.asanyarray(images)
+    if array.dtype == np.uint8 and array.ndim == 3:
+        return array
+    return to_8bit(as_squares(array, "images"), "images", trained)[0]
+
+
+def read_weights(folder: StrPath) -> dict[str, np.ndarray]:
     """Read the weights of a model folder, by their names in torch, after checking the folder.
 
     Raises
@@ -289,13 +306,13 @@ def read_weights(folder: Path) -> dict[str, np.ndarray]:
     return _parse_weights(read_parts(folder)[0][WEIGHTS], folder / WEIGHTS)
 
 
-def read_description(folder: Path) -> ModelDescription:
+def read_description(folder: StrPath) -> ModelDescription:
     """Read the description of a model folder, after checking it; see `read_weights`."""
     folder = find_model(folder)
     return _read_description(read_parts(folder)[0], folder)
 
 
-def read_graph(folder: Path) -> bytes:
+def read_graph(folder: StrPath) -> bytes:
     """Read the ONNX file of a model folder, after checking it; see `read_weights`."""
     return read_parts(find_model(folder))[0][GRAPH]
 
@@ -319,7 +336,7 @@ def _read_description(parts: dict[str, bytes], folder: Path) -> ModelDescription
 
 
 def write_model(
-    folder: Path,
+    folder: StrPath,
     *,
     onnx: bytes,
     weights: dict[str, np.ndarray],
@@ -331,7 +348,7 @@ def write_model(
 
     Parameters
     ----------
-    folder : Path
+    folder : path-like
         Must not exist, unless `force`.
     onnx : bytes
         Result of `network_to_onnx`.
@@ -355,6 +372,7 @@ def write_model(
     ModelError
         If the model cannot be loaded from the folder.
     """
+    folder = Path(folder)
     from safetensors.numpy import save
 
     if folder.exists() and not force:

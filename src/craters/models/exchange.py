@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from craters._version import __version__
-from craters.core import files
+from craters.core import StrPath, files
 from craters.errors import ConfigError, ExistsError, ModelError
 from craters.models.classifier import read_description, read_graph, read_weights, write_model
 from craters.models.description import ModelDescription
@@ -129,16 +129,16 @@ class Imported:
         return dataclasses.asdict(self)
 
 
-def import_model(path: Path, out: Path, options: ImportOptions | None = None) -> Imported:
+def import_model(path: StrPath, out: StrPath, options: ImportOptions | None = None) -> Imported:
     """Convert a Keras or ONNX file to a model folder; no code in the file is executed.
 
     Parameters
     ----------
-    path : Path
+    path : path-like
         .h5 or .keras, of Keras 2 or 3: a chain of layers from gray patches to a sigmoid of one
         unit or a softmax of two. Or .onnx, of standard operators: from gray patches to a logit, a
         probability, or those of two classes.
-    out : Path
+    out : path-like
         Folder to create.
     options : ImportOptions, optional
         Properties that the file leaves open.
@@ -156,6 +156,8 @@ def import_model(path: Path, out: Path, options: ImportOptions | None = None) ->
     ExistsError
         If `out` exists.
     """
+    path = Path(path)
+    out = Path(out)
     options = options or ImportOptions()
     if out.exists():
         raise ExistsError(f"{out}: exists already", "Name a new folder.")
@@ -323,14 +325,14 @@ def _write(
     )
 
 
-def export_model(folder: Path, out: Path, file_format: str = "onnx") -> str:
+def export_model(folder: StrPath, out: StrPath, file_format: str = "onnx") -> str:
     """Export the network of a model folder to one Keras or ONNX file.
 
     Parameters
     ----------
-    folder : Path
+    folder : path-like
         A model folder, or a run folder that holds one as `model`.
-    out : Path
+    out : path-like
         The file; must not exist.
     file_format : {"h5", "keras", "onnx"}
         Keras formats only for the original network.
@@ -349,6 +351,8 @@ def export_model(folder: Path, out: Path, file_format: str = "onnx") -> str:
     ExistsError
         If `out` exists.
     """
+    folder = Path(folder)
+    out = Path(out)
     if file_format not in FORMATS:
         raise ConfigError(f"format is {file_format!r}, expected {', '.join(FORMATS)}")
     if out.exists():

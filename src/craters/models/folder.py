@@ -10,7 +10,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from craters.core import files
+from craters.core import StrPath, files
 from craters.errors import ModelError
 from craters.models.description import DAMAGED
 
@@ -21,13 +21,14 @@ SUMS = "SHA256SUMS"
 _LARGEST = 1 << 29  # bytes of a file
 
 
-def find_model(folder: Path) -> Path:
+def find_model(folder: StrPath) -> Path:
     """Return the model folder: `folder` itself, or `folder/model` of a run folder."""
+    folder = Path(folder)
     inner = folder / "model"
     return inner if inner.is_dir() and not (folder / SUMS).exists() else folder
 
 
-def read_parts(folder: Path) -> tuple[dict[str, bytes], str]:
+def read_parts(folder: StrPath) -> tuple[dict[str, bytes], str]:
     """Read every file of a model folder; check names, types and checksums before parsing.
 
     Each file is read once, so the checked bytes are the bytes used.
@@ -44,6 +45,7 @@ def read_parts(folder: Path) -> tuple[dict[str, bytes], str]:
     ModelError
         If a file is missing, unexpected, a link, or changed; the message names it.
     """
+    folder = Path(folder)
     if not folder.is_dir():
         raise ModelError(f"{folder}: no such model folder")
     _check_names(folder)

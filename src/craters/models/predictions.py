@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from craters.core import files
+from craters.core import StrPath, files
 from craters.data import PatchSet, PixelRecord, make_patch_set, read_patches
 from craters.errors import DataError
 from craters.models.classifier import Classifier
+from craters.models.pictures import ARRAY_SUFFIXES, Picture, find_pictures, read_picture
 
-_ARRAYS = (".npy", ".npz")
 _PIECE = 16_384  # patches per piece; bounds memory
 
 
@@ -91,6 +91,22 @@ class Predictions:
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """Patches to predict.
+
+    Parameters
+    ----------
+    patches : PatchSet
+        Unlabeled.
+    skipped : tuple of str
+        For each image that cannot be used: its path, and the reason.
+    """
+
+    patches: PatchSet
+    skipped: tuple[str, ...] = ()
+
+
 def predict_table(classifier: Classifier, patches: PatchSet) -> Predictions:
     """Predict a set of patches.
 
@@ -121,13 +137,16 @@ def predict_table(classifier: Classifier, patches: PatchSet) -> Predictions:
     )
 
 
-def read_inputs(paths: list[Path], side: int, trained: PixelRecord | None = None) -> PatchSet:
+def read_inputs(
+    paths: StrPath | Sequence[StrPath], side: int, trained: PixelRecord | None = None
+) -> Inputs:
     """Read the patches to predict: one array, or image files of one patch each.
 
     Parameters
     ----------
-    paths : list of Path
-        One .npy or .npz file, as for `read_patches`; or image files that Pillow can open.
+    paths : sequence of path-like
+        One .npy or .npz file, as for `read_patches`; or image files that Pillow can open, and
+        folders of them.
     side : int
         Height and width in pixels that the model requires.
     trained : PixelRecord, optional
@@ -135,68 +154,64 @@ def read_inputs(paths: list[Path], side: int, trained: PixelRecord | None = None
 
     Returns
     -------
-    PatchSet
-        Unlabeled. Ids are FILE:ROW of an array, and the paths of images.
+    Inputs
+        Unlabeled patches, and the images that cannot be used. Ids are FILE:ROW of an array, the
+        paths of images, and paths within the folder if one folder is given.
 
     Raises
     ------
     DataError
-        If a file cannot be read or has another size.
+        If a file is missing, the array cannot be read or has another size, or no image can be used.
     """
-    if any(path.suffix in _ARRAYS for path in paths):
-        if len(paths) > 1:
+    inputs = files.path_list(paths)
+    if any(path.suffix.lower() in ARRAY_SUFFIXES for path in inputs):
+        if len(inputs) > 1:
             raise DataError(
-                f"found {len(paths)} files, one of them an array; expected one array, or images",
+                f"found {len(inputs)} files, one of them an array; expected one array, or images",
                 "Predict each array on its own.",
             )
-        patches = read_patches(paths[0], trained=trained)
-    else:
-        patches = _read_pictures(paths, side, trained)
-    if patches.side != side:
-        raise DataError(
-            f"{patches.source}: found patches of {patches.side} x {patches.side} pixels, expected "
-            f"{side} x {side}",
-            "The model was trained on patches of this size; crop or resample them.",
-        )
-    return patches
-
-
-def _read_pictures(paths: list[Path], side: int, trained: PixelRecord | None) -> PatchSet:
-    pictures, colored = [], 0
-    for path in paths:
-        picture, is_gray = _read_picture(path, side)
-        colored += not is_gray
-        pictures.append(picture)
-        if picture.dtype != pictures[0].dtype:
+        patches = read_patches(inputs[0], trained=trained)
+        if patches.side != side:
             raise DataError(
-                f"{path}: pixels are {picture.dtype}, expected {pictures[0].dtype} as in "
-                f"{paths[0]}",
+                f"{patches.source}: found patches of {patches.side} x {patches.side} pixels, "
+                f"expected {side} x {side}",
+                "The model was trained on patches of this size; crop or resample them.",
+            )
+        return Inputs(patches=patches)
+    return _read_pictures(find_pictures(inputs), side, trained)
+
+
+def _read_pictures(
+    named: Sequence[tuple[Path, str]], side: int, trained: PixelRecord | None
+) -> Inputs:
+    """Read all pictures that can be used; describe the others."""
+    pictures: list[Picture] = []
+    ids, skipped = [], []
+    for path, name in named:
+        try:
+            picture = read_picture(path, side)
+        except DataError as error:
+            if len(named) == 1:
+                raise
+            skipped.append(error.message)
+            continue
+        pictures.append(picture)
+        ids.append(name)
+        if picture.pixels.dtype != pictures[0].pixels.dtype:
+            raise DataError(
+                f"{path}: pixels are {picture.pixels.dtype}, expected {pictures[0].pixels.dtype} "
+                f"as in {ids[0]}",
                 "Predict files of one type at a time: their range is determined together.",
             )
-    name = str(paths[0]) if len(paths) == 1 else f"{len(paths)} images"
-    patches = make_patch_set(np.stack(pictures), names=(name, "", ""), trained=trained)
-    notes = (f"{colored} of {len(paths)} images were in color, turned to gray",) if colored else ()
-    ids = np.array([str(path) for path in paths])
-    return dataclasses.replace(patches, ids=ids, notes=patches.notes + notes)
-
-
-def _read_picture(path: Path, side: int) -> tuple[np.ndarray, bool]:
-    """Read one image as grayscale; also return whether it was grayscale."""
-    from PIL import Image
-
-    if not path.is_file():
-        raise DataError(f"{path}: no such file, expected an array or an image")
-    try:
-        with Image.open(path) as image:
-            if image.size != (side, side) or getattr(image, "n_frames", 1) != 1:
-                width, height = image.size
-                raise DataError(
-                    f"{path}: found {width} x {height} pixels, expected one image of "
-                    f"{side} x {side}",
-                    "The model was trained on patches of this size; crop or resample it.",
-                )
-            is_gray = image.mode in ("L", "1", "F") or image.mode.startswith("I")
-            keep = is_gray and image.mode != "1"
-            return np.asarray(image if keep else image.convert("L")), is_gray
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: cannot be read as an image ({error})") from error
+    if not pictures:
+        raise DataError(
+            f"none of the {len(named)} images can be used; the first: {skipped[0]}",
+            f"The model takes images of {side} x {side} pixels.",
+        )
+    source = ids[0] if len(ids) == 1 else f"{len(ids)} images"
+    stacked = np.stack([picture.pixels for picture in pictures])
+    patches = make_patch_set(stacked, names=(source, "", ""), trained=trained)
+    colored = sum(picture.is_color for picture in pictures)
+    notes = (f"{colored} of {len(ids)} images were in color, turned to gray",) if colored else ()
+    patches = dataclasses.replace(patches, ids=np.array(ids), notes=patches.notes + notes)
+    return Inputs(patches=patches, skipped=tuple(skipped))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from craters.core import files
+from craters.core import StrPath, files
 from craters.data import PatchSet, PixelRecord, find_array, patches
 from craters.errors import ConfigError, DataError
 from craters.evaluation import PRIOR, Scored, conformal, scores
@@ -38,7 +38,7 @@ class Assessment:
 
 def assess(
     model: Classifier,
-    folder: Path,
+    folder: StrPath,
     *,
     which: str = "test",
     prior: float = PRIOR,
@@ -50,7 +50,7 @@ def assess(
     Parameters
     ----------
     model : Classifier
-    folder : Path
+    folder : path-like
         Contains X{which}1 and Y{which}1, and groups_{which} if source images are known.
     which : {"test", "train"}
     prior : float
@@ -68,6 +68,7 @@ def assess(
     ------
     ConfigError, DataError
     """
+    folder = Path(folder)
     if which not in SETS:
         raise ConfigError(f"set is {which!r}, expected test or train")
     conformal.check_risk(risk)  # also where the model makes no sets

@@ -17,7 +17,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from craters._version import __version__
-from craters.core import torch_threads, usable_threads
+from craters.core import StrPath, torch_threads, usable_threads
 from craters.data import (
     CLASS_NAMES,
     ROUNDING,
@@ -25,7 +25,9 @@ from craters.data import (
     PatchSet,
     PixelRecord,
     as_squares,
+    explain_shape,
     make_patch_set,
+    meaning_of,
     to_8bit,
 )
 from craters.errors import DataError
@@ -164,11 +166,12 @@ class CraterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ConfigError
             If a setting is invalid.
         """
+        _refuse_columns(y)
         X, y = validate_data(self, X, y, dtype=None, allow_nd=True)
         y = column_or_1d(y, warn=True)
         check_classification_targets(y)
         known = _labeled(y)
-        self.classes_ = _two_classes(y[known])
+        self.classes_ = _two_classes(y[known], has_unlabeled=not known.all())
         pixels = self._pixels(X, is_first=True)
         labels = np.searchsorted(self.classes_, y[known])
         patches = _patch_set(pixels, groups)
@@ -286,12 +289,12 @@ class CraterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         weight = None if sample_weight is None else np.asarray(sample_weight)[known]
         return float(super().score(np.asarray(X)[known], y[known], weight))
 
-    def save_model(self, folder: Path, *, resolution: float | None = None) -> Path:
+    def save_model(self, folder: StrPath, *, resolution: float | None = None) -> Path:
         """Write a model folder for `craters predict` and `craters scan`.
 
         Parameters
         ----------
-        folder : Path
+        folder : path-like
             Must not exist.
         resolution : float, optional
             Resolution of the patches in metres per pixel.
@@ -300,8 +303,19 @@ class CraterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         -------
         Path
             The folder.
+
+        Raises
+        ------
+        DataError
+            If the first class, not the second one, means "with crater".
         """
         check_is_fitted(self)
+        if isinstance(self.classes_[0], str) and meaning_of(self.classes_[0]) == 1:
+            raise PatchError(
+                f"classes are {self.classes_.tolist()} in sorted order, but the second class of a "
+                "model folder means 'with crater'",
+                f"Fit with numbers: (y == {str(self.classes_[0])!r}).astype('int8').",
+            )
         network = over_images(self.network_)
         names = tuple(str(name) for name in self.classes_)
         description = ModelDescription(
@@ -317,7 +331,7 @@ class CraterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             pixels=self._training_pixels,
         )
         return write_model(
-            Path(folder),
+            folder,
             onnx=network_to_onnx(network, self.side_),
             weights=network_weights(self.network_),
             description=description,
@@ -368,7 +382,16 @@ def _labeled(y: np.ndarray) -> np.ndarray:
     return y != UNLABELED if y.dtype.kind in "biuf" else np.ones(len(y), bool)
 
 
-def _two_classes(labels: np.ndarray) -> np.ndarray:
+def _refuse_columns(y: Any) -> None:
+    """Raise an error if y has several columns, such as one-hot labels; others are checked later."""
+    labels = np.asarray(y)
+    if labels.ndim == 2 and labels.shape[1] == 2:
+        raise PatchError(
+            f"y: found labels of shape {labels.shape}, expected (N,)", explain_shape(labels, "y")
+        )
+
+
+def _two_classes(labels: np.ndarray, *, has_unlabeled: bool) -> np.ndarray:
     classes = np.unique(labels)
     if len(classes) > 2:
         raise PatchError(
@@ -379,7 +402,10 @@ def _two_classes(labels: np.ndarray) -> np.ndarray:
     if len(classes) < 2:
         raise PatchError(
             f"y: found {len(classes)} class among {len(labels)} labeled rows, expected two classes",
-            "A classifier cannot be trained on one class.",
+            "-1 marks unlabeled rows. If it means 'without crater', give "
+            f"(y == {classes.tolist()[0]!r}).astype('int8')."
+            if has_unlabeled and len(classes)
+            else "A classifier cannot be trained on one class.",
         )
     return classes
 

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from craters.core import files
+from craters.core import StrPath, files
 from craters.errors import DataError
 from craters.models import Classifier
 
@@ -69,17 +69,18 @@ class RunInfo:
         }
 
 
-def is_run(folder: Path) -> bool:
+def is_run(folder: StrPath) -> bool:
     """Return whether a folder is a finished run."""
+    folder = Path(folder)
     return (folder / _MANIFEST).is_file() and (folder / _CONFIG).is_file()
 
 
-def read_run(folder: Path) -> RunInfo:
+def read_run(folder: StrPath) -> RunInfo:
     """Read a run folder and compare its files with its manifest.
 
     Parameters
     ----------
-    folder : Path
+    folder : path-like
 
     Returns
     -------
@@ -92,6 +93,7 @@ def read_run(folder: Path) -> RunInfo:
     ModelError
         If its model is rejected.
     """
+    folder = Path(folder)
     config, metrics, manifest = (
         _read_json(folder / name) for name in (_CONFIG, _METRICS, _MANIFEST)
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from craters.core import files, page_templates, report_style
+from craters.core import StrPath, files, page_templates, report_style
 from craters.evaluation import confident_mistakes, figures, scores
 from craters.pipeline import report_unlabeled
 from craters.pipeline.figures import learning_curve, precision_recall
@@ -142,13 +142,13 @@ def predictions_csv(result: JobResult) -> str:
     return files.to_csv([["id", "probability", "label"], *rows])
 
 
-def write_figures(result: JobResult, folder: Path, names: dict[str, str]) -> dict[str, Path]:
+def write_figures(result: JobResult, folder: StrPath, names: dict[str, str]) -> dict[str, Path]:
     """Draw the figures of a job.
 
     Parameters
     ----------
     result : JobResult
-    folder : Path
+    folder : path-like
     names : dict
         File name for each of `learning_curve`, `precision_recall`, `confusion_matrix` and
         optionally `roc`, `reliability`, `mistakes`, `pool` and `borderline`.
@@ -159,6 +159,7 @@ def write_figures(result: JobResult, folder: Path, names: dict[str, str]) -> dic
         The files by the same keys; `mistakes`, `pool` and `borderline` are left out if there is
         nothing to show.
     """
+    folder = Path(folder)
     drawn = {
         "learning_curve": lambda: learning_curve(result.stages),
         "precision_recall": lambda: precision_recall(result.stages),
@@ -250,7 +251,7 @@ def html_report(
     )
 
 
-def write_original_files(result: JobResult, metrics: dict[str, Any], folder: Path) -> list[Path]:
+def write_original_files(result: JobResult, metrics: dict[str, Any], folder: StrPath) -> list[Path]:
     """Write the files of the original script: MODELS, PLOTS and DATA/y_pred_final.npy.
 
     Parameters
@@ -258,13 +259,14 @@ def write_original_files(result: JobResult, metrics: dict[str, Any], folder: Pat
     result : JobResult
     metrics : dict
         Result of `summarize`.
-    folder : Path
+    folder : path-like
         The folder that contains DATA. Each file atomically replaces its earlier version.
 
     Returns
     -------
     list of Path
     """
+    folder = Path(folder)
     from craters.models import write_keras_h5
 
     models = {

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from craters.core import page_templates
+from craters.core import StrPath, page_templates
 from craters.data import JobData
 from craters.quality import check_rules as rules
 from craters.quality.check_records import RunRecord, read_new_run, read_run_record
@@ -75,14 +75,14 @@ RULES = (
 )
 
 
-def run_checks(folder: Path, *, data_folder: Path | None = None) -> list[Check]:
+def run_checks(folder: StrPath, *, data_folder: StrPath | None = None) -> list[Check]:
     """Check a finished run from its files, and from its arrays if available.
 
     Parameters
     ----------
-    folder : Path
+    folder : path-like
         A run folder. It is only read.
-    data_folder : Path, optional
+    data_folder : path-like, optional
         Folder of the arrays; by default where the run read them. They are used only if their
         hashes match the manifest.
 
@@ -96,18 +96,21 @@ def run_checks(folder: Path, *, data_folder: Path | None = None) -> list[Check]:
     DataError
         If the folder is not a finished run, or a file in it cannot be read.
     """
+    folder = Path(folder)
+    data_folder = None if data_folder is None else Path(data_folder)
     return _examine(read_run_record(folder, data_folder))
 
 
-def check_new_run(folder: Path, data: JobData) -> list[Check]:
+def check_new_run(folder: StrPath, data: JobData) -> list[Check]:
     """Check a run whose metrics and tables are written, before its manifest is.
 
     Parameters
     ----------
-    folder : Path
+    folder : path-like
     data : JobData
         The arrays that the run was made from.
     """
+    folder = Path(folder)
     return _examine(read_new_run(folder, data))
 
 

@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from craters.core import files
+from craters.core import StrPath, files
 from craters.data import find_array
 from craters.errors import DataError
 from craters.models import SUMS, find_model
@@ -45,7 +45,7 @@ class Evaluation:
     model: str
 
 
-def read_log(folder: Path) -> list[Evaluation]:
+def read_log(folder: StrPath) -> list[Evaluation]:
     """Read the test-set usage log of a run folder; empty if there is none.
 
     Raises
@@ -53,6 +53,7 @@ def read_log(folder: Path) -> list[Evaluation]:
     DataError
         If a line is not a valid entry.
     """
+    folder = Path(folder)
     path = folder / NAME
     if not path.is_file():
         return []
@@ -68,27 +69,30 @@ def read_log(folder: Path) -> list[Evaluation]:
     return entries
 
 
-def write_log(folder: Path, entries: Sequence[Evaluation]) -> None:
+def write_log(folder: StrPath, entries: Sequence[Evaluation]) -> None:
     """Write the test-set usage log atomically."""
+    folder = Path(folder)
     lines = [json.dumps(dataclasses.asdict(entry), sort_keys=True) + "\n" for entry in entries]
     files.write_text(folder / NAME, "".join(lines))
 
 
-def make_entry(by: str, model: Path, data: Path, which: str, n: int) -> Evaluation:
+def make_entry(by: str, model: StrPath, data: StrPath, which: str, n: int) -> Evaluation:
     """Make an entry for an evaluation made now.
 
     Parameters
     ----------
     by : str
         The command.
-    model : Path
+    model : path-like
         The model folder.
-    data : Path
+    data : path-like
         Folder of X{which}1 and Y{which}1.
     which : {"test", "train"}
     n : int
         Patches.
     """
+    model = Path(model)
+    data = Path(data)
     images, labels = (files.sha256_of(find_array(data, f"{stem}{which}1")) for stem in ("X", "Y"))
     return Evaluation(
         time=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
@@ -107,14 +111,14 @@ def is_same_evaluation(first: Evaluation, second: Evaluation) -> bool:
     return all(getattr(first, name) == getattr(second, name) for name in names)
 
 
-def note_evaluation(path: Path, data: Path, which: str, n: int) -> str | None:
+def note_evaluation(path: StrPath, data: StrPath, which: str, n: int) -> str | None:
     """Add an evaluation by `craters evaluate` to the test-set usage log of the model's run.
 
     Parameters
     ----------
-    path : Path
+    path : path-like
         The run or model folder given to the command. A model outside a run folder has no log.
-    data : Path
+    data : path-like
         Folder of the arrays.
     which : {"test", "train"}
     n : int
@@ -125,6 +129,8 @@ def note_evaluation(path: Path, data: Path, which: str, n: int) -> str | None:
     str or None
         Why the log could not be written; None if it was.
     """
+    path = Path(path)
+    data = Path(data)
     model = find_model(path.absolute())
     folder = model.parent
     if model.name != "model" or not (folder / "manifest.json").is_file():

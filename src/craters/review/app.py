@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from importlib import resources
 from typing import Any
 from urllib.parse import quote
@@ -268,15 +268,6 @@ def make_app(session: ReviewSession, *, reviewer: str = "me") -> Starlette:
         )
         return HTMLResponse(html, status, headers=_NOT_KEPT)
 
-    files = _static_files()
-
-    async def static(request: Request) -> Response:
-        name = request.path_params["name"]
-        if name not in files:
-            raise HTTPException(404)
-        content, kind = files[name]
-        return Response(content, media_type=kind, headers=_FOREVER)
-
     routes = [
         Route("/", page(pages.welcome, "welcome.html")),
         Route("/enter", _enter),
@@ -292,7 +283,7 @@ def make_app(session: ReviewSession, *, reviewer: str = "me") -> Starlette:
         Route("/as/{who}/stop", page(pages.stop, ""), methods=["POST"]),
         Route("/patches/{mark}/{number:int}.png", pages.picture),
         Route("/windows/{mark}/{image:int}/{shrink:int}/{top:int}/{left:int}.png", pages.window),
-        Route("/static/{mark}/{name}", static),
+        Route("/static/{mark}/{name}", _static_handler()),
     ]
     handlers: dict[Any, Any] = {CratersError: fail, HTTPException: fail}
     return Starlette(routes=routes, exception_handlers=handlers)
@@ -306,6 +297,19 @@ def _static_files() -> dict[str, tuple[bytes, str]]:
         for item in folder.iterdir()
         if item.name[item.name.rfind(".") :] in _KINDS
     }
+
+
+def _static_handler() -> Callable[[Request], Awaitable[Response]]:
+    files = _static_files()
+
+    async def static(request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in files:
+            raise HTTPException(404)
+        content, kind = files[name]
+        return Response(content, media_type=kind, headers=_FOREVER)
+
+    return static
 
 
 async def _enter(request: Request) -> Response:

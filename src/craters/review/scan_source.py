@@ -23,7 +23,7 @@ from craters.data import UNLABELED, PixelRecord
 from craters.errors import DataError
 from craters.labels import DRAWN, SCAN
 from craters.maps.geo import (
-    BODIES,
+    EARTH,
     Image,
     PixelReference,
     Reader,
@@ -31,9 +31,6 @@ from craters.maps.geo import (
     bounded_gdal,
     describe_image,
     gdal_errors,
-    no_values,
-    read_missing,
-    to_bytes,
 )
 from craters.review.source import Part, Source
 
@@ -115,29 +112,8 @@ class ScanPixels:
 
     def view(self, number: int, top: int, left: int, size: int, shrink: int) -> np.ndarray:
         """Return a square of `size` pixels of an image, reduced by the factor `shrink`."""
-        from rasterio.enums import Resampling
-        from rasterio.windows import Window
-
-        image = self.images[number]
-        height = min(size, -(-(image.height - top) // shrink))
-        width = min(size, -(-(image.width - left) // shrink))
-        if top < 0 or left < 0 or height <= 0 or width <= 0:
-            return np.full((1, 1), image.fill, np.uint8)
-        down, across = image.native[0] / image.height, image.native[1] / image.width
-        rows = min(height * shrink, image.height - top)
-        columns = min(width * shrink, image.width - left)
-        window = Window(left * across, top * down, columns * across, rows * down)
-        with self._lock, _opened(image.path) as dataset:
-            stored = dataset.read(
-                image.band,
-                window=window,
-                out_shape=(height, width),
-                resampling=Resampling.average,
-            )
-            missing = read_missing(dataset, image.band, window, (height, width))
-        missing |= no_values(stored)
-        pixels = to_bytes(stored, image.scale)
-        return np.where(missing & (stored > image.scale[0]), np.uint8(image.fill), pixels)
+        with self._lock, bounded_gdal():
+            return self._reader(number).read_reduced(top, left, size, shrink)
 
 
 class ScanSource(Source):
@@ -236,11 +212,10 @@ def open_scan(target: Path, *, model: Path | None = None, data: Path | None = No
 
 
 def _find_image(row: dict[str, Any], summary: dict[str, Any], fill: int) -> Image:
-    known = summary["crs"] and summary["body"] in BODIES
     options = ReadOptions(
         no_crs=True,
-        crs=summary["crs"] or "",
-        body=summary["body"] if known else "",
+        crs=row.get("crs", summary["crs"]) or "",
+        body=EARTH if summary["crs"] and summary["body"] == EARTH else "",
         scale=tuple(row["scale"]),
         resolution=row["resolution"] if row["resampled"] else 0.0,
         gap=summary["gap_px"],
@@ -313,7 +288,7 @@ def _places(image: Image, top: np.ndarray, left: np.ndarray) -> tuple[np.ndarray
     if not image.planet.is_known or not len(top):
         nowhere = np.full(len(top), np.nan)
         return nowhere, nowhere
-    return image.planet.to_lonlat(*image.to_xy(top, left))
+    return image.to_lonlat(top, left)
 
 
 def _shares(sizes: list[int]) -> list[int]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import uvicorn
 
+from craters.core import StrPath
 from craters.errors import ConfigError
 from craters.labels import LabelStore
 from craters.review.app import make_app
@@ -55,12 +56,12 @@ def listen(port: int) -> socket.socket:
 
 
 def serve(
-    target: Path,
+    target: StrPath,
     *,
-    store: Path | None = None,
-    model: Path | None = None,
-    data: Path | None = None,
-    audit: Path | None = None,
+    store: StrPath | None = None,
+    model: StrPath | None = None,
+    data: StrPath | None = None,
+    audit: StrPath | None = None,
     reviewer: str = "me",
     port: int = 0,
     threads: int = 0,
@@ -71,11 +72,11 @@ def serve(
 
     Parameters
     ----------
-    target : Path
+    target : path-like
         A patch array, a folder of arrays, a run folder or a scan folder.
-    store : Path, optional
+    store : path-like, optional
         Label store; by default next to the target.
-    model, data, audit : Path, optional
+    model, data, audit : path-like, optional
         Replace those of the target.
     reviewer : str
         Default name on the start page.
@@ -88,6 +89,11 @@ def serve(
     stop : threading.Event, optional
         Stops the server when set; for tests.
     """
+    target = Path(target)
+    store = None if store is None else Path(store)
+    model = None if model is None else Path(model)
+    data = None if data is None else Path(data)
+    audit = None if audit is None else Path(audit)
     source = open_target(target, model=model, data=data)
     with LabelStore(store or default_store(target)) as labels, listen(port) as listener:
         probability = None if audit is None else read_audit(audit, source)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from craters.core import StrPath
 from craters.data import find_array
 from craters.errors import DataError
 from craters.review.source import Source, open_arrays, open_data, open_run
 
 
-def open_target(target: Path, *, model: Path | None = None, data: Path | None = None) -> Source:
+def open_target(
+    target: StrPath, *, model: StrPath | None = None, data: StrPath | None = None
+) -> Source:
     """Open a target: an array, a folder of arrays, a run folder or a scan folder.
 
     Raises
@@ -17,6 +20,9 @@ def open_target(target: Path, *, model: Path | None = None, data: Path | None = 
     DataError
         If it is none of these.
     """
+    target = Path(target)
+    model = None if model is None else Path(model)
+    data = None if data is None else Path(data)
     if target.is_file() and target.suffix in (".npy", ".npz"):
         return open_arrays(target, model=model, data=data)
     if (target / "summary.json").is_file() and (target / "detections.csv").is_file():

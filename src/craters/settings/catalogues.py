@@ -58,8 +58,19 @@ class MatchRequest:
         "1.5,4.5. Either end may be omitted.",
         unset="up to a window",
     )
-    false_per_image: float = setting(
-        0.5, help="Report recall at this number of false detections per image.", least=0
+    false_per_area: float | None = setting(
+        None,
+        help="Report recall at this number of false detections per 1,000 km2.",
+        meaning="Report recall at this number of false detections per 1,000 km2 (per megapixel if "
+        "the catalogue is in pixels).",
+        unset="1 per 1,000 km2, 10 per megapixel",
+        least=0,
+    )
+    false_per_image: float | None = setting(
+        None,
+        help="Report recall at this number of false detections per image instead.",
+        unset="per area",
+        least=0,
     )
     border: str = setting(
         "", help="Ignore craters this close to an edge: 24px, 2.4km.", unset="half a window"
@@ -89,6 +100,8 @@ class MatchRequest:
 
     def __post_init__(self) -> None:
         check_settings(self, as_flags=True)
+        if self.false_per_area is not None and self.false_per_image is not None:
+            raise ConfigError("--false-per-area and --false-per-image: give one of them")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,9 +6,11 @@ import dataclasses
 import difflib
 import functools
 import math
+import os
 import re
 import typing
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from craters.errors import ConfigError
@@ -223,8 +225,25 @@ def make_settings(cls: type[_Settings], values: Mapping[str, Any]) -> _Settings:
     return cls(**arguments)
 
 
+def _convert_paths(settings: Any) -> None:
+    """Convert paths given as text to `Path`; one path where several are allowed becomes a tuple."""
+    for each in declared(type(settings)):
+        value = getattr(settings, each.name) if not each.group else None
+        if Path not in (each.kind, *typing.get_args(each.kind)) or value is None:
+            continue
+        is_path = isinstance(value, str | os.PathLike)
+        try:
+            if typing.get_origin(each.kind) is tuple:
+                converted: Any = tuple(Path(path) for path in ([value] if is_path else value))
+            else:
+                converted = Path(value)
+        except TypeError as error:
+            raise ConfigError(f"{each.name} is {value!r}, expected a path") from error
+        object.__setattr__(settings, each.name, converted)
+
+
 def check_settings(settings: Any, *, as_flags: bool = False) -> None:
-    """Refuse settings outside their limits.
+    """Convert paths given as text to `Path`, and refuse settings outside their limits.
 
     Parameters
     ----------
@@ -238,6 +257,7 @@ def check_settings(settings: Any, *, as_flags: bool = False) -> None:
     ConfigError
         Names the setting, its value, and the allowed values.
     """
+    _convert_paths(settings)
     for each in declared(type(settings)):
         if each.group:
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import tomllib
 import types
 import typing
@@ -21,7 +22,7 @@ def resolve(
     cls: type[_Settings],
     flags: Mapping[str, Any],
     environ: Mapping[str, str],
-    file: Path | None = None,
+    file: str | os.PathLike[str] | None = None,
 ) -> _Settings:
     """Resolve all settings of a class: flag, else environment, else file, else default.
 
@@ -34,7 +35,7 @@ def resolve(
     environ : mapping
         Environment variables: `CRATERS_SEED` sets `seed`, and so on; `data` cannot be set, since
         tests and benchmarks use `CRATERS_DATA` for real images.
-    file : Path, optional
+    file : path-like, optional
         TOML with the same names. Paths in it are relative to its own folder.
 
     Raises
@@ -53,7 +54,7 @@ def resolve(
     known = {each.name: each for each in declared(cls)}
     values: dict[str, Any] = {}
     if file is not None:
-        values |= _read_file(file, known)
+        values |= _read_file(Path(file), known)
     for name, each in known.items():
         variable = ENV_PREFIX + name.upper()
         if environ.get(variable) and each.setting.in_environment:

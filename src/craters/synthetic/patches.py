@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from craters.core import files
+from craters.core import StrPath, files
 from craters.errors import ConfigError, DataError
 from craters.synthetic.craters import MIN_DIAMETER, touches
 from craters.synthetic.scenes import Scene, generator, make_scene, stream_number
@@ -105,7 +105,7 @@ def make_patches(
 
 
 def write_dataset(
-    folder: str | Path,
+    folder: StrPath,
     *,
     seed: int = 0,
     n_labeled: int = 1500,
@@ -119,7 +119,7 @@ def write_dataset(
 
     Parameters
     ----------
-    folder : str or Path
+    folder : path-like
         Where to write; created if missing. Each file is written atomically.
     seed : int
         The planet.

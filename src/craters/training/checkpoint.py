@@ -10,22 +10,23 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from craters.core import files
+from craters.core import StrPath, files
 from craters.errors import DataError
 from craters.training.loop import TrainState
 
 _TENSORS = ("weights", "optimizer", "average", "best_weights")
 
 
-def save_state(path: Path, state: TrainState) -> None:
+def save_state(path: StrPath, state: TrainState) -> None:
     """Write a training state atomically; it replaces an earlier one only when complete.
 
     Parameters
     ----------
-    path : Path
+    path : path-like
         A .safetensors file: tensors by name, everything else as JSON in its header.
     state : TrainState
     """
+    path = Path(path)
     tensors: dict[str, Tensor] = {}
     for part in _TENSORS:
         for name, tensor in getattr(state, part).items():
@@ -40,7 +41,7 @@ def save_state(path: Path, state: TrainState) -> None:
     files.write_bytes(path, save(tensors, {"state": json.dumps(plain)}))
 
 
-def load_state(path: Path) -> TrainState:
+def load_state(path: StrPath) -> TrainState:
     """Read a training state written by `save_state`.
 
     Raises
@@ -48,6 +49,7 @@ def load_state(path: Path) -> TrainState:
     DataError
         If the file is damaged.
     """
+    path = Path(path)
     parts: dict[str, dict[str, Tensor]] = {part: {} for part in _TENSORS}
     try:
         with safe_open(path, framework="pt") as stream:

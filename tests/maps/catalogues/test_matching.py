@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from craters.cli.main import app
 from craters.errors import ConfigError, DataError, ExistsError, GeoError
-from craters.maps.catalogues import MatchRequest, run_match
+from craters.maps.catalogues import MatchRequest, match_report, run_match
 from craters.maps.catalogues.catalogue import Catalogue, Detections
 from craters.maps.catalogues.curves import (
     Curve,
@@ -144,6 +144,28 @@ def test_the_order_of_rows_does_not_matter(found, known, shuffle) -> None:
     assert pairs(found, known) == before
 
 
+@given(found_rows, known_rows, st.sampled_from([1.0, 3.0, 4.0]))
+def test_ignored_craters_take_no_detection_from_those_that_count(
+    found, known, half_window: float
+) -> None:
+    rule = MatchRule(half_window, 3, 10)
+    counts = [place for place, row in enumerate(known) if 3 <= row[2] <= 10]
+    whole = match(find(found), know(known), None, Plane(), rule)
+    alone = match(find(found), know([known[place] for place in counts]), None, Plane(), rule)
+    hits = {i: int(whole.detection_target[i]) for i in np.flatnonzero(whole.detection_state == HIT)}
+    assert hits == {i: counts[j] for i, j in enumerate(alone.detection_target) if j >= 0}
+    false = whole.detection_state == FALSE
+    assert not (false & (alone.detection_state != FALSE)).any()
+    assert not (false & (whole.detection_target >= 0)).any()  # none matches an ignored crater
+
+
+def test_a_crater_that_counts_comes_before_a_nearer_one_that_does_not() -> None:
+    known, rule = know([(1, 0, 2), (2, 0, 6), (1, 1, 2)]), MatchRule(3.0, 3, 10)
+    got = match(find([(1, 0, 0.9), (1, 0.1, 0.8), (1.2, 0, 0.7)]), known, None, Plane(), rule)
+    assert got.detection_target.tolist() == [1, 0, 2]
+    assert got.detection_state.tolist() == [HIT, IGNORED, IGNORED]
+
+
 def test_ties_have_one_answer() -> None:
     known = know([(0, 0, 4), (0, 0, 6), (2, 0, 6)], in_pixels=True)
     # Equally far from all: the larger crater, of the two the one to the west.
@@ -228,7 +250,7 @@ def test_craters_out_of_sight_are_not_missed() -> None:
 def test_images_are_matched_by_themselves() -> None:
     """A crater in two images is two chances, and a detection finds it for its own image only."""
     areas = [square("a", 0, 0, 60, 100), square("b", 40, 0, 100, 100)]
-    known = know([(50, 50, 6)], in_pixels=True)
+    known = know([(50, 50, 6)])
     got = match(find([(50, 51, 0.9)], ["b"]), known, areas, Plane(), MatchRule(3.0))
     assert got.target_crater.tolist() == [0, 0]
     assert got.target_image.tolist() == [0, 1]
@@ -249,9 +271,51 @@ def test_rows_about_an_image_stay_with_it() -> None:
         (0, 0), (1, 1),
     ]  # fmt: skip
     # Sources of another kind ("Robbins 2012") say nothing about images.
-    other = know([(50, 50, 6)], ["Robbins 2012"], in_pixels=True)
+    other = know([(50, 50, 6)], ["Robbins 2012"])
     got = match(find([]), other, areas, Plane(), MatchRule(3.0))
     assert got.target_image.tolist() == [0, 1]
+
+
+def test_pixels_of_an_unnamed_image_are_refused_for_several() -> None:
+    areas = [square("a", 0, 0, 100, 100), square("b", 0, 0, 100, 100)]
+    found, known = find([(50, 51, 0.9), (20, 20, 0.8)], ["a", "b"]), [(50, 50, 6)]
+    rule = MatchRule(3.0)
+    with pytest.raises(DataError, match=r"known.csv: .*does not name.* 2 images.*column 'image'"):
+        match(found, know(known, in_pixels=True), areas, Plane(), rule)
+    with pytest.raises(DataError, match="there are 2 images"):  # the detections name them
+        match(found, know(known, in_pixels=True), None, Plane(), rule)
+    with pytest.raises(DataError, match=r"in pixels of 'c', but the images are 'a', 'b'"):
+        match(found, know(known, ["c"], in_pixels=True), areas, Plane(), rule)
+    with pytest.raises(DataError, match="in pixels of 'b', but the images are 'a'"):
+        match(find([]), know(known, ["b"], in_pixels=True), areas[:1], Plane(), rule)
+    named = know(known, ["a"], in_pixels=True)
+    got = match(found, named, areas, Plane(), rule)
+    assert got.target_image.tolist() == [0]
+    assert got.detection_state.tolist() == [HIT, FALSE]
+    with pytest.raises(DataError, match=r"found.csv: .*does not name.* 2 images.*column 'source'"):
+        match(find([(50, 51, 0.9)]), named, areas, Plane(), rule)
+    with pytest.raises(DataError, match=r"of 2 images \('a', 'b'\), but only one image"):
+        match(found, named, areas[:1], Plane(), rule)
+
+
+def test_pixels_of_one_unnamed_image() -> None:
+    """Tables without image names, and without a footprint that names an image."""
+    found, rule = find([(50, 51, 0.9)]), MatchRule(3.0)
+    one = know([(50, 50, 6), (10, 10, 6)], ["a", "a"], in_pixels=True)
+    assert match(found, one, None, Plane(), rule).target_detection.tolist() == [0, -1]
+    two = know([(50, 50, 6), (10, 10, 6)], ["a", "b"], in_pixels=True)
+    with pytest.raises(DataError, match="in pixels of 'a', 'b', but the images are ''"):
+        match(found, two, None, Plane(), rule)
+
+
+def test_craters_of_other_images_are_counted() -> None:
+    known = know([(50, 50, 6), (10, 10, 6), (9, 9, 6)], ["a", "b", "c"])
+    assert known.source_notes(("a", "b", "c")) == []
+    assert known.source_notes({"b"}) == ["2 of 3 craters of the catalogue name other images"]
+    assert known.source_notes(("d",)) == [
+        "The catalogue names 'a', 'b', 'c', none of which is an image: the names are ignored"
+    ]
+    assert known.source_notes(("",)) == []
 
 
 def test_images_without_detections_count_where_the_catalogue_names_them() -> None:
@@ -329,7 +393,7 @@ def scattered(seed: int, images: int = 6):
         square(str(image), 1000 * image - 50, -50, 1000 * image + 150, 350)
         for image in range(images)
     ]
-    return find(found, sources), know(known, in_pixels=True), areas
+    return find(found, sources), know(known), areas
 
 
 def plain_recall(matching, detections, rate: float, images: list[int]) -> float:
@@ -361,6 +425,7 @@ def test_recall_at_a_rate_and_its_bootstrap(seed: int) -> None:
     curve = make_curve(got, found)
     for rate in (0.0, 0.5, 1.0, math.inf):
         threshold = threshold_at_rate(curve, rate)
+        assert threshold == threshold_at_rate(curve, rate / 0.08, units=6 * 0.08)
         row = curve.at(threshold)
         recall = float(curve.recall[row]) if row >= 0 else 0.0
         assert recall == plain_recall(got, found, rate, list(range(6)))
@@ -471,7 +536,7 @@ def test_a_scan_against_a_catalogue(tmp_path: Path) -> None:
     scan = write_scan(tmp_path / "SCAN", ROWS, AREAS)
     known = write_csv(tmp_path / "known.csv", CRATERS)
     out = tmp_path / "MATCH"
-    content = run_match(MatchRequest(scan, known, out, diameters="1.5,4.5"))
+    content = run_match(MatchRequest(scan, known, out, diameters="1.5,4.5", false_per_image=0.5))
     assert sorted(path.name for path in out.iterdir()) == [
         "craters.csv", "curve.csv", "detections.csv", "match.gpkg", "match.png",
         "recall_by_diameter.csv", "summary.json",
@@ -486,11 +551,21 @@ def test_a_scan_against_a_catalogue(tmp_path: Path) -> None:
     assert content["all_detections"]["precision"] == 0.5
     assert content["all_detections"]["false_per_image"] == 1.0
     assert content["at_rate"]["asked_false_per_image"] == 0.5
+    assert content["at_rate"]["asked_per"] == "image"
     assert content["at_rate"]["threshold"] == 0.6
     assert content["at_rate"]["false"] == 1
     assert content["at_rate"]["recall"] == 0.5
     degree_km = DEGREE / 1000
     assert content["area_km2"] == pytest.approx(2 * degree_km**2, rel=1e-4)
+    assert content["area_megapixels"] is None
+    rate = 1000 / (2 * degree_km**2)  # of one false detection
+    assert content["at_rate"]["false_per_1000_km2"] == pytest.approx(rate, rel=1e-4)
+    assert content["at_rate"]["false_per_megapixel"] is None
+    with (out / "curve.csv").open(newline="") as stream:
+        curve = list(csv.DictReader(stream))
+    assert [float(row["false_per_1000_km2"]) for row in curve] == pytest.approx(
+        [rate * int(row["false"]) for row in curve], rel=1e-4
+    )
     with (out / "craters.csv").open(newline="") as stream:
         states = {float(row["lon"]): row["state"] for row in csv.DictReader(stream)}
     assert states == {
@@ -506,6 +581,49 @@ def test_a_scan_against_a_catalogue(tmp_path: Path) -> None:
     assert [row["crater_row"] for row in rows] == ["2", "4", "-1", "5", "-1", "6"]
     assert float(rows[3]["distance_m"]) == pytest.approx(0.02 * DEGREE, rel=1e-6)
     assert rows[2]["distance_m"] == ""
+
+
+def test_one_image_has_false_detections_per_area(tmp_path: Path) -> None:
+    """In 3,514 km2 with two false detections: half a detection an image means none at all."""
+    rows = [(10.0, 0.0, 0.8, "a"), (10.3, 0.0, 0.9, "a"), (10.3, 0.3, 0.7, "a")]
+    scan = write_scan(tmp_path / "SCAN", rows, AREAS[:1])
+    known = write_csv(tmp_path / "known.csv", [(10.01, 0.01, 2.0), (9.7, 0.3, 3.0)])
+    at = {}
+    for name, options in {
+        "default": {}, "low": {"false_per_area": 0.4}, "least": {"false_per_area": 0.1},
+        "image": {"false_per_image": 0.5},
+    }.items():  # fmt: skip
+        at[name] = run_match(MatchRequest(scan, known, tmp_path / name, **options))
+    area = at["default"]["area_km2"]
+    assert area == pytest.approx((DEGREE / 1000) ** 2, rel=1e-4)
+    kept = {name: content["at_rate"]["threshold"] for name, content in at.items()}
+    assert kept == {"default": 0.7, "low": 0.8, "least": None, "image": None}
+    stated = at["low"]["at_rate"]
+    assert (stated["asked_rate"], stated["asked_per"]) == (0.4, "1,000 km2")
+    assert stated["asked_false_per_image"] == pytest.approx(0.4 * area / 1000)
+    assert stated["false_per_1000_km2"] == pytest.approx(1000 / area)
+    assert stated["recall"] == 0.5
+    text = "\n".join(match_report.lines(at["low"]))
+    assert "At 0.4 false per 1,000 km2: recall 0.500" in text
+    assert f"{2000 / area:.2f} false per 1,000 km2, threshold 0.7." in text  # of all detections
+    assert "At 0.5 false an image: recall 0.000" in "\n".join(match_report.lines(at["image"]))
+    none = [name for name, content in at.items() if "no false detection" in str(content["notes"])]
+    assert none == ["least", "image"]
+
+
+def test_intervals_at_a_rate_per_area_weigh_images_by_area() -> None:
+    found, known, areas = scattered(2)
+    got = match(found, known, areas, Plane(), MatchRule(3.0))
+    assert got.areas.tolist() == pytest.approx([200 * 400 / 1e6] * 6)
+    per_image = bootstrap_rates(got, found, [0.5, 1.0], seed=1, draws=50)
+    per_area = bootstrap_rates(got, found, [0.5 / 0.08, 1.0 / 0.08], got.areas, seed=1, draws=50)
+    assert per_image == per_area
+    # All of the area in the first image: its draws alone allow false detections.
+    uneven = bootstrap_rates(got, found, [2.0], np.array([1.0, 0, 0, 0, 0, 0]), seed=1, draws=50)
+    everything = bootstrap_rates(got, found, [math.inf], seed=1, draws=50)
+    assert uneven[0] is not None
+    assert everything[0] is not None
+    assert uneven[0].low < everything[0].low
 
 
 def test_layers_open_in_a_gis(tmp_path: Path) -> None:
@@ -568,6 +686,12 @@ def test_tables_in_pixels_against_an_image(tmp_path: Path) -> None:
     assert content["all_detections"]["recall"] == 0.5
     assert content["unit"] == "px"
     assert content["area_km2"] is None
+    assert content["area_megapixels"] == 0.12
+    assert content["at_rate"]["asked_rate"] == 10
+    assert content["at_rate"]["asked_per"] == "megapixel"
+    assert content["all_detections"]["false_per_megapixel"] == pytest.approx(1 / 0.12)
+    assert content["all_detections"]["false_per_1000_km2"] is None
+    assert content["at_rate"]["threshold"] == 0.4
     assert not (tmp_path / "M" / "match.gpkg").exists()
     assert any("Wilson" in note for note in content["notes"])
 
@@ -584,6 +708,10 @@ def test_without_footprint_or_detections(tmp_path: Path) -> None:
     assert content["at_rate"]["threshold"] is None
     assert content["at_rate"]["precision"] is None
     assert content["rule"]["border"] is None
+    assert content["at_rate"]["asked_per"] == "image"
+    assert (
+        "The scanned area is not known: false detections are stated per image" in content["notes"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -597,6 +725,8 @@ def test_without_footprint_or_detections(tmp_path: Path) -> None:
         ({"diameters": "3,2"}, ConfigError, "first must be smaller"),
         ({"border": "24px"}, ConfigError, "the resolution is not known"),
         ({"false_per_image": -1.0}, ConfigError, "--false-per-image"),
+        ({"false_per_area": 1.0}, ConfigError, "area is not known.*--false-per-image"),
+        ({"false_per_area": 1.0, "false_per_image": 1.0}, ConfigError, "give one of them"),
         ({"footprint": "absent.gpkg"}, DataError, "no such file"),
         ({"columns": "lon=X"}, DataError, "no column 'X'"),
     ],
@@ -609,6 +739,67 @@ def test_what_cannot_be_matched(tmp_path: Path, change, error, message: str) -> 
         run_match(MatchRequest(found, known, tmp_path / "M", **{**plain, **change}))
     assert not (tmp_path / "M").exists()
     assert not list(tmp_path.glob(".M*"))
+
+
+def test_rows_are_those_of_the_file_where_some_are_left_out(tmp_path: Path) -> None:
+    """The longitudes are positive west, and two rows have no diameter."""
+    scan = write_scan(tmp_path / "SCAN", ROWS, AREAS)
+    rows = [(360 - lon if lon < 300 else -lon, lat, size) for lat, lon, size in
+            ((lat, lon, size) for lon, lat, size in CRATERS)]  # fmt: skip
+    known = write_csv(tmp_path / "k.csv", [(1, 1, 0), *rows[:3], (2, 2, ""), *rows[3:]],
+                      "Longitude (W),Latitude (N),Diameter (km)")  # fmt: skip
+    plain = write_csv(tmp_path / "plain.csv", CRATERS)
+    content = run_match(MatchRequest(scan, known, tmp_path / "M", diameters="1.5,4.5"))
+    expected = run_match(MatchRequest(scan, plain, tmp_path / "P", diameters="1.5,4.5"))
+    assert content["detections"] == expected["detections"]
+    assert content["craters"] == expected["craters"]
+    added = [note for note in content["notes"] if note not in expected["notes"]]
+    assert added == [
+        "1 of 9 rows of k.csv are left out, as Diameter (km) is not a number: row 6 has ''",
+        "1 of 9 rows of k.csv are left out, as Diameter (km) is not a positive diameter: "
+        "row 2 has '0'",
+        "The longitudes in 'Longitude (W)' are positive west: converted to east",
+    ]
+    with (tmp_path / "M" / "detections.csv").open(newline="") as stream:
+        rows_of_file = [row["crater_row"] for row in csv.DictReader(stream)]
+    assert rows_of_file == ["3", "5", "-1", "7", "-1", "8"]
+    with (tmp_path / "M" / "craters.csv").open(newline="") as stream:
+        rows_of_file = [row["crater_row"] for row in csv.DictReader(stream)]
+    assert rows_of_file == ["3", "4", "5", "7", "8", "9"]
+
+
+def test_a_crater_larger_than_the_body_is_refused(tmp_path: Path) -> None:
+    scan = write_scan(tmp_path / "SCAN", ROWS, AREAS)
+    known = write_csv(tmp_path / "k.csv", [*CRATERS, (10.0, 0.1, 8000.0)])
+    with pytest.raises(DataError, match="row 9 has a diameter of 8000 km, larger than mars"):
+        run_match(MatchRequest(scan, known, tmp_path / "M"))
+
+
+@pytest.mark.parametrize(
+    ("planet", "body", "refused"),
+    [
+        ("+proj=eqc +R=470000", "", ""),
+        ("+proj=eqc +R=470000", "ceres", ""),
+        ("+proj=eqc +R=470000", "vesta", "of an unknown body"),
+        ("IAU_2015:60610", "titan", ""),
+        ("IAU_2015:60610", "ganymede", "of titan"),
+    ],
+)
+def test_any_body_is_matched_by_its_radius(
+    tmp_path: Path, planet: str, body: str, refused: str
+) -> None:
+    scan = write_scan(tmp_path / "SCAN", ROWS, AREAS, planet)
+    known = write_csv(tmp_path / "k.csv", [(row[0], row[1], 0.001) for row in ROWS])
+    request = MatchRequest(scan, known, tmp_path / "M", window="100m", border="0m", body=body)
+    if refused:
+        with pytest.raises(GeoError, match=refused):
+            run_match(request)
+        return
+    content = run_match(request)
+    radius = Planet.named(planet).radius
+    square = np.radians(1) * 2 * np.sin(np.radians(0.5)) * (radius / 1000) ** 2
+    assert content["area_km2"] == pytest.approx(2 * square, rel=1e-6)
+    assert content["detections"]["hits"] == len(ROWS)
 
 
 def test_bodies_and_kinds_do_not_mix(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from rasterio.windows import Window
 from typer.testing import CliRunner
 
 from craters.cli.main import app
-from craters.data import read_job_data
+from craters.data import read_job_data, validation_split
 from craters.data.splits import regions_of
 from craters.errors import ConfigError, DataError, ExistsError
 from craters.maps.catalogues import SamplingRequest, read_catalogue, sample_patches, window_rules
@@ -22,6 +23,7 @@ from craters.maps.catalogues.catalogue import Catalogue
 from craters.maps.catalogues.sampling_units import make_sampling_units
 from craters.maps.catalogues.window_rules import Chart
 from craters.maps.geo import Planet, ReadOptions, describe_image
+from craters.semi_supervised.folds import pool_apart
 from craters.synthetic import make_scene
 from craters.synthetic.craters import touches
 from tests.maps.scenes import MARS, RADIUS, catalogue_rows, write_csv, write_scenes, write_tif
@@ -117,10 +119,12 @@ def test_labels_are_those_of_the_scenes(data) -> None:
             )
 
 
-def test_windows_share_little(data) -> None:
-    rows = positions(data[0])
-    for source in {row["source"] for row in rows}:
-        at = [(int(row["row_off"]), int(row["col_off"])) for row in rows if row["source"] == source]
+def test_windows_of_a_set_share_little(data) -> None:
+    sets: dict[tuple[str, bool], list[tuple[int, int]]] = {}
+    for row in positions(data[0]):
+        key = row["source"], row["array"] == "Xtrain1_extra"
+        sets.setdefault(key, []).append((int(row["row_off"]), int(row["col_off"])))
+    for at in sets.values():
         for place, (top, left) in enumerate(at):
             for other_top, other_left in at[:place]:
                 shared = max(48 - abs(top - other_top), 0) * max(48 - abs(left - other_left), 0)
@@ -188,6 +192,80 @@ def test_without_a_catalogue_all_are_unlabeled(scenes, tmp_path: Path) -> None:
     ]  # fmt: skip
     assert np.load(tmp_path / "D" / "Xtrain1_extra.npy").shape == (12, 1024)
     assert content["groups"] == {"Xtrain1_extra": 3}
+
+
+def shared_area(first: dict[str, str], second: dict[str, str]) -> int:
+    """Pixels that two windows of 48 pixels have in common."""
+    if first["source"] != second["source"]:
+        return 0
+    offset = [abs(int(first[name]) - int(second[name])) for name in ("row_off", "col_off")]
+    return max(48 - offset[0], 0) * max(48 - offset[1], 0)
+
+
+def test_the_share_of_craters_in_the_pool_is_that_of_the_scene(tmp_path: Path) -> None:
+    """Craters are in the larger of two images; every one of them has its labeled patch."""
+    corners = {"plain": (0.0, 20000.0), "cratered": (90000.0, 20000.0)}
+    scene = make_scene(600, 400, seed=9, missing=0.0, density=60)
+    for name, corner in corners.items():
+        image = scene.image if name == "cratered" else scene.image[:200, :200]
+        write_tif(tmp_path / "images" / f"{name}.tif", image, corner)
+    catalogue = write_csv(tmp_path / "c.csv", catalogue_rows(scene, corners["cratered"]))
+
+    def has_crater(tops: np.ndarray, lefts: np.ndarray) -> np.ndarray:
+        """Whether the centre of a crater of the size range is near the middle of a window."""
+        sizes = scene.craters["diameter"]
+        craters = scene.craters[(sizes >= 10) & (sizes <= 48)]
+        down = np.abs(craters["row"] - (tops[..., None] + 23.5))
+        right = np.abs(craters["col"] - (lefts[..., None] + 23.5))
+        return ((down <= 12) & (right <= 12)).any(axis=-1)
+
+    height, width = scene.image.shape
+    grid = np.meshgrid(np.arange(height - 47), np.arange(width - 47), indexing="ij")
+    everywhere = has_crater(*grid)
+    share = everywhere.sum() / (everywhere.size + 153 * 153)
+    n, with_crater, overlapping = 0, 0, 0
+    for seed in range(6):
+        out = tmp_path / str(seed)
+        sample_patches(
+            SamplingRequest(
+                (tmp_path / "images",), out, catalogue=catalogue, unlabeled=50, test_share=0,
+                crater_share=1.0, seed=seed,
+            )
+        )  # fmt: skip
+        labeled, pool = ([row for row in positions(out) if row["array"] == name]
+                         for name in ("Xtrain1", "Xtrain1_extra"))  # fmt: skip
+        n += len(pool)
+        overlapping += sum(any(shared_area(row, other) for other in labeled) for row in pool)
+        drawn = [row for row in pool if row["source"] == "cratered"]
+        tops, lefts = (
+            np.array([int(row[name]) for row in drawn]) for name in ("row_off", "col_off")
+        )
+        with_crater += int(has_crater(tops, lefts).sum())
+    assert n == 300
+    error = np.sqrt(share * (1 - share) / n)
+    assert share > 6 * error
+    assert abs(with_crater / n - share) < 2.5 * error
+    assert overlapping > 50
+
+
+def test_the_pool_overlaps_no_window_that_measures(tmp_path: Path) -> None:
+    scene = make_scene(600, 600, seed=9, missing=0.0, density=6)
+    path = write_tif(tmp_path / "mosaic.tif", scene.image, (0.0, 20000.0))
+    catalogue = write_csv(tmp_path / "c.csv", catalogue_rows(scene, (0.0, 20000.0)))
+    out = tmp_path / "D"
+    sample_patches(SamplingRequest((path,), out, catalogue=catalogue, unlabeled=60, cells=150))
+    rows: dict[str, list[dict[str, str]]] = {}
+    for row in positions(out):
+        rows.setdefault(row["array"], []).append(row)
+    job = read_job_data(out)
+    validation = validation_split(job.train, 0.2, 0).validation
+    apart = pool_apart(job.pool, job.train.take(validation))
+    assert 0 < len(apart) < len(job.pool)
+    measured = [rows["Xtrain1"][row] for row in validation] + rows["Xtest1"]
+    for row in apart:
+        assert not any(shared_area(rows["Xtrain1_extra"][row], other) for other in measured)
+    for row in rows["Xtrain1_extra"]:
+        assert not any(shared_area(row, other) for other in rows["Xtest1"])
 
 
 # Cells, gaps, resolutions, pixels.
@@ -291,6 +369,49 @@ def test_images_without_coordinates(tmp_path: Path) -> None:
                 read=ReadOptions(no_crs=True),
             )
         )
+
+
+def test_pixels_are_of_the_image_that_the_catalogue_names(tmp_path: Path) -> None:
+    """Two images without coordinates, each with its craters at its own pixels."""
+    from PIL import Image
+
+    rows, made = [], {}
+    for index, name in enumerate(("one", "two")):
+        scene = make_scene(260, 260, seed=9, index=index, missing=0.0, density=6)
+        Image.fromarray(scene.image).save(tmp_path / f"{name}.png")
+        rows += [(c["col"] + 0.5, c["row"] + 0.5, c["diameter"], f"{name}.png")
+                 for c in scene.craters]  # fmt: skip
+        made[name] = scene
+    images = (tmp_path / "one.png", tmp_path / "two.png")
+
+    def sample(out: str, catalogue: Path, images=images):
+        return sample_patches(
+            SamplingRequest(
+                images, tmp_path / out, catalogue=catalogue, unlabeled=0, test_share=0,
+                read=ReadOptions(no_crs=True),
+            )
+        )  # fmt: skip
+
+    head = "x_px,y_px,diameter_px"
+    unnamed = write_csv(tmp_path / "unnamed.csv", [row[:3] for row in rows], head)
+    with pytest.raises(DataError, match=r"does not name, but there are 2 images.*column 'image'"):
+        sample("A", unnamed)
+    other = write_csv(tmp_path / "other.csv", [(*row[:3], "three") for row in rows], f"{head},tile")
+    with pytest.raises(DataError, match="in pixels of 'three', but the images are 'one', 'two'"):
+        sample("A", other)
+    named = write_csv(tmp_path / "named.csv", rows, f"{head},image")
+    sample("A", named)
+    for row in positions(tmp_path / "A"):
+        craters = made[row["source"]].craters
+        if row["label"] == "0":
+            assert not touches(craters, int(row["row_off"]), int(row["col_off"]), 48, 48).any()
+        else:
+            far = np.abs([craters["row"] - float(row["row"]), craters["col"] - float(row["col"])])
+            assert far.max(axis=0).min() <= 12.5
+    content = sample("B", named, images[:1])
+    ours = sum(row[3] == "two.png" for row in rows)
+    note = f"{ours} of {len(rows)} craters of the catalogue name other images"
+    assert note in content["notes"]
 
 
 # The rule, on the sphere.
@@ -425,6 +546,31 @@ def test_what_cannot_be_cut(scenes, tmp_path: Path, change, error, message: str)
     assert not list(tmp_path.iterdir())
 
 
+def test_a_catalogue_in_metres_for_kilometres_is_refused(scenes, tmp_path: Path) -> None:
+    images, catalogue, _ = scenes
+    table = catalogue.read_text().replace("\n", "\n20,0,9000\n", 1)
+    (tmp_path / "c.csv").write_text(table)
+    request = SamplingRequest((images,), tmp_path / "D", catalogue=tmp_path / "c.csv")
+    with pytest.raises(DataError, match="row 2 has a diameter of 9000 km, larger than mars"):
+        sample_patches(request)
+
+
+def test_rows_that_are_left_out_change_no_patch(scenes, tmp_path: Path) -> None:
+    images, catalogue, _ = scenes
+    table = catalogue.read_text().replace("\n", "\n20,0,0\n", 1)
+    (tmp_path / "c.csv").write_text(table)
+    for name, path in (("plain", catalogue), ("wrong", tmp_path / "c.csv")):
+        content = sample_patches(
+            SamplingRequest((images,), tmp_path / name, catalogue=path, unlabeled=5, seed=2)
+        )
+    assert any("1 of" in note and "left out" in note for note in content["notes"])
+    plain, wrong = (positions(tmp_path / name) for name in ("plain", "wrong"))
+    for row in plain:
+        if row["crater_row"]:
+            row["crater_row"] = str(int(row["crater_row"]) + 1)
+    assert plain == wrong
+
+
 def test_one_image_needs_cells_for_a_test_set(scenes, tmp_path: Path) -> None:
     images, catalogue, made = scenes
     request = SamplingRequest(
@@ -506,3 +652,27 @@ def test_real_images(themis_tiles: Path, tmp_path: Path) -> None:
             west = c <= np.median(c)
             contrasts.append(patch[r[~west], c[~west]].mean() - patch[r[west], c[west]].mean())
     assert np.median(contrasts) > 5
+
+
+def test_patches_of_stretched_and_shifted_images_are_noted(tmp_path: Path) -> None:
+    y = float(Planet.named(MARS).to_xy(0.0, 60.0)[1])
+    pixels = make_scene(200, 200, seed=1, index=0, missing=0.0).image
+    for name, crs in {"a": MARS, "b": "+proj=eqc +R=3396000"}.items():
+        write_tif(tmp_path / "images" / f"{name}.tif", pixels, (0.0, y), crs=crs)
+    request = SamplingRequest((tmp_path / "images",), tmp_path / "out", unlabeled=4, side=48)
+    notes = sample_patches(request)["notes"]  # two radii of one body
+    assert sum("(and 1 more: " in note and "stretches craters 2.0" in note for note in notes) == 1
+    assert not any("--crs" in note for note in notes)
+    request = dataclasses.replace(request, out=tmp_path / "shifted", read=ReadOptions(crs=MARS))
+    notes = sample_patches(request)["notes"]
+    assert sum(note.startswith("b: its file declares") for note in notes) == 1
+
+
+def test_patches_of_two_unknown_bodies_are_refused(tmp_path: Path) -> None:
+    pixels = make_scene(200, 200, seed=1, index=0, missing=0.0).image
+    for name, radius in {"a": 470_000, "b": 900_000}.items():
+        crs = f"+proj=eqc +R={radius}"
+        write_tif(tmp_path / "images" / f"{name}.tif", pixels, (1000.0, 0.0), crs=crs)
+    request = SamplingRequest((tmp_path / "images",), tmp_path / "out", unlabeled=4, side=48)
+    with pytest.raises(DataError, match=r"b: shows unknown body, radius 900000 m, a shows"):
+        sample_patches(request)

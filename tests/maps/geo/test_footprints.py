@@ -16,7 +16,9 @@ from craters.maps.geo import (
     Footprint,
     Plane,
     Planet,
+    ReadOptions,
     Sphere,
+    describe_image,
     image_name,
     map_files,
     read_footprints,
@@ -25,6 +27,7 @@ from craters.maps.geo import (
 )
 from craters.maps.geo.footprints import footprint_of_image
 from tests.maps.scenes import RADIUS, write_tif
+from tests.maps.tools import write_raster
 
 MARS = Sphere(RADIUS)
 LON_LAT = Planet.named("IAU_2015:49900")
@@ -221,3 +224,36 @@ def test_real_tiles(themis_tiles: Path) -> None:
     assert len(found) == 160
     assert {round(area.pixel or 0) for area in found} == {100}
     assert all(1480 < (area.area or 0) < 1731 for area in found)
+
+
+@pytest.mark.parametrize("crs", ["IAU_2015:49900", "IAU_2015:49910", "IAU_2015:49912"])
+@pytest.mark.parametrize("south", [False, True])
+def test_images_half_a_pixel_beyond_a_pole(tmp_path: Path, crs: str, south: bool) -> None:
+    unit = 1.0 if crs.endswith("00") else np.pi * RADIUS / 180
+    top = -88.01 if south else 90.01
+    transform = (0.02 * unit, 0, 178 * unit, 0, -0.02 * unit, top * unit)
+    path = write_raster(tmp_path / "a.tif", np.ones((100, 200), np.uint8), crs=crs,
+                        transform=transform)  # fmt: skip
+    image = describe_image(str(path), "a", ReadOptions())
+    lon, lat = image.to_lonlat(np.array([-0.5, 99.5, 0]), np.array([0.0, 199, 150]))
+    assert lon == pytest.approx([178.01, -178.01, -178.99], abs=1e-9)
+    assert np.abs(lat[1 if south else 0]) == pytest.approx(90, abs=1e-9)
+    found = footprint_of_image(path, "a")
+    edge = abs(float(image.planet.to_lonlat(0.0, np.sign(top) * 88.01 * unit)[1]))
+    cap = RADIUS**2 / 1e6 * np.radians(4) * (1 - np.sin(np.radians(edge)))
+    assert found.area == pytest.approx(cap, rel=1e-6)
+
+
+def test_a_mosaic_of_the_whole_body_has_its_area(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "a.tif", np.ones((361, 721), np.uint8), crs="IAU_2015:49900",
+                        transform=(0.5, 0, -180.25, 0, -0.5, 90.25))  # fmt: skip
+    found = footprint_of_image(path, "a")
+    assert found.area == pytest.approx(4 * np.pi * RADIUS**2 / 1e6, rel=1e-6)
+    assert found.contains(np.array([[0.0, 0], [180, 45], [-180, -45], [20, 90]])).all()
+
+
+def test_polygons_beyond_a_pole_end_there(tmp_path: Path) -> None:
+    path = write_areas(tmp_path / "a.gpkg", [[box(0, 88, 10, 90.01)]])
+    (found,) = read_footprints(path)
+    cap = RADIUS**2 / 1e6 * np.radians(10) * (1 - np.sin(np.radians(88)))
+    assert found.area == pytest.approx(cap, rel=1e-6)

@@ -18,7 +18,7 @@ pytest.importorskip("rasterio", reason="rasterio is not installed")
 pytest.importorskip("onnx", reason="onnx is not installed")
 parquet = pytest.importorskip("arro3.io", reason="arro3-io is not installed")
 
-from craters.maps.geo.parquet import write_points
+from craters.maps.geo.map_files import write_points
 from craters.maps.scan import scan_images
 
 
@@ -90,5 +90,5 @@ def test_without_arro3_the_hint_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "arro3.io", None)
     settings = config(tmp_path / "model", tmp_path / "none.tif", tmp_path / "out", parquet=True)
-    with pytest.raises(MissingExtraError, match=r"pip install 'craters\[parquet\]'"):
+    with pytest.raises(MissingExtraError, match=r"-e '\.\[parquet\]'"):
         scan_images(settings)

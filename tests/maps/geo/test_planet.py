@@ -8,7 +8,8 @@ import pytest
 rasterio = pytest.importorskip("rasterio", reason="rasterio is not installed")
 pyproj = pytest.importorskip("pyproj", reason="pyproj is not installed")
 
-from craters.maps.geo import Planet
+from craters.errors import GeoError
+from craters.maps.geo import NO_PLANET, Planet, resolve_planet
 from tests.maps.tools import noise, write_raster
 
 A, B = 3_396_190.0, 3_376_200.0  # of Mars, metres
@@ -119,3 +120,132 @@ def test_areas_are_of_the_ellipsoid(system: str, lat: float) -> None:
     ])  # fmt: skip
     found = abs(planet.area(*planet.to_xy(*ring.T)))
     assert found == pytest.approx(cell_area(10, 12, lat - 1, lat + 1), rel=1e-5)
+
+
+def datum(name: str, radius: float) -> str:
+    """WKT of degrees on a sphere, as GDAL writes it for planetary formats."""
+    return (
+        f'GEOGCS["GCS_{name}",DATUM["D_{name}",SPHEROID["{name}",{radius},0]],'
+        'PRIMEM["Reference_Meridian",0],UNIT["degree",0.0174532925199433]]'
+    )
+
+
+@pytest.mark.parametrize(
+    ("system", "body"),
+    [
+        ("IAU_2015:200000410", "vesta"),
+        ("IAU_2015:60610", "titan"),
+        ("IAU_2015:100001200", "churyumov-gerasimenko"),
+        ("IAU_2015:200005200", "52 europa"),
+        ("+proj=longlat +R=255000", "vesta"),
+        ("+proj=longlat +R=470000", "unknown"),
+        ("+proj=longlat +R=762500", "unknown"),  # Rhea or Oberon
+        (datum("Ceres", 470_000), "ceres"),
+        (datum("VESTA_localRadius", 265_000), "vesta"),
+        (datum("Moon_Mean_Earth", 1_738_000), "moon"),
+        (datum("Callisto_2000", 2_440_000), "callisto"),
+        (datum("Mars_2000", 3_396_000), "mars"),
+        ("EPSG:32633", "earth"),
+    ],
+)
+def test_the_body_is_the_one_that_the_system_names(system: str, body: str) -> None:
+    planet = Planet.named(system)
+    assert planet.body == body
+    expected = f"unknown body, radius {planet.radius:.0f} m" if body == "unknown" else body
+    assert planet.body_label == expected
+
+
+def test_a_body_is_refused_only_if_something_contradicts_it() -> None:
+    unnamed = Planet.named("+proj=longlat +R=470000")
+    assert resolve_planet(unnamed, body="ceres") == unnamed
+    assert resolve_planet(Planet.named(datum("Ceres", 470_000)), body="ceres").radius == 470_000
+    with pytest.raises(GeoError, match="of an unknown body .radius 470000 m., not of vesta"):
+        resolve_planet(unnamed, body="vesta")
+    with pytest.raises(GeoError, match="of titan .* not of ganymede"):
+        resolve_planet(Planet.named("+proj=longlat +R=2575000"), body="ganymede")
+    with pytest.raises(
+        GeoError, match="names mars .radius 3396190 m., but has a radius of 1737400"
+    ):
+        resolve_planet(Planet.named(datum("Mars", 1_737_400)))
+
+
+def test_planets_of_one_body() -> None:
+    mars, moon, ceres = (Planet.named(f"IAU_2015:{code}10") for code in (499, 301, 2_000_001))
+    unnamed = Planet.named("+proj=longlat +R=470000")
+    assert ceres.shares_body(unnamed)
+    assert not mars.shares_body(moon)
+    assert not unnamed.shares_body(Planet.named("+proj=longlat +R=900000"))
+    assert NO_PLANET.shares_body(NO_PLANET)
+    assert not NO_PLANET.shares_body(mars)
+
+
+@pytest.mark.parametrize(
+    ("system", "other"),
+    [
+        ("IAU_2015:49910", "IAU_2015:49912"),
+        ("IAU_2015:49910", "+proj=eqc +R=3396000"),
+        ("IAU_2015:49900", "IAU_2015:49902"),
+        ("IAU_2015:49900", "+proj=longlat +R=3396000"),
+        ("IAU_2015:49930", "IAU_2015:49932"),
+    ],
+)
+def test_systems_of_other_radii_are_converted(system: str, other: str) -> None:
+    one, another = Planet.named(system), Planet.named(other)
+    assert one.differs_in_shape(another)
+    assert not one.differs_in_shape(one)
+    lon, lat = np.array([10.0, 179.9, 200.0]), np.array([45.0, 80, 70])
+    x, y = one.to_xy(lon, lat)
+    if one.period:
+        x[2] = lon[2] / 360 * one.period  # on the next turn
+    found = one.convert(x, y, another)
+    assert np.array(another.to_lonlat(*found)) == pytest.approx(
+        np.array([[10, 179.9, -160], lat]), abs=1e-8
+    )
+    if one.period:
+        assert found[0] / another.period * 360 == pytest.approx(lon)
+    assert one.convert(x, y, one) == (x, y)
+
+
+def test_systems_that_differ_by_more_than_the_radius() -> None:
+    mars = Planet.named("IAU_2015:49910")
+    for other in ("IAU_2015:49915", "IAU_2015:30110", "IAU_2015:49900"):
+        assert not mars.differs_in_shape(Planet.named(other))
+    assert not mars.differs_in_shape(NO_PLANET)
+
+
+def test_poles_that_are_lines() -> None:
+    pole = np.pi / 2 * A
+    assert Planet.named("IAU_2015:49910").pole_lines == pytest.approx((-pole, pole))
+    assert Planet.named("IAU_2015:49900").pole_lines == (-90, 90)
+    for system in ("IAU_2015:49930", "+proj=sinu +R=3396190", "+proj=ortho +R=3396190"):
+        assert Planet.named(system).pole_lines == (-np.inf, np.inf)
+
+
+def test_offsets_are_along_geodesics_of_the_ellipsoid() -> None:
+    planet = Planet.named("IAU_2015:49902")
+    origin = np.array([10.0, 10, np.nan]), np.array([0.0, 0, 0])
+    found = planet.offsets(origin, (np.array([11.0, 10, 10]), np.array([0.0, 90, 0])))
+    assert found[0] == pytest.approx([A * np.pi / 180, 0], abs=1e-6)
+    quarter = pyproj.Geod(a=A, b=B).inv(0, 0, 0, 90)[2]
+    assert found[1] == pytest.approx([0, quarter], abs=1e-6)
+    assert np.isnan(found[2]).all()
+
+
+def test_degrees_from_another_prime_meridian() -> None:
+    planet = Planet.named("+proj=longlat +R=3396190 +pm=10")
+    assert [float(value) for value in planet.to_lonlat(5.0, 40.0)] == [15.0, 40.0]
+    assert [float(value) for value in planet.to_xy(15.0, 40.0)] == pytest.approx([5.0, 40.0])
+    assert resolve_planet(planet) == planet
+
+
+@pytest.mark.parametrize(
+    "system",
+    [
+        "+proj=ob_tran +o_proj=longlat +o_lon_p=0 +o_lat_p=30 +R=3396190 "
+        "+to_meter=0.0174532925199433",
+        datum("Mars", A).replace('"degree",0.0174532925199433', '"grad",0.0157079632679489'),
+    ],
+)
+def test_other_angles_than_longitude_and_latitude_are_refused(system: str) -> None:
+    with pytest.raises(GeoError, match="expected degrees of longitude and latitude"):
+        resolve_planet(Planet.named(system))

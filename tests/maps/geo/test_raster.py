@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from craters.errors import ConfigError, DataError, GeoError
 from craters.maps.geo import box_sums, find_images
-from craters.maps.geo.nodata import find_nodata_regions
+from craters.maps.geo.masks import find_nodata_regions
 from tests.maps.tools import MARS, noise, plain_gaps, write_raster
 
 rasterio = pytest.importorskip("rasterio", reason="rasterio is not installed")
@@ -22,10 +22,13 @@ from craters.maps.geo import (
     Reader,
     ReadOptions,
     describe_image,
+    image_notes,
     resolve_planet,
     to_bytes,
 )
+from craters.maps.geo.image import measure_distortion
 
+FLAT = (3_396_190 / 3_376_200) ** 2  # (a / b)^2 of Mars
 FILL = PixelReference().fill
 DEGREE = 59_274.69752330622  # metres on Mars
 
@@ -140,8 +143,7 @@ def test_systems_that_are_taken() -> None:
 
 
 def test_pixels_to_map_and_back_as_gdal_does(tmp_path: Path) -> None:
-    turned = (90.0, 20.0, 5e4, 15.0, -80.0, 7e4)
-    image = describe(write_raster(tmp_path / "a.tif", noise(30, 40), transform=turned))
+    image = describe(write_raster(tmp_path / "a.tif", noise(30, 40)))
     rows, cols = np.array([0.0, 3, 29]), np.array([0.0, 39, 7])
     x, y = image.to_xy(rows, cols)
     with rasterio.open(tmp_path / "a.tif") as dataset:
@@ -183,6 +185,125 @@ def test_maps_with_corners_off_the_body_are_taken(
 ) -> None:
     image = describe(write_raster(tmp_path / "a.tif", noise(40, 80), crs=crs, transform=transform))
     assert image.planet.body == "mars"
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [(0.01, 0, 10, 0, -0.01, 60), (0.5, 0, -180, 0, -0.5, 90), (0.002, 0, 0, 0, -0.002, 0)],
+)
+@pytest.mark.parametrize("options", [{"crs": MARS}, {"body": "mars"}])
+def test_degrees_are_not_metres(
+    tmp_path: Path, transform: tuple[float, ...], options: dict[str, str]
+) -> None:
+    path = write_raster(tmp_path / "a.tif", noise(30, 40), crs=None, transform=transform)
+    with pytest.raises(GeoError, match=r"look like degrees, but .* is in metres.*IAU_2015:49900"):
+        describe(path, **options)
+    assert describe(path, crs="IAU_2015:49900").resolution == pytest.approx(transform[0] * DEGREE)
+    declared = write_raster(tmp_path / "b.tif", noise(30, 40), transform=transform)
+    with pytest.raises(GeoError, match="look like degrees"):
+        describe(declared)
+
+
+def test_small_pixels_in_metres_are_taken(tmp_path: Path) -> None:
+    for name, transform in {
+        "far": (0.25, 0, 5e4, 0, -0.25, 8e4),
+        "km": (0.1, 0, 0, 0, -0.1, 0),
+    }.items():
+        crs = MARS if name == "far" else "+proj=eqc +R=3396190 +units=km"
+        path = write_raster(tmp_path / "a.tif", noise(30, 40), crs=crs, transform=transform)
+        assert describe(path).resolution == pytest.approx(0.25 if name == "far" else 100)
+
+
+@pytest.mark.parametrize(
+    ("crs", "transform", "message"),
+    [
+        ("IAU_2015:49900", (100, 0, 0, 0, -100, 0), "a pixel measures .* on a body of radius"),
+        (MARS, (4e6, 0, 0, 0, -4e6, 0), "a pixel measures 4e.06 x 4e.06 m"),
+        ("IAU_2015:49900", (5, 0, 0, 0, -5, 0), "do not fit on the body"),
+        ("IAU_2015:49900", (0.01, 0, 2000, 0, -0.01, 10), "do not fit on the body"),
+        ("IAU_2015:30110", (1e5, 0, 0, 0, -1e5, 3.5e6), "do not fit on the body"),
+    ],
+)
+def test_coordinates_of_another_body_or_unit_are_refused(
+    tmp_path: Path, crs: str, transform: tuple[float, ...], message: str
+) -> None:
+    path = write_raster(tmp_path / "a.tif", noise(30, 40), crs=crs, transform=transform)
+    with pytest.raises(GeoError, match=f"a.tif: .*{message}.*Correct its system"):
+        describe(path)
+
+
+@pytest.mark.parametrize(
+    ("crs", "transform", "stretch", "scale"),
+    [
+        (MARS, (100, 0, 0, 0, -100, 60 * DEGREE + 1500), 2, 0.5**0.5),
+        (MARS, (100, 0, 0, 0, -100, 1500), 1, 1),
+        ("IAU_2015:49912", (100, 0, 0, 0, -100, 1500), FLAT, FLAT**-0.5),  # PROJ's y is a * lat
+        ("IAU_2015:49900", (0.001, 0, 0, 0, -0.001, 60.015), 2, 0.5**0.5),
+        ("+proj=eqc +lat_ts=60 +R=3396190", (100, 0, 0, 0, -100, 60 * DEGREE + 1500), 1, 1),
+        ("IAU_2015:49930", (100, 0, -2000, 0, -100, 1500), 1, 1),
+        (MARS, (100, 0, 0, 0, -130, 1950), 1.3, 1 / 1.3**0.5),
+    ],
+)
+def test_distortion_of_projections(
+    tmp_path: Path, crs: str, transform: tuple[float, ...], stretch: float, scale: float
+) -> None:
+    path = write_raster(tmp_path / "a.tif", noise(30, 40), crs=crs, transform=transform)
+    found = measure_distortion(describe(path))
+    assert found is not None
+    assert (found.stretch, found.scale) == pytest.approx((stretch, scale), rel=2e-3)
+    assert len(image_notes([describe(path)])) == (stretch > 1.1)
+
+
+def test_distortion_of_mercator_and_its_remedy(tmp_path: Path) -> None:
+    y = float(Planet.named("IAU_2015:49990").to_xy(0.0, 70.0)[1])
+    at_70 = (100, 0, 0, 0, -100, y + 1500)
+    path = write_raster(tmp_path / "a.tif", noise(30, 40), crs="IAU_2015:49990", transform=at_70)
+    found = measure_distortion(describe(path))
+    assert found is not None
+    assert (found.stretch, found.scale) == pytest.approx((1, np.cos(np.radians(70))), rel=0.01)
+    (note,) = image_notes([describe(path)])
+    assert note.startswith(
+        "a: its map stretches craters 1.00 times at latitude 70.0, where a pixel"
+    )
+    remedy = note.split("gdalwarp -t_srs '")[1].split("'")[0]
+    local = Planet.named(remedy)
+    x, y = local.to_xy(0.0, 70.0)
+    corner = (100, 0, float(x) - 2000, 0, -100, float(y) + 1500)
+    path = write_raster(tmp_path / "b.tif", noise(30, 40), crs=remedy, transform=corner)
+    found = measure_distortion(describe(path))
+    assert found is not None
+    assert (found.stretch, found.scale) == pytest.approx((1, 1), abs=1e-3)
+
+
+def test_notes_name_the_most_distorted_image_first(tmp_path: Path) -> None:
+    images = [
+        describe(write_raster(tmp_path / f"at{lat}.tif", noise(30, 40),
+                              transform=(100, 0, 0, 0, -100, lat * DEGREE)))
+        for lat in (0, 30, 70, 60, 40, 50)
+    ]  # fmt: skip
+    (note,) = image_notes(images)
+    assert note.startswith(
+        "at70 (and 4 more: at60, at50, at40, ...): its map stretches craters 2.9"
+    )
+
+
+def test_another_system_by_crs_is_reported_with_its_shift(tmp_path: Path) -> None:
+    place = (100, 0, 90 * DEGREE, 0, -100, 1500)
+    path = write_raster(
+        tmp_path / "a.tif", noise(30, 40), crs="+proj=eqc +R=3396000", transform=place
+    )
+    assert describe(path).notes == ()
+    assert describe(path, crs="+proj=eqc +R=3396000").notes == ()
+    (note,) = describe(path, crs=MARS).notes
+    assert "radius 3396000 m), but --crs reads it as Mars (2015)" in note
+    assert note.endswith("which shifts it by up to 300 m")  # 90 degrees of 190 m
+    assert image_notes([describe(path, crs=MARS)]) == [f"a: {note}"]
+    earth = write_raster(tmp_path / "b.tif", noise(30, 40), crs="EPSG:4326",
+                         transform=(0.001, 0, 0, 0, -0.001, 0))  # fmt: skip
+    (note,) = describe(earth, crs="IAU_2015:49900").notes
+    assert "declares WGS 84 (earth" in note
+    plain = write_raster(tmp_path / "c.tif", noise(30, 40), crs=None)
+    assert describe(plain, crs=MARS).notes == ()
 
 
 def test_planetocentric_degrees_of_an_ellipsoid_are_taken(tmp_path: Path) -> None:
@@ -389,8 +510,9 @@ def test_resampled_gaps_stay_gaps(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_scanned_is_told(tmp_path: Path) -> None:
-    three = write_raster(tmp_path / "rgb.tif", np.stack([noise(30, 30)] * 3))
-    with pytest.raises(DataError, match="has 3 bands, expected 1"):
+    bands = np.stack([noise(30, 30)] * 3)
+    three = write_raster(tmp_path / "three.tif", bands, photometric="minisblack")
+    with pytest.raises(DataError, match="has 3 bands, expected 1, or red, green and blue"):
         describe(three)
     assert np.array_equal(read_all(three, band=2)[1], noise(30, 30))
     with pytest.raises(ConfigError, match="--band 4: .* has 3 band"):

@@ -175,7 +175,7 @@ def test_without_dask_the_hint_says_what_to_install(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'craters\[dask\]'"):
+    with pytest.raises(MissingExtraError, match=r"-e '\.\[dask\]'"):
         scan_images(config(model, tmp_path / "none.tif", tmp_path / "out", dask="local"))
 
 

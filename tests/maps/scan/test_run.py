@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import errno
 import json
 import os
@@ -35,7 +36,8 @@ from tests.maps.tools import (
 rasterio = pytest.importorskip("rasterio", reason="rasterio is not installed")
 pytest.importorskip("onnx", reason="onnx is not installed")
 
-from craters.maps.geo import Reader, ReadOptions, describe_image
+from craters.maps.catalogues import MatchRequest, run_match
+from craters.maps.geo import Planet, Reader, ReadOptions, describe_image, read_footprints
 from craters.maps.scan import (
     estimate,
     plan_scan,
@@ -44,6 +46,7 @@ from craters.maps.scan import (
 )
 from craters.maps.scan.predict import choose_stride, make_predictor, scan_block
 from craters.maps.scan.report import expected_precision, measured_rates
+from craters.review.scan_source import open_scan
 
 
 @pytest.fixture(scope="module")
@@ -616,3 +619,102 @@ def test_why_precision_cannot_be_said(matrix, called: float, reason: str) -> Non
     found = expected_precision(called, rates)
     assert found["precision"] is None
     assert reason in precision_sentence(found)
+
+
+def test_several_radii_of_a_body_are_one_catalogue(model: Path, tmp_path: Path) -> None:
+    systems = {"a": maps.MARS, "b": "+proj=eqc +R=3396000", "c": "IAU_2015:49912"}
+    folder = tmp_path / "tiles"
+    folder.mkdir()
+    alone = {}
+    for place, (name, crs) in enumerate(systems.items()):
+        x, y = Planet.named(crs).to_xy(80.0 + 0.2 * place, 20.0)
+        corner = (100.0, 0.0, float(x), 0.0, -100.0, float(y))
+        write_raster(folder / f"{name}.tif", noise(60, 60, place), crs=crs, transform=corner)
+        alone[name] = scan_images(
+            config(model, folder / f"{name}.tif", tmp_path / name, decision_threshold=0.5)
+        ).summary
+    mixed = scan_images(config(model, folder, tmp_path / "all", decision_threshold=0.5)).summary
+    assert [row["area_km2"] for row in mixed["images"]] == [
+        alone[name]["area_km2"] for name in systems
+    ]
+    assert [bool(row.get("crs")) for row in mixed["images"]] == [False, True, True]
+    assert any("several spheres or ellipsoids of mars" in text for text in mixed["warnings"])
+    rows = read_table(tmp_path / "all")
+    expected = [row for name in systems for row in read_table(tmp_path / name)]
+    assert {row["source"] for row in rows} == set(systems)
+    first = Planet.named(maps.MARS)
+    for row, single in zip(rows, expected, strict=True):
+        for column in ("lon", "lat", "row", "col", "p_crater", "source"):
+            assert row[column] == single[column]
+        lonlat = first.to_lonlat(float(row["x"]), float(row["y"]))  # one system
+        assert lonlat == pytest.approx((float(row["lon"]), float(row["lat"])), abs=1e-7)
+    lines = [f"{row['lon']},{row['lat']},1" for row in rows]
+    (tmp_path / "known.csv").write_text("\n".join(["lon,lat,diameter_km", *lines]) + "\n")
+    request = MatchRequest(
+        tmp_path / "all", tmp_path / "known.csv", tmp_path / "M", window="2000m", border="0m"
+    )
+    match = run_match(request)
+    assert match["detections"]["hits"] == match["craters"]["counted"] == len(rows)
+    areas = {area.source: area.area for area in read_footprints(tmp_path / "all/detections.gpkg")}
+    for row in mixed["images"]:
+        assert areas[row["name"]] == pytest.approx(row["area_km2"], rel=0.02)
+    planets = {image.name: image.planet for image in open_scan(tmp_path / "all").scan.images}
+    for name, crs in systems.items():
+        assert planets[name].radius == Planet.named(crs).radius
+
+
+def read_table(folder: Path) -> list[dict[str, str]]:
+    with (folder / "detections.csv").open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_the_scan_warns_of_stretched_and_shifted_images(model: Path, tmp_path: Path) -> None:
+    y = float(Planet.named(maps.MARS).to_xy(0.0, 60.0)[1])
+    image = write_raster(tmp_path / "a.tif", noise(60, 60), crs="+proj=eqc +R=3396000",
+                         transform=(100.0, 0.0, 0.0, 0.0, -100.0, y))  # fmt: skip
+    read = ReadOptions(crs=maps.MARS)
+    settings = config(model, image, tmp_path / "out", read=read)
+    warnings = scan_images(settings).summary["warnings"]
+    assert sum("a: its map stretches craters 2.00 times" in text for text in warnings) == 1
+    assert sum("which shifts it by up to 200 m." in text for text in warnings) == 1
+    assert sum("note: a: its map stretches" in line for line in estimate(plan_scan(settings))) == 1
+
+
+@pytest.mark.parametrize(
+    ("crs", "body"),
+    [
+        ("+proj=eqc +R=255000", "vesta"),
+        ("+proj=eqc +R=470000", "unknown body, radius 470000 m"),
+        ("+proj=eqc +a=289000 +b=229000", "unknown body, radius 289000 m"),
+        ("IAU_2015:60610", "titan"),
+    ],
+)
+def test_any_sphere_or_ellipsoid_is_scanned(
+    model: Path, tmp_path: Path, crs: str, body: str
+) -> None:
+    at_equator = (100.0, 0.0, 50_000.0, 0.0, -100.0, 3000.0)
+    image = write_raster(tmp_path / "a.tif", noise(60, 60), crs=crs, transform=at_equator)
+    summary = scan_images(config(model, image, tmp_path / "out")).summary
+    assert summary["body"] == body
+    # On the ellipsoid, PROJ's y is a * latitude, and a degree of latitude b^2 / a^2 as long.
+    shape = Planet.named(crs).crs.ellipsoid
+    flat = (shape.semi_minor_metre / shape.semi_major_metre) ** 2
+    assert summary["area_km2"] == pytest.approx(36 * flat, rel=1e-3)
+
+
+@pytest.mark.parametrize("crs", ["IAU_2015:49900", maps.MARS])
+def test_a_mosaic_half_a_pixel_beyond_the_pole(model: Path, tmp_path: Path, crs: str) -> None:
+    unit = 1.0 if crs.endswith("00") else np.pi * 3_396_190 / 180
+    image = write_raster(tmp_path / "a.tif", noise(100, 100), crs=crs,
+                         transform=(0.02 * unit, 0, 0, 0, -0.02 * unit, 90.01 * unit))  # fmt: skip
+    settings = config(
+        model, image, tmp_path / "out", decision_threshold=0.0, read=ReadOptions(resolution=0.0)
+    )
+    summary = scan_images(settings).summary
+    cap = 3396.19**2 * np.radians(2) * (1 - np.sin(np.radians(88.01)))
+    assert summary["area_km2"] == pytest.approx(cap, rel=1e-4)
+    rows = read_table(tmp_path / "out")
+    assert rows
+    assert all(88 < float(row["lat"]) <= 90 for row in rows)
+    (area,) = read_footprints(tmp_path / "out" / "detections.gpkg")
+    assert area.area == pytest.approx(cap, rel=1e-4)

@@ -109,7 +109,7 @@ def test_what_is_refused(
     with pytest.raises(DataError, match="cannot be mapped"):
         network.logit_maps(noise(SIDE - 1, 50)[None])
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'craters\[train\]'"):
+    with pytest.raises(MissingExtraError, match=r"-e '\.\[train\]'"):
         check_device("cuda")
 
 

@@ -2,57 +2,29 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from craters.core import files
-from craters.errors import ConfigError, DataError
+from craters.core import StrPath
+from craters.errors import DataError
+from craters.maps.catalogues import tables
+from craters.maps.catalogues.tables import Check, Table
 from craters.maps.geo import NO_PLANET, Planet, image_name, vectors, wrap_lon
 
-# Column names of each quantity, in lower case, letters and digits only; the first match wins.
-SYNONYMS: dict[str, tuple[str, ...]] = {
-    "lon": (
-        "lon", "longitude", "lone", "longitudee", "loncircimg", "longitudecircleimage", "londeg",
-        "longitudedeg", "loneast", "centerlon", "centerlongitude", "clon", "loncentre",
-        "lonellipsimg", "longitudeellipseimage",
-    ),
-    "lat": (
-        "lat", "latitude", "latn", "latituden", "latcircimg", "latitudecircleimage", "latdeg",
-        "latitudedeg", "latnorth", "centerlat", "centerlatitude", "clat", "latcentre",
-        "latellipsimg", "latitudeellipseimage",
-    ),
-    "x": ("xpx", "pixelx", "x"),
-    "y": ("ypx", "pixely", "y"),
-    "diameter_km": (
-        "diameterkm", "diamkm", "dkm", "diamcircimg", "diamcircleimage", "diameterinkm",
-        "diamcirckm", "diamellipmajorimg", "diamellipsemajorimage",
-    ),
-    "diameter_m": ("diameterm", "diamm", "dm", "diameterinm"),
-    "diameter_px": ("diameterpx", "diampx", "dpx", "diameterpixels"),
-    "source": ("source", "image", "tile", "sourceimage", "file", "filename"),
-    "probability": ("probability", "pcrater", "probabilityofcrater", "score", "confidence"),
-}  # fmt: skip
-
-_UNKNOWN_UNIT = ("diameter", "diam", "d", "radius", "r")  # not used: the unit is unknown
 _SAME = 1.03  # resolutions within this ratio count as equal
-_METRES = {"diameter_km": 1000.0, "diameter_m": 1.0}
+_GIANT = 1e6  # metres: a catalogue with a median diameter above this has metres for kilometres
 
+_BOXES = (("left", "top", "right", "bottom"), ("left", "top", "width", "height"))
 
-@dataclasses.dataclass(frozen=True)
-class Table:
-    """A table of text columns, and the name of its file."""
-
-    columns: dict[str, list[str]]
-    source: str
-
-    def __len__(self) -> int:
-        return len(next(iter(self.columns.values()), []))
+# Metres or pixels per unit of diameter, of the columns that may give it, the first that exists.
+_SIZES = {
+    False: {"diameter_km": 1000.0, "diameter_m": 1.0, "radius_km": 2000.0, "radius_m": 2.0},
+    True: {"diameter_px": 1.0, "radius_px": 2.0},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +43,10 @@ class Catalogue:
         Whether positions and diameters are in pixels.
     name : str
         File name, for messages.
+    rows : ndarray of int, shape (N,), or None
+        Row of the file of each crater, the header being row 1. None: no row was left out.
+    notes : tuple of str
+        What the reader left out, converted or had to assume.
     """
 
     places: np.ndarray
@@ -78,9 +54,94 @@ class Catalogue:
     sources: np.ndarray | None
     in_pixels: bool
     name: str
+    rows: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.places)
+
+    def file_rows(self, craters: np.ndarray) -> np.ndarray:
+        """Return the rows of the file of craters, the header being row 1."""
+        return craters + 2 if self.rows is None else self.rows[craters]
+
+    def check_size(self, planet: Planet) -> None:
+        """Raise an error if a crater is larger than the body.
+
+        Raises
+        ------
+        DataError
+        """
+        largest = int(np.argmax(self.diameters))
+        if self.diameters[largest] > 2 * planet.radius:
+            raise DataError(
+                f"{self.name}: row {int(self.file_rows(np.array([largest]))[0])} has a diameter of "
+                f"{self.diameters[largest] / 1000:.6g} km, larger than {planet.body}",
+                "Is it in metres? If so: --columns diameter_m=NAME. Otherwise correct the row.",
+            )
+
+    def rows_of(self, image: str, images: Collection[str]) -> np.ndarray:
+        """Return the rows of the craters that may lie in an image.
+
+        Parameters
+        ----------
+        image : str
+        images : collection of str
+            Names of all images, distinct; "" for an image without a name.
+
+        Returns
+        -------
+        ndarray of int
+            The rows that name the image. In degrees all rows, if none names any of the images. In
+            pixels all rows, if there is one image and the rows name none, or one unnamed image.
+
+        Raises
+        ------
+        DataError
+            If positions are in pixels, and it is not clear of which image.
+        """
+        rows = np.arange(len(self))
+        if self.sources is None:
+            if self.in_pixels and len(images) > 1:
+                raise DataError(
+                    f"{self.name}: gives positions in pixels of an image that it does not name, "
+                    f"but there are {len(images)} images",
+                    "Add a column 'image' with the image of each crater, or use one image.",
+                )
+            return rows
+        if _are_named(self.sources, images).any():
+            return rows[self.sources == image]
+        named = np.unique(self.sources).tolist()
+        if self.in_pixels and (set(images) != {""} or len(named) > 1):
+            raise DataError(
+                f"{self.name}: gives positions in pixels of {_listed(named)}, "
+                f"but the images are {_listed(sorted(images))}",
+                "Correct the names in the column of the image, or use the images that it names.",
+            )
+        return rows
+
+    def source_notes(self, images: Collection[str]) -> list[str]:
+        """Say how many craters name none of the images."""
+        if self.sources is None or set(images) == {""}:
+            return []
+        others = int((~_are_named(self.sources, images)).sum())
+        if others == len(self):
+            named = _listed(np.unique(self.sources).tolist())
+            return [
+                f"The catalogue names {named}, none of which is an image: the names are ignored"
+            ]
+        if others:
+            return [f"{others} of {len(self)} craters of the catalogue name other images"]
+        return []
+
+
+def _are_named(sources: np.ndarray, images: Collection[str]) -> np.ndarray:
+    """Return which rows name one of the images."""
+    return np.isin(sources, [name for name in images if name])
+
+
+def _listed(names: Sequence[str]) -> str:
+    """List up to three names in quotes."""
+    return ", ".join(map(repr, names[:3])) + (", ..." if len(names) > 3 else "")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,15 +171,17 @@ class Detections:
         return len(self.places)
 
 
-def read_catalogue(path: Path, columns: str = "") -> Catalogue:
+def read_catalogue(path: StrPath, columns: str = "") -> Catalogue:
     """Read a crater catalogue from CSV; commas, semicolons or tabs separate the columns.
+
+    Rows without a usable position or diameter are left out, and `Catalogue.notes` counts them.
 
     Parameters
     ----------
-    path : Path
+    path : path-like
     columns : str
         Unusual column names, e.g. "lon=LON_E,lat=LAT_N,diameter_km=D". The quantities are the
-        keys of `SYNONYMS`.
+        keys of `tables.SYNONYMS`.
 
     Returns
     -------
@@ -130,31 +193,61 @@ def read_catalogue(path: Path, columns: str = "") -> Catalogue:
     ConfigError
         If `columns` is invalid.
     DataError
-        If a column is missing, or a value is not a number or out of range.
+        If a column is missing, most rows have a value that is not a number or out of range, or
+        a unit is implausible.
     """
-    table = read_csv(path)
-    column_of = find_columns(table, read_columns_option(columns))
-    in_pixels = not {"lon", "lat"} <= column_of.keys()
-    if in_pixels and not {"x", "y"} <= column_of.keys():
-        raise _missing(table, "longitude and latitude (or x_px and y_px)")
-    sizes = [kind for kind in ("diameter_km", "diameter_m", "diameter_px") if kind in column_of]
-    sizes = [kind for kind in sizes if (kind == "diameter_px") == in_pixels]
-    if not sizes:
-        raise _missing(table, "diameter_px" if in_pixels else "diameter in km (or m)")
-    name = column_of[sizes[0]]
-    written = _numbers(table, name)
-    _refuse_rows(written <= 0, table.columns[name], table, name, "a positive diameter")
-    diameters = written * _METRES.get(sizes[0], 1.0)
+    path = Path(path)
+    table = tables.read_csv(path)
+    given = tables.read_columns_option(columns)
+    column_of = tables.find_columns(table, given)
+    in_pixels = not ("lat" in column_of and column_of.keys() & {"lon", "lon_west"})
+    wanted = "longitude and latitude (or x_px and y_px)"
+    where = _place_kinds(table, column_of, given, in_pixels=in_pixels, wanted=wanted)
+    sizes = _size_kinds(table, column_of, given, where)
+    used = {kind: column_of[kind] for kind in (*sizes, *where)}
+    values, checks = tables.read_numbers(table, used)
+    diameters, of_sizes = _to_diameters(values, used, sizes)
+    places, of_places = _to_places(values, used)
+    keep, notes = tables.leave_out_wrong(table, [*checks, *of_sizes, *of_places])
+    if {"diameter_km", "radius_km"} & (set(sizes) - given.keys()):
+        _refuse_giants(table, used[sizes[0]], diameters[keep])
+    sources = _sources(table, column_of)
     return Catalogue(
-        places=_places(table, column_of, in_pixels),
-        diameters=diameters,
-        sources=_sources(table, column_of),
+        places=places[keep],
+        diameters=diameters[keep],
+        sources=None if sources is None else sources[keep],
         in_pixels=in_pixels,
         name=str(path),
+        rows=np.array([table.number(row) for row in np.flatnonzero(keep).tolist()], int),
+        notes=(*table.notes, *notes, *_conversions(table, used, sizes)),
     )
 
 
-def read_detections(path: Path, columns: str = "", *, in_pixels: bool = False) -> Detections:
+def _refuse_giants(table: Table, name: str, diameters: np.ndarray) -> None:
+    """Raise an error if kilometres are probably metres."""
+    if np.median(diameters) >= _GIANT:
+        raise DataError(
+            f"{table.source}: half of the craters or more have 1000 km or more in {name!r}",
+            f"If these are metres: --columns diameter_m={name}; if not: "
+            f"--columns diameter_km={name} (or radius_m, radius_km).",
+        )
+
+
+def _conversions(table: Table, used: Mapping[str, str], sizes: Sequence[str]) -> list[str]:
+    """Describe how values were converted."""
+    notes = []
+    if "lon_west" in used:
+        notes.append(f"The longitudes in {used['lon_west']!r} are positive west: converted to east")
+    if sizes[0].startswith("radius"):
+        notes.append(f"The diameters are twice the radii in {used[sizes[0]]!r}")
+    if len(sizes) > 1:
+        notes.append("The diameters are the mean of width and height of the boxes")
+    if tables.has_decimal_commas(table, list(used.values())):
+        notes.append("The commas in numbers are read as decimal commas")
+    return notes
+
+
+def read_detections(path: StrPath, columns: str = "", *, in_pixels: bool = False) -> Detections:
     """Read the detections of a scan from its folder, its GeoPackage, or a CSV table.
 
     Parameters
@@ -171,23 +264,28 @@ def read_detections(path: Path, columns: str = "", *, in_pixels: bool = False) -
     ------
     ConfigError, DataError
     """
-    file = _detections_file(path)
-    table, planet = read_csv(file, may_be_empty=True) if file.suffix == ".csv" else None, NO_PLANET
-    if table is None:
+    file = _detections_file(Path(path))
+    planet = NO_PLANET
+    if file.suffix.lower() == ".csv":
+        table = tables.read_csv(file, may_be_empty=True)
+    else:
         layer = vectors.read_layer(file, "detections")
         planet = layer.planet
         table = Table({name: _as_text(v) for name, v in layer.fields.items()}, str(file))
-    column_of = find_columns(table, read_columns_option(columns))
-    wanted = {"x", "y"} if in_pixels else {"lon", "lat"}
-    if not wanted <= column_of.keys():
-        raise _missing(table, " and ".join(sorted(wanted)))
+    given = tables.read_columns_option(columns)
+    column_of = tables.find_columns(table, given)
+    wanted = "x and y" if in_pixels else "lat and lon"
+    where = _place_kinds(table, column_of, given, in_pixels=in_pixels, wanted=wanted)
     if "probability" not in column_of:
-        raise _missing(table, "probability")
-    probability = _numbers(table, column_of["probability"])
+        raise tables.missing(table, "probability")
+    used = {kind: column_of[kind] for kind in ("probability", *where)}
+    values, checks = tables.read_numbers(table, used)
+    probability = values["probability"]
     outside = (probability < 0) | (probability > 1)
-    _refuse_rows(outside, probability, table, column_of["probability"], "0 to 1")
-    places = _places(table, column_of, in_pixels)
-    if in_pixels and column_of["y"].lower() == "y" and len(places) and (places[:, 1] <= 0).all():
+    places, of_places = _to_places(values, used)
+    in_range = Check(column=used["probability"], wrong=outside, expected="0 to 1")
+    tables.refuse_wrong(table, [*checks, in_range, *of_places])
+    if used.get("y", "").lower() == "y" and len(places) and (places[:, 1] <= 0).all():
         places = places * [1, -1]  # a scan without coordinates counts rows downwards
     return Detections(
         places=places,
@@ -211,7 +309,7 @@ def _detections_file(path: Path) -> Path:
     return path
 
 
-def read_scan_summary(path: Path) -> dict[str, float]:
+def read_scan_summary(path: StrPath) -> dict[str, float]:
     """Read `window_px` and `resolution` (m/px) from a scan's summary.json.
 
     Returns
@@ -219,6 +317,7 @@ def read_scan_summary(path: Path) -> dict[str, float]:
     dict of str to float
         Empty if the file or the values are missing.
     """
+    path = Path(path)
     file = (path if path.is_dir() else path.parent) / "summary.json"
     if not file.is_file():
         return {}
@@ -249,133 +348,98 @@ def common_resolution(sizes: Sequence[float]) -> dict[str, float]:
     return {}
 
 
-def read_csv(path: Path, *, may_be_empty: bool = False) -> Table:
-    """Read a table as text columns.
+def _place_kinds(
+    table: Table,
+    column_of: Mapping[str, str],
+    given: Mapping[str, str],
+    *,
+    in_pixels: bool,
+    wanted: str,
+) -> tuple[str, ...]:
+    """Return the quantities that give the positions: two coordinates, or a box in pixels.
 
     Raises
     ------
     DataError
-        If it is missing, empty or not text, or a row does not have the columns of the header.
+        If there are none, or x and y may be a corner of a box.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: no such file, expected a CSV table", "Is the path right?")
-    text = files.read_csv_text(path)
-    between = files.csv_delimiter(text)
-    try:
-        rows = [row for row in csv.reader(io.StringIO(text), delimiter=between, strict=True) if row]
-    except csv.Error as error:
-        raise DataError(f"{path}: is damaged ({error})", "Save it as CSV again.") from error
-    if len(rows) < (1 if may_be_empty else 2):
+    kinds = column_of.keys()
+    choices = (("x", "y"), *_BOXES) if in_pixels else (("lon", "lat"), ("lon_west", "lat"))
+    is_box = {"width", "height"} <= kinds and column_of.get("x", "").lower() == "x"
+    doubtful = in_pixels and is_box and "x" not in given
+    for choice in sorted(choices, key=given.keys().isdisjoint):  # those of `given` first
+        if set(choice) <= kinds and not (doubtful and choice == ("x", "y")):
+            return choice
+    if doubtful and "y" in kinds:
+        x, y, width, height = (column_of[kind] for kind in ("x", "y", "width", "height"))
         raise DataError(
-            f"{path}: holds no rows, expected a header and one row per crater",
-            "Is it the right file?",
+            f"{table.source}: {x!r} and {y!r} may be the corner or the centre of a box, as there "
+            f"are {width!r} and {height!r}",
+            f"Corner: --columns left={x},top={y},width={width},height={height}. "
+            f"Centre: --columns x={x},y={y}.",
         )
-    for number, row in enumerate(rows[1:], start=2):
-        if len(row) != len(rows[0]):
-            raise DataError(
-                f"{path}: row {number} has {len(row)} columns, the header {len(rows[0])}",
-                "Save it as CSV again, with quotes around text that contains a comma.",
-            )
-    values = zip(*rows[1:], strict=True) if len(rows) > 1 else ([] for _ in rows[0])
-    return Table({n.strip(): list(v) for n, v in zip(rows[0], values, strict=True)}, str(path))
+    raise tables.missing(table, wanted)
 
 
-def read_columns_option(text: str) -> dict[str, str]:
-    """Parse --columns, e.g. "lon=LON_E,lat=LAT_N".
+def _size_kinds(
+    table: Table, column_of: Mapping[str, str], given: Mapping[str, str], where: Sequence[str]
+) -> tuple[str, ...]:
+    """Return the quantities that give the diameters: one, or the sides of a box in pixels.
 
-    Raises
-    ------
-    ConfigError
-        If a quantity is unknown.
+    Those of `given` come first.
     """
-    given = {}
-    for part in filter(None, (piece.strip() for piece in text.split(","))):
-        kind, _, name = (piece.strip() for piece in part.partition("="))
-        if kind not in SYNONYMS or not name:
-            raise ConfigError(
-                f"--columns has {part!r}, expected KIND=NAME", f"Kinds: {', '.join(SYNONYMS)}."
-            )
-        given[kind] = name
-    return given
+    in_pixels = "lat" not in where
+    kinds = [kind for kind in _SIZES[in_pixels] if kind in column_of]
+    if kinds:
+        return (min(kinds, key=lambda kind: kind not in given),)
+    if in_pixels and where in _BOXES:
+        return tuple(where)
+    if in_pixels and {"width", "height"} <= column_of.keys():
+        return ("width", "height")
+    raise tables.missing(table, "diameter_px" if in_pixels else "diameter in km (or m)")
 
 
-def find_columns(table: Table, given: Mapping[str, str]) -> dict[str, str]:
-    """Map quantities to the columns named by `given`, or else to a synonym in the table.
-
-    Returns
-    -------
-    dict of str to str
-        Column name by quantity, for the quantities that the table has.
-
-    Examples
-    --------
-    >>> table = Table({"LON_CIRC_IMG": [], "LAT_CIRC_IMG": [], "DIAM_CIRC_IMG": []}, "table")
-    >>> find_columns(table, {})["diameter_km"]
-    'DIAM_CIRC_IMG'
-    """
-    plain = {_plain(name): name for name in reversed(table.columns)}
-    columns = {}
-    for kind, synonyms in SYNONYMS.items():
-        if kind in given:
-            if given[kind] not in table.columns:
-                raise _missing(table, f"column {given[kind]!r} (from --columns)")
-            columns[kind] = given[kind]
-        elif matches := [plain[name] for name in synonyms if name in plain]:
-            columns[kind] = matches[0]
-    return columns
+def _to_diameters(
+    values: Mapping[str, np.ndarray], used: Mapping[str, str], sizes: Sequence[str]
+) -> tuple[np.ndarray, list[Check]]:
+    """Return diameters in metres or pixels, and the rows whose diameter is not positive."""
+    kind = sizes[0]
+    if len(sizes) == 1:
+        factor = (_SIZES[True] | _SIZES[False])[kind]
+        expected = f"a positive {kind.partition('_')[0]}"
+        checks = [Check(column=used[kind], wrong=values[kind] <= 0, expected=expected)]
+        return values[kind] * factor, checks
+    sides = _box_sides(values)
+    checks = [
+        Check(column=used[far], wrong=side <= 0, expected="beyond the other side of the box")
+        for far, side in zip(sizes[-2:], sides, strict=True)
+    ]
+    return (sides[0] + sides[1]) / 2, checks
 
 
-def _plain(name: str) -> str:
-    return "".join(letter for letter in name.lower() if letter.isalnum())
+def _box_sides(values: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return width and height of boxes in pixels."""
+    if "right" in values:
+        return values["right"] - values["left"], values["bottom"] - values["top"]
+    return values["width"], values["height"]
 
 
-def _missing(table: Table, quantity: str) -> DataError:
-    listed = ", ".join(table.columns)
-    vague = [name for name in table.columns if _plain(name) in _UNKNOWN_UNIT]
-    hint = "Name it by --columns, e.g. --columns lon=LON_E,lat=LAT_N,diameter_km=D."
-    if "diameter" in quantity and vague:
-        kind = "diameter_px" if quantity == "diameter_px" else "diameter_km"
-        hint = f"In which unit is {vague[0]!r}? If it fits: --columns {kind}={vague[0]}"
-    return DataError(f"{table.source}: has no {quantity}; its columns are {listed}", hint)
-
-
-def _numbers(table: Table, name: str) -> np.ndarray:
-    column = table.columns[name]
-    try:
-        values = np.array(column, dtype=np.float64) if column else np.empty(0)
-    except ValueError:
-        values = np.array([_number(text) for text in column])
-    _refuse_rows(~np.isfinite(values), column, table, name, "a number")
-    return values
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return float("nan")
-
-
-def _refuse_rows(
-    wrong: np.ndarray, values: Sequence[str] | np.ndarray, table: Table, name: str, expected: str
-) -> None:
-    if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
-        raise DataError(
-            f"{table.source}: row {row + 2} has {name} {str(values[row])!r}, expected {expected}"
-            + (f" ({int(wrong.sum())} such rows)" if wrong.sum() > 1 else ""),
-            "Correct the row, or leave it out.",
-        )
-
-
-def _places(table: Table, column_of: Mapping[str, str], in_pixels: bool) -> np.ndarray:
-    names = [column_of[kind] for kind in (("x", "y") if in_pixels else ("lon", "lat"))]
-    first, second = (_numbers(table, name) for name in names)
-    if not in_pixels:
-        _refuse_rows(np.abs(first) > 360, first, table, names[0], "-360 to 360 degrees east")
-        _refuse_rows(np.abs(second) > 90, second, table, names[1], "-90 to 90 degrees")
-        first = wrap_lon(first)
-    return np.column_stack([first, second])
+def _to_places(
+    values: Mapping[str, np.ndarray], used: Mapping[str, str]
+) -> tuple[np.ndarray, list[Check]]:
+    """Return positions (N, 2) in degrees or pixels, and the rows whose position is off the body."""
+    if "x" in values:
+        return np.column_stack([values["x"], values["y"]]), []
+    if "left" in values:
+        width, height = _box_sides(values)
+        return np.column_stack([values["left"] + width / 2, values["top"] + height / 2]), []
+    kind, east = ("lon", values["lon"]) if "lon" in values else ("lon_west", 0 - values["lon_west"])
+    word = "east" if kind == "lon" else "west"
+    checks = [
+        Check(column=used[kind], wrong=np.abs(east) > 360, expected=f"-360 to 360 degrees {word}"),
+        Check(column=used["lat"], wrong=np.abs(values["lat"]) > 90, expected="-90 to 90 degrees"),
+    ]
+    return np.column_stack([wrap_lon(east), values["lat"]]), checks
 
 
 def _sources(table: Table, column_of: Mapping[str, str]) -> np.ndarray | None:

@@ -14,6 +14,12 @@ from craters.evaluation import Interval, bootstrap, decide, draw_counts, percent
 from craters.maps.catalogues.catalogue import Catalogue, Detections
 from craters.maps.catalogues.matching import COUNTED, FALSE, HIT, Matching, probability_order
 
+RATE_UNITS = {  # of false detections: the unit in a sentence
+    "image": "an image",
+    "1,000 km2": "per 1,000 km2",
+    "megapixel": "per megapixel",
+}
+
 _DRAWS = 1000
 _LEVEL = 0.95
 
@@ -29,7 +35,7 @@ class Curve:
     hits, false : ndarray of int, shape (T,)
     n_craters, n_images : int
     area : float
-        Square kilometres; NaN if unknown.
+        Square kilometres, or megapixels in a plane of pixels; NaN if unknown.
     """
 
     threshold: np.ndarray
@@ -58,6 +64,41 @@ class Curve:
     def at(self, threshold: float) -> int:
         """Return the row of the detections at or above `threshold`; -1 if none."""
         return int(np.searchsorted(-self.threshold, -threshold, side="right")) - 1
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FalseRate:
+    """A rate of false detections at which recall is stated.
+
+    Parameters
+    ----------
+    value : float
+        False detections per unit.
+    unit : str
+        A key of `RATE_UNITS`.
+    amounts : ndarray, shape (I,)
+        Number of units in each image.
+    """
+
+    value: float
+    unit: str
+    amounts: np.ndarray
+
+    @property
+    def total(self) -> float:
+        """Number of units in all images."""
+        return float(self.amounts.sum())
+
+    @property
+    def words(self) -> str:
+        """The rate in words.
+
+        Examples
+        --------
+        >>> FalseRate(value=0.5, unit="image", amounts=np.ones(2)).words
+        '0.5 false an image'
+        """
+        return f"{self.value:g} false {RATE_UNITS[self.unit]}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,8 +133,15 @@ def make_curve(matching: Matching, detections: Detections) -> Curve:
     )
 
 
-def threshold_at_rate(curve: Curve, rate: float) -> float:
-    """Return the lowest threshold with at most `rate` false detections per image.
+def threshold_at_rate(curve: Curve, rate: float, units: float | None = None) -> float:
+    """Return the lowest threshold with at most `rate` false detections per unit.
+
+    Parameters
+    ----------
+    curve : Curve
+    rate : float
+    units : float, optional
+        Number of units, such as thousands of square kilometres. Default: the images.
 
     Returns
     -------
@@ -103,10 +151,11 @@ def threshold_at_rate(curve: Curve, rate: float) -> float:
     Examples
     --------
     >>> curve = Curve(np.array([0.9, 0.8, 0.7]), np.array([1, 1, 2]), np.array([0, 1, 3]), 2, 2, 0)
-    >>> threshold_at_rate(curve, 0.5)
-    0.8
+    >>> threshold_at_rate(curve, 0.5), threshold_at_rate(curve, 0.5, units=6.0)
+    (0.8, 0.7)
     """
-    fits = np.flatnonzero(curve.false <= rate * curve.n_images + 1e-9)
+    most = rate * (curve.n_images if units is None else units)
+    fits = np.flatnonzero(curve.false <= most + 1e-9)
     return float(curve.threshold[fits[-1]]) if len(fits) else math.nextafter(1.0, 2.0)
 
 
@@ -212,6 +261,7 @@ def bootstrap_rates(
     matching: Matching,
     detections: Detections,
     rates: Sequence[float],
+    units: np.ndarray | None = None,
     *,
     seed: int = 0,
     draws: int = _DRAWS,
@@ -223,7 +273,9 @@ def bootstrap_rates(
     Parameters
     ----------
     rates : sequence of float
-        False detections per image; infinity: all detections.
+        False detections per unit; infinity: all detections.
+    units : ndarray, shape (I,), optional
+        Number of units in each image. Default: 1, so that rates are per image.
     seed, draws : int
 
     Returns
@@ -239,6 +291,7 @@ def bootstrap_rates(
     order = probability_order(detections)
     order = order[matching.detection_image[order] >= 0]
     image = matching.detection_image[order]
+    amounts = np.ones(images) if units is None else units
     hit, false = (matching.detection_state[order] == state for state in (HIT, FALSE))
     ends = np.flatnonzero(np.diff(detections.probability[order], append=-1.0))
 
@@ -247,7 +300,7 @@ def bootstrap_rates(
             return None
         hits = np.append(0, np.cumsum(weight[image] * hit)[ends])
         false_alarms = np.append(0, np.cumsum(weight[image] * false)[ends])
-        most = np.array(rates) * images + 1e-9
+        most = np.array(rates) * float(weight @ amounts) + 1e-9
         last = np.searchsorted(false_alarms, most, side="right") - 1
         return [float(hits[row] / total) for row in last]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from craters.evaluation import BLUE, GRAY, ORANGE
-from craters.maps.catalogues.curves import Bin, Curve
+from craters.maps.catalogues.curves import RATE_UNITS, Bin, Curve, FalseRate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 
 def draw(
-    curve: Curve, by_size: dict[str, list[Bin]], rated: dict[str, Any], scale: float, unit: str
+    curve: Curve,
+    by_size: dict[str, list[Bin]],
+    rated: dict[str, Any],
+    rate: FalseRate,
+    scale: float,
+    unit: str,
 ) -> Figure:
     """Draw recall by diameter, precision over recall, and recall over false detections.
 
@@ -27,6 +32,8 @@ def draw(
         "all": all detections; "at_rate": those above the threshold of the stated rate.
     rated : dict
         Entry `at_rate` of summary.json.
+    rate : FalseRate
+        The stated rate of false detections.
     scale : float
         Metres or pixels per displayed unit.
     unit : str
@@ -42,9 +49,9 @@ def draw(
     figure = Figure(figsize=(13.2, 4.4), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, 3)
-    _draw_sizes(panels[0], by_size, rated["asked_false_per_image"], scale)
+    _draw_sizes(panels[0], by_size, rate, scale)
     panels[0].set_xlabel(f"crater diameter, {unit} (ticks: bin edges)")
-    _draw_curves(panels[1], panels[2], curve, rated)
+    _draw_curves(panels[1], panels[2], curve, rated, rate)
     for axes in panels:
         axes.set_ylim(-0.12 if axes is panels[0] else 0, 1.03)  # room for counts below 0
         axes.spines[["top", "right"]].set_visible(False)
@@ -53,7 +60,7 @@ def draw(
     return figure
 
 
-def _draw_sizes(axes: Axes, by_size: dict[str, list[Bin]], rate: float, scale: float) -> None:
+def _draw_sizes(axes: Axes, by_size: dict[str, list[Bin]], rate: FalseRate, scale: float) -> None:
     styles = (("all", GRAY, "s", "all detections", -1), ("at_rate", BLUE, "o", "", 1))
     for name, color, marker, label, side in styles:
         bins = [size_bin for size_bin in by_size[name] if size_bin.n]
@@ -66,7 +73,7 @@ def _draw_sizes(axes: Axes, by_size: dict[str, list[Bin]], rate: float, scale: f
         axes.errorbar(
             middle * 1.012**side, shares, yerr=np.maximum(reach, 0), fmt=marker, color=color,
             markersize=6, elinewidth=1.3, capsize=3,
-            label=label or f"at {rate:g} false an image",
+            label=label or f"at {rate.words}",
         )  # fmt: skip
     for size_bin in by_size["all"]:
         diameter = math.sqrt(size_bin.low * size_bin.high) / scale
@@ -86,9 +93,11 @@ def _draw_sizes(axes: Axes, by_size: dict[str, list[Bin]], rate: float, scale: f
     axes.set_ylabel("recall, with 95 % Wilson interval")
 
 
-def _draw_curves(left: Axes, right: Axes, curve: Curve, rated: dict[str, Any]) -> None:
+def _draw_curves(
+    left: Axes, right: Axes, curve: Curve, rated: dict[str, Any], rate: FalseRate
+) -> None:
     left.plot(curve.recall, curve.precision, color=ORANGE, linewidth=1.7)
-    right.step(curve.false_per_image, curve.recall, color=ORANGE, linewidth=1.7, where="post")
+    right.step(curve.false / rate.total, curve.recall, color=ORANGE, linewidth=1.7, where="post")
     if rated["recall"] is not None and rated["precision"] is not None:
         left.plot(rated["recall"], rated["precision"], "o", color=BLUE, markersize=7)
         limits = rated["recall_bootstrap"] or rated["recall_wilson"]
@@ -96,15 +105,18 @@ def _draw_curves(left: Axes, right: Axes, curve: Curve, rated: dict[str, Any]) -
         recall = rated["recall"]
         reach = [[max(recall - limits[0], 0)], [max(limits[1] - recall, 0)]]
         right.errorbar(
-            [rated["false_per_image"]], [recall], yerr=reach, fmt="o", color=BLUE, markersize=7,
+            [rated["false"] / rate.total], [recall], yerr=reach, fmt="o", color=BLUE, markersize=7,
             elinewidth=1.3, capsize=3,
-            label=f"recall {recall:.3f} at {rated['asked_false_per_image']:g} false an image\n"
+            label=f"recall {recall:.3f} at {rate.words}\n"
             f"95 %: {limits[0]:.3f} to {limits[1]:.3f}, {how}",
         )  # fmt: skip
         right.legend(frameon=False, fontsize=9, loc="lower right")
     left.set_xlabel("recall")
     left.set_ylabel("precision")
     left.set_xlim(0, 1.03)
-    right.set_xlabel(f"false detections an image ({curve.n_images} images)")
+    number = f"{curve.n_images} images"
+    if rate.unit != "image":
+        number += f", {curve.area:,.4g} {'km2' if rate.unit == '1,000 km2' else 'megapixels'}"
+    right.set_xlabel(f"false detections {RATE_UNITS[rate.unit]} ({number})")
     right.set_ylabel("recall")
     right.set_xlim(left=0)

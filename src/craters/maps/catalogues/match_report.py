@@ -11,11 +11,11 @@ import numpy as np
 import shapely
 
 from craters._version import __version__
-from craters.core import files
+from craters.core import StrPath, files
 from craters.evaluation import Interval, save_figure
 from craters.maps.catalogues import curves
 from craters.maps.catalogues.catalogue import Catalogue, Detections
-from craters.maps.catalogues.curves import Bin, Curve
+from craters.maps.catalogues.curves import Bin, Curve, FalseRate
 from craters.maps.catalogues.match_figure import draw
 from craters.maps.catalogues.matching import (
     COUNTED,
@@ -32,6 +32,11 @@ from craters.maps.geo import Planet, map_files
 
 _GRID = (0.0, *(round(0.05 * step, 2) for step in range(1, 20)), 0.99)  # thresholds of a table
 _FEW_IMAGES = 20
+_RATE_KEYS = {
+    "image": "false_per_image",
+    "1,000 km2": "false_per_1000_km2",
+    "megapixel": "false_per_megapixel",
+}
 
 _GREEN, _RED, _BLUE, _GRAY = "27,120,55,255", "200,40,30,255", "40,90,160,255", "120,120,120,200"
 STYLES = {  # of the layers of match.gpkg, for QGIS
@@ -67,10 +72,10 @@ class MatchOutcome:
 
 
 def write_all(
-    out: Path,
+    out: StrPath,
     outcome: MatchOutcome,
     *,
-    false_per_image: float,
+    rate: FalseRate,
     bins: str,
     seed: int,
     inputs: dict[str, str],
@@ -79,10 +84,10 @@ def write_all(
 
     Parameters
     ----------
-    out : Path
+    out : path-like
     outcome : MatchOutcome
-    false_per_image : float
-        False detections per image at which recall is stated.
+    rate : FalseRate
+        Rate of false detections at which recall is stated.
     bins : str
         Edges of the diameter bins as given, or empty.
     seed : int
@@ -95,8 +100,9 @@ def write_all(
     dict
         Content of summary.json.
     """
+    out = Path(out)
     curve = curves.make_curve(outcome.matching, outcome.detections)
-    threshold = curves.threshold_at_rate(curve, false_per_image)
+    threshold = curves.threshold_at_rate(curve, rate.value, rate.total)
     counted = outcome.matching.target_crater[outcome.matching.target_state == COUNTED]
     edges = curves.bin_edges(
         bins, outcome.rule.smallest, outcome.rule.largest, outcome.catalogue.diameters[counted],
@@ -108,17 +114,17 @@ def write_all(
         )
         for name, value in (("all", 0.0), ("at_rate", threshold))
     }
-    content = summarize(outcome, curve, by_size, false_per_image=false_per_image, seed=seed)
+    content = summarize(outcome, curve, by_size, rate=rate, seed=seed)
     content |= {"inputs": inputs, "version": __version__}
     with files.new_folder(out) as folder:
         files.write_text(folder / "detections.csv", _csv(detection_columns(outcome)))
         files.write_text(folder / "craters.csv", _csv(crater_columns(outcome)))
         files.write_text(folder / "recall_by_diameter.csv", _csv(_bin_columns(by_size, outcome)))
-        files.write_text(folder / "curve.csv", _csv(_curve_columns(curve)))
+        files.write_text(folder / "curve.csv", _csv(_curve_columns(outcome, curve)))
         if outcome.planet.is_known:
             parts = [iter([layer]) for layer in layers(outcome)]
             map_files.write_layers(folder / "match.gpkg", parts, outcome.planet, STYLES)
-        figure = draw(curve, by_size, content["at_rate"], outcome.scale, outcome.unit)
+        figure = draw(curve, by_size, content["at_rate"], rate, outcome.scale, outcome.unit)
         save_figure(folder / "match.png", figure)
         files.write_json(folder / "summary.json", content)
     return content
@@ -129,18 +135,20 @@ def summarize(
     curve: Curve,
     by_size: dict[str, list[Bin]],
     *,
-    false_per_image: float,
+    rate: FalseRate,
     seed: int,
 ) -> dict[str, Any]:
     """Return the content of summary.json; proportions are 0..1, None if undefined."""
-    matching, threshold = outcome.matching, curves.threshold_at_rate(curve, false_per_image)
+    matching = outcome.matching
+    threshold = curves.threshold_at_rate(curve, rate.value, rate.total)
     rated, everything = curves.bootstrap_rates(
-        matching, outcome.detections, [false_per_image, math.inf], seed=seed
+        matching, outcome.detections, [rate.value, math.inf], rate.amounts, seed=seed
     )
-    states = matching.detection_state
+    states, has_area = matching.detection_state, math.isfinite(curve.area)
     content: dict[str, Any] = {
         "images": curve.n_images,
-        "area_km2": curve.area if math.isfinite(curve.area) else None,
+        "area_km2": curve.area if has_area and outcome.planet.is_known else None,
+        "area_megapixels": curve.area if has_area and not outcome.planet.is_known else None,
         "detections": {
             "all": len(states),
             "hits": int((states == HIT).sum()),
@@ -153,10 +161,12 @@ def summarize(
             for state, word in enumerate(("counted", "ignored_size", "ignored_border"))
         },
         "rule": _rule_words(outcome),
-        "all_detections": _point(curve, len(curve.threshold) - 1, everything),
+        "all_detections": _point(outcome, curve, len(curve.threshold) - 1, everything),
         "at_rate": {
-            "asked_false_per_image": false_per_image,
-            **_point(curve, curve.at(threshold), rated),
+            "asked_rate": rate.value,
+            "asked_per": rate.unit,
+            "asked_false_per_image": rate.value * rate.total / curve.n_images,
+            **_point(outcome, curve, curve.at(threshold), rated),
         },
         "recall_by_diameter": {
             name: [_bin_dict(size_bin, outcome.scale) for size_bin in bins]
@@ -164,10 +174,10 @@ def summarize(
         },
         "unit": outcome.unit,
         "thresholds": [
-            {**_point(curve, curve.at(value), None), "threshold": value} for value in _GRID
+            {**_point(outcome, curve, curve.at(value), None), "threshold": value} for value in _GRID
         ],
     }
-    return content | {"notes": _notes(outcome, curve, rated)}
+    return content | {"notes": _notes(outcome, curve, rate, rated)}
 
 
 def _rule_words(outcome: MatchOutcome) -> dict[str, Any]:
@@ -181,8 +191,17 @@ def _rule_words(outcome: MatchOutcome) -> dict[str, Any]:
     }
 
 
-def _notes(outcome: MatchOutcome, curve: Curve, rated: Interval | None) -> list[str]:
+def _notes(
+    outcome: MatchOutcome, curve: Curve, rate: FalseRate, rated: Interval | None
+) -> list[str]:
     notes = []
+    if rate.unit == "image" and not curve.area > 0:
+        notes.append("The scanned area is not known: false detections are stated per image")
+    if 0 < rate.value * rate.total < 1:
+        notes.append(
+            f"{rate.words} is less than one in the whole scan, so no false detection is allowed; "
+            "--false-per-area sets another rate"
+        )
     if not curve.n_craters:
         notes.append("No crater counts: check the size range, the border and the footprint")
     if rated is None:
@@ -196,14 +215,18 @@ def _notes(outcome: MatchOutcome, curve: Curve, rated: Interval | None) -> list[
         notes.append("No footprint: craters outside the scanned area count as missed")
     if not outcome.planet.is_known:
         notes.append("Pixels have no position on a body: there is no match.gpkg")
-    return notes
+    catalogue = outcome.catalogue
+    return [*notes, *catalogue.notes, *catalogue.source_notes(outcome.matching.images)]
 
 
-def _point(curve: Curve, row: int, interval: Interval | None) -> dict[str, Any]:
+def _point(
+    outcome: MatchOutcome, curve: Curve, row: int, interval: Interval | None
+) -> dict[str, Any]:
     """Describe one row of the curve; row -1 stands for no detections."""
     hits = int(curve.hits[row]) if row >= 0 else 0
     false = int(curve.false[row]) if row >= 0 else 0
     n, both = curve.n_craters, hits + false
+    in_km2, has_area = outcome.planet.is_known, curve.area > 0
     return {
         "threshold": float(curve.threshold[row]) if row >= 0 else None,
         "hits": hits,
@@ -216,7 +239,8 @@ def _point(curve: Curve, row: int, interval: Interval | None) -> dict[str, Any]:
         "precision_wilson": _limits(curves.wilson(hits, both)),
         "f1": 2 * hits / (both + n) if both + n else None,
         "false_per_image": false / curve.n_images,
-        "false_per_1000_km2": 1000 * false / curve.area if curve.area > 0 else None,
+        "false_per_1000_km2": 1000 * false / curve.area if has_area and in_km2 else None,
+        "false_per_megapixel": false / curve.area if has_area and not in_km2 else None,
     }
 
 
@@ -248,7 +272,7 @@ def detection_columns(outcome: MatchOutcome) -> dict[str, np.ndarray]:
         "probability": outcome.detections.probability,
         "source": images[matching.detection_image],
         "state": np.array(DETECTION_STATES)[matching.detection_state],
-        "crater_row": np.where(matched, crater + 2, -1),
+        "crater_row": np.where(matched, catalogue.file_rows(crater), -1),
         f"diameter_{outcome.unit}": diameter,
         "distance_m" if outcome.planet.is_known else "distance_px": matching.distance,
     }
@@ -270,7 +294,7 @@ def crater_columns(outcome: MatchOutcome) -> dict[str, np.ndarray]:
         "source": np.array([*matching.images, ""])[matching.target_image],
         "state": states,
         "probability": probability,
-        "crater_row": crater + 2,
+        "crater_row": catalogue.file_rows(crater),
         "detection_row": np.where(matched, matching.target_detection + 2, -1),
     }
 
@@ -309,8 +333,8 @@ def layers(outcome: MatchOutcome) -> list[map_files.Layer]:
     return listed
 
 
-def _curve_columns(curve: Curve) -> dict[str, np.ndarray]:
-    return {
+def _curve_columns(outcome: MatchOutcome, curve: Curve) -> dict[str, np.ndarray]:
+    columns = {
         "threshold": curve.threshold,
         "hits": curve.hits,
         "false": curve.false,
@@ -318,6 +342,10 @@ def _curve_columns(curve: Curve) -> dict[str, np.ndarray]:
         "precision": curve.precision,
         "false_per_image": curve.false_per_image,
     }
+    if curve.area > 0:
+        unit = "1,000 km2" if outcome.planet.is_known else "megapixel"
+        columns[_RATE_KEYS[unit]] = curve.false / (curve.area / outcome.scale)
+    return columns
 
 
 def _bin_columns(by_size: dict[str, list[Bin]], outcome: MatchOutcome) -> dict[str, np.ndarray]:
@@ -347,20 +375,20 @@ def _csv(columns: dict[str, np.ndarray]) -> str:
 def lines(content: dict[str, Any]) -> list[str]:
     """Summarize the matching in a few lines for the terminal."""
     craters, detections, rated = content["craters"], content["detections"], content["at_rate"]
-    ignored = craters["ignored_size"] + craters["ignored_border"]
+    ignored, unit = craters["ignored_size"] + craters["ignored_border"], rated["asked_per"]
     summary = [
         f"Craters that count: {craters['counted']} in {content['images']} image(s); ignored: "
         f"{craters['ignored_size']} by size, {craters['ignored_border']} by the border.",
         f"Detections: {detections['all']}; {detections['hits']} hits, {detections['false']} false, "
         f"{detections['ignored']} match one of the {ignored} ignored craters, "
         f"{detections['outside']} outside.",
-        f"All detections: {_words(content['all_detections'])}.",
-        f"At {rated['asked_false_per_image']:g} false an image: {_words(rated)}.",
+        f"All detections: {_words(content['all_detections'], unit)}.",
+        f"At {rated['asked_rate']:g} false {curves.RATE_UNITS[unit]}: {_words(rated, unit)}.",
     ]
     return summary + [f"Note: {note}." for note in content["notes"]]
 
 
-def _words(point: dict[str, Any]) -> str:
+def _words(point: dict[str, Any], unit: str) -> str:
     if point["recall"] is None:
         return "nothing to find"
     limits, method = point["recall_bootstrap"], "over images"
@@ -370,7 +398,7 @@ def _words(point: dict[str, Any]) -> str:
     text += f"(95 % interval {limits[0]:.3f} to {limits[1]:.3f}, {method})"
     if point["precision"] is not None:
         text += f", precision {point['precision']:.3f}"
-    text += f", {point['false_per_image']:.2f} false an image"
+    text += f", {point[_RATE_KEYS[unit]]:.2f} false {curves.RATE_UNITS[unit]}"
     if point["threshold"] is None:
         return f"{text}; no detection is left"
     return f"{text}, threshold {point['threshold']:.5g}"

@@ -10,12 +10,14 @@ import shapely
 
 from craters.core import files
 from craters.errors import ConfigError, DataError, ExistsError, GeoError
-from craters.maps.catalogues import catalogue as tables
+from craters.maps.catalogues import catalogue as readers
 from craters.maps.catalogues import match_report
 from craters.maps.catalogues.catalogue import Catalogue, Detections
+from craters.maps.catalogues.curves import FalseRate
 from craters.maps.catalogues.matching import MatchRule, match
 from craters.maps.geo import (
     BODIES,
+    EARTH,
     NO_PLANET,
     VECTOR_SUFFIXES,
     Footprint,
@@ -31,6 +33,8 @@ from craters.maps.geo import (
 from craters.settings import MatchRequest
 
 _NO_FOOTPRINT = "none"
+_PER_AREA = {"1,000 km2": 1.0, "megapixel": 10.0}  # false detections; equal at 100 m per pixel
+_PER_IMAGE = 0.5
 _REMEDY = "scan again with the right --crs"  # `craters match` has no --crs of its own
 
 
@@ -49,18 +53,21 @@ def run_match(request: MatchRequest) -> dict[str, Any]:
     """
     if request.out.exists():
         raise ExistsError(f"{request.out}: exists already", "Choose a new folder.")
-    catalogue = tables.read_catalogue(request.catalogue, request.columns)
-    detections = tables.read_detections(
+    catalogue = readers.read_catalogue(request.catalogue, request.columns)
+    detections = readers.read_detections(
         request.detections, request.detection_columns, in_pixels=catalogue.in_pixels
     )
     areas = _find_footprints(request)
     planet = NO_PLANET if catalogue.in_pixels else _resolve_body(request, detections, areas)
+    if planet.is_known:
+        catalogue.check_size(planet)
     space: Space = Plane() if catalogue.in_pixels else Sphere(planet.radius)
     _check_spaces(areas, space)
     rule = make_rule(request, space, _pixel_size(request, areas))
     matching = match(detections, catalogue, areas, space, rule)
     if areas is not None and not len(matching.target_crater):
         raise _none_in_sight(catalogue, areas)
+    rate = make_rate(request, space, matching.areas)
     return match_report.write_all(
         request.out,
         match_report.MatchOutcome(
@@ -71,7 +78,7 @@ def run_match(request: MatchRequest) -> dict[str, Any]:
             planet=planet,
             has_edges=areas is not None,
         ),
-        false_per_image=request.false_per_image,
+        rate=rate,
         bins=request.bins,
         seed=request.seed,
         inputs=_hash_inputs(request, detections),
@@ -114,7 +121,10 @@ def _none_in_sight(catalogue: Catalogue, areas: list[Footprint]) -> DataError:
     if not catalogue.in_pixels:
         names = ("lon", "lat")
         low[0], high[0] = _shortest_arc(corners[:, 0])
-        hint = "Does it cover this region, and are its longitudes positive east?"
+        hint = (
+            "Does it cover this region, and are its longitudes positive east? If they are positive "
+            "west: --columns lon_west=NAME."
+        )
     extent = ", ".join(
         f"{name} {first:.6g} to {last:.6g}"
         for name, first, last in zip(names, low, high, strict=True)
@@ -161,7 +171,10 @@ def _resolve_body(
         planet = Planet.named(f"IAU_2015:{BODIES[names[0]][0]}00")
     else:
         planet = Planet.named(f"+proj=longlat +R={radius!r} +no_defs +type=crs")
-    return resolve_planet(planet, body=request.body, source=detections.name, remedy=_REMEDY)
+    body = request.body
+    if body not in ("", EARTH) and detections.planet.is_known and detections.planet.may_be(body):
+        return planet  # the file names the body, even if its radius alone does not
+    return resolve_planet(planet, body=body, source=detections.name, remedy=_REMEDY)
 
 
 def _check_spaces(areas: list[Footprint] | None, space: Space) -> None:
@@ -187,7 +200,7 @@ def _check_spaces(areas: list[Footprint] | None, space: Space) -> None:
 def _pixel_size(request: MatchRequest, areas: list[Footprint] | None) -> dict[str, float]:
     """Return window size and resolution, from a scan's summary or from images."""
     pixels = [area.pixel for area in areas or () if area.pixel is not None]
-    return tables.common_resolution(pixels) | tables.read_scan_summary(request.detections)
+    return readers.common_resolution(pixels) | readers.read_scan_summary(request.detections)
 
 
 def make_rule(request: MatchRequest, space: Space, properties: dict[str, float]) -> MatchRule:
@@ -218,6 +231,40 @@ def make_rule(request: MatchRequest, space: Space, properties: dict[str, float])
         border = read_length(request.border, "--border", unit=unit, pixel=pixel)
     low, high = _read_range(request.diameters, 1.0 if unit == "px" else 1000.0, window)
     return MatchRule(half_window=window / 2, smallest=low, largest=high, border=border)
+
+
+def make_rate(request: MatchRequest, space: Space, areas: np.ndarray) -> FalseRate:
+    """Make the rate of false detections at which recall is stated.
+
+    Parameters
+    ----------
+    request : MatchRequest
+    space : Space
+    areas : ndarray, shape (I,)
+        Square kilometres or megapixels of each image; NaN if unknown.
+
+    Returns
+    -------
+    FalseRate
+        Per area by default; per image if the request says so, or the area is unknown.
+
+    Raises
+    ------
+    ConfigError
+        If the request states a rate per area, and the area is unknown.
+    """
+    has_area = np.isfinite(areas).all() and areas.sum() > 0
+    if request.false_per_area is not None and not has_area:
+        raise ConfigError(
+            "--false-per-area: the scanned area is not known",
+            "Give it by --footprint, or the rate by --false-per-image.",
+        )
+    if request.false_per_image is not None or not has_area:
+        value = _PER_IMAGE if request.false_per_image is None else request.false_per_image
+        return FalseRate(value=value, unit="image", amounts=np.ones(len(areas)))
+    unit, scale = ("1,000 km2", 1000.0) if isinstance(space, Sphere) else ("megapixel", 1.0)
+    value = _PER_AREA[unit] if request.false_per_area is None else request.false_per_area
+    return FalseRate(value=value, unit=unit, amounts=areas / scale)
 
 
 def _read_range(text: str, scale: float, window: float) -> tuple[float, float]:

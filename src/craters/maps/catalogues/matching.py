@@ -1,8 +1,10 @@
 """Match detections with a catalogue one to one, by descending probability, image by image.
 
 A detection matches the nearest crater of diameter D that is still free and at most
-max(D/2, half a window) away. Because detections are matched in order of descending probability,
-those below a threshold do not affect those above it: one matching holds for all thresholds.
+max(D/2, half a window) away: one that counts if there is any, otherwise an ignored one (as COCO
+does). So ignored craters do not affect which craters that count are found. Because detections are
+matched in order of descending probability, those below a threshold do not affect those above it:
+one matching holds for all thresholds.
 """
 
 from __future__ import annotations
@@ -65,7 +67,7 @@ class Matching:
     ----------
     images : tuple of str
     areas : ndarray, shape (I,)
-        Square kilometres of each image; NaN if unknown.
+        Square kilometres of each image, or megapixels in a plane of pixels; NaN if unknown.
     detection_image : ndarray of int, shape (N,)
         Index into `images`; -1 outside all images.
     detection_state : ndarray of int, shape (N,)
@@ -102,7 +104,7 @@ def match(
     ----------
     detections : Detections
     catalogue : Catalogue
-        A row with a source belongs to that image only, if the image is known.
+        `Catalogue.rows_of` states which rows belong to each image.
     footprints : sequence of Footprint, or None
         One per image, at least one. None: the whole area of the catalogue was scanned, without
         boundaries.
@@ -113,25 +115,27 @@ def match(
     Raises
     ------
     DataError
-        If detections name images that have no footprint.
+        If detections name images that have no footprint, or positions are in pixels and it is not
+        clear of which image.
     """
     images = _image_names(detections, catalogue, footprints)
+    if catalogue.in_pixels:
+        _refuse_several_images(detections, images)
     image_of = _find_images(detections, footprints, images)
     targets = _find_targets(detections, image_of, catalogue, footprints, images, space, rule)
     crater, image, state = targets
     order = probability_order(detections)
-    pairs = _near_pairs(detections, image_of, catalogue, crater, image, space, rule)
-    target, distance = _take_nearest(len(detections), len(crater), order, pairs)
+    pairs = _near_pairs(detections, image_of, catalogue, targets, space, rule)
+    target, distance = _take_first(len(detections), len(crater), order, pairs)
     matched = np.flatnonzero(target >= 0)
     detection = np.full(len(crater), -1)
     detection[target[matched]] = matched
     states = np.full(len(detections), FALSE)
     states[_outside(detections, image_of, footprints)] = OUTSIDE
     states[matched] = np.where(state[target[matched]] == COUNTED, HIT, IGNORED)
-    areas = [f.area for f in footprints] if footprints else [None] * len(images)
     return Matching(
         images=images,
-        areas=np.array([np.nan if a is None else a for a in areas]),
+        areas=_areas(footprints) if footprints else np.full(len(images), np.nan),
         detection_image=image_of,
         detection_state=states,
         detection_target=target,
@@ -140,6 +144,18 @@ def match(
         target_image=image,
         target_state=state,
         target_detection=detection,
+    )
+
+
+def _areas(footprints: Sequence[Footprint]) -> np.ndarray:
+    """Return the area of each image in square kilometres, or in megapixels without a body."""
+    return np.array(
+        [
+            sum(polygon.area for polygon in footprint.polygons) / 1e6
+            if footprint.area is None
+            else footprint.area
+            for footprint in footprints
+        ]
     )
 
 
@@ -163,6 +179,24 @@ def _image_names(
     if catalogue.sources is not None and sources & set(catalogue.sources.tolist()):
         sources |= set(catalogue.sources.tolist())
     return tuple(sorted(sources)) or ("",)
+
+
+def _refuse_several_images(detections: Detections, images: tuple[str, ...]) -> None:
+    """Raise an error if detections in pixels could belong to several images."""
+    named = [] if detections.sources is None else np.unique(detections.sources).tolist()
+    if len(images) > 1 and detections.sources is None and len(detections):
+        raise DataError(
+            f"{detections.name}: gives positions in pixels of an image that it does not name, but "
+            f"there are {len(images)} images",
+            "Add a column 'source' with the image of each detection, or match one image.",
+        )
+    if len(images) == 1 and len(named) > 1:
+        raise DataError(
+            f"{detections.name}: gives positions in pixels of {len(named)} images "
+            f"({named[0]!r}, {named[1]!r}{', ...' if len(named) > 2 else ''}), "
+            "but only one image is matched",
+            "Give the images of all detections by --footprint, or the detections of one image.",
+        )
 
 
 def _find_images(
@@ -214,7 +248,7 @@ def _find_targets(
     reach = float(margin[size_fits].max(initial=rule.border))
     crater, image, state = [], [], []
     for place, name in enumerate(images):
-        rows = _rows_of_image(catalogue, name, images)
+        rows = catalogue.rows_of(name, images)
         distance = np.full(len(rows), np.inf)
         if footprints is not None:
             distance = footprints[place].distance_to_boundary(catalogue.places[rows], reach)
@@ -227,13 +261,6 @@ def _find_targets(
         image.append(np.full(len(rows), place))
         state.append(np.where(size_fits[rows], kind, WRONG_SIZE))
     return np.concatenate(crater), np.concatenate(image), np.concatenate(state)
-
-
-def _rows_of_image(catalogue: Catalogue, name: str, images: tuple[str, ...]) -> np.ndarray:
-    """Return the rows that may belong to an image: all of them if no source is a known image."""
-    if catalogue.sources is None or not np.isin(images, catalogue.sources).any():
-        return np.arange(len(catalogue))
-    return np.flatnonzero(catalogue.sources == name)
 
 
 def _within(
@@ -252,19 +279,22 @@ def _near_pairs(
     detections: Detections,
     image_of: np.ndarray,
     catalogue: Catalogue,
-    crater: np.ndarray,
-    image: np.ndarray,
+    targets: tuple[np.ndarray, np.ndarray, np.ndarray],
     space: Space,
     rule: MatchRule,
 ) -> list[tuple[int, float, int]]:
-    """Return pairs of an image within tolerance: (detection, distance, target), nearest first."""
+    """Return pairs of an image within tolerance: (detection, distance, target).
+
+    For each detection, craters that count come first, then the nearest.
+    """
+    crater, image, state = targets
     tolerance = rule.tolerance(catalogue.diameters)
     firsts, seconds = [], []
     for place in np.unique(image):
-        targets, mine = np.flatnonzero(image == place), np.flatnonzero(image_of == place)
-        rows = crater[targets]
+        here, mine = np.flatnonzero(image == place), np.flatnonzero(image_of == place)
+        rows = crater[here]
         near = _within(space, catalogue.places[rows], tolerance[rows], detections.places[mine])
-        seconds.append(np.repeat(targets, [len(hits) for hits in near]))
+        seconds.append(np.repeat(here, [len(hits) for hits in near]))
         hits = np.fromiter(itertools.chain.from_iterable(near), int, len(seconds[-1]))
         firsts.append(mine[hits])
     if not firsts:
@@ -276,16 +306,17 @@ def _near_pairs(
     first, second, rows, distance = first[keep], second[keep], rows[keep], distance[keep]
     # Ties: the larger crater, then by position, then by row.
     x, y = catalogue.places[rows].T
-    order = np.lexsort((rows, y, x, -catalogue.diameters[rows], distance, first))
+    ignored = state[second] != COUNTED
+    order = np.lexsort((rows, y, x, -catalogue.diameters[rows], distance, ignored, first))
     return list(
         zip(first[order].tolist(), distance[order].tolist(), second[order].tolist(), strict=True)
     )
 
 
-def _take_nearest(
+def _take_first(
     n_detections: int, n_targets: int, order: np.ndarray, pairs: list[tuple[int, float, int]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Match greedily in `order`: each detection takes its nearest free target."""
+    """Match greedily in `order`: each detection takes its first pair whose target is free."""
     candidates: dict[int, list[tuple[float, int]]] = {}
     for detection, distance, target in pairs:
         candidates.setdefault(detection, []).append((distance, target))

@@ -18,7 +18,7 @@ from craters.maps.catalogues import sampling
 from craters.maps.catalogues.catalogue import Catalogue, read_catalogue
 from craters.maps.catalogues.sampling import LABELED, TEST, UNLABELED, PatchWindow
 from craters.maps.catalogues.sampling_units import SamplingUnit, make_sampling_units
-from craters.maps.geo import EIGHT_BIT, Reader, bounded_gdal
+from craters.maps.geo import EIGHT_BIT, Image, Reader, bounded_gdal, image_notes
 from craters.settings import SamplingRequest
 
 _LABELS = {LABELED: "Ytrain1", TEST: "Ytest1"}
@@ -57,6 +57,8 @@ def sample_patches(request: SamplingRequest, progress: Progress | None = None) -
     if request.catalogue is not None:
         catalogue = read_catalogue(request.catalogue, request.columns)
     units = make_sampling_units(request, progress)
+    if catalogue is not None and units[0].chart.image.planet.is_known and not catalogue.in_pixels:
+        catalogue.check_size(units[0].chart.image.planet)
     progress.say(f"Choosing windows in {len(units)} image(s) or cells ...")
     plan = sampling.plan_patches(request, units, catalogue)
     _refuse_empty(request, plan)
@@ -65,7 +67,7 @@ def sample_patches(request: SamplingRequest, progress: Progress | None = None) -
             if windows:
                 _write_arrays(work, name, windows, request.side)
         files.write_text(work / "positions.csv", _positions(plan, catalogue, request.side))
-        content = _summarize(request, plan, units)
+        content = _summarize(request, plan, units, catalogue)
         files.write_json(work / "summary.json", content)
     return content
 
@@ -127,9 +129,10 @@ def _position(
     row, col = window.top + (side - 1) / 2, window.left + (side - 1) / 2
     coordinates: list[Any] = ["", "", "", ""]
     diameter: Any = ""
+    crater_row: Any = ""
     if image.planet.is_known:
         x, y = image.to_xy(row, col)
-        lon, lat = image.planet.to_lonlat(x, y)
+        lon, lat = image.to_lonlat(row, col)
         coordinates = [
             f"{float(lon):.8f}",
             f"{float(lat):.8f}",
@@ -139,15 +142,19 @@ def _position(
     if catalogue is not None and window.crater >= 0:
         diameter = float(catalogue.diameters[window.crater])
         diameter = diameter / 1000 if image.planet.is_known else diameter
+        crater_row = int(catalogue.file_rows(np.array([window.crater]))[0])
     return [
         unit.name, image.name, window.top, window.left, row, col, *coordinates,
         "" if window.label < 0 else window.label, diameter,
-        "" if window.crater < 0 else window.crater + 2, round(window.nodata_share, 6),
+        crater_row, round(window.nodata_share, 6),
     ]  # fmt: skip
 
 
 def _summarize(
-    request: SamplingRequest, plan: sampling.SamplingPlan, units: Sequence[SamplingUnit]
+    request: SamplingRequest,
+    plan: sampling.SamplingPlan,
+    units: Sequence[SamplingUnit],
+    catalogue: Catalogue | None,
 ) -> dict[str, Any]:
     image = units[0].chart.image
     counts = {
@@ -183,11 +190,15 @@ def _summarize(
     }  # fmt: skip
     if request.catalogue is not None:
         content["catalogue"] = files.sha256_of(request.catalogue)
-    return content | {"notes": _notes(request, plan)}
+    images = {unit.chart.image.name: unit.chart.image for unit in units}
+    notes = _notes(request, plan, list(images.values()))
+    if catalogue is not None:
+        notes += [*catalogue.notes, *catalogue.source_notes(set(images))]
+    return content | {"notes": notes}
 
 
-def _notes(request: SamplingRequest, plan: sampling.SamplingPlan) -> list[str]:
-    notes = []
+def _notes(request: SamplingRequest, plan: sampling.SamplingPlan, images: list[Image]) -> list[str]:
+    notes = image_notes(images)
     craters = sum(window.label == 1 for _, window in plan[LABELED])
     wanted = round(craters * (1 - request.crater_share) / request.crater_share)
     without_crater = len(plan[LABELED]) - craters

@@ -3,11 +3,14 @@
 With crater (1): the centre of a catalogued crater of the diameter range is at most `jitter` pixels
 from the window's centre, and at least half of the crater's disc is inside the window.
 Without crater (0): the window touches the disc of no catalogued crater of any diameter.
-Windows that meet neither rule get no label. Unlabeled windows are drawn regardless of craters.
+Windows that meet neither rule get no label. Unlabeled windows are drawn from everywhere in the
+training images, so that their share of craters is that of the images: regardless of craters and of
+labeled windows, and as many from each unit as its size requires.
 
-Windows lie inside their image (and cell), overlap little, and contain at most a given share of
-pixels without data. The draws depend on the seed, the settings and the image's name, not on the
-other images.
+Windows lie inside their image (and cell), and contain at most a given share of pixels without data.
+Labeled windows overlap each other little, and so do unlabeled ones. The draws depend on the seed,
+the settings and the image's name, not on the other images; the number of unlabeled windows of an
+image depends on its share of the area.
 """
 
 from __future__ import annotations
@@ -79,9 +82,11 @@ def plan_patches(
             names = {unit.chart.image.name for unit in units}
             _plan_labeled(request, subset, catalogue, names, chosen)
     training = [unit for unit in units if not unit.is_test]
-    wanted = _share_out(request.unlabeled, len(training))
+    wanted = _share_out(request.unlabeled, [_positions(unit, request.side) for unit in training])
     for (unit, sampler), count in zip(_samplers(request, training), wanted, strict=True):
-        sampler.add_random(chosen[unit.name], count, -1, None)
+        unlabeled: list[PatchWindow] = []  # may overlap the labeled windows
+        sampler.add_random(unlabeled, count, -1, None)
+        chosen[unit.name] += unlabeled
     plan: SamplingPlan = {LABELED: [], UNLABELED: [], TEST: []}
     for unit in units:
         for window in sorted(chosen[unit.name], key=lambda window: (window.top, window.left)):
@@ -272,14 +277,22 @@ def crater_range(request: SamplingRequest, chart: Chart) -> tuple[float, float]:
     return 10 * pixel, request.side * pixel
 
 
-def _share_out(total: int, count: int) -> list[int]:
-    """Split a number into nearly equal shares.
+def _positions(unit: SamplingUnit, side: int) -> int:
+    """Return the number of positions that a window can have in a unit."""
+    return (unit.height - side + 1) * (unit.width - side + 1)
+
+
+def _share_out(total: int, weights: Sequence[int]) -> list[int]:
+    """Split a number in proportion to weights, rounded so that the parts add up to it.
 
     Examples
     --------
-    >>> _share_out(7, 3)
-    [3, 2, 2]
+    >>> _share_out(7, [1, 1, 1]), _share_out(7, [50, 10, 10])
+    ([3, 2, 2], [5, 1, 1])
     """
-    if not count:
-        return []
-    return [total // count + (place < total % count) for place in range(count)]
+    exact = [total * weight / sum(weights) for weight in weights]
+    parts = [int(part) for part in exact]
+    by_remainder = sorted(range(len(parts)), key=lambda place: parts[place] - exact[place])
+    for place in by_remainder[: total - sum(parts)]:
+        parts[place] += 1
+    return parts

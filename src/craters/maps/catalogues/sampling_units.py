@@ -12,7 +12,7 @@ import numpy as np
 from craters.core import NullProgress, Progress
 from craters.errors import ConfigError, DataError
 from craters.maps.catalogues.window_rules import Chart
-from craters.maps.geo import EIGHT_BIT, describe_image, find_images
+from craters.maps.geo import EIGHT_BIT, describe_image, find_images, skipped_files
 from craters.settings import SamplingRequest
 
 _SAME = 1.03  # resolutions within this ratio count as equal
@@ -43,6 +43,8 @@ def make_sampling_units(
     """
     progress = progress or NullProgress()
     charts = []
+    for sentence in skipped_files(request.images):
+        progress.warn(f"{sentence}.")
     for path, name in find_images(list(request.images)):
         charts.append(Chart(describe_image(path, name, request.read, reference=EIGHT_BIT)))
     _check_alike(charts)
@@ -62,9 +64,10 @@ def _check_alike(charts: Sequence[Chart]) -> None:
     first = charts[0].image
     for chart in charts[1:]:
         image = chart.image
-        if image.planet.is_known != first.planet.is_known or image.planet.body != first.planet.body:
+        if not image.planet.shares_body(first.planet):
             raise DataError(
-                f"{image.name}: shows {image.planet.body}, {first.name} shows {first.planet.body}",
+                f"{image.name}: shows {image.planet.body_label}, {first.name} shows "
+                f"{first.planet.body_label}",
                 "Sample them into separate folders.",
             )
         sizes = sorted((image.resolution or 1.0, first.resolution or 1.0))

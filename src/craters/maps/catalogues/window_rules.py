@@ -7,14 +7,13 @@ pixel is row 0, column 0; a window from row r takes the area from r - 0.5 to r +
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 
 import numpy as np
 
 from craters.errors import DataError
 from craters.maps.catalogues.catalogue import Catalogue
-from craters.maps.geo import Image, Plane, Planet, Space, Sphere, to_segments
+from craters.maps.geo import Image, Plane, Space, Sphere, to_segments
 
 _SEGMENTS = 4  # per edge of a window, which is straight on the map but not on the sphere
 _DISC_STEPS = 20  # points across a disc, to estimate its share inside a window
@@ -63,7 +62,7 @@ class Chart:
         """Convert pixels to longitude and latitude, or to x and y from the corner."""
         if not self.image.planet.is_known:
             return np.column_stack([cols + 0.5, rows + 0.5])
-        return np.column_stack(self.image.planet.to_lonlat(*self.image.to_xy(rows, cols)))
+        return np.column_stack(self.image.to_lonlat(rows, cols))
 
     def to_pixels(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Convert points to rows and columns: the nearest, if the map is periodic."""
@@ -71,39 +70,11 @@ class Chart:
             return places[:, 1] - 0.5, places[:, 0] - 0.5
         x, y = self.image.planet.to_xy(*places.T)
         middle = self.image.to_xy((self.image.height - 1) / 2, (self.image.width - 1) / 2)[0]
-        if self._period:
-            x = x - self._period * np.round((x - middle) / self._period)
+        if period := self.image.planet.period:
+            x = x - period * np.round((x - middle) / period)
         rows, cols = self.image.to_pixel(x, y)
         off = ~(np.isfinite(rows) & np.isfinite(cols))
         return np.where(off, np.nan, rows), np.where(off, np.nan, cols)
-
-    @functools.cached_property
-    def _period(self) -> float:
-        return map_period(self.image.planet)
-
-
-def map_period(planet: Planet) -> float:
-    """Return the period of a global map in map units; 0 if it is not periodic.
-
-    Examples
-    --------
-    >>> round(map_period(Planet.named("IAU_2015:49910")))
-    21338891
-    >>> map_period(Planet.named("IAU_2015:49900")), map_period(Planet.named("IAU_2015:49930"))
-    (360.0, 0.0)
-    """
-    if planet.in_degrees:
-        return 360.0
-    lon = np.array([-90.0, -89.0, 0.0, 1.0, 90.0, 91.0])
-    x, y = planet.to_xy(lon, np.zeros(6))
-    if not np.isfinite(x).all() or not np.isfinite(y).all():
-        return 0.0
-    period = float(np.median(x[1::2] - x[::2])) * 360
-    shifted = planet.to_lonlat(x + period, y)
-    if not np.isfinite(shifted).all():
-        return 0.0
-    difference = np.abs((shifted[0] - lon + 180) % 360 - 180) + np.abs(shifted[1])
-    return abs(period) if float(difference.max()) < 1e-6 else 0.0
 
 
 def craters_of(catalogue: Catalogue, chart: Chart, names: set[str]) -> Craters:
@@ -112,10 +83,16 @@ def craters_of(catalogue: Catalogue, chart: Chart, names: set[str]) -> Craters:
     Parameters
     ----------
     catalogue : Catalogue
-        A row with a source belongs to that image only, if any source is in `names`.
+        `Catalogue.rows_of` states which rows belong to the image.
     chart : Chart
     names : set of str
         Names of all images.
+
+    Raises
+    ------
+    DataError
+        If catalogue and image have different coordinates, or the catalogue is in pixels and it is
+        not clear of which image.
     """
     if catalogue.in_pixels == chart.image.planet.is_known:
         kinds = ("degrees", "pixels")
@@ -124,9 +101,7 @@ def craters_of(catalogue: Catalogue, chart: Chart, names: set[str]) -> Craters:
             f"{'has' if chart.image.planet.is_known else 'has no'} coordinates of a body",
             "Give a catalogue in the coordinates of the image, or the CRS of the image by --crs.",
         )
-    entries = np.arange(len(catalogue))
-    if catalogue.sources is not None and names & set(catalogue.sources.tolist()):
-        entries = np.flatnonzero(catalogue.sources == chart.image.name)
+    entries = catalogue.rows_of(chart.image.name, names)
     entries = entries[_is_near(catalogue, entries, chart)]
     places, diameters = catalogue.places[entries], catalogue.diameters[entries]
     rows, cols = chart.to_pixels(places)

@@ -4,24 +4,24 @@ Interface: `Planet`, `Reader`, `describe_image`, `write_layers`.
 This package does not depend on patches or networks.
 """
 
-from craters.maps.geo import map_files, parquet, vectors
+from craters.maps.geo import map_files, vectors
 from craters.maps.geo.brightness import EIGHT_BIT, PixelReference, to_bytes
 from craters.maps.geo.footprints import VECTOR_SUFFIXES, Footprint, read_footprints, to_segments
 from craters.maps.geo.gdal import bounded_gdal, gdal_errors
-from craters.maps.geo.image import Image
-from craters.maps.geo.image_files import find_images, image_name
-from craters.maps.geo.map_files import Layer, write_layers
-from craters.maps.geo.masks import no_values, read_missing
-from craters.maps.geo.nodata import box_sums
-from craters.maps.geo.parquet import require_parquet
-from craters.maps.geo.planet import BODIES, NO_PLANET, Planet, resolve_planet
+from craters.maps.geo.image import Image, image_notes
+from craters.maps.geo.image_files import find_images, image_name, skipped_files
+from craters.maps.geo.map_files import Layer, require_parquet, write_layers
+from craters.maps.geo.masks import box_sums, no_values, read_missing
+from craters.maps.geo.planet import NO_PLANET, Planet, resolve_planet
 from craters.maps.geo.raster import describe_image
 from craters.maps.geo.reader import Reader, small_copy
-from craters.maps.geo.sphere import Plane, Space, Sphere, read_length, wrap_lon
+from craters.maps.geo.sphere import BODIES, EARTH, Plane, Space, Sphere, read_length, wrap_lon
+from craters.maps.geo.undeclared import Undeclared
 from craters.settings import ReadOptions
 
 __all__ = [
     "BODIES",
+    "EARTH",
     "EIGHT_BIT",
     "NO_PLANET",
     "VECTOR_SUFFIXES",
@@ -35,20 +35,22 @@ __all__ = [
     "Reader",
     "Space",
     "Sphere",
+    "Undeclared",
     "bounded_gdal",
     "box_sums",
     "describe_image",
     "find_images",
     "gdal_errors",
     "image_name",
+    "image_notes",
     "map_files",
     "no_values",
-    "parquet",
     "read_footprints",
     "read_length",
     "read_missing",
     "require_parquet",
     "resolve_planet",
+    "skipped_files",
     "small_copy",
     "to_bytes",
     "to_segments",

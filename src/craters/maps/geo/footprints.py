@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import shapely
 
+from craters.core import StrPath
 from craters.errors import DataError, GeoError
-from craters.maps.geo import image_files, raster, vectors
+from craters.maps.geo import gdal, image_files, raster, vectors
 from craters.maps.geo.image_files import image_name
+from craters.maps.geo.orientation import find_orientation
 from craters.maps.geo.planet import Planet
 from craters.maps.geo.sphere import Plane, Space, Sphere
 from craters.settings import ReadOptions
@@ -131,12 +133,12 @@ def to_segments(space: Space, places: np.ndarray, ends: np.ndarray) -> np.ndarra
     return np.hypot(*(first + share[:, None] * along).T)
 
 
-def read_footprints(path: Path, layer: str | None = None) -> list[Footprint]:
+def read_footprints(path: StrPath, layer: str | None = None) -> list[Footprint]:
     """Read the footprints of images from a vector file, or from the images themselves.
 
     Parameters
     ----------
-    path : Path
+    path : path-like
         A vector file of polygons (field `source`: name of the image), an image, or a folder of
         images. Footprints of images include their no-data regions.
     layer : str, optional
@@ -146,6 +148,7 @@ def read_footprints(path: Path, layer: str | None = None) -> list[Footprint]:
     ------
     DataError, GeoError
     """
+    path = Path(path)
     if path.suffix.lower() not in VECTOR_SUFFIXES:
         images = image_files.find_images([path])
         return [footprint_of_image(Path(image), name) for image, name in images]
@@ -182,14 +185,21 @@ def footprint_of_image(path: Path, name: str) -> Footprint:
     ------
     DataError, GeoError
     """
-    # All bands have the same area.
-    image = raster.describe_image(str(path), name, ReadOptions(no_crs=True, band=1))
-    cols = np.array([0, image.width, image.width, 0, 0], float)
-    rows = np.array([0, 0, image.height, image.height, 0], float)
+    # All bands have the same area, and pixel values do not matter.
+    options = ReadOptions(no_crs=True, band=1, scale=(0.0, 255.0))
+    image = raster.describe_image(str(path), name, options)
+    with gdal.open_dataset(str(path)) as dataset:  # an oblique image is less than its `Image`
+        height, width, stored = dataset.height, dataset.width, tuple(dataset.transform)
+    cols, rows = np.array([[0, width, width, 0, 0], [0, 0, height, height, 0]], float)
     if not image.planet.is_known:
         polygon = shapely.Polygon(np.column_stack([cols, rows]))
         return Footprint(source=image_name(name), polygons=[polygon], space=Plane())
-    ring = np.column_stack(image.to_xy(rows - 0.5, cols - 0.5))  # corners, not centres
+    if find_orientation(stored, height, width) is None:
+        a, b, c, d, e, f = stored[:6]
+        ring = np.column_stack([a * cols + b * rows + c, d * cols + e * rows + f])
+    else:
+        sides = image.height / height, image.width / width
+        ring = np.column_stack(image.outline(rows * sides[0], cols * sides[1]))
     return Footprint(
         source=image_name(name),
         polygons=[shapely.Polygon(_on_sphere(ring, image.planet))],
@@ -206,10 +216,11 @@ def _on_sphere(ring: np.ndarray, planet: Planet) -> np.ndarray:
         count = max(1, int(np.ceil(np.hypot(*(end - start)) / step)))
         parts.append(start + (end - start) * (np.arange(count) / count)[:, None])
     dense = np.concatenate([*parts, ring[-1:]])
-    lon, lat = planet.to_lonlat(dense[:, 0], dense[:, 1])
+    # Mosaics, and polygons around them, often extend half a pixel beyond a pole.
+    lon, lat = planet.to_lonlat(dense[:, 0], np.clip(dense[:, 1], *planet.pole_lines))
     if planet.in_degrees:
         lon = dense[:, 0]  # a ring may extend beyond 180, or around the body
-    if not np.isfinite(lon).all():
+    if not np.isfinite(lon + lat).all():
         raise GeoError(
             "a footprint extends beyond the edge of its map projection",
             "Clip it to the outline of the body.",

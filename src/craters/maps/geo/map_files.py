@@ -1,8 +1,13 @@
-"""Write maps and layers for QGIS: Cloud-Optimized GeoTIFF and GeoPackage."""
+"""Write maps and layers for QGIS: Cloud-Optimized GeoTIFF, GeoPackage and GeoParquet.
+
+GeoParquet is written with arro3, a small build of Arrow: the GDAL bundled with pyogrio has no
+Parquet driver.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import sqlite3
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +17,8 @@ from typing import Any
 import numpy as np
 import shapely
 
-from craters.core import files
+from craters._version import __version__
+from craters.core import StrPath, environment, files
 from craters.errors import ConfigError
 from craters.maps.geo.gdal import gdal_errors
 from craters.maps.geo.planet import Planet
@@ -24,6 +30,7 @@ DTYPES: dict[str, tuple[float, float]] = {
     "uint8": (254.0, 255.0),
 }
 _BLOCK = 512
+GEOMETRY = "geometry"  # name of the geometry column in GeoParquet
 
 
 def storage_error(dtype: str) -> float:
@@ -40,7 +47,7 @@ def storage_error(dtype: str) -> float:
 
 
 def write_map(
-    path: Path,
+    path: StrPath,
     bands: Iterator[np.ndarray],
     *,
     size: tuple[int, int],
@@ -53,7 +60,7 @@ def write_map(
 
     Parameters
     ----------
-    path : Path
+    path : path-like
     bands : iterator of ndarray, shape (any, width), float32
         Consecutive rows, from the first to the last; NaN where there is no value.
     size : tuple of int
@@ -66,6 +73,7 @@ def write_map(
     tags : mapping of str
         Metadata written to the file.
     """
+    path = Path(path)
     import rasterio
     from rasterio.shutil import copy
     from rasterio.transform import Affine
@@ -131,19 +139,20 @@ class Layer:
 
 
 def write_layers(
-    path: Path, layers: Sequence[Iterator[Layer]], planet: Planet, styles: dict
+    path: StrPath, layers: Sequence[Iterator[Layer]], planet: Planet, styles: dict
 ) -> None:
     """Write a GeoPackage, atomically.
 
     Parameters
     ----------
-    path : Path
+    path : path-like
     layers : sequence of iterator of Layer
         Each iterator yields the parts of one layer: at least one, which may be empty.
     planet : Planet
     styles : dict of str
         QGIS style (QML) by layer name; QGIS applies it when it opens the file.
     """
+    path = Path(path)
     with files.atomic_path(path) as target:
         target.unlink()
         for parts in layers:
@@ -237,3 +246,59 @@ def _style(kind: str, symbol: str, options: Mapping[str, str]) -> str:
         f'<Option name="{name}" type="QString" value="{value}"/>' for name, value in options.items()
     )
     return _STYLE.format(kind=kind, symbol=symbol, options=listed)
+
+
+def require_parquet() -> None:
+    """Raise an error if arro3 is not installed.
+
+    Raises
+    ------
+    MissingExtraError
+    """
+    for module in ("arro3.core", "arro3.io"):
+        environment.require(module, "--parquet")
+
+
+def write_points(
+    path: StrPath, points: np.ndarray, table: Mapping[str, np.ndarray], planet: Planet
+) -> None:
+    """Write points and their attributes as GeoParquet, atomically.
+
+    Parameters
+    ----------
+    path : path-like
+    points : ndarray of shapely points, shape (N,)
+        Easting before northing.
+    table : mapping of ndarray
+        Columns by name: numbers or text.
+    planet : Planet
+    """
+    path = Path(path)
+    from arro3.core import Array, DataType, Table
+    from arro3.io import write_parquet
+
+    columns = {name: _arrow_column(values) for name, values in table.items()}
+    columns[GEOMETRY] = Array(list(shapely.to_wkb(points)), DataType.binary())
+    metadata = {"geo": json.dumps(_geo_metadata(points, planet), allow_nan=False)}
+    with files.atomic_path(path) as target:
+        write_parquet(
+            Table.from_pydict(columns), target, compression="zstd(3)", key_value_metadata=metadata,
+            created_by=f"craters {__version__}",
+        )  # fmt: skip
+
+
+def _arrow_column(values: np.ndarray) -> Any:
+    from arro3.core import Array, DataType
+
+    if values.dtype.kind in "OU":
+        return Array([str(value) for value in values.tolist()], DataType.utf8())
+    return Array.from_numpy(np.ascontiguousarray(values))
+
+
+def _geo_metadata(points: np.ndarray, planet: Planet) -> dict[str, Any]:
+    """Return the GeoParquet metadata; if the CRS were absent, readers would assume WGS 84."""
+    column: dict[str, Any] = {"encoding": "WKB", "geometry_types": ["Point"] if len(points) else []}
+    column["crs"] = planet.crs.to_json_dict() if planet.is_known else None
+    if len(points):
+        column["bbox"] = shapely.total_bounds(points).tolist()
+    return {"version": "1.1.0", "primary_column": GEOMETRY, "columns": {GEOMETRY: column}}

@@ -2,27 +2,52 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from craters.core import StrPath
 from craters.errors import ConfigError, DataError, GeoError
 from craters.maps.geo.brightness import PixelReference
-from craters.maps.geo.gdal import bounded_gdal, open_dataset
+from craters.maps.geo.gdal import (
+    bounded_gdal,
+    color_bands,
+    is_gray,
+    open_dataset,
+    open_gray,
+    read_palette,
+)
 from craters.maps.geo.image import Image
+from craters.maps.geo.masks import no_values
+from craters.maps.geo.orientation import find_orientation, north_up_grid
 from craters.maps.geo.planet import NO_PLANET, Planet, resolve_planet
 from craters.maps.geo.reader import read_small
+from craters.maps.geo.sphere import BODIES, Sphere
+from craters.maps.geo.undeclared import Undeclared, find_outliers, find_padding, find_special
 from craters.settings import ReadOptions
 
 _SAME = 0.03  # relative difference of resolutions that count as equal
 _SAMPLE = 1024  # pixels a side of the downsampled copy used to find the scaling
+_MOST_TURNS = 2.5  # around the body that an image may span
+_BEYOND_POLES = 0.1  # largest share of an image that may be padding beyond a pole
+_METRES_LIKE = (0.3, 3.0)  # metres per unit of a map: metres, feet, yards; not kilometres
+_SHIFT = 0.1  # pixels: smaller shifts are rounding
+_QUESTION = "Are its coordinates degrees or metres?"
+_CORRECT = (
+    "Correct its system or position with gdal_edit.py -a_srs or -a_ullr; scan and patches also "
+    "accept --crs."
+)
+_FAINT = 9  # 8-bit images that reach no more are refused
 _PIECES, _PIECE = 64, 1 << 16  # samples of a file that enter its hash
 
 
 def describe_image(
-    path: str,
+    path: StrPath,
     name: str,
     options: ReadOptions,
     model_resolution: float | None = None,
@@ -46,6 +71,7 @@ def describe_image(
     GeoError
         If its coordinates cannot be used.
     """
+    path = os.fspath(path)
     reference = reference or PixelReference()
     with bounded_gdal(), open_dataset(path) as dataset:
         band = _choose_band(dataset, options.band, path)
@@ -54,25 +80,31 @@ def describe_image(
             stored, crs=options.crs, body=options.body, no_crs=options.no_crs, source=path
         )
         transform = _transform(dataset, planet, path)
-        _refuse_off_map(planet, transform, dataset, path)
+        _check_coordinates(planet, transform, (dataset.height, dataset.width), path)
+        shift = _override_note(stored, planet, transform, (dataset.height, dataset.width))
+        transform, height, width, resampled = _turn_north_up(dataset, planet, transform, path)
+        native, notes = (height, width), _notes(dataset, band, resampled, path)
         size, resolution = _pixel_size(planet, transform)
         wanted = model_resolution if options.resolution is None else options.resolution or None
-        height, width, resampled = dataset.height, dataset.width, False
         if wanted and resolution and not _is_same(size, wanted, planet):
-            transform, height, width = _resample(transform, size, wanted, planet, dataset)
+            transform, height, width = _resample(transform, size, wanted, planet, native)
             resolution, resampled = wanted, True
-        scale, rule = _find_scale(dataset, band, options.scale, path, reference)
-        rows, columns = dataset.block_shapes[band - 1]
+        first = max(band, 1)
+        small = _small_values(path, band, options.scale)
+        undeclared, valid, more_notes = _inspect_values(small, (dataset.height, dataset.width))
+        scale, rule = _find_scale(valid, options.scale, path, reference)
         return Image(
             path=path, name=name, height=height, width=width, transform=transform, planet=planet,
-            dtype=dataset.dtypes[band - 1], scale=scale, scale_rule=rule, gap=options.gap,
-            resolution=resolution, native=(dataset.height, dataset.width), resampled=resampled,
-            in_strips=columns >= dataset.width > 4 * rows, band=band,
-            fingerprint=_fingerprint(dataset, path), fill=reference.fill,
+            dtype=dataset.dtypes[first - 1], scale=scale, scale_rule=rule, gap=options.gap,
+            resolution=resolution, native=native, resampled=resampled,
+            in_strips=_is_in_strips(dataset, planet, first), band=band,
+            fingerprint=_fingerprint(dataset, path), undeclared=undeclared,
+            notes=(*([shift] if shift else []), *notes, *more_notes), fill=reference.fill,
         )  # fmt: skip
 
 
 def _choose_band(dataset: Any, band: int, path: str) -> int:
+    """Return the band to read; 0: the luminance of the bands declared red, green and blue."""
     from rasterio.enums import ColorInterp
 
     data_bands = [
@@ -81,12 +113,16 @@ def _choose_band(dataset: Any, band: int, path: str) -> int:
     ]  # fmt: skip
     if band and band not in dataset.indexes:
         raise ConfigError(f"--band {band}: {path} has {dataset.count} band(s)")
-    if not band and len(data_bands) != 1:
-        raise DataError(f"{path}: has {len(data_bands)} bands, expected 1", "Choose one by --band.")
+    is_color = sorted(color_bands(dataset)) == data_bands
+    if not band and len(data_bands) != 1 and not is_color:
+        raise DataError(
+            f"{path}: has {len(data_bands)} bands, expected 1, or red, green and blue",
+            "Choose one by --band.",
+        )
     chosen = band or data_bands[0]
     if "complex" in dataset.dtypes[chosen - 1]:
         raise DataError(f"{path}: pixels are {dataset.dtypes[chosen - 1]}, expected real numbers")
-    return int(chosen)
+    return 0 if is_color and not band else int(chosen)
 
 
 def _transform(
@@ -103,23 +139,54 @@ def _transform(
     return a, b, c, d, e, f
 
 
-def _refuse_off_map(planet: Planet, transform: tuple[float, ...], dataset: Any, path: str) -> None:
-    """Raise GeoError if no part of an image is on the body.
-
-    That corners are off the map is no error: in many projections, global maps are round.
-    """
+def _turn_north_up(
+    dataset: Any, planet: Planet, transform: tuple[float, ...], path: str
+) -> tuple[tuple[float, float, float, float, float, float], int, int, bool]:
+    """Return transform and size on the north-up map, and whether that requires resampling."""
+    size = dataset.height, dataset.width
     if not planet.is_known:
-        return
-    a, b, c, d, e, f = transform
-    col, row = np.meshgrid(np.linspace(0, dataset.width, 5), np.linspace(0, dataset.height, 5))
-    lon, lat = planet.to_lonlat(a * col + b * row + c, d * col + e * row + f)
-    if not np.isfinite(lon + lat).any():
+        return (1.0, 0.0, 0.0, 0.0, -1.0, 0.0), *size, False
+    a, b, _, d, e, _ = transform
+    if not (np.isfinite(transform).all() and a * e - b * d):
         raise GeoError(
-            f"{path}: lies off the map: in {planet.crs.name}, neither the upper left corner (x = "
-            f"{c:.6g}, y = {f:.6g}) nor the other corners or the centre are on the body",
-            "Are its coordinates degrees or metres? Correct its system or position with "
-            "gdal_edit.py -a_srs or -a_ullr; scan and patches also accept --crs.",
+            f"{path}: has the geotransform {transform}, which maps its pixels to no area",
+            "Correct it with gdal_edit.py -a_ullr.",
         )
+    return *north_up_grid(transform, *size), find_orientation(transform, *size) is None
+
+
+def _notes(dataset: Any, band: int, resampled: bool, path: str) -> list[str]:
+    """Describe what is changed when an image is read."""
+    notes = []
+    if resampled:
+        notes.append(
+            "its rows are oblique to the axes of the map; it is resampled to a north-up grid"
+        )
+    if not band:
+        if _has_colors(dataset, path):
+            notes.append("its bands red, green and blue are read as luminance")
+    elif (palette := read_palette(dataset, band)) is not None and not is_gray(palette):
+        notes.append("its colors (palette) are read as luminance")
+    return notes
+
+
+def _has_colors(dataset: Any, path: str) -> bool:
+    """Return whether red, green and blue differ anywhere in a small copy of an image."""
+    with contextlib.suppress(DataError):  # if damaged, its blocks are listed as failed
+        red, green, blue = (
+            read_small(dataset, number, _SAMPLE, path)[0] for number in color_bands(dataset)
+        )
+        return not (np.array_equal(red, green) and np.array_equal(green, blue))
+    return True
+
+
+def _is_in_strips(dataset: Any, planet: Planet, band: int) -> bool:
+    """Return whether a file is stored in strips of whole rows of the north-up map."""
+    rows, columns = dataset.block_shapes[band - 1]
+    orientation = find_orientation(tuple(dataset.transform), dataset.height, dataset.width)
+    if planet.is_known and (orientation is None or orientation.transposed):
+        return False
+    return bool(columns >= dataset.width > 4 * rows)
 
 
 def _pixel_size(
@@ -143,35 +210,134 @@ def _resample(
     size: tuple[float, float],
     wanted: float,
     planet: Planet,
-    dataset: Any,
+    native: tuple[int, int],
 ) -> tuple[tuple[float, float, float, float, float, float], int, int]:
     """Return the grid of the same area at `wanted` metres per pixel."""
     across = wanted / (size[1] if planet.in_degrees else size[0])
     down = wanted / size[1]
     a, b, c, d, e, f = transform
-    height = max(1, round(dataset.height / down))
-    width = max(1, round(dataset.width / across))
+    height = max(1, round(native[0] / down))
+    width = max(1, round(native[1] / across))
     return (a * across, b * down, c, d * across, e * down, f), height, width
 
 
+@dataclasses.dataclass(frozen=True)
+class _SmallValues:
+    """Stored values of a small copy of an image; NaN and declared nodata are missing."""
+
+    values: np.ndarray
+    missing: np.ndarray
+    dtype: np.dtype
+
+
+def _small_values(path: str, band: int, scale: tuple[float, float] | None) -> _SmallValues:
+    """Read a small copy; if it is damaged, but not needed for the scaling, an empty one."""
+    dataset, band = open_gray(path, band)
+    with dataset:
+        dtype = np.dtype(dataset.dtypes[max(band, 1) - 1])
+        try:
+            values, missing = read_small(dataset, band, _SAMPLE, path)
+        except DataError:  # its blocks are listed as failed
+            if scale is None and dtype != np.uint8:
+                raise
+            values, missing = np.empty((0, 0), dtype), np.empty((0, 0), bool)
+        nodata = dataset.nodatavals[max(band, 1) - 1]
+    if dtype.kind == "f":  # huge values count as missing, but perhaps nobody declares it
+        declared = np.float64(nodata if nodata is not None else np.nan).astype(dtype)
+        missing &= ~(np.isfinite(values) & no_values(values) & (values != declared))
+    return _SmallValues(values=values, missing=missing, dtype=dtype)
+
+
+def _inspect_values(
+    small: _SmallValues, size: tuple[int, int]
+) -> tuple[Undeclared, np.ndarray, list[str]]:
+    """Find values that are no brightness, and describe what is unusual in the others.
+
+    Returns
+    -------
+    undeclared : Undeclared
+    valid : ndarray, shape (N,)
+        Values of the small copy that are brightness, in their stored type.
+    notes : list of str
+    """
+    values, missing = small.values, small.missing
+    valid = values[~missing]
+    if not len(valid):
+        return Undeclared(), valid, []
+    undeclared = find_special(valid.astype(np.float64), small.dtype)
+    special = (undeclared.is_special(values) | no_values(values)) & ~missing
+    missing = missing | special
+    valid = values[~missing]
+    notes = []
+    if special.any():
+        notes.append(_special_note(values[special], special.mean(), values.shape == size))
+    if len(np.unique(valid)) <= 2:
+        text = " and ".join(f"{value:g}" for value in np.unique(valid)) or "missing pixels"
+        return undeclared, valid, [*notes, f"it holds nothing but {text}; is it an image?"]
+    padding = find_padding(values, missing, max(size) / max(values.shape))
+    for value, squares in padding.items():
+        missing = missing | squares
+        notes.append(
+            f"{100 * squares.mean():.2g} % of its pixels are flat {value:g}, in squares that reach "
+            "its border; they count as no data. Is nodata not declared?"
+        )
+    undeclared = dataclasses.replace(undeclared, padding=tuple(padding))
+    return undeclared, values[~missing], notes
+
+
+def _special_note(special: np.ndarray, share: float, is_whole: bool) -> str:
+    """Describe special values: the most frequent ones, and how many pixels have them."""
+    values, counts = np.unique(special, return_counts=True)
+    most = values[np.argsort(-counts, kind="stable")[:3]].tolist()
+    text = ", ".join(f"{value:g}" for value in most) + (", ..." if len(values) > 3 else "")
+    number = f"{len(special)} of its pixels" if is_whole else "its pixels"
+    return (
+        f"{100 * share:.2g} % of {number} hold special values ({text}) that are not declared as "
+        "nodata; they count as missing"
+    )
+
+
+def _refuse_faint(valid: np.ndarray, path: str) -> None:
+    """Raise DataError if 8-bit values are so few that they may be no brightness."""
+    if len(valid) and valid.min() < valid.max() <= _FAINT:
+        raise DataError(
+            f"{path}: its 8-bit pixels are {valid.min():g} to {valid.max():g}, of 255 possible: "
+            "a mask, classes, or a brightness of another range",
+            f"If it is an image, give its range: --scale 0,{valid.max():g}.",
+        )
+
+
+def _refuse_outliers(valid: np.ndarray, path: str) -> None:
+    """Raise DataError if values far from all others make the stretch arbitrary."""
+    outlier = find_outliers(valid.astype(np.float64))
+    if outlier is not None:
+        value, share, factor = outlier
+        raise DataError(
+            f"{path}: {100 * share:.2g} % of its pixels are far from all others, as the value "
+            f"{value:.9g}; without them, the contrast would be {factor:.3g} times as large",
+            f"If they are missing, declare it: gdal_edit.py -a_nodata {value:.9g}. If not, give "
+            "the range of brightness: --scale LOW,HIGH.",
+        )
+
+
 def _find_scale(
-    dataset: Any,
-    band: int,
-    given: tuple[float, float] | None,
-    path: str,
-    reference: PixelReference,
+    valid: np.ndarray, given: tuple[float, float] | None, path: str, reference: PixelReference
 ) -> tuple[tuple[float, float], str]:
     """Find the stored values that become 0 and 255, for the whole file."""
     if given is not None:
         return given, "given"
-    fixed = reference.fixed_scale(dataset.dtypes[band - 1])
+    if valid.dtype == np.uint8:
+        _refuse_faint(valid, path)
+    fixed = reference.fixed_scale(valid.dtype.name)
     if fixed is not None:
         return fixed
-    values, missing = read_small(dataset, band, _SAMPLE, path)
-    valid = values[~missing]
     if not len(valid):
         return (0.0, 1.0), "nothing but missing pixels was seen"
-    return reference.range_of(valid, path) or reference.stretch(valid)
+    in_range = reference.range_of(valid, path)
+    if in_range is not None:
+        return in_range
+    _refuse_outliers(valid, path)
+    return reference.stretch(valid)
 
 
 def _fingerprint(dataset: Any, path: str) -> str:
@@ -188,3 +354,136 @@ def _fingerprint(dataset: Any, path: str) -> str:
                 stream.seek(start)
                 digest.update(stream.read(_PIECE))
     return digest.hexdigest()
+
+
+def _check_coordinates(
+    planet: Planet, transform: tuple[float, ...], size: tuple[int, int], source: str
+) -> None:
+    """Check that an image lies on the body, and that its pixels have a plausible size.
+
+    Parameters
+    ----------
+    planet : Planet
+    transform : tuple of float
+        As in `image.Image`.
+    size : tuple of int
+        Height and width.
+    source : str
+        Name of the image in messages.
+
+    Raises
+    ------
+    GeoError
+        If no part of it is on the body, or more than fits on it; if its numbers are in degrees and
+        the CRS in metres or the other way round; if a pixel has no area or is larger than the body.
+        That some corners are off the map is no error: in many projections, global maps are round.
+    """
+    if not planet.is_known:
+        return
+    x, y = _grid(transform, size, 5)
+    lon, lat = planet.to_lonlat(x, y)
+    if not np.isfinite(lon + lat).any():
+        raise GeoError(
+            f"{source}: lies off the map: in {planet.crs.name}, neither the upper left corner (x = "
+            f"{transform[2]:.6g}, y = {transform[5]:.6g}) nor the other corners or the centre are "
+            "on the body",
+            f"{_QUESTION} {_CORRECT}",
+        )
+    a, b, _, d, e, _ = transform
+    sides = np.array([np.hypot(a, d), np.hypot(b, e)]) * planet.metres
+    if not (abs(a * e - b * d) > 0 and (sides <= planet.radius).all()):
+        raise GeoError(
+            f"{source}: a pixel measures {sides[0]:.6g} x {sides[1]:.6g} m, on a body of radius "
+            f"{planet.radius:.6g} m",
+            f"{_QUESTION} {_CORRECT}",
+        )
+    _refuse_beyond_body(planet, x, y, source)
+    if not planet.in_degrees and _METRES_LIKE[0] <= planet.metres <= _METRES_LIKE[1]:
+        _refuse_degrees(planet, x, y, float(sides.max()), source)
+
+
+def _grid(
+    transform: tuple[float, ...], size: tuple[int, int], points: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the map coordinates of evenly spaced points of an image, including its corners."""
+    a, b, c, d, e, f = transform
+    col, row = np.meshgrid(np.linspace(0, size[1], points), np.linspace(0, size[0], points))
+    return a * col + b * row + c, d * col + e * row + f
+
+
+def _extent(x: np.ndarray, y: np.ndarray) -> str:
+    return f"x {x.min():.6g} to {x.max():.6g}, y {y.min():.6g} to {y.max():.6g}"
+
+
+def _refuse_beyond_body(planet: Planet, x: np.ndarray, y: np.ndarray, source: str) -> None:
+    """Raise GeoError if an image reaches far beyond the poles, or several times around the body.
+
+    Metres in a system of degrees do, and metres in a system of a smaller body.
+    """
+    south, north = planet.pole_lines
+    if not np.isfinite(north):  # the poles are points, or not on the map
+        return
+    beyond = max(float(y.max()) - north, south - float(y.min()))
+    if (
+        np.ptp(x) <= _MOST_TURNS * planet.period
+        and np.abs(x).max() <= _MOST_TURNS * planet.period
+        and beyond <= _BEYOND_POLES * np.ptp(y)
+    ):
+        return
+    raise GeoError(
+        f"{source}: its coordinates ({_extent(x, y)}) do not fit on the body: in "
+        f"{planet.crs.name}, it is {planet.period:.6g} around, and y is {south:.6g} to "
+        f"{north:.6g} at the poles",
+        f"{_QUESTION} {_CORRECT}",
+    )
+
+
+def _refuse_degrees(planet: Planet, x: np.ndarray, y: np.ndarray, side: float, source: str) -> None:
+    """Raise GeoError if the coordinates of an image in metres are probably degrees."""
+    if np.abs(x).max() > 360 + side or np.abs(y).max() > 90 + side or side >= 1:
+        return
+    code = BODIES.get(planet.body, (0, 0.0))[0]
+    in_degrees = f"IAU_2015:{code}00" if code else f"'+proj=longlat +R={planet.radius:.10g}'"
+    raise GeoError(
+        f"{source}: its coordinates ({_extent(x, y)}) look like degrees, but {planet.crs.name} is "
+        f"in metres: a pixel would measure {side:.3g} m",
+        f"For degrees, give a system in degrees, such as --crs {in_degrees}. If they are metres, "
+        "use a system with its origin (+x_0, +y_0) more than 360 m away.",
+    )
+
+
+def _override_note(
+    declared: Planet, planet: Planet, transform: tuple[float, ...], size: tuple[int, int]
+) -> str:
+    """Say how far `--crs` shifts an image from the CRS that its file declares; "" if not at all.
+
+    Parameters
+    ----------
+    declared : Planet
+        CRS of the file; may be unknown.
+    planet : Planet
+        CRS in use.
+    transform, size
+        As for `_check_coordinates`.
+    """
+    if not declared.is_known or not planet.is_known or declared.equals(planet):
+        return ""
+    systems = (
+        f"its file declares {declared.crs.name} ({declared.body_label}, radius "
+        f"{declared.radius:.0f} m), but --crs reads it as {planet.crs.name} ({planet.body_label}, "
+        f"radius {planet.radius:.0f} m)"
+    )
+    if not declared.shares_body(planet):
+        return systems
+    x, y = _grid(transform, size, 3)
+    places = [np.column_stack([axis.ravel() for axis in each.to_lonlat(x, y)])
+              for each in (declared, planet)]  # fmt: skip
+    shift = Sphere(planet.radius).distance(*places)
+    shift = shift[np.isfinite(shift)]
+    if not len(shift):
+        return f"{systems}; no point of it lies on both maps"
+    pixel = planet.metres * float(np.hypot(transform[1], transform[4]))
+    if shift.max() <= _SHIFT * pixel:
+        return ""
+    digits = 1 - int(np.floor(np.log10(shift.max())))  # two, so that tiles have equal notes
+    return f"{systems}, which shifts it by up to {round(float(shift.max()), digits):,g} m"

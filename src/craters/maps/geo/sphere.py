@@ -1,4 +1,4 @@
-"""Distances and directions between points on a sphere or in a pixel plane.
+"""Bodies and their spheres: names, radii, distances and directions; also in a pixel plane.
 
 Longitudes are in degrees east, from -180 to 180; latitudes in planetocentric degrees. A place is a
 row (lon, lat) on a sphere, or (x, y) in a plane.
@@ -8,11 +8,62 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
 from craters.errors import ConfigError
 
+# Code of the body in IAU_2015 (times 100), and its radius in metres.
+BODIES = {
+    "mercury": (199, 2_440_530.0),
+    "venus": (299, 6_051_800.0),
+    "earth": (399, 6_378_137.0),
+    "moon": (301, 1_737_400.0),
+    "mars": (499, 3_396_190.0),
+    "ceres": (2_000_001, 487_300.0),
+    "ganymede": (503, 2_632_345.0),
+    "callisto": (504, 2_409_300.0),
+    "europa": (502, 1_562_600.0),
+    "io": (501, 1_821_490.0),
+    "titan": (606, 2_575_000.0),
+    "vesta": (2_000_004, 255_000.0),
+    "phobos": (401, 11_080.0),
+    "deimos": (402, 6_200.0),
+    "amalthea": (505, 83_500.0),
+    "mimas": (601, 198_200.0),
+    "enceladus": (602, 252_100.0),
+    "tethys": (603, 531_000.0),
+    "dione": (604, 561_400.0),
+    "rhea": (605, 763_500.0),
+    "hyperion": (607, 135_000.0),
+    "iapetus": (608, 745_700.0),
+    "phoebe": (609, 106_500.0),
+    "ariel": (701, 578_900.0),
+    "umbriel": (702, 584_700.0),
+    "titania": (703, 788_900.0),
+    "oberon": (704, 761_400.0),
+    "miranda": (705, 235_800.0),
+    "triton": (801, 1_352_600.0),
+    "proteus": (808, 208_000.0),
+    "pluto": (999, 1_188_300.0),
+    "charon": (901, 606_000.0),
+    "eros": (2_000_433, 17_000.0),
+    "mathilde": (2_000_253, 26_500.0),
+    "lutetia": (2_000_021, 52_500.0),
+    "itokawa": (2_025_143, 173.0),
+    "ida": (2_431_010, 15_650.0),
+    "gaspra": (9_511_010, 6_100.0),
+}
+EARTH = "earth"
+UNKNOWN = "unknown"
+
+_SAME, _EQUAL = 0.01, 1e-5  # relative differences: radii of one body, one radius written twice
+_ROUND = 200_000.0  # metres: larger bodies are nearly spheres
+_SPREAD, _IRREGULAR_SPREAD = 4 / 3, 3.0  # largest ratio of two radii of one body
+_OFFICIAL = re.compile(
+    r"([A-Za-z0-9 .'-]+?) \(20\d\d\)"
+)  # such as "Vesta (2015) - Sphere / Ocentric"
 _UNITS = {"": 1.0, "m": 1.0, "km": 1000.0}
 
 
@@ -162,3 +213,70 @@ def read_length(text: str, option: str, *, unit: str, pixel: float | None) -> fl
     if pixel is None:
         raise ConfigError(f"{option} is {text}, but the resolution is not known", "Use 2400m.")
     return value * pixel
+
+
+def find_body(names: Sequence[str], radius: float) -> str:
+    """Return the body of a coordinate system: by its names, else by its radius.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Names of the datum, the ellipsoid and the system; the first that names a body decides.
+    radius : float
+        Metres.
+
+    Returns
+    -------
+    str
+        In lower case; "unknown" if neither says it.
+
+    Examples
+    --------
+    >>> find_body(["D_Ceres_2015"], 470_000.0), find_body(["unnamed"], 3_396_000.0)
+    ('ceres', 'mars')
+    >>> find_body(["unnamed"], 470_000.0)
+    'unknown'
+    """
+    for name in names:
+        fitting = [body for body in _bodies_in(name) if _may_have(body, radius)]
+        if len(fitting) == 1:
+            return fitting[0]
+        official = _OFFICIAL.match(name)
+        if official and official[1].lower() not in BODIES:
+            return official[1].lower()
+    return _find_by_radius(radius)
+
+
+def find_contradiction(names: Sequence[str], radius: float) -> str:
+    """Return the body that the names say and that cannot have this radius; "" if there is none.
+
+    Examples
+    --------
+    >>> find_contradiction(["D_Mars_2000"], 1_737_400.0)
+    'mars'
+    >>> find_contradiction(["D_Moon"], 1_738_000.0)
+    ''
+    """
+    named = [body for name in names for body in _bodies_in(name) if body != EARTH]
+    if not named or any(_may_have(body, radius) for body in named):
+        return ""
+    return named[0]
+
+
+def _bodies_in(name: str) -> list[str]:
+    words = set(re.findall("[a-z]+", name.lower()))
+    return [body for body in BODIES if body in words]
+
+
+def _may_have(body: str, radius: float) -> bool:
+    known = BODIES[body][1]
+    spread = _SPREAD if known > _ROUND else _IRREGULAR_SPREAD
+    return known / spread <= radius <= known * spread
+
+
+def _find_by_radius(radius: float) -> str:
+    for tolerance in (_EQUAL, _SAME):
+        near = [body for body, (_, known) in BODIES.items() if abs(radius / known - 1) <= tolerance]
+        if near:
+            return near[0] if len(near) == 1 else UNKNOWN
+    return UNKNOWN

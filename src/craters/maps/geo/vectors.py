@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import shapely
 
+from craters.core import StrPath
 from craters.errors import DataError
 from craters.maps.geo.planet import NO_PLANET, Planet
 
@@ -30,7 +31,7 @@ class Layer:
     planet: Planet
 
 
-def layer_names(path: Path) -> list[str]:
+def layer_names(path: StrPath) -> list[str]:
     """Return the names of the layers of a vector file.
 
     Raises
@@ -38,6 +39,7 @@ def layer_names(path: Path) -> list[str]:
     DataError
         If it is not a vector file.
     """
+    path = Path(path)
     import pyogrio
     from pyogrio.errors import DataSourceError
 
@@ -49,7 +51,7 @@ def layer_names(path: Path) -> list[str]:
         ) from error
 
 
-def read_layer(path: Path, layer: str | None = None) -> Layer:
+def read_layer(path: StrPath, layer: str | None = None) -> Layer:
     """Read a whole layer; the first one by default.
 
     Raises
@@ -57,6 +59,7 @@ def read_layer(path: Path, layer: str | None = None) -> Layer:
     DataError
         If the file or the layer cannot be read.
     """
+    path = Path(path)
     names = layer_names(path)
     if layer is not None and layer not in names:
         raise DataError(

@@ -19,7 +19,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from craters.errors import ConfigError, CratersError, DataError, MissingExtraError, WorkerError
+from craters.core import environment
+from craters.errors import ConfigError, CratersError, DataError, WorkerError
 from craters.maps.geo import Image
 from craters.maps.scan.grid import Block, Blocks
 from craters.maps.scan.predict import Predictor
@@ -37,12 +38,7 @@ def require_dask() -> None:
     ------
     MissingExtraError
     """
-    try:
-        import distributed  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError(
-            "--dask needs Dask, which is not installed", "pip install 'craters[dask]'"
-        ) from error
+    environment.require("distributed", "--dask")
 
 
 class _ScanPlugin:

@@ -59,6 +59,8 @@ class Scanned:
         Reason of failure by block.
     classifier : Classifier
         Converts logits to probabilities.
+    planet : Planet
+        CRS of tables and layers: that of the first image of the scan.
     """
 
     image: Image
@@ -67,6 +69,7 @@ class Scanned:
     done: set[int]
     failed: dict[int, str]
     classifier: Classifier
+    planet: Planet
 
     def logits(self, first: int, last: int) -> np.ndarray:
         """Read the logits of rows of windows; NaN for windows without a value."""
@@ -177,7 +180,8 @@ def _columns(
     probability = classifier.probability(logits)
     pixel_row, pixel_column = grid.centre(row, column)
     x, y = image.to_xy(pixel_row, pixel_column)
-    lon, lat = image.planet.to_lonlat(x, y)
+    lon, lat = image.to_lonlat(pixel_row, pixel_column)
+    x, y = image.planet.convert(x, y, scanned.planet)
     starts = zip((row * grid.stride).tolist(), (column * grid.stride).tolist(), strict=True)
     table: dict[str, np.ndarray] = {
         "detection_id": np.array([f"{image.name}/{r}/{c}" for r, c in starts], object),
@@ -235,6 +239,7 @@ def window_parts(scanned: Scanned, threshold: float) -> Iterator[Layer]:
         x, y = scanned.image.to_xy(
             table["row"][:, None] + corners[:, 0], table["col"][:, None] + corners[:, 1]
         )
+        x, y = scanned.image.planet.convert(x, y, scanned.planet)
         squares = shapely.polygons(np.stack([x, y], axis=2))
         yield Layer(name="windows", kind="Polygon", shapes=squares, columns=table)
 
@@ -262,7 +267,14 @@ def footprint(scanned: Scanned) -> tuple[Layer, float | None]:
                 shapely.geometry.shape(shape), lambda corners: _to_map(image, corners, cell)
             )
         )
-        areas.append(_area(planet, outlines[-1]))
+        areas.append(_area(planet, outlines[-1]))  # by its own radius
+        if not planet.equals(scanned.planet):
+            outlines[-1] = shapely.transform(
+                outlines[-1],
+                lambda corners: np.column_stack(
+                    planet.convert(corners[:, 0], corners[:, 1], scanned.planet)
+                ),
+            )
     total = float(sum(areas)) if planet.is_known else None
     table = {
         "source": np.full(len(areas), image.name, object),
@@ -301,7 +313,7 @@ def _to_map(image: Image, corners: np.ndarray, cell: int) -> np.ndarray:
     """Convert corners (column, row) of squares to map coordinates, clipped to the image."""
     column = np.minimum(corners[:, 0] * cell, image.width)
     row = np.minimum(corners[:, 1] * cell, image.height)
-    return np.column_stack(image.to_xy(row - 0.5, column - 0.5))
+    return np.column_stack(image.outline(row, column))
 
 
 def _area(planet: Planet, polygon: shapely.Polygon) -> float:

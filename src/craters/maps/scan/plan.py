@@ -13,7 +13,16 @@ import numpy as np
 from craters.core import Fingerprint, files, library_versions
 from craters.data import PixelRecord
 from craters.errors import GeoError
-from craters.maps.geo import Image, PixelReference, Reader, describe_image, find_images
+from craters.maps.geo import (
+    Image,
+    PixelReference,
+    Reader,
+    Undeclared,
+    describe_image,
+    find_images,
+    image_notes,
+    skipped_files,
+)
 from craters.maps.scan.detections import MergeRule, merge_rule
 from craters.maps.scan.grid import Blocks, Grid, plan_blocks
 from craters.maps.scan.predict import Engine, choose_stride, scan_block
@@ -38,6 +47,20 @@ class Plan:
     grids: list[Grid]
     rule: MergeRule
     fingerprint: Fingerprint
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know about the images before a scan."""
+        systems = {image.planet.wkt: image.planet for image in self.images}
+        first, *others = systems.values()
+        notes = image_notes(self.images)
+        if any(not planet.equals(first) for planet in others):
+            radii = ", ".join(sorted({f"{planet.radius:.0f}" for planet in systems.values()}))
+            notes.append(
+                f"The images are on several spheres or ellipsoids of {first.body_label} (radii: "
+                f"{radii} m); tables and layers are in the system of {self.images[0].name}"
+            )
+        return notes
 
     @property
     def on_cluster(self) -> bool:
@@ -132,6 +155,9 @@ def pixel_reference(pixels: PixelRecord | None) -> PixelReference:
 def _hashed_content(image: Image) -> str:
     """Return an image's properties as JSON, under the keys that existing scans were hashed with."""
     content = dataclasses.asdict(image) | {"path": ""}
+    del content["notes"]
+    if image.undeclared == Undeclared():
+        del content["undeclared"]
     content["mark"] = content.pop("fingerprint")
     del content["fill"]  # follows from the model
     return files.to_json(content)
@@ -186,20 +212,18 @@ def _check_extras(config: ScanConfig) -> None:
 
 
 def _refuse_mixed(images: list[Image]) -> None:
-    """Raise GeoError if the images do not share one CRS, as one catalogue requires."""
-    first = images[0].planet
+    """Raise GeoError if the images do not share one CRS, as one catalogue requires.
+
+    One projection on several spheres or ellipsoids of a body is accepted: positions are converted.
+    """
+    first = images[0]
     for image in images[1:]:
-        other = image.planet
-        same = other.wkt == first.wkt or (
-            first.is_known
-            and other.is_known
-            and first.crs.equals(other.crs, ignore_axis_order=True)
+        if image.planet.equals(first.planet) or image.planet.differs_in_shape(first.planet):
+            continue
+        raise GeoError(
+            f"{image.path} and {first.path} have different coordinate systems",
+            "Scan images of each system separately.",
         )
-        if not same:
-            raise GeoError(
-                f"{image.path} and {images[0].path} have different coordinate systems",
-                "Scan images of each system separately.",
-            )
 
 
 def estimate(plan: Plan) -> list[str]:
@@ -225,6 +249,8 @@ def estimate(plan: Plan) -> list[str]:
         "pixel is missing",
         f"memory: up to {plan.config.memory:,.0f} MB (--memory)",
         f"disk: up to {windows * 4 * 2.5 / 1e6:,.1f} MB during the scan, in the folder of --out",
+        *(f"note: {note}" for note in skipped_files(plan.config.images)),
+        *(f"note: {note}" for note in plan.notes),
     ]
     return lines
 

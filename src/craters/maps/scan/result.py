@@ -13,7 +13,7 @@ import shapely
 
 from craters._version import __version__
 from craters.core import Progress, files
-from craters.maps.geo import Layer, map_files, parquet
+from craters.maps.geo import Layer, map_files, skipped_files
 from craters.maps.scan import output, report
 from craters.maps.scan.output import Scanned
 from craters.maps.scan.plan import Plan
@@ -47,6 +47,7 @@ def write_all(
             done=index.done(job.number),
             failed=index.failed(job.number),
             classifier=plan.classifier,
+            planet=plan.images[0].planet,
         )
         for job in jobs
     ]
@@ -123,6 +124,8 @@ def _write_image(
         "area_km2": None if area is None else area / 1e6,
         "failed_blocks": len(item.failed),
     }
+    if not image.planet.equals(item.planet):
+        row["crs"] = image.planet.wkt
     return row, table, counts, outline
 
 
@@ -134,7 +137,7 @@ def _summary(
         name: sum(row[name] for row in rows)
         for name in ("windows", "windows_with_value", "candidates", "called_by_model", "detections")
     }
-    warnings = []
+    warnings = [f"{note}." for note in plan.notes] + skipped_files(plan.config.images)
     for image, row in zip(plan.images, rows, strict=True):
         called = row["called_by_model"] / max(row["windows_with_value"], 1)
         warnings += report.without_value(row)
@@ -169,7 +172,7 @@ def _summary(
         "arithmetic": plan.engine.arithmetic,
         "edges": "windows reach over the lower and right edges by less than a stride",
         "crs": plan.images[0].planet.wkt or None,
-        "body": plan.images[0].planet.body,
+        "body": plan.config.read.body or plan.images[0].planet.body_label,
         "pixels": plan.reference.record(plan.images, plan.config.read.scale),
         **sums,
         "area_km2": None if None in areas else sum(areas),
@@ -227,6 +230,6 @@ def _write_tables(
     map_files.write_layers(folder / "detections.gpkg", list(layers.values()), planet, styles)
     files.write_text(folder / "detections.csv", output.to_csv(table))
     if config.parquet:
-        parquet.write_points(folder / "detections.parquet", points.shapes, table, planet)
+        map_files.write_points(folder / "detections.parquet", points.shapes, table, planet)
     for name, qml in styles.items():
         files.write_text(folder / f"{name}.qml", qml)

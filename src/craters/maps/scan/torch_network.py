@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from craters.core import environment
 from craters.data import normalize
-from craters.errors import ConfigError, DataError, MissingExtraError, ModelError
+from craters.errors import ConfigError, DataError, ModelError
 from craters.models import ModelDescription, read_description, read_weights
 
 # Largest difference of a probability from that of ONNX Runtime.
@@ -32,12 +33,7 @@ def check_device(device: str) -> None:
     ConfigError
         If torch does not find the device.
     """
-    try:
-        import torch
-    except ImportError as error:
-        raise MissingExtraError(
-            f"--device {device} needs torch, which is not installed", "pip install 'craters[train]'"
-        ) from error
+    torch = environment.require("torch", f"--device {device}")
     if device == "torch":
         return
     count = torch.cuda.device_count()

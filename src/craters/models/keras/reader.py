@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from craters.core import StrPath
 from craters.errors import ModelError
 from craters.models.keras.layers import KerasLayer, read_settings
 
@@ -63,12 +64,12 @@ class _RefusedError(ValueError):
     """The reason for refusing a file, without the file's name."""
 
 
-def read_keras(path: Path) -> KerasModel:
+def read_keras(path: StrPath) -> KerasModel:
     """Read a Keras file (.h5 or .keras, of Keras 2 or 3) without Keras.
 
     Parameters
     ----------
-    path : Path
+    path : path-like
 
     Returns
     -------
@@ -79,6 +80,7 @@ def read_keras(path: Path) -> KerasModel:
     ModelError
         If it is no Keras file, is damaged, or contains an unsupported layer, which is named.
     """
+    path = Path(path)
     if not path.is_file():
         raise ModelError(f"{path}: no such file, expected a Keras model (.h5 or .keras)")
     with path.open("rb") as stream:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from craters.core import files
+from craters.core import StrPath, files
 from craters.errors import ConfigError
 from craters.models.networks import Network, OriginalNet
 
@@ -26,7 +26,7 @@ _DTYPE = {
 }
 
 
-def write_keras_h5(path: Path, network: Network, resolution: float | None = None) -> None:
+def write_keras_h5(path: StrPath, network: Network, resolution: float | None = None) -> None:
     """Write the original network as a Keras model file (.h5), atomically.
 
     Its input is (N, H, W, 1), brightness 0..1, as float32; its output is the probability of "with
@@ -34,7 +34,7 @@ def write_keras_h5(path: Path, network: Network, resolution: float | None = None
 
     Parameters
     ----------
-    path : Path
+    path : path-like
     network : OriginalNet
     resolution : float, optional
         Resolution in m/px, stored in the attribute `craters_resolution`.
@@ -44,6 +44,7 @@ def write_keras_h5(path: Path, network: Network, resolution: float | None = None
     ConfigError
         If it is another network.
     """
+    path = Path(path)
     import h5py
 
     layers = _layers(network)
@@ -63,14 +64,14 @@ def write_keras_h5(path: Path, network: Network, resolution: float | None = None
             _write_layer(weights.create_group(name), name, module)
 
 
-def write_keras_zip(path: Path, network: Network, resolution: float | None = None) -> None:
+def write_keras_zip(path: StrPath, network: Network, resolution: float | None = None) -> None:
     """Write the original network as a Keras 3 archive (.keras), atomically.
 
     The model is that of `write_keras_h5`. Equal networks give equal bytes.
 
     Parameters
     ----------
-    path : Path
+    path : path-like
     network : OriginalNet
     resolution : float, optional
         Resolution in m/px, stored in metadata.json as `craters_resolution`.
@@ -80,6 +81,7 @@ def write_keras_zip(path: Path, network: Network, resolution: float | None = Non
     ConfigError
         If it is another network.
     """
+    path = Path(path)
     import h5py
 
     layers, weights = _layers(network), io.BytesIO()

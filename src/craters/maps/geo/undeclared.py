@@ -1,0 +1,213 @@
+"""Find values that are no brightness although the file does not declare them as nodata.
+
+- special value: a value that formats use for missing pixels (-32768, 65535, -3.4e38, ...), far from
+  all other values of the image. Every such pixel is missing.
+- padding: squares of one extreme value at the border of the image. Its pixels are missing where
+  they form no-data regions; elsewhere the value is brightness (saturation, shadow).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from craters.maps.geo.masks import find_nodata_regions
+
+HUGE = 1e18  # no brightness is so large
+_ISIS = (-32768, -32753)  # special pixels of ISIS and PDS, in 16 signed bits
+_KNOWN: dict[str, tuple[tuple[float, float], ...]] = {
+    "i": (_ISIS, (32767, 32767), (-9999, -9999), (-99999, -99999), (-999999, -999999)),
+    "u": ((0, 3), (65523, 65535)),
+    "f": (
+        (-np.inf, -HUGE), (HUGE, np.inf), _ISIS, (32767, 32767), (65535, 65535), (0, 0),
+        (-999, -999), (-9999, -9999), (-99999, -99999), (-999999, -999999),
+    ),
+}  # fmt: skip
+_ISOLATED = 0.25  # distance of a special value from the others, in ranges of the others
+_FAR = 10  # distance that no brightness has from the others, in ranges of the others
+_LEAST = 4  # pixels of a special value
+_FEW = 0.01  # smallest share of the other pixels
+_SQUARE = 32  # side of the smallest square of padding, in pixels
+
+
+@dataclasses.dataclass(frozen=True)
+class Undeclared:
+    """Stored values that are no brightness although the file does not say so.
+
+    Parameters
+    ----------
+    low, high : float or None
+        Values below `low` or above `high` are special values.
+    padding : tuple of float
+        Values of padding.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    padding: tuple[float, ...] = ()
+
+    def is_special(self, values: np.ndarray) -> np.ndarray:
+        """Return which stored values are special values."""
+        special = np.zeros(values.shape, bool)
+        if self.low is not None:
+            special |= values < self.low
+        if self.high is not None:
+            special |= values > self.high
+        return special
+
+    def is_padding(self, values: np.ndarray) -> np.ndarray:
+        """Return which stored values are the padding's, at any place."""
+        return np.isin(values, self.padding) if self.padding else np.zeros(values.shape, bool)
+
+
+def find_special(valid: np.ndarray, dtype: np.dtype) -> Undeclared:
+    """Find special values among the valid pixels of a small copy.
+
+    Parameters
+    ----------
+    valid : ndarray, shape (N,)
+        Finite.
+    dtype : dtype
+        As stored. Values of 8 bits are never special.
+    """
+    if dtype.itemsize == 1 or dtype.kind not in _KNOWN:
+        return Undeclared()
+    known = [*_KNOWN[dtype.kind]]
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        known += [(float(limits.min), float(limits.min)), (float(limits.max), float(limits.max))]
+    members = [(valid >= first) & (valid <= last) for first, last in known]
+    others = valid[~np.logical_or.reduce(members)]
+    if len(others) <= _FEW * len(valid):
+        return Undeclared()
+    least, most = float(others.min()), float(others.max())
+    apart = _ISOLATED * (most - least)
+    low, high = None, None
+    for member in members:
+        if not apart or np.count_nonzero(member) < _LEAST:
+            continue
+        first, last = float(valid[member].min()), float(valid[member].max())
+        if least - last > apart:
+            low = max(low or -np.inf, last / 2 + least / 2)
+        elif first - most > apart:
+            high = min(high or np.inf, first / 2 + most / 2)
+    return Undeclared(low=low, high=high)
+
+
+def find_outliers(valid: np.ndarray) -> tuple[float, float, float] | None:
+    """Find a repeated value that is so far from the others that it dominates the scaling.
+
+    Returns
+    -------
+    tuple of float, or None
+        The value, the share of such pixels, and how many times narrower the range between the 1st
+        and 99th percentile is without them; None if that is at most twice.
+    """
+    values, counts = np.unique(valid, return_counts=True)
+    if len(values) < 16:
+        return None
+    weight = np.cumsum(np.minimum(counts, max(1, len(valid) // 64)))  # repeated values count less
+    first, last = np.searchsorted(weight, weight[-1] * np.array([0.25, 0.75]))
+    steps = np.diff(values)
+    above = np.flatnonzero(steps[last:] > _FAR * (values[last:-1] - values[first]))
+    below = np.flatnonzero(steps[:first] > _FAR * (values[last] - values[1 : first + 1]))
+    most = values[last + above[0]] if len(above) else values[-1]
+    least = values[below[-1] + 1] if len(below) else values[0]
+    outside = (values < least) | (values > most)
+    far = int(counts[outside].sum())
+    if not far or counts[outside].max() < 0.2 * far:
+        return None
+    inside = valid[(valid >= least) & (valid <= most)]
+    spans = [float(np.ptp(np.percentile(some, [1, 99]))) for some in (valid, inside)]
+    if not spans[1] or spans[0] <= 2 * spans[1]:
+        return None
+    value = values[outside][counts[outside].argmax()]
+    return float(value), far / len(valid), spans[0] / spans[1]
+
+
+def find_padding(values: np.ndarray, missing: np.ndarray, shrink: float) -> dict[float, np.ndarray]:
+    """Find the values of flat squares at the border of a small copy of an image.
+
+    Parameters
+    ----------
+    values : ndarray, shape (H, W)
+    missing : ndarray, shape (H, W), bool
+        Pixels that are known to be missing.
+    shrink : float
+        Size of the image, in sizes of the copy.
+
+    Returns
+    -------
+    dict of ndarray, shape (H, W), bool
+        Pixels of the squares, by value: the lowest or highest value, or both.
+    """
+    valid = values[~missing]
+    if not len(valid) or len(np.unique(valid)) <= 2:
+        return {}
+    side = max(4, int(np.ceil(_SQUARE / shrink)))
+    found = {}
+    for extreme in (valid.min(), valid.max()):
+        regions = find_nodata_regions((values == extreme) & ~missing, side)
+        edges = regions[0], regions[-1], regions[:, 0], regions[:, -1]
+        if any(edge.any() for edge in edges):
+            found[float(extreme)] = regions
+    return found
+
+
+def lookup_table(
+    undeclared: Undeclared, scale: tuple[float, float], dtype: np.dtype, nodata: float | None
+) -> tuple[list[tuple[float, float]], float]:
+    """Tabulate stored values with one nodata value for all that are no brightness.
+
+    For resampling, which would mix them into their neighbours.
+
+    Parameters
+    ----------
+    undeclared : Undeclared
+    scale : tuple of float
+        Near the values between its ends, the table is as exact as the stored type.
+    dtype : dtype
+        As stored.
+    nodata : float or None
+        Declared nodata value.
+
+    Returns
+    -------
+    table : list of pairs
+        Stored and new value, as `lookup_vrt` takes them.
+    nodata : float
+    """
+    limits = np.iinfo(dtype) if dtype.kind in "iu" else np.finfo(dtype)
+
+    def neighbour(value: float, direction: int) -> float:
+        if dtype.kind in "iu":
+            return np.floor(value) + 1 if direction > 0 else np.ceil(value) - 1
+        return float(np.nextafter(dtype.type(value), dtype.type(direction * np.inf)))
+
+    if nodata is None:
+        if undeclared.padding:
+            nodata = undeclared.padding[0]
+        elif undeclared.low is not None:
+            nodata = undeclared.low - 0.01 * abs(undeclared.low) - 1
+        else:
+            assert undeclared.high is not None
+            nodata = undeclared.high + 0.01 * abs(undeclared.high) + 1
+        nodata = float(dtype.type(np.clip(nodata, float(limits.min), float(limits.max))))
+    low = float(limits.min) if undeclared.low is None else neighbour(undeclared.low, 1)
+    high = float(limits.max) if undeclared.high is None else neighbour(undeclared.high, -1)
+    span = scale[1] - scale[0]
+    points = {low: low, high: high}
+    for value in (scale[0] - span, scale[1] + span):
+        value = float(np.rint(value)) if dtype.kind in "iu" else value
+        points[min(max(value, low), high)] = min(max(value, low), high)
+    for value in undeclared.padding:
+        for near in (neighbour(value, -1), neighbour(value, 1)):
+            if low <= near <= high:
+                points[near] = near
+    points |= dict.fromkeys(undeclared.padding, nodata)
+    if undeclared.low is not None:
+        points[neighbour(low, -1)] = nodata
+    if undeclared.high is not None:
+        points[neighbour(high, 1)] = nodata
+    return sorted(points.items()), nodata
