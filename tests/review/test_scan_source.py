@@ -155,3 +155,36 @@ def test_an_image_that_changed_is_refused(tmp_path: Path) -> None:
     maps.write_raster(tmp_path / "a.tif", maps.noise(90, 80, 3))
     with pytest.raises(DataError, match="expected 90 x 90 as when it was scanned"):
         open_target(tmp_path / "SCAN")
+
+
+@pytest.mark.parametrize("kind", ["south up", "turned", "oblique", "colors"])
+def test_windows_of_other_orientations_and_colors_are_the_scans_own(
+    tmp_path: Path, kind: str
+) -> None:
+    pixels, transform = maps.noise(120, 150, 3), (100.0, 0.0, 5e4, 0.0, -100.0, 8e4)
+    options = {}
+    if kind == "oblique":
+        transform = (90.0, 20.0, 5e4, 20.0, -90.0, 8e4)
+    elif kind == "colors":
+        pixels = np.stack([pixels, maps.noise(120, 150, 4), pixels])
+        options = {"photometric": "rgb"}
+    else:
+        pixels, transform = maps.turned(pixels, transform, kind == "turned", (0,))
+    image = maps.write_raster(tmp_path / "a.tif", pixels, transform=transform, **options)
+    model = maps.write_classifier(tmp_path / "model")
+    scan_images(maps.config(model, image, tmp_path / "SCAN", decision_threshold=0.4))
+    source = open_target(tmp_path / "SCAN")
+    expected = maps.classifier().predict_proba(source.read(np.arange(len(source))))
+    assert len(source) > 20
+    assert np.abs(expected - source.windows.probability).max() < 1e-5
+    view = source.scan.view(0, 0, 0, 256, 1)
+    seen = source.scan.rectangle(0, 0)
+    top, left = int(source.windows.row[0]), int(source.windows.col[0])
+    side = source.side
+    if kind != "oblique":
+        assert np.array_equal(view[top : top + side, left : left + side], seen)
+    if kind == "south up":  # as an earlier version scanned it
+        path = tmp_path / "SCAN" / "probability.tif"
+        maps.write_raster(path, maps.read_map(path.parent), transform=transform)
+        with pytest.raises(DataError, match="is not north up, because an earlier version scanned"):
+            open_target(tmp_path / "SCAN")

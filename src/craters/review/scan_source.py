@@ -189,6 +189,8 @@ def open_scan(target: Path, *, model: Path | None = None, data: Path | None = No
     scaled = summary.get("pixels")  # absent in older scans
     fill = PixelReference().fill if scaled is None else scaled["fill"]
     images = [_find_image(row, summary, fill) for row in summary["images"]]
+    for image, row in zip(images, summary["images"], strict=True):
+        _refuse_other_orientation(image, target / row["map"])
     if scaled is None:
         scaled = PixelReference().record(images, None)
     side, stride = int(summary["window"]), int(summary["stride"])
@@ -228,6 +230,17 @@ def _find_image(row: dict[str, Any], summary: dict[str, Any], fill: int) -> Imag
             f"{row['width']} as when it was scanned"
         )
     return image
+
+
+def _refuse_other_orientation(image: Image, path: Path) -> None:
+    """Raise DataError if a scan of an earlier version counts rows and columns as stored."""
+    with _opened(path) as dataset:
+        a, b, _, d, e, _ = tuple(dataset.transform)[:6]
+    if image.planet.is_known and not (a > 0 and e < 0 and b == d == 0):
+        raise DataError(
+            f"{path}: is not north up, because an earlier version scanned {image.path} as stored",
+            "Scan the image again.",
+        )
 
 
 def _detections(path: Path, names: list[str], side: int) -> Windows:

@@ -181,7 +181,7 @@ class SamplingRequest:
             "meaning": "",
             "unset": "as they are",
         },
-        band={"help": "Band to sample from; 0: the only one."},
+        band={"help": "Band to sample from; 0: the only one, or colors as gray."},
         crs={"help": "Coordinate system of the images, such as IAU_2015:49910."},
         body={"help": _BODY},
         no_crs={"help": "Images have no coordinates; the catalogue has x_px, y_px."},

@@ -65,7 +65,7 @@ class ReadOptions:
         least=0,
         below=1e9,
     )
-    band: int = setting(0, help="Band to scan; 0: the only one.")
+    band: int = setting(0, help="Band to scan; 0: the only one, or colors as gray.")
     crs: str = setting("", help="Coordinate system, such as IAU_2015:49910.")
     body: str = setting("", help="Body of the image: mars, moon, mercury, ...")
     no_crs: bool = setting(False, help="Work in pixels if there is no CRS.")

@@ -12,9 +12,9 @@ rasterio = pytest.importorskip("rasterio", reason="rasterio is not installed")
 
 from craters.core import luminance
 from craters.errors import DataError
-from craters.maps.geo import FILL, Reader, small_copy
-from tests.maps.geo.test_raster import describe, read_all
-from tests.maps.tools import noise, write_raster
+from craters.maps.geo import Reader, small_copy
+from tests.maps.geo.test_raster import FILL, describe, read_all
+from tests.maps.tools import noise, turned, write_raster
 
 FINE = (50.0, 0.0, 0.0, 0.0, -50.0, 0.0)  # resampled to 100 m, it has half the rows and columns
 COLORS = np.random.default_rng(1).integers(0, 256, (256, 3)).astype(np.uint8)
@@ -51,7 +51,7 @@ def test_a_palette_is_read_as_its_luminance(tmp_path: Path, suffix: str) -> None
     assert np.array_equal(found, luminance(*COLORS[numbers].transpose(2, 0, 1)))
     assert not gap.any()
     assert image.scale == (0.0, 255.0)
-    assert image.notes == ("a: its colors (palette) are read as luminance.",)
+    assert image.notes == ("its colors (palette) are read as luminance",)
 
 
 def test_a_gray_palette_is_that_gray(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_red_green_and_blue_are_read_as_luminance(tmp_path: Path, dtype: type) -
     image, found, _ = read_all(path, scale=(0.0, 255.0))
     assert image.band == 0
     assert np.array_equal(found, luminance(*bands))
-    assert image.notes == ("a: its bands red, green and blue are read as luminance.",)
+    assert image.notes == ("its bands red, green and blue are read as luminance",)
     assert np.array_equal(small_copy(image, 80)[0], found)
     chosen, green, _ = read_all(path, band=2, scale=(0.0, 255.0))
     assert chosen.notes == ()
@@ -195,3 +195,26 @@ def test_sixteen_bit_pictures_are_sixteen_bit_arrays(tmp_path: Path) -> None:
     one, other = read_all(png, no_crs=True), read_all(tif)
     assert one[0].scale == other[0].scale
     assert np.array_equal(one[1], other[1])
+
+
+@pytest.mark.parametrize("kind", ["palette", "bands"])
+@pytest.mark.parametrize("resolution", [None, 100.0])
+def test_turned_colors_with_a_frame_are_as_gray(
+    tmp_path: Path, kind: str, resolution: float | None
+) -> None:
+    gray = np.clip(np.kron(noise(60, 80), np.ones((2, 2), np.uint8)), 1, 254)
+    gray[:, :40] = 255  # a frame that no nodata value declares
+    stored, transform = turned(gray, FINE, True, (0,))
+    if kind == "palette":
+        path = write_palette(tmp_path / "a & b.tif", *shuffled(stored), transform=transform)
+    else:
+        path = tmp_path / "a & b.tif"
+        write_raster(path, np.stack([stored] * 3), transform=transform, photometric="rgb")
+    plain = write_raster(tmp_path / "plain.tif", gray, transform=FINE)
+    image, found, gap = read_all(path, resolution)
+    expected = read_all(plain, resolution)
+    assert image.undeclared.padding == (255.0,)
+    assert image.transform == expected[0].transform
+    assert np.array_equal(found, expected[1])
+    assert np.array_equal(gap, expected[2])
+    assert gap.any()

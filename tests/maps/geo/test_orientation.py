@@ -12,9 +12,9 @@ import pytest
 rasterio = pytest.importorskip("rasterio", reason="rasterio is not installed")
 
 from craters.errors import GeoError
-from craters.maps.geo import FILL, Reader, read_footprints, small_copy
+from craters.maps.geo import Reader, read_footprints, small_copy
 from craters.maps.geo.orientation import find_orientation, north_up_grid
-from tests.maps.geo.test_raster import describe, read_all
+from tests.maps.geo.test_raster import FILL, describe, read_all
 from tests.maps.tools import noise, turned, write_raster
 
 NORTH_UP = (100.0, 0.0, 50_000.0, 0.0, -100.0, 80_000.0)

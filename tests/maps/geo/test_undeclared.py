@@ -11,9 +11,9 @@ import pytest
 rasterio = pytest.importorskip("rasterio", reason="rasterio is not installed")
 
 from craters.errors import DataError
-from craters.maps.geo import FILL, Reader, Undeclared, small_copy
+from craters.maps.geo import Reader, Undeclared, small_copy
 from craters.maps.geo.undeclared import find_outliers, find_padding, find_special
-from tests.maps.geo.test_raster import describe, read_all
+from tests.maps.geo.test_raster import FILL, describe, read_all
 from tests.maps.tools import noise, write_raster
 
 FINE = (50.0, 0.0, 0.0, 0.0, -50.0, 0.0)  # resampled to 100 m, it has half the rows and columns
@@ -144,6 +144,18 @@ def test_few_far_pixels_change_nothing(tmp_path: Path) -> None:
     assert image.scale == pytest.approx(plain.scale, rel=0.01)
 
 
+def test_special_values_beside_a_mask_cannot_be_resampled(tmp_path: Path) -> None:
+    values = ground("int16")
+    values[SPECKS] = -32768
+    path = write_raster(tmp_path / "a.tif", values, transform=FINE)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.write_mask(~HOLE)
+    assert describe(path).notes
+    with pytest.raises(DataError, match="beside a mask or other colors, and cannot be resampled"):
+        describe(path, 100.0)
+    assert not describe(path, 100.0, resolution=0.0).resampled
+
+
 # --- padding -----------------------------------------------------------------------------------
 
 
@@ -171,7 +183,7 @@ def test_a_flat_frame_is_no_data(tmp_path: Path, dtype: str, dark: bool) -> None
     (note,) = image.notes
     share = 100 * frame.mean()
     assert f"{share:.2g} % of its pixels are flat {extreme:g}, in squares" in note
-    assert "Is nodata not declared?" in note
+    assert "they count as no data, although no nodata value says so." in note
 
 
 def test_a_frame_is_not_averaged_into_the_ground(tmp_path: Path) -> None:
@@ -228,9 +240,9 @@ def test_eight_bits_of_few_values_are_refused(tmp_path: Path, top: int) -> None:
 
 def test_images_of_one_or_two_values_are_doubted(tmp_path: Path) -> None:
     values = np.where(noise(60, 80) > 125, 255, 0).astype(np.uint8)
-    note = "a: holds nothing but 0 and 255; is it an image?"
+    note = "a: holds nothing but 0 and 255; it may be no image."
     assert describe(write_raster(tmp_path / "a.tif", values)).notes == (note,)
-    note = "a: holds nothing but 7; is it an image?"
+    note = "a: holds nothing but 7; it may be no image."
     flat = np.full((60, 80), 7, np.uint8)
     assert describe(write_raster(tmp_path / "a.tif", flat)).notes == (note,)
     flat[:] = 0

@@ -7,9 +7,12 @@ resampling sees brightness, not color numbers.
 from __future__ import annotations
 
 import contextlib
+import glob
+import re
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
@@ -20,6 +23,7 @@ from craters.errors import DataError
 
 _OPENING = threading.Lock()  # Python's warning filters are shared by all threads
 _CACHE = 64 << 20  # bytes of the GDAL block cache
+_PIXELS, _LABELS = (".img", ".dat", ".raw"), (".lbl", ".xml")  # of PDS, with detached labels
 _BROKEN = "Is the file complete? Copy it again, or check it with gdalinfo -checksum."
 
 
@@ -50,14 +54,49 @@ def open_dataset(path: str) -> Any:
     Raises
     ------
     DataError
-        If GDAL cannot open it.
+        If GDAL cannot open it, or would read its pixels wrong.
     """
     import rasterio
     from rasterio.errors import NotGeoreferencedWarning
 
     with _OPENING, warnings.catch_warnings(), gdal_errors(path, "cannot be opened"):
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        return rasterio.open(path)
+        try:
+            dataset = rasterio.open(path)
+        except rasterio.errors.RasterioIOError:
+            _refuse_without_label(Path(path))
+            raise
+    suffix = _line_suffix(dataset)
+    if suffix:
+        dataset.close()
+        raise DataError(
+            f"{path}: each line of pixels ends with {suffix} other bytes (LINE_SUFFIX_BYTES), "
+            "which GDAL reads as pixels",
+            "Convert it with pds2isis of ISIS, and scan the cube.",
+        )
+    return dataset
+
+
+def _refuse_without_label(path: Path) -> None:
+    """Raise DataError if a file holds the pixels of a detached label."""
+    if path.suffix.lower() not in _PIXELS or not path.is_file():
+        return
+    labels = [
+        file.name for file in sorted(path.parent.glob(f"{glob.escape(path.stem)}.*"))
+        if file.suffix.lower() in _LABELS
+    ]  # fmt: skip
+    wanted = f"{path.stem}.LBL" if path.suffix.isupper() else f"{path.stem}.lbl"
+    hint = f"Give its label: {labels[0]}." if labels else f"Add its label {wanted}, and give that."
+    raise DataError(f"{path}: holds pixels without a description of their layout", hint)
+
+
+def _line_suffix(dataset: Any) -> int:
+    """Return the bytes after each line of pixels, by the PDS3 label; GDAL ignores the key."""
+    if dataset.driver != "PDS":
+        return 0
+    label = ":".join(text for item in dataset.tags(ns="json:PDS").items() for text in item)
+    found = re.findall(r'"LINE_SUFFIX_BYTES"\s*:\s*"?(\d+)', label)
+    return max(map(int, found), default=0)
 
 
 def open_gray(path: str, band: int) -> tuple[Any, int]:

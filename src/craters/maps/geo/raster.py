@@ -92,6 +92,8 @@ def describe_image(
         first = max(band, 1)
         small = _small_values(path, band, options.scale)
         undeclared, valid, more_notes = _inspect_values(small, (dataset.height, dataset.width))
+        if resampled:
+            _refuse_averaging(dataset, band, undeclared, path)
         scale, rule = _find_scale(valid, options.scale, path, reference)
         return Image(
             path=path, name=name, height=height, width=width, transform=transform, planet=planet,
@@ -273,16 +275,27 @@ def _inspect_values(
         notes.append(_special_note(values[special], special.mean(), values.shape == size))
     if len(np.unique(valid)) <= 2:
         text = " and ".join(f"{value:g}" for value in np.unique(valid)) or "missing pixels"
-        return undeclared, valid, [*notes, f"it holds nothing but {text}; is it an image?"]
+        return undeclared, valid, [*notes, f"it holds nothing but {text}; it may be no image"]
     padding = find_padding(values, missing, max(size) / max(values.shape))
     for value, squares in padding.items():
         missing = missing | squares
         notes.append(
             f"{100 * squares.mean():.2g} % of its pixels are flat {value:g}, in squares that reach "
-            "its border; they count as no data. Is nodata not declared?"
+            "its border; they count as no data, although no nodata value says so"
         )
     undeclared = dataclasses.replace(undeclared, padding=tuple(padding))
     return undeclared, values[~missing], notes
+
+
+def _refuse_averaging(dataset: Any, band: int, undeclared: Undeclared, path: str) -> None:
+    """Raise DataError if resampling would mix special values into their neighbours."""
+    has_mask = "per_dataset" in [flag.name for flag in dataset.mask_flag_enums[band - 1]]
+    if undeclared.has_special and (not band or has_mask):
+        raise DataError(
+            f"{path}: holds special values that are not declared as nodata, beside a mask or other "
+            "colors, and cannot be resampled",
+            "Declare them with gdal_edit.py -a_nodata, or do not resample: --resolution 0.",
+        )
 
 
 def _special_note(special: np.ndarray, share: float, is_whole: bool) -> str:

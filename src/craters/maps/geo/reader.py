@@ -106,6 +106,8 @@ class Reader:
         dataset, band = open_gray(image.path, image.band)
         if not (image.resampled and band and image.undeclared != Undeclared()):
             return dataset, band
+        if "per_dataset" in [flag.name for flag in dataset.mask_flag_enums[band - 1]]:
+            return dataset, band  # padding beside a mask: found after resampling
         with dataset:
             dtype, nodata = np.dtype(dataset.dtypes[band - 1]), dataset.nodatavals[band - 1]
             table, nodata = lookup_table(image.undeclared, image.scale, dtype, nodata)

@@ -47,6 +47,11 @@ class Undeclared:
     high: float | None = None
     padding: tuple[float, ...] = ()
 
+    @property
+    def has_special(self) -> bool:
+        """Whether the image has special values."""
+        return self.low is not None or self.high is not None
+
     def is_special(self, values: np.ndarray) -> np.ndarray:
         """Return which stored values are special values."""
         special = np.zeros(values.shape, bool)
@@ -83,15 +88,18 @@ def find_special(valid: np.ndarray, dtype: np.dtype) -> Undeclared:
         return Undeclared()
     least, most = float(others.min()), float(others.max())
     apart = _ISOLATED * (most - least)
-    low, high = None, None
+    low: float | None = None
+    high: float | None = None
     for member in members:
         if not apart or np.count_nonzero(member) < _LEAST:
             continue
         first, last = float(valid[member].min()), float(valid[member].max())
         if least - last > apart:
-            low = max(low or -np.inf, last / 2 + least / 2)
+            between = last / 2 + least / 2
+            low = between if low is None else max(low, between)
         elif first - most > apart:
-            high = min(high or np.inf, first / 2 + most / 2)
+            between = first / 2 + most / 2
+            high = between if high is None else min(high, between)
     return Undeclared(low=low, high=high)
 
 
@@ -197,14 +205,10 @@ def lookup_table(
     low = float(limits.min) if undeclared.low is None else neighbour(undeclared.low, 1)
     high = float(limits.max) if undeclared.high is None else neighbour(undeclared.high, -1)
     span = scale[1] - scale[0]
-    points = {low: low, high: high}
-    for value in (scale[0] - span, scale[1] + span):
-        value = float(np.rint(value)) if dtype.kind in "iu" else value
-        points[min(max(value, low), high)] = min(max(value, low), high)
-    for value in undeclared.padding:
-        for near in (neighbour(value, -1), neighbour(value, 1)):
-            if low <= near <= high:
-                points[near] = near
+    ends = np.array([scale[0] - span, scale[1] + span])
+    same = [low, high, *(np.rint(ends) if dtype.kind in "iu" else ends).tolist()]
+    same += [neighbour(value, step) for value in undeclared.padding for step in (-1, 1)]
+    points = {value: value for value in np.clip(same, low, high).tolist()}
     points |= dict.fromkeys(undeclared.padding, nodata)
     if undeclared.low is not None:
         points[neighbour(low, -1)] = nodata

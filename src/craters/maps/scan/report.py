@@ -130,6 +130,16 @@ def unlike_training(
     return [f"{image.name} may be unlike the training imagery: {text}." for text in unlike]
 
 
+def smaller_than_window(image: Image, side: int) -> list[str]:
+    """Return a warning if an image has no room for a window."""
+    if min(image.height, image.width) >= side:
+        return []
+    return [
+        f"{image.name}: its {image.height} x {image.width} pixels are smaller than a window of "
+        f"{side} x {side}, most of which is filled."
+    ]
+
+
 def without_value(row: dict[str, Any]) -> list[str]:
     """Return a warning if no window of an image has a value although no block failed."""
     if row["windows_with_value"] or row["failed_blocks"]:

@@ -140,6 +140,7 @@ def _summary(
     warnings = [f"{note}." for note in plan.notes] + skipped_files(plan.config.images)
     for image, row in zip(plan.images, rows, strict=True):
         called = row["called_by_model"] / max(row["windows_with_value"], 1)
+        warnings += report.smaller_than_window(image, description.side)
         warnings += report.without_value(row)
         warnings += report.unlike_training(
             image, row["brightness"], description, plan.reference, called
