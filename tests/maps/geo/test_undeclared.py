@@ -183,7 +183,7 @@ def test_a_flat_frame_is_no_data(tmp_path: Path, dtype: str, dark: bool) -> None
     (note,) = image.notes
     share = 100 * frame.mean()
     assert f"{share:.2g} % of its pixels are flat {extreme:g}, in squares" in note
-    assert "they count as no data, although no nodata value says so." in note
+    assert "they count as no data, although no nodata value says so" in note
 
 
 def test_a_frame_is_not_averaged_into_the_ground(tmp_path: Path) -> None:
@@ -240,9 +240,9 @@ def test_eight_bits_of_few_values_are_refused(tmp_path: Path, top: int) -> None:
 
 def test_images_of_one_or_two_values_are_doubted(tmp_path: Path) -> None:
     values = np.where(noise(60, 80) > 125, 255, 0).astype(np.uint8)
-    note = "a: holds nothing but 0 and 255; it may be no image."
+    note = "it holds nothing but 0 and 255; it may be no image"
     assert describe(write_raster(tmp_path / "a.tif", values)).notes == (note,)
-    note = "a: holds nothing but 7; it may be no image."
+    note = "it holds nothing but 7; it may be no image"
     flat = np.full((60, 80), 7, np.uint8)
     assert describe(write_raster(tmp_path / "a.tif", flat)).notes == (note,)
     flat[:] = 0
