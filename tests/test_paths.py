@@ -10,7 +10,7 @@ import pkgutil
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from craters.maps import catalogues, geo, scan
 from craters.models import keras
 from tests.maps.tools import SIDE, noise, write_classifier
 
+UNTRAINED = SimpleNamespace(description=SimpleNamespace(pixels=None))
 RESULTS = {"RunOutcome"}  # classes that functions return, with paths in them
 
 
@@ -141,7 +142,7 @@ def test_text_is_a_path(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         lambda path: models.import_model(f"{path}.onnx", f"{path}-model"),
         lambda path: models.import_model(f"{path}.h5", f"{path}-model"),
         keras.read_keras,
-        lambda path: pipeline.assess(None, path),  # type: ignore[arg-type]
+        lambda path: pipeline.assess(UNTRAINED, path),  # type: ignore[arg-type]
         pipeline.info.read_run,
         quality.run_checks,
         lambda path: labels.LabelStore(path, must_exist=True),

@@ -433,6 +433,8 @@ def test_labels_of_other_forms_are_explained(patches) -> None:
         quick().fit(images, np.stack([1 - labels, labels], 1))
     with pytest.raises(DataError, match=r"-1 marks unlabeled .* give \(y == 1\).astype\('int8'\)"):
         quick().fit(images, np.where(labels == 1, 1, -1))
+    with pytest.raises(DataError, match=r"found '-1' as text, .* y.astype\(int\)"):
+        quick().fit(images, np.array(["0", "1", "-1"])[np.where(np.arange(80) < 9, -1, labels)])
 
 
 def test_a_model_folder_does_not_swap_named_classes(patches, tmp_path: Path) -> None:

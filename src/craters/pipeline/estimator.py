@@ -393,6 +393,11 @@ def _refuse_columns(y: Any) -> None:
 
 def _two_classes(labels: np.ndarray, *, has_unlabeled: bool) -> np.ndarray:
     classes = np.unique(labels)
+    if "-1" in classes.astype(str) and classes.dtype.kind not in "biuf":
+        raise PatchError(
+            "y: found '-1' as text, expected a class or the number -1, which marks unlabeled rows",
+            "Give numbers: y.astype(int), where all labels are numbers.",
+        )
     if len(classes) > 2:
         raise PatchError(
             "Only binary classification is supported. The type of the target is "

@@ -194,7 +194,11 @@ def test_boxes_in_pixels(tmp_path: Path, head: str, row, columns: str) -> None:
     assert found.in_pixels
     assert found.places.tolist() == [[13.0, 22.0]]
     assert found.diameters.tolist() == [5.0]
-    assert found.notes == ("The diameters are the mean of width and height of the boxes",)
+    notes = ["The positions are the centres of the boxes"] if columns != "x=X,y=Y" else []
+    assert list(found.notes) == [
+        *notes,
+        "The diameters are the mean of width and height of the boxes",
+    ]
 
 
 def test_corners_are_not_taken_for_centres(tmp_path: Path) -> None:
@@ -207,6 +211,7 @@ def test_corners_are_not_taken_for_centres(tmp_path: Path) -> None:
             read()
     boxes = read_detections(path, "left=X,top=Y", in_pixels=True)
     assert boxes.places.tolist() == [[13.0, 22.0]]
+    assert boxes.notes == ("The positions are the centres of the boxes",)
     inverted = write_csv(tmp_path / "d.csv", [(9, 20, 3, 24)], "xmin,ymin,xmax,ymax")
     with pytest.raises(DataError, match="xmax '3', expected beyond the other side of the box"):
         read_catalogue(inverted)

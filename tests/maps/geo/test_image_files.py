@@ -41,7 +41,7 @@ def test_images_that_are_left_out_of_a_folder_are_counted(tmp_path: Path) -> Non
     touch(tmp_path, "a.tif", "b.fits", "c.FITS", "d.qub", "e.lbl", "e.dat", "notes.txt", "a.tfw")
     assert names_of([tmp_path]) == ["a", "e"]  # e.dat holds the pixels of e.lbl
     assert skipped_files([tmp_path, tmp_path / "a.tif"]) == [
-        f"{tmp_path}: 3 file(s) that look like images were skipped (2 .fits, 1 .qub)"
+        f"{tmp_path}: 3 file(s) that look like images were skipped (2 .fits, 1 .qub)."
     ]
 
 
@@ -50,7 +50,7 @@ def test_a_browse_picture_does_not_replace_the_image_that_it_shows(tmp_path: Pat
     taken = [Path(path).name for path, _ in find_images([tmp_path])]
     assert taken == ["a.lbl", "b.jpeg", "c.tif"]
     assert skipped_files([tmp_path]) == [
-        f"{tmp_path}: 1 file(s) that look like images were skipped (1 .jpg)"
+        f"{tmp_path}: 1 file(s) that look like images were skipped (1 .jpg)."
     ]
 
 

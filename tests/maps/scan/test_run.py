@@ -338,6 +338,16 @@ def test_the_report_warns_in_plain_words(tmp_path: Path) -> None:
     assert not any("are called with crater" in text for text in low["warnings"])
 
 
+def test_files_of_a_folder_that_are_not_read_are_counted(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    write_raster(tmp_path / "in" / "a.tif", noise(60, 60))
+    (tmp_path / "in" / "b.fits").touch()
+    found = scan_images(config(model, tmp_path / "in", tmp_path / "out")).summary
+    text = f"{tmp_path / 'in'}: 1 file(s) that look like images were skipped (1 .fits)."
+    assert text in found["warnings"]
+    assert found["images"][0]["name"] == "a"
+
+
 def test_an_image_of_nothing_but_missing_pixels_is_told(
     model: Path, tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:

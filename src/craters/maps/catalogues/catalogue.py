@@ -159,6 +159,8 @@ class Detections:
         CRS of the file; `NO_PLANET` if it names none.
     name : str
         File name, for messages.
+    notes : tuple of str
+        What the reader converted or had to assume.
     """
 
     places: np.ndarray
@@ -166,6 +168,7 @@ class Detections:
     sources: np.ndarray | None
     planet: Planet
     name: str
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.places)
@@ -219,7 +222,7 @@ def read_catalogue(path: StrPath, columns: str = "") -> Catalogue:
         in_pixels=in_pixels,
         name=str(path),
         rows=np.array([table.number(row) for row in np.flatnonzero(keep).tolist()], int),
-        notes=(*table.notes, *notes, *_conversions(table, used, sizes)),
+        notes=(*notes, *_conversions(table, used, sizes)),
     )
 
 
@@ -233,18 +236,22 @@ def _refuse_giants(table: Table, name: str, diameters: np.ndarray) -> None:
         )
 
 
-def _conversions(table: Table, used: Mapping[str, str], sizes: Sequence[str]) -> list[str]:
-    """Describe how values were converted."""
-    notes = []
+def _conversions(
+    table: Table, used: Mapping[str, str], sizes: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """Describe what the reader had to assume, and how values were converted."""
+    notes = list(table.notes)
     if "lon_west" in used:
         notes.append(f"The longitudes in {used['lon_west']!r} are positive west: converted to east")
-    if sizes[0].startswith("radius"):
+    if "left" in used:
+        notes.append("The positions are the centres of the boxes")
+    if sizes and sizes[0].startswith("radius"):
         notes.append(f"The diameters are twice the radii in {used[sizes[0]]!r}")
     if len(sizes) > 1:
         notes.append("The diameters are the mean of width and height of the boxes")
     if tables.has_decimal_commas(table, list(used.values())):
         notes.append("The commas in numbers are read as decimal commas")
-    return notes
+    return tuple(notes)
 
 
 def read_detections(path: StrPath, columns: str = "", *, in_pixels: bool = False) -> Detections:
@@ -293,6 +300,7 @@ def read_detections(path: StrPath, columns: str = "", *, in_pixels: bool = False
         sources=_sources(table, column_of),
         planet=planet,
         name=str(file),
+        notes=_conversions(table, used),
     )
 
 

@@ -216,7 +216,8 @@ def _notes(
     if not outcome.planet.is_known:
         notes.append("Pixels have no position on a body: there is no match.gpkg")
     catalogue = outcome.catalogue
-    return [*notes, *catalogue.notes, *catalogue.source_notes(outcome.matching.images)]
+    notes += outcome.detections.notes + catalogue.notes
+    return [*notes, *catalogue.source_notes(outcome.matching.images)]
 
 
 def _point(

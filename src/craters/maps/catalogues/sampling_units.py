@@ -44,7 +44,7 @@ def make_sampling_units(
     progress = progress or NullProgress()
     charts = []
     for sentence in skipped_files(request.images):
-        progress.warn(f"{sentence}.")
+        progress.warn(sentence)
     for path, name in find_images(list(request.images)):
         charts.append(Chart(describe_image(path, name, request.read, reference=EIGHT_BIT)))
     _check_alike(charts)

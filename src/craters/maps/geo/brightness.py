@@ -122,15 +122,19 @@ class PixelReference:
             types = {image.dtype for image in images}
             dtype = types.pop() if len(types) == 1 else ""
             return {
-                "dtype": dtype, "range": given, "given": True, "stretch": None, "fill": self.fill
-            }  # fmt: skip
+                "dtype": dtype,
+                "range": list(given),
+                "given": True,
+                "stretch": None,
+                "fill": self.fill,
+            }
         known = (0.0, 255.0) if self.range is None else self.range
         stretched = any(image.scale not in (known, (0.0, 255.0)) for image in images)
         return {
             "dtype": "uint8" if self.range is None else self.dtype,
-            "range": known,
+            "range": list(known),
             "given": self.given,
-            "stretch": (self.low, self.high) if stretched else None,
+            "stretch": [self.low, self.high] if stretched else None,
             "fill": self.fill,
         }
 

@@ -72,7 +72,8 @@ def skipped_files(paths: StrPath | Sequence[StrPath]) -> list[str]:
         if skipped:
             listed = ", ".join(f"{count} {suffix}" for suffix, count in sorted(skipped.items()))
             sentences.append(
-                f"{folder}: {skipped.total()} file(s) that look like images were skipped ({listed})"
+                f"{folder}: {skipped.total()} file(s) that look like images were skipped "
+                f"({listed})."
             )
     return sentences
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from craters.core import Fingerprint, files, library_versions
 from craters.data import PixelRecord
-from craters.errors import DataError, GeoError
+from craters.errors import GeoError
 from craters.maps.geo import (
     Image,
     PixelReference,
@@ -107,7 +107,6 @@ def plan_scan(config: ScanConfig) -> Plan:
         for path, name in find_images(list(config.images))
     ]
     _refuse_mixed(images)
-    _refuse_small(images, description.side)
     threshold = config.decision_threshold
     threshold = description.decision_threshold if threshold is None else threshold
     rule = merge_rule(description.side, stride, threshold, config.merge)
@@ -126,13 +125,6 @@ def plan_scan(config: ScanConfig) -> Plan:
         rule=rule,
         fingerprint=fingerprint,
     )
-
-
-def _pixel_bytes(image: Image) -> int:
-    """Return the memory that a pixel in progress needs."""
-    stored = np.dtype(image.dtype).itemsize
-    colors = 0 if image.band else 3 * stored + 16  # red, green and blue, and their sum
-    return _PER_PIXEL + 2 * stored + colors
 
 
 def pixel_reference(pixels: PixelRecord | None) -> PixelReference:
@@ -158,6 +150,13 @@ def pixel_reference(pixels: PixelRecord | None) -> PixelReference:
         spread=default.spread if pixels.spread is None else pixels.spread,
         fill=round(mean) if pixels.fill is None else pixels.fill,
     )
+
+
+def _pixel_bytes(image: Image) -> int:
+    """Return the memory that a pixel in progress needs."""
+    stored = np.dtype(image.dtype).itemsize
+    colors = 0 if image.band else 3 * stored + 16  # red, green and blue, and their sum
+    return _PER_PIXEL + 2 * stored + colors
 
 
 def _hashed_content(image: Image) -> str:
@@ -231,15 +230,6 @@ def _refuse_mixed(images: list[Image]) -> None:
         raise GeoError(
             f"{image.path} and {first.path} have different coordinate systems",
             "Scan images of each system separately.",
-        )
-
-
-def _refuse_small(images: list[Image], side: int) -> None:
-    """Raise DataError if no image has room for a window."""
-    if all(min(image.height, image.width) < side for image in images):
-        raise DataError(
-            f"{images[0].path}: {images[0].height} x {images[0].width} pixels are smaller than a "
-            f"window of {side} x {side} pixels"
         )
 
 
