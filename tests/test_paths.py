@@ -114,13 +114,11 @@ def test_text_is_a_path(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
             assert getattr(made, word) == ((wanted,) if kind.startswith("tuple") else wanted)
         return
     assert all("StrPath" in kind or "PathLike" in kind for kind in kinds.values()), kinds
-    required = {
-        each.name: None
-        for each in inspect.signature(call).parameters.values()
-        if each.default is each.empty
-    }
+    parameters = inspect.signature(call).parameters
+    required = {name: None for name, each in parameters.items() if each.default is each.empty}
     paths = {word: str(tmp_path / "none" / word) for word in kinds}
-    problem = error_of(call, **(required | paths))
+    few = {"n_labeled": 1, "n_unlabeled": 1, "n_test": 1} if "n_labeled" in parameters else {}
+    problem = error_of(call, **(required | paths | few))
     is_of_text = isinstance(problem, AttributeError | TypeError) and "'str'" in str(problem)
     assert not is_of_text, problem  # others are of the parameters that are None here
 

@@ -217,11 +217,11 @@ def test_arrays_and_pictures_are_read_by_the_range_of_the_model(tmp_path: Path) 
     for paths, expected in (([tmp_path / "x.npy"], dim), ([tmp_path / "x.png"], dim[:1])):
         with pytest.raises(DataError, match="looks like 14-bit data"):
             read_inputs(paths, SIDE)
-        found = read_inputs(paths, SIDE, trained)
+        found = read_inputs(paths, SIDE, trained).patches
         assert np.array_equal(found.images, np.rint(expected / 257))
         assert not any("than training patches" in note for note in found.notes)
     np.save(tmp_path / "y.npy", np.uint16(dim * 7))
-    notes = read_inputs([tmp_path / "y.npy"], SIDE, trained).notes
+    notes = read_inputs([tmp_path / "y.npy"], SIDE, trained).patches.notes
     assert any("y.npy is much brighter than training patches (mean" in note for note in notes)
 
 
