@@ -36,7 +36,7 @@ def check_labels(labels: np.ndarray, count: int, source: str) -> np.ndarray:
     Raises
     ------
     DataError
-        If they are invalid; the hint tells how to convert them, as far as their meaning is certain.
+        If they are invalid; the hint says how to convert them, if their meaning is certain.
     """
     labels = np.asarray(labels)
     column = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels

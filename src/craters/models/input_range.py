@@ -53,6 +53,6 @@ def white_of_standardization(scale: float, offset: float) -> int | None:
 
 
 def record_of_white(white: int) -> PixelRecord:
-    """Return what an imported model tells of its training pixels: their range."""
+    """Return the record of training pixels of which only white is known."""
     dtype = {1: "float32", 255: "uint8", 65535: "uint16"}[white]
     return PixelRecord(dtype=dtype, range=(0, white))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import os
 from pathlib import Path
@@ -28,7 +27,12 @@ from craters.maps.geo.orientation import find_orientation, north_up_grid
 from craters.maps.geo.planet import NO_PLANET, Planet, resolve_planet
 from craters.maps.geo.reader import read_small
 from craters.maps.geo.sphere import BODIES, Sphere
-from craters.maps.geo.undeclared import Undeclared, find_outliers, find_padding, find_special
+from craters.maps.geo.undeclared import (
+    Undeclared,
+    inspect_values,
+    refuse_faint,
+    refuse_outliers,
+)
 from craters.settings import ReadOptions
 
 _SAME = 0.03  # relative difference of resolutions that count as equal
@@ -42,7 +46,6 @@ _CORRECT = (
     "Correct its system or position with gdal_edit.py -a_srs or -a_ullr; scan and patches also "
     "accept --crs."
 )
-_FAINT = 9  # 8-bit images that reach no more are refused
 _PIECES, _PIECE = 64, 1 << 16  # samples of a file that enter its hash
 
 
@@ -90,8 +93,10 @@ def describe_image(
             transform, height, width = _resample(transform, size, wanted, planet, native)
             resolution, resampled = wanted, True
         first = max(band, 1)
-        small = _small_values(path, band, options.scale)
-        undeclared, valid, more_notes = _inspect_values(small, (dataset.height, dataset.width))
+        values, missing = _small_values(path, band, options.scale)
+        undeclared, valid, more_notes = inspect_values(
+            values, missing, (dataset.height, dataset.width)
+        )
         if resampled:
             _refuse_averaging(dataset, band, undeclared, path)
         scale, rule = _find_scale(valid, options.scale, path, reference)
@@ -222,17 +227,14 @@ def _resample(
     return (a * across, b * down, c, d * across, e * down, f), height, width
 
 
-@dataclasses.dataclass(frozen=True)
-class _SmallValues:
-    """Stored values of a small copy of an image; NaN and declared nodata are missing."""
+def _small_values(
+    path: str, band: int, scale: tuple[float, float] | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read stored values and missing pixels of a small copy.
 
-    values: np.ndarray
-    missing: np.ndarray
-    dtype: np.dtype
-
-
-def _small_values(path: str, band: int, scale: tuple[float, float] | None) -> _SmallValues:
-    """Read a small copy; if it is damaged, but not needed for the scaling, an empty one."""
+    Missing are NaN and declared nodata. The copy is empty if the file is damaged and its scaling
+    does not depend on values.
+    """
     dataset, band = open_gray(path, band)
     with dataset:
         dtype = np.dtype(dataset.dtypes[max(band, 1) - 1])
@@ -246,44 +248,7 @@ def _small_values(path: str, band: int, scale: tuple[float, float] | None) -> _S
     if dtype.kind == "f":  # huge values count as missing, but perhaps nobody declares it
         declared = np.float64(nodata if nodata is not None else np.nan).astype(dtype)
         missing &= ~(np.isfinite(values) & no_values(values) & (values != declared))
-    return _SmallValues(values=values, missing=missing, dtype=dtype)
-
-
-def _inspect_values(
-    small: _SmallValues, size: tuple[int, int]
-) -> tuple[Undeclared, np.ndarray, list[str]]:
-    """Find values that are no brightness, and describe what is unusual in the others.
-
-    Returns
-    -------
-    undeclared : Undeclared
-    valid : ndarray, shape (N,)
-        Values of the small copy that are brightness, in their stored type.
-    notes : list of str
-    """
-    values, missing = small.values, small.missing
-    valid = values[~missing]
-    if not len(valid):
-        return Undeclared(), valid, []
-    undeclared = find_special(valid.astype(np.float64), small.dtype)
-    special = (undeclared.is_special(values) | no_values(values)) & ~missing
-    missing = missing | special
-    valid = values[~missing]
-    notes = []
-    if special.any():
-        notes.append(_special_note(values[special], special.mean(), values.shape == size))
-    if len(np.unique(valid)) <= 2:
-        text = " and ".join(f"{value:g}" for value in np.unique(valid)) or "missing pixels"
-        return undeclared, valid, [*notes, f"it holds nothing but {text}; it may be no image"]
-    padding = find_padding(values, missing, max(size) / max(values.shape))
-    for value, squares in padding.items():
-        missing = missing | squares
-        notes.append(
-            f"{100 * squares.mean():.2g} % of its pixels are flat {value:g}, in squares that reach "
-            "its border; they count as no data, although no nodata value says so"
-        )
-    undeclared = dataclasses.replace(undeclared, padding=tuple(padding))
-    return undeclared, values[~missing], notes
+    return values, missing
 
 
 def _refuse_averaging(dataset: Any, band: int, undeclared: Undeclared, path: str) -> None:
@@ -297,41 +262,6 @@ def _refuse_averaging(dataset: Any, band: int, undeclared: Undeclared, path: str
         )
 
 
-def _special_note(special: np.ndarray, share: float, is_whole: bool) -> str:
-    """Describe special values: the most frequent ones, and how many pixels have them."""
-    values, counts = np.unique(special, return_counts=True)
-    most = values[np.argsort(-counts, kind="stable")[:3]].tolist()
-    text = ", ".join(f"{value:g}" for value in most) + (", ..." if len(values) > 3 else "")
-    number = f"{len(special)} of its pixels" if is_whole else "its pixels"
-    return (
-        f"{100 * share:.2g} % of {number} hold special values ({text}) that are not declared as "
-        "nodata; they count as missing"
-    )
-
-
-def _refuse_faint(valid: np.ndarray, path: str) -> None:
-    """Raise DataError if 8-bit values are so few that they may be no brightness."""
-    if len(valid) and valid.min() < valid.max() <= _FAINT:
-        raise DataError(
-            f"{path}: its 8-bit pixels are {valid.min():g} to {valid.max():g}, of 255 possible: "
-            "a mask, classes, or a brightness of another range",
-            f"If it is an image, give its range: --scale 0,{valid.max():g}.",
-        )
-
-
-def _refuse_outliers(valid: np.ndarray, path: str) -> None:
-    """Raise DataError if values far from all others make the stretch arbitrary."""
-    outlier = find_outliers(valid.astype(np.float64))
-    if outlier is not None:
-        value, share, factor = outlier
-        raise DataError(
-            f"{path}: {100 * share:.2g} % of its pixels are far from all others, as the value "
-            f"{value:.9g}; without them, the contrast would be {factor:.3g} times as large",
-            f"If they are missing, declare it: gdal_edit.py -a_nodata {value:.9g}. If not, give "
-            "the range of brightness: --scale LOW,HIGH.",
-        )
-
-
 def _find_scale(
     valid: np.ndarray, given: tuple[float, float] | None, path: str, reference: PixelReference
 ) -> tuple[tuple[float, float], str]:
@@ -339,7 +269,7 @@ def _find_scale(
     if given is not None:
         return given, "given"
     if valid.dtype == np.uint8:
-        _refuse_faint(valid, path)
+        refuse_faint(valid, path)
     fixed = reference.fixed_scale(valid.dtype.name)
     if fixed is not None:
         return fixed
@@ -348,7 +278,7 @@ def _find_scale(
     in_range = reference.range_of(valid, path)
     if in_range is not None:
         return in_range
-    _refuse_outliers(valid, path)
+    refuse_outliers(valid, path)
     return reference.stretch(valid)
 
 

@@ -12,7 +12,8 @@ import dataclasses
 
 import numpy as np
 
-from craters.maps.geo.masks import find_nodata_regions
+from craters.errors import DataError
+from craters.maps.geo.masks import find_nodata_regions, no_values
 
 HUGE = 1e18  # no brightness is so large
 _ISIS = (-32768, -32753)  # special pixels of ISIS and PDS, in 16 signed bits
@@ -26,6 +27,7 @@ _KNOWN: dict[str, tuple[tuple[float, float], ...]] = {
 }  # fmt: skip
 _ISOLATED = 0.25  # distance of a special value from the others, in ranges of the others
 _FAR = 10  # distance that no brightness has from the others, in ranges of the others
+_FAINT = 9  # 8-bit images that reach no more are refused
 _LEAST = 4  # pixels of a special value
 _FEW = 0.01  # smallest share of the other pixels
 _SQUARE = 32  # side of the smallest square of padding, in pixels
@@ -64,6 +66,96 @@ class Undeclared:
     def is_padding(self, values: np.ndarray) -> np.ndarray:
         """Return which stored values are the padding's, at any place."""
         return np.isin(values, self.padding) if self.padding else np.zeros(values.shape, bool)
+
+
+def inspect_values(
+    values: np.ndarray, missing: np.ndarray, size: tuple[int, int]
+) -> tuple[Undeclared, np.ndarray, list[str]]:
+    """Find values that are no brightness, and describe what is unusual in the others.
+
+    Parameters
+    ----------
+    values : ndarray, shape (H, W)
+        Stored values of a small copy of an image.
+    missing : ndarray, shape (H, W), bool
+        Pixels that are known to be missing.
+    size : tuple of int
+        Height and width of the image.
+
+    Returns
+    -------
+    undeclared : Undeclared
+    valid : ndarray, shape (N,)
+        Values of the small copy that are brightness, in their stored type.
+    notes : list of str
+    """
+    valid = values[~missing]
+    if not len(valid):
+        return Undeclared(), valid, []
+    undeclared = find_special(valid.astype(np.float64), values.dtype)
+    special = (undeclared.is_special(values) | no_values(values)) & ~missing
+    missing = missing | special
+    valid = values[~missing]
+    notes = []
+    if special.any():
+        notes.append(_special_note(values[special], special.mean(), values.shape == size))
+    if len(np.unique(valid)) <= 2:
+        text = " and ".join(f"{value:g}" for value in np.unique(valid)) or "missing pixels"
+        return undeclared, valid, [*notes, f"it holds nothing but {text}; it may be no image"]
+    padding = find_padding(values, missing, max(size) / max(values.shape))
+    for value, squares in padding.items():
+        missing = missing | squares
+        notes.append(
+            f"{100 * squares.mean():.2g} % of its pixels are flat {value:g}, in squares that reach "
+            "its border; they count as no data, although no nodata value says so"
+        )
+    undeclared = dataclasses.replace(undeclared, padding=tuple(padding))
+    return undeclared, values[~missing], notes
+
+
+def _special_note(special: np.ndarray, share: float, is_whole: bool) -> str:
+    """Describe special values: the most frequent ones, and how many pixels have them."""
+    values, counts = np.unique(special, return_counts=True)
+    most = values[np.argsort(-counts, kind="stable")[:3]].tolist()
+    text = ", ".join(f"{value:g}" for value in most) + (", ..." if len(values) > 3 else "")
+    number = f"{len(special)} of its pixels" if is_whole else "its pixels"
+    return (
+        f"{100 * share:.2g} % of {number} hold special values ({text}) that are not declared as "
+        "nodata; they count as missing"
+    )
+
+
+def refuse_faint(valid: np.ndarray, path: str) -> None:
+    """Raise an error if 8-bit values are so few that they may be no brightness.
+
+    Raises
+    ------
+    DataError
+    """
+    if len(valid) and valid.min() < valid.max() <= _FAINT:
+        raise DataError(
+            f"{path}: its 8-bit pixels are {valid.min():g} to {valid.max():g}, of 255 possible: "
+            "a mask, classes, or a brightness of another range",
+            f"If it is an image, give its range: --scale 0,{valid.max():g}.",
+        )
+
+
+def refuse_outliers(valid: np.ndarray, path: str) -> None:
+    """Raise an error if values far from all others make the stretch arbitrary.
+
+    Raises
+    ------
+    DataError
+    """
+    outlier = find_outliers(valid.astype(np.float64))
+    if outlier is not None:
+        value, share, factor = outlier
+        raise DataError(
+            f"{path}: {100 * share:.2g} % of its pixels are far from all others, as the value "
+            f"{value:.9g}; without them, the contrast would be {factor:.3g} times as large",
+            f"If they are missing, declare it: gdal_edit.py -a_nodata {value:.9g}. If not, give "
+            "the range of brightness: --scale LOW,HIGH.",
+        )
 
 
 def find_special(valid: np.ndarray, dtype: np.dtype) -> Undeclared:
