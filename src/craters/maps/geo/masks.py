@@ -122,3 +122,46 @@ def box_sums(
     np.cumsum(sums[1:, 1:], axis=1, out=sums[1:, 1:])
     top, bottom = sums[:-side:step], sums[side::step]
     return bottom[:, side::step] - bottom[:, :-side:step] - top[:, side::step] + top[:, :-side:step]
+
+
+def mean_of_neighbours(
+    pixels: np.ndarray, valid: np.ndarray, most: int, otherwise: int
+) -> np.ndarray:
+    """Return the mean of the valid pixels around each pixel, in the smallest box that has any.
+
+    The boxes reach 1, 2, 4, ... and at most `most` pixels in each direction.
+
+    Parameters
+    ----------
+    pixels : ndarray, shape (H, W), uint8
+    valid : ndarray, shape (H, W), bool
+    most : int
+        Pixels.
+    otherwise : int
+        Value of pixels without a valid one in reach.
+
+    Returns
+    -------
+    ndarray, shape (H, W), uint8
+
+    Examples
+    --------
+    >>> pixels = np.array([[10, 20, 0, 0]], np.uint8)
+    >>> mean_of_neighbours(pixels, pixels > 0, 1, 125)
+    array([[ 15,  15,  20, 125]], dtype=uint8)
+    """
+    means = np.full(pixels.shape, otherwise, np.uint8)
+    todo = np.ones(pixels.shape, bool)
+    reach = 1
+    while todo.any():
+        counts, sums = (
+            box_sums(np.pad(values, reach), 2 * reach + 1, dtype=np.int64)
+            for values in (valid, np.where(valid, pixels, 0))
+        )
+        known = todo & (counts > 0)
+        means[known] = np.rint(sums[known] / counts[known])
+        todo &= ~known
+        if reach >= most:
+            break
+        reach = min(2 * reach, most)
+    return means

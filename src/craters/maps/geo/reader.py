@@ -26,7 +26,13 @@ from craters.maps.geo.gdal import (
     open_gray,
 )
 from craters.maps.geo.image import Image
-from craters.maps.geo.masks import alpha_band, find_nodata_regions, no_values, read_missing
+from craters.maps.geo.masks import (
+    alpha_band,
+    find_nodata_regions,
+    mean_of_neighbours,
+    no_values,
+    read_missing,
+)
 from craters.maps.geo.orientation import AS_STORED, Orientation, Span, find_orientation
 from craters.maps.geo.undeclared import Undeclared, lookup_table
 
@@ -157,7 +163,8 @@ class Reader:
         Returns
         -------
         pixels : ndarray, shape (height, width), uint8
-            Scaled; no-data regions and pixels outside the image are `Image.fill`.
+            Scaled; no-data regions and pixels outside the image are `Image.fill`. Isolated pixels
+            of undeclared special values are the mean of their neighbours.
         nodata : ndarray, shape (height, width), bool
             Pixels of no-data regions; False outside the image.
         """
@@ -178,7 +185,15 @@ class Reader:
         target = np.s_[rows[0] - top : rows[1] - top, cols[0] - left : cols[1] - left]
         nodata[target] = find_nodata_regions(missing | padding, image.gap)[inside]
         if not nodata[target].all():
-            pixels[target] = _filled(values[inside], missing[inside], nodata[target], image)
+            filled = _filled(values[inside], missing[inside], nodata[target], image)
+            isolated = image.undeclared.is_special(values)
+            isolated[inside] &= ~nodata[target]
+            if isolated[inside].any():
+                gray = mean_of_neighbours(
+                    to_bytes(values, image.scale), ~(missing | padding), image.gap, image.fill
+                )
+                filled = np.where(isolated[inside], gray[inside], filled)
+            pixels[target] = filled
         return pixels, nodata
 
     def _values(

@@ -118,10 +118,11 @@ def _special_note(special: np.ndarray, share: float, is_whole: bool) -> str:
     values, counts = np.unique(special, return_counts=True)
     most = values[np.argsort(-counts, kind="stable")[:3]].tolist()
     text = ", ".join(f"{value:g}" for value in most) + (", ..." if len(values) > 3 else "")
-    number = f"{len(special)} of its pixels" if is_whole else "its pixels"
+    percent = f"{100 * share:.2g} %"
+    number = f"{len(special)} of its pixels ({percent})" if is_whole else f"{percent} of its pixels"
     return (
-        f"{100 * share:.2g} % of {number} hold special values ({text}) that are not declared as "
-        "nodata; they count as missing"
+        f"{number} hold special values ({text}) that are not declared as nodata; they count as "
+        "missing"
     )
 
 

@@ -156,7 +156,8 @@ def _pixel_bytes(image: Image) -> int:
     """Return the memory that a pixel in progress needs."""
     stored = np.dtype(image.dtype).itemsize
     colors = 0 if image.band else 3 * stored + 16  # red, green and blue, and their sum
-    return _PER_PIXEL + 2 * stored + colors
+    means = 40 if image.undeclared.has_special else 0  # sums over the neighbours of such pixels
+    return _PER_PIXEL + 2 * stored + colors + means
 
 
 def _hashed_content(image: Image) -> str:
