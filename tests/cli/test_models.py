@@ -171,7 +171,10 @@ def test_the_doctor_says_what_is_missing_and_how_to_get_it(monkeypatch) -> None:
     monkeypatch.setattr(environment, "version", version)
     found = craters("doctor")
     assert found.exit_code == 0
-    assert "geo (scanning, matching and cutting images): missing rasterio" in found.stdout
+    assert (
+        "geo (scanning images, matching catalogues, sampling patches): missing rasterio"
+        in found.stdout
+    )
     assert "Get it by: pip install -c constraints.txt -e '.[geo]'" in found.stdout
     gone.add("safetensors")
     found = craters("doctor")

@@ -26,12 +26,12 @@ _EXTRA = re.compile(r"extra == ['\"]([\w-]+)['\"]")
 _PURPOSES = {
     "core": "predicting, reading and making arrays",
     "train": "training, measuring, reports, Keras files",
-    "geo": "scanning, matching and cutting images",
+    "geo": "scanning images, matching catalogues, sampling patches",
     "review": "the review page",
     "dask": "scanning by many processes or machines",
     "parquet": "catalogues as GeoParquet",
 }
-# The part that installs each module that is imported late, so that its absence is met in use.
+# The core or extra that installs each module; they are imported only where they are used.
 _PART_OF = {
     "PIL": "core",
     "onnxruntime": "core",

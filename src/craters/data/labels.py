@@ -75,7 +75,7 @@ def meaning_of(value: Any) -> int | None:
 
 
 def explain_labels(values: list[Any], name: str = "Y") -> str:
-    """Tell how to convert labels of other values to 0 and 1.
+    """Explain how to convert labels of other values to 0 and 1.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def explain_labels(values: list[Any], name: str = "Y") -> str:
 
 
 def _explain_values(values: list[Any], name: str) -> str:
-    """Tell how to convert labels none of which is missing."""
+    """Explain how to convert labels none of which is missing."""
     texts = [value for value in values if not isinstance(value, int | float)]
     craters = [value for value in texts if meaning_of(value) == 1]
     is_known = all(meaning_of(value) is not None for value in texts)
@@ -139,7 +139,7 @@ def _explain_values(values: list[Any], name: str) -> str:
 
 
 def explain_shape(labels: np.ndarray, name: str = "Y") -> str:
-    """Tell how to bring labels to one dimension, such as one-hot labels."""
+    """Explain how to bring labels to one dimension, such as one-hot labels."""
     if labels.ndim == 2 and labels.shape[0] == 1:
         return f"Convert them: {name}.ravel()."
     numbers = labels.ndim == 2 and labels.shape[1] == 2 and labels.dtype.kind in "biuf"

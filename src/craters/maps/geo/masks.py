@@ -125,20 +125,21 @@ def box_sums(
 
 
 def mean_of_neighbours(
-    pixels: np.ndarray, valid: np.ndarray, most: int, otherwise: int
+    pixels: np.ndarray, valid: np.ndarray, wanted: np.ndarray, *, most: int, otherwise: int
 ) -> np.ndarray:
-    """Return the mean of the valid pixels around each pixel, in the smallest box that has any.
+    """Replace pixels by the mean of the valid pixels in the smallest box around them that has any.
 
     The boxes reach 1, 2, 4, ... and at most `most` pixels in each direction.
 
     Parameters
     ----------
     pixels : ndarray, shape (H, W), uint8
-    valid : ndarray, shape (H, W), bool
+    valid, wanted : ndarray, shape (H, W), bool
+        Pixels that are averaged; pixels that are replaced.
     most : int
         Pixels.
     otherwise : int
-        Value of pixels without a valid one in reach.
+        Value of replaced pixels without a valid one in reach.
 
     Returns
     -------
@@ -147,12 +148,11 @@ def mean_of_neighbours(
     Examples
     --------
     >>> pixels = np.array([[10, 20, 0, 0]], np.uint8)
-    >>> mean_of_neighbours(pixels, pixels > 0, 1, 125)
-    array([[ 15,  15,  20, 125]], dtype=uint8)
+    >>> mean_of_neighbours(pixels, pixels > 0, pixels == 0, most=1, otherwise=125)
+    array([[ 10,  20,  20, 125]], dtype=uint8)
     """
-    means = np.full(pixels.shape, otherwise, np.uint8)
-    todo = np.ones(pixels.shape, bool)
-    reach = 1
+    means = np.where(wanted, np.uint8(otherwise), pixels)
+    todo, reach = wanted.copy(), 1
     while todo.any():
         counts, sums = (
             box_sums(np.pad(values, reach), 2 * reach + 1, dtype=np.int64)

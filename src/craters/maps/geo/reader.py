@@ -4,7 +4,8 @@ All pixels are read as they look on a north-up map (see `orientation`), colors a
 finds the missing pixels. No-data regions among them and the area outside the image are filled with
 the mean brightness of training patches, `Image.fill`. In most mosaics, isolated no-data pixels are
 deep shadow, hence data: they become 0 if the stored value is at or below the dark end of the
-scaling, else `Image.fill`.
+scaling, else `Image.fill`. Isolated special values (see `undeclared`) are no shadow: they become
+the mean of their neighbours.
 """
 
 from __future__ import annotations
@@ -186,13 +187,14 @@ class Reader:
         nodata[target] = find_nodata_regions(missing | padding, image.gap)[inside]
         if not nodata[target].all():
             filled = _filled(values[inside], missing[inside], nodata[target], image)
-            isolated = image.undeclared.is_special(values)
-            isolated[inside] &= ~nodata[target]
-            if isolated[inside].any():
-                gray = mean_of_neighbours(
-                    to_bytes(values, image.scale), ~(missing | padding), image.gap, image.fill
-                )
-                filled = np.where(isolated[inside], gray[inside], filled)
+            isolated = np.zeros(values.shape, bool)
+            isolated[inside] = image.undeclared.is_special(values[inside]) & ~nodata[target]
+            if isolated.any():
+                means = mean_of_neighbours(
+                    to_bytes(values, image.scale), ~(missing | padding), isolated,
+                    most=image.gap, otherwise=image.fill,
+                )  # fmt: skip
+                filled = np.where(isolated[inside], means[inside], filled)
             pixels[target] = filled
         return pixels, nodata
 
