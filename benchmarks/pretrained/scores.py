@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from craters.data import SYMMETRIES, augment
 from craters.errors import DataError
 from craters.evaluation import Scored, bootstrap_interval, macro_f1, measure
 from pretrained.sets import LabeledSet
@@ -89,6 +90,16 @@ def figures(labels: np.ndarray, probability: np.ndarray, stride: int) -> dict[st
     if stride:
         row["false_per_megapixel"] = false_per_megapixel(scored, stride)
     return row
+
+
+def turned_macro_f1(one: LabeledSet, predict: Predict) -> dict[str, float]:
+    """Compute macro F1 at 0.5 of a set mirrored and turned in each of the eight ways."""
+    scores = {}
+    for name in SYMMETRIES:
+        images = np.ascontiguousarray(augment.transform(one.images, name))
+        scored = Scored(labels=one.labels, probability=predict(images, one.groups))
+        scores[name] = measure(scored).macro_f1
+    return scores
 
 
 def best_macro_f1(scored: Scored) -> tuple[float, float]:

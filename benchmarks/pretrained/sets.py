@@ -1,6 +1,6 @@
 """The labeled real images that a pretrained network is measured on.
 
-`python sets.py` prints what each set contains.
+`python -m pretrained.sets`, run in the folder of the benchmarks, prints what each set contains.
 """
 
 from __future__ import annotations
@@ -8,13 +8,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import hashlib
-import sys
 from pathlib import Path
 
 import numpy as np
-
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import harness
 from pretrained.windows import WindowRule, cut_windows
@@ -22,10 +18,10 @@ from pretrained.windows import WindowRule, cut_windows
 CACHE = harness.WORK / "pretrained-sets"
 VERSION = 1  # of the cached files
 
-# Grids of half a window. Diameters in pixels; the catalogue of the THEMIS images lists every crater
+# Grids of half a window; diameters in pixels. The catalogue of the THEMIS images lists every crater
 # of at least 1 km, 10 pixels. The craters of `nac_moon` are so dense (1,700 a megapixel, median 9
-# pixels) that of its windows without crater 10 are left at a side of 48 pixels and 330 at 32; so its
-# windows have 24, the least side of the network. Its boxes are wider than the rims: 12 pixels.
+# pixels) that 12 windows without crater are left at a side of 48 pixels, 330 at 32 and 1,667 at 24,
+# the least side of the network. Its boxes are wider than the rims, hence 12 pixels and not 10.
 RULES = {
     "tiles": WindowRule(48, 24),
     "nac_moon": WindowRule(24, 12, least=12, most=24, touching=7.2),
@@ -36,8 +32,8 @@ PATCHES = ("themis48", "nanedi_west", "nanedi_center")
 NAMES = (*PATCHES, *RULES)
 
 # The groups of the first half: choices are made on one half and reported on the other, and the
-# reverse. Both halves have about as many labeled patches, windows and craters of THEMIS, and as many
-# windows without crater of `nac_moon`; west and tile1_24 show the same ground.
+# reverse. Both halves hold about as many labeled patches, windows and craters of THEMIS, and as
+# many windows without crater of `nac_moon`.
 FIRST_HALF = (
     "amazonis", "coprates", "elysium", "maretyrrhenum", "memnonia", "sinussabaeus",
     "west", "tile1_24", "MC11E-D", "M1155395732", "M1275410097", "M134022629",
@@ -104,11 +100,11 @@ def load_sets(
     """
     sets = []
     for name in names:
-        folder = data / _folder(name)
+        folder = folder_of(name, data)
         if not folder.is_dir():
             continue
         path = (cache or CACHE) / f"{name}.npz"
-        key = _key(name, folder)
+        key = fingerprint(name, data)
         one = _read(name, path, key)
         if one is None:
             one = _windows(name, folder) if name in RULES else _patches(name, folder)
@@ -117,14 +113,17 @@ def load_sets(
     return sets
 
 
-def _folder(name: str) -> str:
-    return {"tiles": "themis_tiles"}.get(name, "nanedi28" if name.startswith("nanedi") else name)
+def folder_of(name: str, data: Path) -> Path:
+    """Return the folder that a set is read from."""
+    if name == "tiles":
+        return data / "themis_tiles"
+    return data / ("nanedi28" if name.startswith("nanedi") else name)
 
 
-def _key(name: str, folder: Path) -> str:
-    """Hash the rule of a set and the names and sizes of its files."""
-    files = [(path.name, path.stat().st_size) for path in sorted(folder.iterdir())]
-    text = repr((VERSION, RULES.get(name), files))
+def fingerprint(name: str, data: Path) -> str:
+    """Hash the rule of a set, and the names and sizes of its files."""
+    paths = sorted(folder_of(name, data).iterdir())
+    text = repr((VERSION, RULES.get(name), [(path.name, path.stat().st_size) for path in paths]))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -178,9 +177,7 @@ def _windows(name: str, folder: Path) -> LabeledSet:
         pairs = [(path, _table(path)) for path in sorted(folder.glob("*.png"))]
     windows = cut_windows(pairs, RULES[name], in_pixels=name != "tiles")
     groups = splits.regions_of(windows.sources) if name == "tiles" else windows.sources
-    return LabeledSet(
-        name=name, groups=groups, stride=RULES[name].stride, **vars(windows)
-    )  # fmt: skip
+    return LabeledSet(name=name, groups=groups, stride=RULES[name].stride, **vars(windows))
 
 
 def _table(image: Path) -> Path:
@@ -189,10 +186,15 @@ def _table(image: Path) -> Path:
     return boxes if boxes.is_file() else image.with_name(f"{image.stem}_craters.csv")
 
 
-def half(one: LabeledSet, number: int) -> LabeledSet:
-    """Return the first (0) or second (1) half of a set, divided by whole groups."""
+def in_half(one: LabeledSet, number: int) -> np.ndarray:
+    """Return which patches are of the first (0) or second (1) half, by whole groups."""
     inside = np.isin(one.groups, FIRST_HALF)
-    return one.take(inside if number == 0 else ~inside)
+    return inside if number == 0 else ~inside
+
+
+def half(one: LabeledSet, number: int) -> LabeledSet:
+    """Return the first (0) or second (1) half of a set; one may be empty."""
+    return one.take(in_half(one, number))
 
 
 def coarse(one: LabeledSet) -> LabeledSet:
@@ -215,7 +217,9 @@ def describe(one: LabeledSet) -> str:
     )
 
 
-def draw_sheet(images: np.ndarray, path: Path, *, seed: int = 0, rows: int = 8, cols: int = 12) -> None:
+def draw_sheet(
+    images: np.ndarray, path: Path, *, seed: int = 0, rows: int = 8, cols: int = 12
+) -> None:
     """Draw a random grid of patches as a PNG, one pixel a pixel, twice enlarged.
 
     Parameters
@@ -249,7 +253,9 @@ def main() -> None:
         if options.sheets:
             options.sheets.mkdir(parents=True, exist_ok=True)
             for label, word in enumerate(("without", "with")):
-                draw_sheet(one.images[one.labels == label], options.sheets / f"{one.name}_{word}.png")
+                draw_sheet(
+                    one.images[one.labels == label], options.sheets / f"{one.name}_{word}.png"
+                )
 
 
 if __name__ == "__main__":

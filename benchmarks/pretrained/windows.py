@@ -85,7 +85,9 @@ def cut_windows(
     with bounded_gdal():
         for image, table in pairs:
             if table not in lists:
-                lists[table] = read_boxes(table) if table.suffix == ".xml" else read_catalogue(table)
+                lists[table] = (
+                    read_boxes(table) if table.suffix == ".xml" else read_catalogue(table)
+                )
             options = ReadOptions(no_crs=in_pixels)
             chart = Chart(describe_image(image, image.stem, options, reference=EIGHT_BIT))
             own = {image.stem} if in_pixels else names
