@@ -11,6 +11,7 @@ from craters.data.augment import (
     choose_symmetry,
     pad_for_shifts,
     shift_and_flip,
+    transform,
 )
 from craters.data.copies import COPY_CORRELATION, CopySearch, search_copies
 from craters.data.dataset import JobData, find_array, read_job_data
@@ -70,5 +71,6 @@ __all__ = [
     "shift_and_flip",
     "splits",
     "to_8bit",
+    "transform",
     "validation_split",
 ]

@@ -41,7 +41,8 @@ __all__ = [
     "write_model",
 ]
 
-INPUT, OUTPUT = "images", "logits"  # names in the graph
+INPUT, OUTPUT, LIGHT = "images", "logits", "light"  # names in the graph
+WEIGHTS_PREFIX = "network."  # of the names of weights, in a graph that holds each once
 
 _BATCH = 32  # patches; larger batches are not faster and take more memory
 
