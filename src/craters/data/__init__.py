@@ -22,6 +22,7 @@ from craters.data.labels import (
     explain_shape,
     meaning_of,
 )
+from craters.data.looks import LOOKS, LookRange, measure_looks
 from craters.data.patches import (
     CLASS_NAMES,
     UNLABELED,
@@ -40,11 +41,13 @@ from craters.data.splits import validation_split
 __all__ = [
     "CLASS_NAMES",
     "COPY_CORRELATION",
+    "LOOKS",
     "ROUNDING",
     "SYMMETRIES",
     "UNLABELED",
     "CopySearch",
     "JobData",
+    "LookRange",
     "PatchSet",
     "PixelRecord",
     "SymmetryReport",
@@ -61,6 +64,7 @@ __all__ = [
     "find_array",
     "make_patch_set",
     "meaning_of",
+    "measure_looks",
     "normalize",
     "pad_for_shifts",
     "patches",

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from craters.errors import ConfigError
+from craters.errors import ConfigError, ModelError
+from craters.models.description import ModelDescription
 from craters.models.layers import (
     ConvBlock,
     LayerRow,
@@ -33,7 +35,11 @@ __all__ = [
     "initialize",
     "make_network",
     "reseed_dropout",
+    "restore_network",
 ]
+
+
+_CHANNELS = (24, 48, 96)  # of the network "compact", after each halving of the map
 
 
 class OriginalNet(Network):
@@ -152,7 +158,7 @@ class CompactNet(Network):
         self,
         side: int = 48,
         symmetry: tuple[str, ...] = ("identity",),
-        channels: tuple[int, int, int] = (24, 48, 96),
+        channels: tuple[int, int, int] = _CHANNELS,
         dropout: float = 0.2,
         *,
         light: bool = False,
@@ -395,8 +401,7 @@ def make_network(
     torch.Size([2])
     """
     if name == "compact":
-        settings = {} if channels is None else {"channels": channels}
-        return CompactNet(side, symmetry, light=light, **settings)
+        return CompactNet(side, symmetry, channels or _CHANNELS, light=light)
     if channels is not None or light:
         raise ConfigError(f"network {name!r} has no channels or light to set, only 'compact' has")
     if name == "original":
@@ -404,6 +409,46 @@ def make_network(
     if name == "dense":
         return WindowNet(side)
     raise ConfigError(f"network is {name!r}, expected original, compact or dense")
+
+
+def restore_network(description: ModelDescription, weights: dict[str, np.ndarray]) -> Network:
+    """Build the network of a model folder, with its weights, to continue training or to run it.
+
+    Parameters
+    ----------
+    description : ModelDescription
+    weights : dict of ndarray
+        Result of `read_weights`.
+
+    Returns
+    -------
+    Network
+        An ensemble if the weights are of several networks; in evaluation mode.
+
+    Raises
+    ------
+    ModelError
+        If the weights do not fit the network, or it is none of this package.
+    """
+    settings = description.network_settings
+    count = len({name.split(".")[1] for name in weights if name.startswith("members.")})
+    try:
+        channels = tuple(settings["channels"]) if "channels" in settings else None
+        members = [
+            make_network(
+                description.network,
+                description.side,
+                description.symmetry,
+                channels=channels,
+                light=description.light is not None,
+            )
+            for _ in range(max(1, count))
+        ]
+        network: Network = EnsembleNet(members) if count else members[0]
+        network.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
+    except (ConfigError, RuntimeError, TypeError, ValueError) as error:
+        raise ModelError(f"torch cannot load the weights of the model ({error})") from error
+    return network.eval()
 
 
 def initialize(network: Network, seed: int) -> None:

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from craters.errors import ConfigError, ModelError
-from craters.models.classifier import INPUT, LIGHT, OUTPUT, WEIGHTS_PREFIX
+from craters.models.classifier import INPUT, LIGHT, OUTPUT
+from craters.models.folder import WEIGHTS_PREFIX
 from craters.models.networks import CompactNet, Network
 from craters.models.onnx_graph import open_graph, read_tensors
 

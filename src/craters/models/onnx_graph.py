@@ -157,10 +157,16 @@ _DIMS, _TYPE, _FLOATS, _NAME, _RAW = 1, 2, 4, 8, 9
 _FLOAT32 = 1
 
 
-def read_tensors(graph: bytes) -> dict[str, np.ndarray]:
+def read_tensors(graph: bytes, source: str = NAME) -> dict[str, np.ndarray]:
     """Read the float32 tensors of an ONNX file that are its initialisers, by name.
 
     Others, such as integers that name axes, are left out.
+
+    Parameters
+    ----------
+    graph : bytes
+    source : str
+        Name of the graph in messages.
 
     Raises
     ------
@@ -172,7 +178,7 @@ def read_tensors(graph: bytes) -> dict[str, np.ndarray]:
         fields = message_fields(inner[0]) if inner else ()  # type: ignore[arg-type]
         parts = [_read_tensor(value) for number, value in fields if number == 5]  # type: ignore[arg-type]
     except (ValueError, TypeError) as error:
-        raise ModelError(f"{NAME}: is refused ({error})", _HINT) from error
+        raise ModelError(f"{source}: is refused ({error})", _HINT) from error
     return {name: array for name, array in parts if array is not None}
 
 
