@@ -70,7 +70,7 @@ def test_the_package_is_small_enough_to_be_overseen() -> None:
     shown = [path for path in SOURCE.iterdir() if path.name != "__pycache__"]
     assert len(shown) <= 22
     for folder in {path.parent for path in MODULES}:
-        assert len(list(folder.glob("*.py"))) - 1 <= 14, folder  # without __init__
+        assert len(list(folder.glob("*.py"))) - 1 <= 15, folder  # without __init__
 
 
 @pytest.mark.parametrize("name", [*PACKAGES, "craters.models.keras"])

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from craters.data import SYMMETRIES, transform
 from craters.errors import ConfigError
 from craters.models import (
     EnsembleNet,
@@ -16,7 +17,7 @@ from craters.models import (
     make_network,
     reseed_dropout,
 )
-from craters.models.networks import SeededDropout
+from craters.models.layers import SeededDropout
 
 EXPECTED_LAYERS = [
     ("Conv2D", (46, 46, 16), 160),
@@ -172,3 +173,63 @@ def test_an_ensemble_is_the_mean_of_its_members() -> None:
         window = image[:, :48, :48]
         assert torch.allclose(joined(window), (members[0](window) + members[1](window)) / 2)
     assert len(joined.layers()) == 2 * len(members[0].layers())
+
+
+def test_the_light_head_leaves_the_rest_as_it_is() -> None:
+    plain, lit = (make_network("compact", 48, light=light) for light in (False, True))
+    assert sum(each.numel() for each in lit.parameters()) == 261002 + 2 * 192 + 2
+    assert sum(row.parameters for row in lit.layers()) == 261002 + 2 * 192 + 2
+    assert not plain.has_light
+    for network in (plain, lit):
+        initialize(network, 3)
+    before, after = plain.state_dict(), lit.state_dict()
+    assert list(after) == [*before, "light.weight", "light.bias"]
+    for name, tensor in before.items():
+        assert torch.equal(tensor, after[name])
+    images = torch.rand(6, 48, 48, generator=torch.Generator().manual_seed(1))
+    for network in (plain, lit):
+        reseed_dropout(network, 5)
+    expected, (logits, light) = plain.train()(images), lit.train().forward_with_light(images)
+    assert torch.equal(expected, logits)
+    assert light.shape == (6, 2)
+    with pytest.raises(TypeError, match="CompactNet gives no light"):
+        plain.forward_with_light(images)
+
+
+def turned_back(light: torch.Tensor, name: str) -> torch.Tensor:
+    """The direction in the image, by the pixel that a transform brings to a place."""
+    marks = torch.zeros(5, 5)
+    marks[2, 0], marks[2, 4], marks[0, 2], marks[4, 2] = 1, 2, 3, 4
+    axes = {1.0: (-1, 0), 2.0: (1, 0), 3.0: (0, -1), 4.0: (0, 1)}
+    view = torch.from_numpy(transform(marks.numpy()[None], name)[0].copy())
+    right, down = axes[float(view[2, 4])], axes[float(view[4, 2])]
+    return light @ torch.tensor([right, down], dtype=torch.float32)
+
+
+def test_light_is_turned_back_before_it_is_averaged() -> None:
+    plain = settled(make_network("compact", 48, light=True, channels=(8, 8, 8)))
+    images = torch.rand(4, 48, 48, generator=torch.Generator().manual_seed(1))
+    for name in SYMMETRIES:
+        network = make_network("compact", 48, (name,), light=True, channels=(8, 8, 8)).eval()
+        network.load_state_dict(plain.state_dict())
+        view = torch.from_numpy(transform(images.numpy(), name).copy())
+        with torch.no_grad():
+            logits, light = plain.forward_with_light(view)
+            ours, our_light = network.forward_with_light(images)
+        assert torch.allclose(ours, logits, atol=1e-6)
+        assert torch.allclose(our_light, turned_back(light, name), atol=1e-6)
+    both = make_network("compact", 48, ("identity", "up-down"), light=True, channels=(8, 8, 8))
+    both.eval().load_state_dict(plain.state_dict())
+    with torch.no_grad():
+        logits, light = both.forward_with_light(images)
+        flipped, flipped_light = both.forward_with_light(images.flip(1))
+    assert torch.equal(logits, flipped)
+    assert torch.equal(light, flipped_light * torch.tensor([1.0, -1.0]))
+
+
+def test_channels_are_a_setting_of_compact_alone() -> None:
+    assert make_network("compact", 48, channels=(8, 16, 32)).last.in_features == 64
+    with pytest.raises(ConfigError, match="'dense' has no channels or light to set"):
+        make_network("dense", 48, light=True)
+    with pytest.raises(ConfigError, match="'original' has no channels or light to set"):
+        make_network("original", 48, channels=(8, 16, 32))

@@ -84,7 +84,7 @@ def test_palettes_are_read_by_their_colors(tmp_path: Path, images: np.ndarray, s
     indexed = Image.fromarray(images[0] // 16).convert("P")
     indexed.putpalette(bytes(value for step in range(16) for value in (255 - 16 * step,) * 3))
     path = save(tmp_path / f"a{suffix}", indexed)
-    picture = read_picture(path, SIDE)
+    picture = read_picture(path, (SIDE, SIDE))
     assert np.array_equal(picture.pixels, 255 - 16 * (images[0] // 16))
     assert not picture.is_color
 
@@ -95,18 +95,18 @@ def test_transparent_pixels_are_refused_and_opaque_ones_are_not(
     alpha = np.full((SIDE, SIDE), 255, np.uint8)
     for name, bands in (("la", [images[0]]), ("rgba", [images[0]] * 3)):
         path = save(tmp_path / f"{name}.png", np.stack([*bands, alpha], 2))
-        assert np.array_equal(read_picture(path, SIDE).pixels, images[0])
+        assert np.array_equal(read_picture(path, (SIDE, SIDE)).pixels, images[0])
     alpha[:2, :5] = 0
     alpha[5, 5] = 128
     for name, bands in (("la", [images[0]]), ("rgba", [images[0]] * 3)):
         path = save(tmp_path / f"{name}.png", np.stack([*bands, alpha], 2))
         with pytest.raises(DataError, match="11 of its 784 pixels are transparent"):
-            read_picture(path, SIDE)
+            read_picture(path, (SIDE, SIDE))
     key = int(images[0, 0, 0])
     count = (images[0] == key).sum()
     path = save(tmp_path / "key.png", images[0], transparency=key)
     with pytest.raises(DataError, match=f"{count} of its 784 pixels are transparent"):
-        read_picture(path, SIDE)
+        read_picture(path, (SIDE, SIDE))
 
 
 def test_other_files_are_refused(tmp_path: Path, images: np.ndarray) -> None:

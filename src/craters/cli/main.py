@@ -24,6 +24,7 @@ from craters.cli.terminal import (
 from craters.settings import CompareConfig, RunConfig
 
 if TYPE_CHECKING:
+    from craters.models import Lights
     from craters.pipeline import RunOutcome
 
 app = typer.Typer(
@@ -165,45 +166,76 @@ def demo(
 
 @app.command()
 def predict(
-    model: ModelArgument,
-    paths: Annotated[
-        list[Path],
+    arguments: Annotated[
+        list[str],
         typer.Argument(
-            help="One array of patches (.npy or .npz), or images of one patch each, or a folder."
+            metavar="[MODEL] PATCHES...",
+            help="Model or run folder, or pretrained, which is also used if no model is given. "
+            "Then one array of patches (.npy or .npz), or images of one patch each, or a folder.",
         ),
     ],
     out: Annotated[
         Path | None,
         typer.Option(help="New file: .csv for all columns, .npy for the labels. [CSV to stdout]"),
     ] = None,
+    sun_azimuth: Annotated[
+        float | None,
+        typer.Option(
+            help="Degrees clockwise from image up (map north) where the light comes from, for "
+            "pretrained. [estimated from the patches]"
+        ),
+    ] = None,
     threads: Annotated[int, typer.Option(min=0, help="Threads; 0: all usable CPUs.")] = 0,
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Classify patches with a model folder; needs no torch.
+    """Classify patches with a model folder, or with none by the pretrained model; needs no torch.
 
     Columns: id, probability of a crater, label, and the prediction set if the model is calibrated.
     Images that cannot be used, for example of another size, are listed; the exit code is then 7.
+
+    The pretrained model takes patches of 24 to 96 pixels with craters of any body and resolution,
+    lit from any direction, which is estimated from all of them together.
 
     \b
     Examples:
       craters predict RUN/model Xtest1.npy > predictions.csv
       craters predict RUN patch_1.png patch_2.png --json
-      craters predict RUN PATCHES --out predictions.csv
+      craters predict PATCHES --sun-azimuth 315 --out predictions.csv
     """
     with report_errors():
         from craters.core import files
-        from craters.models import Classifier, predict_table, read_inputs
+        from craters.models import (
+            PRETRAINED,
+            doubts,
+            find_pretrained,
+            load_model,
+            measured_quality,
+            predict_table,
+            read_inputs,
+        )
 
         _check_new_table(out)
-        classifier = Classifier.load(model, threads=threads)
+        model, paths = _model_and_patches(arguments)
+        classifier = load_model(model or find_pretrained(), threads=threads)
         description = classifier.description
-        inputs = read_inputs(paths, description.side, description.pixels)
-        table = predict_table(classifier, inputs.patches)
+        inputs = read_inputs(paths, description.side_range, description.pixels)
+        table = predict_table(classifier, inputs.patches, sun_azimuth=sun_azimuth)
         if not quiet:
+            if description.pretraining:
+                quality = measured_quality(description, inputs.patches.side)
+                chosen = "pretrained" if model else "pretrained, as none is given"
+                typer.echo(f"Model: {chosen}; on real patches like these: {quality}.", err=True)
             for note in inputs.patches.notes:
                 typer.echo(f"Note: {note}.", err=True)
             typer.echo(table.summary(), err=True)
+        _show_light(table.light, quiet=quiet)
+        for text in doubts(description, inputs.patches.images):
+            typer.echo(
+                f"Warning: {inputs.patches.source}: {text}; the quality that was measured does not "
+                "hold for such patches.",
+                err=True,
+            )
         for reason in inputs.skipped:
             typer.echo(f"Skipped: {reason}.", err=True)
         if out is not None and out.suffix == ".npy":
@@ -211,7 +243,7 @@ def predict(
         elif out is not None:
             files.write_parts(out, table.csv_parts())
         if json:
-            typer.echo(files.to_json({"model": model, **table.to_dict()}))
+            typer.echo(files.to_json({"model": model or PRETRAINED, **table.to_dict()}))
         elif out is None:
             for part in table.csv_parts():
                 typer.echo(part, nl=False)
@@ -219,6 +251,30 @@ def predict(
             total = len(inputs.skipped) + len(inputs.patches)
             typer.echo(f"craters: {len(inputs.skipped)} of {total} images were skipped", err=True)
             raise SystemExit(PARTIAL)
+
+
+def _model_and_patches(arguments: list[str]) -> tuple[str, list[str]]:
+    """Divide arguments into the model, empty if none is given, and the patches."""
+    from craters.errors import ConfigError
+    from craters.models import is_model
+
+    first, *rest = arguments
+    # A missing path before others can only be meant as a model, whose error is the clearer one.
+    if not is_model(first) and (not rest or Path(first).exists()):
+        return "", arguments
+    if not rest:
+        raise ConfigError(f"{first}: is a model, and no patches are given", "Name them after it.")
+    return first, rest
+
+
+def _show_light(light: Lights | None, *, quiet: bool) -> None:
+    """Print the direction of light to which patches were turned; warn where it is unknown."""
+    if light is None:
+        return
+    if not light.is_known:
+        typer.echo(f"Warning: {light.sentence}. State it by --sun-azimuth.", err=True)
+    elif not quiet:
+        typer.echo(f"{light.sentence.capitalize()}.", err=True)
 
 
 def _check_new_table(out: Path | None) -> None:
@@ -247,8 +303,9 @@ def evaluate_command(
     """Evaluate a model folder on labeled arrays, with confidence intervals.
 
     \b
-    Example:
+    Examples:
       craters evaluate RUN --data DATA
+      craters evaluate pretrained --data DATA --set train
     """
     with report_errors():
         from craters.core import files

@@ -9,8 +9,9 @@ import typer
 
 from craters.cli.terminal import JsonOption, configure_threads, report_errors
 
+# Text, not a path: `pretrained` and `./pretrained` differ.
 ModelArgument = Annotated[
-    Path, typer.Argument(help="Model folder, or a run folder that contains one.")
+    str, typer.Argument(help="Model folder, a run folder that contains one, or pretrained.")
 ]
 
 
@@ -104,6 +105,7 @@ def export_command(
     \b
     Examples:
       craters export RUN --out model.onnx
+      craters export pretrained --out pretrained.onnx
       craters export RUN --out model.keras
     """
     with report_errors():
@@ -114,7 +116,7 @@ def export_command(
 
 
 def info_command(
-    folder: Annotated[Path, typer.Argument(help="Run folder or model folder.")],
+    folder: Annotated[str, typer.Argument(help="Run folder, model folder, or pretrained.")],
     json: JsonOption = False,
 ) -> None:
     """Check and describe a run or model folder, and the meaning of its predictions.
@@ -123,6 +125,7 @@ def info_command(
     Examples:
       craters info RUN
       craters info RUN/model
+      craters info pretrained
     """
     with report_errors():
         import dataclasses

@@ -11,6 +11,7 @@ from craters.data.augment import (
     choose_symmetry,
     pad_for_shifts,
     shift_and_flip,
+    transform,
 )
 from craters.data.copies import COPY_CORRELATION, CopySearch, search_copies
 from craters.data.dataset import JobData, find_array, read_job_data
@@ -21,6 +22,7 @@ from craters.data.labels import (
     explain_shape,
     meaning_of,
 )
+from craters.data.looks import LOOKS, LookRange, measure_looks
 from craters.data.patches import (
     CLASS_NAMES,
     UNLABELED,
@@ -39,11 +41,13 @@ from craters.data.splits import validation_split
 __all__ = [
     "CLASS_NAMES",
     "COPY_CORRELATION",
+    "LOOKS",
     "ROUNDING",
     "SYMMETRIES",
     "UNLABELED",
     "CopySearch",
     "JobData",
+    "LookRange",
     "PatchSet",
     "PixelRecord",
     "SymmetryReport",
@@ -60,6 +64,7 @@ __all__ = [
     "find_array",
     "make_patch_set",
     "meaning_of",
+    "measure_looks",
     "normalize",
     "pad_for_shifts",
     "patches",
@@ -70,5 +75,6 @@ __all__ = [
     "shift_and_flip",
     "splits",
     "to_8bit",
+    "transform",
     "validation_split",
 ]

@@ -1,6 +1,6 @@
 """Networks as torch modules and model folders; import and export of ONNX and Keras files.
 
-Interface: `Classifier`, `write_model`, `make_network`, `import_model`, `export_model`.
+Interface: `load_model`, `write_model`, `make_network`, `import_model`, `export_model`.
 This package trains nothing. Names that need torch are imported on first use.
 """
 
@@ -14,14 +14,24 @@ from craters.models.classifier import (
     INPUT,
     OUTPUT,
     Classifier,
+    load_model,
     read_description,
     read_weights,
     write_model,
 )
-from craters.models.description import ModelDescription
-from craters.models.folder import GRAPH, SUMS, find_model, read_parts
+from craters.models.description import ModelDescription, sides_text
+from craters.models.folder import (
+    GRAPH,
+    PRETRAINED,
+    SUMS,
+    find_model,
+    find_pretrained,
+    is_model,
+    read_parts,
+)
+from craters.models.light import Light, LightFrame, Lights, turn_azimuth, turn_to_frame
 from craters.models.onnx_graph import message_fields, open_graph
-from craters.models.predictions import predict_table, read_inputs
+from craters.models.predictions import doubts, measured_quality, predict_table, read_inputs
 
 if TYPE_CHECKING:
     from craters.models.exchange import ImportOptions, export_model, import_model
@@ -34,6 +44,7 @@ if TYPE_CHECKING:
         initialize,
         make_network,
         reseed_dropout,
+        restore_network,
     )
     from craters.models.onnx_export import network_to_onnx, network_weights
     from craters.models.whole_images import over_images
@@ -42,19 +53,28 @@ __all__ = [
     "GRAPH",
     "INPUT",
     "OUTPUT",
+    "PRETRAINED",
     "SUMS",
     "Classifier",
     "EnsembleNet",
     "ImportOptions",
     "LayerRow",
+    "Light",
+    "LightFrame",
+    "Lights",
     "ModelDescription",
     "Network",
     "OriginalNet",
+    "doubts",
     "export_model",
     "find_model",
+    "find_pretrained",
     "import_model",
     "initialize",
+    "is_model",
+    "load_model",
     "make_network",
+    "measured_quality",
     "message_fields",
     "network_to_onnx",
     "network_weights",
@@ -66,6 +86,10 @@ __all__ = [
     "read_parts",
     "read_weights",
     "reseed_dropout",
+    "restore_network",
+    "sides_text",
+    "turn_azimuth",
+    "turn_to_frame",
     "write_keras_h5",
     "write_model",
 ]
@@ -84,6 +108,7 @@ __getattr__, _, _ = lazy_loader.attach(
             "initialize",
             "make_network",
             "reseed_dropout",
+            "restore_network",
         ],
         "onnx_export": ["network_to_onnx", "network_weights"],
         "whole_images": ["over_images"],

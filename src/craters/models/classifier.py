@@ -1,7 +1,7 @@
 """Write, read and evaluate model folders: trained networks with metadata. Needs no torch.
 
 model.onnx           graph of the network, used for predictions
-model.safetensors    its weights, to continue training in torch
+model.safetensors    its weights, to continue training in torch; absent if the graph holds them
 model.json           input, meaning of the output, provenance
 MODEL_CARD.md        the same as text
 SHA256SUMS           checksums of the other files, as read by `sha256sum --check`
@@ -13,35 +13,40 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
 from craters.core import StrPath
 from craters.data import PatchSet, PixelRecord, as_squares, normalize, read_patches, to_8bit
-from craters.errors import DataError, ExistsError, ModelError
+from craters.errors import ConfigError, DataError, ExistsError, ModelError
 from craters.evaluation import ConformalScores, decide, prediction_sets, sigmoid
-from craters.models.description import DAMAGED, ModelDescription, facts, model_card
+from craters.models.card import facts, measured_facts, model_card
+from craters.models.description import DAMAGED, ModelDescription, size_hint
 from craters.models.folder import (
     CARD,
     DESCRIPTION,
     GRAPH,
     WEIGHTS,
     find_model,
+    parse_weights,
     read_parts,
     write_parts,
 )
+from craters.models.light import Lights, estimate_lights, predict_in_frame, stated_light
 from craters.models.onnx_graph import graph_errors, open_graph
 
 __all__ = [
     "Classifier",
     "ModelDescription",
+    "load_model",
     "read_description",
     "read_graph",
     "read_weights",
     "write_model",
 ]
 
-INPUT, OUTPUT = "images", "logits"  # names in the graph
+INPUT, OUTPUT, LIGHT = "images", "logits", "light"  # names in the graph
 
 _BATCH = 32  # patches; larger batches are not faster and take more memory
 
@@ -83,33 +88,40 @@ class Classifier:
         self._check_input_and_output()
 
     @classmethod
-    def load(cls, folder: StrPath, *, threads: int = 0) -> Classifier:
+    def load(cls, model: StrPath, *, threads: int = 0) -> Classifier:
         """Load a model folder after verifying its checksums.
 
         Parameters
         ----------
-        folder : path-like
-            A model folder, or a run folder that holds one as `model`.
+        model : path-like
+            A model folder, a run folder that holds one as `model`, or `pretrained`: the model
+            that ships with craters.
         threads : int
             0: all CPUs available to the process.
 
         Raises
         ------
+        ConfigError
+            If `pretrained` is also the name of something in the working folder.
         ModelError
             If a file is missing, unexpected, a link, changed or invalid; the message names it.
         """
-        folder = find_model(folder)
+        folder = find_model(model)
         parts, sha256 = read_parts(folder)
         description = _read_description(parts, folder)
-        _parse_weights(parts[WEIGHTS], folder / WEIGHTS)
+        parse_weights(parts, folder)
         source = str(folder / GRAPH)
         return cls(description, parts[GRAPH], threads=threads, source=source, sha256=sha256)
 
     def _check_input_and_output(self) -> None:
-        """Compare names, types and shapes of the graph's input and output with the description."""
-        side, stride = self.description.side, self.description.stride
-        size = [None, None] if stride else [side] * 2
-        shapes = ((INPUT, [None, *size]), (OUTPUT, [None] * 3 if stride else [None]))
+        """Compare names, types and shapes of the graph's input and outputs with the description."""
+        side = None if self.description.sides else self.description.side
+        stride = self.description.stride
+        shape: list[int | None] = [None] * 3
+        inputs: dict[str, list[int | None]] = {INPUT: shape if stride else [None, side, side]}
+        outputs: dict[str, list[int | None]] = {OUTPUT: shape if stride else [None]}
+        if self.description.light is not None:
+            outputs[LIGHT] = [None, 2]
         try:
             arrays = [
                 [(array.name, array.type, array.shape) for array in ends]
@@ -117,26 +129,32 @@ class Classifier:
             ]
         except ValueError as error:  # names that are not UTF-8
             raise ModelError(f"{self._source}: cannot be read ({error})", DAMAGED) from error
-        for (name, shape), ends in zip(shapes, arrays, strict=True):
+        for shapes, ends in zip((inputs, outputs), arrays, strict=True):
             names = [array[0] for array in ends]
-            if names != [name]:
-                raise ModelError(f"{self._source}: holds {names}, expected {name!r} alone")
-            kind, lengths = ends[0][1:]
-            free = [length if isinstance(length, int) else None for length in lengths]
-            if kind != "tensor(float)" or free != shape:
-                raise ModelError(
-                    f"{self._source}: {name} is {kind} of shape {free}, expected "
-                    f"tensor(float) of shape {shape}",
-                    "Graph and model.json are not of one model.",
-                )
+            if names != list(shapes):
+                expected = " and ".join(map(repr, shapes))
+                raise ModelError(f"{self._source}: holds {names}, expected {expected} alone")
+            for name, kind, lengths in ends:
+                free = [length if isinstance(length, int) else None for length in lengths]
+                if kind != "tensor(float)" or free != shapes[name]:
+                    raise ModelError(
+                        f"{self._source}: {name} is {kind} of shape {free}, expected "
+                        f"tensor(float) of shape {shapes[name]}",
+                        "Graph and model.json are not of one model.",
+                    )
 
-    def logits(self, images: np.ndarray) -> np.ndarray:
+    def logits(
+        self, images: np.ndarray, *, azimuth: float | np.ndarray | None = None
+    ) -> np.ndarray:
         """Compute the logits of patches, in batches.
 
         Parameters
         ----------
         images : ndarray, shape (N, side, side), uint8
             May be memory-mapped; one batch at a time is in memory.
+        azimuth : float or ndarray, shape (N,), optional
+            Of the light in each patch, NaN where unknown, for a model that turns patches to the
+            light it expects: see `find_light`. None: estimated from these patches.
 
         Returns
         -------
@@ -145,26 +163,99 @@ class Classifier:
 
         Raises
         ------
+        ConfigError
+            If an azimuth is given for a model that does not turn patches.
         DataError
             If the patches are not 8-bit or have another size.
         ModelError
             If the graph fails or returns values that are not finite.
         """
-        side = self.description.side
-        if images.ndim != 3 or images.shape[1:] != (side, side):
-            raise DataError(
-                f"patches have shape {images.shape}, expected (N, {side}, {side})",
-                "The model was trained on patches of this size; crop or resample them.",
-            )
+        self._check_patches(images)
+        frame = self.description.light
+        if frame is None:
+            if azimuth is not None:
+                self._refuse_azimuth()
+            return self._run_batches(images)[0]
+        if azimuth is None:
+            azimuth = self.find_light(images).azimuth
+        azimuths = np.broadcast_to(np.asarray(azimuth, np.float64), len(images))
+        return predict_in_frame(self._run_batches, images, azimuths, frame, _BATCH)
+
+    def find_light(
+        self,
+        images: np.ndarray,
+        *,
+        groups: np.ndarray | None = None,
+        sun_azimuth: float | None = None,
+    ) -> Lights:
+        """Find the direction of light of patches, for a model that turns patches to it.
+
+        Parameters
+        ----------
+        images : ndarray, shape (N, side, side), uint8
+        groups : ndarray of str, shape (N,), optional
+            Patches of one group, such as a source image, share their light. None: all do.
+        sun_azimuth : float, optional
+            States it: degrees clockwise from image up (map north), where the light comes from.
+            None: estimated from the patches, without labels.
+
+        Returns
+        -------
+        Lights
+
+        Raises
+        ------
+        ConfigError
+            If the azimuth is not within 0 to 360, or the model does not turn patches.
+        DataError, ModelError
+            As `logits`.
+        """
+        frame = self.description.light
+        if frame is None:
+            self._refuse_azimuth()
+        if sun_azimuth is not None:
+            return stated_light(sun_azimuth, len(images))
+        self._check_patches(images)
+        temperature = self.description.temperature
+        return estimate_lights(
+            self._run_batches, images, groups, frame, temperature=temperature, batch=_BATCH
+        )
+
+    def _refuse_azimuth(self) -> NoReturn:
+        raise ConfigError(
+            f"{self._source}: the model takes patches as they are, so the direction of their light "
+            "cannot be set",
+            "It must be that of its training patches; the pretrained model takes any direction.",
+        )
+
+    def _check_patches(self, images: np.ndarray) -> None:
+        """Refuse arrays that are no square patches of a size that the model takes."""
+        least, largest = self.description.side_range
+        if images.ndim == 3 and least <= images.shape[1] == images.shape[2] <= largest:
+            return
+        expected = f"(N, {least}, {least})"
+        if least < largest:
+            expected = f"(N, S, S) with S from {least} to {largest}"
+        raise DataError(
+            f"patches have shape {images.shape}, expected {expected}",
+            size_hint((least, largest)),
+        )
+
+    def _run_batches(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Run the graph on patches, in batches; return logits (N,) and light (N, 2 or 0)."""
         logits = np.empty(len(images), np.float32)
+        light = np.empty((len(images), 0 if self.description.light is None else 2), np.float32)
         for start in range(0, len(images), _BATCH):
             batch = np.ascontiguousarray(images[start : start + _BATCH])
             count = len(batch)
             if count == 1:  # a single patch takes another code path and differs by 1e-8
                 batch = np.repeat(batch, 2, axis=0)
             shape = (len(batch), 1, 1) if self.description.stride else (len(batch),)
-            logits[start : start + count] = self._run(batch, shape).reshape(-1)[:count]
-        return logits
+            outputs = self._run(batch, shape)
+            logits[start : start + count] = outputs[0].reshape(-1)[:count]
+            if len(outputs) > 1:
+                light[start : start + count] = outputs[1][:count]
+        return logits, light
 
     def logit_maps(self, images: np.ndarray) -> np.ndarray:
         """Compute the logits of all windows of larger images at once, with a dense-exact network.
@@ -191,51 +282,65 @@ class Classifier:
         if images.ndim != 3 or min(images.shape[1:]) < side:
             raise DataError(f"images have shape {images.shape}, expected (N, H, W) from {side} up")
         rows, columns = ((size - side) // stride + 1 for size in images.shape[1:])
-        return self._run(np.ascontiguousarray(images), (len(images), rows, columns))
+        return self._run(np.ascontiguousarray(images), (len(images), rows, columns))[0]
 
-    def _run(self, images: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    def _run(self, images: np.ndarray, shape: tuple[int, ...]) -> list[np.ndarray]:
+        """Run the graph; return its outputs after checking them: logits of `shape`, and light."""
         scaled = normalize(images)
         try:
-            logits: np.ndarray = self._session.run([OUTPUT], {INPUT: scaled})[0]
+            outputs: list[np.ndarray] = self._session.run(None, {INPUT: scaled})
         except graph_errors() as error:
             raise ModelError(f"{self._source}: the graph failed ({error})") from error
-        if logits.shape != shape or not np.isfinite(logits).all():
-            raise ModelError(
-                f"{self._source}: gave an array of shape {logits.shape}, expected finite numbers "
-                f"of shape {shape}"
-            )
-        return logits
+        for output, expected in zip(outputs, (shape, (*shape, 2)), strict=False):
+            if output.shape != expected or not np.isfinite(output).all():
+                raise ModelError(
+                    f"{self._source}: gave an array of shape {output.shape}, expected finite "
+                    f"numbers of shape {expected}"
+                )
+        return outputs
 
     def probability(self, logits: np.ndarray) -> np.ndarray:
         """Convert logits to calibrated probabilities of class 1, float32."""
         scaled = np.asarray(logits, np.float64) / self.description.temperature
         return sigmoid(scaled).astype(np.float32)
 
-    def predict_proba(self, images: StrPath | np.ndarray | PatchSet) -> np.ndarray:
+    def predict_proba(
+        self, images: StrPath | np.ndarray | PatchSet, *, sun_azimuth: float | None = None
+    ) -> np.ndarray:
         """Predict the probability of class 1, "with crater".
 
         Parameters
         ----------
         images : path-like, ndarray or PatchSet
             The path of an array, an array in any layout and range that `make_patch_set` takes, or
-            the result of `read_patches`.
+            the result of `read_patches`. A model that turns patches to the light it expects
+            estimates their light once, from all of them or for each group of a PatchSet.
+        sun_azimuth : float, optional
+            States the light instead; see `find_light`.
 
         Returns
         -------
         ndarray, shape (N,), float32
         """
-        return self.probability(self.logits(_pixels(images, self.description.pixels)))
+        pixels = _pixels(images, self.description.pixels)
+        azimuth: float | np.ndarray | None = sun_azimuth
+        if self.description.light is not None:
+            groups = images.groups if isinstance(images, PatchSet) else None
+            azimuth = self.find_light(pixels, groups=groups, sun_azimuth=sun_azimuth).azimuth
+        return self.probability(self.logits(pixels, azimuth=azimuth))
 
     def decide(self, probability: np.ndarray) -> np.ndarray:
         """Return class 1 where the probability reaches the decision threshold, else 0; int32."""
         return decide(probability, self.description.decision_threshold)
 
-    def predict(self, images: StrPath | np.ndarray | PatchSet) -> np.ndarray:
+    def predict(
+        self, images: StrPath | np.ndarray | PatchSet, *, sun_azimuth: float | None = None
+    ) -> np.ndarray:
         """Predict labels.
 
         Parameters
         ----------
-        images : path-like, ndarray or PatchSet
+        images, sun_azimuth
             As for `predict_proba`.
 
         Returns
@@ -243,7 +348,7 @@ class Classifier:
         ndarray, shape (N,), int32
             1 with crater, 0 without crater.
         """
-        return self.decide(self.predict_proba(images))
+        return self.decide(self.predict_proba(images, sun_azimuth=sun_azimuth))
 
     @property
     def set_names(self) -> tuple[str, ...]:
@@ -279,7 +384,8 @@ class Classifier:
 
     def describe(self) -> str:
         """Return a description of the model as lines of text."""
-        return "\n".join(f"{name + ':':20}{text}" for name, text in facts(self.description))
+        rows = facts(self.description) + measured_facts(self.description)
+        return "\n".join(f"{name + ':':20}{text}" for name, text in rows)
 
 
 def _pixels(images: StrPath | np.ndarray | PatchSet, trained: PixelRecord | None) -> np.ndarray:
@@ -294,37 +400,37 @@ def _pixels(images: StrPath | np.ndarray | PatchSet, trained: PixelRecord | None
     return to_8bit(as_squares(array, "images"), "images", trained)[0]
 
 
-def read_weights(folder: StrPath) -> dict[str, np.ndarray]:
+def load_model(model: StrPath, *, threads: int = 0) -> Classifier:
+    """Load a model by the path of its folder, or `pretrained`; see `Classifier.load`."""
+    return Classifier.load(model, threads=threads)
+
+
+def read_weights(model: StrPath) -> dict[str, np.ndarray]:
     """Read the weights of a model folder, by their names in torch, after checking the folder.
+
+    Parameters
+    ----------
+    model : path-like
+        As for `Classifier.load`. Without model.safetensors, its graph holds the weights.
 
     Raises
     ------
     ModelError
         If the folder is invalid.
     """
-    folder = find_model(folder)
-    return _parse_weights(read_parts(folder)[0][WEIGHTS], folder / WEIGHTS)
+    folder = find_model(model)
+    return parse_weights(read_parts(folder)[0], folder)
 
 
-def read_description(folder: StrPath) -> ModelDescription:
+def read_description(model: StrPath) -> ModelDescription:
     """Read the description of a model folder, after checking it; see `read_weights`."""
-    folder = find_model(folder)
+    folder = find_model(model)
     return _read_description(read_parts(folder)[0], folder)
 
 
-def read_graph(folder: StrPath) -> bytes:
+def read_graph(model: StrPath) -> bytes:
     """Read the ONNX file of a model folder, after checking it; see `read_weights`."""
-    return read_parts(find_model(folder))[0][GRAPH]
-
-
-def _parse_weights(content: bytes, path: Path) -> dict[str, np.ndarray]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
-    try:
-        return load(content)
-    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{path}: is no valid safetensors file ({error})", DAMAGED) from error
+    return read_parts(find_model(model))[0][GRAPH]
 
 
 def _read_description(parts: dict[str, bytes], folder: Path) -> ModelDescription:
@@ -339,7 +445,7 @@ def write_model(
     folder: StrPath,
     *,
     onnx: bytes,
-    weights: dict[str, np.ndarray],
+    weights: dict[str, np.ndarray] | None,
     description: ModelDescription,
     license_id: str = "unknown",
     force: bool = False,
@@ -352,8 +458,9 @@ def write_model(
         Must not exist, unless `force`.
     onnx : bytes
         Result of `network_to_onnx`.
-    weights : dict of ndarray
-        Result of `network_weights`.
+    weights : dict of ndarray, or None
+        Result of `network_weights`. None: the graph was exported for a range of sides, and holds
+        them.
     description : ModelDescription
     license_id : str
         License of the model: its identifier at Hugging Face.
@@ -377,11 +484,11 @@ def write_model(
 
     if folder.exists() and not force:
         raise ExistsError(f"{folder}: exists already", "Name a new folder.")
-    parts = {
-        GRAPH: onnx,
-        WEIGHTS: save({name: np.ascontiguousarray(array) for name, array in weights.items()}),
-        DESCRIPTION: description.to_json().encode(),
-        CARD: model_card(description, license_id).encode(),
-    }
+    parts = {GRAPH: onnx}
+    if weights is not None:
+        arrays = {name: np.ascontiguousarray(array) for name, array in weights.items()}
+        parts[WEIGHTS] = save(arrays)
+    parts[DESCRIPTION] = description.to_json().encode()
+    parts[CARD] = model_card(description, license_id).encode()
     write_parts(folder, parts, lambda partial: Classifier.load(partial, threads=1))
     return folder

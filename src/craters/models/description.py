@@ -11,13 +11,31 @@ from collections.abc import Callable
 from typing import Any
 
 from craters.core import files
-from craters.data import CLASS_NAMES, PixelRecord
+from craters.data import CLASS_NAMES, LookRange, PixelRecord
 from craters.errors import DataError, ModelError
+from craters.models.light import LightFrame
 
 SCALING = "divide by 255"
 SYMMETRY_NONE = ("identity",)
 NAME = "model.json"
 DAMAGED = "Copy the folder again from its source."
+
+# The parts of `pretraining` with their types; `looks` is read as a `LookRange`.
+PRETRAINING: dict[str, type] = {
+    "generator": str,  # version of the synthetic planets
+    "look": str,  # preset of the synthetic planets
+    "patches": int,
+    "label_rule": str,
+    "settings": dict,
+    "seed": int,
+    "hardware": str,
+    "selection": str,  # what real images selected the model, and how
+    "limits": list,
+    "looks": dict,
+}
+# Its `metrics` hold figures by the name of a set of real images: `macro_f1` and others, and
+# `patches` and `side`, their number and size.
+_OPTIONAL = {"pixels", "sides", "light", "pretraining"}  # absent in older folders
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +49,7 @@ class ModelDescription:
     network_settings : dict
         Settings of the architecture, as plain values.
     side : int
-        Height and width of a patch in pixels.
+        Height and width of a patch in pixels; for a model of several sides, a usual one.
     stride : int or None
         Distance in pixels between the windows that one pass over an image predicts, if the network
         is dense-exact; else None.
@@ -61,6 +79,15 @@ class ModelDescription:
     pixels : PixelRecord or None
         How the pixels of the training patches were stored and scaled, and their statistics, as
         plain values in the JSON. None: unknown, as in older folders; then the JSON lacks the key.
+    sides : tuple of int, or None
+        Least and largest side of a patch, for a model that takes every side between them. None:
+        `side` alone; then the JSON lacks the key.
+    light : LightFrame or None
+        The light that the network expects: patches are turned to it by their direction of light.
+        None: patches are predicted as they are; then the JSON lacks the key.
+    pretraining : dict or None
+        How a model that ships with craters was trained and selected: see `PRETRAINING`. None:
+        it is no such model; then the JSON lacks the key.
 
     Raises
     ------
@@ -90,26 +117,46 @@ class ModelDescription:
     symmetry: tuple[str, ...] = SYMMETRY_NONE
     format_version: int = 1
     pixels: PixelRecord | None = None
+    sides: tuple[int, int] | None = None
+    light: LightFrame | None = None
+    pretraining: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            if field.name == "pixels":  # checks itself
+            if field.name in ("pixels", "light"):  # check themselves
+                continue
+            if field.name in _OPTIONAL and getattr(self, field.name) is None:
                 continue
             value = _plain(getattr(self, field.name), field.name)
             is_good, expected = _CHECKS[field.name]
             if not is_good(value):
                 raise ModelError(f"{field.name} is {reprlib.repr(value)}, expected {expected}")
-            if field.name in ("class_names", "symmetry"):
+            if field.name in ("class_names", "symmetry", "sides"):
                 value = tuple(value)
             object.__setattr__(self, field.name, value)
         if self.conformal is not None and set(self.conformal) != set(self.class_names):
             raise ModelError(f"conformal is of {sorted(self.conformal)}, expected the class names")
+        if not self.side_range[0] <= self.side <= self.side_range[1]:
+            raise ModelError(f"side is {self.side}, expected one of the sides {self.sides}")
+        if self.pretraining is not None:
+            self.looks  # noqa: B018 - raises for a wrong record
+
+    @property
+    def side_range(self) -> tuple[int, int]:
+        """Least and largest side of a patch in pixels."""
+        return self.sides or (self.side, self.side)
+
+    @property
+    def looks(self) -> LookRange | None:
+        """The looks of the training patches of a model that ships with craters."""
+        return None if self.pretraining is None else LookRange.from_dict(self.pretraining["looks"])
 
     def to_json(self) -> str:
         """Return the description as indented JSON with sorted keys."""
         values = dataclasses.asdict(self)
-        if self.pixels is None:
-            del values["pixels"]
+        for name in _OPTIONAL:
+            if values[name] is None:
+                del values[name]
         return files.to_json(values) + "\n"
 
     @classmethod
@@ -134,13 +181,15 @@ class ModelDescription:
         if not isinstance(values, dict):
             raise ModelError(f"{source}: holds no JSON object", DAMAGED)
         names = {field.name for field in dataclasses.fields(cls)}
-        absent = names - set(values) - {"pixels"}
+        absent = names - set(values) - _OPTIONAL
         for word, keys in (("unknown", set(values) - names), ("missing", absent)):
             if keys:
                 raise ModelError(f"{source}: {word} key {min(keys)!r}", "Is it of another version?")
         try:
             if "pixels" in values:
                 values["pixels"] = PixelRecord.from_dict(values["pixels"], "pixels")
+            if "light" in values:
+                values["light"] = LightFrame.from_dict(values["light"])
             return cls(**values)
         except (ModelError, DataError) as error:
             raise ModelError(f"{source}: {error.message}") from error
@@ -166,7 +215,7 @@ def _no_constant(text: str) -> Any:
     raise ValueError(f"{text} is no JSON number")
 
 
-def _is_number(value: Any, low: float, high: float = math.inf) -> bool:
+def is_number(value: Any, low: float, high: float = math.inf) -> bool:
     """Return whether a value is a finite number above `low` and at most `high`."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and low < value <= high
 
@@ -183,7 +232,7 @@ def _is_scores(value: Any) -> bool:
     return (
         isinstance(value, list)
         and len(value) > 0
-        and all(_is_number(item, -1, 1) and item >= 0 for item in value)
+        and all(is_number(item, -1, 1) and item >= 0 for item in value)
         and value == sorted(value)
     )
 
@@ -200,10 +249,10 @@ _CHECKS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "side": (lambda value: _is_whole(value, 8), "a whole number of pixels, 8 or more"),
     "stride": (lambda value: value is None or _is_whole(value, 1), "pixels, or null"),
     "scaling": (lambda value: value == SCALING, f"{SCALING!r}"),
-    "resolution": (lambda value: value is None or _is_number(value, 0, 1e9), "m/px, or null"),
+    "resolution": (lambda value: value is None or is_number(value, 0, 1e9), "m/px, or null"),
     "class_names": (lambda value: _is_texts(value) and len(set(value)) == 2, "two names"),
-    "decision_threshold": (lambda value: _is_number(value, -1, 1) and value >= 0, "0 to 1"),
-    "temperature": (lambda value: _is_number(value, 0, 1e9), "a number above 0"),
+    "decision_threshold": (lambda value: is_number(value, -1, 1) and value >= 0, "0 to 1"),
+    "temperature": (lambda value: is_number(value, 0, 1e9), "a number above 0"),
     "conformal": (
         lambda value: (
             value is None or (isinstance(value, dict) and all(map(_is_scores, value.values())))
@@ -218,124 +267,44 @@ _CHECKS: dict[str, tuple[Callable[[Any], Any], str]] = {
     ),
     "symmetry": (lambda value: _is_texts(value) and len(value) > 0, "names of transforms"),
     "format_version": (lambda value: value == 1 and _is_whole(value, 1), "1"),
+    "sides": (
+        lambda value: (
+            isinstance(value, list)
+            and len(value) == 2
+            and all(_is_whole(item, 8) for item in value)
+            and value[0] <= value[1]
+        ),
+        "least and largest number of pixels",
+    ),
+    "pretraining": (
+        lambda value: (
+            isinstance(value, dict)
+            and set(value) == set(PRETRAINING)
+            and all(isinstance(value[name], kind) for name, kind in PRETRAINING.items())
+            and _is_texts(value["limits"])
+        ),
+        f"the keys {', '.join(PRETRAINING)}",
+    ),
 }
 
 
-def model_card(description: ModelDescription, license_id: str = "unknown") -> str:
-    """Return the model card in Markdown, with Hugging Face metadata.
+def sides_text(sides: tuple[int, int]) -> str:
+    """Return a range of sides in words: 48 x 48, or 24 x 24 to 96 x 96."""
+    least, largest = sides
+    return f"{least} x {least}" + (f" to {largest} x {largest}" if largest > least else "")
 
-    Parameters
-    ----------
-    description : ModelDescription
-    license_id : str
-        License of the model: its identifier at Hugging Face.
-    """
-    names = list(dict.fromkeys(name.rpartition(" / ")[2] for name, _ in _figures(description)))
-    head = {
-        "license": license_id,
-        "library_name": "craters",
-        "pipeline_tag": "image-classification",
-        "metrics": names,
-        "tags": ["planetary-science", "impact-craters", "image-classification", "onnx"],
+
+def size_hint(sides: tuple[int, int]) -> str:
+    """Return what to do with patches that have none of these sides."""
+    if sides[0] == sides[1]:
+        return "The model was trained on patches of this size; crop or resample them."
+    return "Crop or resample them: the model recognises craters by their size in pixels."
+
+
+def measured_sets(description: ModelDescription) -> dict[str, dict[str, float]]:
+    """Return the figures of each set of real images that a shipped model was measured on."""
+    return {
+        name: figures
+        for name, figures in description.metrics.items()
+        if isinstance(figures, dict) and all(is_number(each, -1) for each in figures.values())
     }
-    lines = [f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in head.items()]
-    table = [f"| {_cell(name)} | {_cell(text)} |" for name, text in facts(description)]
-    figures = [f"| {_cell(name)} | {_cell(text)} |" for name, text in _figures(description)]
-    hashes = [
-        f"| {_cell(name)} | `{sha256}` |" for name, sha256 in sorted(description.data.items())
-    ]
-    return _CARD_TEXT.format(
-        head="\n".join(lines),
-        network=description.network,
-        side=description.side,
-        class_name=description.class_names[1],
-        facts="\n".join(table),
-        figures="\n".join(["| Figure | Value |", "|---|---|", *figures]) if figures else "None.",
-        hashes="\n".join(["| Array | SHA-256 |", "|---|---|", *hashes]) if hashes else "Unknown.",
-    )
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
-
-
-def facts(description: ModelDescription) -> list[tuple[str, str]]:
-    """Return the facts of a model as pairs of name and text."""
-    names = description.class_names
-    side, stride, resolution = description.side, description.stride, description.resolution
-    sizes = description.conformal and [len(description.conformal[name]) for name in names]
-    pixels = [("training pixels", description.pixels.text)] if description.pixels else []
-    return [
-        ("network", description.network),
-        ("patches", f"{side} x {side} px, 8-bit gray, {description.scaling}"),
-        *pixels,
-        ("resolution", f"{resolution:g} m/px" if resolution else "unknown"),
-        ("classes", f"0 = {names[0]}, 1 = {names[1]}"),
-        ("decision threshold", f"{description.decision_threshold:g}"),
-        ("temperature", f"{description.temperature:g}"),
-        ("prediction sets", f"calibrated on {sizes[0]} + {sizes[1]} patches" if sizes else "none"),
-        ("averaged over", ", ".join(description.symmetry)),
-        ("larger images", f"in one pass, every {stride} px" if stride else "window by window"),
-        ("versions", ", ".join(f"{k} {v}" for k, v in sorted(description.versions.items())) or "-"),
-    ]
-
-
-def _figures(description: ModelDescription) -> list[tuple[str, str]]:
-    """Return the metrics with flat names; pairs of numbers are intervals."""
-    figures: list[tuple[str, str]] = []
-    waiting: list[tuple[str, Any]] = [("", description.metrics)]
-    while waiting:
-        name, value = waiting.pop()
-        if isinstance(value, dict):
-            inner = [(f"{name} / {key}" if name else key, value[key]) for key in value]
-            waiting += reversed(inner)
-        elif isinstance(value, (int, float)):
-            figures.append((name, f"{value:.6g}"))
-        elif (
-            isinstance(value, list) and len(value) == 2 and all(_is_number(v, -1e9) for v in value)
-        ):
-            figures.append((name, f"{value[0]:.6g} to {value[1]:.6g}"))
-    return figures
-
-
-_CARD_TEXT = """\
----
-{head}
----
-
-# Patch classifier: {class_name}?
-
-A small convolutional network ("{network}") that says of a grayscale patch of {side} x {side} pixels
-whether it is "{class_name}".
-
-## Intended use
-
-Sorting patches of planetary images, and scanning images for candidates that a person then looks
-at, in imagery like that of the training patches: the same kind of sensor, resolution and light.
-
-## Limits
-
-It measures no diameters, dates no surfaces and finds no crater's outline. Elsewhere (another
-instrument, resolution, body or illumination) its figures below do not hold; label a few hundred
-patches of the new imagery and measure again. A probability is only as good as its calibration.
-
-## What it is
-
-| | |
-|---|---|
-{facts}
-
-## Data
-
-Made from these arrays:
-
-{hashes}
-
-## Results
-
-{figures}
-
-## How to use it
-
-    craters predict MODEL patches.npy
-"""

@@ -325,13 +325,13 @@ def _write(
     )
 
 
-def export_model(folder: StrPath, out: StrPath, file_format: str = "onnx") -> str:
+def export_model(model: StrPath, out: StrPath, file_format: str = "onnx") -> str:
     """Export the network of a model folder to one Keras or ONNX file.
 
     Parameters
     ----------
-    folder : path-like
-        A model folder, or a run folder that holds one as `model`.
+    model : path-like
+        A model folder, a run folder that holds one as `model`, or `pretrained`.
     out : path-like
         The file; must not exist.
     file_format : {"h5", "keras", "onnx"}
@@ -351,26 +351,20 @@ def export_model(folder: StrPath, out: StrPath, file_format: str = "onnx") -> st
     ExistsError
         If `out` exists.
     """
-    folder = Path(folder)
     out = Path(out)
     if file_format not in FORMATS:
         raise ConfigError(f"format is {file_format!r}, expected {', '.join(FORMATS)}")
     if out.exists():
         raise ExistsError(f"{out}: exists already", "Name a new file.")
-    description = read_description(folder)
-    side, stride = description.side, description.stride
+    description = read_description(model)
+    side = description.side
     if file_format == "onnx":
-        files.write_bytes(out, read_graph(folder))
-        ends = (
-            f"images (N, H, W) to logits (N, rows, columns), a window every {stride} px"
-            if stride
-            else f"patches (N, {side}, {side}) to logits (N,)"
-        )
+        files.write_bytes(out, read_graph(model))
         return (
-            f"{out}: float32 brightness 0..1, {ends}; probability = sigmoid(logit / "
+            f"{out}: float32 brightness 0..1, {_ends(description)}; probability = sigmoid(logit / "
             f"{description.temperature:g})."
         )
-    network = _original(folder, description)
+    network = _original(model, description)
     write = write_keras_h5 if file_format == "h5" else write_keras_zip
     write(out, network, description.resolution)
     return (
@@ -379,26 +373,44 @@ def export_model(folder: StrPath, out: StrPath, file_format: str = "onnx") -> st
     )
 
 
-def _original(folder: Path, description: ModelDescription) -> OriginalNet:
+def _ends(description: ModelDescription) -> str:
+    """Return the input and outputs of a graph in words."""
+    if description.stride:
+        return (
+            f"images (N, H, W) to logits (N, rows, columns), a window every {description.stride} px"
+        )
+    least, largest = description.side_range
+    if least == largest:
+        return f"patches (N, {least}, {least}) to logits (N,)"
+    text = f"patches (N, S, S) with S from {least} to {largest} px to logits (N,)"
+    if description.light is not None:
+        text += (
+            " and light (N, 2), right and down; turn the patches first, for light is "
+            f"{description.light.text.partition(';')[0]}"
+        )
+    return text
+
+
+def _original(model: StrPath, description: ModelDescription) -> OriginalNet:
     """Build the original network of a model folder; raise if Keras cannot represent it."""
     why = _NO_KERAS.get(description.network)
-    weights = read_weights(folder)
+    weights = read_weights(model)
     if description.network == "original" and any(name.startswith("members.") for name in weights):
         why = "it is an ensemble, but a Keras file holds one chain of layers"
     if why is not None or description.network != "original":
         raise ConfigError(
-            f"{folder}: the network {description.network!r} has no Keras form"
+            f"{model}: the network {description.network!r} has no Keras form"
             + (f": {why}" if why else ""),
             "Export it by --format onnx.",
         )
     if description.temperature != 1:
         raise ConfigError(
-            f"{folder}: has a temperature, which a Keras file of the original network cannot store",
+            f"{model}: has a temperature, which a Keras file of the original network cannot store",
             "Export it by --format onnx.",
         )
     network = OriginalNet(description.side)
     try:
         network.load_state_dict({name: torch.from_numpy(weights[name]) for name in weights})
     except RuntimeError as error:
-        raise ModelError(f"{folder}: its weights do not fit its network ({error})") from error
+        raise ModelError(f"{model}: its weights do not fit its network ({error})") from error
     return network.eval()

@@ -10,22 +10,72 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from craters.core import StrPath, files
-from craters.errors import ModelError
+from craters.errors import ConfigError, ModelError
 from craters.models.description import DAMAGED
+from craters.models.onnx_graph import read_tensors
 
 GRAPH, WEIGHTS, DESCRIPTION, CARD = "model.onnx", "model.safetensors", "model.json", "MODEL_CARD.md"
-PARTS = (GRAPH, WEIGHTS, DESCRIPTION, CARD)
+PARTS = (GRAPH, WEIGHTS, DESCRIPTION, CARD)  # the weights only if the graph does not hold them
 SUMS = "SHA256SUMS"
+WEIGHTS_PREFIX = "network."  # of the names of weights, in a graph that holds each once
+
+PRETRAINED = "pretrained"  # in place of a folder: the model that ships in this package
+_PRETRAINED_FOLDER = Path(__file__).parent / PRETRAINED
 
 _LARGEST = 1 << 29  # bytes of a file
 
 
-def find_model(folder: StrPath) -> Path:
-    """Return the model folder: `folder` itself, or `folder/model` of a run folder."""
-    folder = Path(folder)
+def find_model(model: StrPath) -> Path:
+    """Return a model folder by its path, or by the name `pretrained`.
+
+    Parameters
+    ----------
+    model : path-like
+        A model folder, a run folder that holds one as `model`, or `pretrained`: the model that
+        ships in this package.
+
+    Raises
+    ------
+    ConfigError
+        If there is something named `pretrained` in the working folder, too.
+    ModelError
+        If this installation lacks the pretrained model.
+    """
+    if str(model) == PRETRAINED:
+        if os.path.lexists(PRETRAINED):
+            raise ConfigError(
+                "pretrained: is the name of the model that ships with craters, and of "
+                f"{Path.cwd() / PRETRAINED}",
+                "Give ./pretrained or the whole path for the latter, or work in another folder.",
+            )
+        return find_pretrained()
+    folder = Path(model)
     inner = folder / "model"
     return inner if inner.is_dir() and not (folder / SUMS).exists() else folder
+
+
+def find_pretrained() -> Path:
+    """Return the folder of the model that ships in this package.
+
+    Raises
+    ------
+    ModelError
+        If this installation lacks it.
+    """
+    if not _PRETRAINED_FOLDER.is_dir():
+        raise ModelError("pretrained: this installation lacks it", "Install craters again.")
+    return _PRETRAINED_FOLDER
+
+
+def is_model(path: StrPath) -> bool:
+    """Return whether a path is a run or model folder, even a damaged one, or `pretrained`."""
+    if str(path) == PRETRAINED:
+        return True
+    is_run = all((Path(path) / name).is_file() for name in ("manifest.json", "config.json"))
+    return is_run or any((find_model(path) / name).is_file() for name in (*PARTS, SUMS))
 
 
 def read_parts(folder: StrPath) -> tuple[dict[str, bytes], str]:
@@ -48,24 +98,25 @@ def read_parts(folder: StrPath) -> tuple[dict[str, bytes], str]:
     folder = Path(folder)
     if not folder.is_dir():
         raise ModelError(f"{folder}: no such model folder")
-    _check_names(folder)
-    parts = {name: _read(folder / name) for name in (*PARTS, SUMS)}
+    names = _check_names(folder)
+    parts = {name: _read(folder / name) for name in names}
     listed = parts.pop(SUMS)
-    sums = _parse_sums(listed, folder / SUMS)
+    sums = _parse_sums(listed, folder / SUMS, tuple(parts))
     for name, content in parts.items():
         if hashlib.sha256(content).hexdigest() != sums[name]:
             raise ModelError(f"{folder / name}: is not as it was written (SHA-256)", DAMAGED)
     return parts, hashlib.sha256(listed).hexdigest()
 
 
-def _check_names(folder: Path) -> None:
+def _check_names(folder: Path) -> list[str]:
+    """Return the names of the files of a model, after checking that nothing else is there."""
     try:
         with os.scandir(folder) as entries:
             is_file = {entry.name: entry.is_file(follow_symlinks=False) for entry in entries}
     except FileNotFoundError as error:  # removed meanwhile
         raise ModelError(f"{folder}: no such model folder") from error
     for name in (*PARTS, SUMS):
-        if name not in is_file:
+        if name not in is_file and name != WEIGHTS:
             hint = "Is it a model folder?" if not {SUMS, DESCRIPTION} & set(is_file) else DAMAGED
             raise ModelError(f"{folder / name}: is missing", hint)
     for name in sorted(is_file):
@@ -73,6 +124,7 @@ def _check_names(folder: Path) -> None:
             raise ModelError(f"{folder / name}: does not belong to a model", "Move it elsewhere.")
         if not is_file[name]:
             raise ModelError(f"{folder / name}: is a link or a folder, expected a file", DAMAGED)
+    return [name for name in (*PARTS, SUMS) if name in is_file]
 
 
 def _read(path: Path) -> bytes:
@@ -91,7 +143,7 @@ def _read(path: Path) -> bytes:
     return content
 
 
-def _parse_sums(content: bytes, path: Path) -> dict[str, str]:
+def _parse_sums(content: bytes, path: Path, present: tuple[str, ...]) -> dict[str, str]:
     """Parse SHA256SUMS, which must list each file of a model exactly once."""
     sums: dict[str, str] = {}
     for line in content.decode("utf-8", "replace").splitlines():
@@ -99,14 +151,61 @@ def _parse_sums(content: bytes, path: Path) -> dict[str, str]:
         if match is None or match[2] not in PARTS or match[2] in sums:
             raise ModelError(
                 f"{path}: found the line {reprlib.repr(line)}, expected a sum for each of "
-                f"{', '.join(PARTS)}",
+                f"{', '.join(present)}",
                 DAMAGED,
             )
         sums[match[2]] = match[1]
-    for name in PARTS:
+    for name in present:
         if name not in sums:
             raise ModelError(f"{path}: has no sum for {name}", DAMAGED)
+    for name in sums:
+        if name not in present:
+            raise ModelError(f"{path.with_name(name)}: is missing", DAMAGED)
     return sums
+
+
+def parse_weights(parts: dict[str, bytes], folder: Path) -> dict[str, np.ndarray]:
+    """Parse the weights of a model folder: those of its own file, or the tensors of its graph.
+
+    Parameters
+    ----------
+    parts : dict of bytes
+        Result of `read_parts`.
+    folder : Path
+        Its name in messages.
+
+    Returns
+    -------
+    dict of ndarray
+        By name in torch.
+
+    Raises
+    ------
+    ModelError
+        If they are damaged, or in neither file.
+    """
+    if WEIGHTS in parts:
+        return _parse_safetensors(parts[WEIGHTS], folder / WEIGHTS)
+    weights = {
+        name.removeprefix(WEIGHTS_PREFIX): array
+        for name, array in read_tensors(parts[GRAPH], str(folder / GRAPH)).items()
+        if name.startswith(WEIGHTS_PREFIX)
+    }
+    if not weights:
+        raise ModelError(f"{folder / WEIGHTS}: is missing, and {GRAPH} holds no weights", DAMAGED)
+    counts = [name for name in weights if name.endswith("running_mean")]
+    zero = np.zeros((), np.int64)  # batches seen: only torch asks for them, and does not use them
+    return weights | {name.replace("running_mean", "num_batches_tracked"): zero for name in counts}
+
+
+def _parse_safetensors(content: bytes, path: Path) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        return load(content)
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{path}: is no valid safetensors file ({error})", DAMAGED) from error
 
 
 def write_parts(folder: Path, parts: dict[str, bytes], check: Callable[[Path], object]) -> None:
@@ -117,11 +216,11 @@ def write_parts(folder: Path, parts: dict[str, bytes], check: Callable[[Path], o
     folder : Path
         An existing folder is moved aside (`NAME.1`, ...), never deleted.
     parts : dict of bytes
-        Content by name.
+        Content by name; without `WEIGHTS` if the graph holds them.
     check : callable
         Called with the folder before it is renamed; raises if the model is invalid.
     """
-    sums = [f"{hashlib.sha256(parts[name]).hexdigest()}  {name}\n" for name in PARTS]
+    sums = [f"{hashlib.sha256(parts[name]).hexdigest()}  {name}\n" for name in parts]
     with files.new_folder(folder) as partial:
         for name, content in (parts | {SUMS: "".join(sums).encode()}).items():
             files.write_bytes(partial / name, content)

@@ -2,77 +2,44 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from craters.data import SYMMETRIES
-from craters.errors import ConfigError
+from craters.errors import ConfigError, ModelError
+from craters.models.description import ModelDescription
+from craters.models.layers import (
+    ConvBlock,
+    LayerRow,
+    Network,
+    SeededDropout,
+    check_side,
+    count,
+    lay_out,
+    standardize,
+    transform,
+    turn_back,
+)
+
+__all__ = [
+    "CompactNet",
+    "EnsembleNet",
+    "LayerRow",
+    "Network",
+    "OriginalNet",
+    "WindowNet",
+    "initialize",
+    "make_network",
+    "reseed_dropout",
+    "restore_network",
+]
 
 
-@dataclasses.dataclass(frozen=True)
-class LayerRow:
-    """One row of a layer table: Keras name, output shape without batch, parameters."""
-
-    kind: str
-    output_shape: tuple[int, ...]
-    parameters: int
-
-
-class SeededDropout(nn.Module):
-    """Dropout with its own random generator, so that its masks are reproducible.
-
-    Parameters
-    ----------
-    rate : float
-        Share of the units set to zero while training; the rest is scaled by 1 / (1 - rate).
-    """
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self.rate = rate
-        self.generator = torch.Generator()
-
-    def forward(self, units: Tensor) -> Tensor:
-        """Set random units to zero in training mode; in evaluation mode, return them unchanged."""
-        if not self.training or self.rate == 0:
-            return units
-        keep = torch.empty_like(units).bernoulli_(1 - self.rate, generator=self.generator)
-        return units * keep / (1 - self.rate)
-
-
-class Network(nn.Module):
-    """Base class of all networks.
-
-    Attributes
-    ----------
-    name : str
-        Name in settings and model folders.
-    side : int
-        Height and width of a patch, in pixels.
-    stride : int or None
-        Distance in pixels between the windows that one pass over an image predicts, if the network
-        is dense-exact: the results equal those of the windows predicted one by one. Else None.
-    symmetry : tuple of str
-        Transforms of a patch whose logits are averaged in evaluation mode.
-    """
-
-    name: str
-    side: int
-    stride: int | None = None
-    symmetry: tuple[str, ...] = ("identity",)
-
-    def forward_map(self, images: Tensor) -> Tensor:
-        """Map whole images (N, H, W) to a logit for every window, if `stride` is set."""
-        raise TypeError(f"{type(self).__name__} is not dense-exact; {len(images)} images given")
-
-    def layers(self) -> list[LayerRow]:
-        """Return the layers, as in Keras's summary."""
-        raise TypeError(f"{type(self).__name__} lists no layers")
+_CHANNELS = (24, 48, 96)  # of the network "compact", after each halving of the map
 
 
 class OriginalNet(Network):
@@ -103,7 +70,7 @@ class OriginalNet(Network):
 
     def __init__(self, side: int = 48, dropout: float = 0.5) -> None:
         super().__init__()
-        _check_side(side, self.least_side, self.name)
+        check_side(side, self.least_side, self.name)
         self.side = side
         self.grid = ((side - 2) // 3 - 2) // 2
         self.conv1 = nn.Conv2d(1, 16, 3)
@@ -111,7 +78,7 @@ class OriginalNet(Network):
         self.dense1 = nn.Linear(32 * self.grid**2, 8)
         self.dropout = SeededDropout(dropout)
         self.dense2 = nn.Linear(8, 1)
-        _lay_out(self)
+        lay_out(self)
 
     def forward(self, images: Tensor) -> Tensor:
         """Map (N, H, W) brightness 0..1 to (N,) logits of "with crater"."""
@@ -129,24 +96,15 @@ class OriginalNet(Network):
         first, half = self.side - 2, (self.side - 2) // 3
         units = 32 * self.grid**2
         return [
-            LayerRow("Conv2D", (first, first, 16), _count(self.conv1)),
+            LayerRow("Conv2D", (first, first, 16), count(self.conv1)),
             LayerRow("MaxPooling2D", (half, half, 16), 0),
-            LayerRow("Conv2D", (half - 2, half - 2, 32), _count(self.conv2)),
+            LayerRow("Conv2D", (half - 2, half - 2, 32), count(self.conv2)),
             LayerRow("MaxPooling2D", (self.grid, self.grid, 32), 0),
             LayerRow("Flatten", (units,), 0),
-            LayerRow("Dense", (8,), _count(self.dense1)),
+            LayerRow("Dense", (8,), count(self.dense1)),
             LayerRow("Dropout", (8,), 0),
-            LayerRow("Dense", (1,), _count(self.dense2)),
+            LayerRow("Dense", (1,), count(self.dense2)),
         ]
-
-
-class _ConvBlock(nn.Sequential):
-    """Convolution without bias, BatchNorm (Ioffe & Szegedy 2015)."""
-
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, pad: int = 0):
-        super().__init__(
-            nn.Conv2d(inputs, outputs, kernel, stride, pad, bias=False), nn.BatchNorm2d(outputs)
-        )
 
 
 class _Residual(nn.Module):
@@ -154,8 +112,8 @@ class _Residual(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.first = _ConvBlock(channels, channels, 3, pad=1)
-        self.second = _ConvBlock(channels, channels, 3, pad=1)
+        self.first = ConvBlock(channels, channels, 3, pad=1)
+        self.second = ConvBlock(channels, channels, 3, pad=1)
 
     def forward(self, maps: Tensor) -> Tensor:
         return functional.relu(maps + self.second(functional.relu(self.first(maps))))
@@ -166,7 +124,11 @@ class CompactNet(Network):
 
     Conv 5x5/2 - conv 3x3/2 - residual - conv 3x3/2 - residual, then the mean of the map and its
     mean weighted by a learned score (Ilse et al. 2018), because a crater may be small and
-    anywhere. Padded and pooled over the whole map, so it is not dense-exact.
+    anywhere. Padded and pooled over the whole map, so it is not dense-exact; its weights take
+    patches of any side from 16 pixels up.
+
+    With `light`, a second linear layer on the pooled features gives the direction to the light in
+    image axes: rightwards and downwards, (-1, 0) for light from the left; shorter if less certain.
 
     Parameters
     ----------
@@ -178,6 +140,15 @@ class CompactNet(Network):
         Number of channels after each halving of the map.
     dropout : float
         Rate before the last layer.
+    light : bool
+        Whether to add the layer for the direction of light. It comes last, so that the other
+        weights start as without it.
+
+    Examples
+    --------
+    >>> network = CompactNet(48, channels=(8, 16, 32), light=True)
+    >>> [tuple(part.shape) for part in network.forward_with_light(torch.zeros(2, 30, 30))]
+    [(2,), (2, 2)]
     """
 
     name = "compact"
@@ -187,34 +158,52 @@ class CompactNet(Network):
         self,
         side: int = 48,
         symmetry: tuple[str, ...] = ("identity",),
-        channels: tuple[int, int, int] = (24, 48, 96),
+        channels: tuple[int, int, int] = _CHANNELS,
         dropout: float = 0.2,
+        *,
+        light: bool = False,
     ) -> None:
         super().__init__()
-        _check_side(side, self.least_side, self.name)
-        self.side, self.symmetry = side, symmetry
+        check_side(side, self.least_side, self.name)
+        self.side, self.symmetry, self.has_light = side, symmetry, light
         first, second, third = channels
         self.body = nn.Sequential(
-            _ConvBlock(1, first, 5, 2, 2), nn.ReLU(),
-            _ConvBlock(first, second, 3, 2, 1), nn.ReLU(), _Residual(second),
-            _ConvBlock(second, third, 3, 2, 1), nn.ReLU(), _Residual(third),
+            ConvBlock(1, first, 5, 2, 2), nn.ReLU(),
+            ConvBlock(first, second, 3, 2, 1), nn.ReLU(), _Residual(second),
+            ConvBlock(second, third, 3, 2, 1), nn.ReLU(), _Residual(third),
         )  # fmt: skip
         self.score = nn.Linear(third, 1)
         self.dropout = SeededDropout(dropout)
         self.last = nn.Linear(2 * third, 1)
-        _lay_out(self)
+        if light:
+            self.light = nn.Linear(2 * third, 2)
+        lay_out(self)
 
     def forward(self, images: Tensor) -> Tensor:
         """Map (N, S, S) brightness 0..1 to (N,) logits of "with crater"."""
-        names = ("identity",) if self.training else self.symmetry
-        logits = [self._logits(_transform(images, name)) for name in names]
+        logits = [self._logits(self._pool(images, name)) for name in self._views()]
         return torch.stack(logits).mean(0)
 
-    def _logits(self, images: Tensor) -> Tensor:
-        maps = self.body(_standardize(images)).float()
+    def forward_with_light(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Map (N, S, S) to (N,) logits and (N, 2) directions to the light, right and down."""
+        if not self.has_light:
+            return super().forward_with_light(images)
+        pooled = {name: self._pool(images, name) for name in self._views()}
+        logits = [self._logits(units) for units in pooled.values()]
+        light = [turn_back(self.light(units), name) for name, units in pooled.items()]
+        return torch.stack(logits).mean(0), torch.stack(light).mean(0)
+
+    def _views(self) -> tuple[str, ...]:
+        return ("identity",) if self.training else self.symmetry
+
+    def _pool(self, images: Tensor, name: str) -> Tensor:
+        """Return the pooled features (N, K) of transformed images."""
+        maps = self.body(standardize(transform(images, name))).float()
         places = maps.flatten(2).transpose(1, 2)
         weights = self.score(places).softmax(1)
-        pooled = torch.cat([(places * weights).sum(1), places.mean(1)], 1)
+        return torch.cat([(places * weights).sum(1), places.mean(1)], 1)
+
+    def _logits(self, pooled: Tensor) -> Tensor:
         return self.last(self.dropout(pooled)).squeeze(1)
 
     def layers(self) -> list[LayerRow]:
@@ -226,14 +215,14 @@ class CompactNet(Network):
             block = self.body[place]
             size = -(-size // 2) if "/ 2" in kind else size
             channels = next(module for module in block.modules() if isinstance(module, nn.Conv2d))
-            rows.append(LayerRow(kind, (size, size, channels.out_channels), _count(block)))
+            rows.append(LayerRow(kind, (size, size, channels.out_channels), count(block)))
         pooled = self.last.in_features
-        rows.append(LayerRow("Pool", (pooled,), _count(self.score)))
-        return [
-            *rows,
+        rows += [
+            LayerRow("Pool", (pooled,), count(self.score)),
             LayerRow("Dropout", (pooled,), 0),
-            LayerRow("Dense", (1,), _count(self.last)),
+            LayerRow("Dense", (1,), count(self.last)),
         ]
+        return [*rows, LayerRow("Light", (2,), count(self.light))] if self.has_light else rows
 
 
 class _ValidResidual(nn.Module):
@@ -241,8 +230,8 @@ class _ValidResidual(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.first = _ConvBlock(channels, channels, 3)
-        self.second = _ConvBlock(channels, channels, 1)
+        self.first = ConvBlock(channels, channels, 3)
+        self.second = ConvBlock(channels, channels, 1)
 
     def forward(self, maps: Tensor) -> Tensor:
         inner = maps[:, :, 1:-1, 1:-1]
@@ -303,23 +292,23 @@ class WindowNet(Network):
 
     def __init__(self, side: int = 48, dropout: float = 0.2) -> None:
         super().__init__()
-        _check_side(side, self.least_side, self.name)
+        check_side(side, self.least_side, self.name)
         if side % 4:
             raise ConfigError(f"patches of {side} pixels: the network 'dense' takes multiples of 4")
         self.side = side
         size = ((side - 4) // 2 + 1 - 3) // 2 + 1
         self.steps = nn.ModuleList([
-            nn.Sequential(_ConvBlock(1, 32, 4, 2), nn.ReLU(), _ConvBlock(32, 72, 3, 2), nn.ReLU(),
+            nn.Sequential(ConvBlock(1, 32, 4, 2), nn.ReLU(), ConvBlock(32, 72, 3, 2), nn.ReLU(),
                           _ValidResidual(72)),
             _ValidResidual(72),
             _ValidResidual(72),
-            nn.Sequential(_ConvBlock(72, 96, 1), nn.ReLU(), _ValidResidual(96)),
+            nn.Sequential(ConvBlock(72, 96, 1), nn.ReLU(), _ValidResidual(96)),
         ])  # fmt: skip
         self.taps = nn.ModuleList([
             _Tap(channels, size - 2 * (place + 1), dropout)
             for place, channels in enumerate((72, 72, 72, 96))
         ])  # fmt: skip
-        _lay_out(self)
+        lay_out(self)
 
     def _pairs(self) -> Iterator[tuple[nn.Module, _Tap]]:
         for step, tap in zip(self.steps, self.taps, strict=True):
@@ -327,7 +316,7 @@ class WindowNet(Network):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map (N, S, S) brightness 0..1 to (N,) logits of "with crater"."""
-        maps, logits = _standardize(images), torch.zeros(())
+        maps, logits = standardize(images), torch.zeros(())
         for step, tap in self._pairs():
             maps = step(maps)
             logits = logits + tap(maps)
@@ -335,7 +324,7 @@ class WindowNet(Network):
 
     def forward_map(self, images: Tensor) -> Tensor:
         """Map (N, H, W) to (N, (H - S) // 4 + 1, (W - S) // 4 + 1): a logit every fourth pixel."""
-        maps, logits = _standardize(images), torch.zeros(())
+        maps, logits = standardize(images), torch.zeros(())
         rows = (images.shape[1] - self.side) // self.stride + 1
         columns = (images.shape[2] - self.side) // self.stride + 1
         for step, tap in self._pairs():
@@ -348,8 +337,8 @@ class WindowNet(Network):
         rows = []
         for place, (step, tap) in enumerate(self._pairs()):
             kind = "Conv 4x4/2, 3x3/2, residual" if place == 0 else "Valid residual"
-            rows.append(LayerRow(kind, (tap.size, tap.size, tap.channels), _count(step)))
-            rows.append(LayerRow("Windowed pool", (1,), _count(tap)))
+            rows.append(LayerRow(kind, (tap.size, tap.size, tap.channels), count(step)))
+            rows.append(LayerRow("Windowed pool", (1,), count(tap)))
         return rows
 
 
@@ -381,57 +370,85 @@ class EnsembleNet(Network):
         return [row for member in self.members for row in cast("Network", member).layers()]
 
 
-def make_network(name: str, side: int, symmetry: tuple[str, ...] = ("identity",)) -> Network:
+def make_network(
+    name: str,
+    side: int,
+    symmetry: tuple[str, ...] = ("identity",),
+    *,
+    channels: tuple[int, int, int] | None = None,
+    light: bool = False,
+) -> Network:
     """Create a network by its name in settings.
+
+    Parameters
+    ----------
+    name : {"original", "compact", "dense"}
+    side : int
+        Height and width of a patch in pixels.
+    symmetry : tuple of str
+        Transforms averaged in evaluation mode; for "compact".
+    channels, light
+        As for `CompactNet`; None: its default.
 
     Raises
     ------
     ConfigError
-        For an unknown name, or patches too small for it.
+        For an unknown name, patches too small for it, or settings that it does not have.
 
     Examples
     --------
     >>> make_network("compact", 48)(torch.zeros(2, 48, 48)).shape
     torch.Size([2])
     """
+    if name == "compact":
+        return CompactNet(side, symmetry, channels or _CHANNELS, light=light)
+    if channels is not None or light:
+        raise ConfigError(f"network {name!r} has no channels or light to set, only 'compact' has")
     if name == "original":
         return OriginalNet(side)
-    if name == "compact":
-        return CompactNet(side, symmetry)
     if name == "dense":
         return WindowNet(side)
     raise ConfigError(f"network is {name!r}, expected original, compact or dense")
 
 
-def _check_side(side: int, least: int, name: str) -> None:
-    if side < least:
-        raise ConfigError(
-            f"patches of {side} x {side} pixels are too small for the network {name!r}, "
-            f"expected at least {least} x {least}"
-        )
+def restore_network(description: ModelDescription, weights: dict[str, np.ndarray]) -> Network:
+    """Build the network of a model folder, with its weights, to continue training or to run it.
 
+    Parameters
+    ----------
+    description : ModelDescription
+    weights : dict of ndarray
+        Result of `read_weights`.
 
-def _standardize(images: Tensor) -> Tensor:
-    """Standardize brightness by constants (not per patch), in channels-last layout."""
-    return ((images - 0.49) / 0.157).unsqueeze(-1).permute(0, 3, 1, 2)
+    Returns
+    -------
+    Network
+        An ensemble if the weights are of several networks; in evaluation mode.
 
-
-def _transform(images: Tensor, name: str) -> Tensor:
-    transpose, rows, columns = SYMMETRIES[name]
-    images = images.transpose(1, 2) if transpose else images
-    axes = [axis for axis, flipped in ((1, rows), (2, columns)) if flipped]
-    return images.flip(axes) if axes else images
-
-
-def _lay_out(network: nn.Module) -> None:
-    """Convert convolution weights to channels-last, which is faster on CPUs."""
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
-
-
-def _count(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
+    Raises
+    ------
+    ModelError
+        If the weights do not fit the network, or it is none of this package.
+    """
+    settings = description.network_settings
+    count = len({name.split(".")[1] for name in weights if name.startswith("members.")})
+    try:
+        channels = tuple(settings["channels"]) if "channels" in settings else None
+        members = [
+            make_network(
+                description.network,
+                description.side,
+                description.symmetry,
+                channels=channels,
+                light=description.light is not None,
+            )
+            for _ in range(max(1, count))
+        ]
+        network: Network = EnsembleNet(members) if count else members[0]
+        network.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
+    except (ConfigError, RuntimeError, TypeError, ValueError) as error:
+        raise ModelError(f"torch cannot load the weights of the model ({error})") from error
+    return network.eval()
 
 
 def initialize(network: Network, seed: int) -> None:

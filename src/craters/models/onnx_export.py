@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from craters.errors import ModelError
-from craters.models.classifier import INPUT, OUTPUT
-from craters.models.networks import Network
-from craters.models.onnx_graph import open_graph
+from craters.errors import ConfigError, ModelError
+from craters.models.classifier import INPUT, LIGHT, OUTPUT
+from craters.models.folder import WEIGHTS_PREFIX
+from craters.models.networks import CompactNet, Network
+from craters.models.onnx_graph import open_graph, read_tensors
 
 ONNX_TOLERANCE = 1e-5  # largest difference of logits between torch and the graph
 
@@ -40,24 +41,30 @@ def network_weights(network: nn.Module) -> dict[str, np.ndarray]:
 
 
 class _Ends(nn.Module):
-    """Wrap a network in one `forward`: over whole images if possible, else over patches."""
+    """Wrap a network in one `forward`: over whole images if possible, else over patches.
+
+    The name `network` begins the names of the weights in the graph: `WEIGHTS_PREFIX`.
+    """
 
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        if self.network.has_light:
+            return self.network.forward_with_light(images)
         if self.network.stride is None:
-            return self.network(images)
-        return self.network.forward_map(images)
+            return (self.network(images),)
+        return (self.network.forward_map(images),)
 
 
-def network_to_onnx(network: Network, side: int) -> bytes:
+def network_to_onnx(network: Network, side: int, sides: tuple[int, int] | None = None) -> bytes:
     """Export a network as a self-contained ONNX graph, and compare its output with torch.
 
     Its input `images` is (N, S, S), brightness 0..1, as float32, its output `logits` (N,). A
     dense-exact network (one with a `stride`) becomes a graph over whole images: (N, H, W) to
     (N, rows, columns), one logit a window, through its `forward_map`. N, H and W are free.
+    A network with a light head has a second output `light`, (N, 2).
 
     Parameters
     ----------
@@ -65,6 +72,10 @@ def network_to_onnx(network: Network, side: int) -> bytes:
         Exported in evaluation mode; its mode is left as it was.
     side : int
         Height and width of a patch in pixels.
+    sides : (int, int), optional
+        Least and largest side of a patch: the graph takes any side, S is free, and holds each
+        weight once and unchanged under its name in torch, so that `read_weights` finds them all
+        in the graph. For the network "compact" alone.
 
     Returns
     -------
@@ -73,9 +84,13 @@ def network_to_onnx(network: Network, side: int) -> bytes:
 
     Raises
     ------
+    ConfigError
+        If a range of sides is asked of another network, or does not contain `side`.
     ModelError
         If the graph and the network differ by more than `ONNX_TOLERANCE`.
     """
+    if sides is not None:
+        _check_sides(network, side, sides)
     was_training = network.training
     ends = _Ends(network).eval()
     try:
@@ -85,26 +100,90 @@ def network_to_onnx(network: Network, side: int) -> bytes:
                 (_noise(2, side, network.stride),),  # of 2: a batch of 1 would be taken for fixed
                 dynamo=True,
                 input_names=[INPUT],
-                output_names=[OUTPUT],
+                output_names=[OUTPUT, LIGHT] if network.has_light else [OUTPUT],
                 opset_version=_OPSET,
-                dynamic_shapes=(_free_axes(network.stride),),
+                dynamic_shapes=(_free_axes(network.stride, sides),),
                 external_data=False,
                 verbose=False,
+                optimize=sides is None,  # it would merge, fold and transpose weights
             )
         if program is None:
             raise ModelError(f"the network {network.name!r} has no ONNX form")
-        graph = without_traces(program.model_proto)
-        _check_parity(ends, graph, side, network.stride)
+        model = program.model_proto
+        if sides is not None:
+            _drop_zero_biases(model.graph)
+        graph = without_traces(model)
+        _check_parity(ends, graph, sides or (side,), network.stride)
+        if sides is not None:
+            _check_weights(network, graph)
     finally:
         network.train(was_training)
     return graph
 
 
-def _free_axes(stride: int | None) -> dict[int, Any]:
-    if stride is None:
-        return {0: torch.export.Dim("batch", min=1)}
-    # Unnamed axes: for named ones, torch must prove its shape conditions for all sizes, and fails.
-    return dict.fromkeys(range(3), torch.export.Dim.DYNAMIC)
+def _check_sides(network: Network, side: int, sides: tuple[int, int]) -> None:
+    if not isinstance(network, CompactNet):
+        raise ConfigError(f"network {network.name!r} takes patches of one side alone, not {sides}")
+    if not network.least_side <= sides[0] <= side <= sides[1]:
+        raise ConfigError(
+            f"sides are {sides}, expected a range from {network.least_side} px up that "
+            f"contains {side}"
+        )
+
+
+def _free_axes(stride: int | None, sides: tuple[int, int] | None) -> dict[int, Any]:
+    if stride is not None:
+        # Unnamed axes: of named ones, torch must prove its shape conditions, and fails.
+        return dict.fromkeys(range(3), torch.export.Dim.DYNAMIC)
+    axes: dict[int, Any] = {0: torch.export.Dim("batch", min=1)}
+    if sides is not None:
+        side = torch.export.Dim("side", min=sides[0], max=sides[1])
+        axes |= {1: side, 2: side}
+    return axes
+
+
+def _drop_zero_biases(graph: Any) -> None:
+    """Remove the zeros that torch adds to convolutions without bias, and what made them.
+
+    Written as they are, they keep onnxruntime from joining convolution and BatchNorm when it
+    loads the graph, and the graph is slower.
+    """
+    made_by = {name: node for node in graph.node for name in node.output}
+    for node in graph.node:
+        if node.op_type == "Conv" and len(node.input) == 3:
+            chain = made_by.get(node.input[2])
+            while chain is not None and chain.op_type in ("Expand", "CastLike"):
+                chain = made_by.get(chain.input[0])
+            if chain is not None and _is_zero(chain):
+                node.input.pop()
+    while True:
+        used = {name for node in graph.node for name in node.input}
+        used |= {output.name for output in graph.output}
+        unused = [node for node in graph.node if not used.intersection(node.output)]
+        if not unused:
+            return
+        for node in unused:
+            graph.node.remove(node)
+
+
+def _is_zero(node: Any) -> bool:
+    from onnx import numpy_helper
+
+    if node.op_type != "Constant" or [each.name for each in node.attribute] != ["value"]:
+        return False
+    return not numpy_helper.to_array(node.attribute[0].t).any()
+
+
+def _check_weights(network: Network, graph: bytes) -> None:
+    """Compare the tensors of a graph with the weights of its network: each once, equal."""
+    tensors = read_tensors(graph)
+    weights = {f"{WEIGHTS_PREFIX}{name}": array for name, array in network_weights(network).items()}
+    kept = {name: array for name, array in weights.items() if array.dtype == np.float32}
+    if set(tensors) != set(kept) or any(
+        not np.array_equal(tensors[name], kept[name]) for name in kept
+    ):
+        wrong = sorted(set(tensors) ^ set(kept))
+        raise ModelError(f"the ONNX graph does not hold each weight once and unchanged: {wrong}")
 
 
 def _noise(count: int, side: int, stride: int | None, seed: int = 0) -> Tensor:
@@ -140,19 +219,30 @@ def without_traces(model: Any) -> bytes:
     return model.SerializeToString(deterministic=True)
 
 
-def _check_parity(ends: nn.Module, graph: bytes, side: int, stride: int | None) -> None:
-    """Compare network and graph at several batch sizes and image sizes."""
+def _check_parity(
+    ends: nn.Module, graph: bytes, sides: tuple[int, ...], stride: int | None
+) -> None:
+    """Compare network and graph at several batch sizes, patch sides and image sizes."""
     session = open_graph(graph, threads=torch.get_num_threads())
-    sizes: list[tuple[int, int | None]] = [(count, None) for count in _PARITY_BATCHES]
+    sizes: list[tuple[int, int, int | None]] = [(n, sides[0], None) for n in _PARITY_BATCHES]
+    sizes += [(_PARITY_BATCHES[1], side, None) for side in _some_sides(sides) if side != sides[0]]
     if stride is not None:
-        sizes.append((1, stride))
-    for count, step in sizes:
+        sizes.append((1, sides[0], stride))
+    for count, side, step in sizes:
         images = _noise(count, side, step, seed=count)
         with torch.inference_mode():
-            ours = ends(images).numpy()
-        theirs = session.run([OUTPUT], {INPUT: images.numpy()})[0]
-        difference = np.abs(ours - theirs).max() if ours.shape == theirs.shape else np.inf
-        if not difference <= ONNX_TOLERANCE * max(1.0, float(np.abs(ours).max())):
-            raise ModelError(
-                f"the ONNX graph differs from the network by {difference:.2g} in a batch of {count}"
-            )
+            ours = [part.numpy() for part in ends(images)]
+        theirs = session.run(None, {INPUT: images.numpy()})
+        for our, their in zip(ours, theirs, strict=True):
+            difference = np.abs(our - their).max() if our.shape == their.shape else np.inf
+            if not difference <= ONNX_TOLERANCE * max(1.0, float(np.abs(our).max())):
+                raise ModelError(
+                    f"the ONNX graph differs from the network by {difference:.2g} in a batch of "
+                    f"{count}"
+                )
+
+
+def _some_sides(sides: tuple[int, ...]) -> list[int]:
+    """Return the ends of a range of sides, and sides of every remainder by 8 between them."""
+    least, largest = min(sides), max(sides)
+    return sorted({*range(least, largest + 1, 9), largest})

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from typing import Any
+
+import numpy as np
 
 from craters.errors import ModelError
 
@@ -147,6 +150,67 @@ def message_fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
             raise ValueError("it is cut off")
         yield tag >> 3, data[place : place + size]
         place += size
+
+
+# Fields of a tensor (TensorProto), and its types that are read.
+_DIMS, _TYPE, _FLOATS, _NAME, _RAW = 1, 2, 4, 8, 9
+_FLOAT32 = 1
+
+
+def read_tensors(graph: bytes, source: str = NAME) -> dict[str, np.ndarray]:
+    """Read the float32 tensors of an ONNX file that are its initialisers, by name.
+
+    Others, such as integers that name axes, are left out.
+
+    Parameters
+    ----------
+    graph : bytes
+    source : str
+        Name of the graph in messages.
+
+    Raises
+    ------
+    ModelError
+        If the file is damaged.
+    """
+    try:
+        inner = [value for number, value in message_fields(memoryview(graph)) if number == 7]
+        fields = message_fields(inner[0]) if inner else ()  # type: ignore[arg-type]
+        parts = [_read_tensor(value) for number, value in fields if number == 5]  # type: ignore[arg-type]
+    except (ValueError, TypeError) as error:
+        raise ModelError(f"{source}: is refused ({error})", _HINT) from error
+    return {name: array for name, array in parts if array is not None}
+
+
+def _read_tensor(data: memoryview) -> tuple[str, np.ndarray | None]:
+    """Read the name of a tensor and its numbers, if they are float32 in the usual form."""
+    shape: list[int] = []
+    name, kind, content = "", 0, b""
+    for number, value in message_fields(data):
+        if number == _DIMS:
+            shape += _integers(value)
+        elif number == _TYPE and isinstance(value, int):
+            kind = value
+        elif number in (_RAW, _FLOATS) and not isinstance(value, int):
+            content += bytes(value)  # packed floats are raw numbers, too
+        elif number == _NAME and not isinstance(value, int):
+            name = bytes(value).decode()
+    if kind != _FLOAT32:
+        return name, None
+    if len(content) != 4 * math.prod(shape):
+        raise ValueError(f"its tensor {name!r} is cut off")
+    return name, np.frombuffer(content, "<f4").reshape(shape).copy()
+
+
+def _integers(value: int | memoryview) -> list[int]:
+    """Return one integer, or those of a packed field."""
+    if isinstance(value, int):
+        return [value]
+    numbers, place = [], 0
+    while place < len(value):
+        number, place = _varint(value, place)
+        numbers.append(number)
+    return numbers
 
 
 def _varint(data: memoryview, place: int) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import numpy as np
 
 from craters.core import files
 from craters.errors import DataError
+from craters.models.description import sides_text, size_hint
 from craters.models.folder import DESCRIPTION, find_model
 
 if TYPE_CHECKING:
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
 ARRAY_SUFFIXES = (".npy", ".npz")
 
 _GRAY_16 = ("I;16", "I;16B", "I;16L", "I;16N")
-_SIZE_HINT = "The model was trained on patches of this size; crop or resample it."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,14 +97,38 @@ def _pictures_in(folder: Path) -> list[Path]:
     return pictures
 
 
-def read_picture(path: Path, side: int) -> Picture:
+def commonest_side(paths: Sequence[Path], sides: tuple[int, int]) -> tuple[int, int]:
+    """Return the commonest side of square pictures, twice: all that can be predicted together.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Those that cannot be read are left out.
+    sides : (int, int)
+        Least and largest side; returned if no picture is square and within them.
+    """
+    from PIL import Image
+
+    counts: Counter[int] = Counter()
+    for path in paths:
+        try:
+            with Image.open(path) as image:
+                width, height = image.size
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            continue
+        if width == height and sides[0] <= width <= sides[1]:
+            counts[width] += 1
+    return (counts.most_common(1)[0][0],) * 2 if counts else sides
+
+
+def read_picture(path: Path, sides: tuple[int, int]) -> Picture:
     """Read one picture as gray pixels.
 
     Parameters
     ----------
     path : Path
-    side : int
-        Height and width that the model requires, in pixels.
+    sides : (int, int)
+        Least and largest height and width in pixels; the picture must be square.
 
     Raises
     ------
@@ -117,7 +142,7 @@ def read_picture(path: Path, side: int) -> Picture:
         raise DataError(f"{path}: no such file, expected an array or an image")
     try:
         with Image.open(path) as image:
-            _check_kind(image, path, side)
+            _check_kind(image, path, sides)
             return _to_gray(image, path)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(
@@ -126,13 +151,13 @@ def read_picture(path: Path, side: int) -> Picture:
         ) from error
 
 
-def _check_kind(image: Image.Image, path: Path, side: int) -> None:
+def _check_kind(image: Image.Image, path: Path, sides: tuple[int, int]) -> None:
     """Refuse pictures of another size, and those that are not one picture of gray or color."""
     width, height = image.size
-    if (width, height) != (side, side):
+    if not sides[0] <= width == height <= sides[1]:
         raise DataError(
-            f"{path}: found {width} x {height} pixels, expected one image of {side} x {side}",
-            _SIZE_HINT,
+            f"{path}: found {width} x {height} pixels, expected one image of {sides_text(sides)}",
+            size_hint(sides),
         )
     if (frames := getattr(image, "n_frames", 1)) != 1:
         raise DataError(

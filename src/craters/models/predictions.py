@@ -13,7 +13,20 @@ from craters.core import StrPath, files
 from craters.data import PatchSet, PixelRecord, make_patch_set, read_patches
 from craters.errors import DataError
 from craters.models.classifier import Classifier
-from craters.models.pictures import ARRAY_SUFFIXES, Picture, find_pictures, read_picture
+from craters.models.description import (
+    ModelDescription,
+    measured_sets,
+    sides_text,
+    size_hint,
+)
+from craters.models.light import Lights
+from craters.models.pictures import (
+    ARRAY_SUFFIXES,
+    Picture,
+    commonest_side,
+    find_pictures,
+    read_picture,
+)
 
 _PIECE = 16_384  # patches per piece; bounds memory
 
@@ -33,6 +46,8 @@ class Predictions:
         calibration.
     class_names : tuple of str
     decision_threshold : float
+    light : Lights or None
+        Direction of light to which a model turned the patches; None if it takes them as they are.
     """
 
     ids: np.ndarray
@@ -41,6 +56,7 @@ class Predictions:
     sets: tuple[str, ...] | None
     class_names: tuple[str, ...]
     decision_threshold: float
+    light: Lights | None = None
 
     @property
     def columns(self) -> dict[str, list[str] | list[float] | list[int]]:
@@ -77,9 +93,11 @@ class Predictions:
         """Return all content as plain values, for JSON."""
         columns = self.columns
         rows = zip(*columns.values(), strict=True)
+        light = {} if self.light is None else {"light": self.light.to_dict()}
         return {
             "class_names": self.class_names,
             "decision_threshold": self.decision_threshold,
+            **light,
             "predictions": [dict(zip(columns, row, strict=True)) for row in rows],
         }
 
@@ -107,21 +125,34 @@ class Inputs:
     skipped: tuple[str, ...] = ()
 
 
-def predict_table(classifier: Classifier, patches: PatchSet) -> Predictions:
+def predict_table(
+    classifier: Classifier, patches: PatchSet, *, sun_azimuth: float | None = None
+) -> Predictions:
     """Predict a set of patches.
+
+    Parameters
+    ----------
+    classifier : Classifier
+    patches : PatchSet
+    sun_azimuth : float, optional
+        States the direction of light, which is estimated otherwise, once for all patches or for
+        each of their groups: see `Classifier.find_light`.
 
     Raises
     ------
-    DataError, ModelError
-        As `Classifier.predict_proba`.
+    ConfigError, DataError, ModelError
+        As `Classifier.find_light` and `Classifier.logits`.
     """
     description = classifier.description
     images = patches.images
+    light = None
+    if description.light is not None or sun_azimuth is not None:
+        light = classifier.find_light(images, groups=patches.groups, sun_azimuth=sun_azimuth)
     probability = np.empty(len(images), np.float32)
     for start in range(0, len(images), _PIECE):
-        probability[start : start + _PIECE] = classifier.predict_proba(
-            images[start : start + _PIECE]
-        )
+        rows = slice(start, start + _PIECE)
+        azimuth = None if light is None else light.azimuth[rows]
+        probability[rows] = classifier.probability(classifier.logits(images[rows], azimuth=azimuth))
         files.release_pages(images)
     sets = None
     if description.conformal is not None:
@@ -134,11 +165,57 @@ def predict_table(classifier: Classifier, patches: PatchSet) -> Predictions:
         sets=sets,
         class_names=description.class_names,
         decision_threshold=description.decision_threshold,
+        light=light,
     )
 
 
+def doubts(description: ModelDescription, images: np.ndarray) -> list[str]:
+    """Describe how patches differ from those that a model was trained on; see `LookRange`.
+
+    Parameters
+    ----------
+    description : ModelDescription
+    images : ndarray, shape (N, S, S), uint8
+
+    Returns
+    -------
+    list of str
+        One text for each clear difference; empty also where nothing of its patches is known.
+    """
+    if description.looks is not None:
+        return description.looks.differences_of(images)
+    return description.pixels.differences_of(images) if description.pixels else []
+
+
+def measured_quality(description: ModelDescription, side: int) -> str:
+    """Return the quality of a model on real patches like these, in words.
+
+    Parameters
+    ----------
+    description : ModelDescription
+        Of a model that ships with craters; its metrics name the sets that it was measured on.
+    side : int
+        Of the patches to predict, in pixels. Sets of patches of two thirds to one and a half times
+        this side are like them; without such a set, all are named.
+    """
+    sets = measured_sets(description)
+    like = {
+        name: figures
+        for name, figures in sets.items()
+        if 2 / 3 <= figures.get("side", side) / side <= 3 / 2
+    }
+    texts = [
+        f"{figures['macro_f1']:.2f} on {name}"
+        for name, figures in (like or sets).items()
+        if "macro_f1" in figures
+    ]
+    return f"macro F1 {', '.join(texts)}" if texts else "not measured"
+
+
 def read_inputs(
-    paths: StrPath | Sequence[StrPath], side: int, trained: PixelRecord | None = None
+    paths: StrPath | Sequence[StrPath],
+    sides: int | tuple[int, int],
+    trained: PixelRecord | None = None,
 ) -> Inputs:
     """Read the patches to predict: one array, or image files of one patch each.
 
@@ -147,8 +224,9 @@ def read_inputs(
     paths : sequence of path-like
         One .npy or .npz file, as for `read_patches`; or image files that Pillow can open, and
         folders of them.
-    side : int
-        Height and width in pixels that the model requires.
+    sides : int or (int, int)
+        Height and width in pixels that the model requires, or the least and largest that it
+        takes; then images must have the size of most of them.
     trained : PixelRecord, optional
         Of the model's training patches, as in its description; see `make_patch_set`.
 
@@ -164,6 +242,7 @@ def read_inputs(
         If a file is missing, the array cannot be read or has another size, or no image can be used.
     """
     inputs = files.path_list(paths)
+    least, largest = (sides, sides) if isinstance(sides, int) else sides
     if any(path.suffix.lower() in ARRAY_SUFFIXES for path in inputs):
         if len(inputs) > 1:
             raise DataError(
@@ -171,25 +250,27 @@ def read_inputs(
                 "Predict each array on its own.",
             )
         patches = read_patches(inputs[0], trained=trained)
-        if patches.side != side:
+        if not least <= patches.side <= largest:
             raise DataError(
                 f"{patches.source}: found patches of {patches.side} x {patches.side} pixels, "
-                f"expected {side} x {side}",
-                "The model was trained on patches of this size; crop or resample them.",
+                f"expected {sides_text((least, largest))}",
+                size_hint((least, largest)),
             )
         return Inputs(patches=patches)
-    return _read_pictures(find_pictures(inputs), side, trained)
+    return _read_pictures(find_pictures(inputs), (least, largest), trained)
 
 
 def _read_pictures(
-    named: Sequence[tuple[Path, str]], side: int, trained: PixelRecord | None
+    named: Sequence[tuple[Path, str]], sides: tuple[int, int], trained: PixelRecord | None
 ) -> Inputs:
     """Read all pictures that can be used; describe the others."""
+    if sides[0] < sides[1]:
+        sides = commonest_side([path for path, _ in named], sides)
     pictures: list[Picture] = []
     ids, skipped = [], []
     for path, name in named:
         try:
-            picture = read_picture(path, side)
+            picture = read_picture(path, sides)
         except DataError as error:
             if len(named) == 1:
                 raise
@@ -206,7 +287,7 @@ def _read_pictures(
     if not pictures:
         raise DataError(
             f"none of the {len(named)} images can be used; the first: {skipped[0]}",
-            f"The model takes images of {side} x {side} pixels.",
+            f"The model takes images of {sides_text(sides)} pixels.",
         )
     source = ids[0] if len(ids) == 1 else f"{len(ids)} images"
     stacked = np.stack([picture.pixels for picture in pictures])

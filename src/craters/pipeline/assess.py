@@ -12,7 +12,7 @@ from craters.core import StrPath, files
 from craters.data import PatchSet, PixelRecord, find_array, patches
 from craters.errors import ConfigError, DataError
 from craters.evaluation import PRIOR, Scored, conformal, scores
-from craters.models import Classifier
+from craters.models import Classifier, doubts, predict_table, sides_text
 
 SETS = ("test", "train")
 _SHOWN = ("macro_f1", "accuracy", "crater_precision", "crater_recall", "roc_auc")
@@ -73,12 +73,14 @@ def assess(
         raise ConfigError(f"set is {which!r}, expected test or train")
     conformal.check_risk(risk)  # also where the model makes no sets
     patch_set = _read(folder, which, model.description.pixels)
-    if patch_set.side != model.description.side:
+    sides = model.description.side_range
+    if not sides[0] <= patch_set.side <= sides[1]:
         raise DataError(
             f"{patch_set.source}: found patches of {patch_set.side} x {patch_set.side} pixels, "
-            f"expected {model.description.side} x {model.description.side} as the model takes"
+            f"expected {sides_text(sides)} as the model takes"
         )
-    probability = model.predict_proba(np.asarray(patch_set.images))
+    predictions = predict_table(model, patch_set)
+    probability = predictions.probability
     scored = Scored(
         labels=patch_set.labels,
         probability=probability,
@@ -95,8 +97,12 @@ def assess(
         "at_prior": None if result.at_prior is None else dataclasses.asdict(result.at_prior),
         "prediction_sets": _sets(model, patch_set.labels, probability, risk),
     }
+    lines = _lines(figures)
+    if predictions.light is not None:
+        figures["light"] = predictions.light.to_dict()
+        lines.append(f"  {predictions.light.sentence}")
     return Assessment(
-        figures=figures, lines=_lines(figures), warnings=_warnings(model, folder, which, patch_set)
+        figures=figures, lines=lines, warnings=_warnings(model, folder, which, patch_set)
     )
 
 
@@ -131,9 +137,8 @@ def _warnings(model: Classifier, folder: Path, which: str, patch_set: PatchSet) 
             f"{path.name} is an array that this model was trained on: the metrics are optimistic. "
             "Evaluate on patches that it has not seen."
         )
-    if trained := model.description.pixels:
-        differences = trained.differences_of(patch_set.images)
-        warnings += [f"{patch_set.source} {text}" for text in differences]
+    differences = doubts(model.description, patch_set.images)
+    warnings += [f"{patch_set.source} {text}" for text in differences]
     if patch_set.groups is None:
         warnings.append("source images are unknown: intervals are by patch and too narrow")
     return warnings

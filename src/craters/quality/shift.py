@@ -11,7 +11,7 @@ import dataclasses
 
 import numpy as np
 
-from craters.data import PatchSet
+from craters.data import LOOKS, PatchSet, measure_looks
 from craters.errors import DataError
 from craters.evaluation import (
     Interval,
@@ -23,7 +23,6 @@ from craters.evaluation import (
 )
 
 LEAST_AREA = 0.55  # below it a difference is too small to matter
-LOOKS = ("brightness", "contrast", "sharpness")
 
 _MOST = 2000  # largest number of patches of an array used by the test
 _FOLDS = 5
@@ -179,9 +178,7 @@ def _looks(images: np.ndarray) -> np.ndarray:
         steps += [np.abs(part[:, :, k:] - part[:, :, :-k]).mean(axis=(1, 2)) for k in (1, 4)]
         middle = part.shape[1] // 2
         columns = [
-            flat.mean(axis=1),
-            flat.std(axis=1),
-            (steps[0] + steps[2]) / 2,
+            *measure_looks(images[start : start + _ROWS]).T,
             *steps,
             *np.percentile(flat, (1, 10, 50, 90, 99), axis=1),
             (flat == 0).mean(axis=1),

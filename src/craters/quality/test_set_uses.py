@@ -117,7 +117,8 @@ def note_evaluation(path: StrPath, data: StrPath, which: str, n: int) -> str | N
     Parameters
     ----------
     path : path-like
-        The run or model folder given to the command. A model outside a run folder has no log.
+        The run or model folder given to the command, or `pretrained`. A model outside a run folder
+        has no log.
     data : path-like
         Folder of the arrays.
     which : {"test", "train"}
@@ -129,9 +130,8 @@ def note_evaluation(path: StrPath, data: StrPath, which: str, n: int) -> str | N
     str or None
         Why the log could not be written; None if it was.
     """
-    path = Path(path)
     data = Path(data)
-    model = find_model(path.absolute())
+    model = find_model(path).absolute()
     folder = model.parent
     if model.name != "model" or not (folder / "manifest.json").is_file():
         return None

@@ -79,25 +79,13 @@ class TorchNetwork:
 
     def _build(self, folder: Path) -> Any:
         """Build the network with its weights, in whole-image form if it has one."""
-        import torch
+        from craters.models import over_images, restore_network
 
-        from craters.models import EnsembleNet, Network, make_network, over_images
-
-        wanted = self.description
-        weights = {name: torch.from_numpy(array) for name, array in read_weights(folder).items()}
-        members = {name.split(".")[1] for name in weights if name.startswith("members.")}
+        wanted, weights = self.description, read_weights(folder)
         try:
-            made = [
-                make_network(wanted.network, wanted.side, wanted.symmetry)
-                for _ in range(max(1, len(members)))
-            ]
-            network: Network = EnsembleNet(made) if members else made[0]
-            network.load_state_dict(weights)
-        except (ConfigError, RuntimeError) as error:
-            raise ModelError(
-                f"{folder}: torch cannot load its weights ({error})", "Scan without --device."
-            ) from error
-        network = over_images(network.eval())
+            network = over_images(restore_network(wanted, weights))
+        except ModelError as error:
+            raise ModelError(f"{folder}: {error.message}", "Scan without --device.") from error
         if network.stride != wanted.stride:
             raise ModelError(
                 f"{folder}: the stride is {wanted.stride}, in torch {network.stride}",
