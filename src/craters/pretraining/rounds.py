@@ -12,6 +12,8 @@ from craters.synthetic import LabeledPatches, LabelRule, Look, join, sample_scen
 # craters again.
 SCENES = {24: 700, 28: 900, 32: 900, 40: 900, 48: 900, 56: 500, 64: 500}
 
+UNCLEAR = 1.0  # px: craters so much smaller than the least neither count nor are absent
+
 _CHUNK = 50  # scenes of a task
 
 Round = dict[int, LabeledPatches]
@@ -38,7 +40,11 @@ class Stream:
     @classmethod
     def of(cls, config: PretrainConfig, look: Look) -> Stream:
         """Return the stream of the settings."""
-        rule = LabelRule(least=config.least_diameter, share=config.disc_share)
+        rule = LabelRule(
+            least=config.least_diameter,
+            clear=config.least_diameter - UNCLEAR,
+            share=config.disc_share,
+        )
         return cls(seed=config.seed, look=look, rule=rule, scale=config.scale)
 
     def start(self, number: int, workers: int) -> Callable[[], Round]:
@@ -59,8 +65,8 @@ class Stream:
         return wait
 
     def _tasks(self, number: int) -> Iterator[tuple[int, range]]:
-        for side, count in SCENES.items():
-            count = max(1, round(count * self.scale))
+        for side, usual in SCENES.items():
+            count = max(1, round(usual * self.scale))
             scenes = range(number * count, (number + 1) * count)
             for start in range(0, count, _CHUNK):
                 yield side, scenes[start : start + _CHUNK]

@@ -19,13 +19,12 @@ from craters.core import (
     usable_threads,
 )
 from craters.data import normalize
-from craters.models import Network, make_network
-from craters.models import initialize as initialize_weights
+from craters.models import Network, initialize, make_network, reseed_dropout
 from craters.pretraining.batches import Batch, draw_batch
-from craters.pretraining.model import write_pretrained
+from craters.pretraining.model import NETWORK, SIDE, SYMMETRY, write_pretrained
 from craters.pretraining.rounds import Round, Stream
 from craters.settings import PretrainConfig
-from craters.synthetic import GENERATOR_VERSION, LOOKS, Look
+from craters.synthetic import GENERATOR_VERSION, PRESETS, Look
 from craters.training import (
     Attempt,
     TrainConfig,
@@ -36,14 +35,11 @@ from craters.training import (
     in_mixed_precision,
     prepare_attempt,
     record_epoch,
-    reseed_dropout,
 )
 
-CHANNELS = (32, 64, 128)
 STEPS = 1000  # of a round
 BATCH = 64
 LIGHT_WEIGHT = 0.2  # of the direction of light in the loss
-SYMMETRY = ("identity", "up-down")
 
 _STATE = "state.safetensors"
 _LIBRARIES = ("numpy", "torch", "pillow")
@@ -99,7 +95,7 @@ def pretrain(
         If the folder exists, or the pretraining to resume does not match.
     """
     progress = progress or NullProgress()
-    look = look or LOOKS[config.look]
+    look = look or PRESETS[config.look]
     workspace = Workspace(
         config.out, "pretraining", record="model.json", resume=resume, force=force
     )
@@ -108,15 +104,16 @@ def pretrain(
         state = _train(config, look, folder / _STATE, progress)
         network = build_network(config.seed)
         network.load_state_dict(state.best_weights)
-        model = write_pretrained(folder / "model", network.eval(), config, look, state.history)
+        last = Stream.of(config, look).start(config.rounds - 1, usable_threads(config.threads))()
+        model = write_pretrained(folder / "model", network.eval(), config, state.history, last)
         workspace.publish(model)
     return Pretrained(config.out, state.history)
 
 
 def build_network(seed: int) -> Network:
     """Return the untrained network."""
-    network = make_network("compact", 48, SYMMETRY, channels=CHANNELS, light=True, contrast="patch")
-    initialize_weights(network, seed)
+    network = make_network(NETWORK, SIDE, SYMMETRY, light=True, patch_contrast=True)
+    initialize(network, seed)
     return network
 
 

@@ -46,7 +46,7 @@ class PretrainConfig:
         most=10,
     )
     least_diameter: float = setting(
-        10.0,
+        9.0,
         help="Least diameter of a crater in pixels.",
         meaning="Label rule: least diameter of a crater that makes a patch one with crater.",
         unit="pixels",

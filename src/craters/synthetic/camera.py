@@ -90,7 +90,7 @@ def _shade(relief: np.ndarray, scene: SimpleNamespace) -> tuple[np.ndarray, floa
 
 
 def _cast_shadows(relief: np.ndarray, to_light: tuple[float, float], rise: float) -> np.ndarray:
-    """Return 1 in cast shadow, 0 in light: is any ground towards the light above the ray?"""
+    """Return 1 where ground towards the light stands above the ray to it, and 0 in light."""
     shadow = np.zeros(relief.shape, np.float32)
     reach = float(relief.max() - relief.min()) / rise
     height, width = relief.shape
@@ -115,7 +115,9 @@ def _blur(signal: np.ndarray, sigma: float) -> np.ndarray:
         height = signal.shape[0]
         signal = kernel[reach] * signal
         for k in range(reach):
-            signal += kernel[k] * (wide[k : k + height] + wide[2 * reach - k : 2 * reach - k + height])
+            signal += kernel[k] * (
+                wide[k : k + height] + wide[2 * reach - k : 2 * reach - k + height]
+            )
         signal = signal.T
     return signal
 

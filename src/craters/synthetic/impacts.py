@@ -24,7 +24,9 @@ _REACH = 2.2  # radii that a crater's shape covers
 _TAU = 2 * math.pi
 
 
-def draw_impacts(side: int, size: int, scene: SimpleNamespace, rng: np.random.Generator) -> np.ndarray:
+def draw_impacts(
+    side: int, size: int, scene: SimpleNamespace, rng: np.random.Generator
+) -> np.ndarray:
     """Draw the craters of a scene, oldest first.
 
     Parameters
@@ -104,7 +106,7 @@ def lay_impacts(
         Root mean square slope of the ground without craters. The contrast of a crater is its slope,
         or 0 if younger craters cover it.
     """
-    ground_slope = _slope(relief, scene)
+    ground_slope = _slope(relief)
     half = np.ceil(craters["diameter"] * (_REACH / 2)).astype(int) + 1
     classes = np.unique(np.ceil(np.log2(half) * 2), return_inverse=True)[1] if len(half) else half
     shapes: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = [None] * len(craters)  # type: ignore[list-item]
@@ -134,7 +136,7 @@ def lay_impacts(
     return ground_slope
 
 
-def _slope(relief: np.ndarray, scene: SimpleNamespace) -> float:
+def _slope(relief: np.ndarray) -> float:
     """Return the root mean square slope over 4 px of the ground, without craters."""
     down, right = relief[4:] - relief[:-4], relief[:, 4:] - relief[:, :-4]
     return max(float(np.sqrt((down**2).mean() + (right**2).mean())) / 4 / 2**0.5, 1e-4)
@@ -168,8 +170,12 @@ def _shapes(
     diameter = craters["diameter"].astype(np.float32).reshape(column)
     fresh = craters["freshness"].astype(np.float32).reshape(column)
     offset = np.arange(-reach, reach + 1, dtype=np.float32)
-    dr = offset[:, None] - (craters["row"] - np.rint(craters["row"])).astype(np.float32).reshape(column)
-    dc = offset[None, :] - (craters["col"] - np.rint(craters["col"])).astype(np.float32).reshape(column)
+    dr = offset[:, None] - (craters["row"] - np.rint(craters["row"])).astype(np.float32).reshape(
+        column
+    )
+    dc = offset[None, :] - (craters["col"] - np.rint(craters["col"])).astype(np.float32).reshape(
+        column
+    )
     distance = np.sqrt(dr**2 + dc**2) + np.float32(1e-3)
     cosine, sine = dc / distance, dr / distance
     double, double_sine = 2 * cosine**2 - 1, 2 * sine * cosine
@@ -209,7 +215,9 @@ def _shapes(
     edge = np.clip((_REACH - radius) * 2.5, 0, 1)
     height *= edge
     albedo = _blankets(radius, cosine, sine, inside, fresh, scene, rng) * edge
-    erase = inside * (0.15 + 0.8 * fresh * uniform(0.4, 1)) + 0.5 * fresh * (1 - inside) * np.clip(1.6 - radius, 0, 0.6)
+    erase = inside * (0.15 + 0.8 * fresh * uniform(0.4, 1)) + 0.5 * fresh * (1 - inside) * np.clip(
+        1.6 - radius, 0, 0.6
+    )
     slopes = ((depth + rim) / diameter).reshape(-1) * 3
     return list(zip(height, erase, albedo, strict=True)), slopes
 
@@ -240,5 +248,7 @@ def _blankets(
         if rayed.any():
             angle = np.arctan2(sine, cosine)
             lobes = np.cos(rng.integers(5, 10, column) * angle + rng.uniform(0, _TAU, column))
-            albedo = albedo + rayed * 2 * fresh * np.clip(lobes, 0, 1) * np.exp(-((radius / 1.5) ** 2))
+            albedo = albedo + rayed * 2 * fresh * np.clip(lobes, 0, 1) * np.exp(
+                -((radius / 1.5) ** 2)
+            )
     return albedo.astype(np.float32)

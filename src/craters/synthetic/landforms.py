@@ -132,8 +132,8 @@ def _ellipse(
     squared = along**2 + across**2
     three = along * (along**2 - 3 * across**2) * math.cos(wave)
     three = three + across * (3 * along**2 - across**2) * math.sin(wave)  # r**3 cos(3 angle)
-    distance: np.ndarray = np.sqrt(squared) / size * (
-        1 - lobe * three / np.maximum(squared, 1e-3) ** 1.5
+    distance: np.ndarray = (
+        np.sqrt(squared) / size * (1 - lobe * three / np.maximum(squared, 1e-3) ** 1.5)
     )
     return distance
 

@@ -157,11 +157,14 @@ class Look:
     def draw(self, rng: np.random.Generator) -> SimpleNamespace:
         """Draw the factors of one scene, with the names of the fields."""
         return SimpleNamespace(
-            **{field.name: getattr(self, field.name).draw(rng) for field in dataclasses.fields(self)}
+            **{
+                field.name: getattr(self, field.name).draw(rng)
+                for field in dataclasses.fields(self)
+            }
         )
 
 
-LOOKS: dict[str, Look] = {
+PRESETS: dict[str, Look] = {
     "mixed": Look(),
     "mars-thermal": Look(
         azimuth=Uniform(250, 290),
@@ -195,6 +198,6 @@ def look_of(look: Look | str) -> Look:
     """Return a look by its name; a look is returned as it is."""
     if isinstance(look, Look):
         return look
-    if look not in LOOKS:
-        raise ConfigError(f"look = {look!r}: use one of {', '.join(LOOKS)}")
-    return LOOKS[look]
+    if look not in PRESETS:
+        raise ConfigError(f"look = {look!r}: use one of {', '.join(PRESETS)}")
+    return PRESETS[look]

@@ -76,7 +76,7 @@ __getattr__, _, _ = lazy_loader.attach(
             "Examples",
             "TrainState",
             "build_network",
-                    "descend",
+            "descend",
             "fit",
             "in_mixed_precision",
             "predict_logits",
