@@ -132,11 +132,14 @@ def add_impacts(
             continue
         box = (slice(r0, r1), slice(c0, c1))
         cut = (slice(r0 - row + reach, r1 - row + reach), slice(c0 - col + reach, c1 - col + reach))
-        ground = relief[box]
-        inside = erase[cut]
+        ground, tint, inside = relief[box], albedo[box], erase[cut]  # views
         level = float((ground * inside).sum() / max(float(inside.sum()), 1e-3))
-        relief[box] = ground + inside * (level - ground) + shape[cut]
-        albedo[box] = albedo[box] * (1 - 0.7 * inside) + blanket[cut]
+        change = level - ground
+        change *= inside
+        ground += change
+        ground += shape[cut]
+        tint *= 1 - 0.7 * inside
+        tint += blanket[cut]
     craters["contrast"][_are_buried(craters)] = 0
     return ground_slope
 
@@ -307,8 +310,13 @@ class _Form:
 
 def _make_bowls(plan: _Plan, form: _Form, rng: np.random.Generator) -> np.ndarray:
     """Return the heights of bowls with a rim and an apron of ejecta, in pixels."""
-    wall = form.bowl ** plan.uniform(rng, 1.3, 2.4)
-    apron = form.rim * np.maximum(plan.radius, 1) ** -plan.uniform(rng, 2.5, 5)
+    # Powers are slow: where the base is 0 or 1, or the shape ends, they are not computed.
+    wall, apron = form.bowl.copy(), np.ones_like(plan.radius)
+    power = plan.uniform(rng, 1.3, 2.4)
+    np.power(wall, power, out=wall, where=(wall > 0) & (wall < 1))
+    power = -plan.uniform(rng, 2.5, 5)
+    np.power(plan.radius, power, out=apron, where=(plan.radius > 1) & (plan.radius < _REACH))
+    apron *= form.rim
     height: np.ndarray = form.inside * ((form.depth + form.rim) * (wall - 1) + form.rim)
     height += form.outside * apron
     return height
@@ -319,29 +327,27 @@ def _add_interiors(height: np.ndarray, plan: _Plan, form: _Form, rng: np.random.
     column, radius = plan.fresh.shape, plan.radius
     has_peak = (rng.random(column) < np.where(form.is_complex, 0.6, 0.03)) & (plan.diameter > 12)
     top, width = form.depth * plan.uniform(rng, 0.2, 0.6), plan.uniform(rng, 0.1, 0.22)
-    for k in np.flatnonzero(has_peak):
-        height[k] += top[k] * np.exp(-((radius[k] / width[k]) ** 2))
+    k = np.flatnonzero(has_peak)
+    height[k] += top[k] * np.exp(-((radius[k] / width[k]) ** 2))
     if form.is_complex.any():
-        has_steps = form.is_complex & (rng.random(column) < 0.6)
-        pace = plan.uniform(rng, 16, 30)
-        for k in np.flatnonzero(has_steps):
-            steps = np.float64(0.05) * form.depth[k] * np.sin(radius[k] * pace[k])
-            height[k] += steps * form.inside[k] * form.bowl[k]
+        k = np.flatnonzero(form.is_complex & (rng.random(column) < 0.6))
+        steps = np.sin(radius[k] * plan.uniform(rng, 16, 30)[k])
+        steps = np.float64(0.05) * form.depth[k] * steps
+        height[k] += steps * form.inside[k] * form.bowl[k]
     if rng.random() < 0.15:
         pace = _TAU / plan.uniform(rng, 3, 7)
-        for k in np.flatnonzero(plan.uniform(rng, 0, 1) < 0.3):
-            turn = plan.turn[k]
-            phase = (np.cos(turn) * plan.dr[k] + np.sin(turn) * plan.dc[k]) * pace[k]
-            height[k] += np.float64(0.25) * np.sin(phase) * np.clip(0.75 - radius[k], 0, 1)
+        k = np.flatnonzero(plan.uniform(rng, 0, 1) < 0.3)
+        phase = np.cos(plan.turn[k]) * plan.dr[k] + np.sin(plan.turn[k]) * plan.dc[k]
+        waves = np.float64(0.25) * np.sin(phase * pace[k])
+        height[k] += waves * np.clip(0.75 - radius[k], 0, 1)
 
 
 def _breach(height: np.ndarray, plan: _Plan, rng: np.random.Generator) -> None:
     """Flatten the rims of some worn craters on one side, in place."""
-    is_breached = plan.uniform(rng, 0, 1) > 0.45 + 0.6 * plan.fresh
-    strength = plan.uniform(rng, 0.3, 0.9)
-    for k in np.flatnonzero(is_breached):
-        along = np.cos(plan.turn[k]) * plan.cosine[k] + np.sin(plan.turn[k]) * plan.sine[k]
-        height[k] *= 1 - strength[k] * np.clip(along, 0, 1) ** 2
+    k = np.flatnonzero(plan.uniform(rng, 0, 1) > 0.45 + 0.6 * plan.fresh)
+    strength = plan.uniform(rng, 0.3, 0.9)[k]
+    along = np.cos(plan.turn[k]) * plan.cosine[k] + np.sin(plan.turn[k]) * plan.sine[k]
+    height[k] *= 1 - strength * np.clip(along, 0, 1) ** 2
 
 
 def _make_blankets(
@@ -352,22 +358,16 @@ def _make_blankets(
     albedo: np.ndarray = inside * rng.normal(0, 0.4, column).astype(np.float32)
     if scene.ejecta:
         tint = (scene.ejecta * rng.normal(0.3, 1, column)).astype(np.float32)
-        albedo = albedo + tint * fresh * np.exp(-((radius - 1.2) ** 2) / 0.15)
-    marks: dict[int, np.ndarray] = {}  # of the few craters that have any, in float64
+        albedo += tint * fresh * np.exp(-((radius - 1.2) ** 2) / 0.15)
+    albedo = albedo.astype(np.float64)
     if scene.rings:
-        has_ring = rng.random(column) < scene.rings
-        tint, width = rng.normal(0.8, 1, column), rng.uniform(0.06, 0.16, column)
-        for k in np.flatnonzero(has_ring).tolist():
-            marks[k] = albedo[k] + tint[k] * np.exp(-(((radius[k] - 0.97) / width[k]) ** 2))
+        k = np.flatnonzero(rng.random(column) < scene.rings)
+        tint, width = rng.normal(0.8, 1, column)[k], rng.uniform(0.06, 0.16, column)[k]
+        albedo[k] += tint * np.exp(-(((radius[k] - 0.97) / width) ** 2))
     if scene.rays:
-        has_rays = rng.random(column) < scene.rays
-        if has_rays.any():
-            number, turn = rng.integers(5, 10, column), rng.uniform(0, _TAU, column)
-            for k in np.flatnonzero(has_rays).tolist():
-                angle = np.arctan2(plan.sine[k], plan.cosine[k])
-                rays = np.clip(np.cos(number[k] * angle + turn[k]), 0, 1)
-                rays = 2 * fresh[k] * rays * np.exp(-((radius[k] / 1.5) ** 2))
-                marks[k] = marks.get(k, albedo[k]) + rays
-    for k, each in marks.items():
-        albedo[k] = each
-    return albedo
+        k = np.flatnonzero(rng.random(column) < scene.rays)
+        if len(k):
+            number, turn = rng.integers(5, 10, column)[k], rng.uniform(0, _TAU, column)[k]
+            rays = np.clip(np.cos(number * np.arctan2(plan.sine[k], plan.cosine[k]) + turn), 0, 1)
+            albedo[k] += 2 * fresh[k] * rays * np.exp(-((radius[k] / 1.5) ** 2))
+    return albedo.astype(np.float32)
