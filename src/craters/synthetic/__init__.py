@@ -7,7 +7,7 @@ This package uses neither external data nor networks.
 from craters.synthetic.look import GENERATOR_VERSION, PRESETS, Look
 from craters.synthetic.patches import PatchSample, make_patches, write_dataset
 from craters.synthetic.scenes import Scene, make_scene
-from craters.synthetic.stream import LabeledPatches, LabelRule, join, sample_scenes
+from craters.synthetic.stream import LabeledPatches, LabelRule, join, make_planet, sample_scenes
 
 __all__ = [
     "GENERATOR_VERSION",
@@ -19,6 +19,7 @@ __all__ = [
     "Scene",
     "join",
     "make_patches",
+    "make_planet",
     "make_scene",
     "sample_scenes",
     "write_dataset",
