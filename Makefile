@@ -60,8 +60,8 @@ docs: $(VENV)/docs.stamp
 
 # Resumes where it stopped. The network of the package is replaced; the earlier one is kept beside it.
 pretrained: $(VENV)/dev.stamp
-	$(BIN)/craters pretrain --out pretrained.model --resume
-	cd benchmarks && ../$(BIN)/python -m pretrained.ship ../pretrained.model
+	$(BIN)/craters pretrain --out build/pretrained --resume
+	cd benchmarks && ../$(BIN)/python -m pretrained.ship ../build/pretrained
 
 BENCH ?= quick
 bench: $(VENV)/dev.stamp
