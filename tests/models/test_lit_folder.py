@@ -169,7 +169,7 @@ def test_weights_are_missing_only_where_the_graph_holds_them(tmp_path: Path) -> 
     (lit / "model.onnx").write_bytes(content)
     fix_sums(lit)
     renamed = lit_description(network_settings={"channels": [8, 8, 4]})
-    with pytest.raises(ModelError, match="torch cannot load the weights of the model"):
+    with pytest.raises(ModelError, match="torch cannot load its weights"):
         restore_network(renamed, read_weights(lit))
 
 

@@ -447,7 +447,7 @@ def restore_network(description: ModelDescription, weights: dict[str, np.ndarray
         network: Network = EnsembleNet(members) if count else members[0]
         network.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
     except (ConfigError, RuntimeError, TypeError, ValueError) as error:
-        raise ModelError(f"torch cannot load the weights of the model ({error})") from error
+        raise ModelError(f"torch cannot load its weights ({error})") from error
     return network.eval()
 
 
