@@ -26,7 +26,7 @@ from tests.conftest import REPOSITORY
 from unlabeled import auto_choice, methods
 
 FOLDER = REPOSITORY / "benchmarks"
-SUBJECTS = ("harness", "accuracy", "unlabeled", "speed", "scans", "labels")
+SUBJECTS = ("harness", "accuracy", "unlabeled", "speed", "scans", "labels", "pretrained")
 SCRIPTS = [
     *(path for path in FOLDER.glob("*.py") if path.name != "same_results.py"),
     *(path for name in SUBJECTS for path in (FOLDER / name).rglob("*.py")),

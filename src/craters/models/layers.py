@@ -97,9 +97,22 @@ def check_side(side: int, least: int, name: str) -> None:
         )
 
 
+LEAST_SPREAD = 0.02  # of brightness 0..1, added to the standard deviation of a patch
+
+
 def standardize(images: Tensor) -> Tensor:
     """Standardize brightness by constants (not per patch), in channels-last layout."""
     return ((images - 0.49) / 0.157).unsqueeze(-1).permute(0, 3, 1, 2)
+
+
+def standardize_patches(images: Tensor) -> Tensor:
+    """Standardize the brightness of each patch by its own mean and spread, in channels-last layout.
+
+    `LEAST_SPREAD` keeps the noise of flat patches small.
+    """
+    mean = images.mean((1, 2), keepdim=True)
+    spread = ((images - mean) ** 2).mean((1, 2), keepdim=True).sqrt()
+    return ((images - mean) / (spread + LEAST_SPREAD)).unsqueeze(-1).permute(0, 3, 1, 2)
 
 
 def transform(images: Tensor, name: str) -> Tensor:

@@ -21,6 +21,7 @@ from craters.models.layers import (
     count,
     lay_out,
     standardize,
+    standardize_patches,
     transform,
     turn_back,
 )
@@ -143,6 +144,9 @@ class CompactNet(Network):
     light : bool
         Whether to add the layer for the direction of light. It comes last, so that the other
         weights start as without it.
+    patch_contrast : bool
+        Whether brightness is standardized for each patch, not by constants: for images of any
+        brightness and contrast.
 
     Examples
     --------
@@ -162,10 +166,12 @@ class CompactNet(Network):
         dropout: float = 0.2,
         *,
         light: bool = False,
+        patch_contrast: bool = False,
     ) -> None:
         super().__init__()
         check_side(side, self.least_side, self.name)
         self.side, self.symmetry, self.has_light = side, symmetry, light
+        self.standardize = standardize_patches if patch_contrast else standardize
         first, second, third = channels
         self.body = nn.Sequential(
             ConvBlock(1, first, 5, 2, 2), nn.ReLU(),
@@ -198,7 +204,7 @@ class CompactNet(Network):
 
     def _pool(self, images: Tensor) -> Tensor:
         """Return the pooled features (N, K) of images."""
-        maps = self.body(standardize(images)).float()
+        maps = self.body(self.standardize(images)).float()
         places = maps.flatten(2).transpose(1, 2)
         weights = self.score(places).softmax(1)
         return torch.cat([(places * weights).sum(1), places.mean(1)], 1)
@@ -377,6 +383,7 @@ def make_network(
     *,
     channels: tuple[int, int, int] | None = None,
     light: bool = False,
+    patch_contrast: bool = False,
 ) -> Network:
     """Create a network by its name in settings.
 
@@ -387,7 +394,7 @@ def make_network(
         Height and width of a patch in pixels.
     symmetry : tuple of str
         Transforms averaged in evaluation mode; for "compact".
-    channels, light
+    channels, light, patch_contrast
         As for `CompactNet`; None: its default.
 
     Raises
@@ -401,9 +408,11 @@ def make_network(
     torch.Size([2])
     """
     if name == "compact":
-        return CompactNet(side, symmetry, channels or _CHANNELS, light=light)
-    if channels is not None or light:
-        raise ConfigError(f"network {name!r} has no channels or light to set, only 'compact' has")
+        return CompactNet(
+            side, symmetry, channels or _CHANNELS, light=light, patch_contrast=patch_contrast
+        )
+    if channels is not None or light or patch_contrast:
+        raise ConfigError(f"network {name!r} has no such settings, only 'compact' has")
     if name == "original":
         return OriginalNet(side)
     if name == "dense":
@@ -441,6 +450,7 @@ def restore_network(description: ModelDescription, weights: dict[str, np.ndarray
                 description.symmetry,
                 channels=channels,
                 light=description.light is not None,
+                patch_contrast=bool(settings.get("patch_contrast")),
             )
             for _ in range(max(1, count))
         ]

@@ -16,6 +16,7 @@ from craters.settings.compare import (
     budget_size,
 )
 from craters.settings.declaration import Declared, check_settings, declared, make_settings, setting
+from craters.settings.pretrain import LookName, PretrainConfig
 from craters.settings.run import (
     JobSettings,
     Method,
@@ -39,10 +40,12 @@ __all__ = [
     "Declared",
     "HoldOut",
     "JobSettings",
+    "LookName",
     "MatchRequest",
     "Method",
     "NetworkName",
     "Pool",
+    "PretrainConfig",
     "ReadOptions",
     "RunConfig",
     "SamplingRequest",

@@ -16,14 +16,19 @@ from craters.training.training_set import TrainingSet, human_only, take
 if TYPE_CHECKING:
     from craters.training import checkpoint
     from craters.training.loop import (
+        Attempt,
         Examples,
         TrainState,
         build_network,
+        descend,
         fit,
+        in_mixed_precision,
         predict_logits,
+        prepare_attempt,
+        record_epoch,
         sigmoid,
     )
-    from craters.training.recipes import derive_seed
+    from craters.training.recipes import TrainConfig, derive_seed
     from craters.training.trainer import (
         NoStore,
         StateStore,
@@ -34,10 +39,12 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "Attempt",
     "Examples",
     "NoStore",
     "RunConfig",
     "StateStore",
+    "TrainConfig",
     "TrainState",
     "Trainer",
     "TrainingRun",
@@ -47,9 +54,13 @@ __all__ = [
     "build_network",
     "checkpoint",
     "derive_seed",
+    "descend",
     "fit",
     "human_only",
+    "in_mixed_precision",
     "predict_logits",
+    "prepare_attempt",
+    "record_epoch",
     "sigmoid",
     "take",
     "train_network",
@@ -60,8 +71,20 @@ __getattr__, _, _ = lazy_loader.attach(
     __name__,
     submodules=["checkpoint"],
     submod_attrs={
-        "loop": ["Examples", "TrainState", "build_network", "fit", "predict_logits", "sigmoid"],
-        "recipes": ["derive_seed"],
+        "loop": [
+            "Attempt",
+            "Examples",
+            "TrainState",
+            "build_network",
+            "descend",
+            "fit",
+            "in_mixed_precision",
+            "predict_logits",
+            "prepare_attempt",
+            "record_epoch",
+            "sigmoid",
+        ],
+        "recipes": ["TrainConfig", "derive_seed"],
         "trainer": [
             "NoStore",
             "TrainingRun",

@@ -193,7 +193,7 @@ def fit(
     if objective is None:
         objective = Supervised(config.label_smoothing, config.mixed_precision)
     while not state.finished:
-        attempt = _prepare_attempt(build, len(train), config, state, objective)
+        attempt = prepare_attempt(build, len(train), config, state, objective)
         reason = _run_attempt(attempt, train, validation, state, call)
         if reason is None:
             state.finished = True
@@ -221,15 +221,29 @@ def build_network(name: str, side: int, symmetry: tuple[str, ...] = ("identity",
 
 
 @dataclasses.dataclass
-class _Attempt:
-    """Network, optimizer and objective during the training of one network."""
+class Attempt:
+    """Network, optimizer and objective during the training of one network.
+
+    Parameters
+    ----------
+    network : Network
+        Trained in place.
+    optimizer : torch.optim.Optimizer
+    average : Network or None
+        The moving average of the weights, if there is one.
+    config : TrainConfig
+    objective : Objective or None
+        None: the caller computes the loss of each step.
+    steps : int
+        Steps of an epoch.
+    """
 
     network: Network
     optimizer: torch.optim.Optimizer
     average: Network | None
     config: TrainConfig
-    objective: Objective
-    steps: int  # of an epoch
+    objective: Objective | None
+    steps: int
 
     def __post_init__(self) -> None:
         self.means = _floating(self.average) if self.average is not None else []
@@ -262,10 +276,26 @@ def _floating(network: Network) -> list[Tensor]:
     return [tensor for tensor in tensors if tensor.is_floating_point()]
 
 
-def _prepare_attempt(
-    build: Build, n: int, config: TrainConfig, state: TrainState, objective: Objective
-) -> _Attempt:
-    """Create network and optimizer, and restore their state after the last epoch."""
+def prepare_attempt(
+    build: Build,
+    n: int,
+    config: TrainConfig,
+    state: TrainState,
+    objective: Objective | None = None,
+) -> Attempt:
+    """Create network and optimizer, and restore their state after the last epoch.
+
+    Parameters
+    ----------
+    build : callable
+        As for `fit`.
+    n : int
+        Patches of an epoch.
+    config : TrainConfig
+    state : TrainState
+        Its weights, optimizer and average are restored if an epoch is finished.
+    objective : Objective, optional
+    """
     seed = derive_seed(config.seed, state.attempt, 0)
     network, average = build(seed), build(seed) if config.ema_decay else None
     optimizer: torch.optim.Optimizer
@@ -284,7 +314,7 @@ def _prepare_attempt(
         _load_optimizer(optimizer, network, state.optimizer)
         if average is not None:
             average.load_state_dict(state.average)
-    return _Attempt(
+    return Attempt(
         network=network,
         optimizer=optimizer,
         average=average,
@@ -302,7 +332,7 @@ def _steps(n: int, config: TrainConfig) -> int:
 
 
 def _run_attempt(
-    attempt: _Attempt,
+    attempt: Attempt,
     train: Examples,
     validation: Examples | None,
     state: TrainState,
@@ -315,7 +345,7 @@ def _run_attempt(
     while state.epoch < config.epochs and not _out_of_patience(config, state):
         row = _train_epoch(attempt, padded, train, state)
         row |= _validate(attempt.evaluated, validation or few)
-        _record(attempt, row, state)
+        record_epoch(attempt, row, state)
         spreads = [past["val_spread"] for past in state.history]
         if len(spreads) == PATIENCE_WITH_CONSTANT and max(spreads) < CONSTANT_SPREAD:
             return f"constant output in each of its first {PATIENCE_WITH_CONSTANT} epochs"
@@ -333,10 +363,12 @@ def _out_of_patience(config: TrainConfig, state: TrainState) -> bool:
 
 
 def _train_epoch(
-    attempt: _Attempt, padded: np.ndarray, train: Examples, state: TrainState
+    attempt: Attempt, padded: np.ndarray, train: Examples, state: TrainState
 ) -> dict[str, float]:
     """Train one epoch; return the running loss and accuracy."""
     config = attempt.config
+    objective = attempt.objective
+    assert objective is not None
     seed = derive_seed(config.seed, state.attempt, 1, state.epoch)
     random = np.random.default_rng(seed)
     order = _draw_order(train.labels, config, random)
@@ -350,7 +382,7 @@ def _train_epoch(
             images = shift_and_flip(padded, rows, images.shape[1], config.symmetry, random)
         step = state.epoch * attempt.steps + number
         attempt.before_step(step)
-        loss, correct = attempt.objective(attempt.network, images, train.labels[rows], random)
+        loss, correct = objective(attempt.network, images, train.labels[rows], random)
         descend(attempt.optimizer, loss)
         attempt.after_step(step)
         loss_sum += float(loss.detach()) * len(rows)
@@ -422,8 +454,8 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
     return torch.sigmoid(torch.from_numpy(np.asarray(logits, np.float32))).numpy()
 
 
-def _record(attempt: _Attempt, row: dict[str, float], state: TrainState) -> None:
-    """Record a finished epoch in the state."""
+def record_epoch(attempt: Attempt, row: dict[str, float], state: TrainState) -> None:
+    """Record a finished epoch in the state: its row of the history and copies of all weights."""
     state.epoch += 1
     state.history.append(row)
     state.weights = _copy(attempt.network.state_dict())

@@ -1,0 +1,1 @@
+"""The pretrained network on real images that it was not trained on."""

@@ -1,0 +1,76 @@
+"""Batches of synthetic patches, turned so that the light comes from the left."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from craters.data import transform
+from craters.pretraining.rounds import Round
+from craters.synthetic import LabeledPatches
+
+FRAME = 270.0  # degrees clockwise from image up: the light comes from the left
+WIDEST = 60.0  # degrees between the light and the frame, in patches turned into it
+UNCERTAIN = 75.0, 135.0  # degrees from the frame: between them, a patch has no label
+FREE = 0.25  # share of patches turned at random, which teach the direction of light
+
+_TURNS = ("identity", "rotate-90", "rotate-180", "rotate-270")  # counterclockwise
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Patches of one side with their targets.
+
+    Parameters
+    ----------
+    images : ndarray, shape (B, S, S), uint8
+    labels : ndarray, shape (B,), float32
+    weights : ndarray, shape (B,), float32
+        1, or 0 where the label is unknown.
+    light : ndarray, shape (B, 2), float32
+        Unit vectors to the light: rightwards and downwards.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    weights: np.ndarray
+    light: np.ndarray
+
+
+def draw_batch(patches: Round, size: int, random: np.random.Generator) -> Batch:
+    """Draw a batch of one side, with sides as frequent as their patches."""
+    counts = np.array([len(part.labels) for part in patches.values()])
+    part = list(patches.values())[random.choice(len(counts), p=counts / counts.sum())]
+    return into_frame(part, random.integers(0, len(part.labels), size), random)
+
+
+def into_frame(part: LabeledPatches, rows: np.ndarray, random: np.random.Generator) -> Batch:
+    """Turn patches into the frame of light, and flip half of them up-down.
+
+    A patch is turned by a multiple of 90 degrees, such that the light comes from within `WIDEST`
+    degrees of the left; where two turns do, one is drawn. The share `FREE` is turned at random. Lit
+    from the right, a crater looks like a hill and is labeled "without crater": then a network is
+    surest where the turn is right.
+    """
+    azimuth = part.azimuth[rows]
+    scatter = random.uniform(-1, 1, len(rows)) * (WIDEST - 45)
+    turns = np.rint((azimuth - FRAME + scatter) / 90).astype(int) % 4
+    free = random.random(len(rows)) < FREE
+    turns[free] = random.integers(0, 4, int(free.sum()))
+    flipped = random.random(len(rows)) < 0.5
+    images = part.images[rows]
+    for number, name in enumerate(_TURNS[1:], 1):
+        images[turns == number] = transform(images[turns == number], name)
+    images[flipped] = transform(images[flipped], "up-down")
+    azimuth = azimuth - 90 * turns
+    azimuth = np.where(flipped, 180 - azimuth, azimuth)
+    off = np.abs((azimuth - FRAME + 180) % 360 - 180)
+    labels = np.where(off > UNCERTAIN[1], 0, part.labels[rows])
+    angle = np.radians(azimuth)
+    return Batch(
+        images=images,
+        labels=labels.astype(np.float32),
+        weights=((off <= UNCERTAIN[0]) | (off > UNCERTAIN[1])).astype(np.float32),
+        light=np.stack([np.sin(angle), -np.cos(angle)], axis=1).astype(np.float32),
+    )

@@ -1,0 +1,219 @@
+"""Pretrain a network on the synthetic stream, resumable after every round."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from craters.core import (
+    Fingerprint,
+    NullProgress,
+    Progress,
+    Workspace,
+    library_versions,
+    torch_threads,
+    usable_threads,
+)
+from craters.data import normalize
+from craters.models import Network, initialize, make_network, reseed_dropout
+from craters.pretraining.batches import Batch, draw_batch
+from craters.pretraining.model import NETWORK, SIDE, SYMMETRY, write_pretrained
+from craters.pretraining.rounds import Round, Stream
+from craters.settings import PretrainConfig
+from craters.synthetic import GENERATOR_VERSION, PRESETS, Look
+from craters.training import (
+    Attempt,
+    TrainConfig,
+    TrainState,
+    checkpoint,
+    derive_seed,
+    descend,
+    in_mixed_precision,
+    prepare_attempt,
+    record_epoch,
+)
+
+STEPS = 1000  # of a round
+LEARNING_RATE = 4e-3
+BATCH = 64
+LIGHT_WEIGHT = 0.2  # of the direction of light in the loss
+
+_STATE = "state.safetensors"
+_LIBRARIES = ("numpy", "torch", "pillow")
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretrained:
+    """A finished pretraining.
+
+    Parameters
+    ----------
+    folder : Path
+        The model folder.
+    history : list of dict
+        For each round: loss, share of correct patches, number of patches.
+    """
+
+    folder: Path
+    history: list[dict[str, float]]
+
+
+def pretrain(
+    config: PretrainConfig,
+    *,
+    look: Look | None = None,
+    resume: bool = False,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Pretrained:
+    """Train a network on synthetic patches only, and write it as a model folder.
+
+    Each round trains on new patches, which worker processes make during the round before.
+    The same settings, versions and number of threads give the same weights, also after a resume.
+
+    Parameters
+    ----------
+    config : PretrainConfig
+    look : Look, optional
+        Used instead of the preset `config.look`, for trials.
+    resume : bool
+        Continue an interrupted pretraining of the same settings and versions.
+    force : bool
+        Move an earlier folder aside (`NAME.1`, ...); it is never deleted.
+    progress : Progress, optional
+
+    Returns
+    -------
+    Pretrained
+
+    Raises
+    ------
+    ExistsError
+        If the folder exists, or the pretraining to resume does not match.
+    """
+    progress = progress or NullProgress()
+    look = look or PRESETS[config.look]
+    workspace = Workspace(
+        config.out, "pretraining", record="model.json", resume=resume, force=force
+    )
+    workspace.refuse_existing()
+    with workspace.open(_fingerprint(config, look), progress) as folder:
+        state = train(config, look, folder / _STATE, progress)
+        network = build_network(config.seed)
+        network.load_state_dict(state.best_weights)
+        last = Stream.of(config, look).start(config.rounds - 1, usable_threads(config.threads))()
+        model = write_pretrained(folder / "model", network.eval(), config, state.history, last)
+        workspace.publish(model)
+    return Pretrained(config.out, state.history)
+
+
+def build_network(seed: int) -> Network:
+    """Return the untrained network."""
+    network = make_network(NETWORK, SIDE, SYMMETRY, light=True, patch_contrast=True)
+    initialize(network, seed)
+    return network
+
+
+def _fingerprint(config: PretrainConfig, look: Look) -> Fingerprint:
+    settings = {
+        field.name: getattr(config, field.name)
+        for field in dataclasses.fields(config)
+        if field.name not in ("out", "threads")
+    }
+    return Fingerprint(
+        settings=settings | {"look": dataclasses.asdict(look), "generator": GENERATOR_VERSION},
+        inputs={},
+        versions=library_versions(*_LIBRARIES),
+    )
+
+
+def train(config: PretrainConfig, look: Look, path: Path, progress: Progress) -> TrainState:
+    """Train all rounds that are not finished.
+
+    Parameters
+    ----------
+    config : PretrainConfig
+    look : Look
+    path : Path
+        File of the state, which is written after each round.
+    progress : Progress
+
+    Returns
+    -------
+    TrainState
+        With the moving average of the weights as `best_weights`.
+    """
+    state = checkpoint.load_state(path) if path.exists() else TrainState()
+    recipe = TrainConfig(
+        epochs=config.rounds,
+        learning_rate=LEARNING_RATE,
+        batch_size=BATCH,
+        seed=config.seed,
+        optimizer="adamw",
+        weight_decay=0.05,
+        warmup=0.1,
+        label_smoothing=0.05,
+        ema_decay=0.998,
+        keep="last",
+        mixed_precision=True,
+    )
+    steps = max(1, round(STEPS * config.scale))
+    attempt = prepare_attempt(build_network, steps * BATCH, recipe, state)
+    stream = Stream.of(config, look)
+    threads = usable_threads(config.threads)
+    workers, own = max(1, threads - threads // 2), max(1, threads // 2)
+    waiting = stream.start(state.epoch, workers) if state.epoch < config.rounds else None
+    while waiting is not None:
+        patches = waiting()
+        is_last = state.epoch + 1 == config.rounds
+        waiting = None if is_last else stream.start(state.epoch + 1, workers)
+        with torch_threads(own):
+            row = _train_round(attempt, patches, state.epoch)
+        record_epoch(attempt, row, state)
+        checkpoint.save_state(path, state)
+        progress.say(
+            f"Round {state.epoch} of {config.rounds}: loss {row['loss']:.4f}, "
+            f"{row['accuracy']:.1%} of {row['patches']:,} patches correct."
+        )
+    return state
+
+
+def _train_round(attempt: Attempt, patches: Round, number: int) -> dict[str, float]:
+    """Train one round; return its mean loss and the share of correct patches."""
+    config = attempt.config
+    seed = derive_seed(config.seed, 1, number)
+    random = np.random.default_rng(seed)
+    reseed_dropout(attempt.network, seed)
+    attempt.network.train()
+    loss_sum = correct = 0.0
+    for step in range(attempt.steps):
+        batch = draw_batch(patches, config.batch_size, random)
+        attempt.before_step(number * attempt.steps + step)
+        loss, right = _loss(attempt.network, batch, config)
+        descend(attempt.optimizer, loss)
+        attempt.after_step(number * attempt.steps + step)
+        loss_sum += float(loss.detach())
+        correct += right
+    return {
+        "epoch": number + 1,
+        "loss": loss_sum / attempt.steps,
+        "accuracy": correct / attempt.steps,
+        "patches": sum(len(part.labels) for part in patches.values()),
+    }
+
+
+def _loss(network: Network, batch: Batch, config: TrainConfig) -> tuple[Tensor, float]:
+    """Return cross-entropy plus the squared error of the light, and the share of correct labels."""
+    with in_mixed_precision(config.mixed_precision):
+        logits, light = network.forward_with_light(torch.from_numpy(normalize(batch.images)))
+    labels, weights = torch.from_numpy(batch.labels), torch.from_numpy(batch.weights)
+    smoothed = labels * (1 - config.label_smoothing) + config.label_smoothing / 2
+    each = functional.binary_cross_entropy_with_logits(logits.float(), smoothed, reduction="none")
+    error = functional.mse_loss(light.float(), torch.from_numpy(batch.light))
+    right = (((logits.detach() > 0) == (labels > 0.5)) * weights).sum() / weights.sum()
+    return (each * weights).mean() + LIGHT_WEIGHT * error, float(right)
