@@ -197,9 +197,9 @@ def _result(rows: Rows) -> Row:
             "turned (`benchmarks/pretrained/texture.py`: quantiles, roughness by scale, power by "
             "frequency, grey levels) tell synthetic patches from real ones: 0.5 is a coin, 1 "
             f"certainty. Up to {PATCHES} patches of each, half of them with crater; folds, 2 to "
-            f"{FOLDS}, hold whole regions, images and scenes. A look is meant to be wider than any one sensor, "
-            "which alone makes an AUC high; the last column shows how well real sensors are told "
-            "from each other.",
+            f"{FOLDS}, hold whole regions, images and scenes. A look is meant to be wider than any "
+            "one sensor, which alone makes an AUC high; the last column shows how well real "
+            "sensors are told from each other.",
         ],
         settings={"patches": PATCHES, "trees": TREES, "rounds": ROUNDS},
         titles=_TITLES,

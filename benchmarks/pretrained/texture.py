@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 BRIGHTNESS = 8  # of the columns of `describe_patches`, the last ones
@@ -75,7 +77,7 @@ def _power(plain: np.ndarray) -> list[np.ndarray]:
     down, right = np.meshgrid(np.fft.fftfreq(side), np.fft.fftfreq(side), indexing="ij")
     frequency, along = np.hypot(down, right), np.cos(4 * np.arctan2(down, right))
     found = []
-    for low, high in zip(_BANDS[:-1], _BANDS[1:], strict=True):
+    for low, high in itertools.pairwise(_BANDS):
         inside = (frequency > low) & (frequency <= high)
         band = power[:, inside]
         total = band.sum(1) + 1e-6
