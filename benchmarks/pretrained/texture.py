@@ -89,7 +89,7 @@ def _blocks(plain: np.ndarray) -> list[np.ndarray]:
     """Return the spread of the means of blocks, and that of the logarithms of their spreads."""
     count, rest = divmod(plain.shape[1], _BLOCK)
     inside = slice(rest // 2, rest // 2 + count * _BLOCK)
-    blocks = plain[:, inside, inside].reshape(len(cut), count, _BLOCK, count, _BLOCK)
+    blocks = plain[:, inside, inside].reshape(len(plain), count, _BLOCK, count, _BLOCK)
     return [
         blocks.mean((2, 4)).std((1, 2)),
         np.log(blocks.std((2, 4)) + 1e-2).std((1, 2)),
