@@ -11,7 +11,7 @@ import harness
 from craters.core import Progress, files
 from craters.data import SYMMETRIES, transform
 from craters.models import Classifier, load_model, turn_azimuth
-from craters.synthetic import make_planet
+from craters.synthetic import make_scene
 from harness import Bench, BenchError, Keys, Row, Rows
 from pretrained import sets, windows
 from pretrained.quality import MODEL
@@ -122,7 +122,7 @@ def _scenes(classifier: Classifier) -> Row:
     estimates, truths = [], []
     turned = 0.0
     for index in range(SCENES):
-        scene = make_planet(SCENE_SIDE, SIDE, "mixed", (SEED, index))
+        scene = make_scene(SCENE_SIDE, SCENE_SIDE, seed=SEED, index=index, look="mixed")
         seen = np.stack([scene.image[r : r + SIDE, c : c + SIDE] for r in corners for c in corners])
         estimates.append(classifier.find_light(seen).groups[""])
         truths.append(scene.azimuth)
