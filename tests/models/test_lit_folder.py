@@ -30,6 +30,7 @@ from craters.models import (
     network_to_onnx,
     network_weights,
     onnx_export,
+    onnx_graph,
     read_description,
     read_inputs,
     read_weights,
@@ -168,7 +169,7 @@ def test_weights_are_missing_only_where_the_graph_holds_them(tmp_path: Path) -> 
     (lit / "model.onnx").write_bytes(content)
     fix_sums(lit)
     renamed = lit_description(network_settings={"channels": [8, 8, 4]})
-    with pytest.raises(ModelError, match="torch cannot load the weights of the model"):
+    with pytest.raises(ModelError, match="torch cannot load its weights"):
         restore_network(renamed, read_weights(lit))
 
 
@@ -278,3 +279,45 @@ def test_a_frame_is_asked_of_its_own_models_alone(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="the direction of their light cannot be set"):
         original.find_light(noise(2, 28))
     assert lit_description().light == LightFrame()
+
+
+# --- tensors of a graph, read without the onnx package -----------------------------------------
+
+
+def message(number: int, content: bytes) -> bytes:
+    assert len(content) < 128
+    return bytes([number << 3 | 2, len(content)]) + content
+
+
+def holding(tensor: bytes) -> bytes:
+    """An ONNX file with one initialiser."""
+    return message(7, message(5, tensor))
+
+
+def test_tensors_are_read_in_their_forms() -> None:
+    numbers = np.array([1.5, -2], "<f4").tobytes()
+    plain = b"\x08\x02\x10\x01" + message(8, b"w") + message(9, numbers)
+    packed = message(1, b"\x01\x02") + b"\x10\x01" + message(8, b"w") + message(4, numbers)
+    single = b"\x08\x02\x10\x01" + message(8, b"w") + b"\x25" + numbers[:4] + b"\x25" + numbers[4:]
+    for tensor, shape in ((plain, (2,)), (packed, (1, 2)), (single, (2,))):
+        found = onnx_graph.read_tensors(holding(tensor))
+        assert found["w"].shape == shape
+        assert found["w"].ravel().tolist() == [1.5, -2]
+    whole = b"\x08\x01\x10\x07" + message(8, b"axes") + message(9, bytes(8))
+    assert onnx_graph.read_tensors(holding(whole)) == {}
+    assert onnx_graph.read_tensors(b"") == {}
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        b"\x08\x03\x10\x01" + message(9, bytes(8)),  # three numbers, of which two are there
+        b"\x08" + b"\xff" * 9 + b"\x01\x10\x01" + message(9, bytes(8)),  # 2**64 - 1 numbers
+        b"\x08\x00\x08" + b"\xff" * 9 + b"\x01\x10\x01",  # none, times 2**64 - 1
+        b"\x08\x02\x10\x01" + message(8, b"\xff") + message(9, bytes(8)),  # a name not in UTF-8
+        b"\x08\x02\x10\x01\x4a\x7f",  # cut off
+    ],
+)
+def test_tensors_that_lie_are_refused(tensor: bytes) -> None:
+    with pytest.raises(ModelError, match=r"m\.onnx: is refused"):
+        onnx_graph.read_tensors(holding(tensor), "m.onnx")

@@ -16,6 +16,7 @@ from craters.core import (
     Progress,
     Workspace,
     library_versions,
+    torch_threads,
     usable_threads,
 )
 from craters.data import normalize
@@ -38,6 +39,7 @@ from craters.training import (
 )
 
 STEPS = 1000  # of a round
+LEARNING_RATE = 4e-3
 BATCH = 64
 LIGHT_WEIGHT = 0.2  # of the direction of light in the loss
 
@@ -101,7 +103,7 @@ def pretrain(
     )
     workspace.refuse_existing()
     with workspace.open(_fingerprint(config, look), progress) as folder:
-        state = _train(config, look, folder / _STATE, progress)
+        state = train(config, look, folder / _STATE, progress)
         network = build_network(config.seed)
         network.load_state_dict(state.best_weights)
         last = Stream.of(config, look).start(config.rounds - 1, usable_threads(config.threads))()
@@ -130,12 +132,26 @@ def _fingerprint(config: PretrainConfig, look: Look) -> Fingerprint:
     )
 
 
-def _train(config: PretrainConfig, look: Look, path: Path, progress: Progress) -> TrainState:
-    """Train all rounds that are not finished; store the state after each."""
+def train(config: PretrainConfig, look: Look, path: Path, progress: Progress) -> TrainState:
+    """Train all rounds that are not finished.
+
+    Parameters
+    ----------
+    config : PretrainConfig
+    look : Look
+    path : Path
+        File of the state, which is written after each round.
+    progress : Progress
+
+    Returns
+    -------
+    TrainState
+        With the moving average of the weights as `best_weights`.
+    """
     state = checkpoint.load_state(path) if path.exists() else TrainState()
     recipe = TrainConfig(
         epochs=config.rounds,
-        learning_rate=4e-3,
+        learning_rate=LEARNING_RATE,
         batch_size=BATCH,
         seed=config.seed,
         optimizer="adamw",
@@ -151,13 +167,13 @@ def _train(config: PretrainConfig, look: Look, path: Path, progress: Progress) -
     stream = Stream.of(config, look)
     threads = usable_threads(config.threads)
     workers, own = max(1, threads - threads // 2), max(1, threads // 2)
-    torch.set_num_threads(own)
     waiting = stream.start(state.epoch, workers) if state.epoch < config.rounds else None
     while waiting is not None:
         patches = waiting()
-        last = state.epoch + 1 == config.rounds
-        waiting = None if last else stream.start(state.epoch + 1, workers)
-        row = _train_round(attempt, patches, state.epoch)
+        is_last = state.epoch + 1 == config.rounds
+        waiting = None if is_last else stream.start(state.epoch + 1, workers)
+        with torch_threads(own):
+            row = _train_round(attempt, patches, state.epoch)
         record_epoch(attempt, row, state)
         checkpoint.save_state(path, state)
         progress.say(
