@@ -119,8 +119,9 @@ def _rounded(light: Light) -> Light:
 def sample_windows(reader: Reader, side: int, max_gap: float) -> np.ndarray:
     """Read at most `SAMPLE` windows of an image that do not overlap.
 
-    Of windows side by side whose middle has a value in a downsampled copy, more are drawn at random,
-    always the same. Windows that cannot be read, or miss too many pixels, are left out.
+    They lie side by side, and their middle has a value in a downsampled copy. Of more, a random
+    sample is drawn, always the same. Windows that cannot be read, or miss too many pixels, are
+    left out.
 
     Parameters
     ----------
