@@ -32,6 +32,11 @@ def test_what_lies_outside_the_range_is_described() -> None:
         "is of less contrast than training patches",
         "is smoother than training patches",
     ]
+    assert trained.differences_of(patches(60, 5), relative=True) == []
+    blurred = patches(120, 20).astype(float)
+    blurred = (120 + (blurred - 120).mean(2, keepdims=True) * 5 + 0 * blurred).astype(np.uint8)
+    text = trained.differences_of(blurred, relative=True)[0]
+    assert text.startswith("is smoother at equal contrast than training patches: ")
     half = np.concatenate([patches(120, 20, 70), patches(200, 20, 30)])
     assert trained.differences_of(half)[0].startswith(
         "is brighter than training patches: 30% are beyond 99 % of those (brightness 12"
@@ -45,6 +50,9 @@ def test_it_is_stored_as_plain_values() -> None:
     assert LookRange.from_dict(dataclasses.asdict(trained)) == trained
     values = {name: list(ends) for name, ends in dataclasses.asdict(trained).items()}
     assert LookRange.from_dict(values) == trained
+    del values["texture"]
+    assert LookRange.from_dict(values).texture is None
+    assert LookRange.from_dict(values).differences_of(patches(60, 5), relative=True) == []
     for wrong in ({}, values | {"contrast": [3, 2]}, values | {"contrast": 3}, []):
         with pytest.raises(DataError, match="expected"):
             LookRange.from_dict(wrong)
