@@ -1,6 +1,6 @@
 """Put a pretrained network into the package, with its measured quality in model.json and card.
 
-`python -m pretrained.ship MODEL`, run in this folder's parent, after `craters pretrain --out MODEL`.
+`make pretrained` calls `python -m pretrained.ship MODEL` in `benchmarks` after `craters pretrain`.
 """
 
 from __future__ import annotations

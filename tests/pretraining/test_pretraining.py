@@ -44,10 +44,9 @@ def measured_light(images: np.ndarray) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def test_patches_are_turned_so_that_light_comes_from_the_left(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(batches, "FREE", 0.0)
+def test_patches_are_turned_so_that_light_comes_from_the_left() -> None:
     azimuth = np.random.default_rng(0).uniform(0, 360, 400)
-    batch = batches.into_frame(marked(azimuth), np.arange(400), np.random.default_rng(1))
+    batch = batches.turn(marked(azimuth), np.arange(400), np.random.default_rng(1), free=0.0)
     np.testing.assert_allclose(batch.light, measured_light(batch.images), atol=0.03)
     off = np.degrees(np.arccos(np.clip(-batch.light[:, 0], -1, 1)))
     assert off.max() <= batches.WIDEST + 1e-3
@@ -57,10 +56,9 @@ def test_patches_are_turned_so_that_light_comes_from_the_left(monkeypatch: pytes
     assert 0.4 < (batch.light[:, 1] > 0).mean() < 0.6
 
 
-def test_craters_lit_from_the_wrong_side_count_as_hills(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(batches, "FREE", 1.0)
+def test_craters_lit_from_the_wrong_side_count_as_hills() -> None:
     azimuth = np.random.default_rng(2).uniform(0, 360, 800)
-    batch = batches.into_frame(marked(azimuth), np.arange(800), np.random.default_rng(3))
+    batch = batches.turn(marked(azimuth), np.arange(800), np.random.default_rng(3), free=1.0)
     np.testing.assert_allclose(batch.light, measured_light(batch.images), atol=0.03)
     off = np.degrees(np.arccos(np.clip(-batch.light[:, 0], -1, 1)))
     near, wrong = off < batches.UNCERTAIN[0], off > batches.UNCERTAIN[1]
@@ -68,6 +66,17 @@ def test_craters_lit_from_the_wrong_side_count_as_hills(monkeypatch: pytest.Monk
     assert (batch.labels[wrong] == 0).all()
     assert (batch.weights == (near | wrong)).all()
     assert {near.mean() > 0.3, wrong.mean() > 0.15} == {True}
+
+
+def test_without_a_frame_patches_keep_their_labels_in_every_light() -> None:
+    azimuth = np.random.default_rng(4).uniform(0, 360, 300)
+    batch = batches.turn(
+        marked(azimuth), np.arange(300), np.random.default_rng(5), free=1.0, in_frame=False
+    )
+    np.testing.assert_allclose(batch.light, measured_light(batch.images), atol=0.03)
+    assert (batch.labels == 1).all()
+    assert (batch.weights == 1).all()
+    assert np.abs(batch.light.mean(0)).max() < 0.15
 
 
 def test_a_round_is_the_scenes_of_its_number() -> None:
@@ -85,7 +94,7 @@ def test_a_round_is_the_scenes_of_its_number() -> None:
 def trained(folder: Path, *, rounds: int = 2, threads: int = 1) -> TrainState:
     folder.mkdir(exist_ok=True)
     config = PretrainConfig(folder, rounds=rounds, scale=SCALE, threads=threads)
-    return run.train(config, LOOK, folder / "state.safetensors", NullProgress())
+    return run.train(config, LOOK, run.Recipe(), folder / "state.safetensors", NullProgress())
 
 
 def test_number_of_workers_and_interruptions_do_not_change_the_weights(
@@ -122,7 +131,7 @@ def test_pretraining_writes_a_model_that_other_settings_may_not_resume(tmp_path:
     assert facts["patches"] == made.history[0]["patches"]
     assert "9 px" in facts["label_rule"]
     weights = read_weights(made.folder)
-    network = run.build_network(4)
+    network = run.Recipe().build(4)
     assert set(weights) == set(network.state_dict())
     patches = sample_scenes(range(4), seed=1, size=32)
     probability = model.predict_proba(patches.images)
