@@ -29,7 +29,16 @@ from craters.models.folder import (
     is_model,
     read_parts,
 )
-from craters.models.light import Light, LightFrame, Lights, turn_azimuth, turn_to_frame
+from craters.models.light import (
+    Light,
+    LightFrame,
+    Lights,
+    estimate_lights,
+    orientations,
+    predict_in_frame,
+    turn_azimuth,
+    turn_to_frame,
+)
 from craters.models.onnx_graph import message_fields, open_graph
 from craters.models.predictions import doubts, measured_quality, predict_table, read_inputs
 
@@ -66,6 +75,7 @@ __all__ = [
     "Network",
     "OriginalNet",
     "doubts",
+    "estimate_lights",
     "export_model",
     "find_model",
     "find_pretrained",
@@ -79,7 +89,9 @@ __all__ = [
     "network_to_onnx",
     "network_weights",
     "open_graph",
+    "orientations",
     "over_images",
+    "predict_in_frame",
     "predict_table",
     "read_description",
     "read_inputs",
