@@ -16,7 +16,13 @@ from craters.data.augment import (
     transform,
 )
 from craters.data.copies import COPY_CORRELATION, CopySearch, search_copies
-from craters.data.dataset import JobData, find_array, read_job_data
+from craters.data.dataset import (
+    JobData,
+    find_array,
+    lacks_labels,
+    read_job_data,
+    read_unlabeled_data,
+)
 from craters.data.labels import (
     check_groups,
     check_labels,
@@ -64,6 +70,7 @@ __all__ = [
     "explain_labels",
     "explain_shape",
     "find_array",
+    "lacks_labels",
     "make_patch_set",
     "meaning_of",
     "measure_light",
@@ -75,6 +82,7 @@ __all__ = [
     "read_array",
     "read_job_data",
     "read_patches",
+    "read_unlabeled_data",
     "search_copies",
     "shift_and_flip",
     "splits",
