@@ -1,4 +1,4 @@
-"""Adaptation of the shipped network to patches without labels: does any form of it help?
+"""Compare ways of adapting the shipped network to patches without labels.
 
 `python -m pretrained.adaptation`, run in the folder of the benchmarks, adapts the network to each
 set of real patches without their labels, and prints its figures before and after. On one core it

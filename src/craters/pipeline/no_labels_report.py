@@ -14,7 +14,7 @@ from craters.evaluation import figures
 from craters.pipeline.no_labels import Unlabeled
 
 _SHOWN = 12  # patches on a sheet
-_COLORS = {"train": figures.GRAY, "extra": "#b9b9b9", "test": figures.BLUE}
+_COLORS = {"train": figures.GRAY, "extra": "black", "test": figures.BLUE}
 
 
 def write_figures(result: Unlabeled, folder: StrPath) -> dict[str, Path]:
@@ -43,7 +43,8 @@ def draw_probabilities(result: Unlabeled) -> Figure:
     axes.hist(
         [each.probability for each in result.predictions.values()],
         bins=np.linspace(0, 1, 41).tolist(),
-        stacked=True,
+        histtype="step",
+        linewidth=1.5,
         color=[_COLORS[name] for name in result.predictions],
         label=list(result.predictions),
         log=True,
@@ -54,7 +55,8 @@ def draw_probabilities(result: Unlabeled) -> Figure:
     axes.set_ylim(bottom=0.8)
     axes.set_xlabel('probability of "with crater"')
     axes.set_ylabel("patches")
-    axes.legend(frameon=False, fontsize=9, loc="upper center")
+    figures.tidy(axes)
+    axes.legend(fontsize=9, loc="upper center")
     return figure
 
 
