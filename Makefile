@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test test-slow lint format docs bench clean help
+.PHONY: demo test test-slow lint format docs bench pretrained clean help
 
 help:
 	@echo "make demo       install, then train and report on data that the package makes itself"
@@ -14,6 +14,7 @@ help:
 	@echo "make lint       style, types, and the order of imports"
 	@echo "make docs       the documentation as a site, in site/; warnings are errors"
 	@echo "make bench      quick benchmarks; BENCH=full for all"
+	@echo "make pretrained train the shipped network again, in hours, and measure it"
 
 # torch first and pinned: left to itself pip may take a build of several gigabytes.
 $(VENV)/train.stamp: pyproject.toml constraints.txt
@@ -56,6 +57,11 @@ docs: $(VENV)/docs.stamp
 	$(BIN)/python docs/make_reference.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "Written: site/index.html"
+
+# Resumes where it stopped. The network of the package is replaced; the earlier one is kept beside it.
+pretrained: $(VENV)/dev.stamp
+	$(BIN)/craters pretrain --out build/pretrained --resume
+	cd benchmarks && ../$(BIN)/python -m pretrained.ship ../build/pretrained
 
 BENCH ?= quick
 bench: $(VENV)/dev.stamp

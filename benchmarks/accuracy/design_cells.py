@@ -26,26 +26,26 @@ from harness import Row
 class MeanPool(CompactNet):
     """Without the attention-weighted half of the pooling."""
 
-    def _logits(self, images: Tensor) -> Tensor:
+    def _pool(self, images: Tensor) -> Tensor:
         places = self.body(_standardize(images)).float().flatten(2).mean(2)
-        return self.last(self.dropout(torch.cat([places, places], 1))).squeeze(1)
+        return torch.cat([places, places], 1)
 
 
 class MeanMaxPool(CompactNet):
     """The maximum over the map in place of the attention-weighted mean."""
 
-    def _logits(self, images: Tensor) -> Tensor:
+    def _pool(self, images: Tensor) -> Tensor:
         places = self.body(_standardize(images)).float().flatten(2)
-        return self.last(self.dropout(torch.cat([places.amax(2), places.mean(2)], 1))).squeeze(1)
+        return torch.cat([places.amax(2), places.mean(2)], 1)
 
 
 class OwnScale(CompactNet):
     """Each patch scaled by its own mean and spread."""
 
-    def _logits(self, images: Tensor) -> Tensor:
+    def _pool(self, images: Tensor) -> Tensor:
         mean = images.mean((1, 2), keepdim=True)
         spread = images.std((1, 2), keepdim=True).clamp_min(0.01)
-        return super()._logits((images - mean) / spread * 0.157 + 0.49)
+        return super()._pool((images - mean) / spread * 0.157 + 0.49)
 
 
 class Narrow(CompactNet):

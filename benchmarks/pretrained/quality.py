@@ -64,17 +64,18 @@ def keys(bench: Bench) -> Keys:
     }
 
 
-def shipped() -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+def predictor(model: Path) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """Return the prediction that is measured: images and groups to probabilities.
 
-    Everything that the benchmark knows of the shipped network is here.
+    The direction of light is estimated for each image; of `themis48`, for all patches together.
     """
-    from craters.models import Classifier
+    from craters.models import load_model
 
-    classifier = Classifier.load(MODEL)
+    classifier = load_model(model)
 
-    def predict(images: np.ndarray, _groups: np.ndarray) -> np.ndarray:
-        return classifier.predict_proba(images)
+    def predict(images: np.ndarray, groups: np.ndarray) -> np.ndarray:
+        lights = classifier.find_light(images, groups=groups)
+        return classifier.probability(classifier.logits(images, azimuth=lights.azimuth))
 
     return predict
 
@@ -83,7 +84,7 @@ def measure(name: str, data: Path) -> Row:
     """Measure a set as a whole, by group and by half; patches also mirrored and turned."""
     from pretrained import scores
 
-    predict = shipped()
+    predict = predictor(MODEL)
     (one,) = sets.load_sets(data, (name,))
     probability = predict(one.images, one.groups)
     row: Row = {"whole": scores.evaluate_set(one, probability, draws=DRAWS)}

@@ -171,13 +171,16 @@ def _windows(name: str, folder: Path) -> LabeledSet:
     """Cut a set from whole images."""
     from craters.data import splits
 
-    if name == "tiles":
-        pairs = [(path, folder / "robbins.csv") for path in sorted(folder.glob("*.tif"))]
-    else:
-        pairs = [(path, _table(path)) for path in sorted(folder.glob("*.png"))]
-    windows = cut_windows(pairs, RULES[name], in_pixels=name != "tiles")
+    windows = cut_windows(pairs_of(name, folder), RULES[name], in_pixels=name != "tiles")
     groups = splits.regions_of(windows.sources) if name == "tiles" else windows.sources
     return LabeledSet(name=name, groups=groups, stride=RULES[name].stride, **vars(windows))
+
+
+def pairs_of(name: str, folder: Path) -> list[tuple[Path, Path]]:
+    """Return the images of a set that is cut from images, each with the file of its craters."""
+    if name == "tiles":
+        return [(path, folder / "robbins.csv") for path in sorted(folder.glob("*.tif"))]
+    return [(path, _table(path)) for path in sorted(folder.glob("*.png"))]
 
 
 def _table(image: Path) -> Path:

@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import math
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -79,9 +79,33 @@ def cut_windows(
     in_pixels : bool
         Whether positions are in pixels of the image, which has no coordinates then.
     """
+    parts = [_cut_image(each, rule) for each in read_images(pairs, in_pixels=in_pixels)]
+    fields = [field.name for field in dataclasses.fields(Windows)]
+    return Windows(*(np.concatenate([getattr(part, name) for part in parts]) for name in fields))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImageWithCraters:
+    """One image: 8-bit pixels and no-data mask, both (H, W), and the craters listed in it."""
+
+    chart: Chart
+    craters: Craters
+    pixels: np.ndarray
+    nodata: np.ndarray
+
+    @property
+    def diameters(self) -> np.ndarray:
+        """Diameters in pixels, shape (K,)."""
+        is_known = self.chart.image.planet.is_known
+        return self.craters.diameters / ((self.chart.image.resolution or 1.0) if is_known else 1.0)
+
+
+def read_images(
+    pairs: Sequence[tuple[Path, Path]], *, in_pixels: bool
+) -> Iterator[ImageWithCraters]:
+    """Read images with their craters; see `cut_windows`."""
     lists: dict[Path, Catalogue] = {}
     names = {image.stem for image, _ in pairs}
-    parts = []
     with bounded_gdal():
         for image, table in pairs:
             if table not in lists:
@@ -91,9 +115,10 @@ def cut_windows(
             options = ReadOptions(no_crs=in_pixels)
             chart = Chart(describe_image(image, image.stem, options, reference=EIGHT_BIT))
             own = {image.stem} if in_pixels else names
-            parts.append(_cut_image(chart, window_rules.craters_of(lists[table], chart, own), rule))
-    fields = [field.name for field in dataclasses.fields(Windows)]
-    return Windows(*(np.concatenate([getattr(part, name) for part in parts]) for name in fields))
+            craters = window_rules.craters_of(lists[table], chart, own)
+            with contextlib.closing(Reader(chart.image)) as reader:
+                pixels, nodata = reader.read(0, 0, chart.image.height, chart.image.width)
+            yield ImageWithCraters(chart, craters, pixels, nodata)
 
 
 def read_boxes(path: Path) -> Catalogue:
@@ -113,14 +138,12 @@ def read_boxes(path: Path) -> Catalogue:
     )
 
 
-def _cut_image(chart: Chart, craters: Craters, rule: WindowRule) -> Windows:
+def _cut_image(one: ImageWithCraters, rule: WindowRule) -> Windows:
     """Cut the windows of one image that have a label and no no-data region."""
-    image, side = chart.image, rule.side
-    with contextlib.closing(Reader(image)) as reader:
-        pixels, nodata = reader.read(0, 0, image.height, image.width)
+    image, side, pixels, nodata = one.chart.image, rule.side, one.pixels, one.nodata
     grid = (np.arange(0, size - side + 1, rule.stride) for size in (image.height, image.width))
     tops, lefts = (axis.ravel() for axis in np.meshgrid(*grid, indexing="ij"))
-    labels = label_windows(chart, craters, tops, lefts, rule)
+    labels = label_windows(one.chart, one.craters, tops, lefts, rule)
     whole = ~np.lib.stride_tricks.sliding_window_view(nodata, (side, side))[tops, lefts].any((1, 2))
     keep = (labels >= 0) & whole
     tops, lefts = tops[keep], lefts[keep]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from craters.data import SYMMETRIES, choose_symmetry, pad_for_shifts, read_patches, shift_and_flip
 from craters.data.augment import measure_symmetry, transform
 from craters.errors import ConfigError
-from craters.models.networks import _transform
+from craters.models import layers
 from tests.conftest import simple_patches
 
 RAMP = np.arange(36, dtype=np.uint8).reshape(1, 6, 6)
@@ -31,7 +31,8 @@ def test_the_eight_transforms_are_the_square_s() -> None:
     assert set(expected) == set(SYMMETRIES)
     for name, image in expected.items():
         assert np.array_equal(transform(RAMP, name)[0], image), name
-        assert np.array_equal(_transform(torch.from_numpy(RAMP), name)[0].numpy(), image), name
+        theirs = layers.transform(torch.from_numpy(RAMP), name)[0].numpy()
+        assert np.array_equal(theirs, image), name
 
 
 @pytest.mark.parametrize(

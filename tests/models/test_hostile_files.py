@@ -508,10 +508,11 @@ def test_a_file_that_becomes_a_link_or_a_pipe_while_it_is_read_is_refused(
     check = model_folder._check_names
     for change in (lambda path: path.symlink_to(tmp_path / "same"), os.mkfifo):
 
-        def swap_after(folder: Path, change=change) -> None:
-            check(folder)
+        def swap_after(folder: Path, change=change) -> list[str]:
+            names = check(folder)
             (folder / "model.onnx").unlink()
             change(folder / "model.onnx")
+            return names
 
         monkeypatch.setattr(model_folder, "_check_names", swap_after)
         assert "is a link or no file" in refused(lambda: Classifier.load(model))

@@ -229,7 +229,7 @@ def test_light_is_turned_back_before_it_is_averaged() -> None:
 
 def test_channels_are_a_setting_of_compact_alone() -> None:
     assert make_network("compact", 48, channels=(8, 16, 32)).last.in_features == 64
-    with pytest.raises(ConfigError, match="'dense' has no channels or light to set"):
+    with pytest.raises(ConfigError, match="'dense' has no such settings"):
         make_network("dense", 48, light=True)
-    with pytest.raises(ConfigError, match="'original' has no channels or light to set"):
+    with pytest.raises(ConfigError, match="'original' has no such settings"):
         make_network("original", 48, channels=(8, 16, 32))

@@ -166,12 +166,11 @@ def demo(
 
 @app.command()
 def predict(
-    arguments: Annotated[
+    paths: Annotated[
         list[str],
         typer.Argument(
-            metavar="[MODEL] PATCHES...",
-            help="Model or run folder, or pretrained, which is also used if no model is given. "
-            "Then one array of patches (.npy or .npz), or images of one patch each, or a folder.",
+            help="Model or run folder, or pretrained, which is also used if no model is given; "
+            "then one array of patches (.npy or .npz), or images of one patch each, or a folder."
         ),
     ],
     out: Annotated[
@@ -216,7 +215,7 @@ def predict(
         )
 
         _check_new_table(out)
-        model, paths = _model_and_patches(arguments)
+        model, paths = _model_and_patches(paths)
         classifier = load_model(model or find_pretrained(), threads=threads)
         description = classifier.description
         inputs = read_inputs(paths, description.side_range, description.pixels)
@@ -253,15 +252,15 @@ def predict(
             raise SystemExit(PARTIAL)
 
 
-def _model_and_patches(arguments: list[str]) -> tuple[str, list[str]]:
-    """Divide arguments into the model, empty if none is given, and the patches."""
+def _model_and_patches(paths: list[str]) -> tuple[str, list[str]]:
+    """Divide paths into that of the model, empty if none is given, and those of patches."""
     from craters.errors import ConfigError
     from craters.models import is_model
 
-    first, *rest = arguments
+    first, *rest = paths
     # A missing path before others can only be meant as a model, whose error is the clearer one.
     if not is_model(first) and (not rest or Path(first).exists()):
-        return "", arguments
+        return "", paths
     if not rest:
         raise ConfigError(f"{first}: is a model, and no patches are given", "Name them after it.")
     return first, rest

@@ -1,4 +1,4 @@
-"""Commands for models and the installation: `import`, `export`, `info`, `doctor`."""
+"""Commands for models and the installation: `pretrain`, `import`, `export`, `info`, `doctor`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from craters.cli.terminal import JsonOption, configure_threads, report_errors
+from craters.cli.options import command_of
+from craters.cli.terminal import (
+    JsonOption,
+    QuietOption,
+    TerminalProgress,
+    configure_threads,
+    report_errors,
+)
+from craters.settings import PretrainConfig
 
 # Text, not a path: `pretrained` and `./pretrained` differ.
 ModelArgument = Annotated[
@@ -17,10 +25,34 @@ ModelArgument = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Register the commands."""
+    app.command("pretrain")(pretrain_command)
     app.command("import")(import_command)
     app.command("export")(export_command)
     app.command("info")(info_command)
     app.command("doctor")(doctor_command)
+
+
+@command_of(PretrainConfig)
+def pretrain_command(
+    settings: PretrainConfig,
+    *,
+    resume: Annotated[bool, typer.Option(help="Continue after the last finished round.")] = False,
+    force: Annotated[bool, typer.Option(help="Move an earlier folder aside first.")] = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Train a network on synthetic planets only, as the model `pretrained` was; takes hours.
+
+    \b
+    Examples:
+      craters pretrain --out MODEL
+      craters pretrain --out MODEL --look moon --resume
+    """
+    configure_threads()
+    from craters.pretraining import pretrain
+
+    with TerminalProgress(quiet=quiet) as progress:
+        pretrained = pretrain(settings, resume=resume, force=force, progress=progress)
+    typer.echo(f"Model: {pretrained.folder}")
 
 
 def import_command(

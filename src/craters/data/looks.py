@@ -20,6 +20,7 @@ _WORDS = {
     "brightness": ("darker", "brighter"),
     "contrast": ("of less contrast", "of more contrast"),
     "sharpness": ("smoother", "rougher"),
+    "texture": ("smoother at equal contrast", "rougher at equal contrast"),
 }
 
 
@@ -52,6 +53,11 @@ def measure_looks(images: np.ndarray) -> np.ndarray:
     return looks
 
 
+def _measure_all(images: np.ndarray) -> dict[str, np.ndarray]:
+    looks = dict(zip(LOOKS, measure_looks(images).T, strict=True))
+    return looks | {"texture": looks["sharpness"] / np.maximum(looks["contrast"], 1)}
+
+
 @dataclasses.dataclass(frozen=True)
 class LookRange:
     """The range of the looks of the patches that a model was trained on.
@@ -60,6 +66,9 @@ class LookRange:
     ----------
     brightness, contrast, sharpness : tuple of float
         1st and 99th percentile over the patches, in grey levels; see `measure_looks`.
+    texture : tuple of float, or None
+        The same of sharpness divided by contrast, which brightness and contrast of an image do
+        not change. None: unknown.
 
     Raises
     ------
@@ -70,10 +79,10 @@ class LookRange:
     brightness: tuple[float, float]
     contrast: tuple[float, float]
     sharpness: tuple[float, float]
+    texture: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        for name in LOOKS:
-            ends = getattr(self, name)
+        for name, ends in self._known.items():
             is_good = (
                 isinstance(ends, list | tuple)
                 and len(ends) == 2
@@ -81,29 +90,39 @@ class LookRange:
                 and 0 <= ends[0] <= ends[1] <= 255
             )
             if not is_good:
-                raise DataError(f"{name} is {ends!r}, expected two rising grey levels")
+                raise DataError(f"{name} is {ends!r}, expected two rising numbers")
             object.__setattr__(self, name, tuple(ends))
+
+    @property
+    def _known(self) -> dict[str, tuple[float, float]]:
+        ranges = {name: getattr(self, name) for name in LOOKS}
+        return ranges if self.texture is None else ranges | {"texture": self.texture}
 
     @classmethod
     def from_dict(cls, values: Any) -> LookRange:
         """Read a range from plain values, as `dataclasses.asdict` gives them; see the class."""
-        if not isinstance(values, dict) or set(values) != set(LOOKS):
-            raise DataError(f"looks are {values!r}, expected {', '.join(LOOKS)}")
+        if not isinstance(values, dict) or set(values) - {"texture"} != set(LOOKS):
+            raise DataError(f"looks are {values!r}, expected {', '.join(_WORDS)}")
         return cls(**values)
 
     @classmethod
     def of(cls, images: np.ndarray) -> LookRange:
         """Measure the range of patches, (N, S, S), uint8; at least one."""
-        ends = np.percentile(measure_looks(images), _ENDS, axis=0).round(2)
-        return cls(**{name: tuple(ends[:, place].tolist()) for place, name in enumerate(LOOKS)})
+        ends = {
+            name: tuple(np.percentile(values, _ENDS).round(2).tolist())
+            for name, values in _measure_all(images).items()
+        }
+        return cls(**ends)
 
-    def differences_of(self, images: np.ndarray) -> list[str]:
+    def differences_of(self, images: np.ndarray, *, relative: bool = False) -> list[str]:
         """Describe how patches lie outside the range.
 
         Parameters
         ----------
         images : ndarray, shape (N, S, S), uint8
             Of more than 2048, as many are compared, evenly spaced.
+        relative : bool
+            Whether to compare the texture alone, for a network that standardizes each patch.
 
         Returns
         -------
@@ -114,16 +133,17 @@ class LookRange:
         if count == 0:
             return []
         rows = np.linspace(0, len(images) - 1, count).round().astype(np.int64)
-        looks = measure_looks(images[rows])
+        looks = _measure_all(images[rows])
         texts = []
-        for place, name in enumerate(LOOKS):
-            low, high = getattr(self, name)
-            outside = ((looks[:, place] < low).mean(), (looks[:, place] > high).mean())
+        for name, (low, high) in self._known.items():
+            if relative != (name == "texture"):
+                continue
+            outside = ((looks[name] < low).mean(), (looks[name] > high).mean())
             for share, word in zip(outside, _WORDS[name], strict=True):
                 if share > _MOST_OUTSIDE:
                     texts.append(
                         f"is {word} than training patches: {share:.0%} are beyond 99 % of those "
-                        f"({name} {np.median(looks[:, place]):.1f} grey levels in the middle, "
-                        f"there {low:g} to {high:g})"
+                        f"({name} {np.median(looks[name]):.4g} in the middle, there {low:g} to "
+                        f"{high:g})"
                     )
         return texts

@@ -329,10 +329,12 @@ def estimate_lights(
     Lights
         Transformed patches have the transformed azimuth.
     """
-    names = np.full(len(images), "") if groups is None else np.asarray(groups)
+    names, number = np.array([""]), np.zeros(len(images), np.int64)
+    if groups is not None:
+        names, number = np.unique(np.asarray(groups), return_inverse=True)
     seen: dict[str, np.ndarray] = {}
-    for name in np.unique(names):
-        rows = np.flatnonzero(names == name)
+    for place, name in enumerate(names):
+        rows = np.flatnonzero(number == place)
         count = min(len(rows), LARGEST_SAMPLE)
         part = images[rows[np.linspace(0, len(rows) - 1, count).round().astype(np.int64)]]
         seen[str(name)] = _directions(run, part, temperature, batch)
@@ -345,8 +347,8 @@ def estimate_lights(
             name: common if common.is_used and not light.is_used else light
             for name, light in lights.items()
         }
-    known = {name: light.azimuth if light.is_used else math.nan for name, light in lights.items()}
-    return Lights(np.array([known[str(name)] for name in names], np.float64), lights)
+    known = [light.azimuth if light.is_used else math.nan for light in lights.values()]
+    return Lights(np.array(known, np.float64)[number], lights)
 
 
 def _directions(run: Run, images: np.ndarray, temperature: float, batch: int) -> np.ndarray:

@@ -187,14 +187,14 @@ class CompactNet(Network):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map (N, S, S) brightness 0..1 to (N,) logits of "with crater"."""
-        logits = [self._logits(self._pool(images, name)) for name in self._views()]
+        logits = [self._logits(self._pool(transform(images, name))) for name in self._views()]
         return torch.stack(logits).mean(0)
 
     def forward_with_light(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Map (N, S, S) to (N,) logits and (N, 2) directions to the light, right and down."""
         if not self.has_light:
             return super().forward_with_light(images)
-        pooled = {name: self._pool(images, name) for name in self._views()}
+        pooled = {name: self._pool(transform(images, name)) for name in self._views()}
         logits = [self._logits(units) for units in pooled.values()]
         light = [turn_back(self.light(units), name) for name, units in pooled.items()]
         return torch.stack(logits).mean(0), torch.stack(light).mean(0)
@@ -202,9 +202,9 @@ class CompactNet(Network):
     def _views(self) -> tuple[str, ...]:
         return ("identity",) if self.training else self.symmetry
 
-    def _pool(self, images: Tensor, name: str) -> Tensor:
-        """Return the pooled features (N, K) of transformed images."""
-        maps = self.body(self.standardize(transform(images, name))).float()
+    def _pool(self, images: Tensor) -> Tensor:
+        """Return the pooled features (N, K) of images."""
+        maps = self.body(self.standardize(images)).float()
         places = maps.flatten(2).transpose(1, 2)
         weights = self.score(places).softmax(1)
         return torch.cat([(places * weights).sum(1), places.mean(1)], 1)
@@ -457,7 +457,7 @@ def restore_network(description: ModelDescription, weights: dict[str, np.ndarray
         network: Network = EnsembleNet(members) if count else members[0]
         network.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
     except (ConfigError, RuntimeError, TypeError, ValueError) as error:
-        raise ModelError(f"torch cannot load the weights of the model ({error})") from error
+        raise ModelError(f"torch cannot load its weights ({error})") from error
     return network.eval()
 
 

@@ -177,7 +177,7 @@ def read_tensors(graph: bytes, source: str = NAME) -> dict[str, np.ndarray]:
         inner = [value for number, value in message_fields(memoryview(graph)) if number == 7]
         fields = message_fields(inner[0]) if inner else ()  # type: ignore[arg-type]
         parts = [_read_tensor(value) for number, value in fields if number == 5]  # type: ignore[arg-type]
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise ModelError(f"{source}: is refused ({error})", _HINT) from error
     return {name: array for name, array in parts if array is not None}
 
@@ -185,18 +185,19 @@ def read_tensors(graph: bytes, source: str = NAME) -> dict[str, np.ndarray]:
 def _read_tensor(data: memoryview) -> tuple[str, np.ndarray | None]:
     """Read the name of a tensor and its numbers, if they are float32 in the usual form."""
     shape: list[int] = []
-    name, kind, content = "", 0, b""
+    name, kind, pieces = "", 0, []
     for number, value in message_fields(data):
         if number == _DIMS:
             shape += _integers(value)
         elif number == _TYPE and isinstance(value, int):
             kind = value
         elif number in (_RAW, _FLOATS) and not isinstance(value, int):
-            content += bytes(value)  # packed floats are raw numbers, too
+            pieces.append(value)  # packed floats are raw numbers, too
         elif number == _NAME and not isinstance(value, int):
             name = bytes(value).decode()
     if kind != _FLOAT32:
         return name, None
+    content = b"".join(pieces)
     if len(content) != 4 * math.prod(shape):
         raise ValueError(f"its tensor {name!r} is cut off")
     return name, np.frombuffer(content, "<f4").reshape(shape).copy()

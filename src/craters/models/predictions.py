@@ -183,7 +183,8 @@ def doubts(description: ModelDescription, images: np.ndarray) -> list[str]:
         One text for each clear difference; empty also where nothing of its patches is known.
     """
     if description.looks is not None:
-        return description.looks.differences_of(images)
+        relative = bool(description.network_settings.get("patch_contrast"))
+        return description.looks.differences_of(images, relative=relative)
     return description.pixels.differences_of(images) if description.pixels else []
 
 

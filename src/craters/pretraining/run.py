@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +17,10 @@ from craters.core import (
     Progress,
     Workspace,
     library_versions,
+    torch_threads,
     usable_threads,
 )
-from craters.data import normalize
+from craters.data import SYMMETRIES, normalize
 from craters.models import Network, initialize, make_network, reseed_dropout
 from craters.pretraining.batches import Batch, draw_batch
 from craters.pretraining.model import NETWORK, SIDE, SYMMETRY, write_pretrained
@@ -39,10 +41,56 @@ from craters.training import (
 
 STEPS = 1000  # of a round
 BATCH = 64
-LIGHT_WEIGHT = 0.2  # of the direction of light in the loss
 
 _STATE = "state.safetensors"
 _LIBRARIES = ("numpy", "torch", "pillow")
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a network is pretrained. The defaults are those of the shipped network.
+
+    Parameters
+    ----------
+    learning_rate : float
+        Peak rate of the one-cycle schedule.
+    in_frame : bool
+        Whether patches are turned so that their light comes from the left. Else the network sees
+        light from all sides, has no output for it, and averages all eight symmetries.
+    free : float
+        Share of patches turned at random, from which the direction of light is learned.
+    light_weight : float
+        Weight of the error of the direction of light in the loss.
+    channels : tuple of int
+        As for `CompactNet`.
+    patch_contrast : bool
+        As for `CompactNet`.
+    """
+
+    learning_rate: float = 4e-3
+    in_frame: bool = True
+    free: float = 0.25
+    light_weight: float = 0.2
+    channels: tuple[int, int, int] = (24, 48, 96)
+    patch_contrast: bool = True
+
+    @property
+    def network_settings(self) -> dict[str, Any]:
+        """The settings of the network, for the model folder."""
+        return {"channels": list(self.channels), "patch_contrast": self.patch_contrast}
+
+    def build(self, seed: int) -> Network:
+        """Return the network with initial weights drawn from a seed."""
+        network = make_network(
+            NETWORK,
+            SIDE,
+            SYMMETRY if self.in_frame else tuple(SYMMETRIES),
+            channels=self.channels,
+            light=self.in_frame,
+            patch_contrast=self.patch_contrast,
+        )
+        initialize(network, seed)
+        return network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +113,7 @@ def pretrain(
     config: PretrainConfig,
     *,
     look: Look | None = None,
+    recipe: Recipe | None = None,
     resume: bool = False,
     force: bool = False,
     progress: Progress | None = None,
@@ -79,6 +128,8 @@ def pretrain(
     config : PretrainConfig
     look : Look, optional
         Used instead of the preset `config.look`, for trials.
+    recipe : Recipe, optional
+        Another recipe, for trials.
     resume : bool
         Continue an interrupted pretraining of the same settings and versions.
     force : bool
@@ -95,47 +146,64 @@ def pretrain(
         If the folder exists, or the pretraining to resume does not match.
     """
     progress = progress or NullProgress()
-    look = look or PRESETS[config.look]
+    look, recipe = look or PRESETS[config.look], recipe or Recipe()
     workspace = Workspace(
         config.out, "pretraining", record="model.json", resume=resume, force=force
     )
     workspace.refuse_existing()
-    with workspace.open(_fingerprint(config, look), progress) as folder:
-        state = _train(config, look, folder / _STATE, progress)
-        network = build_network(config.seed)
+    with workspace.open(_fingerprint(config, look, recipe), progress) as folder:
+        state = train(config, look, recipe, folder / _STATE, progress)
+        network = recipe.build(config.seed)
         network.load_state_dict(state.best_weights)
         last = Stream.of(config, look).start(config.rounds - 1, usable_threads(config.threads))()
-        model = write_pretrained(folder / "model", network.eval(), config, state.history, last)
+        model = write_pretrained(
+            folder / "model", network.eval(), recipe.network_settings, config, state.history, last
+        )
         workspace.publish(model)
     return Pretrained(config.out, state.history)
 
 
-def build_network(seed: int) -> Network:
-    """Return the untrained network."""
-    network = make_network(NETWORK, SIDE, SYMMETRY, light=True, patch_contrast=True)
-    initialize(network, seed)
-    return network
-
-
-def _fingerprint(config: PretrainConfig, look: Look) -> Fingerprint:
+def _fingerprint(config: PretrainConfig, look: Look, recipe: Recipe) -> Fingerprint:
     settings = {
         field.name: getattr(config, field.name)
         for field in dataclasses.fields(config)
         if field.name not in ("out", "threads")
     }
     return Fingerprint(
-        settings=settings | {"look": dataclasses.asdict(look), "generator": GENERATOR_VERSION},
+        settings={
+            **settings,
+            "look": dataclasses.asdict(look),
+            "recipe": dataclasses.asdict(recipe),
+            "generator": GENERATOR_VERSION,
+        },
         inputs={},
         versions=library_versions(*_LIBRARIES),
     )
 
 
-def _train(config: PretrainConfig, look: Look, path: Path, progress: Progress) -> TrainState:
-    """Train all rounds that are not finished; store the state after each."""
+def train(
+    config: PretrainConfig, look: Look, recipe: Recipe, path: Path, progress: Progress
+) -> TrainState:
+    """Train all rounds that are not finished.
+
+    Parameters
+    ----------
+    config : PretrainConfig
+    look : Look
+    recipe : Recipe
+    path : Path
+        File of the state, which is written after each round.
+    progress : Progress
+
+    Returns
+    -------
+    TrainState
+        With the moving average of the weights as `best_weights`.
+    """
     state = checkpoint.load_state(path) if path.exists() else TrainState()
-    recipe = TrainConfig(
+    schedule = TrainConfig(
         epochs=config.rounds,
-        learning_rate=4e-3,
+        learning_rate=recipe.learning_rate,
         batch_size=BATCH,
         seed=config.seed,
         optimizer="adamw",
@@ -147,17 +215,17 @@ def _train(config: PretrainConfig, look: Look, path: Path, progress: Progress) -
         mixed_precision=True,
     )
     steps = max(1, round(STEPS * config.scale))
-    attempt = prepare_attempt(build_network, steps * BATCH, recipe, state)
+    attempt = prepare_attempt(recipe.build, steps * BATCH, schedule, state)
     stream = Stream.of(config, look)
     threads = usable_threads(config.threads)
     workers, own = max(1, threads - threads // 2), max(1, threads // 2)
-    torch.set_num_threads(own)
     waiting = stream.start(state.epoch, workers) if state.epoch < config.rounds else None
     while waiting is not None:
         patches = waiting()
-        last = state.epoch + 1 == config.rounds
-        waiting = None if last else stream.start(state.epoch + 1, workers)
-        row = _train_round(attempt, patches, state.epoch)
+        is_last = state.epoch + 1 == config.rounds
+        waiting = None if is_last else stream.start(state.epoch + 1, workers)
+        with torch_threads(own):
+            row = _train_round(attempt, recipe, patches, state.epoch)
         record_epoch(attempt, row, state)
         checkpoint.save_state(path, state)
         progress.say(
@@ -167,7 +235,7 @@ def _train(config: PretrainConfig, look: Look, path: Path, progress: Progress) -
     return state
 
 
-def _train_round(attempt: Attempt, patches: Round, number: int) -> dict[str, float]:
+def _train_round(attempt: Attempt, recipe: Recipe, patches: Round, number: int) -> dict[str, float]:
     """Train one round; return its mean loss and the share of correct patches."""
     config = attempt.config
     seed = derive_seed(config.seed, 1, number)
@@ -176,9 +244,11 @@ def _train_round(attempt: Attempt, patches: Round, number: int) -> dict[str, flo
     attempt.network.train()
     loss_sum = correct = 0.0
     for step in range(attempt.steps):
-        batch = draw_batch(patches, config.batch_size, random)
+        batch = draw_batch(
+            patches, config.batch_size, random, free=recipe.free, in_frame=recipe.in_frame
+        )
         attempt.before_step(number * attempt.steps + step)
-        loss, right = _loss(attempt.network, batch, config)
+        loss, right = _loss(attempt.network, batch, config, recipe)
         descend(attempt.optimizer, loss)
         attempt.after_step(number * attempt.steps + step)
         loss_sum += float(loss.detach())
@@ -191,13 +261,20 @@ def _train_round(attempt: Attempt, patches: Round, number: int) -> dict[str, flo
     }
 
 
-def _loss(network: Network, batch: Batch, config: TrainConfig) -> tuple[Tensor, float]:
+def _loss(
+    network: Network, batch: Batch, config: TrainConfig, recipe: Recipe
+) -> tuple[Tensor, float]:
     """Return cross-entropy plus the squared error of the light, and the share of correct labels."""
+    images = torch.from_numpy(normalize(batch.images))
+    error = torch.zeros(())
     with in_mixed_precision(config.mixed_precision):
-        logits, light = network.forward_with_light(torch.from_numpy(normalize(batch.images)))
+        if recipe.in_frame:
+            logits, light = network.forward_with_light(images)
+            error = functional.mse_loss(light.float(), torch.from_numpy(batch.light))
+        else:
+            logits = network(images)
     labels, weights = torch.from_numpy(batch.labels), torch.from_numpy(batch.weights)
     smoothed = labels * (1 - config.label_smoothing) + config.label_smoothing / 2
     each = functional.binary_cross_entropy_with_logits(logits.float(), smoothed, reduction="none")
-    error = functional.mse_loss(light.float(), torch.from_numpy(batch.light))
     right = (((logits.detach() > 0) == (labels > 0.5)) * weights).sum() / weights.sum()
-    return (each * weights).mean() + LIGHT_WEIGHT * error, float(right)
+    return (each * weights).mean() + recipe.light_weight * error, float(right)

@@ -66,8 +66,27 @@ def paint_crater(
     albedo[box] += 30 * (tint - 0.5) * fresh * blanket
 
 
-def touches(craters: np.ndarray, row: int, col: int, height: int, width: int) -> np.ndarray:
-    """Return which craters' discs touch a rectangle of square pixels."""
+def touches(
+    craters: np.ndarray,
+    row: int | np.ndarray,
+    col: int | np.ndarray,
+    height: int,
+    width: int,
+) -> np.ndarray:
+    """Return which craters' discs touch rectangles of square pixels.
+
+    Parameters
+    ----------
+    craters : ndarray, shape (K,)
+    row, col : int, or ndarray of int, shape (N, 1)
+        First row and column of one rectangle, or of each.
+    height, width : int
+        In pixels.
+
+    Returns
+    -------
+    ndarray of bool, shape (K,) or (N, K)
+    """
     down = craters["row"] - np.clip(craters["row"], row - 0.5, row + height - 0.5)
     right = craters["col"] - np.clip(craters["col"], col - 0.5, col + width - 0.5)
     return np.asarray(np.hypot(down, right) <= craters["diameter"] / 2)

@@ -1,42 +1,42 @@
 """Terrain of a planet: relief and albedo, and landforms easily mistaken for craters.
 
-Heights are in pixels. Landforms are drawn by their `Look`; their sizes scale with nothing, so that
-patches of every size show them at many scales.
+Heights are in pixels. The sizes of landforms are absolute (px), so that patches of every side show
+them at many scales.
 """
 
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
 
 import numpy as np
 
-from craters.synthetic.terrain import box_around
+from craters.synthetic.look import Factors
+from craters.synthetic.terrain import Line, add_line, box_around, spectrum
 
 _TAU = 2 * math.pi
 
 
 def make_ground(
-    side: int, scene: SimpleNamespace, rng: np.random.Generator
+    shape: tuple[int, int], scene: Factors, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Make relief (px) and albedo (mean 0, standard deviation 1) without craters.
 
     Parameters
     ----------
-    side : int
+    shape : tuple of int
         Height and width, in pixels.
-    scene : SimpleNamespace
+    scene : Factors
         As `Look.draw` returns.
     rng : numpy Generator
 
     Returns
     -------
-    relief, albedo : ndarray, shape (side, side), float32
+    relief, albedo : ndarray, shape (H, W), float32
     """
     grain = rng.uniform(0, math.pi)
-    broad, patches = _fractals(side, rng, power=2.9, largest=rng.uniform(40, 200))
+    broad, patches = _fractals(shape, rng, power=2.9, largest=rng.uniform(40, 200))
     small, tint = _fractals(
-        side, rng, power=scene.power, largest=100, stretch=scene.stretch, grain=grain
+        shape, rng, power=scene.power, largest=100, stretch=scene.stretch, grain=grain
     )
     small *= scene.roughness / max(float(np.diff(small, axis=1).std()), 1e-6)
     plateau = np.tanh(1.5 * broad + np.float32(rng.normal(0, 0.7)))
@@ -50,12 +50,12 @@ def make_ground(
     albedo = tint + rng.uniform(0, 1.2) * np.tanh(rng.uniform(1, 6) * (patches - 1))
     if scene.dunes:
         _add_dunes(relief, albedo, scene.dunes, broad, rng)
-    add_landforms(relief, scene, rng)
+    _add_landforms(relief, scene, rng)
     return relief, albedo
 
 
 def _fractals(
-    side: int,
+    shape: tuple[int, int],
     rng: np.random.Generator,
     *,
     power: float,
@@ -64,20 +64,23 @@ def _fractals(
     grain: float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Make two random fields of mean 0 and standard deviation 1 with power-law spectra."""
-    fr = np.fft.fftfreq(side).astype(np.float32)[:, None]
-    fc = np.fft.rfftfreq(side).astype(np.float32)[None, :]
-    across = math.cos(grain) * fr + math.sin(grain) * fc
-    along = stretch * (math.cos(grain) * fc - math.sin(grain) * fr)
-    weight = (across**2 + along**2 + np.float32(largest**-2)) ** (-power / 2)
+    texture = {"power": power, "largest": largest, "stretch": stretch, "grain": grain}
+    weight = spectrum(shape, np.dtype(np.float32), **texture)
     noise = rng.standard_normal((2, *weight.shape, 2), dtype=np.float32)
-    fields = np.fft.irfft2(weight * noise.view(np.complex64)[..., 0], s=(side, side))
+    fields = np.fft.irfft2(weight * noise.view(np.complex64)[..., 0], s=shape)
     fields -= fields.mean((1, 2), keepdims=True)
     fields /= fields.std((1, 2), keepdims=True)
     return fields[0].astype(np.float32), fields[1].astype(np.float32)
 
 
+def _axes(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Return row numbers, shape (H, 1), and column numbers, shape (1, W), float32."""
+    rows, cols = (np.arange(size, dtype=np.float32) for size in shape)
+    return rows[:, None], cols[None, :]
+
+
 def _steps(height: np.ndarray, step: float) -> np.ndarray:
-    """Return what turns a slope into a staircase of layers."""
+    """Return what turns a slope into a staircase of steps of `step` px."""
     layers: np.ndarray = -(0.9 * step / _TAU) * np.sin(height * (_TAU / step))
     return layers
 
@@ -85,11 +88,14 @@ def _steps(height: np.ndarray, step: float) -> np.ndarray:
 def _add_dunes(
     relief: np.ndarray, albedo: np.ndarray, slope: float, warp: np.ndarray, rng: np.random.Generator
 ) -> None:
-    """Add a field of dunes: waves whose crests wander, steeper on one side."""
-    side = relief.shape[0]
+    """Add a field of dunes: waves whose crests wander, steeper on one side.
+
+    The field `warp` (standard normal) bends the crests and limits the field. `slope` is about that
+    of the flanks.
+    """
     turn, length, skew = rng.uniform(0, _TAU), rng.uniform(4, 16), rng.uniform(0, 0.4)
-    rows = np.arange(side, dtype=np.float32)[:, None]
-    phase = (math.cos(turn) * rows + math.sin(turn) * rows.T) * (_TAU / length)
+    rows, cols = _axes(relief.shape)
+    phase = (math.cos(turn) * rows + math.sin(turn) * cols) * (_TAU / length)
     phase = phase + rng.uniform(0.5, 2.5) * warp
     wave = np.sin(phase + skew * np.sin(phase))
     cover = 1 / (1 + np.exp(-6 * (warp - rng.uniform(-1.5, 0.5))))
@@ -97,8 +103,8 @@ def _add_dunes(
     albedo -= rng.uniform(-0.5, 1) * cover
 
 
-def add_landforms(relief: np.ndarray, scene: SimpleNamespace, rng: np.random.Generator) -> None:
-    """Add all landforms of a scene to its relief."""
+def _add_landforms(relief: np.ndarray, scene: Factors, rng: np.random.Generator) -> None:
+    """Add the landforms of a scene to its relief; their numbers follow Poisson distributions."""
     area = relief.size / 256**2
     for number, add in (
         (scene.hills, _add_hill),
@@ -118,6 +124,7 @@ def add_landforms(relief: np.ndarray, scene: SimpleNamespace, rng: np.random.Gen
 def _place(
     relief: np.ndarray, reach: float, rng: np.random.Generator
 ) -> tuple[tuple[slice, slice], np.ndarray, np.ndarray]:
+    """Draw a point of the relief; return the box within `reach` of it, as `box_around` does."""
     row, col = rng.uniform(0, relief.shape[0]), rng.uniform(0, relief.shape[1])
     return box_around(relief.shape, row, col, reach)
 
@@ -125,7 +132,10 @@ def _place(
 def _ellipse(
     dr: np.ndarray, dc: np.ndarray, size: float, stretch: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Return the distance from the centre over the size of an uneven ellipse."""
+    """Return the distance from the centre, 1 on the outline of an ellipse with three lobes.
+
+    `size` is the geometric mean of its half axes in pixels, `stretch` their ratio.
+    """
     turn, wave, lobe = rng.uniform(0, math.pi), rng.uniform(0, _TAU), rng.uniform(0, 0.25)
     along = (math.cos(turn) * dc + math.sin(turn) * dr) / stretch**0.5
     across = (math.cos(turn) * dr - math.sin(turn) * dc) * stretch**0.5
@@ -170,28 +180,22 @@ def _add_ridge(relief: np.ndarray, rng: np.random.Generator) -> None:
     half = rng.uniform(15, 110)
     turn, wave, pace = rng.uniform((0, 0, 0.02), (math.pi, _TAU, 0.12))
     width, height, kind, bend = rng.uniform((1.2, 0.3, 0, 0), (6, 2.0, 3, 12))
-    box, dr, dc = _place(relief, half, rng)
-    along = math.cos(turn) * dc + math.sin(turn) * dr
-    across = math.cos(turn) * dr - math.sin(turn) * dc
-    across = (across + bend * np.sin(pace * along + wave)) / width
-    fade = np.clip(2 - 2 * np.hypot(dr, dc) / half, 0, 1)
-    if kind < 1:
-        profile = np.exp(-(across**2))  # ridge
-    elif kind < 2:
-        profile = np.tanh(across) * np.exp(-((across / 6) ** 2))  # scarp
-    else:
-        profile = -1 / (1 + across**4)  # graben
-    relief[box] += height * fade * profile
+    row, col = rng.uniform(0, relief.shape[0]), rng.uniform(0, relief.shape[1])
+    line = Line(
+        row=row, col=col, half=half, turn=turn, wave=wave, pace=pace, bend=bend,
+        width=width, height=height, kind=kind,
+    )  # fmt: skip
+    add_line(relief, line)
 
 
 def _add_channel(relief: np.ndarray, rng: np.random.Generator) -> None:
     """Add a sinuous channel or rille across the scene."""
     turn, offset = rng.uniform(0, math.pi), rng.uniform(-0.5, 0.5) * relief.shape[0]
     width, deep = rng.uniform(1.5, 8), rng.uniform(0.1, 0.5)
-    middle = relief.shape[0] / 2
-    rows = np.arange(relief.shape[0], dtype=np.float32)[:, None] - np.float32(middle)
-    along = math.cos(turn) * rows.T + math.sin(turn) * rows
-    across = math.cos(turn) * rows - math.sin(turn) * rows.T + offset
+    rows, cols = _axes(relief.shape)
+    rows, cols = rows - relief.shape[0] / 2, cols - relief.shape[1] / 2
+    along = math.cos(turn) * cols + math.sin(turn) * rows
+    across = math.cos(turn) * rows - math.sin(turn) * cols + offset
     for bend, pace in ((rng.uniform(4, 25), 0.05), (rng.uniform(1, 6), 0.21)):
         across = across + bend * np.sin(pace * along * rng.uniform(0.6, 1.6) + rng.uniform(0, _TAU))
     across = np.abs(across) / width
@@ -200,21 +204,21 @@ def _add_channel(relief: np.ndarray, rng: np.random.Generator) -> None:
 
 
 def _add_fractures(relief: np.ndarray, number: int, rng: np.random.Generator) -> None:
-    """Add parallel fractures or graben."""
+    """Add nearly parallel fractures across the scene."""
     turn = rng.uniform(0, math.pi)
-    rows = np.arange(relief.shape[0], dtype=np.float32)[:, None]
+    rows, cols = _axes(relief.shape)
     for _ in range(number):
         angle = turn + rng.normal(0, 0.12)
-        across = math.cos(angle) * rows - math.sin(angle) * rows.T
+        across = math.cos(angle) * rows - math.sin(angle) * cols
         across -= rng.uniform(across.min(), across.max())
-        across += rng.uniform(0, 2) * np.sin(0.06 * (math.cos(angle) * rows.T) + rng.uniform(0, 6))
+        across += rng.uniform(0, 2) * np.sin(0.06 * (math.cos(angle) * cols) + rng.uniform(0, 6))
         width = rng.uniform(0.8, 3)
         relief -= width * rng.uniform(0.1, 0.6) / (1 + (across / width) ** 4)
 
 
 def _add_boulders(relief: np.ndarray, number: int, rng: np.random.Generator) -> None:
-    """Add boulders: small, steep, round bumps."""
-    sizes = np.minimum(1.0 * rng.random(number) ** (-1 / 2.5), 5)
+    """Add boulders: steep, round bumps with a power law of sizes, 1 to 5 px."""
+    sizes = np.minimum(rng.random(number) ** (-1 / 2.5), 5)
     for size in sizes.tolist():
         box, dr, dc = _place(relief, 2 * size + 1, rng)
         relief[box] += 0.7 * size * np.exp(-((dr**2 + dc**2) / size**2))

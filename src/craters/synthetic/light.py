@@ -29,10 +29,18 @@ def expose(
     return image
 
 
-def cut_wedge(image: np.ndarray, rng: np.random.Generator) -> None:
-    """Set a wedge at one of the four edges to 0 (missing data), in place."""
+def cut_wedge(image: np.ndarray, rng: np.random.Generator, depth: float | None = None) -> None:
+    """Set a wedge at one of the four edges to 0 (missing data), in place.
+
+    Parameters
+    ----------
+    image : ndarray, shape (H, W), uint8
+    rng : numpy Generator
+    depth : float, optional
+        Greatest depth as a share of the image. [drawn: 0.05 to 0.2]
+    """
     side = np.rot90(image, int(rng.integers(4)))  # a view
-    deepest = rng.uniform(0.05, 0.2) * side.shape[1]
+    deepest = (rng.uniform(0.05, 0.2) if depth is None else depth) * side.shape[1]
     length = rng.uniform(0.4, 1.5) * side.shape[0]
     edge = deepest * (1 - np.arange(side.shape[0]) / length)
     side[np.arange(side.shape[1])[None, :] < edge[:, None]] = 0

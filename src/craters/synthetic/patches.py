@@ -12,7 +12,15 @@ import numpy as np
 from craters.core import StrPath, files
 from craters.errors import ConfigError, DataError
 from craters.synthetic.craters import MIN_DIAMETER, touches
-from craters.synthetic.scenes import Scene, generator, make_scene, stream_number
+from craters.synthetic.look import Look, look_of
+from craters.synthetic.sampling import LabelRule, choose_patches, is_apart
+from craters.synthetic.scenes import (
+    Scene,
+    generator,
+    make_look_scene,
+    make_scene,
+    stream_number,
+)
 
 _MAX_SCENES = 20  # scenes tried for each requested patch, before giving up
 
@@ -47,13 +55,20 @@ class PatchSample:
 
 
 def make_patches(
-    n: int, *, crater_share: float, seed: int, stream: str = "labeled", size: int = 48
+    n: int,
+    *,
+    crater_share: float,
+    seed: int,
+    stream: str = "labeled",
+    size: int = 48,
+    look: Look | str | None = None,
 ) -> PatchSample:
     """Sample labeled patches, usually 5 to 10 per scene.
 
     Label 1: at least half of the disc of a crater of `MIN_DIAMETER` to `size` pixels is inside
     the patch and not missing.
     Label 0: no disc of a crater of at least `MIN_DIAMETER` touches the patch; smaller pits may.
+    With a look, labels follow the default `LabelRule` instead, which also asks for contrast.
 
     Parameters
     ----------
@@ -67,11 +82,20 @@ def make_patches(
         One of `STREAMS`.
     size : int
         Side of a patch, 16 to 128 pixels.
+    look : Look or str, optional
+        A look, or the name of one of `PRESETS`. [a Mars in thermal infrared, lit from the left]
 
     Returns
     -------
     PatchSample
         n patches in random order.
+
+    Raises
+    ------
+    ConfigError
+        If a size, number or name is outside its limits.
+    DataError
+        If the scenes hold too few patches of a label.
 
     Examples
     --------
@@ -80,6 +104,7 @@ def make_patches(
     ((20, 28, 28), 12)
     """
     _check_request(n, crater_share, seed, size)
+    look = None if look is None else look_of(look)
     left = [n - round(n * crater_share), round(n * crater_share)]
     sampled: list[tuple[np.ndarray, int, str, int, int]] = []
     for index in itertools.count():
@@ -87,11 +112,13 @@ def make_patches(
             break
         if index >= _MAX_SCENES * (n + 1):
             raise DataError(f"{left} patches could not be found", hint="Use another seed or size.")
-        scene = _patch_scene(index, seed, stream, size)
+        scene = _patch_scene(index, seed, stream, size, look)
         rng = generator(seed, 2, stream_number(stream), index)
         quota = min(int(rng.integers(5, 11)), sum(left))
         craters = int(rng.hypergeometric(left[1], left[0], quota))
-        for label, row, col in _choose_corners(scene, (quota - craters, craters), size, rng):
+        wanted = quota - craters, craters
+        choose = _choose_corners if look is None else _choose_by_rule
+        for label, row, col in choose(scene, wanted, size, rng):
             patch = scene.image[row : row + size, col : col + size]
             sampled.append((patch, label, scene.name, row, col))
             left[label] -= 1
@@ -112,6 +139,7 @@ def write_dataset(
     n_unlabeled: int = 1500,
     n_test: int = 500,
     size: int = 48,
+    look: Look | str | None = None,
 ) -> dict[str, Path]:
     """Write a data set in the file layout of the original script.
 
@@ -126,7 +154,9 @@ def write_dataset(
     n_labeled, n_unlabeled, n_test : int
         Numbers of patches.
     size : int
-        Side of a patch, in pixels.
+        Side of a patch, 16 to 128 pixels.
+    look : Look or str, optional
+        As for `make_patches`.
 
     Returns
     -------
@@ -148,7 +178,7 @@ def write_dataset(
     )
     paths = {}
     for stream, n, share, *names in parts:
-        sample = make_patches(n, crater_share=share, seed=seed, stream=stream, size=size)
+        sample = make_patches(n, crater_share=share, seed=seed, stream=stream, size=size, look=look)
         arrays = (sample.images.reshape(n, size * size), sample.labels, sample.groups)
         for name, array in zip(names, arrays, strict=True):
             paths[name] = Path(folder) / f"{name}.npy"
@@ -156,9 +186,11 @@ def write_dataset(
     return paths
 
 
-def _patch_scene(index: int, seed: int, stream: str, size: int) -> Scene:
-    """Make scene `index` for sampling patches: square and rich in craters."""
+def _patch_scene(index: int, seed: int, stream: str, size: int, look: Look | None = None) -> Scene:
+    """Make scene `index` for sampling patches: square and, without a look, rich in craters."""
     side = 5 * size + 16
+    if look is not None:
+        return make_look_scene((side, side), size, look, (seed, stream_number(stream), index))
     density = 8 * math.sqrt(48 / size)
     return make_scene(side, side, seed=seed, index=index, stream=stream, density=density)
 
@@ -187,9 +219,17 @@ def _choose_corners(
         corners = corners[np.array(shown) >= 0.5]
         _take_free(taken, 1, corners, size, min(len(taken) + 1, wanted[1]))
     corners = rng.integers(0, room, (40 * wanted[0], 2))
-    touched = [touches(real, r, c, size, size).any() for r, c in corners.tolist()]
-    _take_free(taken, 0, corners[~np.array(touched, bool)], size, len(taken) + wanted[0])
+    touched = touches(real, corners[:, :1], corners[:, 1:], size, size).any(1)
+    _take_free(taken, 0, corners[~touched], size, len(taken) + wanted[0])
     return taken
+
+
+def _choose_by_rule(
+    scene: Scene, wanted: tuple[int, int], size: int, rng: np.random.Generator
+) -> list[tuple[int, int, int]]:
+    """Choose patches as `_choose_corners` does, of a scene with a look."""
+    chosen = choose_patches(scene, size, LabelRule(), wanted, rng)
+    return [(each.label, each.row, each.col) for each in chosen]
 
 
 def _take_free(
@@ -197,8 +237,8 @@ def _take_free(
 ) -> None:
     """Append corners of patches that overlap the others by at most a fifth, until `full`."""
     for row, col in corners.tolist():
-        overlaps = ((size - abs(row - r), size - abs(col - c)) for _, r, c in taken)
-        if len(taken) < full and all(max(a, 0) * max(b, 0) <= size**2 / 5 for a, b in overlaps):
+        others = [(r, c) for _, r, c in taken]
+        if len(taken) < full and is_apart(others, row, col, size, size**2 / 5):
             taken.append((label, row, col))
 
 

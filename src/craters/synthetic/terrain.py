@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -78,15 +79,49 @@ def _fractal(
     grain: float = 0.0,
 ) -> np.ndarray:
     """Make a random field of mean 0 and standard deviation 1 with a power-law spectrum, by FFT."""
-    fr = np.fft.fftfreq(shape[0])[:, None]
-    fc = np.fft.rfftfreq(shape[1])[None, :]
-    across = math.cos(grain) * fr + math.sin(grain) * fc
-    along = stretch * (math.cos(grain) * fc - math.sin(grain) * fr)
-    weight = (across**2 + along**2 + largest**-2) ** (-power / 2)
+    texture = {"power": power, "largest": largest, "stretch": stretch, "grain": grain}
+    weight = spectrum(shape, np.dtype(np.float64), **texture)
     noise = rng.standard_normal((2, *weight.shape), dtype=np.float32)
     field = np.fft.irfft2(weight * (noise[0] + 1j * noise[1]), s=shape)
     scaled: np.ndarray = (field - field.mean()) / field.std()
     return scaled.astype(np.float32)
+
+
+def spectrum(
+    shape: tuple[int, int],
+    dtype: np.dtype[Any],
+    *,
+    power: float,
+    largest: float,
+    stretch: float = 1.0,
+    grain: float = 0.0,
+) -> np.ndarray:
+    """Return the amplitudes of a power-law spectrum, for an inverse real FFT of `shape`.
+
+    Planetary relief has such spectra (Turcotte 1987, J. Geophys. Res. 92, E597).
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Height and width of the field, in pixels.
+    dtype : dtype
+    power : float
+        Amplitude is proportional to frequency ** -power.
+    largest : float
+        Wavelength (px) above which the amplitude no longer grows.
+    stretch, grain : float
+        Length over width of the texture, and its direction in radians.
+
+    Returns
+    -------
+    ndarray of `dtype`, shape (height, width // 2 + 1)
+    """
+    fr = np.fft.fftfreq(shape[0]).astype(dtype)[:, None]
+    fc = np.fft.rfftfreq(shape[1]).astype(dtype)[None, :]
+    across = math.cos(grain) * fr + math.sin(grain) * fc
+    along = stretch * (math.cos(grain) * fc - math.sin(grain) * fr)
+    weight: np.ndarray = (across**2 + along**2 + largest**-2) ** (-power / 2)
+    return weight
 
 
 def box_around(
@@ -125,21 +160,50 @@ def paint_knob(relief: np.ndarray, rng: np.random.Generator) -> None:
     relief[box] += height * np.exp(-((1.6 * radius) ** (2 + 2 * steep)))
 
 
+class Line(NamedTuple):
+    """One ridge (`kind` below 1), scarp (below 2) or graben, with a wavy course.
+
+    `row` and `col` of its middle, `half` its length, `width`, `height` and the amplitude `bend` of
+    its waves are in pixels; direction `turn` and phase `wave` in radians, `pace` in radians per
+    pixel.
+    """
+
+    row: float
+    col: float
+    half: float
+    turn: float
+    wave: float
+    pace: float
+    bend: float
+    width: float
+    height: float
+    kind: float
+
+
 def _paint_line(relief: np.ndarray, rng: np.random.Generator) -> None:
     """Add one ridge, scarp or graben with a wavy course."""
     row, col = rng.uniform(0, relief.shape[0]), rng.uniform(0, relief.shape[1])
     half = rng.uniform(20, 110)
     turn, wave, pace = rng.uniform((0, 0, 0.02), (math.pi, 2 * math.pi, 0.1))
     width, height, kind = rng.uniform((1.5, 0.3, 0), (5, 1.5, 3))
-    box, dr, dc = box_around(relief.shape, row, col, half)
-    along = math.cos(turn) * dc + math.sin(turn) * dr
-    across = math.cos(turn) * dr - math.sin(turn) * dc
-    across = (across + 6 * np.sin(pace * along + wave)) / width
-    fade = np.clip(2 - 2 * np.hypot(dr, dc) / half, 0, 1)
-    if kind < 1:
+    line = Line(
+        row=row, col=col, half=half, turn=turn, wave=wave, pace=pace, bend=6.0,
+        width=width, height=height, kind=kind,
+    )  # fmt: skip
+    add_line(relief, line)
+
+
+def add_line(relief: np.ndarray, line: Line) -> None:
+    """Add a ridge, scarp or graben to a relief, in place; it fades out towards its ends."""
+    box, dr, dc = box_around(relief.shape, line.row, line.col, line.half)
+    along = math.cos(line.turn) * dc + math.sin(line.turn) * dr
+    across = math.cos(line.turn) * dr - math.sin(line.turn) * dc
+    across = (across + line.bend * np.sin(line.pace * along + line.wave)) / line.width
+    fade = np.clip(2 - 2 * np.hypot(dr, dc) / line.half, 0, 1)
+    if line.kind < 1:
         profile = np.exp(-(across**2))  # ridge
-    elif kind < 2:
+    elif line.kind < 2:
         profile = np.tanh(across) * np.exp(-((across / 6) ** 2))  # scarp
     else:
         profile = -1 / (1 + across**4)  # graben
-    relief[box] += height * fade * profile
+    relief[box] += line.height * fade * profile

@@ -1,0 +1,65 @@
+"""Put a pretrained network into the package, with its measured quality in model.json and card.
+
+`make pretrained` calls `python -m pretrained.ship MODEL` in `benchmarks` after `craters pretrain`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+import harness
+from craters.models import read_description, read_graph, write_model
+from harness import Row
+from pretrained import quality, scores, sets
+
+SELECTION = (
+    "recipe and look were chosen by the sets of the table below, one half of their regions or "
+    "images at a time; no real image was trained on"
+)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure a model folder, and write it to the package."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", type=Path, help="model folder written by `craters pretrain`")
+    parser.add_argument("--data", type=Path, help="folder of the themis48 arrays")
+    options = parser.parse_args(arguments)
+    data = harness.find_data(options.data).parent
+    predict = quality.predictor(options.model)
+    measured = {}
+    for name in sets.NAMES:
+        if sets.folder_of(name, data).is_dir():
+            (one,) = sets.load_sets(data, (name,))
+            figures = scores.figures(one.labels, predict(one.images, one.groups), one.stride)
+            measured[name] = _shown(figures, one.images.shape[1])
+            print(name, measured[name])
+    description = read_description(options.model)
+    described = dataclasses.replace(
+        description,
+        metrics=measured,
+        pretraining={**(description.pretraining or {}), "selection": SELECTION},
+    )
+    write_model(
+        quality.MODEL,
+        onnx=read_graph(options.model),
+        weights=None,
+        description=described,
+        license_id="mit",
+        force=True,
+    )
+    print(f"Written: {quality.MODEL.relative_to(harness.ROOT)}")
+
+
+def _shown(figures: Row, side: int) -> dict[str, float]:
+    """Return the figures of one set for the card."""
+    names = ["macro_f1", "roc_auc"]
+    if figures.get("false_per_megapixel") is not None:
+        names = ["average_precision", "roc_auc", "false_per_megapixel"]
+    shown = {name: round(float(figures[name]), 3) for name in names}
+    return {"patches": figures["n"], "side": side, **shown}
+
+
+if __name__ == "__main__":
+    main()
