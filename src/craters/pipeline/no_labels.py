@@ -155,7 +155,7 @@ def predict_data(data: JobData, config: RunConfig, progress: Progress) -> Unlabe
             progress.warn(f"{name}: {table.light.sentence}. State it by --sun-azimuth.")
         for text in doubts(classifier.description, patches.images):
             progress.warn(f"{patches.source} {text}.")
-    return Unlabeled(config, data, classifier, predictions)
+    return Unlabeled(config=config, data=data, classifier=classifier, predictions=predictions)
 
 
 def summarize(result: Unlabeled) -> dict[str, Any]:

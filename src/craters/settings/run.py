@@ -111,14 +111,14 @@ class JobSettings:
     )
     sun_azimuth: float | None = setting(
         None,
-        help="Where the light comes from, in degrees clockwise from image up. [measured or "
-        "estimated]",
+        help="Where the light comes from, in degrees clockwise from image up.",
         meaning="Direction that the light comes from in the patches, clockwise from image up (map "
         "north), for symmetry auto and for runs without labels. It replaces what labels or the "
         "pretrained model say.",
         unit="degrees",
         least=0,
         most=360,
+        unset="measured on labels, or estimated",
     )
     protocol: Protocol = setting(
         "clean",
@@ -298,14 +298,6 @@ class RunConfig(JobSettings, _Folders):
     """
 
     _: dataclasses.KW_ONLY
-    no_labels: bool = setting(
-        False,
-        help="State that the data folder has no labels, where this could be a mistake.",
-        meaning="States that there are no labels to train on: the pretrained model predicts all "
-        "patches ([no labels](no-labels.md)). Without it, this is so only if nothing in the data "
-        "folder looks like labels.",
-        in_environment=False,
-    )
     resolution: float | None = setting(
         None, help="Resolution in m/px, stored with the model.", unit="m/px", above=0
     )
@@ -315,4 +307,12 @@ class RunConfig(JobSettings, _Folders):
         meaning="Label store of `craters review`: its consensus labels replace those in `data` "
         "and label unlabeled patches. Its random part, a tenth of the pool, is excluded from "
         "training and prediction; it serves to measure the model.",
+    )
+    no_labels: bool = setting(
+        False,
+        help="State that the data folder has no labels, where this could be a mistake.",
+        meaning="States that there are no labels to train on: the pretrained model predicts all "
+        "patches ([no labels](no-labels.md)). Without it, this is so only if nothing in the data "
+        "folder looks like labels.",
+        in_environment=False,
     )
