@@ -19,19 +19,36 @@ from craters.models.classifier import (
     read_weights,
     write_model,
 )
-from craters.models.description import ModelDescription, sides_text
+from craters.models.description import ModelDescription, measured_sets, sides_text
 from craters.models.folder import (
     GRAPH,
     PRETRAINED,
     SUMS,
+    copy_model,
     find_model,
     find_pretrained,
     is_model,
     read_parts,
 )
-from craters.models.light import Light, LightFrame, Lights, turn_azimuth, turn_to_frame
+from craters.models.light import (
+    Light,
+    LightFrame,
+    Lights,
+    estimate_lights,
+    name_azimuth,
+    orientations,
+    predict_in_frame,
+    turn_azimuth,
+    turn_to_frame,
+)
 from craters.models.onnx_graph import message_fields, open_graph
-from craters.models.predictions import doubts, measured_quality, predict_table, read_inputs
+from craters.models.predictions import (
+    Predictions,
+    doubts,
+    measured_quality,
+    predict_table,
+    read_inputs,
+)
 
 if TYPE_CHECKING:
     from craters.models.exchange import ImportOptions, export_model, import_model
@@ -65,7 +82,10 @@ __all__ = [
     "ModelDescription",
     "Network",
     "OriginalNet",
+    "Predictions",
+    "copy_model",
     "doubts",
+    "estimate_lights",
     "export_model",
     "find_model",
     "find_pretrained",
@@ -75,11 +95,15 @@ __all__ = [
     "load_model",
     "make_network",
     "measured_quality",
+    "measured_sets",
     "message_fields",
+    "name_azimuth",
     "network_to_onnx",
     "network_weights",
     "open_graph",
+    "orientations",
     "over_images",
+    "predict_in_frame",
     "predict_table",
     "read_description",
     "read_inputs",

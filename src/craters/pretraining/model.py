@@ -38,6 +38,7 @@ _LIMITS = (
 def write_pretrained(
     folder: Path,
     network: Network,
+    settings: Mapping[str, Any],
     config: PretrainConfig,
     history: Sequence[Mapping[str, float]],
     last: Round,
@@ -49,6 +50,8 @@ def write_pretrained(
     folder : Path
     network : Network
         In evaluation mode.
+    settings : mapping
+        Settings of the network.
     config : PretrainConfig
     history : sequence of mapping
         One row for each round, with the number of its `patches`.
@@ -59,11 +62,11 @@ def write_pretrained(
     ranges = [LookRange.of(part) for part in images]
     description = ModelDescription(
         network=NETWORK,
-        network_settings={"patch_contrast": True},
+        network_settings=dict(settings),
         side=SIDE,
         sides=SIDES,
-        symmetry=SYMMETRY,
-        light=LightFrame(FRAME, WIDEST),
+        symmetry=network.symmetry,
+        light=LightFrame(FRAME, WIDEST) if network.has_light else None,
         versions=package_versions(),
         pretraining={
             "generator": str(GENERATOR_VERSION),

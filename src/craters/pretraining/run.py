@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,7 +55,8 @@ class Recipe:
     learning_rate : float
         Peak rate of the one-cycle schedule.
     in_frame : bool
-        Whether patches are turned so that their light comes from the left.
+        Whether patches are turned so that their light comes from the left. Else the network sees
+        light from all sides, has no output for it, and averages all eight symmetries.
     free : float
         Share of patches turned at random, from which the direction of light is learned.
     light_weight : float
@@ -72,6 +74,11 @@ class Recipe:
     channels: tuple[int, int, int] = (24, 48, 96)
     patch_contrast: bool = True
 
+    @property
+    def network_settings(self) -> dict[str, Any]:
+        """The settings of the network, for the model folder."""
+        return {"channels": list(self.channels), "patch_contrast": self.patch_contrast}
+
     def build(self, seed: int) -> Network:
         """Return the network with initial weights drawn from a seed."""
         network = make_network(
@@ -79,7 +86,7 @@ class Recipe:
             SIDE,
             SYMMETRY if self.in_frame else tuple(SYMMETRIES),
             channels=self.channels,
-            light=True,
+            light=self.in_frame,
             patch_contrast=self.patch_contrast,
         )
         initialize(network, seed)
@@ -122,7 +129,7 @@ def pretrain(
     look : Look, optional
         Used instead of the preset `config.look`, for trials.
     recipe : Recipe, optional
-        Another recipe, for trials. The model folder describes the network only with the default.
+        Another recipe, for trials.
     resume : bool
         Continue an interrupted pretraining of the same settings and versions.
     force : bool
@@ -149,7 +156,9 @@ def pretrain(
         network = recipe.build(config.seed)
         network.load_state_dict(state.best_weights)
         last = Stream.of(config, look).start(config.rounds - 1, usable_threads(config.threads))()
-        model = write_pretrained(folder / "model", network.eval(), config, state.history, last)
+        model = write_pretrained(
+            folder / "model", network.eval(), recipe.network_settings, config, state.history, last
+        )
         workspace.publish(model)
     return Pretrained(config.out, state.history)
 
@@ -239,7 +248,7 @@ def _train_round(attempt: Attempt, recipe: Recipe, patches: Round, number: int) 
             patches, config.batch_size, random, free=recipe.free, in_frame=recipe.in_frame
         )
         attempt.before_step(number * attempt.steps + step)
-        loss, right = _loss(attempt.network, batch, config, recipe.light_weight)
+        loss, right = _loss(attempt.network, batch, config, recipe)
         descend(attempt.optimizer, loss)
         attempt.after_step(number * attempt.steps + step)
         loss_sum += float(loss.detach())
@@ -253,14 +262,19 @@ def _train_round(attempt: Attempt, recipe: Recipe, patches: Round, number: int) 
 
 
 def _loss(
-    network: Network, batch: Batch, config: TrainConfig, light_weight: float
+    network: Network, batch: Batch, config: TrainConfig, recipe: Recipe
 ) -> tuple[Tensor, float]:
     """Return cross-entropy plus the squared error of the light, and the share of correct labels."""
+    images = torch.from_numpy(normalize(batch.images))
+    error = torch.zeros(())
     with in_mixed_precision(config.mixed_precision):
-        logits, light = network.forward_with_light(torch.from_numpy(normalize(batch.images)))
+        if recipe.in_frame:
+            logits, light = network.forward_with_light(images)
+            error = functional.mse_loss(light.float(), torch.from_numpy(batch.light))
+        else:
+            logits = network(images)
     labels, weights = torch.from_numpy(batch.labels), torch.from_numpy(batch.weights)
     smoothed = labels * (1 - config.label_smoothing) + config.label_smoothing / 2
     each = functional.binary_cross_entropy_with_logits(logits.float(), smoothed, reduction="none")
-    error = functional.mse_loss(light.float(), torch.from_numpy(batch.light))
     right = (((logits.detach() > 0) == (labels > 0.5)) * weights).sum() / weights.sum()
-    return (each * weights).mean() + light_weight * error, float(right)
+    return (each * weights).mean() + recipe.light_weight * error, float(right)
