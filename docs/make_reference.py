@@ -173,7 +173,7 @@ def realism_table() -> str:
     parts = [_row(["", *(result["titles"][name][0] for name in names)])]
     parts.append(_row(["---"] * (len(names) + 1)))
     for one in result["contenders"]:
-        cells = [f"{one['measures'][name]['mean']:.2f}" for name in names]
+        cells = [f"{one['measures'][name]['mean']:.3f}" for name in names]
         parts.append(_row([one["label"], *cells]))
     return "\n".join(parts)
 
