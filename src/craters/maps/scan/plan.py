@@ -8,6 +8,7 @@ import functools
 import hashlib
 import os
 import time
+from typing import Any
 
 import numpy as np
 
@@ -280,7 +281,8 @@ def _measure_speed(plan: Plan) -> float:
     grid = plan.grids[0]
     blocks = Blocks(grid, 1, 1)
     block = blocks[len(blocks) // 2]
-    predictor, frame = plan.engine(), plan.classifier.description.light
+    predictor: Any = plan.engine()
+    frame = plan.classifier.description.light
     if frame is not None:  # as for the usual image, whose light is known
         predictor = functools.partial(predictor, azimuth=frame.azimuth)
     with contextlib.closing(Reader(plan.images[0])) as reader:
