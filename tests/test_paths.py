@@ -108,7 +108,12 @@ def test_text_is_a_path(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     call, kinds = TAKERS[name]
     if dataclasses.is_dataclass(call):
-        made = call(**{word: str(tmp_path / word) for word in kinds})
+        names = {
+            each.name: "NAME"
+            for each in dataclasses.fields(call)
+            if each.type == "str" and each.default is dataclasses.MISSING
+        }
+        made = call(**names, **{word: str(tmp_path / word) for word in kinds})
         for word, kind in kinds.items():
             wanted = tmp_path / word
             assert getattr(made, word) == ((wanted,) if kind.startswith("tuple") else wanted)
@@ -182,7 +187,7 @@ def test_what_is_no_path_is_named() -> None:
         craters.RunConfig(data=5, out="RUN")  # type: ignore[arg-type]
     config = scan.ScanConfig(["a.tif", Path("b.tif")], "RUN", "OUT")  # type: ignore[arg-type]
     assert config.images == (Path("a.tif"), Path("b.tif"))
-    assert (config.model, config.out) == (Path("RUN"), Path("OUT"))
+    assert (config.model, config.out) == ("RUN", Path("OUT"))  # a model may be a name
 
 
 def test_text_writes_what_a_path_writes(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Train the networks that ship with craters on the stream of synthetic patches.
 
-Interface: `pretrain`, `Pretrained`.
+Interface: `pretrain`, `Recipe`.
+Real images only judge the result. torch is imported on first use.
 """
 
 from __future__ import annotations
@@ -10,11 +11,9 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 if TYPE_CHECKING:
-    from craters.pretraining.run import Pretrained, Recipe, pretrain
+    from craters.pretraining.run import Recipe, pretrain
 
-__all__ = ["Pretrained", "Recipe", "pretrain"]
+__all__ = ["Recipe", "pretrain"]
 
 # Imported when they are first used: they need torch.
-__getattr__, _, _ = lazy_loader.attach(
-    __name__, submod_attrs={"run": ["Pretrained", "Recipe", "pretrain"]}
-)
+__getattr__, _, _ = lazy_loader.attach(__name__, submod_attrs={"run": ["Recipe", "pretrain"]})
