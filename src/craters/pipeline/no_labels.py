@@ -23,6 +23,7 @@ from craters.models import (
     predict_table,
     sides_text,
 )
+from craters.pipeline.messages import report_data
 from craters.settings import RunConfig, declared
 
 NOT_MEASURED = (
@@ -133,7 +134,7 @@ def predict_data(data: JobData, config: RunConfig, progress: Progress) -> Unlabe
         Result of `read_unlabeled_data`.
     config : RunConfig
     progress : Progress
-        Receives the reasons for doubt.
+        Receives the size of each array, and the reasons for doubt.
 
     Returns
     -------
@@ -145,6 +146,7 @@ def predict_data(data: JobData, config: RunConfig, progress: Progress) -> Unlabe
         If the model does not take patches of this size.
     """
     classifier = load_pretrained(data, config)
+    report_data(data, progress)
     predictions = {}
     for name, patches in data.sets.items():
         if len(patches) == 0:
