@@ -134,9 +134,63 @@ def _short(score: dict[str, Any]) -> str:
 
 
 def readme_block(results: dict[str, dict[str, Any]]) -> str:
-    """Format the tables of the README: quality on unseen regions, and time compared with peers."""
-    parts = [_quality(results.get("region_cv")), _speed(results.get("job"))]
+    """Format the tables of the README: no label, unseen regions, and time compared with peers."""
+    parts = [
+        _no_label(results.get("pretrained"), results.get("region_cv")),
+        _quality(results.get("region_cv")),
+        _speed(results.get("job")),
+    ]
     return "\n".join(part for part in parts if part)
+
+
+_REAL = {
+    "themis48": ("THEMIS, 13 regions of Mars, 48 px", "macro_f1"),
+    "tiles": ("THEMIS, windows at their natural share of craters", "average_precision"),
+    "nanedi_west": ("HRSC, Nanedi West, 28 px", "macro_f1"),
+    "nanedi_center": ("HRSC, Nanedi Center, 28 px", "macro_f1"),
+    "hrsc": ("HRSC, windows of two images", "average_precision"),
+    "ctx_mars": ("CTX, windows of two images", "average_precision"),
+    "nac_moon": ("LROC NAC, windows of six images of the Moon, 24 px", "average_precision"),
+}
+
+
+def _no_label(found: dict[str, Any] | None, trained: dict[str, Any] | None) -> str:
+    """Lay out the shipped network on real images with no label, from `pretrained`."""
+    if found is None:
+        return ""
+    lines = [
+        "| `pretrained`, no label used | macro F1 | average precision | ROC AUC | n, craters |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name, (label, main) in _REAL.items():
+        if (one := found["sets"].get(name)) is None:
+            continue
+        figures = {main: f"{one[main]:.3f}"}
+        if "intervals" in one:
+            low, high = one["intervals"][main]
+            figures[main] += f" ({low:.3f} to {high:.3f})"
+        lines.append(
+            row(
+                [
+                    label,
+                    figures.get("macro_f1", ""),
+                    figures.get("average_precision", ""),
+                    f"{one['roc_auc']:.3f}",
+                    f"{one['n']:,}, {one['crater_share']:.0%}",
+                ]
+            )
+        )
+    for one in (trained or {"contenders": []})["contenders"]:
+        if one["baseline"]:
+            macro_f1, roc_auc = (_short(one["measures"][name]) for name in ("macro_f1", "roc_auc"))
+            label = "THEMIS, original script's network with 1,217 labels (baseline)"
+            lines.append(row([label, macro_f1, "", roc_auc, "1,217, 64%"]))
+    lines += [
+        "",
+        "`pretrained` ships in the package and has seen synthetic planets only. In brackets: 95 % "
+        f"interval over regions. {processors(found)}. [How it was measured](docs/benchmarks.md).",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def _quality(found: dict[str, Any] | None) -> str:

@@ -14,7 +14,19 @@ from craters.core import Progress
 from harness import Bench, Keys, Row
 from labels import simulated_review
 from labels.review_page import ANSWERS, PATCHES, PAUSE, measure_page
-from labels.simulated_review import ALL, GOAL, METHOD, MOST, START, STEP, WRONG, key_of, simulate
+from labels.simulated_review import (
+    ALL,
+    GOAL,
+    METHOD,
+    MOST,
+    PRETRAINED,
+    START,
+    STEP,
+    WRONG,
+    counts,
+    key_of,
+    simulate,
+)
 
 NAME = simulated_review.NAME
 TITLE = "The review page: latency, memory, and labels to macro F1 0.90"
@@ -46,7 +58,7 @@ def run(bench: Bench, progress: Progress) -> Row | None:
     # The queue goes ahead: its first round is also the random order's.
     paths_wanted = [(order, repeat) for order in ORDERS for repeat in range(REPEATS)]
     paths_wanted.sort(key=lambda path: path[1] + (1.5 if path[0] == "random" else 0))
-    paths_wanted += [(ALL, repeat) for repeat in range(REPEATS)]
+    paths_wanted += [(order, repeat) for order in _further() for repeat in range(REPEATS)]
     wanted = {f"{order} {repeat}": (order, repeat) for order, repeat in paths_wanted}
     tasks = [
         Task(word, _path, {"bench": bench, "order": order, "repeat": repeat})
@@ -64,20 +76,31 @@ def run(bench: Bench, progress: Progress) -> Row | None:
 
 def _path(*, send: Any, bench: Bench, order: str, repeat: int) -> list[Row]:  # noqa: ARG001
     """Follow one order to the goal, on one thread."""
-    from craters.core import torch_threads
+    from craters.core import NullProgress, torch_threads
 
     with torch_threads(1):
-        return simulate(bench, order, repeat, lambda _: None)
+        return simulate(bench, order, repeat, NullProgress())
+
+
+def _further() -> tuple[str, ...]:
+    """Return further ways to ask; the pretrained model is none where it is not installed."""
+    from craters.errors import ModelError
+    from craters.models import find_pretrained
+
+    try:
+        find_pretrained()
+    except ModelError:
+        return (ALL,)
+    return (ALL, PRETRAINED)
 
 
 def keys(bench: Bench) -> Keys:
     """Return what the rows of the page, and of each round that may be asked for, depend on."""
-    rounds = {order: range(START, MOST + 1, STEP) for order in ORDERS} | {ALL: [ALL]}
     return _page_key(bench) | {
         (order, repeat, labels): key_of(bench, order, repeat, labels)
-        for order, counts in rounds.items()
+        for order in (*ORDERS, *_further())
         for repeat in range(REPEATS)
-        for labels in counts
+        for labels in counts(order)
     }
 
 
@@ -102,11 +125,21 @@ def _result(page: Row, paths: dict[tuple[str, int], list[Row]]) -> Row:
                 for repeat, count in found.items()}
         for order, found in needed.items()
     }  # fmt: skip
+    start = {repeat: labels_needed(paths[PRETRAINED, repeat])
+             for repeat in range(REPEATS) if (PRETRAINED, repeat) in paths}  # fmt: skip
     contenders = [
         harness.contender(f"page at {PATCHES:,} patches", {0: page}, _PAGE, False),
         *(harness.contender(f"{order} order", rows[order], ("labels",), order == "random")
           for order in reversed(ORDERS) if both),
     ]  # fmt: skip
+    if start:
+        asked = {
+            repeat: {"labels": paths[PRETRAINED, repeat][-1]["labels"] if count is None else count}
+            for repeat, count in start.items()
+        }
+        contenders.append(
+            harness.contender("queue from the pretrained model", asked, ("labels",), False)
+        )
     return harness.result(
         NAME,
         TITLE,
@@ -131,7 +164,11 @@ def _result(page: Row, paths: dict[tuple[str, int], list[Row]]) -> Row:
         titles=_TITLES,
         tables={"Page": _PAGE} | ({"Labels": ("labels",)} if both else {}),
         contenders=contenders,
-        findings=[*_findings(page, needed, rows), *_ceiling(paths)],
+        findings=[
+            *_findings(page, needed, rows),
+            *_from_pretrained(paths, start),
+            *_ceiling(paths),
+        ],
         curves={
             order: {
                 str(repeat): [[row["labels"], row["macro_f1"]] for row in paths[order, repeat]]
@@ -168,6 +205,25 @@ def _findings(
     return said
 
 
+def _from_pretrained(
+    paths: dict[tuple[str, int], list[Row]], needed: dict[int, int | None]
+) -> list[str]:
+    """Describe the labels that are needed from the pretrained model on."""
+    if not needed:
+        return []
+    words = ", ".join(
+        f"over {paths[PRETRAINED, repeat][-1]['labels']}" if count is None else str(count)
+        for repeat, count in needed.items()
+    )
+    alone = [paths[PRETRAINED, repeat][0]["macro_f1"] for repeat in needed]
+    return [
+        f"From the pretrained model, {len(needed)} of {REPEATS} repeats need {words} labels until "
+        f"macro F1 {GOAL}; without any label it is {np.mean(alone):.3f} ({min(alone):.3f} to "
+        f"{max(alone):.3f}). The better of it and the network trained last is used, by the answers "
+        "of the random part."
+    ]
+
+
 def _ceiling(paths: dict[tuple[str, int], list[Row]]) -> list[str]:
     """Describe the result of labeling all patches."""
     found = [rounds[-1] for (order, _), rounds in sorted(paths.items()) if order == ALL]
@@ -183,21 +239,25 @@ def _ceiling(paths: dict[tuple[str, int], list[Row]]) -> list[str]:
 
 def main() -> None:
     """Try one part alone: nothing of it is stored as a result."""
+    from craters.cli.terminal import TerminalProgress
+
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("part", choices=["page", "simulate"])
     parser.add_argument("--patches", type=int, default=PATCHES)
     parser.add_argument("--answers", type=int, default=ANSWERS)
     parser.add_argument("--repeat", type=int, default=0)
+    parser.add_argument("--order", choices=[*ORDERS, PRETRAINED], action="append")
+    parser.add_argument("--most", type=int, default=MOST)
     parser.add_argument("--data", type=Path)
     asked = parser.parse_args()
     if asked.part == "page":
-        found = measure_page(asked.patches, asked.answers, print)
+        found = measure_page(asked.patches, asked.answers, TerminalProgress())
         print(json.dumps({name: value for name, value in found.items()
                           if not isinstance(value, list)}, indent=2))  # fmt: skip
         return
     bench = Bench(harness.find_data(asked.data), full=True, seeds=1)
-    for order in ORDERS:
-        simulate(bench, order, asked.repeat, print)
+    for order in asked.order or ORDERS:
+        simulate(bench, order, asked.repeat, TerminalProgress(), most=asked.most)
 
 
 if __name__ == "__main__":

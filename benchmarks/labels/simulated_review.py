@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ START, STEP, MOST = 30, 60, 750  # labels: drawn at random first, asked a round,
 WRONG = 0.05  # of the reviewer's answers
 GOAL = 0.90
 ALL = "all"  # every patch answered: what can be reached at all
+PRETRAINED = "pretrained"  # the queue, which the pretrained model orders first
 METHOD = "pseudo-label"  # what the page trains by
 
 
@@ -33,9 +36,14 @@ def simulate(
     it: on all answers so far without those of the queue's random part, and on its own sure answers
     for the patches that nobody was asked about. It is measured on the held-out regions. The first
     round is the same for both orders; `ALL` asks for everything at once.
+
+    `PRETRAINED` starts without labels: its first round is the pretrained model alone, which orders
+    the queue of the second. From then on, the better of it and the network trained last is used,
+    for the queue and on the held-out regions. Which is better is decided on the answers of the
+    queue's random part, on which neither was trained; the pretrained model wins ties.
     """
     store, rounds = RowStore(NAME), list[Row]()
-    for labels in [ALL] if order == ALL else range(START, most + 1, STEP):
+    for labels in counts(order, most):
         key = key_of(bench, order, repeat, labels, network)
         row = None if bench.fresh else store.find(key)
         if row is None:
@@ -49,6 +57,13 @@ def simulate(
     return rounds
 
 
+def counts(order: str, most: int = MOST) -> list[Any]:
+    """Return the numbers of labels at the ends of the rounds of an order."""
+    if order == ALL:
+        return [ALL]
+    return [*([0] if order == PRETRAINED else []), *range(START, most + 1, STEP)]
+
+
 def key_of(
     bench: Bench, order: str, repeat: int, labels: int | str, network: str = "compact"
 ) -> Row:
@@ -56,12 +71,15 @@ def key_of(
     settings = {"labels": labels, "start": START, "step": STEP, "wrong": WRONG,
                 "network": network, "method": METHOD}  # fmt: skip
     name = "start" if labels == START else order
+    if order == PRETRAINED:
+        name, settings["model"] = order, _pretrained().sha256[:16]
     return harness.row_key(bench, name, repeat, settings, RESULT_VERSION)
 
 
 def _one_round(bench: Bench, order: str, repeat: int, rounds: list[Row], network: str) -> Row:
     """Ask for more patches, train on all that was answered, and measure."""
     from craters.evaluation import estimate
+    from craters.models import find_pretrained
     from craters.training import predict_logits
 
     clock = time.process_time()
@@ -75,29 +93,74 @@ def _one_round(bench: Bench, order: str, repeat: int, rounds: list[Row], network
     if order == ALL:
         asked = shuffled.tolist()
     elif not rounds:
-        asked = shuffled[:START].tolist()
+        asked = [] if order == PRETRAINED else shuffled[:START].tolist()
     elif order == "random":
         asked = shuffled[: len(asked) + STEP].tolist()
     else:
         last = rounds[-1]
-        if not _model_folder(repeat, last["labels"]).is_dir():  # the work folder was cleared
-            _train(images, said, pool, last, repeat, network)
-        more, held = _ask_queue(images, said, pool, asked, last, repeat)
+        folder = _model_folder(order, repeat, last["labels"])
+        if last.get("uses") == PRETRAINED:
+            folder = find_pretrained()
+        elif not folder.is_dir():  # the work folder was cleared
+            _train(images, said, pool, last, network, folder=folder, repeat=repeat)
+        count = STEP if asked else START
+        more, held = _ask_queue(images, said, pool, asked, folder, repeat=repeat, count=count)
         asked, apart = asked + more, apart + held
     row = {"asked": [int(one) for one in asked], "apart": [int(one) for one in apart],
            "labels": len(asked), "trained_on": len(asked) - len(apart)}  # fmt: skip
-    keep = order == "queue" or (order == "random" and not rounds)
-    trained = _train(images, said, pool, row, repeat, network, keep=keep)
-    found = estimate(truth[held_out], predict_logits(trained, images[held_out]) >= 0)
+    keep = order in ("queue", PRETRAINED) or (order == "random" and not rounds)
+    folder = _model_folder(order, repeat, row["labels"]) if keep else None
+    train = functools.partial(
+        _train, images, said, pool, row, network, folder=folder, repeat=repeat
+    )
+    if order == PRETRAINED:
+        called = _better_classes(train, images, said, held_out, row)
+    else:
+        called = predict_logits(train(), images[held_out]) >= 0
+    found = estimate(truth[held_out], called)
     return row | {"macro_f1": found.macro_f1, "accuracy": found.accuracy,
                   "seconds": time.process_time() - clock}  # fmt: skip
 
 
+def _better_classes(
+    train: Callable[[], Any], images: np.ndarray, said: np.ndarray, held_out: np.ndarray, row: Row
+) -> np.ndarray:
+    """Classify held-out patches by the better of the pretrained model and a trained network.
+
+    `uses` of the row says which it is.
+    """
+    from craters.evaluation import estimate
+    from craters.training import predict_logits
+
+    row["uses"] = PRETRAINED
+    if row["asked"]:
+        trained, apart = train(), row["apart"]
+        light = _pretrained().find_light(images[row["asked"]]).groups[""]
+        azimuth = light.azimuth if light.is_used else np.nan
+        start = _pretrained().logits(images[apart], azimuth=azimuth)
+        scores = [
+            estimate(said[apart], logits >= 0).macro_f1 or 0.0
+            for logits in (start, predict_logits(trained, images[apart]))
+        ]
+        if scores[1] > scores[0]:
+            row["uses"] = "trained"
+            return predict_logits(trained, images[held_out]) >= 0
+    return _pretrained().predict(images[held_out]) == 1
+
+
+@functools.cache
+def _pretrained() -> Any:
+    """Load the model that ships with craters."""
+    from craters.models import find_pretrained, load_model
+
+    return load_model(find_pretrained(), threads=1)
+
+
 def _train(
-    images: np.ndarray, said: np.ndarray, pool: np.ndarray, row: Row, repeat: int, network: Any,
-    *, keep: bool = True,
+    images: np.ndarray, said: np.ndarray, pool: np.ndarray, row: Row, network: Any,
+    *, folder: Path | None, repeat: int,
 ) -> Any:  # fmt: skip
-    """Train on the answers of a row as the page does, and write the model where it is asked."""
+    """Train on the answers of a row as the page does, and write the model to a folder, if any."""
     from craters.data import make_patch_set
     from craters.pipeline import kept_network
     from craters.training import RunConfig, derive_seed
@@ -108,8 +171,8 @@ def _train(
     config = RunConfig(Path(), Path(), method=METHOD, network=network, seed=seed, threads=1)
     left = make_patch_set(images).take(rest)  # which may be nothing
     trained = kept_network(make_patch_set(images[train], said[train]), left, config)
-    if keep:
-        _keep_model(trained, _model_folder(repeat, row["labels"]))
+    if folder is not None:
+        _keep_model(trained, folder)
     return trained
 
 
@@ -123,8 +186,9 @@ def _arrays(bench: Bench, repeat: int) -> tuple[np.ndarray, np.ndarray, np.ndarr
     return np.asarray(found.images), found.labels.astype(int), fold.train, fold.validation
 
 
-def _model_folder(repeat: int, labels: int) -> Path:
-    return harness.WORK / "review-models" / f"v{RESULT_VERSION}-{repeat}-{labels}"
+def _model_folder(order: str, repeat: int, labels: int) -> Path:
+    name = f"v{RESULT_VERSION}-{repeat}-{labels}"
+    return harness.WORK / "review-models" / (f"{order}-{name}" if order == PRETRAINED else name)
 
 
 def _keep_model(network: Any, folder: Path) -> None:
@@ -148,8 +212,9 @@ def _keep_model(network: Any, folder: Path) -> None:
 
 
 def _ask_queue(
-    images: np.ndarray, said: np.ndarray, pool: np.ndarray, asked: list[int], last: Row, repeat: int
-) -> tuple[list[int], list[int]]:
+    images: np.ndarray, said: np.ndarray, pool: np.ndarray, asked: list[int], model: Path,
+    *, repeat: int, count: int,
+) -> tuple[list[int], list[int]]:  # fmt: skip
     """Ask the page's own queue for patches, answer by answer; also say which are set apart."""
     from craters.labels import Answer, LabelStore, Tally
     from craters.review.features import Scorer, predict_all
@@ -164,12 +229,11 @@ def _ask_queue(
         with LabelStore(Path(folder) / "l.sqlite", seed=repeat) as store:
             tally = Tally()
             strategy = QueryStrategy(source, store.seed)
-            model = _model_folder(repeat, last["labels"])
             strategy.update(predict_all(source, Scorer(model)))
             for row in asked:
                 one = Answer(source.patch(place[row]), words[said[row]], "grid")
                 store.add("simulated", [one])
-            for _ in range(STEP):
+            for _ in range(count):
                 tally.catch_up(store)
                 found = strategy.upcoming("simulated", tally, 1)
                 if not found:

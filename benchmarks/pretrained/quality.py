@@ -126,6 +126,10 @@ def _result(rows: Rows) -> Row:
         tables=_TABLES,
         contenders=contenders,
         findings=[line for (name, _), row in rows.items() for line in _findings(name, row)],
+        sets={
+            name: {key: each for key, each in row["whole"].items() if key != "groups"}
+            for (name, _), row in rows.items()
+        },
     )
 
 

@@ -15,6 +15,7 @@ from craters.evaluation import estimate, gain
 from craters.evaluation.intervals import macro_f1
 from craters.labels import LabelStore, Tally, in_random_part
 from craters.models import Classifier
+from craters.models import folder as model_folder
 from craters.review import open_target
 from craters.review.features import PatchPredictions, Scorer, pixel_features, predict_all
 from craters.review.guard import LARGEST
@@ -432,7 +433,10 @@ def test_an_audit_says_which_labels_are_doubted(run_folder: Path, tmp_path: Path
         read_audit(run_folder, source)
 
 
-def test_arrays_without_a_model_can_be_reviewed(tmp_path: Path) -> None:
+def test_arrays_can_be_reviewed_without_any_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_folder, "_PRETRAINED_FOLDER", tmp_path / "none")
     np.save(tmp_path / "p.npy", simple_patches(50, 1)[0])
     session = make_session(tmp_path / "p.npy", tmp_path / "l.sqlite")
     cards = session.queue("Ann", count=4)

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from craters.cli.terminal import JsonOption, report_errors
+from craters.cli.terminal import JsonOption, TerminalProgress, report_errors
 
 labels_app = typer.Typer(
     no_args_is_help=True,
@@ -37,7 +37,17 @@ def review_command(
     labels: Annotated[
         Path | None, typer.Option(help="Label store. [TARGET.labels.sqlite]", show_default=False)
     ] = None,
-    model: Annotated[Path | None, typer.Option(help="Model folder. [the target's]")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Model folder, or pretrained. [the target's, else pretrained]"),
+    ] = None,
+    sun_azimuth: Annotated[
+        float | None,
+        typer.Option(
+            help="Degrees clockwise from image up (map north) where the light comes from, for "
+            "pretrained. [estimated from the patches]"
+        ),
+    ] = None,
     data: Annotated[
         Path | None, typer.Option(help="Arrays for retraining. [the run's own]")
     ] = None,
@@ -54,11 +64,13 @@ def review_command(
     """Label patches in the browser, retrain, and measure the gain; served on this machine only.
 
     Prints the address; stop with Ctrl-C. Each answer is on disk before the page confirms it.
+    Without a model, the pretrained one orders the first queue, before there is any label.
 
     \b
     Examples:
       craters review RUN
       craters review SCAN --labels mine.sqlite --data DATA
+      craters review patches.npy
       craters review patches.npy --model RUN
     """
     with report_errors():
@@ -78,8 +90,9 @@ def review_command(
         signal.signal(signal.SIGTERM, _exit_on_sigterm)
         with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C stops the page
             serve(
-                target, store=labels, model=model, data=data, audit=audit, reviewer=name,
-                port=port, threads=threads, on_ready=show_address,
+                target, store=labels, model=model, data=data, audit=audit,
+                sun_azimuth=sun_azimuth, reviewer=name, port=port, threads=threads,
+                progress=TerminalProgress(), on_ready=show_address,
             )  # fmt: skip
 
 

@@ -143,11 +143,15 @@ class Lights:
     @property
     def sentence(self) -> str:
         """The directions in words, without a full stop."""
+        return self.describe("groups")
+
+    def describe(self, groups: str) -> str:
+        """Return the directions in words, without a full stop, with a word for the groups."""
         if len(self.groups) == 1:
             return next(iter(self.groups.values())).sentence
         lights = list(self.groups.values())
         own = [light.azimuth for light in lights if light.is_used and light.is_own]
-        parts = [f"light estimated for each of {len(lights)} groups"]
+        parts = [f"light estimated for each of {len(lights)} {groups}"]
         if own:
             middle, spread = _circular(own)
             parts[0] += f": from {name_azimuth(middle)} within {spread:.0f} degrees"

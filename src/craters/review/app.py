@@ -105,7 +105,7 @@ class Pages:
         """Return the content common to all pages."""
         content = {
             "who": call.who, "mark": self.mark, "target": self.session.source.target.name,
-            "kind": self.session.source.kind, "notes": self.session.source.notes,
+            "kind": self.session.source.kind, "notes": self.session.notes,
         }  # fmt: skip
         return content | ({"counts": self.session.counts(call.who)} if call.who else {})
 

@@ -19,16 +19,18 @@ from typing import Any
 import numpy as np
 
 from craters.core import files
-from craters.data import normalize
+from craters.data import normalize, transform
 from craters.errors import CratersError
 from craters.models import (
     GRAPH,
     INPUT,
     OUTPUT,
     Classifier,
+    Lights,
     find_model,
     message_fields,
     open_graph,
+    orientations,
     read_parts,
 )
 from craters.review.source import Source
@@ -85,6 +87,31 @@ def _varint(value: int) -> bytes:
     return bytes([*octets, value])
 
 
+Proceed = Callable[[int, int], bool]  # takes numbers of patches: done, all; False stops
+
+
+class _StoppedError(Exception):
+    """The work was stopped by `Proceed`."""
+
+
+class _Patches:
+    """The patches of a source in place of an array (N, side, side), read by rows."""
+
+    ndim = 3
+
+    def __init__(self, source: Source, proceed: Proceed) -> None:
+        self._source, self._proceed = source, proceed
+        self.shape = (len(source), source.side, source.side)
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        if not self._proceed(0, len(self)):
+            raise _StoppedError
+        return self._source.read(rows)
+
+
 class Scorer:
     """Compute probabilities and features of patches with a model.
 
@@ -93,10 +120,13 @@ class Scorer:
     folder : Path
         A model folder, or a run folder.
     threads : int
+    sun_azimuth : float, optional
+        Direction of light, as a user stated it; for models that turn patches to their light.
     """
 
-    def __init__(self, folder: Path, threads: int = 0) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: Path, threads: int = 0, *, sun_azimuth: float | None = None) -> None:
+        self.folder, self.sun_azimuth = Path(folder), sun_azimuth
+        self._light: tuple[Source, Lights] | None = None
         self.classifier = Classifier.load(self.folder, threads=threads)
         self.sha256 = self.classifier.sha256
         graph = read_parts(find_model(self.folder))[0][GRAPH]
@@ -111,20 +141,81 @@ class Scorer:
         """The decision threshold."""
         return float(self.classifier.description.decision_threshold)
 
-    def score(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return probabilities (N,) and features (N, K), or None where the graph has none."""
+    def light_of(self, source: Source, proceed: Proceed | None = None) -> Lights | None:
+        """Return the light of all patches of a source; None if the model takes them as they are.
+
+        It is the stated one, else that which a scan found, else estimated once, for each source
+        image where they are known.
+        """
+        if self.classifier.description.light is None:
+            return None
+        if self._light is None or self._light[0] is not source:
+            light = source.light
+            if light is None or self.sun_azimuth is not None:
+                images: Any = _Patches(source, proceed or (lambda _done, _total: True))
+                light = self.classifier.find_light(
+                    images, groups=source.groups, sun_azimuth=self.sun_azimuth
+                )
+            self._light = source, light
+        return self._light[1]
+
+    def score_rows(self, source: Source, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Score rows of a source; see `score`."""
+        light = self.light_of(source)
+        return self.score(source.read(rows), None if light is None else light.azimuth[rows])
+
+    def score(
+        self, images: np.ndarray, azimuth: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Compute probabilities and features.
+
+        Parameters
+        ----------
+        images : ndarray, shape (N, S, S), uint8
+        azimuth : ndarray, shape (N,), optional
+            Of the light, for models that turn patches to it; see `Classifier.logits`.
+
+        Returns
+        -------
+        probability : ndarray, shape (N,), float32
+        features : ndarray, shape (N, K), or None
+            None where the graph has none; of turned patches, the mean over all orientations.
+        """
+        frame = self.classifier.description.light
+        if self._session is None:
+            logits, features = self.classifier.logits(images, azimuth=azimuth), None
+        elif frame is None:
+            logits, features = self._run(images)
+        else:
+            if azimuth is None:
+                azimuth = self.classifier.find_light(images).azimuth
+            parts = []
+            values, number = np.unique(azimuth, return_inverse=True)
+            for place, value in enumerate(values):
+                rows = np.flatnonzero(number == place)
+                views = [
+                    self._run(transform(images[rows], name))
+                    for name in orientations(float(value), frame)
+                ]
+                means = (np.mean(outputs, 0, np.float64) for outputs in zip(*views, strict=True))
+                parts.append((rows, *means))
+            order = np.argsort(np.concatenate([rows for rows, _, _ in parts]))
+            logits, features = (
+                np.concatenate([part[each] for part in parts])[order].astype(np.float32)
+                for each in (1, 2)
+            )
+        return self.classifier.probability(logits), features
+
+    def _run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Run the graph on patches as they are; return logits (N,) and features (N, K)."""
         logits, features = [], []
         for first in range(0, len(images), _BATCH):
             batch = images[first : first + _BATCH]
-            if self._session is None:
-                logits.append(self.classifier.logits(batch))
-                continue
             many = np.repeat(batch, 2, axis=0) if len(batch) == 1 else batch
             out, inner = self._session.run([OUTPUT, self.feature_name], {INPUT: normalize(many)})
             logits.append(out.reshape(len(many), -1)[: len(batch), 0])
             features.append(_flat(inner)[: len(batch)])
-        probability = self.classifier.probability(np.concatenate(logits))
-        return probability, np.concatenate(features) if features else None
+        return np.concatenate(logits), np.concatenate(features)
 
 
 def _flat(inner: np.ndarray) -> np.ndarray:
@@ -185,6 +276,8 @@ class PatchPredictions:
     origin : str
         `NETWORK` or `PIXELS`: where the features come from.
     threshold : float
+    light : str
+        Direction of light to which patches were turned, in words; empty if they were not.
     """
 
     sha256: str
@@ -192,9 +285,7 @@ class PatchPredictions:
     features: np.ndarray
     origin: str
     threshold: float
-
-
-Proceed = Callable[[int, int], bool]  # takes numbers of patches: done, all; False stops
+    light: str = ""
 
 
 def predict_all(
@@ -217,49 +308,57 @@ def predict_all(
         returned.
     """
     proceed = proceed or (lambda _done, _total: True)
-    sha256 = scorer.sha256 if scorer else ""
-    threshold = scorer.threshold if scorer else 0.5
-    path = (
-        None
-        if cache is None
-        else cache / f"{_fingerprint(source)[:16]}-{sha256[:16] or 'none'}.npz"
-    )
-    if path is not None and path.is_file() and (cached := _read_cache(path, len(source))):
-        return PatchPredictions(
-            sha256=sha256,
-            probability=cached[0],
-            features=cached[1],
-            origin=cached[2],
-            threshold=threshold,
-        )
+    path = None if cache is None else cache / _cache_name(source, scorer)
+    if path is not None and path.is_file() and (cached := _read_cache(path, len(source), scorer)):
+        return cached
+    try:
+        light = None if scorer is None else scorer.light_of(source, proceed)
+    except _StoppedError:
+        return None
     random = np.random.default_rng(_SEED)
     rows = np.sort(random.permutation(len(source))[:_SAMPLE])
-    probability, sample, origin = _score(scorer, source.read(rows))
+    probability, sample, origin = _score(scorer, light, rows, source.read(rows))
     components = Components.of(sample)
     features = np.empty((len(source), components.axes.shape[1]), np.float32)
     known = np.full(len(source), np.nan, np.float32)
     for first, images in source.pieces():
         if not proceed(first, len(source)):
             return None
-        probability, inner, _ = _score(scorer, images)
-        known[first : first + len(images)] = probability
-        features[first : first + len(images)] = components.project(inner)
+        rows = np.arange(first, first + len(images))
+        probability, inner, _ = _score(scorer, light, rows, images)
+        known[rows], features[rows] = probability, components.project(inner)
+    sentence = "" if light is None else light.sentence
     if path is not None:
         with files.atomic_path(path) as temporary, temporary.open("wb") as stream:
-            np.savez(stream, probability=known, features=features, origin=np.array(origin))
+            np.savez(stream, probability=known, features=features, origin=origin, light=sentence)
     proceed(len(source), len(source))
     return PatchPredictions(
-        sha256=sha256, probability=known, features=features, origin=origin, threshold=threshold
+        sha256=scorer.sha256 if scorer else "",
+        probability=known,
+        features=features,
+        origin=origin,
+        threshold=scorer.threshold if scorer else 0.5,
+        light=sentence,
     )
 
 
-def _score(scorer: Scorer | None, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
+def _score(
+    scorer: Scorer | None, light: Lights | None, rows: np.ndarray, images: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, str]:
     if scorer is None:
         return np.full(len(images), np.nan, np.float32), pixel_features(images), PIXELS
-    probability, features = scorer.score(images)
+    probability, features = scorer.score(images, None if light is None else light.azimuth[rows])
     if features is None:
         return probability, pixel_features(images), PIXELS
     return probability, features, NETWORK
+
+
+def _cache_name(source: Source, scorer: Scorer | None) -> str:
+    """Name the results of a model for a set of patches."""
+    parts = [_fingerprint(source)[:16], scorer.sha256[:16] if scorer else "none"]
+    if scorer and scorer.sun_azimuth is not None and scorer.classifier.description.light:
+        parts.append(f"{scorer.sun_azimuth:g}")
+    return f"{'-'.join(parts)}.npz"
 
 
 def _fingerprint(source: Source) -> str:
@@ -275,17 +374,22 @@ def _fingerprint(source: Source) -> str:
     return digest.hexdigest()
 
 
-def _read_cache(path: Path, count: int) -> tuple[np.ndarray, np.ndarray, str] | None:
+def _read_cache(path: Path, count: int, scorer: Scorer | None) -> PatchPredictions | None:
     """Read cached results; None where the file is damaged."""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            probability, features = arrays["probability"], arrays["features"]
-            origin = str(arrays["origin"])
+            predictions = PatchPredictions(
+                sha256=scorer.sha256 if scorer else "",
+                probability=arrays["probability"],
+                features=arrays["features"],
+                origin=str(arrays["origin"]),
+                threshold=scorer.threshold if scorer else 0.5,
+                light=str(arrays["light"]) if "light" in arrays else "",  # not in older ones
+            )
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
-    if probability.shape != (count,) or features.shape[:1] != (count,):
-        return None
-    return probability, features, origin
+    is_whole = predictions.probability.shape == (count,)
+    return predictions if is_whole and len(predictions.features) == count else None
 
 
 class Background:

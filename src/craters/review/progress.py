@@ -12,7 +12,6 @@ import numpy as np
 from craters.errors import CratersError
 from craters.evaluation import decide, estimate, gain
 from craters.labels import ANSWERS, CRATER, NOT, RULE, agreement_summary, answered_start
-from craters.review.features import Scorer
 from craters.review.queue import MIX_WORDS
 from craters.review.session import ReviewSession
 
@@ -34,6 +33,7 @@ def progress(session: ReviewSession) -> dict[str, Any]:
             "can_train": True,
             "predicting": predicting(session),
             "features": None if session.predictions is None else session.predictions.origin,
+            "light": "" if session.predictions is None else session.predictions.light,
         }
     page["gain"] = _last_gain(session, page["models"])
     return page
@@ -148,11 +148,11 @@ def _predicted_classes(
         scorer = session.scorers.get(sha256)
         if scorer is None:
             with contextlib.suppress(CratersError, OSError):
-                scorer = Scorer(Path(noted["folder"]), session.threads)
+                scorer = session.make_scorer(Path(noted["folder"]))
         if scorer is None or scorer.sha256 != sha256:
             return None
         session.scorers[sha256] = scorer
-        probability, _ = scorer.score(session.source.read(np.array(missing)))
+        probability, _ = scorer.score_rows(session.source, np.array(missing))
         calls = scorer.classifier.decide(probability)
         for row, call in zip(missing, calls.tolist(), strict=True):
             known[session.source.id_of(row)] = call

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from craters.data import UNLABELED, PixelRecord
-from craters.errors import DataError
+from craters.errors import DataError, ModelError
 from craters.labels import DRAWN, SCAN
 from craters.maps.geo import (
     EARTH,
@@ -32,6 +32,7 @@ from craters.maps.geo import (
     describe_image,
     gdal_errors,
 )
+from craters.models import PRETRAINED, Light, Lights, find_pretrained
 from craters.review.source import Part, Source
 
 MOST = 2000  # windows near the threshold, and random ones, at most
@@ -202,15 +203,37 @@ def open_scan(target: Path, *, model: Path | None = None, data: Path | None = No
             maps, images, stride, float(summary["decision_threshold"]), summary["fingerprint"]
         ),
     )
-    own = Path(summary["model"])
+    model = model or _own_model(summary["model"])
     return ScanSource(
         target,
         ScanPixels(images, windows, side),
-        model=model or (own if own.is_dir() else None),
+        model=model,
         data=data,
-        notes=[] if model or own.is_dir() else [f"the scan's model {own} does not exist"],
+        notes=[] if model else [f"the scan's model {summary['model']} does not exist"],
         scaled=PixelRecord.from_dict(scaled, str(target / "summary.json")),
+        light=_light_of(summary, windows),
     )
+
+
+def _own_model(name: str) -> Path | None:
+    """Return the folder of the model that made a scan, or None."""
+    if name == PRETRAINED:
+        with contextlib.suppress(ModelError):
+            return find_pretrained()
+        return None
+    return Path(name) if Path(name).is_dir() else None
+
+
+def _light_of(summary: dict[str, Any], windows: Windows) -> Lights | None:
+    """Return the light of each window as the scan found it; None if it did not look for it."""
+    if "light" not in summary:
+        return None
+    groups = {
+        row["image"]: Light(**{name: value for name, value in row.items() if name != "image"})
+        for row in summary["light"]
+    }
+    azimuth = [light.azimuth if light.is_used else np.nan for light in groups.values()]
+    return Lights(np.array(azimuth)[windows.image], groups)
 
 
 def _find_image(row: dict[str, Any], summary: dict[str, Any], fill: int) -> Image:

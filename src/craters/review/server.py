@@ -10,7 +10,7 @@ from pathlib import Path
 
 import uvicorn
 
-from craters.core import StrPath
+from craters.core import NullProgress, Progress, StrPath
 from craters.errors import ConfigError
 from craters.labels import LabelStore
 from craters.review.app import make_app
@@ -62,9 +62,11 @@ def serve(
     model: StrPath | None = None,
     data: StrPath | None = None,
     audit: StrPath | None = None,
+    sun_azimuth: float | None = None,
     reviewer: str = "me",
     port: int = 0,
     threads: int = 0,
+    progress: Progress | None = None,
     on_ready: Callable[[str], None] | None = None,
     stop: threading.Event | None = None,
 ) -> None:
@@ -77,13 +79,19 @@ def serve(
     store : path-like, optional
         Label store; by default next to the target.
     model, data, audit : path-like, optional
-        Replace those of the target.
+        Replace those of the target. `pretrained` is the model that ships with craters, which is
+        also used for a target without a model.
+    sun_azimuth : float, optional
+        Degrees clockwise from image up (map north) where the light comes from, for a model that
+        turns patches to it, such as `pretrained`; estimated by default.
     reviewer : str
         Default name on the start page.
     port : int
         0: any free one.
     threads : int
         Threads for predictions; 0: all usable CPUs.
+    progress : Progress, optional
+        Receives notes about the patches and the model.
     on_ready : callable, optional
         Called with the address, including its token.
     stop : threading.Event, optional
@@ -91,14 +99,17 @@ def serve(
     """
     target = Path(target)
     store = None if store is None else Path(store)
-    model = None if model is None else Path(model)
     data = None if data is None else Path(data)
     audit = None if audit is None else Path(audit)
     source = open_target(target, model=model, data=data)
     with LabelStore(store or default_store(target)) as labels, listen(port) as listener:
         probability = None if audit is None else read_audit(audit, source)
-        session = ReviewSession(source, labels, threads=threads, audit=probability)
+        session = ReviewSession(
+            source, labels, threads=threads, audit=probability, sun_azimuth=sun_azimuth
+        )
         session.open_model()
+        for note in session.notes:
+            (progress or NullProgress()).say(f"Note: {note}.")
         number, token = listener.getsockname()[1], secrets.token_urlsafe(24)
         app = RequestGuard(make_app(session, reviewer=reviewer), token, number)
         config = uvicorn.Config(

@@ -10,8 +10,16 @@ from typing import Any
 import numpy as np
 
 from craters.data import CLASS_NAMES
-from craters.errors import ConfigError, CratersError, DataError
+from craters.errors import ConfigError, CratersError, DataError, ModelError
 from craters.labels import ANSWERS, WHYS, Answer, Entry, LabelStore, Tally
+from craters.models import (
+    doubts,
+    find_pretrained,
+    load_model,
+    measured_quality,
+    read_description,
+    sides_text,
+)
 from craters.review.features import Background, PatchPredictions, Scorer
 from craters.review.queue import Query, QueryStrategy, uncertainty
 from craters.review.retrain import Retraining
@@ -22,6 +30,8 @@ SHOWN = ("open", "all", "answered", *ANSWERS, "disputed")
 PAGE = 200  # patches of the grid on one page
 AHEAD = 8  # patches that a page may fetch in advance
 MOST_ANSWERS = 1000  # in one request
+
+_SAMPLE = 512  # patches that are compared with the training patches of the pretrained model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +66,8 @@ class ReviewSession:
         Threads for predictions; 0: all usable CPUs.
     audit : ndarray or None
         Out-of-fold probabilities of the labeled patches, NaN elsewhere.
+    sun_azimuth : float or None
+        Direction of light, as the user stated it, for models that turn patches to it.
     """
 
     def __init__(
@@ -65,8 +77,11 @@ class ReviewSession:
         *,
         threads: int = 0,
         audit: np.ndarray | None = None,
+        sun_azimuth: float | None = None,
     ) -> None:
         self.source, self.store, self.threads, self.audit = source, store, threads, audit
+        self.sun_azimuth = sun_azimuth
+        self.notes = list(source.notes)
         self.lock = threading.RLock()
         self.tally = Tally()
         self.strategy = QueryStrategy(source, store.seed)
@@ -82,26 +97,75 @@ class ReviewSession:
         self.tally.catch_up(store)
 
     def open_model(self) -> None:
-        """Load the last model trained in this review, else the target's; start predictions."""
-        folder = self.source.model
-        for noted in reversed(self.store.models()):
-            if Path(noted["folder"]).is_dir():
-                folder = Path(noted["folder"])
-                break
+        """Load the last model trained in this review, else the target's; start predictions.
+
+        Without either, the pretrained model is used, if it takes patches of this size.
+
+        Raises
+        ------
+        ConfigError
+            If an azimuth is stated, and the target's model does not turn patches to their light.
+        DataError
+            If the model takes no patches of this size.
+        """
+        shipped = self._find_pretrained()
+        start = self.source.model or shipped
+        self._check_sun_azimuth(start)
+        noted = (Path(row["folder"]) for row in reversed(self.store.models()))
+        folder = next((path for path in noted if path.is_dir() and not _is_pretrained(path)), start)
         if folder is None:
             self.background.start(None)
             return
-        self._use(Scorer(folder, self.threads), len(self._trained_before()), "as given")
+        scorer = self.make_scorer(folder)
+        is_pretrained = scorer.classifier.description.pretraining is not None
+        self._use(scorer, 0 if is_pretrained else int((self.source.given >= 0).sum()), "as given")
+        if is_pretrained:
+            self._note_pretrained(scorer)
 
-    def _trained_before(self) -> np.ndarray:
-        return np.flatnonzero(self.source.given >= 0)
+    def _find_pretrained(self) -> Path | None:
+        """Return the folder of the pretrained model if it takes patches of this size."""
+        try:
+            folder = find_pretrained().resolve()
+            least, largest = read_description(folder).side_range
+        except ModelError:  # this installation lacks it
+            return None
+        return folder if least <= self.source.side <= largest else None
+
+    def _check_sun_azimuth(self, model: Path | None) -> None:
+        if self.sun_azimuth is None:
+            return
+        if model is None:
+            raise ConfigError(
+                f"--sun-azimuth {self.sun_azimuth:g}: there is no model that needs it"
+            )
+        none = np.empty((0, self.source.side, self.source.side), np.uint8)
+        load_model(model, threads=1).find_light(none, sun_azimuth=self.sun_azimuth)
+
+    def _note_pretrained(self, scorer: Scorer) -> None:
+        """Add notes for the user: which model orders the queue, and when not to trust it."""
+        description = scorer.classifier.description
+        quality = measured_quality(description, self.source.side)
+        self.notes.append(
+            "until you retrain, the pretrained model, which has seen no real label, orders the "
+            f"queue; on real patches like these: {quality}"
+        )
+        count = min(len(self.source), _SAMPLE)
+        rows = np.linspace(0, len(self.source) - 1, count).round().astype(np.int64)
+        self.notes += [
+            f"{self.source.target.name} {text}"
+            for text in doubts(description, self.source.read(rows))
+        ]
+
+    def make_scorer(self, folder: Path) -> Scorer:
+        """Load a model with the settings of this review."""
+        return Scorer(folder, self.threads, sun_azimuth=self.sun_azimuth)
 
     def _use(self, scorer: Scorer, labels: int, note: str) -> None:
-        side = scorer.classifier.description.side
-        if side != self.source.side:
+        least, largest = scorer.classifier.description.side_range
+        if not least <= self.source.side <= largest:
             raise DataError(
-                f"{scorer.folder}: expects patches of {side} pixels a side, but these have "
-                f"{self.source.side}",
+                f"{scorer.folder}: expects patches of {sides_text((least, largest))} pixels, but "
+                f"these have {self.source.side} a side",
                 "Name another model by --model.",
             )
         if scorer.sha256 not in {row["sha256"] for row in self.store.models()}:
@@ -118,7 +182,7 @@ class ReviewSession:
 
     def _adopt(self, run: Path, merged: dict[str, Any]) -> None:
         """Replace the model by the one that was just trained."""
-        scorer = Scorer(run / "model", self.threads)
+        scorer = self.make_scorer(run / "model")
         self._use(scorer, int(merged.get("labels", 0)), merged.get("sentence", ""))
         self.background.wait()
 
@@ -328,6 +392,14 @@ class ReviewSession:
         for name, value, choices in (("sort", sort, SORTS), ("show", show, SHOWN)):
             if value not in choices:
                 raise ConfigError(f"{name} is {value[:40]!r}, expected {', '.join(choices)}")
+
+
+def _is_pretrained(folder: Path) -> bool:
+    """Return whether a model was trained without labels, so that any other goes before it."""
+    try:
+        return read_description(folder).pretraining is not None
+    except ModelError:  # its use will say why
+        return False
 
 
 def parse_answers(content: Any) -> list[ReceivedAnswer]:

@@ -29,7 +29,7 @@ from craters.data import (
 )
 from craters.errors import DataError
 from craters.labels import EXTRA, LABELED, Patch, in_random_part, random_place
-from craters.models import read_description
+from craters.models import Lights, read_description
 
 _PIECE = 1024  # patches read together
 _SAMPLE = 2048  # patches whose brightness is compared with that of the training patches, or more
@@ -156,6 +156,10 @@ class Source:
     settings : dict
         Settings of the run that trained the model.
     notes : list of str
+    scaled : PixelRecord, optional
+        How pixels were scaled to 8 bits.
+    light : Lights, optional
+        Direction of light of the patches, where a scan found it.
     """
 
     kind = "array"
@@ -170,18 +174,31 @@ class Source:
         settings: dict[str, Any] | None = None,
         notes: list[str] | None = None,
         scaled: PixelRecord | None = None,
+        light: Lights | None = None,
     ) -> None:
         sides = {part.pixels.side for part in parts}
         if len(sides) != 1:
             raise DataError(f"{target}: the patches have different sizes, {sorted(sides)}")
         self.target, self.parts, self.model, self.data = target, parts, model, data
         self.settings, self.notes, self.scaled = settings or {}, notes or [], scaled
+        self.light = light
         self.side = sides.pop()
         self.starts = np.cumsum([0, *(len(part.pixels) for part in parts)])
         self.given = np.concatenate([part.given for part in parts])
 
     def __len__(self) -> int:
         return int(self.starts[-1])
+
+    @property
+    def groups(self) -> np.ndarray | None:
+        """Source image of each row, shape (N,); None if that of no patch is known."""
+        if all(part.images is None for part in self.parts):
+            return None
+        named = [
+            np.full(len(part.pixels), part.stem) if part.images is None else part.images
+            for part in self.parts
+        ]
+        return np.concatenate(named)
 
     def _locate(self, row: int) -> tuple[Part, int]:
         place = int(np.searchsorted(self.starts, row, "right")) - 1

@@ -7,6 +7,7 @@ from pathlib import Path
 from craters.core import StrPath
 from craters.data import find_array
 from craters.errors import DataError
+from craters.models import find_model
 from craters.review.source import Source, open_arrays, open_data, open_run
 
 
@@ -21,7 +22,7 @@ def open_target(
         If it is none of these.
     """
     target = Path(target)
-    model = None if model is None else Path(model)
+    model = None if model is None else find_model(model)
     data = None if data is None else Path(data)
     if target.is_file() and target.suffix in (".npy", ".npz"):
         return open_arrays(target, model=model, data=data)

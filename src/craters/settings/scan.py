@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -93,9 +94,18 @@ class ScanConfig:
     images: tuple[Path, ...] = setting(
         help="Images (GeoTIFF, VRT, ISIS3, PDS4, ...), or folders.", is_argument=True
     )
-    model: Path = setting(help="Model folder, or a run folder that contains one.")
+    # Text, not a path: `pretrained` and `./pretrained` differ.
+    model: str = setting(help="Model folder, a run folder that contains one, or pretrained.")
     out: Path = setting(help="Folder to create; must not exist.")
     _: dataclasses.KW_ONLY
+    window: int | None = setting(
+        None,
+        help="Side of a window, for a model that takes several.",
+        meaning="Side of a window, for a model that takes a range of sides, such as `pretrained`: "
+        "smaller windows find smaller craters.",
+        unset="the model's",
+        unit="pixels",
+    )
     stride: int | None = setting(
         None,
         help="Pixels between windows.",
@@ -115,6 +125,17 @@ class ScanConfig:
         meaning="Least distance of two detections.",
         unset="half a window",
         unit="pixels",
+    )
+    sun_azimuth: float | None = setting(
+        None,
+        help="Degrees clockwise from map north where the light comes from, for pretrained.",
+        meaning="Direction that the light comes from, clockwise from map north (the upper edge of "
+        "an image without coordinates), for a model that turns patches to their light, such as "
+        "`pretrained`.",
+        unset="estimated for each image",
+        unit="degrees",
+        least=0,
+        most=360,
     )
     max_gap: float = setting(
         0.2,
@@ -171,5 +192,6 @@ class ScanConfig:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        object.__setattr__(self, "model", os.fspath(self.model))
         if self.out.name in ("", ".", ".."):
             raise ConfigError(f"--out {self.out}: expected the name of a new folder")

@@ -389,7 +389,7 @@ def test_settings_that_cannot_be_used(model: Path, tmp_path: Path) -> None:
     ):
         with pytest.raises(ConfigError, match=message):
             scan_images(config(model, image, tmp_path / "out", **changes))
-    assert choose_stride(maps.classifier("compact"), None) == SIDE // 2
+    assert choose_stride(maps.classifier("compact"), None, SIDE) == SIDE // 2
     assert not (tmp_path / "out").exists()
 
 

@@ -17,11 +17,10 @@ from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-
 from craters.core import environment
 from craters.errors import ConfigError, CratersError, DataError, WorkerError
 from craters.maps.geo import Image
+from craters.maps.scan.appearance import Inspection
 from craters.maps.scan.grid import Block, Blocks
 from craters.maps.scan.predict import Predictor
 from craters.maps.scan.workers import AHEAD, LOCAL, Worker
@@ -58,8 +57,8 @@ class _ScanPlugin:
         self.worker.close()
 
 
-def _process_block(name: str, image: Image, blocks: Blocks, block: Block) -> np.ndarray | str:
-    """Process one block in a Dask worker; return its logits or its error.
+def _call_worker(name: str, method: str, image: Image, *arguments: Any) -> Any:
+    """Call a method of the `Worker` in a Dask worker; return its result or its error.
 
     Errors become text, because errors of GDAL, their causes, cannot be sent to another process.
     """
@@ -67,7 +66,7 @@ def _process_block(name: str, image: Image, blocks: Blocks, block: Block) -> np.
 
     worker: Worker = cast("Any", get_worker().plugins[name]).worker
     try:
-        return worker.work(image, blocks, block)
+        return getattr(worker, method)(image, *arguments)
     except (CratersError, OSError, MemoryError) as error:
         return str(error)
 
@@ -189,13 +188,24 @@ class DaskExecutor:
             f"{self.address}: the Dask scheduler is gone", "Start it again, then --resume."
         )
 
-    def submit(self, image: Image, blocks: Blocks, block: Block) -> Any:
+    def submit(
+        self, image: Image, blocks: Blocks, block: Block, azimuth: float | None = None
+    ) -> Any:
         """See `Executor`."""
+        return self._submit("work", image, blocks, block, azimuth)
+
+    def inspect(self, image: Image, inspection: Inspection) -> Any:
+        """See `Executor`."""
+        return self._submit("inspect", image, inspection)
+
+    def _submit(self, method: str, image: Image, *arguments: Any) -> Any:
         path = Path(image.path)
         if path.exists():  # workers may have another working directory
             image = dataclasses.replace(image, path=os.path.abspath(path))  # noqa: PTH100
         try:
-            return self.client.submit(_process_block, self._name, image, blocks, block, pure=False)
+            return self.client.submit(
+                _call_worker, self._name, method, image, *arguments, pure=False
+            )
         except (OSError, CancelledError, RuntimeError) as error:
             raise self._scheduler_lost() from error
 
@@ -213,12 +223,12 @@ class DaskExecutor:
             except (OSError, CancelledError, RuntimeError) as error:
                 raise self._scheduler_lost() from error
 
-    def result(self, ticket: Any) -> np.ndarray:
+    def result(self, ticket: Any) -> Any:
         """See `Executor`."""
         from distributed.scheduler import KilledWorker
 
         try:
-            logits: np.ndarray | str = ticket.result()
+            result = ticket.result()
         except KilledWorker as error:
             raise DataError(
                 f"every worker that took the block ended ({error.allowed_failures + 1} of them)",
@@ -226,6 +236,6 @@ class DaskExecutor:
             ) from error
         except CancelledError as error:
             raise self._scheduler_lost() from error
-        if isinstance(logits, str):
-            raise DataError(logits)
-        return logits
+        if isinstance(result, str):
+            raise DataError(result)
+        return result

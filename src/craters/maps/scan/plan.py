@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import os
 import time
+from typing import Any
 
 import numpy as np
 
@@ -23,11 +25,12 @@ from craters.maps.geo import (
     image_notes,
     skipped_files,
 )
+from craters.maps.scan.appearance import Inspection
 from craters.maps.scan.detections import MergeRule, merge_rule
 from craters.maps.scan.grid import Blocks, Grid, plan_blocks
-from craters.maps.scan.predict import Engine, choose_stride, scan_block
+from craters.maps.scan.predict import Engine, choose_side, choose_stride, scan_block
 from craters.maps.scan.workers import LOCAL
-from craters.models import Classifier
+from craters.models import Classifier, find_model
 from craters.settings import ScanConfig
 
 _BASE, _ENGINE = 220 << 20, 130 << 20  # bytes per process, and per worker for its predictor
@@ -46,6 +49,7 @@ class Plan:
     images: list[Image]
     grids: list[Grid]
     rule: MergeRule
+    inspection: Inspection | None
     fingerprint: Fingerprint
 
     @property
@@ -92,11 +96,14 @@ def plan_scan(config: ScanConfig) -> Plan:
     _check_extras(config)
     classifier = Classifier.load(config.model, threads=config.threads)
     description = classifier.description
-    stride = choose_stride(classifier, config.stride)
+    side = choose_side(description, config.window)
+    stride = choose_stride(classifier, config.stride, side)
+    inspection = Inspection.plan(classifier, side, config.max_gap, config.sun_azimuth)
     engine = Engine(
-        model=os.path.abspath(config.model),  # noqa: PTH100
+        model=os.path.abspath(find_model(config.model)),  # noqa: PTH100
         sha256=classifier.sha256,
         stride=stride,
+        side=side,
         threads=_threads_each(config),
         device=config.device,
         precision=config.precision,
@@ -109,10 +116,9 @@ def plan_scan(config: ScanConfig) -> Plan:
     _refuse_mixed(images)
     threshold = config.decision_threshold
     threshold = description.decision_threshold if threshold is None else threshold
-    rule = merge_rule(description.side, stride, threshold, config.merge)
+    rule = merge_rule(side, stride, threshold, config.merge)
     grids = [
-        Grid(height=image.height, width=image.width, side=description.side, stride=stride)
-        for image in images
+        Grid(height=image.height, width=image.width, side=side, stride=stride) for image in images
     ]
     fingerprint = _fingerprint(config, classifier, engine, images, rule)
     return Plan(
@@ -123,6 +129,7 @@ def plan_scan(config: ScanConfig) -> Plan:
         images=images,
         grids=grids,
         rule=rule,
+        inspection=inspection,
         fingerprint=fingerprint,
     )
 
@@ -180,6 +187,11 @@ def _fingerprint(
 ) -> Fingerprint:
     libraries = _LIBRARIES if config.device == "cpu" else (*_LIBRARIES, "torch")
     described = {f"image {image.name}": _hashed_content(image) for image in images}
+    further = {}  # of models without these, existing scans were hashed without them
+    if model.description.light is not None:
+        further["sun_azimuth"] = config.sun_azimuth
+    if model.description.sides is not None:
+        further["window"] = engine.side
     return Fingerprint(
         settings={
             "stride": engine.stride,
@@ -189,6 +201,7 @@ def _fingerprint(
             "arithmetic": engine.arithmetic,
             "windows": config.windows,
             "parquet": config.parquet,
+            **further,
         },
         inputs={"model": model.sha256}
         | {name: hashlib.sha256(text.encode()).hexdigest() for name, text in described.items()},
@@ -251,7 +264,7 @@ def estimate(plan: Plan) -> list[str]:
     seconds = _measure_speed(plan) * windows
     workers = min(plan.config.workers, len(os.sched_getaffinity(0)))
     lines += [
-        f"{windows:,} windows of {plan.classifier.description.side} px every "
+        f"{windows:,} windows of {plan.engine.side} px every "
         f"{plan.engine.stride} px, {pixels / 1e6:,.1f} Mpx",
         f"time: about {_span(seconds / workers)} with {plan.config.workers} worker(s), if no "
         "pixel is missing",
@@ -268,7 +281,10 @@ def _measure_speed(plan: Plan) -> float:
     grid = plan.grids[0]
     blocks = Blocks(grid, 1, 1)
     block = blocks[len(blocks) // 2]
-    predictor = plan.engine()
+    predictor: Any = plan.engine()
+    frame = plan.classifier.description.light
+    if frame is not None:  # as for the usual image, whose light is known
+        predictor = functools.partial(predictor, azimuth=frame.azimuth)
     with contextlib.closing(Reader(plan.images[0])) as reader:
         if plan.classifier.description.stride:
             scan_block(reader, grid, block, predictor, 1.0)  # the first call of a shape is slow

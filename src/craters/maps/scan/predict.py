@@ -12,7 +12,7 @@ import numpy as np
 from craters.errors import ConfigError, ModelError
 from craters.maps.geo import Reader, box_sums
 from craters.maps.scan.grid import Block, Grid
-from craters.models import Classifier, ModelDescription
+from craters.models import Classifier, Lights, ModelDescription, sides_text
 
 _BATCH = 1024  # windows per batch
 
@@ -25,8 +25,12 @@ class Network(Protocol):
         """Its metadata, such as the input size."""
         ...
 
-    def logits(self, images: np.ndarray) -> np.ndarray:
+    def logits(self, images: np.ndarray, *, azimuth: float | None = None) -> np.ndarray:
         """Predict patches; see `Classifier.logits`."""
+        ...
+
+    def find_light(self, images: np.ndarray) -> Lights:
+        """Estimate the direction of light of patches; see `Classifier.find_light`."""
         ...
 
     def logit_maps(self, images: np.ndarray) -> np.ndarray:
@@ -35,7 +39,10 @@ class Network(Protocol):
 
 
 class Predictor(Protocol):
-    """Interface of predictors: compute the logit of each window of a tile."""
+    """Interface of predictors: compute the logit of each window of a tile.
+
+    Those of networks have the network as `classifier`.
+    """
 
     def __call__(self, pixels: np.ndarray, wanted: np.ndarray) -> np.ndarray:
         """Predict the windows of a tile.
@@ -81,35 +88,63 @@ class WindowPredictor:
     Parameters
     ----------
     classifier : Network
-    stride : int
-        Stride of the windows.
+    stride, side : int
+        Stride and side of the windows.
     """
 
-    def __init__(self, classifier: Network, stride: int) -> None:
-        self.classifier, self.stride = classifier, stride
+    def __init__(self, classifier: Network, stride: int, side: int) -> None:
+        self.classifier, self.stride, self.side = classifier, stride, side
 
-    def __call__(self, pixels: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-        """Predict the windows of a tile; see `Predictor`."""
-        side = self.classifier.description.side
-        views = np.lib.stride_tricks.sliding_window_view(pixels, (side, side))
+    def __call__(
+        self, pixels: np.ndarray, wanted: np.ndarray, azimuth: float | None = None
+    ) -> np.ndarray:
+        """Predict the windows of a tile; see `Predictor`.
+
+        Parameters
+        ----------
+        pixels, wanted
+            As for `Predictor`.
+        azimuth : float, optional
+            Of the light, for a network that turns patches to it; NaN if unknown.
+        """
+        views = np.lib.stride_tricks.sliding_window_view(pixels, (self.side, self.side))
         views = views[:: self.stride, :: self.stride]
         logits = np.full(wanted.shape, np.nan, np.float32)
         rows, columns = np.nonzero(wanted)
         for start in range(0, len(rows), _BATCH):
             batch = rows[start : start + _BATCH], columns[start : start + _BATCH]
-            logits[batch] = self.classifier.logits(views[batch])
+            logits[batch] = self.classifier.logits(views[batch], azimuth=azimuth)
         return logits
 
 
-def choose_stride(classifier: Classifier, requested: int | None) -> int:
-    """Return the stride of the windows; by default that of the network, or half a window.
+def choose_side(description: ModelDescription, requested: int | None) -> int:
+    """Return the side of the windows; by default the usual one of the model.
+
+    Raises
+    ------
+    ConfigError
+        If the model does not take the requested side.
+    """
+    least, largest = description.side_range
+    if requested is None:
+        return description.side
+    if not least <= requested <= largest:
+        raise ConfigError(
+            f"window is {requested}, but the model takes patches of "
+            f"{sides_text((least, largest))} pixels"
+        )
+    return requested
+
+
+def choose_stride(classifier: Classifier, requested: int | None, side: int) -> int:
+    """Return the stride of windows of a side; by default that of the network, or half a window.
 
     Raises
     ------
     ConfigError
         If the requested stride is not a multiple of that of a dense-exact network.
     """
-    own, side = classifier.description.stride, classifier.description.side
+    own = classifier.description.stride
     if requested is None:
         return own or max(1, side // 2)
     if requested < 1 or (own and requested % own):
@@ -122,11 +157,11 @@ def choose_stride(classifier: Classifier, requested: int | None) -> int:
     return requested
 
 
-def make_predictor(classifier: Network, stride: int) -> Predictor:
-    """Make the predictor for a network."""
+def make_predictor(classifier: Network, stride: int, side: int | None = None) -> Predictor:
+    """Make the predictor for a network; by default for windows of its usual side."""
     if classifier.description.stride:
         return DensePredictor(classifier, stride)
-    return WindowPredictor(classifier, stride)
+    return WindowPredictor(classifier, stride, side or classifier.description.side)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,8 +174,8 @@ class Engine:
         Model folder, or a run folder that contains one.
     sha256 : str
         Hash of the model, checked on loading.
-    stride : int
-        Stride of the windows.
+    stride, side : int
+        Stride and side of the windows.
     threads : int
         CPU threads per predictor.
     device : str
@@ -152,6 +187,7 @@ class Engine:
     model: str
     sha256: str
     stride: int
+    side: int
     threads: int
     device: str = "cpu"
     precision: str = "bfloat16"
@@ -173,11 +209,11 @@ class Engine:
         if classifier.sha256 != self.sha256:
             raise ModelError(f"{self.model}: is another model than at the start of the scan")
         if self.device == "cpu":
-            return make_predictor(classifier, self.stride)
+            return make_predictor(classifier, self.stride, self.side)
         from craters.maps.scan.torch_network import TorchNetwork
 
         network = TorchNetwork(Path(self.model), self.device, self.precision, threads=self.threads)
-        return make_predictor(network, self.stride)
+        return make_predictor(network, self.stride, self.side)
 
 
 def scan_block(

@@ -129,6 +129,23 @@ def unlike_training(
     return [f"{image.name} may be unlike the training imagery: {text}." for text in unlike]
 
 
+def unlike_patches(image: Image, doubts: tuple[str, ...]) -> list[str]:
+    """Return a warning if the windows of an image differ from the training patches of the model.
+
+    Parameters
+    ----------
+    image : Image
+    doubts : tuple of str
+        See `Appearance`.
+    """
+    if not doubts:
+        return []
+    return [
+        f"{image.name} {'; it '.join(doubts)}. The quality that was measured does not hold for "
+        "such images."
+    ]
+
+
 def smaller_than_window(image: Image, side: int) -> list[str]:
     """Return a warning if an image has no room for a window."""
     if min(image.height, image.width) >= side:
@@ -180,6 +197,7 @@ def html_report(
         precision=precision_sentence(summary["expected"]),
         quick_looks=[_describe_quick_look(*look) for look in quick_looks],
         count=count,
+        lights=summary.get("light", []),  # absent for models that need not know it
         bars=_bars(histogram),
         line=summary["decision_threshold"] * _WIDTH,
         width=_WIDTH,

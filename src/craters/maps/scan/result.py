@@ -15,10 +15,12 @@ from craters._version import __version__
 from craters.core import Progress, files
 from craters.maps.geo import Layer, map_files, skipped_files
 from craters.maps.scan import output, report
+from craters.maps.scan.appearance import Appearance, light_sentence, unknown_light
 from craters.maps.scan.output import Scanned
 from craters.maps.scan.plan import Plan
 from craters.maps.scan.store import BlockIndex
 from craters.maps.scan.workers import Job
+from craters.models import measured_quality
 
 SUMMARY = "summary.json"
 _NOT_IN_TABLE = ("images", "histogram", "depends_on")  # too long for the layer `run`
@@ -69,14 +71,20 @@ def write_all(
         for item in scanned
         for block, reason in item.failed.items()
     ]
-    summary = _summary(plan, rows, failed, histogram)
+    seen = {
+        job.image.name: appearance
+        for job in jobs
+        if (appearance := index.appearances().get(job.number)) is not None
+    }
+    summary = _summary(plan, rows, failed, histogram, seen)
     for text in summary["warnings"]:
         progress.warn(text)
     _write_tables(plan, folder, scanned, tables, footprints, summary)
     facts = {
         "model": f"{plan.config.model} ({plan.classifier.sha256[:16]})",
         "network": plan.classifier.description.network,
-        "window, stride": f"{plan.classifier.description.side} px, {plan.engine.stride} px",
+        **_pretrained_facts(plan, seen),
+        "window, stride": f"{plan.engine.side} px, {plan.engine.stride} px",
         "decision_threshold": f"{plan.rule.decision_threshold:g}",
         "coordinate system": plan.images[0].planet.crs.name
         if plan.images[0].planet.is_known
@@ -130,7 +138,11 @@ def _write_image(
 
 
 def _summary(
-    plan: Plan, rows: list[dict[str, Any]], failed: list[dict[str, Any]], histogram: np.ndarray
+    plan: Plan,
+    rows: list[dict[str, Any]],
+    failed: list[dict[str, Any]],
+    histogram: np.ndarray,
+    seen: dict[str, Appearance],
 ) -> dict[str, Any]:
     description = plan.classifier.description
     sums = {
@@ -140,11 +152,15 @@ def _summary(
     warnings = [f"{note}." for note in plan.notes] + skipped_files(plan.config.images)
     for image, row in zip(plan.images, rows, strict=True):
         called = row["called_by_model"] / max(row["windows_with_value"], 1)
-        warnings += report.smaller_than_window(image, description.side)
+        warnings += report.smaller_than_window(image, plan.engine.side)
         warnings += report.without_value(row)
-        warnings += report.unlike_training(
-            image, row["brightness"], description, plan.reference, called
-        )
+        if description.looks is not None:
+            warnings += report.unlike_patches(image, seen.get(image.name, Appearance()).doubts)
+        else:
+            warnings += report.unlike_training(
+                image, row["brightness"], description, plan.reference, called
+            )
+    warnings += unknown_light(seen)
     if failed:
         warnings.append(
             f"{len(failed)} block(s) could not be scanned and have no values; see failed.csv. "
@@ -162,7 +178,7 @@ def _summary(
         "model": str(plan.config.model),
         "model_sha256": plan.classifier.sha256,
         "network": description.network,
-        "window": description.side,
+        "window": plan.engine.side,
         "stride": plan.engine.stride,
         "decision_threshold": plan.rule.decision_threshold,
         "merge_px": plan.rule.distance * plan.engine.stride,
@@ -171,6 +187,7 @@ def _summary(
         "dtype": plan.config.dtype,
         "dtype_error": map_files.storage_error(plan.config.dtype),
         "arithmetic": plan.engine.arithmetic,
+        **_light_of(seen),
         "edges": "windows reach over the lower and right edges by less than a stride",
         "crs": plan.images[0].planet.wkt or None,
         "body": plan.config.read.body or plan.images[0].planet.body_label,
@@ -183,6 +200,27 @@ def _summary(
         "warnings": warnings,
         "images": rows,
     }
+
+
+def _light_of(seen: dict[str, Appearance]) -> dict[str, Any]:
+    """Return the light of each image as plain values; nothing if the model need not know it."""
+    rows = [
+        {"image": name} | dataclasses.asdict(appearance.light)
+        for name, appearance in seen.items()
+        if appearance.light is not None
+    ]
+    for row in rows:
+        del row["is_own"]  # each image has its own
+    return {"light": rows} if rows else {}
+
+
+def _pretrained_facts(plan: Plan, seen: dict[str, Appearance]) -> dict[str, str]:
+    """Return settings and facts of models that turn patches, or that ship with craters."""
+    description, sentence = plan.classifier.description, light_sentence(seen)
+    facts = {"direction of light": sentence} if sentence else {}
+    if description.pretraining is not None:
+        facts["measured on real patches"] = measured_quality(description, plan.engine.side)
+    return facts
 
 
 def _write_tables(

@@ -16,6 +16,7 @@ from craters.maps.scan.plan import Plan, plan_scan
 from craters.maps.scan.result import SUMMARY, ScanOutcome, write_all
 from craters.maps.scan.store import BlockIndex, Store
 from craters.maps.scan.workers import Executor, Job, ThreadExecutor, refuse_lost, run_blocks
+from craters.models import measured_quality
 from craters.settings import ScanConfig
 
 
@@ -90,6 +91,13 @@ def _notes(plan: Plan) -> list[str]:
     """Return notes for the user before a scan."""
     description = plan.classifier.description
     notes = []
+    if description.pretraining is not None:
+        quality = measured_quality(description, plan.engine.side)
+        notes.append(
+            f"The model was trained without real labels; on real patches like these: {quality}. "
+            f"It finds craters by their size in windows of {plan.engine.side} px (--window)."
+        )
+        return notes
     if description.stride is None:
         notes.append(
             f"The network {description.network!r} is not dense-exact: each window is predicted "
@@ -116,7 +124,7 @@ def _scan(plan: Plan, work: Path, index: BlockIndex, progress: Progress) -> Scan
             )
         )
     try:
-        run_blocks(jobs, index, _executor(plan), progress)
+        run_blocks(jobs, index, _executor(plan), progress, plan.inspection)
         refuse_lost(jobs, index)
         return write_all(plan, work / "whole", jobs, index, progress)
     finally:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from craters.errors import CratersError, DataError
+from craters.maps.scan.appearance import Appearance
 from craters.maps.scan.grid import Block, Blocks
 
 INDEX_FILE = "ledger.sqlite"
@@ -27,6 +28,7 @@ CREATE TABLE IF NOT EXISTS images (
 CREATE TABLE IF NOT EXISTS blocks (
   image INTEGER NOT NULL, block INTEGER NOT NULL, status TEXT NOT NULL, note TEXT NOT NULL,
   PRIMARY KEY (image, block)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS appearances (image INTEGER PRIMARY KEY, content TEXT NOT NULL);
 """
 
 
@@ -101,6 +103,19 @@ class BlockIndex:
         with self._sqlite_errors(), self._database:
             self._database.execute(
                 "INSERT OR REPLACE INTO blocks VALUES (?, ?, ?, ?)", (image, block, status, note)
+            )
+
+    def appearances(self) -> dict[int, Appearance]:
+        """Return the recorded appearance of images, by their numbers."""
+        with self._sqlite_errors():
+            rows = self._database.execute("SELECT image, content FROM appearances ORDER BY image")
+            return {number: Appearance.from_json(text) for number, text in rows}
+
+    def note_appearance(self, image: int, appearance: Appearance) -> None:
+        """Record the appearance of an image."""
+        with self._sqlite_errors(), self._database:
+            self._database.execute(
+                "INSERT OR REPLACE INTO appearances VALUES (?, ?)", (image, appearance.to_json())
             )
 
 

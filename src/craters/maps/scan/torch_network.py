@@ -15,7 +15,14 @@ import numpy as np
 from craters.core import environment
 from craters.data import normalize
 from craters.errors import ConfigError, DataError, ModelError
-from craters.models import ModelDescription, read_description, read_weights
+from craters.models import (
+    Lights,
+    ModelDescription,
+    estimate_lights,
+    predict_in_frame,
+    read_description,
+    read_weights,
+)
 
 # Largest difference of a probability from that of ONNX Runtime.
 TOLERANCES = {"float32": 1e-4, "bfloat16": 0.05}
@@ -93,29 +100,58 @@ class TorchNetwork:
             )
         return network
 
-    def logits(self, images: np.ndarray) -> np.ndarray:
+    def logits(self, images: np.ndarray, *, azimuth: float | None = None) -> np.ndarray:
         """Predict patches; see `Classifier.logits`."""
+        frame = self.description.light
+        if frame is None:
+            return self._run_batches(images)[0]
+        if azimuth is None:
+            azimuths = self.find_light(images).azimuth
+        else:
+            azimuths = np.full(len(images), azimuth)
+        return predict_in_frame(self._run_batches, images, azimuths, frame, _BATCH)
+
+    def find_light(self, images: np.ndarray) -> Lights:
+        """Estimate the direction of light of patches; see `Classifier.find_light`."""
+        frame = self.description.light
+        if frame is None:
+            raise ConfigError("the model takes patches as they are, whatever their light")
+        return estimate_lights(
+            self._run_batches, images, None, frame,
+            temperature=self.description.temperature, batch=_BATCH,
+        )  # fmt: skip
+
+    def _run_batches(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Run the network on patches; return logits (N,) and light (N, 2 or 0)."""
+        has_light = self.description.light is not None
         logits = np.empty(len(images), np.float32)
+        light = np.empty((len(images), 2 if has_light else 0), np.float32)
+        call = self._network.forward_with_light if has_light else self._network
         for start in range(0, len(images), _BATCH):
-            batch = images[start : start + _BATCH]
-            logits[start : start + len(batch)] = self._run(batch, over_patches=True)
-        return logits
+            rows = slice(start, start + _BATCH)
+            outputs = self._run(call, images[rows])
+            logits[rows] = outputs[0]
+            if has_light:
+                light[rows] = outputs[1]
+        return logits, light
 
     def logit_maps(self, images: np.ndarray) -> np.ndarray:
         """Predict every window of images; see `Classifier.logit_maps`."""
         if self.description.stride is None or min(images.shape[1:]) < self.description.side:
             raise DataError(f"images of shape {images.shape} cannot be mapped by this network")
-        return self._run(images, over_patches=False)
+        return self._run(self._network.forward_map, images)[0]
 
-    def _run(self, images: np.ndarray, *, over_patches: bool) -> np.ndarray:
+    def _run(self, call: Any, images: np.ndarray) -> list[np.ndarray]:
+        """Run a method of the network; return its outputs after checking them."""
         import torch
 
         pixels = torch.from_numpy(normalize(np.ascontiguousarray(images))).to(self._device)
         backend = self._device.type
-        call = self._network if over_patches else self._network.forward_map
         short = self._precision == "bfloat16"
         with torch.inference_mode(), torch.autocast(backend, torch.bfloat16, enabled=short):
-            logits: np.ndarray = call(pixels).float().cpu().numpy()
-        if not np.isfinite(logits).all():
+            outputs = call(pixels)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        arrays: list[np.ndarray] = [output.float().cpu().numpy() for output in outputs]
+        if not all(np.isfinite(array).all() for array in arrays):
             raise ModelError("the network returned values that are not finite")
-        return logits
+        return arrays

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import threading
 from collections.abc import Callable, Collection
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -13,6 +14,7 @@ import numpy as np
 from craters.core import Progress
 from craters.errors import CratersError, DataError, WorkerError
 from craters.maps.geo import Image, Reader, bounded_gdal
+from craters.maps.scan.appearance import Appearance, Inspection, light_sentence
 from craters.maps.scan.grid import Block, Blocks
 from craters.maps.scan.predict import Predictor, scan_block
 from craters.maps.scan.store import BlockIndex, Store
@@ -50,29 +52,44 @@ class Executor(Protocol):
         """Return the largest number of submitted blocks."""
         ...
 
-    def submit(self, image: Image, blocks: Blocks, block: Block) -> Any:
+    def submit(
+        self, image: Image, blocks: Blocks, block: Block, azimuth: float | None = None
+    ) -> Any:
         """Submit a block; return a ticket for its result."""
         ...
 
+    def inspect(self, image: Image, inspection: Inspection) -> Any:
+        """Submit an image to be inspected; return a ticket for its appearance."""
+        ...
+
     def ended(self, waiting: Collection[Any]) -> Collection[Any]:
-        """Wait until at least one submitted block has ended; return all that have."""
+        """Wait until at least one submission has ended; return all that have."""
         ...
 
-    def result(self, ticket: Any) -> np.ndarray:
-        """Return the logits of a block that has ended, or raise its error."""
+    def result(self, ticket: Any) -> Any:
+        """Return the logits or appearance of a submission that has ended, or raise its error."""
         ...
 
 
-def run_blocks(jobs: list[Job], index: BlockIndex, executor: Executor, progress: Progress) -> None:
+def run_blocks(
+    jobs: list[Job],
+    index: BlockIndex,
+    executor: Executor,
+    progress: Progress,
+    inspection: Inspection | None = None,
+) -> None:
     """Predict every block not yet done; results do not depend on the executor.
 
     Parameters
     ----------
     jobs : list of Job
     index : BlockIndex
+        Receives blocks, and the appearance of images: once found, it is not found anew.
     executor : Executor
     progress : Progress
-        Receives the number of finished blocks.
+        Receives the number of finished blocks, and the direction of light.
+    inspection : Inspection, optional
+        Inspects each image before its blocks are predicted.
 
     Raises
     ------
@@ -89,9 +106,13 @@ def run_blocks(jobs: list[Job], index: BlockIndex, executor: Executor, progress:
     if ended == total:
         return
     with executor:
+        seen = {} if inspection is None else _inspect(jobs, index, executor, inspection)
+        if sentence := light_sentence({job.image.name: seen[job.number] for job in jobs if seen}):
+            progress.say(sentence)
         waiting: dict[Any, tuple[Job, Block]] = {}
         for job, block in todo:
-            waiting[executor.submit(job.image, job.blocks, block)] = job, block
+            azimuth = seen[job.number].azimuth if seen else None
+            waiting[executor.submit(job.image, job.blocks, block, azimuth)] = job, block
             if len(waiting) >= executor.ahead():
                 ended += _collect(waiting, index, executor)
                 progress.blocks(ended, total)
@@ -117,6 +138,34 @@ def _collect(waiting: dict[Any, tuple[Job, Block]], index: BlockIndex, executor:
     return len(ended)
 
 
+def _inspect(
+    jobs: list[Job], index: BlockIndex, executor: Executor, inspection: Inspection
+) -> dict[int, Appearance]:
+    """Return the appearance of each image by its number; find and record those not yet known."""
+    seen = index.appearances()
+    waiting: dict[Any, int] = {}
+
+    def collect() -> None:
+        for ticket in list(executor.ended(waiting)):
+            number = waiting.pop(ticket)
+            try:
+                seen[number] = executor.result(ticket)
+            except WorkerError:
+                raise
+            except (CratersError, OSError, MemoryError):  # its blocks will say why
+                seen[number] = Appearance(inspection.light)
+            index.note_appearance(number, seen[number])
+
+    for job in jobs:
+        if job.number not in seen:
+            waiting[executor.inspect(job.image, inspection)] = job.number
+            if len(waiting) >= executor.ahead():
+                collect()
+    while waiting:
+        collect()
+    return seen
+
+
 class Worker:
     """Process blocks; each calling thread has its own predictor and image handle.
 
@@ -140,17 +189,42 @@ class Worker:
             while self._readers:
                 self._readers.pop().close()
 
-    def work(self, image: Image, blocks: Blocks, block: Block) -> np.ndarray:
-        """Process one block in the calling thread; retry once on failure."""
+    def work(
+        self, image: Image, blocks: Blocks, block: Block, azimuth: float | None = None
+    ) -> np.ndarray:
+        """Process one block in the calling thread; retry once on failure.
+
+        Parameters
+        ----------
+        image, blocks, block
+            What to predict.
+        azimuth : float, optional
+            Of the light in the image; see `WindowPredictor`.
+        """
+        predictor = self._predictor()
+        if azimuth is not None:
+            predictor = functools.partial(predictor, azimuth=azimuth)
+        return self._with_reader(
+            image, lambda reader: scan_block(reader, blocks.grid, block, predictor, self._max_gap)
+        )
+
+    def inspect(self, image: Image, inspection: Inspection) -> Appearance:
+        """Inspect an image in the calling thread; retry once on failure."""
+        network = self._predictor().classifier
+        return self._with_reader(image, lambda reader: inspection(reader, network))
+
+    def _predictor(self) -> Any:
         if not hasattr(self._own, "predictor"):
             self._own.reader = None
             self._own.predictor = self._make()
+        return self._own.predictor
+
+    def _with_reader(self, image: Image, use: Callable[[Reader], Any]) -> Any:
+        """Call a function with the thread's reader of an image; retry once on failure."""
         for attempt in range(_TRIES):
             try:
                 with bounded_gdal():
-                    return scan_block(
-                        self._reader(image), blocks.grid, block, self._own.predictor, self._max_gap
-                    )
+                    return use(self._reader(image))
             except (CratersError, OSError, MemoryError):
                 self._drop_reader()
                 if attempt == _TRIES - 1:
@@ -201,15 +275,21 @@ class ThreadExecutor:
         """See `Executor`."""
         return AHEAD * self._count
 
-    def submit(self, image: Image, blocks: Blocks, block: Block) -> Future[np.ndarray]:
+    def submit(
+        self, image: Image, blocks: Blocks, block: Block, azimuth: float | None = None
+    ) -> Future[np.ndarray]:
         """See `Executor`."""
-        return self._pool.submit(self._worker.work, image, blocks, block)
+        return self._pool.submit(self._worker.work, image, blocks, block, azimuth)
 
-    def ended(self, waiting: Collection[Future[np.ndarray]]) -> Collection[Future[np.ndarray]]:
+    def inspect(self, image: Image, inspection: Inspection) -> Future[Appearance]:
+        """See `Executor`."""
+        return self._pool.submit(self._worker.inspect, image, inspection)
+
+    def ended(self, waiting: Collection[Future[Any]]) -> Collection[Future[Any]]:
         """See `Executor`."""
         return wait(waiting, return_when=FIRST_COMPLETED).done
 
-    def result(self, ticket: Future[np.ndarray]) -> np.ndarray:
+    def result(self, ticket: Future[Any]) -> Any:
         """See `Executor`."""
         return ticket.result()
 
