@@ -18,13 +18,14 @@ from typer.testing import CliRunner
 
 from craters.cli.main import app
 from craters.core import NullProgress, files
-from craters.data import lacks_labels, read_unlabeled_data
+from craters.data import lacks_labels, read_job_data, read_unlabeled_data
 from craters.errors import ConfigError, DataError, ExistsError
 from craters.evaluation import called_share
 from craters.models import Classifier, folder
 from craters.pipeline import RunOutcome, info, no_labels_report, report, run_job
 from craters.pipeline.no_labels import predict_data
 from craters.quality.checks import run_checks
+from craters.review import open_target
 from craters.settings import RunConfig
 from tests.models.tools import lit_patches, write_lit
 
@@ -181,6 +182,38 @@ def test_other_commands_take_the_run(made: tuple[RunOutcome, Notes], tmp_path: P
     assert figures["metrics"]["accuracy"] == pytest.approx(right)
 
 
+def test_the_run_can_be_reviewed_and_its_labels_trained_on(
+    made: tuple[RunOutcome, Notes], tmp_path: Path
+) -> None:
+    out, data = made[0].folder, made[0].folder.parent / "DATA"
+    truth = lit_patches(80, 100, 5)[1]
+    for target in (out, data):
+        source = open_target(target)
+        assert [source.id_of(row) for row in (0, 79)] == ["Xtrain1_extra:0", "Xtrain1_extra:79"]
+        assert (len(source), source.data) == (80, None)
+        assert np.array_equal(source.read(np.array([3]))[0], np.load(data / "Xtrain1_extra.npy")[3])
+    rows = "".join(f"Xtrain1_extra:{row},{label}\n" for row, label in enumerate(truth))
+    (tmp_path / "answers.csv").write_text(f"id,answer\n{rows}")
+    store, merged = tmp_path / "RUN.labels.sqlite", tmp_path / "LABELED"
+    craters("labels", "import", store, tmp_path / "answers.csv", "--target", out,
+            "--reviewer", "Ann")  # fmt: skip
+    craters("labels", "merge", store, out, "--out", merged)
+    job = read_job_data(merged)
+    assert 60 < len(job.train) < 80  # without the random part
+    images = np.load(data / "Xtrain1_extra.npy")
+    for image, label in zip(job.train.images, job.train.labels, strict=True):
+        assert label == truth[(images == image).all(axis=(1, 2)).argmax()]
+    assert not lacks_labels(merged)
+
+
+def test_a_test_set_alone_is_not_shown_for_labeling(tmp_path: Path) -> None:
+    (tmp_path / "DATA").mkdir()
+    np.save(tmp_path / "DATA" / "Xtest1.npy", lit_patches(10, 90, 1)[0])
+    run(tmp_path / "DATA")
+    with pytest.raises(DataError, match="holds a test set only, which is not shown"):
+        open_target(tmp_path / "RUN")
+
+
 def test_only_checks_that_need_no_labels_are_made(
     made: tuple[RunOutcome, Notes], tmp_path: Path
 ) -> None:
@@ -278,6 +311,21 @@ def test_an_unknown_direction_of_light_is_a_warning(data: Path) -> None:
     assert f"test: {light}. State it by --sun-azimuth." in notes.warned
 
 
+def test_two_pools_are_joined(data: Path) -> None:
+    np.save(data / "Xtrain1.npy", lit_patches(30, 100, 8)[0].astype(np.float32) / 255)
+    np.save(data / "groups_extra.npy", np.repeat(["one", "two"], 40))
+    job = read_unlabeled_data(data)
+    assert (len(job.train), len(job.pool), len(job.test)) == (0, 110, 40)
+    assert job.pool.ids[[0, 29, 30, 109]].tolist() == [
+        "Xtrain1:0", "Xtrain1:29", "Xtrain1_extra:0", "Xtrain1_extra:79",
+    ]  # fmt: skip
+    assert np.array_equal(job.pool.images[30:], np.load(data / "Xtrain1_extra.npy"))
+    assert job.pool.groups is not None
+    assert job.pool.groups[[0, 30, 109]].tolist() == [str(data / "Xtrain1.npy"), "one", "two"]
+    assert job.pool.notes[-1].endswith("Xtrain1_extra.npy as 0..255")
+    assert (job.pool.labels == -1).all()
+
+
 def test_unlabeled_training_patches_need_a_statement(data: Path) -> None:
     images = lit_patches(30, 100, 8)[0]
     np.save(data / "Xtrain1.npy", images)
@@ -289,7 +337,7 @@ def test_unlabeled_training_patches_need_a_statement(data: Path) -> None:
     assert not (data.parent / "RUN").exists()
     metrics = json.loads(craters(*words, "--no-labels").stdout)["metrics"]
     assert {name: row["n"] for name, row in metrics["sets"].items()} == {
-        "train": 30, "extra": 80, "test": 40,
+        "extra": 110, "test": 40,
     }  # fmt: skip
     assert len(np.load(data.parent / "RUN" / "predictions.npy")) == 150
 
