@@ -57,6 +57,7 @@ def _shown(figures: Row, side: int) -> dict[str, float]:
     names = ["macro_f1", "roc_auc"]
     if figures.get("false_per_megapixel") is not None:
         names = ["average_precision", "roc_auc", "false_per_megapixel"]
+    names += ["called_share", "crater_share"]  # the error of a share that no label corrects
     shown = {name: round(float(figures[name]), 3) for name in names}
     return {"patches": figures["n"], "side": side, **shown}
 

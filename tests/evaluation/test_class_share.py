@@ -8,7 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from craters.errors import ConfigError, DataError
-from craters.evaluation.class_share import _likelihood, _platt, estimate_class_share
+from craters.evaluation.class_share import (
+    _likelihood,
+    _platt,
+    called_share,
+    estimate_class_share,
+)
 
 
 def draw(random: np.random.Generator, n: int, share: float) -> tuple[np.ndarray, np.ndarray]:
@@ -102,3 +107,47 @@ def test_what_cannot_be_estimated_is_refused() -> None:
         estimate_class_share(labels, logits, logits, method="guess")
     with pytest.raises(ConfigError, match="draws is 1"):
         estimate_class_share(labels, logits, logits, draws=1)
+
+
+def odds(share: float) -> float:
+    return float(np.log(share / (1 - share)))
+
+
+def test_without_labels_the_interval_is_as_wide_as_the_largest_measured_error() -> None:
+    measured = [(0.5, 0.5), (0.3, 0.25), (0.1, 0.2), (0.6, 0.5)]
+    widest = abs(odds(0.2) - odds(0.1))
+    found = called_share(3000, 10_000, measured)
+    assert (found.share, found.n, found.n_sets) == (0.3, 10_000, 4)
+    assert found.low is not None
+    assert found.high is not None
+    assert odds(found.low) == pytest.approx(odds(0.3) - widest, abs=1e-3)
+    assert odds(found.high) == pytest.approx(odds(0.3) + widest, abs=1e-3)
+    assert found.sentence == (
+        "30.0% of 10,000 patches are called with crater; the true share may lie between 16.0% and "
+        "49.1%"
+    )
+    assert "hold for 4 of 5 sets" in found.remark
+    for called, truth in measured:  # it holds for the sets that it rests on
+        own = called_share(round(called * 10_000), 10_000, measured)
+        assert own.low is not None
+        assert own.high is not None
+        assert own.low - 1e-4 <= truth <= own.high + 1e-4
+
+
+def test_without_labels_a_share_of_none_or_all_has_an_interval_too() -> None:
+    measured = [(0.0, 0.1), (0.4, 0.4), (0.5, 0.5)]
+    none, every = called_share(0, 50, measured), called_share(50, 50, measured)
+    assert none.low == 0
+    assert none.high == pytest.approx(1 - (every.low or 0))
+    assert every.high == 1
+    assert 0.3 < (none.high or 0) < 0.7
+
+
+def test_without_measured_sets_there_is_no_interval() -> None:
+    found = called_share(1, 4, [(0.5, 0.5), (0.4, 0.6)])
+    assert (found.share, found.low, found.high) == (0.25, None, None)
+    assert found.sentence == "25.0% of 4 patches are called with crater"
+    assert "was not measured for this model" in found.remark
+    for called, n in ((5, 4), (-1, 4), (0, 0)):
+        with pytest.raises(DataError, match="patches called with crater, expected at most all"):
+            called_share(called, n, [])

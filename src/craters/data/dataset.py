@@ -43,11 +43,6 @@ class JobData:
     scaled: PixelRecord | None = None
 
     @property
-    def has_labels(self) -> bool:
-        """Whether there are labels to train on."""
-        return bool((self.train.labels >= 0).any())
-
-    @property
     def pixels(self) -> PixelRecord:
         """How pixels were scaled, without statistics."""
         stored = [patches.pixels for patches in self.sets.values() if patches.pixels]
@@ -61,8 +56,7 @@ class JobData:
     @property
     def sets(self) -> dict[str, PatchSet]:
         """The sets, by their names in tables."""
-        first = "labeled" if self.has_labels else "train"
-        return {first: self.train, "extra": self.pool, "test": self.test}
+        return {"labeled": self.train, "extra": self.pool, "test": self.test}
 
     @property
     def mixed_ranges(self) -> str:
@@ -149,8 +143,13 @@ def read_unlabeled_data(folder: StrPath) -> JobData:
     Parameters
     ----------
     folder : path-like
-        With one or more of Xtrain1, Xtrain1_extra and Xtest1; the others are empty sets. The groups
-        of each, and Ytest1, are optional.
+        With one or more of Xtrain1, Xtrain1_extra and Xtest1. The groups of each, and Ytest1, are
+        optional.
+
+    Returns
+    -------
+    JobData
+        Without labeled patches; the pool holds those of Xtrain1 and Xtrain1_extra.
 
     Raises
     ------
@@ -175,14 +174,32 @@ def read_unlabeled_data(folder: StrPath) -> JobData:
         )
     sets = {name: read_set(folder, name, labeled=False) for name in STEMS if present[name]}
     check_equal_sides(*sets.values())
-    side = next(iter(sets.values())).side
-    train, pool, test = (sets.get(name) or _no_patches(side, STEMS[name][0]) for name in STEMS)
-    return JobData(train=train, pool=pool, test=test)
+    first = next(iter(sets.values()))
+    empty = dataclasses.replace(first.take(np.arange(0)), source="none", notes=(), pixels=None)
+    pools = [sets[name] for name in ("labeled", "extra") if present[name]]
+    pool = _join(*pools) if len(pools) == 2 else next(iter(pools), empty)
+    return JobData(train=empty, pool=pool, test=sets.get("test", empty))
 
 
-def _no_patches(side: int, stem: str) -> PatchSet:
-    return patches.make_patch_set(
-        np.empty((0, side, side), np.uint8), names=(stem, "", ""), least=0
+def _join(first: PatchSet, second: PatchSet) -> PatchSet:
+    """Join two sets; one without groups counts as one group where the other has some."""
+    names = ("images", "labels", "ids")
+    arrays = [[getattr(patch_set, name) for patch_set in (first, second)] for name in names]
+    groups = None
+    if first.groups is not None or second.groups is not None:
+        groups = np.concatenate([
+            np.full(len(one), one.source) if one.groups is None else one.groups
+            for one in (first, second)
+        ])  # fmt: skip
+    notes = first.notes + second.notes
+    if first.pixel_range != second.pixel_range:
+        notes += (
+            f"{first.source} was read as {first.pixel_range}, {second.source} as "
+            f"{second.pixel_range}",
+        )
+    images, labels, ids = map(np.concatenate, arrays)
+    return dataclasses.replace(
+        first, images=images, labels=labels, ids=ids, groups=groups, notes=notes
     )
 
 

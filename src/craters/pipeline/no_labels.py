@@ -23,6 +23,7 @@ from craters.models import (
     predict_table,
     sides_text,
 )
+from craters.pipeline.messages import report_data
 from craters.settings import RunConfig, declared
 
 NOT_MEASURED = (
@@ -115,10 +116,11 @@ def load_pretrained(data: JobData, config: RunConfig) -> Classifier:
     """
     classifier = Classifier.load(find_pretrained(), threads=usable_threads(config.threads))
     sides = classifier.description.side_range
-    if not sides[0] <= data.train.side <= sides[1]:
+    side = data.pool.side
+    if not sides[0] <= side <= sides[1]:
         raise DataError(
-            f"{config.data}: found patches of {data.train.side} x {data.train.side} pixels, the "
-            f"{PRETRAINED} model takes {sides_text(sides)}",
+            f"{config.data}: found patches of {side} x {side} pixels, the {PRETRAINED} model takes "
+            f"{sides_text(sides)}",
             "Cut or resample them; it recognises craters by their size in pixels.",
         )
     return classifier
@@ -133,7 +135,7 @@ def predict_data(data: JobData, config: RunConfig, progress: Progress) -> Unlabe
         Result of `read_unlabeled_data`.
     config : RunConfig
     progress : Progress
-        Receives the reasons for doubt.
+        Receives the size of each array, and the reasons for doubt.
 
     Returns
     -------
@@ -145,6 +147,7 @@ def predict_data(data: JobData, config: RunConfig, progress: Progress) -> Unlabe
         If the model does not take patches of this size.
     """
     classifier = load_pretrained(data, config)
+    report_data(data, progress)
     predictions = {}
     for name, patches in data.sets.items():
         if len(patches) == 0:
@@ -174,7 +177,7 @@ def summarize(result: Unlabeled) -> dict[str, Any]:
         "classes": {str(label): name for label, name in enumerate(CLASS_NAMES)},
         "method": PRETRAINED,
         "model_sha256": result.classifier.sha256,
-        "measured_quality": measured_quality(description, result.data.train.side),
+        "measured_quality": measured_quality(description, result.data.pool.side),
         "decision_threshold": description.decision_threshold,
         "phases": {},
         "sets": {name: _set_row(result, name) for name in sets},

@@ -14,7 +14,7 @@ from craters.evaluation import figures
 from craters.pipeline.no_labels import Unlabeled
 
 _SHOWN = 12  # patches on a sheet
-_COLORS = {"train": figures.GRAY, "extra": "black", "test": figures.BLUE}
+_COLORS = {"extra": "black", "test": figures.BLUE}
 
 
 def write_figures(result: Unlabeled, folder: StrPath) -> dict[str, Path]:

@@ -37,7 +37,6 @@ from craters.models import (
     write_model,
 )
 from craters.pipeline import no_labels, no_labels_report, report, stages, summary
-from craters.pipeline.messages import report_data
 from craters.pipeline.no_labels import Unlabeled
 from craters.pipeline.result import JobResult
 from craters.quality import Check, checks, test_set_uses
@@ -175,7 +174,6 @@ def _read_data(config: RunConfig, progress: Progress) -> tuple[JobData, dict[str
     if config.no_labels:
         data = read_unlabeled_data(config.data)
         no_labels.load_pretrained(data, config)
-        report_data(data, progress)
         return data, {}
     data, more = _add_labels(dataset.read_job_data(config.data), config, progress)
     stages.check_data(data, config)

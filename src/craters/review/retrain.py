@@ -28,7 +28,7 @@ from craters.errors import CratersError, ExistsError
 
 _NICE = 5  # so that the page stays responsive
 _LINES = 40  # of output kept
-_NOT_OF_A_RUN = ("data", "out", "threads", "labels")
+_NOT_OF_A_RUN = ("data", "out", "threads", "labels", "no_labels")
 
 
 @dataclasses.dataclass

@@ -285,14 +285,21 @@ def open_data(
     model: Path | None = None,
     settings: dict[str, Any] | None = None,
 ) -> Source:
-    """Open the labeled and the unlabeled array of a job; its test set is not shown."""
+    """Open the labeled and the unlabeled array of a job; its test set is not shown.
+
+    A run without labels, and a folder without Xtrain1, hold unlabeled arrays only. They are opened
+    as patches outside any job.
+    """
+    has_labels = find_array(folder, "Xtrain1").is_file()
+    if settings is not None:
+        has_labels = not settings.get("no_labels")
     parts, notes = [], []
     for stem, labels, name, groups in (
-        ("Xtrain1", "Ytrain1", LABELED, "groups_train"),
+        ("Xtrain1", "Ytrain1" if has_labels else None, LABELED, "groups_train"),
         ("Xtrain1_extra", None, EXTRA, "groups_extra"),
     ):
         path = find_array(folder, stem)
-        if name == EXTRA and not path.is_file():
+        if labels is None and not path.is_file():
             continue
         opened = open_pixels(path)
         notes += opened.notes
@@ -305,7 +312,7 @@ def open_data(
         images = check_groups(read_array(file), count, str(file)) if file.is_file() else None
         parts.append(
             Part(
-                name=name,
+                name=name if has_labels else EXTRA,
                 source=str(path),
                 pixels=opened.pixels,
                 given=given,
@@ -313,7 +320,13 @@ def open_data(
                 stem=Path(path).stem,
             )
         )
-    return Source(target, parts, model=model, data=folder, settings=settings, notes=notes)
+    if not parts:
+        raise DataError(
+            f"{folder}: holds a test set only, which is not shown",
+            f"Name the array itself to label it: {find_array(folder, 'Xtest1')}.",
+        )
+    data = folder if has_labels else None
+    return Source(target, parts, model=model, data=data, settings=settings, notes=notes)
 
 
 def open_run(target: Path, *, model: Path | None = None, data: Path | None = None) -> Source:

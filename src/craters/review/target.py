@@ -32,10 +32,10 @@ def open_target(
         return open_scan(target, model=model, data=data)
     if (target / "config.json").is_file() and (target / "model").is_dir():
         return open_run(target, model=model, data=data)
-    if find_array(target, "Xtrain1").is_file():
+    if any(find_array(target, stem).is_file() for stem in ("Xtrain1", "Xtrain1_extra")):
         return open_data(target, target, model=model)
     problem = "no such file or folder" if not target.exists() else "cannot be reviewed"
     raise DataError(
         f"{target}: {problem}, expected an array of patches (.npy, .npz), a folder with "
-        "Xtrain1.npy, a run folder or a scan folder"
+        "Xtrain1.npy or Xtrain1_extra.npy, a run folder or a scan folder"
     )
