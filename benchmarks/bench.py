@@ -17,7 +17,7 @@ from craters.core import NullProgress
 from craters.errors import CratersError
 from harness import charts, tables
 from labels import audit, review
-from pretrained import quality
+from pretrained import generator, quality, realism
 from scans import scan, tiles
 from speed import (
     cold_predict,
@@ -32,9 +32,9 @@ from speed import (
 from unlabeled import auto_choice, auto_time, methods, share
 
 _MODULES = (
-    audit, auto_choice, auto_time, cold_predict, designs, floor, folds, growth, installed, job,
-    keras_parity, nanedi, original_job_time, quality, region_cv, review, scan, share, tiles,
-    methods,
+    audit, auto_choice, auto_time, cold_predict, designs, floor, folds, generator, growth,
+    installed, job, keras_parity, nanedi, original_job_time, quality, realism, region_cv, review,
+    scan, share, tiles, methods,
 )  # fmt: skip
 BENCHMARKS = {module.NAME: module for module in _MODULES}
 

@@ -1,4 +1,4 @@
-"""Write docs/cli.md, docs/settings.md and the list of modules in docs/contributing.md.
+"""Write docs/cli.md, docs/settings.md, and lists and tables inside other pages.
 
 python docs/make_reference.py
 """
@@ -6,6 +6,7 @@ python docs/make_reference.py
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import tomllib
@@ -142,20 +143,57 @@ def _first_line(path: Path) -> str:
     return re.split(r"\n\s*\n", text)[0].replace("\n", " ").replace("|", "\\|")
 
 
-def contributing_page(text: str) -> str:
-    """Replace the list of modules."""
-    start, end = "<!-- modules -->\n", "\n<!-- /modules -->"
+def factor_tables() -> str:
+    """Write the factors of looks, a table for each section of the docstring of `Look`."""
+    import inspect
+
+    from craters.synthetic import PRESETS, Look
+
+    mixed, *others = PRESETS
+    text = inspect.cleandoc(Look.__doc__ or "")
+    parts = []
+    for title, lines in re.findall(r"^(\w+)\n-+\n((?:\w+ : .*\n)+)", text, re.MULTILINE):
+        parts += [f"**{title}**", ""]
+        columns = ["Factor", "Meaning", *(f"`{name}`" for name in PRESETS)]
+        parts += [_row(columns), _row(["---"] * len(columns))]
+        for factor, meaning in re.findall(r"^(\w+) : (.*)$", lines, re.MULTILINE):
+            usual = getattr(PRESETS[mixed], factor)
+            own = [getattr(PRESETS[name], factor) for name in others]
+            cells = [str(usual), *("" if each == usual else str(each) for each in own)]
+            parts.append(_row([f"`{factor}`", meaning, *cells]))
+        parts.append("")
+    return "\n".join(parts).rstrip()
+
+
+def realism_table() -> str:
+    """Write the AUC between real sets and looks, from the stored result of the benchmark."""
+    path = ROOT / "benchmarks" / "results" / "realism.json"
+    result = json.loads(path.read_text())
+    (names, *_) = result["tables"].values()
+    parts = [_row(["", *(result["titles"][name][0] for name in names)])]
+    parts.append(_row(["---"] * (len(names) + 1)))
+    for one in result["contenders"]:
+        cells = [f"{one['measures'][name]['mean']:.3f}" for name in names]
+        parts.append(_row([one["label"], *cells]))
+    return "\n".join(parts)
+
+
+def replace_between(text: str, name: str, content: str) -> str:
+    """Replace what stands between the marks of a name in a page."""
+    start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
     before, rest = text.split(start)
-    return before + start + module_lines() + end + rest.split(end)[1]
+    return before + start + content + "\n" + end + rest.split(end)[1]
 
 
 def pages() -> dict[Path, str]:
     """Return the expected content of each page."""
-    page = DOCS / "contributing.md"
+    contributing, synthetic = DOCS / "contributing.md", DOCS / "synthetic-mars.md"
+    text = replace_between(synthetic.read_text(), "factors", factor_tables())
     return {
         DOCS / "cli.md": cli_page(),
         DOCS / "settings.md": settings_page(),
-        page: contributing_page(page.read_text()),
+        contributing: replace_between(contributing.read_text(), "modules", module_lines()),
+        synthetic: replace_between(text, "realism", realism_table()),
     }
 
 

@@ -71,9 +71,10 @@ def figures(labels: np.ndarray, probability: np.ndarray, stride: int) -> dict[st
     Returns
     -------
     dict
-        `n`, `crater_share`, `macro_f1` at 0.5, `best_macro_f1` and its `best_threshold` (chosen on
-        these labels: an upper limit), `roc_auc`, `average_precision`; of a grid of windows also
-        `false_per_megapixel`, the false windows per million pixels of labeled ground at recall 0.8.
+        `n`, `crater_share`, `called_share` and `macro_f1` at 0.5, `best_macro_f1` and its
+        `best_threshold` (chosen on these labels: an upper limit), `roc_auc`, `average_precision`;
+        of a grid of windows also `false_per_megapixel`, the false windows per million pixels of
+        labeled ground at recall 0.8.
     """
     scored = Scored(labels=labels, probability=probability)
     found = measure(scored)
@@ -81,6 +82,7 @@ def figures(labels: np.ndarray, probability: np.ndarray, stride: int) -> dict[st
     row: dict[str, Any] = {
         "n": len(labels),
         "crater_share": float(np.mean(labels)),
+        "called_share": float(scored.called.mean()),
         "macro_f1": found.macro_f1,
         "best_macro_f1": best,
         "best_threshold": threshold,

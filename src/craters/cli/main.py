@@ -21,7 +21,7 @@ from craters.cli.terminal import (
     configure_threads,
     report_errors,
 )
-from craters.settings import CompareConfig, RunConfig
+from craters.settings import CompareConfig, LookName, RunConfig
 
 if TYPE_CHECKING:
     from craters.models import Lights
@@ -111,12 +111,17 @@ def synth(
     labeled: Annotated[int, typer.Option(help="Labeled patches.")] = 1500,
     unlabeled: Annotated[int, typer.Option(help="Unlabeled patches.")] = 1500,
     test: Annotated[int, typer.Option(help="Test patches.")] = 500,
+    look: Annotated[
+        LookName | None,
+        typer.Option(help="Look of the planet. [a Mars in thermal infrared, lit from the left]"),
+    ] = None,
 ) -> None:
-    """Generate synthetic patches of a procedural Mars, in the layout that `craters run` reads.
+    """Generate synthetic patches of a procedural planet, in the layout that `craters run` reads.
 
     \b
-    Example:
+    Examples:
       craters synth --out DATA --seed 7
+      craters synth --out DATA --look moon
     """
     with report_errors():
         from craters.errors import ExistsError
@@ -124,7 +129,9 @@ def synth(
 
         if out.exists():
             raise ExistsError(f"{out}: exists already", "Give a new folder.")
-        paths = write_dataset(out, seed=seed, n_labeled=labeled, n_unlabeled=unlabeled, n_test=test)
+        paths = write_dataset(
+            out, seed=seed, n_labeled=labeled, n_unlabeled=unlabeled, n_test=test, look=look
+        )
         for path in paths.values():
             typer.echo(path)
 

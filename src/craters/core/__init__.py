@@ -13,7 +13,7 @@ from craters.core.environment import (
     usable_threads,
 )
 from craters.core.files import StrPath
-from craters.core.html import page_templates, report_style
+from craters.core.html import embed_png, page_templates, report_style
 from craters.core.parallel import Send, Task, plan_workers, run_tasks, torch_threads
 from craters.core.progress import NullProgress, Progress
 from craters.core.workspace import Fingerprint, Workspace
@@ -27,6 +27,7 @@ __all__ = [
     "Task",
     "Workspace",
     "describe_hardware",
+    "embed_png",
     "environment",
     "files",
     "library_versions",

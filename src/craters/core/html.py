@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,11 @@ def page_templates(package: str) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def embed_png(content: bytes) -> str:
+    """Return a PNG as a data URL, so that a page needs no other file."""
+    return "data:image/png;base64," + base64.b64encode(content).decode()
 
 
 def report_style() -> str:

@@ -9,12 +9,20 @@ from craters.data.augment import (
     SYMMETRIES,
     SymmetryReport,
     choose_symmetry,
+    measure_light,
+    measure_symmetry,
     pad_for_shifts,
     shift_and_flip,
     transform,
 )
 from craters.data.copies import COPY_CORRELATION, CopySearch, search_copies
-from craters.data.dataset import JobData, find_array, read_job_data
+from craters.data.dataset import (
+    JobData,
+    find_array,
+    lacks_labels,
+    read_job_data,
+    read_unlabeled_data,
+)
 from craters.data.labels import (
     check_groups,
     check_labels,
@@ -62,15 +70,19 @@ __all__ = [
     "explain_labels",
     "explain_shape",
     "find_array",
+    "lacks_labels",
     "make_patch_set",
     "meaning_of",
+    "measure_light",
     "measure_looks",
+    "measure_symmetry",
     "normalize",
     "pad_for_shifts",
     "patches",
     "read_array",
     "read_job_data",
     "read_patches",
+    "read_unlabeled_data",
     "search_copies",
     "shift_and_flip",
     "splits",

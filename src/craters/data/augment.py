@@ -23,6 +23,8 @@ SYMMETRIES: dict[str, tuple[bool, bool, bool]] = {
 
 LEAST_CORRELATION = 0.5
 _FEWEST_CRATERS = 20  # of each class, for a meaningful mean crater
+_INNER = 0.3  # radius around the middle of a patch where craters are shaded, in sides of the patch
+_LEAST_RATIO = 4.0  # of a direction to its standard error; by chance once in 3,000 times
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,11 +39,14 @@ class SymmetryReport:
         Correlation of the mean crater with each of its transforms; empty if not measured.
     sentence : str
         Text for the report.
+    warning : str
+        Why the direction of light is in doubt; empty without a reason.
     """
 
     allowed: tuple[str, ...]
     correlation: dict[str, float]
     sentence: str
+    warning: str = ""
 
 
 def transform(images: np.ndarray, name: str) -> np.ndarray:
@@ -99,6 +104,50 @@ def measure_symmetry(images: np.ndarray, labels: np.ndarray) -> SymmetryReport:
         f"symmetry auto: {' and '.join(allowed)} {verb} the light (correlation of the mean crater "
         f"with its transforms: {figures})",
     )
+
+
+def measure_light(images: np.ndarray, labels: np.ndarray) -> float | None:
+    """Measure the direction that the light comes from, by the shading of labeled craters.
+
+    In each patch, brightness is standardized and its plane of best fit removed; the direction from
+    dark to bright around the middle is averaged over the craters, less that of the others.
+
+    Parameters
+    ----------
+    images : ndarray, shape (N, S, S), uint8
+    labels : ndarray, shape (N,)
+        0 or 1.
+
+    Returns
+    -------
+    float or None
+        Azimuth in degrees clockwise from image up, 0 to below 360. None below 20 patches of a
+        class, or if it is not clear: below 4 standard errors.
+    """
+    shading = [_shading(images[labels == label]) for label in (0, 1)]
+    if min(map(len, shading)) < _FEWEST_CRATERS:
+        return None
+    right, down = shading[1].mean(axis=0) - shading[0].mean(axis=0)
+    variance = sum(part.var(axis=0).mean() / len(part) for part in shading)
+    if np.hypot(right, down) < _LEAST_RATIO * np.sqrt(variance):
+        return None
+    return float(np.degrees(np.arctan2(-right, down)) % 360)
+
+
+def _shading(images: np.ndarray) -> np.ndarray:
+    """Return the direction from dark to bright (N, 2), right and down, in the middle of patches."""
+    side = images.shape[1]
+    across = np.arange(side) - (side - 1) / 2
+    inner = across[:, None] ** 2 + across**2 <= (_INNER * side) ** 2
+    directions = np.empty((len(images), 2))
+    for row, image in enumerate(images.astype(np.float32)):
+        flat = image - image.mean()
+        slopes = (flat.sum(axis=0) @ across, flat.sum(axis=1) @ across)
+        energy = side * (across**2).sum()
+        flat = flat - (slopes[0] * across + slopes[1] * across[:, None]) / energy
+        flat = flat * inner / (flat.std() + 1)
+        directions[row] = flat.sum(axis=0) @ across, flat.sum(axis=1) @ across
+    return directions
 
 
 def choose_symmetry(

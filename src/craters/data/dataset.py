@@ -6,6 +6,8 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
+
 from craters.core import StrPath
 from craters.data import patches
 from craters.data.patches import PatchSet
@@ -41,9 +43,15 @@ class JobData:
     scaled: PixelRecord | None = None
 
     @property
+    def has_labels(self) -> bool:
+        """Whether there are labels to train on."""
+        return bool((self.train.labels >= 0).any())
+
+    @property
     def pixels(self) -> PixelRecord:
         """How pixels were scaled, without statistics."""
-        return self.scaled or self.train.pixels or PixelRecord()
+        stored = [patches.pixels for patches in self.sets.values() if patches.pixels]
+        return self.scaled or (stored[0] if stored else PixelRecord())
 
     @property
     def training_pixels(self) -> PixelRecord:
@@ -53,7 +61,8 @@ class JobData:
     @property
     def sets(self) -> dict[str, PatchSet]:
         """The sets, by their names in tables."""
-        return {"labeled": self.train, "extra": self.pool, "test": self.test}
+        first = "labeled" if self.has_labels else "train"
+        return {first: self.train, "extra": self.pool, "test": self.test}
 
     @property
     def mixed_ranges(self) -> str:
@@ -84,7 +93,100 @@ def input_files(folder: StrPath) -> list[Path]:
     return [path for stem in stems if (path := find_array(folder, stem)).is_file()]
 
 
-def read_set(folder: StrPath, name: str) -> PatchSet:
+def lacks_labels(folder: StrPath) -> bool:
+    """Return whether a data folder holds patches and no labels to train on.
+
+    Parameters
+    ----------
+    folder : path-like
+
+    Returns
+    -------
+    bool
+        False for a folder without patches, too.
+
+    Raises
+    ------
+    DataError
+        If labels may have been meant: there are Xtrain1 or other files that belong to labels, or
+        arrays and tables of labels whose names are not those that are read.
+    """
+    folder = Path(folder)
+    if find_array(folder, "Ytrain1").is_file():
+        return False
+    patches_of = {stems[0]: find_array(folder, stems[0]).is_file() for stems in STEMS.values()}
+    if not any(patches_of.values()):
+        return False
+    if patches_of["Xtrain1"]:
+        raise DataError(
+            f"{folder / 'Ytrain1.npy'}: no such file, expected the labels of Xtrain1",
+            "Put them there; if there are no labels, give --no-labels.",
+        )
+    needed = {"groups_train": "Xtrain1", "groups_extra": "Xtrain1_extra", "Ytest1": "Xtest1"}
+    alone = [stem for stem, images in needed.items()
+             if find_array(folder, stem).is_file() and not patches_of[images]]  # fmt: skip
+    doubtful = [*alone, *filter(_may_hold_labels, sorted(path.name for path in folder.iterdir()))]
+    if doubtful:
+        raise DataError(
+            f"{folder}: found {', '.join(doubtful[:3])}, but no Xtrain1 with its labels Ytrain1",
+            "Name the arrays so; if there are no labels, give --no-labels.",
+        )
+    return True
+
+
+def _may_hold_labels(name: str) -> bool:
+    """Return whether a file of another name than those read may be labels or their patches."""
+    stems = [stem for stems in STEMS.values() for stem in stems if stem]
+    if name in {f"{stem}{suffix}" for stem in stems for suffix in (".npy", ".npz")}:
+        return False
+    plain = name.casefold().replace("_", "")
+    return plain.endswith((".npy", ".npz")) or "label" in plain or plain[1:].startswith("train")
+
+
+def read_unlabeled_data(folder: StrPath) -> JobData:
+    """Read and validate the patches of a data folder that has no labels to train on.
+
+    Parameters
+    ----------
+    folder : path-like
+        With one or more of Xtrain1, Xtrain1_extra and Xtest1; the others are empty sets. The groups
+        of each, and Ytest1, are optional.
+
+    Raises
+    ------
+    DataError
+        If there are labels to train on, no patches, or an invalid file.
+    """
+    folder = Path(folder)
+    labels = find_array(folder, "Ytrain1")
+    if labels.is_file():
+        raise DataError(
+            f"{labels}: holds labels, expected none with --no-labels",
+            "Leave --no-labels out to train on them; `craters evaluate pretrained --set train` "
+            "measures the pretrained model on them.",
+        )
+    present = {name: find_array(folder, stems[0]).is_file() for name, stems in STEMS.items()}
+    if not any(present.values()):
+        listed = ", ".join(stems[0] for stems in STEMS.values())
+        raise DataError(
+            f"{folder}: found no patches, expected at least one of the arrays {listed} "
+            "(.npy or .npz)",
+            "Is it the right folder?",
+        )
+    sets = {name: read_set(folder, name, labeled=False) for name in STEMS if present[name]}
+    check_equal_sides(*sets.values())
+    side = next(iter(sets.values())).side
+    train, pool, test = (sets.get(name) or _no_patches(side, STEMS[name][0]) for name in STEMS)
+    return JobData(train=train, pool=pool, test=test)
+
+
+def _no_patches(side: int, stem: str) -> PatchSet:
+    return patches.make_patch_set(
+        np.empty((0, side, side), np.uint8), names=(stem, "", ""), least=0
+    )
+
+
+def read_set(folder: StrPath, name: str, *, labeled: bool = True) -> PatchSet:
     """Read and validate one set of a data folder.
 
     Parameters
@@ -93,6 +195,8 @@ def read_set(folder: StrPath, name: str) -> PatchSet:
     name : {"labeled", "extra", "test"}
         The set. Only "labeled" needs labels; only "extra" may be empty, as it is when a reviewer
         has labeled every patch.
+    labeled : bool
+        Whether "labeled" has labels.
 
     Raises
     ------
@@ -102,7 +206,7 @@ def read_set(folder: StrPath, name: str) -> PatchSet:
     folder = Path(folder)
     images, labels, groups = STEMS[name]
     truth = find_array(folder, labels) if labels else None
-    if name == "test" and truth is not None and not truth.is_file():
+    if truth is not None and not truth.is_file() and (name == "test" or not labeled):
         truth = None
     least = 0 if name == "extra" else 1
     return patches.read_patches(

@@ -14,7 +14,7 @@ from craters.evaluation import (
     scores,
 )
 from craters.evaluation.calibration import LEAST_PATCHES, fit_temperature
-from craters.evaluation.class_share import ClassShare
+from craters.evaluation.class_share import CalledShare, ClassShare, called_share
 from craters.evaluation.conformal import ConformalScores, fit_conformal, prediction_sets
 from craters.evaluation.figures import (
     BLUE,
@@ -51,6 +51,7 @@ __all__ = [
     "LEAST_PATCHES",
     "ORANGE",
     "PRIOR",
+    "CalledShare",
     "ClassShare",
     "ConformalScores",
     "Difference",
@@ -61,6 +62,7 @@ __all__ = [
     "bootstrap",
     "bootstrap_interval",
     "calibration",
+    "called_share",
     "class_share",
     "confident_mistakes",
     "conformal",

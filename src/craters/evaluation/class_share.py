@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -23,6 +24,8 @@ ShareMethod = Literal["likelihood", "confusion"]
 
 LEAST_OF_A_CLASS = 5  # labeled patches, to fit two parameters
 
+_FEWEST_SETS = 3  # measured sets, for an interval without labels
+_LEAST_SHARE = 1e-3  # of measured sets, so that their log odds are finite
 _MOST_BINS = 4096  # bins of pool logits; enough for a million patches
 _RATIO_LIMIT = 30.0  # of the log likelihood ratio, so that no single patch dominates
 _ROOT_ERROR = 1e-15  # tolerance of the maximum-likelihood share
@@ -61,6 +64,89 @@ class ClassShare:
             f"interval {self.low:.1%} to {self.high:.1%}); of the labeled ones, "
             f"{self.labeled_share:.1%}."
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class CalledShare:
+    """The share of patches that a model calls "with crater", where no label says more.
+
+    Parameters
+    ----------
+    share : float
+        Of `n` patches, 0..1.
+    low, high : float or None
+        Ends of the interval of the true share; None if the error of the model is not known.
+    n : int
+    n_sets : int
+        Number of measured sets that the interval rests on.
+    """
+
+    share: float
+    low: float | None
+    high: float | None
+    n: int
+    n_sets: int
+
+    @property
+    def sentence(self) -> str:
+        """Describe the share in words, without a full stop."""
+        text = f"{self.share:.1%} of {self.n:,} patches are called with crater"
+        if self.low is None or self.high is None:
+            return text
+        return f"{text}; the true share may lie between {self.low:.1%} and {self.high:.1%}"
+
+    @property
+    def remark(self) -> str:
+        """Say what the interval rests on."""
+        if self.low is None:
+            return (
+                "How far the share called with crater is from the true share was not measured for "
+                "this model: only labels can tell."
+            )
+        return (
+            f"The interval of the true share is as wide as the model's largest error on "
+            f"{self.n_sets} sets of real patches with labels; it would hold for {self.n_sets} of "
+            f"{self.n_sets + 1} sets that differ as those do. Labels make it narrow."
+        )
+
+
+def called_share(called: int, n: int, measured: Sequence[tuple[float, float]]) -> CalledShare:
+    """Estimate a share of craters without labels, from the number of patches called so.
+
+    The error of a model on other images is not random from patch to patch: it calls too many or too
+    few craters in all of them, which nothing but labels shows. So the interval is not a bootstrap:
+    it adds to the log odds of the share, in both directions, the largest error of log odds on sets
+    of patches with labels. If those sets and these patches were drawn alike, it would hold with
+    probability k / (k + 1) for k sets (the largest of k + 1 exchangeable errors is any of them).
+
+    Parameters
+    ----------
+    called, n : int
+        Patches called with crater, of at least one.
+    measured : sequence of (float, float)
+        For each set: share called with crater, and true share. Fewer than three: no interval.
+
+    Returns
+    -------
+    CalledShare
+
+    Examples
+    --------
+    >>> share = called_share(50, 100, [(0.5, 0.5), (0.2, 0.2), (0.5, 0.8)])
+    >>> share.share, round(share.low, 3), round(share.high, 3)
+    (0.5, 0.2, 0.8)
+    """
+    if not 0 <= called <= n or n < 1:
+        raise DataError(f"found {called} of {n} patches called with crater, expected at most all")
+    low = high = None
+    if len(measured) >= _FEWEST_SETS:
+        shares = np.clip(np.asarray(measured, np.float64), _LEAST_SHARE, 1 - _LEAST_SHARE)
+        odds = np.log(shares / (1 - shares))
+        error = float(np.abs(odds[:, 1] - odds[:, 0]).max())
+        own = np.log((called + 0.5) / (n - called + 0.5))
+        low, high = (float(1 / (1 + np.exp(-(own + step)))) for step in (-error, error))
+        low, high = min(low, called / n), max(high, called / n)
+    return CalledShare(called / n, low, high, n, len(measured))
 
 
 def estimate_class_share(

@@ -19,11 +19,12 @@ from craters.models.classifier import (
     read_weights,
     write_model,
 )
-from craters.models.description import ModelDescription, sides_text
+from craters.models.description import ModelDescription, measured_sets, sides_text
 from craters.models.folder import (
     GRAPH,
     PRETRAINED,
     SUMS,
+    copy_model,
     find_model,
     find_pretrained,
     is_model,
@@ -34,13 +35,20 @@ from craters.models.light import (
     LightFrame,
     Lights,
     estimate_lights,
+    name_azimuth,
     orientations,
     predict_in_frame,
     turn_azimuth,
     turn_to_frame,
 )
 from craters.models.onnx_graph import message_fields, open_graph
-from craters.models.predictions import doubts, measured_quality, predict_table, read_inputs
+from craters.models.predictions import (
+    Predictions,
+    doubts,
+    measured_quality,
+    predict_table,
+    read_inputs,
+)
 
 if TYPE_CHECKING:
     from craters.models.exchange import ImportOptions, export_model, import_model
@@ -74,6 +82,8 @@ __all__ = [
     "ModelDescription",
     "Network",
     "OriginalNet",
+    "Predictions",
+    "copy_model",
     "doubts",
     "estimate_lights",
     "export_model",
@@ -85,7 +95,9 @@ __all__ = [
     "load_model",
     "make_network",
     "measured_quality",
+    "measured_sets",
     "message_fields",
+    "name_azimuth",
     "network_to_onnx",
     "network_weights",
     "open_graph",

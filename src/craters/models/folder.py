@@ -78,6 +78,19 @@ def is_model(path: StrPath) -> bool:
     return is_run or any((find_model(path) / name).is_file() for name in (*PARTS, SUMS))
 
 
+def copy_model(model: StrPath, folder: StrPath) -> None:
+    """Copy a model folder, given by its path or as `pretrained`, after checking it.
+
+    The copy has the same checksums, so the same identity.
+
+    Raises
+    ------
+    ModelError
+        If the model is damaged; see `read_parts`.
+    """
+    write_parts(Path(folder), read_parts(find_model(model))[0], lambda _: None)
+
+
 def read_parts(folder: StrPath) -> tuple[dict[str, bytes], str]:
     """Read every file of a model folder; check names, types and checksums before parsing.
 

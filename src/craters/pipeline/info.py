@@ -9,7 +9,7 @@ from typing import Any
 
 from craters.core import StrPath, files
 from craters.errors import DataError
-from craters.models import Classifier
+from craters.models import PRETRAINED, Classifier
 
 _MANIFEST, _METRICS, _CONFIG = "manifest.json", "metrics.json", "config.json"
 _FIGURES = {"n": "n", "accuracy": "accuracy", "macro_f1": "macro F1", "roc_auc": "ROC AUC"}
@@ -42,11 +42,18 @@ class RunInfo:
     def lines(self) -> list[str]:
         """Format the summary as text."""
         config = self.config
+        made = (
+            "without labels, predicted by the pretrained model"
+            if self.metrics.get("method") == PRETRAINED
+            else f"method {config.get('method')}, network {config.get('network')}, seed "
+            f"{config.get('seed')}"
+        )
         lines = [
-            f"a run of craters {self.manifest.get('craters', 'unknown')}: method "
-            f"{config.get('method')}, network {config.get('network')}, seed {config.get('seed')}",
+            f"a run of craters {self.manifest.get('craters', 'unknown')}: {made}",
             f"data: {config.get('data')}",
         ]
+        for name, row in self.metrics.get("sets", {}).items():
+            lines.append(f"{name}: {row['called_with_crater']} of {row['n']} called with crater")
         for name, figures in self.metrics.get("phases", {}).items():
             shown = [
                 f"{word} {figures[key]:.4g}" for key, word in _FIGURES.items() if key in figures

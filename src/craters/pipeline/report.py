@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from craters.core import StrPath, files, page_templates, report_style
+from craters.core import StrPath, embed_png, files, page_templates, report_style
 from craters.evaluation import confident_mistakes, figures, scores
-from craters.pipeline import report_unlabeled
+from craters.models import PRETRAINED
+from craters.pipeline import no_labels, report_unlabeled
 from craters.pipeline.figures import learning_curve, precision_recall
 from craters.pipeline.result import stage_title
 from craters.semi_supervised import PSEUDO
@@ -34,7 +34,17 @@ def layer_table(rows: list[LayerRow]) -> str:
 
 def summary_lines(metrics: dict[str, Any]) -> list[str]:
     """Format the metrics of a job as text; `metrics` is the result of `summarize`."""
+    is_trained = metrics["method"] != PRETRAINED
     lines = ["1 = with crater, 0 = without crater."]
+    lines += _training_lines(metrics) if is_trained else no_labels.lines(metrics)
+    if metrics["test"]:
+        lines.append("Compared with the labels of the test set:")
+        lines += [_figures_line(metrics["test"]), *_interval_lines(metrics["test"])]
+    return lines
+
+
+def _training_lines(metrics: dict[str, Any]) -> list[str]:
+    lines: list[str] = []
     for name, row in metrics["phases"].items():
         lines += _stage_lines(name, row)
     if metrics["why_protocols_differ"]:
@@ -48,9 +58,6 @@ def summary_lines(metrics: dict[str, Any]) -> list[str]:
             f"{metrics['threshold_chosen_for']}. {metrics['threshold_remark']}"
         )
     lines.append(f"Test set: {metrics['test_called_with_crater']} patches predicted with crater.")
-    if metrics["test"]:
-        lines.append("Compared with the labels of the test set:")
-        lines += [_figures_line(metrics["test"]), *_interval_lines(metrics["test"])]
     return lines
 
 
@@ -217,10 +224,7 @@ def html_report(
     facts : dict of str
         Versions and hardware, for the last table.
     """
-    embedded = {
-        key: "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
-        for key, path in pictures.items()
-    }
+    embedded = {key: embed_png(path.read_bytes()) for key, path in pictures.items()}
     scored = {"validation": metrics["phases"][result.final.name]}
     if metrics["test"]:
         scored["test set"] = metrics["test"]

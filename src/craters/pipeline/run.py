@@ -7,6 +7,7 @@ import datetime as dt
 import json
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +23,22 @@ from craters.core import (
     package_versions,
     usable_threads,
 )
-from craters.data import JobData, dataset
+from craters.data import JobData, dataset, lacks_labels, read_unlabeled_data
 from craters.errors import DataError
 from craters.models import (
     ModelDescription,
     OriginalNet,
+    copy_model,
+    find_pretrained,
     network_to_onnx,
     network_weights,
     over_images,
     write_keras_h5,
     write_model,
 )
-from craters.pipeline import report, stages, summary
+from craters.pipeline import no_labels, no_labels_report, report, stages, summary
+from craters.pipeline.messages import report_data
+from craters.pipeline.no_labels import Unlabeled
 from craters.pipeline.result import JobResult
 from craters.quality import Check, checks, test_set_uses
 from craters.settings import RunConfig
@@ -52,6 +57,7 @@ _FIGURES = {
 _MANIFEST = "manifest.json"
 _PATH_SETTINGS = ("out", "data", "labels")  # settings that do not affect results
 _AFTER_TRAINING = ("aim", "threshold_initial", "threshold_final")  # that do not affect training
+HtmlReport = Callable[[dict[str, Any], dict[str, str]], str]  # of content and facts
 _LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn")  # that results depend on
 
 
@@ -119,8 +125,8 @@ def run_job(
     progress, clock = progress or NullProgress(), time.monotonic()
     workspace = Workspace(config.out, "run", record=_MANIFEST, resume=resume, force=force)
     workspace.refuse_existing()
-    data, more = _add_labels(dataset.read_job_data(config.data), config, progress)
-    stages.check_data(data, config)  # before anything is written
+    config = _resolve_labels(config, progress)
+    data, more = _read_data(config, progress)
     evaluations = test_set_uses.read_log(config.out)  # of a run that this one replaces
     inputs = {path.name: files.sha256_of(path) for path in dataset.input_files(config.data)}
     inputs |= more
@@ -131,13 +137,49 @@ def run_job(
         return RunOutcome(config.out, read_run(config.out), checks.run_checks(config.out))
     training = _fingerprint(config, inputs, but=_AFTER_TRAINING)
     with workspace.open(training, progress) as work:
-        result = stages.run_stages(data, config, store=FolderStore(work), progress=progress)
+        result: JobResult | Unlabeled
+        if config.no_labels:
+            result = no_labels.predict_data(data, config, progress)
+        else:
+            result = stages.run_stages(data, config, store=FolderStore(work), progress=progress)
         whole = work / "whole"
         shutil.rmtree(whole, ignore_errors=True)
         metrics, made = _write_all(result, config, whole, inputs, fingerprint, evaluations)
         files.write_json(whole / "times.json", _times(workspace, clock))
         workspace.publish(whole)
     return RunOutcome(config.out, metrics, made)
+
+
+def _resolve_labels(config: RunConfig, progress: Progress) -> RunConfig:
+    """Return the settings with `no_labels` set where the data folder has no labels.
+
+    Raises
+    ------
+    DataError
+        If that may be a mistake.
+    ConfigError
+        If a setting of training is given without labels.
+    """
+    if not config.no_labels and (config.labels is not None or not lacks_labels(config.data)):
+        return config
+    no_labels.check_settings(config)
+    progress.say(
+        f"{config.data}: no labels (Ytrain1), so nothing is trained: the pretrained model predicts "
+        "all patches."
+    )
+    return dataclasses.replace(config, no_labels=True)
+
+
+def _read_data(config: RunConfig, progress: Progress) -> tuple[JobData, dict[str, str]]:
+    """Read and check the data, before anything is written; return the hash of other inputs, too."""
+    if config.no_labels:
+        data = read_unlabeled_data(config.data)
+        no_labels.load_pretrained(data, config)
+        report_data(data, progress)
+        return data, {}
+    data, more = _add_labels(dataset.read_job_data(config.data), config, progress)
+    stages.check_data(data, config)
+    return data, more
 
 
 def _add_labels(
@@ -168,7 +210,7 @@ def _fingerprint(
 
 
 def _write_all(
-    result: JobResult,
+    result: JobResult | Unlabeled,
     config: RunConfig,
     folder: Path,
     inputs: dict[str, str],
@@ -177,18 +219,14 @@ def _write_all(
 ) -> tuple[dict[str, Any], list[Check]]:
     """Write all files of the run folder, the manifest last."""
     folder.mkdir()
-    metrics = summary.summarize(result)
     settings = dataclasses.asdict(config) | {"threads": usable_threads(config.threads)}
     files.write_json(folder / "config.json", settings)
-    files.write_json(folder / "metrics.json", metrics)
-    files.write_text(folder / "history.csv", report.history_csv(result))
-    files.write_text(folder / "origins.csv", report.origins_csv(result))
-    files.write_array(folder / "predictions.npy", result.test_predicted)
-    files.write_array(folder / "probabilities.npy", result.test_probability)
-    files.write_text(folder / "predictions.csv", report.predictions_csv(result))
-    _write_models(result, config.resolution, metrics, folder, inputs)
-    pictures = report.write_figures(result, folder / "figures", _FIGURES)
-    _write_usage_log(result, config.data, folder, evaluations)
+    if isinstance(result, Unlabeled):
+        metrics, html_report = _write_unlabeled(result, folder)
+    else:
+        metrics, html_report = _write_trained(result, config, folder, inputs)
+    n_test = len(result.data.test) if metrics["test"] else 0
+    _write_usage_log(n_test, config.data, folder, evaluations)
     made = checks.check_new_run(folder, result.data)
     files.write_json(folder / checks.NAME, checks.as_json(made))
     hardware = describe_hardware()
@@ -199,7 +237,7 @@ def _write_all(
         "torch threads": str(usable_threads(config.threads)),
     }
     content = metrics | {"checks_html": checks.to_html(made)}
-    files.write_text(folder / "report.html", report.html_report(result, content, pictures, facts))
+    files.write_text(folder / "report.html", html_report(content, facts))
     manifest = {
         **fingerprint.record(),
         "craters": __version__,
@@ -213,17 +251,46 @@ def _write_all(
     return metrics, made
 
 
-def _write_usage_log(
-    result: JobResult, data: Path, folder: Path, evaluations: list[test_set_uses.Evaluation]
-) -> None:
-    """Add the evaluation of the test set to the log of the runs replaced by this one.
+def _write_trained(
+    result: JobResult, config: RunConfig, folder: Path, inputs: dict[str, str]
+) -> tuple[dict[str, Any], HtmlReport]:
+    """Write metrics, tables, models and figures; return the metrics and what renders the report."""
+    metrics = summary.summarize(result)
+    files.write_json(folder / "metrics.json", metrics)
+    files.write_text(folder / "history.csv", report.history_csv(result))
+    files.write_text(folder / "origins.csv", report.origins_csv(result))
+    files.write_array(folder / "predictions.npy", result.test_predicted)
+    files.write_array(folder / "probabilities.npy", result.test_probability)
+    files.write_text(folder / "predictions.csv", report.predictions_csv(result))
+    _write_models(result, config.resolution, metrics, folder, inputs)
+    pictures = report.write_figures(result, folder / "figures", _FIGURES)
+    return metrics, lambda content, facts: report.html_report(result, content, pictures, facts)
 
-    Repeating the same run adds no entry.
+
+def _write_unlabeled(result: Unlabeled, folder: Path) -> tuple[dict[str, Any], HtmlReport]:
+    """Do the same for a run without labels, whose predictions are of all patches."""
+    metrics = no_labels.summarize(result)
+    files.write_json(folder / "metrics.json", metrics)
+    files.write_array(folder / "predictions.npy", result.labels)
+    files.write_array(folder / "probabilities.npy", result.probability)
+    files.write_parts(folder / "predictions.csv", result.csv_parts())
+    copy_model(find_pretrained(), folder / "model")
+    pictures = no_labels_report.write_figures(result, folder / "figures")
+    return metrics, lambda content, facts: no_labels_report.html_report(
+        result, content, pictures, facts
+    )
+
+
+def _write_usage_log(
+    n: int, data: Path, folder: Path, evaluations: list[test_set_uses.Evaluation]
+) -> None:
+    """Add the evaluation of a test set of `n` patches to the log of the runs replaced by this one.
+
+    Repeating the same run adds no entry; nor does a test set without labels, `n` of 0.
     """
-    if result.test_scored is None:
+    if n == 0:
         test_set_uses.write_log(folder, evaluations)
         return
-    n = len(result.data.test)
     entry = test_set_uses.make_entry("craters run", folder / "model", data, "test", n)
     earlier = [past for past in evaluations if not test_set_uses.is_same_evaluation(past, entry)]
     test_set_uses.write_log(folder, [*earlier, entry])

@@ -8,9 +8,10 @@ from collections.abc import Callable
 import numpy as np
 
 from craters.core import NullProgress, Progress, torch_threads, usable_threads
-from craters.data import JobData, PatchSet, SymmetryReport, choose_symmetry, patches, splits
+from craters.data import JobData, PatchSet, patches, splits
 from craters.models import Network
 from craters.pipeline.job import Job
+from craters.pipeline.light import choose_transforms
 from craters.pipeline.messages import (
     NO_POOL,
     NOTHING_SURE,
@@ -97,7 +98,11 @@ def run_stages(
     store, progress = store or NoStore(), progress or NullProgress()
     with torch_threads(usable_threads(config.threads)):
         report_data(data, progress)
-        symmetry = _symmetry(data.train, config, progress)
+        symmetry = choose_transforms(data.train, data.pool, config, compare=True)
+        if config.network != "original":
+            progress.say(f"{symmetry.sentence[0].upper()}{symmetry.sentence[1:]}.")
+        if symmetry.warning:
+            progress.warn(symmetry.warning)
         trainer = Trainer(
             settings=config.training,
             symmetry=symmetry.allowed,
@@ -268,7 +273,7 @@ def kept_network(
     if not is_compared:
         patches.check_two_classes(labeled, 1)
     with torch_threads(usable_threads(config.threads)):
-        symmetry = _symmetry(labeled, config, NullProgress())
+        symmetry = choose_transforms(labeled, pool, config)
         trainer = Trainer(settings=config.training, symmetry=symmetry.allowed, pool=pool.images)
         if is_compared:
             comparison = _comparison_trainer(trainer)
@@ -323,15 +328,6 @@ def _add_pseudo_labels(
         pseudo_labels.add_pseudo_labels(start, pool, rows, labels, probability[rows])
         for start in starts
     )
-
-
-def _symmetry(train: PatchSet, config: JobSettings, progress: Progress) -> SymmetryReport:
-    """Choose the augmentation transforms; the original network is trained without any."""
-    if config.network == "original":
-        return SymmetryReport(("identity",), {}, "no random transforms")
-    report = choose_symmetry(config.symmetry, train.images, train.labels)
-    progress.say(f"{report.sentence[0].upper()}{report.sentence[1:]}.")
-    return report
 
 
 def _resplit_run(

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import itertools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from craters.core import files, usable_threads
 from craters.data import CopySearch, JobData, dataset, search_copies, splits
 from craters.errors import CratersError, DataError
+from craters.models import PRETRAINED
 from craters.quality import test_set_uses
 from craters.quality.test_set_uses import Evaluation
 
@@ -61,9 +63,9 @@ class RunRecord:
     config, metrics : dict
         config.json and metrics.json.
     origins : dict of ndarray of str
-        The columns of origins.csv.
+        The columns of origins.csv; empty without labels.
     probability : ndarray, shape (n,)
-        Probability of "with crater" for each test patch.
+        Probability of "with crater" for each test patch; without labels, for each patch.
     evaluations : list of Evaluation, or None
         The test-set usage log; None if the folder has none.
     changed : list of str, or None
@@ -82,6 +84,11 @@ class RunRecord:
     changed: list[str] | None
     data: JobData | None
     why_no_data: str = ""
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether the run was trained on labels, not by the pretrained model without any."""
+        return self.metrics.get("method") != PRETRAINED
 
     @functools.cached_property
     def stage_splits(self) -> list[StageSplit]:
@@ -204,7 +211,9 @@ def read_run_record(folder: Path, data_folder: Path | None = None) -> RunRecord:
         if not (folder / name).is_file():
             raise DataError(f"{folder}: holds no {name}, expected a finished run folder")
     manifest, config = _read_json(folder / "manifest.json"), _read_json(folder / "config.json")
-    data, reason = _find_data(data_folder or Path(config["data"]), manifest.get("inputs", {}))
+    read = dataset.read_unlabeled_data if config.get("no_labels") else dataset.read_job_data
+    inputs = manifest.get("inputs", {})
+    data, reason = _find_data(data_folder or Path(config["data"]), inputs, read)
     changed = [
         name
         for name, digest in manifest.get("outputs", {}).items()
@@ -222,10 +231,12 @@ def _read_files(
     folder: Path, data: JobData | None, why_no_data: str, changed: list[str] | None
 ) -> RunRecord:
     has_log = (folder / test_set_uses.NAME).is_file()
+    metrics = _read_json(folder / "metrics.json")
+    has_origins = metrics.get("method") != PRETRAINED
     return RunRecord(
         config=_read_json(folder / "config.json"),
-        metrics=_read_json(folder / "metrics.json"),
-        origins=_read_columns(folder / "origins.csv"),
+        metrics=metrics,
+        origins=_read_columns(folder / "origins.csv") if has_origins else {},
         probability=_read_array(folder / "probabilities.npy"),
         evaluations=test_set_uses.read_log(folder) if has_log else None,
         changed=changed,
@@ -264,7 +275,9 @@ def _unreadable(path: Path, error: Exception) -> DataError:
     )
 
 
-def _find_data(folder: Path, inputs: dict[str, str]) -> tuple[JobData | None, str]:
+def _find_data(
+    folder: Path, inputs: dict[str, str], read: Callable[[Path], JobData]
+) -> tuple[JobData | None, str]:
     """Read the arrays of a run if they are unchanged; else return the reason."""
     if not folder.is_dir():
         return None, f"the data folder {folder} is not there; name it by --data"
@@ -277,6 +290,6 @@ def _find_data(folder: Path, inputs: dict[str, str]) -> tuple[JobData | None, st
         if inputs.get(name) != files.sha256_of(present[name]):
             return None, f"{name} in {folder} is not the file that the run was made from"
     try:
-        return dataset.read_job_data(folder), ""
+        return read(folder), ""
     except CratersError as error:
         return None, str(error)

@@ -227,16 +227,20 @@ def chance_in_interval(record: RunRecord) -> Finding:
 
 def collapsed(record: RunRecord) -> Finding:
     """C10: a network that gives nearly the same prediction for every patch."""
-    row = record.headline[1]
-    (tn, fp), (fn, tp) = row["confusion_matrix"]
-    called = (fp + tp) / (tn + fp + fn + tp)
+    parts, fires = [], False
+    if record.has_labels:
+        row = record.headline[1]
+        (tn, fp), (fn, tp) = row["confusion_matrix"]
+        called = (fp + tp) / (tn + fp + fn + tp)
+        parts = [f"{called:.1%} of the {row['n']} validation patches are called with crater"]
+        fires = min(called, 1 - called) < ONE_SIDED
     low, high = np.percentile(record.probability, (1, 99)) if len(record.probability) else (0, 1)
-    parts = [
-        f"{called:.1%} of the {row['n']} validation patches are called with crater",
-        f"the probabilities of {len(record.probability)} test patches lie between {low:.3f} and "
-        f"{high:.3f} (98 % of them)",
-    ]
-    fires = min(called, 1 - called) < ONE_SIDED or high - low < NARROW
+    name = "test " if record.has_labels else ""
+    parts.append(
+        f"the probabilities of {len(record.probability)} {name}patches lie between {low:.3f} and "
+        f"{high:.3f} (98 % of them)"
+    )
+    fires = fires or high - low < NARROW
     return _judge(bool(fires), _sentence(parts))
 
 

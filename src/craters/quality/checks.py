@@ -26,6 +26,7 @@ class Rule:
     title: str
     severity: Severity
     examine: Callable[[RunRecord], Finding]
+    needs_labels: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,11 +68,11 @@ RULES = (
     Rule("C07", "fitted and reported on the same patches", "note", rules.fitted_and_reported),
     Rule("C08", "too few seeds for the difference claimed", "warning", rules.too_few_seeds),
     Rule("C09", "source images on both sides of a split", "severe", rules.shared_groups),
-    Rule("C10", "nearly the same answer for every patch", "severe", rules.collapsed),
-    Rule("C11", "a test set evaluated more than once", "warning", rules.repeated_test),
+    Rule("C10", "nearly the same answer for every patch", "severe", rules.collapsed, False),
+    Rule("C11", "a test set evaluated more than once", "warning", rules.repeated_test, False),
     Rule("C12", "intervals that hold chance", "warning", rules.chance_in_interval),
-    Rule("C13", "files changed since the run", "severe", rules.changed_files),
-    Rule("C14", "arrays read as of different pixel ranges", "warning", rules.mixed_ranges),
+    Rule("C13", "files changed since the run", "severe", rules.changed_files, False),
+    Rule("C14", "arrays read as of different pixel ranges", "warning", rules.mixed_ranges, False),
 )
 
 
@@ -89,7 +90,8 @@ def run_checks(folder: StrPath, *, data_folder: StrPath | None = None) -> list[C
     Returns
     -------
     list of Check
-        All checks, in the order of their numbers.
+        All checks, in the order of their numbers; of a run without labels only those that need
+        none.
 
     Raises
     ------
@@ -117,6 +119,8 @@ def check_new_run(folder: StrPath, data: JobData) -> list[Check]:
 def _examine(record: RunRecord) -> list[Check]:
     made = []
     for rule in RULES:
+        if rule.needs_labels and not record.has_labels:
+            continue
         try:
             finding = rule.examine(record)
         except KeyError as error:  # written by another version

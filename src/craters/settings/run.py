@@ -105,8 +105,20 @@ class JobSettings:
     symmetry: SymmetryChoice = setting(
         "auto",
         help="Random flips: auto, none, up-down, left-right, flips, dihedral.",
-        meaning="Random flips and rotations in the training of compact and dense. auto measures "
-        "which of them preserve the direction of the illumination.",
+        meaning="Random flips and rotations in the training of compact and dense. auto uses those "
+        "that preserve the direction of the light: from 100 labels on it is measured on the "
+        "labeled patches; with fewer, the pretrained model estimates it without labels.",
+    )
+    sun_azimuth: float | None = setting(
+        None,
+        help="Where the light comes from, in degrees clockwise from image up.",
+        meaning="Direction that the light comes from in the patches, clockwise from image up (map "
+        "north), for symmetry auto and for runs without labels. It replaces what labels or the "
+        "pretrained model say.",
+        unit="degrees",
+        least=0,
+        most=360,
+        unset="measured on labels, or estimated",
     )
     protocol: Protocol = setting(
         "clean",
@@ -202,6 +214,7 @@ class JobSettings:
     def __post_init__(self) -> None:
         check_settings(self)
         self._check_method()
+        self._check_light()
         if self.aim is not None:
             self._check_objective(self.aim)
 
@@ -223,6 +236,15 @@ class JobSettings:
             raise ConfigError(
                 "network 'dense' is always trained by distillation",
                 "Give --method supervised, or fixmatch for its teachers.",
+            )
+
+    def _check_light(self) -> None:
+        """Refuse a direction of light that nothing would use."""
+        if self.sun_azimuth is not None and (self.symmetry != "auto" or self.network == "original"):
+            raise ConfigError(
+                f"sun_azimuth is {self.sun_azimuth:g}, but applies with symmetry 'auto' to the "
+                "networks 'compact' and 'dense' only",
+                "Leave it out.",
             )
 
     def _check_objective(self, objective: str) -> None:
@@ -285,4 +307,12 @@ class RunConfig(JobSettings, _Folders):
         meaning="Label store of `craters review`: its consensus labels replace those in `data` "
         "and label unlabeled patches. Its random part, a tenth of the pool, is excluded from "
         "training and prediction; it serves to measure the model.",
+    )
+    no_labels: bool = setting(
+        False,
+        help="State that the data folder has no labels, where this could be a mistake.",
+        meaning="States that there are no labels to train on: the pretrained model predicts all "
+        "patches ([no labels](no-labels.md)). Without it, this is so only if nothing in the data "
+        "folder looks like labels.",
+        in_environment=False,
     )

@@ -104,7 +104,8 @@ def _convert(value: Any, kind: Any, source: str) -> Any:
         return Path(value)
     if float in members and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if isinstance(value, bool) or not isinstance(value, tuple(members)):
+    is_mistaken = isinstance(value, bool) and bool not in members
+    if is_mistaken or not isinstance(value, tuple(members)):
         raise ConfigError(f"{source} is {value!r}, expected {_name(members)}")
     return value
 

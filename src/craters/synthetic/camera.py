@@ -102,10 +102,11 @@ def _shade(relief: np.ndarray, scene: Factors) -> tuple[np.ndarray, float]:
 
 
 def _cast_shadows(relief: np.ndarray, to_light: tuple[float, float], rise: float) -> np.ndarray:
-    """Return 1 where ground within 36 px stands above the ray to the light, and 0 in light.
+    """Return 1 where ground towards the light stands above the ray to it, and 0 in light.
 
-    `rise` is the height of the ray over its horizontal distance. Shadows have soft edges: 1/4 px
-    of height from light to shadow.
+    `rise` is the height of the ray over its horizontal distance. The ray is compared with the
+    ground at a few distances, to which the lengths of shadows are rounded down; a shadow begins
+    over 1/4 px of height.
     """
     shadow = np.zeros(relief.shape, np.float32)
     reach = float(relief.max() - relief.min()) / rise

@@ -60,7 +60,7 @@ class Scene:
     --------
     >>> scene = make_scene(64, 96, seed=1)
     >>> scene.image.shape, scene.name, round(scene.azimuth)
-    ((64, 96), 'avernus_0_0', 277)
+    ((64, 96), 'avernus_0_0', 283)
     """
 
     image: np.ndarray

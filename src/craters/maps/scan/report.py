@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 from typing import Any
 
 import numpy as np
 
-from craters.core import page_templates, report_style
+from craters.core import embed_png, page_templates, report_style
 from craters.data import differences
 from craters.errors import DataError
 from craters.maps.geo import Image, PixelReference, gdal_errors, small_copy
@@ -263,7 +262,7 @@ def _png(pixels: np.ndarray, missing: np.ndarray) -> str:
             ) as dataset:
                 dataset.write(np.stack([pixels, np.where(missing, 0, 255).astype(np.uint8)]))
             content = memory.read()
-    return "data:image/png;base64," + base64.b64encode(content).decode()
+    return embed_png(content)
 
 
 def _bars(histogram: np.ndarray) -> list[dict[str, float]]:
