@@ -102,7 +102,7 @@ class ScanConfig:
         None,
         help="Side of a window, for a model that takes several.",
         meaning="Side of a window, for a model that takes a range of sides, such as `pretrained`: "
-        "smaller windows find smaller craters.",
+        "smaller windows place small craters more precisely, larger ones hold larger craters.",
         unset="the model's",
         unit="pixels",
     )
