@@ -127,7 +127,8 @@ def test_a_runs_settings_keep_their_names_and_their_order() -> None:
     assert [field.name for field in dataclasses.fields(RunConfig)] == [
         "data", "out", "method", "network", "members", "symmetry", "sun_azimuth",
         "protocol", "epochs", "initial_lr", "final_lr", "initial_epochs", "final_epochs",
-        "threshold_initial", "threshold_final", "aim", "pseudo_threshold", "batch_size", "validation_share", "seed",
+        "threshold_initial", "threshold_final", "aim", "pseudo_threshold",
+        "batch_size", "validation_share", "seed",
         "threads", "resolution", "labels", "no_labels",
     ]  # fmt: skip
 
