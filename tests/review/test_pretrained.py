@@ -224,8 +224,12 @@ def test_a_scan_is_reviewed_with_its_own_light(place: Path) -> None:
     other = open_target(place / "PLAIN", model="pretrained")
     light = Scorer(other.model, threads=1).light_of(other)
     assert other.light is None
-    assert light.groups["a"].azimuth == pytest.approx(90, abs=40)
-    assert light.groups["b"].azimuth == pytest.approx(180, abs=40)
+    known = Classifier.load("pretrained", threads=1)
+    for number, name in enumerate("ab"):
+        rows = np.flatnonzero(other.windows.image == number)
+        rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), 512)).round().astype(int)]
+        alone = known.find_light(other.read(rows)).groups[""]
+        assert light.groups[name].azimuth == alone.azimuth
 
 
 def test_the_server_says_which_model_it_uses(place: Path) -> None:
