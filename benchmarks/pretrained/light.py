@@ -19,7 +19,7 @@ from pretrained.quality import MODEL
 NAME = "light"
 TITLE = "Direction of light, estimated without labels"
 RESULT_VERSION = 1
-SCENES, SCENE_SIDE, SIDE, STEP = 300, 416, 48, 24
+SCENES, SCENE_SIDE, SIDE, STEP = 100, 416, 48, 24
 SEED = 24_001  # not that of the training
 
 LEAST_DIAMETER, FEWEST = 16.0, 5  # px and craters, for a direction measured from circles
@@ -175,7 +175,7 @@ def _result(rows: Rows) -> Row:
     contenders = []
     for (name, _), row in rows.items():
         measures = [measure for measure in _TITLES if row[measure] is not None]
-        label = "300 synthetic scenes, look `mixed`" if name == "scenes" else f"`{name}`"
+        label = f"{SCENES} synthetic scenes, look `mixed`" if name == "scenes" else f"`{name}`"
         contenders.append(harness.contender(label, {0: row}, measures, baseline=False))
     findings = [
         f"{name}, {group}: estimated {pair[0]}, by labels {pair[1]} degrees, certainty {pair[2]}."
