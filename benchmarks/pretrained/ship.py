@@ -10,13 +10,13 @@ import dataclasses
 from pathlib import Path
 
 import harness
-from craters.models import read_description, read_graph, write_model
+from craters.models import GRAPH, read_description, read_parts, write_model
 from harness import Row
 from pretrained import quality, scores, sets
 
 SELECTION = (
-    "recipe and look were chosen by the sets of the table below, one half of their regions or "
-    "images at a time; no real image was trained on"
+    "recipe and look were chosen by the figures of the sets below, which are therefore somewhat "
+    "optimistic; no real image was trained on"
 )
 
 
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     write_model(
         quality.MODEL,
-        onnx=read_graph(options.model),
+        onnx=read_parts(options.model)[0][GRAPH],
         weights=None,
         description=described,
         license_id="mit",
