@@ -277,7 +277,7 @@ def test_a_set_becomes_rows_of_the_tables(data: Path, monkeypatch: pytest.Monkey
     def predict(images: np.ndarray, _: np.ndarray) -> np.ndarray:
         return images.mean((1, 2)) / 255
 
-    monkeypatch.setattr(quality, "shipped", lambda: predict)
+    monkeypatch.setattr(quality, "predictor", lambda _: predict)
     monkeypatch.setattr(sets, "CACHE", data.parent / "cache")
     made = {"made": {"commit": "a", "date": "2026-01-02", "versions": {}, "hardware": {}}}
     rows = {(name, 0): quality.measure(name, data) | made for name in ("themis48", "hrsc")}
