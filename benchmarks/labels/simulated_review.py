@@ -19,6 +19,7 @@ NAME = "review"
 RESULT_VERSION = 1
 FOLDS = 5
 START, STEP, MOST = 30, 60, 750  # labels: drawn at random first, asked a round, at most
+MOST_PRETRAINED = 150  # labels after which a start from the pretrained model is given up
 WRONG = 0.05  # of the reviewer's answers
 GOAL = 0.90
 ALL = "all"  # every patch answered: what can be reached at all
@@ -61,7 +62,9 @@ def counts(order: str, most: int = MOST) -> list[Any]:
     """Return the numbers of labels at the ends of the rounds of an order."""
     if order == ALL:
         return [ALL]
-    return [*([0] if order == PRETRAINED else []), *range(START, most + 1, STEP)]
+    if order == PRETRAINED:
+        return [0, *range(START, min(most, MOST_PRETRAINED) + 1, STEP)]
+    return list(range(START, most + 1, STEP))
 
 
 def key_of(
