@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of the themis48 arrays")
     parser.add_argument("--cache", type=Path, help="folder of the cached sets")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     network = restore_network(read_description(MODEL), read_weights(MODEL))
@@ -53,7 +54,7 @@ def main() -> None:
         few = one.take(np.linspace(0, len(one) - 1, min(MOST, len(one))).round().astype(int))
         images = torch.from_numpy(normalize(in_frame(few)))
         for name, adapt in ADAPTATIONS.items():
-            torch.manual_seed(0)
+            torch.manual_seed(options.seed)
             start, adapted = time.monotonic(), copy.deepcopy(network)
             adapt(adapted, images)
             probability = predict(adapted, images)
@@ -129,29 +130,38 @@ def entropy(network: Network, images: Tensor) -> None:
         optimizer.step()
 
 
-def self_training(*, balanced: bool) -> Adapt:
+def self_training(*, balanced: bool = False, keep_share: bool = False) -> Adapt:
     """Train on the confident predictions as labels, two rounds of two epochs; BatchNorm is kept.
 
     `balanced`: as many of each class, the surest first, as Zou et al. (2018, arXiv 1810.07911).
+    `keep_share`: then the offset is set so that as many patches are called with crater as before.
     """
 
     def adapt(network: Network, images: Tensor) -> None:
-        optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
-        for _ in range(2):
-            probability = torch.from_numpy(predict(network, images))
-            rows = confident(probability, balanced=balanced)
-            if len(rows) < _BATCH:
-                return
-            for _ in range(2):
-                for part in rows[torch.randperm(len(rows))].split(_BATCH):
-                    logits = network(images[part])
-                    labels = (probability[part] > 0.5).float()
-                    loss = nn.functional.binary_cross_entropy_with_logits(logits, labels)
-                    optimizer.zero_grad()
-                    loss.backward()
-                    optimizer.step()
+        called = float((predict(network, images) >= 0.5).mean())
+        _train_on_itself(network, images, balanced=balanced)
+        if keep_share and 0 < called < 1:
+            probability = np.quantile(predict(network, images).astype(np.float64), 1 - called)
+            network.last.bias.data -= float(np.log(probability / (1 - probability)))
 
     return adapt
+
+
+def _train_on_itself(network: Network, images: Tensor, *, balanced: bool) -> None:
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
+    for _ in range(2):
+        probability = torch.from_numpy(predict(network, images))
+        rows = confident(probability, balanced=balanced)
+        if len(rows) < _BATCH:
+            return
+        for _ in range(2):
+            for part in rows[torch.randperm(len(rows))].split(_BATCH):
+                logits = network(images[part])
+                labels = (probability[part] > 0.5).float()
+                loss = nn.functional.binary_cross_entropy_with_logits(logits, labels)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
 
 
 def confident(probability: Tensor, *, balanced: bool) -> Tensor:
@@ -175,7 +185,8 @@ ADAPTATIONS: dict[str, Adapt] = {
     "BatchNorm": batch_norm(1.0),
     "BatchNorm, half": batch_norm(0.5),
     "entropy": entropy,
-    "self-training": self_training(balanced=False),
+    "self-training": self_training(),
+    "self-training, share": self_training(keep_share=True),
     "self-training, equal": self_training(balanced=True),
 }
 
