@@ -15,17 +15,14 @@ from craters.training.training_set import TrainingSet, human_only, take
 
 if TYPE_CHECKING:
     from craters.training import checkpoint
+    from craters.training.attempt import Attempt, TrainState, prepare_attempt, record_epoch
     from craters.training.loop import (
-        Attempt,
         Examples,
-        TrainState,
         build_network,
         descend,
         fit,
         in_mixed_precision,
         predict_logits,
-        prepare_attempt,
-        record_epoch,
         sigmoid,
     )
     from craters.training.recipes import TrainConfig, derive_seed
@@ -71,17 +68,14 @@ __getattr__, _, _ = lazy_loader.attach(
     __name__,
     submodules=["checkpoint"],
     submod_attrs={
+        "attempt": ["Attempt", "TrainState", "prepare_attempt", "record_epoch"],
         "loop": [
-            "Attempt",
             "Examples",
-            "TrainState",
             "build_network",
             "descend",
             "fit",
             "in_mixed_precision",
             "predict_logits",
-            "prepare_attempt",
-            "record_epoch",
             "sigmoid",
         ],
         "recipes": ["TrainConfig", "derive_seed"],

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from craters.core import StrPath, files
 from craters.errors import DataError
-from craters.training.loop import TrainState
+from craters.training.attempt import TrainState
 
 _TENSORS = ("weights", "optimizer", "average", "best_weights")
 

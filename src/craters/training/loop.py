@@ -14,7 +14,8 @@ from torch.nn import functional
 from craters.data import normalize, pad_for_shifts, shift_and_flip
 from craters.errors import ConfigError, DeadNetworkError
 from craters.models import Network, initialize, make_network, reseed_dropout
-from craters.training.recipes import KerasAdam, TrainConfig, derive_seed, has_bfloat16, one_cycle
+from craters.training.attempt import Attempt, Build, TrainState, prepare_attempt, record_epoch
+from craters.training.recipes import TrainConfig, derive_seed, has_bfloat16
 
 CONSTANT_SPREAD = 1e-6  # validation probabilities in a smaller range count as constant
 PATIENCE_WITH_CONSTANT = 10  # epochs from the start with constant output: dead, not slow
@@ -35,47 +36,6 @@ class Examples:
         return len(self.labels)
 
 
-@dataclasses.dataclass
-class TrainState:
-    """Complete state after an epoch, from which training can be resumed.
-
-    Parameters
-    ----------
-    attempt : int
-        0 for the first network, one more for every restart.
-    epoch : int
-        Finished epochs of this attempt.
-    weights, optimizer, average, best_weights : dict of Tensor
-        Current weights, Adam's moments, the moving average of the weights (empty without one), and
-        the weights of the best epoch.
-    best_epoch : int
-        Epoch of `best_weights`, from 1; 0 before the first.
-    history : list of dict
-        One row for each finished epoch: epoch, loss, accuracy, val_loss, val_accuracy, val_spread.
-    restarts : list of str
-        One sentence for every network that was abandoned.
-    finished : bool
-        Whether the last epoch is done and the selected network is not dead.
-    """
-
-    attempt: int = 0
-    epoch: int = 0
-    weights: dict[str, Tensor] = dataclasses.field(default_factory=dict)
-    optimizer: dict[str, Tensor] = dataclasses.field(default_factory=dict)
-    average: dict[str, Tensor] = dataclasses.field(default_factory=dict)
-    best_weights: dict[str, Tensor] = dataclasses.field(default_factory=dict)
-    best_epoch: int = 0
-    history: list[dict[str, float]] = dataclasses.field(default_factory=list)
-    restarts: list[str] = dataclasses.field(default_factory=list)
-    finished: bool = False
-
-    @property
-    def best_row(self) -> dict[str, float]:
-        """The history row of the best epoch."""
-        return self.history[self.best_epoch - 1]
-
-
-Build = Callable[[int], Network]
 OnEpoch = Callable[[TrainState], None]
 
 
@@ -193,8 +153,8 @@ def fit(
     if objective is None:
         objective = Supervised(config.label_smoothing, config.mixed_precision)
     while not state.finished:
-        attempt = prepare_attempt(build, len(train), config, state, objective)
-        reason = _run_attempt(attempt, train, validation, state, call)
+        attempt = prepare_attempt(build, len(train), config, state)
+        reason = _run_attempt(attempt, objective, train, validation, state, call)
         if reason is None:
             state.finished = True
         else:
@@ -220,119 +180,9 @@ def build_network(name: str, side: int, symmetry: tuple[str, ...] = ("identity",
     return build
 
 
-@dataclasses.dataclass
-class Attempt:
-    """Network, optimizer and objective during the training of one network.
-
-    Parameters
-    ----------
-    network : Network
-        Trained in place.
-    optimizer : torch.optim.Optimizer
-    average : Network or None
-        The moving average of the weights, if there is one.
-    config : TrainConfig
-    objective : Objective or None
-        None: the caller computes the loss of each step.
-    steps : int
-        Steps of an epoch.
-    """
-
-    network: Network
-    optimizer: torch.optim.Optimizer
-    average: Network | None
-    config: TrainConfig
-    objective: Objective | None
-    steps: int
-
-    def __post_init__(self) -> None:
-        self.means = _floating(self.average) if self.average is not None else []
-        self.values = _floating(self.network)
-
-    @property
-    def evaluated(self) -> Network:
-        """The network that is validated and kept: the weight average, if there is one."""
-        return self.average or self.network
-
-    def before_step(self, step: int) -> None:
-        """Set learning rate and momentum of one step, counted from 0."""
-        if self.config.warmup:
-            rate, beta = one_cycle(step, self.steps * self.config.epochs, self.config.warmup)
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate * self.config.learning_rate
-                group["betas"] = (beta, group["betas"][1])
-
-    def after_step(self, step: int) -> None:
-        """Update the moving average of the weights, with a smaller decay in the first steps."""
-        if self.average is not None:
-            weight = 1 - min(self.config.ema_decay, (1 + step) / (10 + step))
-            with torch.no_grad():
-                torch._foreach_lerp_(self.means, self.values, weight)
-
-
-def _floating(network: Network) -> list[Tensor]:
-    """Return the tensors to average: weights and BatchNorm statistics."""
-    tensors = network.state_dict(keep_vars=True).values()
-    return [tensor for tensor in tensors if tensor.is_floating_point()]
-
-
-def prepare_attempt(
-    build: Build,
-    n: int,
-    config: TrainConfig,
-    state: TrainState,
-    objective: Objective | None = None,
-) -> Attempt:
-    """Create network and optimizer, and restore their state after the last epoch.
-
-    Parameters
-    ----------
-    build : callable
-        As for `fit`.
-    n : int
-        Patches of an epoch.
-    config : TrainConfig
-    state : TrainState
-        Its weights, optimizer and average are restored if an epoch is finished.
-    objective : Objective, optional
-    """
-    seed = derive_seed(config.seed, state.attempt, 0)
-    network, average = build(seed), build(seed) if config.ema_decay else None
-    optimizer: torch.optim.Optimizer
-    if config.optimizer == "adam":
-        optimizer = KerasAdam(network.parameters(), config.learning_rate)
-    else:
-        kernels = [p for p in network.parameters() if p.ndim > 1]
-        others = [p for p in network.parameters() if p.ndim <= 1]
-        groups = [
-            {"params": kernels, "weight_decay": config.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.AdamW(groups, config.learning_rate, fused=True)
-    if state.epoch:
-        network.load_state_dict(state.weights)
-        _load_optimizer(optimizer, network, state.optimizer)
-        if average is not None:
-            average.load_state_dict(state.average)
-    return Attempt(
-        network=network,
-        optimizer=optimizer,
-        average=average,
-        config=config,
-        objective=objective,
-        steps=_steps(n, config),
-    )
-
-
-def _steps(n: int, config: TrainConfig) -> int:
-    """Count the steps of an epoch; with one-cycle the incomplete last batch is dropped."""
-    if config.warmup and n >= config.batch_size:
-        return n // config.batch_size
-    return -(-n // config.batch_size)
-
-
 def _run_attempt(
     attempt: Attempt,
+    objective: Objective,
     train: Examples,
     validation: Examples | None,
     state: TrainState,
@@ -343,7 +193,7 @@ def _run_attempt(
     padded = pad_for_shifts(train.images, config.shift)
     few = Examples(train.images[:_WATCHED], train.labels[:_WATCHED])
     while state.epoch < config.epochs and not _out_of_patience(config, state):
-        row = _train_epoch(attempt, padded, train, state)
+        row = _train_epoch(attempt, objective, padded, train, state)
         row |= _validate(attempt.evaluated, validation or few)
         record_epoch(attempt, row, state)
         spreads = [past["val_spread"] for past in state.history]
@@ -363,12 +213,14 @@ def _out_of_patience(config: TrainConfig, state: TrainState) -> bool:
 
 
 def _train_epoch(
-    attempt: Attempt, padded: np.ndarray, train: Examples, state: TrainState
+    attempt: Attempt,
+    objective: Objective,
+    padded: np.ndarray,
+    train: Examples,
+    state: TrainState,
 ) -> dict[str, float]:
     """Train one epoch; return the running loss and accuracy."""
     config = attempt.config
-    objective = attempt.objective
-    assert objective is not None
     seed = derive_seed(config.seed, state.attempt, 1, state.epoch)
     random = np.random.default_rng(seed)
     order = _draw_order(train.labels, config, random)
@@ -454,20 +306,6 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
     return torch.sigmoid(torch.from_numpy(np.asarray(logits, np.float32))).numpy()
 
 
-def record_epoch(attempt: Attempt, row: dict[str, float], state: TrainState) -> None:
-    """Record a finished epoch in the state: its row of the history and copies of all weights."""
-    state.epoch += 1
-    state.history.append(row)
-    state.weights = _copy(attempt.network.state_dict())
-    state.optimizer = _dump_optimizer(attempt.optimizer, attempt.network)
-    state.average = _copy(attempt.average.state_dict()) if attempt.average is not None else {}
-    is_first = not state.best_epoch
-    is_last = attempt.config.keep == "last"
-    if is_first or is_last or row["val_loss"] < state.best_row["val_loss"]:
-        state.best_epoch = state.epoch
-        state.best_weights = state.average or state.weights
-
-
 def _restart(state: TrainState, reason: str) -> None:
     """Reset the state for another attempt; raise after too many."""
     state.restarts.append(f"network {state.attempt + 1} was dead: {reason}")
@@ -481,32 +319,3 @@ def _restart(state: TrainState, reason: str) -> None:
     state.epoch = state.best_epoch = 0
     state.weights, state.optimizer, state.average, state.best_weights = {}, {}, {}, {}
     state.history = []
-
-
-def _copy(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
-
-
-def _dump_optimizer(optimizer: torch.optim.Optimizer, network: nn.Module) -> dict[str, Tensor]:
-    """Flatten Adam's state into named tensors."""
-    return {
-        f"{name}/{key}": value.detach().clone()
-        for name, parameter in network.named_parameters()
-        for key, value in optimizer.state[parameter].items()
-    }
-
-
-def _load_optimizer(
-    optimizer: torch.optim.Optimizer, network: nn.Module, tensors: dict[str, Tensor]
-) -> None:
-    for name, parameter in network.named_parameters():
-        stored = {
-            key.rpartition("/")[2]: value
-            for key, value in tensors.items()
-            if key.rpartition("/")[0] == name
-        }
-        # The fused kernel needs Adam's moments in the same memory layout as their parameter.
-        optimizer.state[parameter] = {
-            key: value.clone() if value.ndim == 0 else torch.empty_like(parameter).copy_(value)
-            for key, value in stored.items()
-        }

@@ -13,9 +13,10 @@ from craters.core import NullProgress, Progress, Send, Task, run_tasks, usable_t
 from craters.data import choose_symmetry, make_patch_set, validation_split
 from craters.models import EnsembleNet, Network
 from craters.settings import JobSettings, TrainingSettings
+from craters.training.attempt import Build, TrainState
 from craters.training.distillation import TEACHERS, Distillation, Weights, build_teacher
 from craters.training.fixmatch import FixMatch
-from craters.training.loop import Build, Examples, Objective, TrainState, build_network, fit
+from craters.training.loop import Examples, Objective, build_network, fit
 from craters.training.recipes import (
     TrainConfig,
     agreement_recipe,
