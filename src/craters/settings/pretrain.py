@@ -33,14 +33,14 @@ class PretrainConfig:
         meaning="Look of the synthetic planets; see [Synthetic planets](synthetic-mars.md).",
     )
     rounds: int = setting(
-        30,
-        help="Rounds of about 40,000 new patches.",
-        meaning="Rounds of training, each on about 40,000 new patches.",
+        28,
+        help="Rounds of about 32,000 new patches.",
+        meaning="Rounds of training, each on about 32,000 new patches.",
         least=1,
     )
     scale: float = setting(
         1.0,
-        help="Size of a round, relative to 40,000 patches.",
+        help="Size of a round, relative to 32,000 patches.",
         meaning="Size of a round and of its training, relative to the usual one; for trials.",
         above=0,
         most=10,
