@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from craters.core import NullProgress
+
 os.environ.setdefault("KERAS_BACKEND", "torch")
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
@@ -17,6 +19,20 @@ settings.load_profile("craters")
 collect_ignore_glob = ["golden/*"]  # what made the files there needs other packages
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+class Notes(NullProgress):
+    """Keeps the messages and warnings of a computation."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.warned: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def warn(self, text: str) -> None:
+        self.warned.append(text)
 
 
 def simple_patches(n: int, seed: int, crater_share: float = 0.6, side: int = 48):

@@ -27,6 +27,7 @@ from craters.pipeline.no_labels import predict_data
 from craters.quality.checks import run_checks
 from craters.review import open_target
 from craters.settings import RunConfig
+from tests.conftest import Notes
 from tests.models.tools import lit_patches, write_lit
 
 METRICS = {
@@ -57,18 +58,6 @@ def write_data(data: Path) -> Path:
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     return write_data(tmp_path / "DATA")
-
-
-class Notes(NullProgress):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        self.warned: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-    def warn(self, text: str) -> None:
-        self.warned.append(text)
 
 
 def run(data: Path, out: str = "RUN", **changes) -> tuple[RunOutcome, Notes]:

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from craters.core import NullProgress
 from craters.data import read_job_data
 from craters.errors import DataError
 from craters.evaluation import Scored, fit_temperature, measure
@@ -15,7 +14,7 @@ from craters.pipeline import stages
 from craters.pipeline.stages import run_stages
 from craters.training import Examples, RunConfig, build_network, derive_seed, fit
 from craters.training.recipes import TrainConfig
-from tests.conftest import simple_patches, write_job
+from tests.conftest import Notes, simple_patches, write_job
 
 SIDE = 28
 
@@ -32,18 +31,6 @@ def config_for(folder: Path, **changes) -> RunConfig:
         method="original", network="original",
     )  # fmt: skip
     return dataclasses.replace(plain, **changes)
-
-
-class Notes(NullProgress):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        self.warned: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-    def warn(self, text: str) -> None:
-        self.warned.append(text)
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from craters.cli.main import app
 from craters.data import SYMMETRIES, transform
 from craters.errors import ConfigError, DataError, ExistsError
 from craters.models import Classifier, Light, LightFrame, folder, turn_azimuth
+from tests.conftest import Notes
 from tests.maps import tools as maps
 from tests.maps.tools import config, read_map, same_results, turned, write_raster
 from tests.models.tools import write_lit
@@ -23,7 +24,6 @@ from tests.models.tools import write_lit
 pytest.importorskip("rasterio", reason="rasterio is not installed")
 pytest.importorskip("torch", reason="torch is not installed")
 
-from craters.core import NullProgress
 from craters.maps.geo import Reader, ReadOptions, describe_image
 from craters.maps.scan import appearance, estimate, plan_scan, scan_images, store
 from craters.maps.scan import grid as scan_grid
@@ -68,18 +68,6 @@ def doubtful(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scan_grid, "TILE", 80)
-
-
-class Listener(NullProgress):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        self.warned: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-    def warn(self, text: str) -> None:
-        self.warned.append(text)
 
 
 def detections(out: Path) -> list[tuple[float, float, float]]:
@@ -158,7 +146,7 @@ def test_torch_gives_what_onnx_runtime_gives(model: Path, doubtful: Path, tmp_pa
 def test_unknown_light_means_four_orientations_and_is_said(doubtful: Path, tmp_path: Path) -> None:
     image = discs(90, SIDE + 16 * 9, SIDE + 16 * 9)
     path = write_raster(tmp_path / "a.tif", image)
-    listener, out = Listener(), tmp_path / "out"
+    listener, out = Notes(), tmp_path / "out"
     scan_images(config(doubtful, path, out), progress=listener)
     known = Classifier.load(doubtful, threads=1)
     expected = known.probability(known.logits(windows(image, 16), azimuth=np.nan))
@@ -177,7 +165,7 @@ def test_the_light_is_in_report_run_table_and_json(model: Path, tmp_path: Path) 
     write_raster(
         tmp_path / "b.tif", discs(180, seed=5), transform=(100, 0, 90_000, 0, -100, 80_000)
     )
-    listener, out = Listener(), tmp_path / "out"
+    listener, out = Notes(), tmp_path / "out"
     settings = dataclasses.replace(
         config(model, tmp_path / "a.tif", out), images=(tmp_path / "a.tif", tmp_path / "b.tif")
     )
@@ -210,7 +198,7 @@ def test_a_stated_light_gives_what_the_same_estimate_gives(model: Path, tmp_path
     path = write_raster(tmp_path / "a.tif", discs(315))
     scan_images(config(model, path, tmp_path / "found", **STEP))
     azimuth = summary(tmp_path / "found")["light"][0]["azimuth"]
-    listener = Listener()
+    listener = Notes()
     stated = config(model, path, tmp_path / "stated", sun_azimuth=azimuth, **STEP)
     scan_images(stated, progress=listener)
     assert np.array_equal(read_map(tmp_path / "found"), read_map(tmp_path / "stated"))
@@ -345,7 +333,7 @@ def test_of_many_windows_the_same_are_drawn(tmp_path: Path) -> None:
 
 def test_images_that_show_no_light(model: Path, tmp_path: Path) -> None:
     """One without a valid pixel, one smaller than a window, a damaged one."""
-    listener = Listener()
+    listener = Notes()
     empty = write_raster(tmp_path / "empty.tif", np.zeros((100, 100), np.uint8), nodata=0)
     scan_images(config(model, empty, tmp_path / "e"), progress=listener)
     (light,) = summary(tmp_path / "e")["light"]
@@ -356,7 +344,7 @@ def test_images_that_show_no_light(model: Path, tmp_path: Path) -> None:
     assert summary(tmp_path / "s")["light"][0]["patches"] == 1
     assert any("its 26 x 40 pixels are smaller than a window of 32 x 32" in text
                for text in listener.warned)  # fmt: skip
-    scan_images(config(model, small, tmp_path / "s24", window=24), progress=Listener())
+    scan_images(config(model, small, tmp_path / "s24", window=24), progress=Notes())
     assert not any("smaller than" in text for text in summary(tmp_path / "s24")["warnings"])
     damaged = write_raster(tmp_path / "d.tif", discs(90), driver="COG", overviews="NONE")
     content = damaged.read_bytes()
@@ -389,7 +377,7 @@ def test_unlike_images_are_doubted_by_the_looks_of_the_training_patches(
 ) -> None:
     """Not by a resolution that the model does not have, nor by the brightness of THEMIS."""
     dark = write_raster(tmp_path / "dark.tif", discs(90) // 4)
-    listener = Listener()
+    listener = Notes()
     scan_images(config(model, dark, tmp_path / "dark"), progress=listener)
     warning, *others = listener.warned
     assert all("direction of light" in text for text in others)
