@@ -132,14 +132,7 @@ def _result(page: Row, paths: dict[tuple[str, int], list[Row]]) -> Row:
         *(harness.contender(f"{order} order", rows[order], ("labels",), order == "random")
           for order in reversed(ORDERS) if both),
     ]  # fmt: skip
-    if start:
-        asked = {
-            repeat: {"labels": paths[PRETRAINED, repeat][-1]["labels"] if count is None else count}
-            for repeat, count in start.items()
-        }
-        contenders.append(
-            harness.contender("queue from the pretrained model", asked, ("labels",), False)
-        )
+    contenders += _started(paths, start)
     return harness.result(
         NAME,
         TITLE,
@@ -177,6 +170,16 @@ def _result(page: Row, paths: dict[tuple[str, int], list[Row]]) -> Row:
             for order in ORDERS
         },
     )
+
+
+def _started(paths: dict[tuple[str, int], list[Row]], start: dict[int, int | None]) -> list[Row]:
+    """Lay out the start from the pretrained model, if any repeat has one."""
+    asked = {
+        repeat: {"labels": paths[PRETRAINED, repeat][-1]["labels"] if count is None else count}
+        for repeat, count in start.items()
+    }
+    title = "queue from the pretrained model"
+    return [harness.contender(title, asked, ("labels",), False)] if asked else []
 
 
 def _findings(

@@ -17,6 +17,7 @@ from craters.cli.terminal import (
     PARTIAL,
     JsonOption,
     QuietOption,
+    SunAzimuthOption,
     TerminalProgress,
     configure_threads,
     report_errors,
@@ -24,7 +25,7 @@ from craters.cli.terminal import (
 from craters.settings import CompareConfig, LookName, RunConfig
 
 if TYPE_CHECKING:
-    from craters.models import Lights
+    from craters.models import Inputs, Lights, Predictions
     from craters.pipeline import RunOutcome
 
 app = typer.Typer(
@@ -184,13 +185,7 @@ def predict(
         Path | None,
         typer.Option(help="New file: .csv for all columns, .npy for the labels. [CSV to stdout]"),
     ] = None,
-    sun_azimuth: Annotated[
-        float | None,
-        typer.Option(
-            help="Degrees clockwise from image up (map north) where the light comes from, for "
-            "pretrained. [estimated from the patches]"
-        ),
-    ] = None,
+    sun_azimuth: SunAzimuthOption = None,
     threads: Annotated[int, typer.Option(min=0, help="Threads; 0: all usable CPUs.")] = 0,
     json: JsonOption = False,
     quiet: QuietOption = False,
@@ -227,23 +222,11 @@ def predict(
         description = classifier.description
         inputs = read_inputs(paths, description.side_range, description.pixels)
         table = predict_table(classifier, inputs.patches, sun_azimuth=sun_azimuth)
-        if not quiet:
-            if description.pretraining:
-                quality = measured_quality(description, inputs.patches.side)
-                chosen = "pretrained" if model else "pretrained, as none is given"
-                typer.echo(f"Model: {chosen}; on real patches like these: {quality}.", err=True)
-            for note in inputs.patches.notes:
-                typer.echo(f"Note: {note}.", err=True)
-            typer.echo(table.summary(), err=True)
-        _show_light(table.light, quiet=quiet)
-        for text in doubts(description, inputs.patches.images):
-            typer.echo(
-                f"Warning: {inputs.patches.source}: {text}; the quality that was measured does not "
-                "hold for such patches.",
-                err=True,
-            )
-        for reason in inputs.skipped:
-            typer.echo(f"Skipped: {reason}.", err=True)
+        if description.pretraining and not quiet:
+            quality = measured_quality(description, inputs.patches.side)
+            chosen = "pretrained" if model else "pretrained, as none is given"
+            typer.echo(f"Model: {chosen}; on real patches like these: {quality}.", err=True)
+        _show_predictions(table, inputs, doubts(description, inputs.patches.images), quiet=quiet)
         if out is not None and out.suffix == ".npy":
             files.write_array(out, table.labels)
         elif out is not None:
@@ -271,6 +254,25 @@ def _model_and_patches(paths: list[str]) -> tuple[str, list[str]]:
     if not rest:
         raise ConfigError(f"{first}: is a model, and no patches are given", "Name them after it.")
     return first, rest
+
+
+def _show_predictions(
+    table: Predictions, inputs: Inputs, doubts: list[str], *, quiet: bool
+) -> None:
+    """Print notes, the summary, the light, and what makes the predictions doubtful."""
+    if not quiet:
+        for note in inputs.patches.notes:
+            typer.echo(f"Note: {note}.", err=True)
+        typer.echo(table.summary(), err=True)
+    _show_light(table.light, quiet=quiet)
+    for text in doubts:
+        typer.echo(
+            f"Warning: {inputs.patches.source}: {text}; the quality that was measured does not "
+            "hold for such patches.",
+            err=True,
+        )
+    for reason in inputs.skipped:
+        typer.echo(f"Skipped: {reason}.", err=True)
 
 
 def _show_light(light: Lights | None, *, quiet: bool) -> None:

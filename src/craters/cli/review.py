@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from craters.cli.terminal import JsonOption, TerminalProgress, report_errors
+from craters.cli.terminal import JsonOption, SunAzimuthOption, TerminalProgress, report_errors
 
 labels_app = typer.Typer(
     no_args_is_help=True,
@@ -41,13 +41,7 @@ def review_command(
         str | None,
         typer.Option(help="Model folder, or pretrained. [the target's, else pretrained]"),
     ] = None,
-    sun_azimuth: Annotated[
-        float | None,
-        typer.Option(
-            help="Degrees clockwise from image up (map north) where the light comes from, for "
-            "pretrained. [estimated from the patches]"
-        ),
-    ] = None,
+    sun_azimuth: SunAzimuthOption = None,
     data: Annotated[
         Path | None, typer.Option(help="Arrays for retraining. [the run's own]")
     ] = None,

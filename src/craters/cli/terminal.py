@@ -168,6 +168,13 @@ def report_errors() -> Iterator[None]:
 
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")]
+SunAzimuthOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Degrees clockwise from image up (map north) where the light comes from, for "
+        "pretrained. [estimated from the patches]"
+    ),
+]
 QuietOption = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print results and warnings only.")
 ]

@@ -43,6 +43,7 @@ from craters.models.light import (
 )
 from craters.models.onnx_graph import message_fields, open_graph
 from craters.models.predictions import (
+    Inputs,
     Predictions,
     doubts,
     measured_quality,
@@ -75,6 +76,7 @@ __all__ = [
     "Classifier",
     "EnsembleNet",
     "ImportOptions",
+    "Inputs",
     "LayerRow",
     "Light",
     "LightFrame",

@@ -80,19 +80,7 @@ def write_all(
     for text in summary["warnings"]:
         progress.warn(text)
     _write_tables(plan, folder, scanned, tables, footprints, summary)
-    facts = {
-        "model": f"{plan.config.model} ({plan.classifier.sha256[:16]})",
-        "network": plan.classifier.description.network,
-        **_pretrained_facts(plan, seen),
-        "window, stride": f"{plan.engine.side} px, {plan.engine.stride} px",
-        "decision_threshold": f"{plan.rule.decision_threshold:g}",
-        "coordinate system": plan.images[0].planet.crs.name
-        if plan.images[0].planet.is_known
-        else "none: pixels",
-        "scaling of the first image": f"{plan.images[0].scale_rule}",
-        "craters": __version__,
-    }
-    page = report.html_report(summary, quick_looks, len(jobs), histogram, facts)
+    page = report.html_report(summary, quick_looks, len(jobs), histogram, _facts(plan, seen))
     files.write_text(folder / "report.html", page)
     if failed:
         failed_rows = files.to_csv([failed[0], *(row.values() for row in failed)])
@@ -137,18 +125,29 @@ def _write_image(
     return row, table, counts, outline
 
 
-def _summary(
+def _facts(plan: Plan, seen: dict[str, Appearance]) -> dict[str, str]:
+    """Return model, windows and coordinates as text, for the report."""
+    planet = plan.images[0].planet
+    return {
+        "model": f"{plan.config.model} ({plan.classifier.sha256[:16]})",
+        "network": plan.classifier.description.network,
+        **_pretrained_facts(plan, seen),
+        "window, stride": f"{plan.engine.side} px, {plan.engine.stride} px",
+        "decision_threshold": f"{plan.rule.decision_threshold:g}",
+        "coordinate system": planet.crs.name if planet.is_known else "none: pixels",
+        "scaling of the first image": f"{plan.images[0].scale_rule}",
+        "craters": __version__,
+    }
+
+
+def _warnings(
     plan: Plan,
     rows: list[dict[str, Any]],
     failed: list[dict[str, Any]],
-    histogram: np.ndarray,
     seen: dict[str, Appearance],
-) -> dict[str, Any]:
+) -> list[str]:
+    """Return what makes the results doubtful, and which blocks are missing."""
     description = plan.classifier.description
-    sums = {
-        name: sum(row[name] for row in rows)
-        for name in ("windows", "windows_with_value", "candidates", "called_by_model", "detections")
-    }
     warnings = [f"{note}." for note in plan.notes] + skipped_files(plan.config.images)
     for image, row in zip(plan.images, rows, strict=True):
         called = row["called_by_model"] / max(row["windows_with_value"], 1)
@@ -166,6 +165,21 @@ def _summary(
             f"{len(failed)} block(s) could not be scanned and have no values; see failed.csv. "
             "Retry them with --resume."
         )
+    return warnings
+
+
+def _summary(
+    plan: Plan,
+    rows: list[dict[str, Any]],
+    failed: list[dict[str, Any]],
+    histogram: np.ndarray,
+    seen: dict[str, Appearance],
+) -> dict[str, Any]:
+    description = plan.classifier.description
+    sums = {
+        name: sum(row[name] for row in rows)
+        for name in ("windows", "windows_with_value", "candidates", "called_by_model", "detections")
+    }
     rates = report.measured_rates(description)
     called = sums["called_by_model"] / max(sums["windows_with_value"], 1)
     expected: dict[str, Any] = dict(report.expected_precision(called, rates))
@@ -197,7 +211,7 @@ def _summary(
         "failed_blocks": len(failed),
         "expected": expected,
         "histogram": histogram,
-        "warnings": warnings,
+        "warnings": _warnings(plan, rows, failed, seen),
         "images": rows,
     }
 

@@ -84,7 +84,7 @@ def run_blocks(
     ----------
     jobs : list of Job
     index : BlockIndex
-        Receives blocks, and the appearance of images: once found, it is not found anew.
+        Receives blocks, and the appearance of images: each is measured once.
     executor : Executor
     progress : Progress
         Receives the number of finished blocks, and the direction of light.
