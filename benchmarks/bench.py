@@ -17,7 +17,7 @@ from craters.core import NullProgress
 from craters.errors import CratersError
 from harness import charts, tables
 from labels import audit, review
-from pretrained import generator, light, quality, realism
+from pretrained import generator, ideas, light, quality, realism
 from scans import scan, tiles
 from speed import (
     cold_predict,
@@ -33,8 +33,8 @@ from unlabeled import auto_choice, auto_time, methods, share
 
 _MODULES = (
     audit, auto_choice, auto_time, cold_predict, designs, floor, folds, generator, growth,
-    installed, job, keras_parity, light, nanedi, original_job_time, quality, realism, region_cv,
-    review, scan, share, tiles, methods,
+    ideas, installed, job, keras_parity, light, nanedi, original_job_time, quality, realism,
+    region_cv, review, scan, share, tiles, methods,
 )  # fmt: skip
 BENCHMARKS = {module.NAME: module for module in _MODULES}
 

@@ -7,12 +7,19 @@ import shutil
 import statistics
 import time
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
 
 import harness
 from craters.core import Progress
-from craters.pretraining import Recipe, pretrain
+from craters.models import Network
+from craters.models.layers import standardize_patches
+from craters.pretraining import Batch, Recipe, Stream, pretrain
 from craters.settings import PretrainConfig
-from craters.synthetic import PRESETS, Look, Sometimes, Uniform
+from craters.synthetic import PRESETS, Distribution, LogUniform, Look, Sometimes, Uniform
+from craters.training import TrainConfig
 from harness import Bench, Keys, Row, Rows
 from pretrained import quality, scores, sets
 
@@ -26,6 +33,74 @@ _MIXED, _RECIPE = PRESETS["mixed"], Recipe()
 
 
 @dataclasses.dataclass(frozen=True)
+class SizeRecipe(Recipe):
+    """A recipe whose network also learns the diameter of the crater of each patch.
+
+    Parameters
+    ----------
+    size_weight : float
+        Weight of the squared error of log2(side / diameter) in the loss.
+    """
+
+    size_weight: float = 0.1
+
+    def build(self, seed: int) -> Network:
+        """Add a linear layer on the pooled features."""
+        network: Any = super().build(seed)
+        torch.manual_seed(seed)
+        network.size = torch.nn.Linear(network.light.in_features, 1)
+        network.light.register_forward_pre_hook(
+            lambda _, units: setattr(network, "pooled", units[0])
+        )
+        return network
+
+    def loss(self, network: Any, batch: Batch, config: TrainConfig) -> tuple[torch.Tensor, float]:
+        """Add the error of the diameter."""
+        loss, right = super().loss(network, batch, config)
+        target = torch.log2(batch.images.shape[1] / torch.from_numpy(batch.diameter))
+        has_crater = torch.isfinite(target)
+        error = network.size(network.pooled.float()).squeeze(1) - target
+        return loss + self.size_weight * (error[has_crater] ** 2).mean(), right
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamRecipe(Recipe):
+    """A recipe with other patches.
+
+    Parameters
+    ----------
+    share : float
+        Most patches with crater, as a share of the patches of a scene.
+    core : float
+        As for `LabelRule`.
+    """
+
+    share: float = 0.5
+    core: float = 1.0
+
+    def stream(self, config: PretrainConfig, look: Look) -> Stream:
+        """Change the share of patches with crater, and the rule of those without."""
+        usual = super().stream(config, look)
+        rule = dataclasses.replace(usual.rule, core=self.core)
+        return dataclasses.replace(usual, share=self.share, rule=rule)
+
+
+class SoftRecipe(StreamRecipe):
+    """A recipe whose network compresses brightness beyond two standard deviations of a patch."""
+
+    def build(self, seed: int) -> Network:
+        """Replace the standardization."""
+        network: Any = super().build(seed)
+        network.standardize = _compressed
+        return network
+
+
+def _compressed(images: torch.Tensor) -> torch.Tensor:
+    values = standardize_patches(images)
+    return values / (1 + (values / 2) ** 2).sqrt()
+
+
+@dataclasses.dataclass(frozen=True)
 class Idea:
     """A change of the pretraining: of its look, its recipe or its settings."""
 
@@ -36,46 +111,67 @@ class Idea:
     settings: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
-def _without(*factors: str, **others: object) -> Look:
-    """Return the mixed look without some factors, or with others."""
-    return dataclasses.replace(_MIXED, **dict.fromkeys(factors, _OFF), **others)
+def _with(*, without: tuple[str, ...] = (), **factors: Distribution) -> Look:
+    """Return the mixed look without some factors, and with others instead."""
+    return dataclasses.replace(_MIXED, **dict.fromkeys(without, _OFF), **factors)
 
 
 IDEAS = {
     "shipped": Idea(f"the shipped recipe, {ROUNDS} rounds"),
-    "all-lights": Idea("light from all sides, not turned", recipe=Recipe(in_frame=False)),
-    "no-light-output": Idea("no output for light", recipe=Recipe(light_weight=0, free=0)),
-    "fixed-contrast": Idea("brightness by constants", recipe=Recipe(patch_contrast=False)),
+    "soft": Idea("brightness compressed beyond 2 standard deviations", recipe=SoftRecipe()),
+    "partial": Idea(
+        "patches without crater may show the outer part of one", recipe=StreamRecipe(core=0.5)
+    ),
+    "soft-partial": Idea("both of these", recipe=SoftRecipe(core=0.5)),
+    "least-11": Idea("craters count from 11 px, not 9", settings={"least_diameter": 11}),
+    "more-look-alikes": Idea(
+        "more look-alikes",
+        _with(
+            hills=Sometimes(0.9, LogUniform(1, 60)),
+            pits=Sometimes(0.7, LogUniform(1, 20)),
+            domes=Sometimes(0.5, LogUniform(1, 12)),
+            ridges=Sometimes(0.9, LogUniform(1, 12)),
+            boulders=Sometimes(0.3, LogUniform(5, 120)),
+            mesas=Sometimes(0.7, LogUniform(0.4, 6)),
+        ),
+    ),
+    "fewer-craters": Idea("3 of 10 patches with crater, not 5", recipe=StreamRecipe(share=0.3)),
+    "diameter": Idea("the diameter is learned too", recipe=SizeRecipe()),
     "wide": Idea("1.8 times the weights", recipe=Recipe(channels=(32, 64, 128))),
-    "half-rate": Idea("half the learning rate", recipe=Recipe(learning_rate=2e-3)),
+    "all-lights": Idea("light from all sides, not turned", recipe=Recipe(in_frame=False)),
+    "worn": Idea("worn craters", _with(freshness=Uniform(0.1, 0.55))),
+    "fixed-contrast": Idea("brightness by constants", recipe=Recipe(patch_contrast=False)),
+    "shorter": Idea("1 round", rounds=1),
+    "no-light-output": Idea("no output for light", recipe=Recipe(light_weight=0, free=0)),
     "one-light": Idea(
         "one direction and height of light",
-        _without(azimuth=Uniform(260, 280), incidence=Uniform(50, 65)),
+        _with(azimuth=Uniform(260, 280), incidence=Uniform(50, 65)),
     ),
     "no-look-alikes": Idea(
         "no look-alikes",
-        _without(
-            "hills", "pits", "domes", "boulders", "ridges", "fractures", "channels", "dunes",
-            "layers", "mesas",
+        _with(
+            without=(
+                "hills", "pits", "domes", "boulders", "ridges", "fractures", "channels", "dunes",
+                "layers", "mesas",
+            )
         ),
     ),
     "one-sensor": Idea(
         "one sensor",
-        _without(
-            "stripes", "jpeg", "levels", "seams", "missing",
-            blur=Uniform(0.7, 0.8), noise=Uniform(0.04, 0.06), gamma=Uniform(1, 1),
-            mean=Uniform(120, 130), spread=Uniform(30, 40),
+        _with(
+            without=("stripes", "jpeg", "levels", "seams", "missing"),
+            blur=Uniform(0.7, 0.8),
+            noise=Uniform(0.04, 0.06),
+            gamma=Uniform(1, 1),
+            mean=Uniform(120, 130),
+            spread=Uniform(30, 40),
         ),
     ),
-    "fresh": Idea("fresh craters only", _without(freshness=Uniform(0.75, 0.95))),
+    "fresh": Idea("fresh craters only", _with(freshness=Uniform(0.75, 0.95))),
     "plain-craters": Idea(
         "no ejecta, rays, rings, clusters or fills",
-        _without("ejecta", "rays", "rings", "clusters", "fill"),
+        _with(without=("ejecta", "rays", "rings", "clusters", "fill")),
     ),
-    "mars-thermal": Idea("look `mars-thermal` alone", PRESETS["mars-thermal"]),
-    "moon": Idea("look `moon` alone", PRESETS["moon"]),
-    "least-11": Idea("craters count from 11 px, not 9", settings={"least_diameter": 11}),
-    "longer": Idea(f"{4 * ROUNDS} rounds", rounds=4 * ROUNDS),
 }  # fmt: skip
 
 _TITLES = {
@@ -85,7 +181,9 @@ _TITLES = {
     "hrsc": ["hrsc, average precision", 3],
     "ctx_mars": ["ctx_mars, average precision", 3],
     "nac_moon": ["nac_moon, ROC AUC", 3],
-    "mean": ["mean of the columns", 3],
+    "mean": ["mean", 3],
+    "half 1": ["mean, half 1", 3],
+    "half 2": ["mean, half 2", 3],
 }
 
 
@@ -108,7 +206,11 @@ def keys(bench: Bench) -> Keys:
     parts = {name: sets.fingerprint(name, data) for name in sets.NAMES}
     return {
         (name, 0): harness.row_key(
-            bench, name, 0, {"idea": dataclasses.asdict(idea), "sets": parts}, RESULT_VERSION
+            bench,
+            name,
+            0,
+            {"rounds": idea.rounds, "sets": parts},
+            RESULT_VERSION,
         )
         for name, idea in IDEAS.items()
     }
@@ -124,24 +226,36 @@ def try_idea(idea: Idea, seed: int, data: Path, progress: Progress) -> Row:
     made = pretrain(config, look=idea.look, recipe=idea.recipe, progress=progress)
     seconds = time.perf_counter() - start
     predict = quality.predictor(made.folder)
-    figures = {}
-    for one in map(sets.coarse, sets.load_sets(data, cache=harness.WORK / "sets")):
-        figures[one.name] = scores.figures(one.labels, predict(one.images, one.groups), one.stride)
-    row = {
-        "themis48": figures["themis48"]["macro_f1"],
-        "nanedi": statistics.fmean(
-            figures[name]["macro_f1"] for name in ("nanedi_west", "nanedi_center")
-        ),
-        **{name: figures[name]["average_precision"] for name in ("tiles", "hrsc", "ctx_mars")},
-        "nac_moon": figures["nac_moon"]["roc_auc"],
-    }
+    parts: dict[str, Row] = {"whole": {}, "half 1": {}, "half 2": {}}
+    for one in map(sets.coarse, sets.load_sets(data)):
+        probability = predict(one.images, one.groups)
+        for part, found in parts.items():
+            inside = part == "whole" or sets.in_half(one, int(part[-1]) - 1)
+            rows = np.flatnonzero(np.broadcast_to(inside, len(one)))
+            if len(rows):
+                figures = scores.figures(one.labels[rows], probability[rows], one.stride)
+                found[one.name] = figures
+    halves = {part: _measures(figures)["mean"] for part, figures in parts.items()}
     return {
-        **row,
-        "mean": statistics.fmean(row.values()),
+        **_measures(parts["whole"]),
+        "half 1": halves["half 1"],
+        "half 2": halves["half 2"],
         "seconds": seconds,
-        "sets": figures,
+        "sets": parts["whole"],
         "history": made.history,
     }
+
+
+def _measures(figures: dict[str, Row]) -> dict[str, float]:
+    """Choose one measure of each set, and their mean."""
+    nanedi = [each["macro_f1"] for name, each in figures.items() if name.startswith("nanedi")]
+    row = {"themis48": figures["themis48"]["macro_f1"], "nanedi": statistics.fmean(nanedi)}
+    for name in ("tiles", "hrsc", "ctx_mars"):
+        if name in figures:
+            row[name] = figures[name]["average_precision"]
+    if "nac_moon" in figures:
+        row["nac_moon"] = figures["nac_moon"]["roc_auc"]
+    return row | {"mean": statistics.fmean(row.values())}
 
 
 def _result(rows: Rows) -> Row:

@@ -81,7 +81,7 @@ def test_without_a_frame_patches_keep_their_labels_in_every_light() -> None:
 
 def test_a_round_is_the_scenes_of_its_number() -> None:
     stream = Stream(seed=3, look=LOOK, rule=LabelRule(), scale=SCALE)
-    second = stream.start(1, workers=1)()
+    (second,) = stream.rounds(1, 2, workers=1)
     for side, part in second.items():
         count = max(1, round(SCALE * 900)) if side in (28, 48) else None
         if count is None:

@@ -11,9 +11,14 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 if TYPE_CHECKING:
+    from craters.pretraining.batches import Batch
+    from craters.pretraining.rounds import Stream
     from craters.pretraining.run import Recipe, pretrain
 
-__all__ = ["Recipe", "pretrain"]
+__all__ = ["Batch", "Recipe", "Stream", "pretrain"]
 
 # Imported when they are first used: they need torch.
-__getattr__, _, _ = lazy_loader.attach(__name__, submod_attrs={"run": ["Recipe", "pretrain"]})
+__getattr__, _, _ = lazy_loader.attach(
+    __name__,
+    submod_attrs={"batches": ["Batch"], "rounds": ["Stream"], "run": ["Recipe", "pretrain"]},
+)

@@ -29,12 +29,15 @@ class Batch:
         1, or 0 where the label is unknown.
     light : ndarray, shape (B, 2), float32
         Unit vectors to the light: rightwards and downwards.
+    diameter : ndarray, shape (B,), float32
+        Of the crater that a patch was chosen for, in pixels; NaN without one.
     """
 
     images: np.ndarray
     labels: np.ndarray
     weights: np.ndarray
     light: np.ndarray
+    diameter: np.ndarray
 
 
 def draw_batch(
@@ -96,4 +99,5 @@ def turn(
         labels=labels.astype(np.float32),
         weights=((off <= UNCERTAIN[0]) | (off > UNCERTAIN[1])).astype(np.float32),
         light=np.stack([np.sin(angle), -np.cos(angle)], axis=1).astype(np.float32),
+        diameter=part.crater[rows, 2],
     )

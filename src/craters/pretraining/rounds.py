@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Generator, Iterator
 
 from craters.settings import PretrainConfig
 from craters.synthetic import LabeledPatches, LabelRule, Look, join, sample_scenes
@@ -30,12 +31,15 @@ class Stream:
     rule : LabelRule
     scale : float
         Multiplies `SCENES`.
+    share : float
+        Most patches with crater, as a share of the patches of a scene.
     """
 
     seed: int
     look: Look
     rule: LabelRule
     scale: float = 1.0
+    share: float = 0.5
 
     @classmethod
     def of(cls, config: PretrainConfig, look: Look) -> Stream:
@@ -47,22 +51,39 @@ class Stream:
         )
         return cls(seed=config.seed, look=look, rule=rule, scale=config.scale)
 
-    def start(self, number: int, workers: int) -> Callable[[], Round]:
-        """Start making round `number` in worker processes; return a function that waits for it."""
+    def rounds(self, first: int, end: int, workers: int) -> Generator[Round]:
+        """Yield the rounds of numbers `first` to `end` - 1.
+
+        Worker processes make the next round while the caller uses one. Close the iterator to stop
+        them early.
+        """
+        if first >= end:
+            return
+        parts = self._start(first, workers)
+        try:
+            for number in range(first, end):
+                current = self._gather(number, parts)
+                if number + 1 < end:
+                    parts = self._start(number + 1, workers)
+                yield current
+        finally:
+            with warnings.catch_warnings():  # joblib warns of the tasks that this cancels
+                warnings.simplefilter("ignore", UserWarning)
+                parts.close()
+
+    def _start(self, number: int, workers: int) -> Generator[LabeledPatches]:
         import joblib
 
-        tasks = list(self._tasks(number))
-        parts = joblib.Parallel(workers, return_as="generator", pre_dispatch="all")(
-            joblib.delayed(self._sample)(side, scenes) for side, scenes in tasks
-        )
+        parts: Generator[LabeledPatches] = joblib.Parallel(
+            workers, return_as="generator", pre_dispatch="all"
+        )(joblib.delayed(self._sample)(side, scenes) for side, scenes in self._tasks(number))
+        return parts
 
-        def wait() -> Round:
-            by_side: dict[int, list[LabeledPatches]] = {}
-            for (side, _), part in zip(tasks, parts, strict=True):
-                by_side.setdefault(side, []).append(part)
-            return {side: join(sampled) for side, sampled in by_side.items()}
-
-        return wait
+    def _gather(self, number: int, parts: Iterator[LabeledPatches]) -> Round:
+        by_side: dict[int, list[LabeledPatches]] = {}
+        for (side, _), part in zip(self._tasks(number), parts, strict=True):
+            by_side.setdefault(side, []).append(part)
+        return {side: join(sampled) for side, sampled in by_side.items()}
 
     def _tasks(self, number: int) -> Iterator[tuple[int, range]]:
         for side, usual in SCENES.items():
@@ -72,4 +93,11 @@ class Stream:
                 yield side, scenes[start : start + _CHUNK]
 
     def _sample(self, side: int, scenes: range) -> LabeledPatches:
-        return sample_scenes(scenes, seed=self.seed, size=side, look=self.look, rule=self.rule)
+        return sample_scenes(
+            scenes,
+            seed=self.seed,
+            size=side,
+            look=self.look,
+            rule=self.rule,
+            share=self.share,
+        )

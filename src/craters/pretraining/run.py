@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,31 @@ class Recipe:
         initialize(network, seed)
         return network
 
+    def stream(self, config: PretrainConfig, look: Look) -> Stream:
+        """Return the stream of patches."""
+        return Stream.of(config, look)
+
+    def loss(self, network: Network, batch: Batch, config: TrainConfig) -> tuple[Tensor, float]:
+        """Return the loss of a batch, and the share of correct labels.
+
+        The loss is the cross-entropy plus the squared error of the direction of light.
+        """
+        images = torch.from_numpy(normalize(batch.images))
+        error = torch.zeros(())
+        with in_mixed_precision(config.mixed_precision):
+            if self.in_frame:
+                logits, light = network.forward_with_light(images)
+                error = functional.mse_loss(light.float(), torch.from_numpy(batch.light))
+            else:
+                logits = network(images)
+        labels, weights = torch.from_numpy(batch.labels), torch.from_numpy(batch.weights)
+        smoothed = labels * (1 - config.label_smoothing) + config.label_smoothing / 2
+        each = functional.binary_cross_entropy_with_logits(
+            logits.float(), smoothed, reduction="none"
+        )
+        right = (((logits.detach() > 0) == (labels > 0.5)) * weights).sum() / weights.sum()
+        return (each * weights).mean() + self.light_weight * error, float(right)
+
 
 @dataclasses.dataclass(frozen=True)
 class Pretrained:
@@ -155,7 +181,9 @@ def pretrain(
         state = train(config, look, recipe, folder / _STATE, progress)
         network = recipe.build(config.seed)
         network.load_state_dict(state.best_weights)
-        last = Stream.of(config, look).start(config.rounds - 1, usable_threads(config.threads))()
+        stream = recipe.stream(config, look)
+        threads = usable_threads(config.threads)
+        (last,) = stream.rounds(config.rounds - 1, config.rounds, threads)
         model = write_pretrained(
             folder / "model", network.eval(), recipe.network_settings, config, state.history, last
         )
@@ -216,22 +244,19 @@ def train(
     )
     steps = max(1, round(STEPS * config.scale))
     attempt = prepare_attempt(recipe.build, steps * BATCH, schedule, state)
-    stream = Stream.of(config, look)
+    stream = recipe.stream(config, look)
     threads = usable_threads(config.threads)
-    workers, own = max(1, threads - threads // 2), max(1, threads // 2)
-    waiting = stream.start(state.epoch, workers) if state.epoch < config.rounds else None
-    while waiting is not None:
-        patches = waiting()
-        is_last = state.epoch + 1 == config.rounds
-        waiting = None if is_last else stream.start(state.epoch + 1, workers)
-        with torch_threads(own):
-            row = _train_round(attempt, recipe, patches, state.epoch)
-        record_epoch(attempt, row, state)
-        checkpoint.save_state(path, state)
-        progress.say(
-            f"Round {state.epoch} of {config.rounds}: loss {row['loss']:.4f}, "
-            f"{row['accuracy']:.1%} of {row['patches']:,} patches correct."
-        )
+    own = max(1, threads // 2)
+    with contextlib.closing(stream.rounds(state.epoch, config.rounds, threads)) as rounds:
+        for patches in rounds:
+            with torch_threads(own):
+                row = _train_round(attempt, recipe, patches, state.epoch)
+            record_epoch(attempt, row, state)
+            checkpoint.save_state(path, state)
+            progress.say(
+                f"Round {state.epoch} of {config.rounds}: loss {row['loss']:.4f}, "
+                f"{row['accuracy']:.1%} of {row['patches']:,} patches correct."
+            )
     return state
 
 
@@ -248,7 +273,7 @@ def _train_round(attempt: Attempt, recipe: Recipe, patches: Round, number: int) 
             patches, config.batch_size, random, free=recipe.free, in_frame=recipe.in_frame
         )
         attempt.before_step(number * attempt.steps + step)
-        loss, right = _loss(attempt.network, batch, config, recipe)
+        loss, right = recipe.loss(attempt.network, batch, config)
         descend(attempt.optimizer, loss)
         attempt.after_step(number * attempt.steps + step)
         loss_sum += float(loss.detach())
@@ -259,22 +284,3 @@ def _train_round(attempt: Attempt, recipe: Recipe, patches: Round, number: int) 
         "accuracy": correct / attempt.steps,
         "patches": sum(len(part.labels) for part in patches.values()),
     }
-
-
-def _loss(
-    network: Network, batch: Batch, config: TrainConfig, recipe: Recipe
-) -> tuple[Tensor, float]:
-    """Return cross-entropy plus the squared error of the light, and the share of correct labels."""
-    images = torch.from_numpy(normalize(batch.images))
-    error = torch.zeros(())
-    with in_mixed_precision(config.mixed_precision):
-        if recipe.in_frame:
-            logits, light = network.forward_with_light(images)
-            error = functional.mse_loss(light.float(), torch.from_numpy(batch.light))
-        else:
-            logits = network(images)
-    labels, weights = torch.from_numpy(batch.labels), torch.from_numpy(batch.weights)
-    smoothed = labels * (1 - config.label_smoothing) + config.label_smoothing / 2
-    each = functional.binary_cross_entropy_with_logits(logits.float(), smoothed, reduction="none")
-    right = (((logits.detach() > 0) == (labels > 0.5)) * weights).sum() / weights.sum()
-    return (each * weights).mean() + recipe.light_weight * error, float(right)

@@ -7,6 +7,7 @@ This package uses neither external data nor networks.
 from craters.synthetic.look import (
     GENERATOR_VERSION,
     PRESETS,
+    Distribution,
     LogUniform,
     Look,
     Sometimes,
@@ -20,6 +21,7 @@ from craters.synthetic.stream import LabeledPatches, join, sample_scenes
 __all__ = [
     "GENERATOR_VERSION",
     "PRESETS",
+    "Distribution",
     "LabelRule",
     "LabeledPatches",
     "LogUniform",

@@ -29,6 +29,9 @@ class LabelRule:
         missing.
     clear : float
         No crater of at least this diameter (pixels) touches a patch without crater.
+    core : float
+        Share of a crater's radius within which such a crater does not touch the patch, 0..1: below
+        1, its outer part may show.
     visible : float
         Least contrast of a counted crater (slope of its walls over that of the ground and the
         noise).
@@ -44,6 +47,7 @@ class LabelRule:
     least: float = 9.0
     share: float = 0.5
     clear: float = 8.0
+    core: float = 1.0
     visible: float = 1.0
     faint: float = 0.3
 
@@ -66,10 +70,11 @@ class LabelRule:
         return counted
 
     def blocking(self, craters: np.ndarray) -> np.ndarray:
-        """Select the craters that must not touch a patch without crater."""
+        """Select the craters that must not touch a patch without crater, with their cores alone."""
         blocking: np.ndarray = craters[
             (craters["diameter"] >= self.clear) & (craters["contrast"] >= self.faint)
         ]
+        blocking["diameter"] *= self.core
         return blocking
 
 
