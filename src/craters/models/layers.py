@@ -98,6 +98,7 @@ def check_side(side: int, least: int, name: str) -> None:
 
 
 LEAST_SPREAD = 0.02  # of brightness 0..1, added to the standard deviation of a patch
+SOFT_LIMIT = 2.0  # standard deviations of a patch that brightness approaches
 
 
 def standardize(images: Tensor) -> Tensor:
@@ -105,14 +106,17 @@ def standardize(images: Tensor) -> Tensor:
     return ((images - 0.49) / 0.157).unsqueeze(-1).permute(0, 3, 1, 2)
 
 
-def standardize_patches(images: Tensor) -> Tensor:
+def standardize_patches(images: Tensor, limit: float = SOFT_LIMIT) -> Tensor:
     """Standardize the brightness of each patch by its own mean and spread, in channels-last layout.
 
-    `LEAST_SPREAD` keeps the noise of flat patches small.
+    `LEAST_SPREAD` keeps the noise of flat patches small. Deep shadows and bright slopes are
+    compressed: brightness approaches `limit` standard deviations.
     """
     mean = images.mean((1, 2), keepdim=True)
     spread = ((images - mean) ** 2).mean((1, 2), keepdim=True).sqrt()
-    return ((images - mean) / (spread + LEAST_SPREAD)).unsqueeze(-1).permute(0, 3, 1, 2)
+    values = (images - mean) / (spread + LEAST_SPREAD)
+    values = values / (1 + (values / limit) ** 2).sqrt()
+    return values.unsqueeze(-1).permute(0, 3, 1, 2)
 
 
 def transform(images: Tensor, name: str) -> Tensor:

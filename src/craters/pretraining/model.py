@@ -19,7 +19,7 @@ from craters.models import (
     write_model,
 )
 from craters.pretraining.batches import FRAME, WIDEST
-from craters.pretraining.rounds import Round
+from craters.pretraining.rounds import CORE, Round
 from craters.settings import PretrainConfig
 from craters.synthetic import GENERATOR_VERSION
 
@@ -74,7 +74,8 @@ def write_pretrained(
             "patches": int(sum(row["patches"] for row in history)),
             "label_rule": (
                 f"with crater: at least {config.disc_share:.0%} of the disc of a crater of "
-                f"{config.least_diameter:g} px or more is inside the patch"
+                f"{config.least_diameter:g} px or more is inside the patch; without: the inner "
+                f"{CORE:.0%} of the radius of every such crater is outside"
             ),
             "settings": {"rounds": config.rounds, "scale": config.scale},
             "seed": config.seed,

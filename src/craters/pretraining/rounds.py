@@ -14,6 +14,7 @@ from craters.synthetic import LabeledPatches, LabelRule, Look, join, sample_scen
 SCENES = {24: 700, 28: 900, 32: 900, 40: 900, 48: 900, 56: 500, 64: 500}
 
 UNCLEAR = 1.0  # px: craters so much smaller than the least neither count nor are absent
+CORE = 0.5  # of a crater's radius, which does not show in a patch without crater
 
 _CHUNK = 50  # scenes of a task
 
@@ -48,6 +49,7 @@ class Stream:
             least=config.least_diameter,
             clear=config.least_diameter - UNCLEAR,
             share=config.disc_share,
+            core=CORE,
         )
         return cls(seed=config.seed, look=look, rule=rule, scale=config.scale)
 

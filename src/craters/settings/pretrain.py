@@ -34,13 +34,13 @@ class PretrainConfig:
     )
     rounds: int = setting(
         28,
-        help="Rounds of about 32,000 new patches.",
-        meaning="Rounds of training, each on about 32,000 new patches.",
+        help="Rounds of about 34,000 new patches.",
+        meaning="Rounds of training, each on about 34,000 new patches.",
         least=1,
     )
     scale: float = setting(
         1.0,
-        help="Size of a round, relative to 32,000 patches.",
+        help="Size of a round, relative to 34,000 patches.",
         meaning="Size of a round and of its training, relative to the usual one; for trials.",
         above=0,
         most=10,
