@@ -93,6 +93,12 @@ class Recipe:
         initialize(network, seed)
         return network
 
+    def trained(self, seed: int, weights: dict[str, Tensor]) -> Network:
+        """Return the network with trained weights, in evaluation mode."""
+        network = self.build(seed)
+        network.load_state_dict(weights)
+        return network.eval()
+
     def stream(self, config: PretrainConfig, look: Look) -> Stream:
         """Return the stream of patches."""
         return Stream.of(config, look)
@@ -179,13 +185,12 @@ def pretrain(
     workspace.refuse_existing()
     with workspace.open(_fingerprint(config, look, recipe), progress) as folder:
         state = train(config, look, recipe, folder / _STATE, progress)
-        network = recipe.build(config.seed)
-        network.load_state_dict(state.best_weights)
+        network = recipe.trained(config.seed, state.best_weights)
         stream = recipe.stream(config, look)
         threads = usable_threads(config.threads)
         (last,) = stream.rounds(config.rounds - 1, config.rounds, threads)
         model = write_pretrained(
-            folder / "model", network.eval(), recipe.network_settings, config, state.history, last
+            folder / "model", network, recipe.network_settings, config, state.history, last
         )
         workspace.publish(model)
     return Pretrained(config.out, state.history)
