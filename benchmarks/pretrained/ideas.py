@@ -283,5 +283,17 @@ def _result(rows: Rows) -> Row:
         titles=_TITLES,
         tables={"Ideas": tuple(_TITLES)},
         contenders=contenders,
-        findings=[],
+        findings=_findings({name: row for (name, _), row in rows.items()}),
     )
+
+
+def _findings(rows: dict[str, Row]) -> list[str]:
+    """Choose an idea on one half of the regions and images, and report it on the other."""
+    lines = []
+    for chosen_on, other in (("half 1", "half 2"), ("half 2", "half 1")):
+        best = max(rows, key=lambda name: rows[name][chosen_on])
+        lines.append(
+            f"Best on {chosen_on}: {IDEAS[best].title}, {rows[best][chosen_on]:.3f}; on {other} it "
+            f"has {rows[best][other]:.3f}, without it {rows['base'][other]:.3f}."
+        )
+    return lines
