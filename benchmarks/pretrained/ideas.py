@@ -142,12 +142,8 @@ IDEAS = {
     ),
     "fewer-craters": Idea("3 of 10 patches with crater, not 5", recipe=TrialRecipe(share=0.3)),
     "diameter": Idea("the diameter is learned too", recipe=SizeRecipe()),
-    "wide": Idea("1.8 times the weights", recipe=TrialRecipe(channels=(32, 64, 128))),
     "all-lights": Idea("light from all sides, not turned", recipe=TrialRecipe(in_frame=False)),
-    "worn": Idea("worn craters", _with(freshness=Uniform(0.1, 0.55))),
-    "fixed-contrast": Idea("brightness by constants", recipe=TrialRecipe(patch_contrast=False)),
     "shorter": Idea("1 round", rounds=1),
-    "no-light-output": Idea("no output for light", recipe=TrialRecipe(light_weight=0, free=0)),
     "one-light": Idea(
         "one direction and height of light",
         _with(azimuth=Uniform(260, 280), incidence=Uniform(50, 65)),
@@ -173,10 +169,6 @@ IDEAS = {
         ),
     ),
     "fresh": Idea("fresh craters only", _with(freshness=Uniform(0.75, 0.95))),
-    "plain-craters": Idea(
-        "no ejecta, rays, rings, clusters or fills",
-        _with(without=("ejecta", "rays", "rings", "clusters", "fill")),
-    ),
 }  # fmt: skip
 
 _TITLES = {

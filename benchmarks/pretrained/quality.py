@@ -74,6 +74,8 @@ def predictor(model: Path) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     classifier = load_model(model)
 
     def predict(images: np.ndarray, groups: np.ndarray) -> np.ndarray:
+        if classifier.description.light is None:  # of a trial
+            return classifier.probability(classifier.logits(images))
         lights = classifier.find_light(images, groups=groups)
         return classifier.probability(classifier.logits(images, azimuth=lights.azimuth))
 
