@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import shutil
 import statistics
 import time
@@ -41,14 +40,14 @@ class TrialRecipe(Recipe):
     Parameters
     ----------
     limit : float
-        As for `standardize_patches`; infinite: brightness is not compressed.
+        As for `standardize_patches`; by default, brightness is not compressed.
     core : float
         As for `LabelRule`; 1: no part of a crater shows in a patch without one.
     share : float
         Most patches with crater, as a share of the patches of a scene.
     """
 
-    limit: float = math.inf
+    limit: float = 1e6
     core: float = 1.0
     share: float = 0.5
 
