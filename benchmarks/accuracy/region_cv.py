@@ -169,7 +169,8 @@ def distill(data: Path, part, outside: set[str], seed: int, teachers: list[Path]
 
     images = np.asarray(part.images)
     symmetry = augment.choose_symmetry("auto", images, part.labels).allowed
-    teacher = build_teacher([load_file(path) for path in teachers], part.side)
+    build = build_network("compact", part.side)
+    teacher = build_teacher([load_file(path) for path in teachers], build)
     pool = patches.read_patches(data / "Xtrain1_extra.npy", None, data / "groups_extra.npy")
     inside = ~np.isin(splits.regions_of(pool.groups), list(outside))
     recipe = recipes.distillation_recipe(len(part), part.side, seed=seed, symmetry=symmetry)

@@ -141,7 +141,7 @@ def _result(page: Row, paths: dict[tuple[str, int], list[Row]]) -> Row:
             f"A headless Chromium presses {ANSWERS} keys, one every {PAUSE} s at the earliest; "
             "the clock runs from the key press to the frame after the next patch is decoded.",
             f"A simulated reviewer answers patches of themis48, {WRONG:.0%} of them wrongly. Every "
-            f"{STEP} answers, `compact` is trained as the page does it (`--method {METHOD}`, the "
+            f"{STEP} answers, `compact` is trained from random weights (`--method {METHOD}`, the "
             "patches that are left as the pool) and measured on held-out regions, in either order. "
             "The queue's random part counts as asked and is not trained on; what was not asked of "
             "it is in the pool here, where the page leaves it out.",

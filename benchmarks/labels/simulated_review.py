@@ -34,14 +34,16 @@ def simulate(
     """Label round by round until the goal is reached; finished rounds are not repeated.
 
     Each round, `STEP` patches are asked in the order, and a network is trained as the page trains
-    it: on all answers so far without those of the queue's random part, and on its own sure answers
-    for the patches that nobody was asked about. It is measured on the held-out regions. The first
-    round is the same for both orders; `ALL` asks for everything at once.
+    it, but from random weights: on all answers so far without those of the queue's random part, and
+    on its own sure answers for the patches that nobody was asked about. It is measured on the
+    held-out regions. The first round is the same for both orders; `ALL` asks for everything at
+    once.
 
     `PRETRAINED` starts without labels: its first round is the pretrained model alone, which orders
-    the queue of the second. From then on, the better of it and the network trained last is used,
-    for the queue and on the held-out regions. Which is better is decided on the answers of the
-    queue's random part, on which neither was trained; the pretrained model wins ties.
+    the queue of the second; networks are trained from its weights. From then on, the better of it
+    and the network trained last is used, for the queue and on the held-out regions. Which is better
+    is decided on the answers of the queue's random part, on which neither was trained; the
+    pretrained model wins ties.
     """
     store, rounds = RowStore(NAME), list[Row]()
     for labels in counts(order, most):
@@ -105,7 +107,8 @@ def _one_round(bench: Bench, order: str, repeat: int, rounds: list[Row], network
         if last.get("uses") == PRETRAINED:
             folder = find_pretrained()
         elif not folder.is_dir():  # the work folder was cleared
-            _train(images, said, pool, last, network, folder=folder, repeat=repeat)
+            start = "pretrained" if order == PRETRAINED else "random"
+            _train(images, said, pool, last, network, folder=folder, repeat=repeat, start=start)
         count = STEP if asked else START
         more, held = _ask_queue(images, said, pool, asked, folder, repeat=repeat, count=count)
         asked, apart = asked + more, apart + held
@@ -114,8 +117,9 @@ def _one_round(bench: Bench, order: str, repeat: int, rounds: list[Row], network
     keep = order in ("queue", PRETRAINED) or (order == "random" and not rounds)
     folder = _model_folder(order, repeat, row["labels"]) if keep else None
     train = functools.partial(
-        _train, images, said, pool, row, network, folder=folder, repeat=repeat
-    )
+        _train, images, said, pool, row, network, folder=folder, repeat=repeat,
+        start="pretrained" if order == PRETRAINED else "random",
+    )  # fmt: skip
     if order == PRETRAINED:
         called = _better_classes(train, images, said, held_out, row)
     else:
@@ -161,7 +165,7 @@ def _pretrained() -> Any:
 
 def _train(
     images: np.ndarray, said: np.ndarray, pool: np.ndarray, row: Row, network: Any,
-    *, folder: Path | None, repeat: int,
+    *, folder: Path | None, repeat: int, start: str,
 ) -> Any:  # fmt: skip
     """Train on the answers of a row as the page does, and write the model to a folder, if any."""
     from craters.data import make_patch_set
@@ -171,7 +175,8 @@ def _train(
     train = np.setdiff1d(row["asked"], row["apart"])
     rest = np.setdiff1d(pool, row["asked"])
     seed = derive_seed(repeat, row["labels"]) % 2**32
-    config = RunConfig(Path(), Path(), method=METHOD, network=network, seed=seed, threads=1)
+    config = RunConfig(Path(), Path(), method=METHOD, network=network, start=start,
+                       seed=seed, threads=1)  # fmt: skip
     left = make_patch_set(images).take(rest)  # which may be nothing
     trained = kept_network(make_patch_set(images[train], said[train]), left, config)
     if folder is not None:
@@ -208,7 +213,7 @@ def _keep_model(network: Any, folder: Path) -> None:
     write_model(
         folder, onnx=network_to_onnx(whole, 48), weights=network_weights(network),
         description=ModelDescription(
-            network.name, {}, 48, stride=whole.stride, symmetry=network.symmetry
+            network.name, dict(network.settings), 48, stride=whole.stride, symmetry=network.symmetry
         ),
         force=True,
     )  # fmt: skip

@@ -22,13 +22,13 @@ from craters.evaluation import Scored, at_prior, bootstrap_interval, measure, sc
 from craters.evaluation.calibration import choose_threshold
 from craters.models import Classifier
 from craters.models.keras.writer import write_keras_h5
-from craters.pipeline import job, run_job, summarize
+from craters.pipeline import job, run, run_job, summarize
 from craters.pipeline.report import summary_lines
 from craters.pipeline.result import JobResult
 from craters.pipeline.run import read_run
 from craters.pipeline.stages import run_stages
-from craters.training import RunConfig, trainer
-from tests.conftest import simple_patches, write_job
+from craters.training import RunConfig, load_start, trainer
+from tests.conftest import Notes, simple_patches, write_job
 
 SAME_EVERY_TIME = ("metrics.json", "history.csv", "origins.csv", "predictions.npy",
                    "predictions.csv", "probabilities.npy", "models/model_initial.h5",
@@ -516,3 +516,43 @@ def test_an_aim_out_of_reach_leaves_no_run_and_loses_no_training(
         ExistsError, match="is a finished run of other settings.*: aim was macro_f1 and is prec"
     ):
         run_job(config, resume=True)
+
+
+# Runs that start from the pretrained model
+
+
+def started(data: Path, out: Path) -> RunConfig:
+    return config_for(data, out, method="supervised", network="compact", start="pretrained",
+                      epochs=1)  # fmt: skip
+
+
+def test_a_run_records_its_start_and_refuses_to_resume_from_other_weights(
+    job_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, out = started(job_folder, tmp_path / "RUN"), tmp_path / "RUN"
+    run_job(config)
+    description = json.loads((out / "model" / "model.json").read_text())
+    assert description["start"] == load_start().record
+    assert description["network_settings"] == {"members": 1, "patch_contrast": True}
+    card = (out / "model" / "MODEL_CARD.md").read_text()
+    assert load_start().sha256 in card
+    test = read_job_data(job_folder).test.images
+    found = Classifier.load(out / "model").predict_proba(test)
+    assert found == pytest.approx(np.load(out / "probabilities.npy"), abs=1e-4)
+
+    other = dataclasses.replace(load_start(), sha256="0" * 64)
+    monkeypatch.setattr(run, "load_start", lambda: other)
+    with pytest.raises(ExistsError, match="start was pretrained 1, .* and is pretrained 1, 0000"):
+        run_job(config, resume=True)
+
+
+def test_patches_that_the_pretrained_model_does_not_take_start_from_random_weights(
+    tmp_path: Path,
+) -> None:
+    data, notes = write_job(tmp_path / "DATA", side=20), Notes()
+    run_job(started(data, tmp_path / "RUN"), progress=notes)
+    assert "random weights: the pretrained model takes patches of 24 to 96 px, these have 20" in (
+        "\n".join(notes.said)
+    )
+    description = json.loads((tmp_path / "RUN" / "model" / "model.json").read_text())
+    assert "start" not in description

@@ -137,7 +137,9 @@ def test_a_teacher_is_the_mean_of_its_networks_for_the_picture_as_it_is() -> Non
         build_network("compact", images.shape[1], ("identity", "up-down"))(n) for n in (1, 2)
     ]
     plain = [build_network("compact", images.shape[1])(seed) for seed in (1, 2)]
-    teacher = build_teacher([network.state_dict() for network in mirrored], images.shape[1])
+    teacher = build_teacher(
+        [network.state_dict() for network in mirrored], build_network("compact", images.shape[1])
+    )
     assert not teacher.training
     found = predict_logits(teacher, images)
     assert np.array_equal(found, predict_logits(EnsembleNet(plain), images))

@@ -39,6 +39,8 @@ class SymmetryReport:
         Correlation of the mean crater with each of its transforms; empty if not measured.
     sentence : str
         Text for the report.
+    turn : str
+        Name of the symmetry that turns the light to where a network to start from expects it.
     warning : str
         Why the direction of light is in doubt; empty without a reason.
     """
@@ -46,6 +48,7 @@ class SymmetryReport:
     allowed: tuple[str, ...]
     correlation: dict[str, float]
     sentence: str
+    turn: str = "identity"
     warning: str = ""
 
 
@@ -61,6 +64,19 @@ def transform(images: np.ndarray, name: str) -> np.ndarray:
     if transpose:
         images = images.swapaxes(1, 2)
     return images[:, :: -1 if rows else 1, :: -1 if columns else 1]
+
+
+def compose(first: str, second: str) -> str:
+    """Return the name of one symmetry after another.
+
+    Examples
+    --------
+    >>> compose("up-down", "rotate-90")
+    'anti-transpose'
+    """
+    square = np.arange(4).reshape(1, 2, 2)
+    turned = transform(transform(square, first), second)
+    return next(name for name in SYMMETRIES if (transform(square, name) == turned).all())
 
 
 def measure_symmetry(images: np.ndarray, labels: np.ndarray) -> SymmetryReport:

@@ -46,8 +46,8 @@ def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
     """Fit the temperature that minimizes the cross-entropy of logits (Guo et al. 2017).
 
     The cross-entropy of sigmoid(logit / T) has a single minimum in log T. A temperature above 1
-    means an over-confident network, below 1 an under-confident one. If the logits separate the
-    classes without error, the result is the lower limit, 0.05, and is not meaningful.
+    means an over-confident network, below 1 an under-confident one. Logits without any error do not
+    show how sure they may be: the result is 1 then.
 
     Parameters
     ----------
@@ -59,7 +59,8 @@ def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
     Returns
     -------
     float
-        Within 0.05 to 20; 1 if no temperature improves on it.
+        Within 0.05 to 20; 1 if no temperature improves on it, or if the sign of every logit is
+        right.
 
     Raises
     ------
@@ -90,6 +91,8 @@ def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
             "Label more patches, or leave the probabilities as they are.",
         )
     against = np.where(column == 1, -values, values)
+    if (against < 0).all():
+        return 1.0
 
     def loss(log_temperature: float) -> float:
         return float(np.mean(np.logaddexp(0, against / math.exp(log_temperature))))

@@ -16,6 +16,7 @@ from craters.models.classifier import (
     Classifier,
     load_model,
     read_description,
+    read_graph,
     read_weights,
     write_model,
 )
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from craters.models.exchange import ImportOptions, export_model, import_model
     from craters.models.keras.writer import write_keras_h5
     from craters.models.networks import (
+        CompactNet,
         EnsembleNet,
         LayerRow,
         Network,
@@ -74,6 +76,7 @@ __all__ = [
     "PRETRAINED",
     "SUMS",
     "Classifier",
+    "CompactNet",
     "EnsembleNet",
     "ImportOptions",
     "Inputs",
@@ -108,6 +111,7 @@ __all__ = [
     "predict_in_frame",
     "predict_table",
     "read_description",
+    "read_graph",
     "read_inputs",
     "read_parts",
     "read_weights",
@@ -127,6 +131,7 @@ __getattr__, _, _ = lazy_loader.attach(
         "exchange": ["ImportOptions", "export_model", "import_model"],
         "keras.writer": ["write_keras_h5"],
         "networks": [
+            "CompactNet",
             "EnsembleNet",
             "LayerRow",
             "Network",

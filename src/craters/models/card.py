@@ -101,6 +101,7 @@ def facts(description: ModelDescription) -> list[tuple[str, str]]:
         ("larger images", f"in one pass, every {stride} px" if stride else "window by window"),
         ("versions", ", ".join(f"{k} {v}" for k, v in sorted(description.versions.items())) or "-"),
         *_pretraining_facts(description),
+        *_start_facts(description),
     ]
 
 
@@ -108,6 +109,13 @@ def _resolution(description: ModelDescription) -> str:
     if description.pretraining:
         return "any: craters are recognised by their size in pixels"
     return f"{description.resolution:g} m/px" if description.resolution else "unknown"
+
+
+def _start_facts(description: ModelDescription) -> list[tuple[str, str]]:
+    """Return the weights that training started from."""
+    if description.start is None:
+        return []
+    return [("started from", "{name} {version}, SHA-256 {sha256}".format(**description.start))]
 
 
 def _pretraining_facts(description: ModelDescription) -> list[tuple[str, str]]:

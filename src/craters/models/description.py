@@ -35,7 +35,7 @@ PRETRAINING: dict[str, type] = {
 }
 # Its `metrics` hold figures by the name of a set of real images: `macro_f1` and others, and
 # `patches` and `side`, their number and size.
-_OPTIONAL = {"pixels", "sides", "light", "pretraining"}  # absent in older folders
+_OPTIONAL = {"pixels", "sides", "light", "pretraining", "start"}  # absent in older folders
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +88,9 @@ class ModelDescription:
     pretraining : dict or None
         How a model that ships with craters was trained and selected: see `PRETRAINING`. None:
         it is no such model; then the JSON lacks the key.
+    start : dict of str, or None
+        `name`, `version` and `sha256` of the pretrained weights that training started from. None:
+        random weights; then the JSON lacks the key.
 
     Raises
     ------
@@ -120,6 +123,7 @@ class ModelDescription:
     sides: tuple[int, int] | None = None
     light: LightFrame | None = None
     pretraining: dict[str, Any] | None = None
+    start: dict[str, str] | None = None
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -275,6 +279,15 @@ _CHECKS: dict[str, tuple[Callable[[Any], Any], str]] = {
             and value[0] <= value[1]
         ),
         "least and largest number of pixels",
+    ),
+    "start": (
+        lambda value: (
+            isinstance(value, dict)
+            and set(value) == {"name", "version", "sha256"}
+            and _is_texts(list(value.values()))
+            and re.fullmatch("[0-9a-f]{64}", value["sha256"])
+        ),
+        "name, version and SHA-256",
     ),
     "pretraining": (
         lambda value: (

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +61,8 @@ class Network(nn.Module):
         Transforms of a patch whose logits are averaged in evaluation mode.
     has_light : bool
         Whether `forward_with_light` also gives the direction of light.
+    settings : dict
+        Settings of the architecture that differ from its defaults, as plain values.
     """
 
     name: str
@@ -65,6 +70,7 @@ class Network(nn.Module):
     stride: int | None = None
     symmetry: tuple[str, ...] = ("identity",)
     has_light: bool = False
+    settings: Mapping[str, Any] = MappingProxyType({})
 
     def forward_map(self, images: Tensor) -> Tensor:
         """Map whole images (N, H, W) to a logit for every window, if `stride` is set."""

@@ -172,6 +172,8 @@ class CompactNet(Network):
         check_side(side, self.least_side, self.name)
         self.side, self.symmetry, self.has_light = side, symmetry, light
         self.standardize = standardize_patches if patch_contrast else standardize
+        changed = {"channels": list(channels)} if channels != _CHANNELS else {}
+        self.settings = changed | ({"patch_contrast": True} if patch_contrast else {})
         first, second, third = channels
         self.body = nn.Sequential(
             ConvBlock(1, first, 5, 2, 2), nn.ReLU(),
@@ -202,8 +204,12 @@ class CompactNet(Network):
     def _views(self) -> tuple[str, ...]:
         return ("identity",) if self.training else self.symmetry
 
+    def features(self, images: Tensor) -> Tensor:
+        """Map (N, S, S) to pooled features (N, K), of which the logit is a linear function."""
+        return torch.stack([self._pool(transform(images, name)) for name in self._views()]).mean(0)
+
     def _pool(self, images: Tensor) -> Tensor:
-        """Return the pooled features (N, K) of images."""
+        """Return the pooled features (N, K) of images as they are."""
         maps = self.body(self.standardize(images)).float()
         places = maps.flatten(2).transpose(1, 2)
         weights = self.score(places).softmax(1)
@@ -360,7 +366,7 @@ class EnsembleNet(Network):
         super().__init__()
         self.members = nn.ModuleList(members)
         self.name, self.side, self.stride = members[0].name, members[0].side, members[0].stride
-        self.symmetry = members[0].symmetry
+        self.symmetry, self.settings = members[0].symmetry, members[0].settings
 
     def forward(self, images: Tensor) -> Tensor:
         """Map (N, S, S) brightness 0..1 to (N,) logits of "with crater"."""

@@ -40,9 +40,9 @@ from craters.models import (
     over_images,
     write_model,
 )
-from craters.pipeline.stages import kept_network
+from craters.pipeline.stages import kept_network, resolve_start
 from craters.settings import JobSettings
-from craters.training import predict_logits, sigmoid
+from craters.training import load_start, predict_logits, sigmoid
 
 
 class PatchError(DataError, ValueError):
@@ -58,8 +58,8 @@ class CraterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Parameters
     ----------
-    network, members, symmetry, epochs, initial_epochs, final_epochs, initial_lr, final_lr, \
-    batch_size, pseudo_threshold, validation_share
+    network, start, members, symmetry, epochs, initial_epochs, final_epochs, initial_lr, \
+    final_lr, batch_size, pseudo_threshold, validation_share
         As the [settings](settings.md) of `craters run`. `validation_share` of the labeled rows is
         held out only to select the epoch of the original network.
     method : str
@@ -109,6 +109,7 @@ class CraterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         network: Literal["compact", "dense", "original"] = "compact",
         *,
         method: str = "auto",
+        start: Literal["pretrained", "random"] = "random",
         members: int = 1,
         symmetry: str = "auto",
         decision_threshold: float = 0.5,
@@ -125,6 +126,7 @@ class CraterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     ) -> None:
         self.network = network
         self.method = method
+        self.start = start
         self.members = members
         self.symmetry = symmetry
         self.decision_threshold = decision_threshold
@@ -182,7 +184,8 @@ class CraterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self._training_pixels = self._stored.measured(labeled.images)
         self.n_labeled_, self.n_unlabeled_ = int(known.sum()), int((~known).sum())
         pool = patches.take(np.flatnonzero(~known))
-        settings = self._settings()
+        settings = resolve_start(self._settings(), self.side_)
+        self._started = settings.start == "pretrained"
         self._threads = usable_threads(settings.threads)
         with _value_errors():
             self.network_: Network = kept_network(labeled, pool, settings)
@@ -320,7 +323,7 @@ class CraterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         names = tuple(str(name) for name in self.classes_)
         description = ModelDescription(
             network=network.name,
-            network_settings={"members": self.members},
+            network_settings={"members": self.members, **self.network_.settings},
             side=self.side_,
             stride=network.stride,
             resolution=resolution,
@@ -329,6 +332,7 @@ class CraterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             versions={"craters": __version__},
             symmetry=network.symmetry,
             pixels=self._training_pixels,
+            start=load_start().record if self._started else None,
         )
         return write_model(
             folder,

@@ -18,9 +18,11 @@ from craters.models import (
     Light,
     find_pretrained,
     name_azimuth,
+    orientations,
     turn_azimuth,
 )
 from craters.settings import JobSettings
+from craters.training import load_start
 
 LEAST_LABELS = 100  # from here on, labels show which transforms keep the light
 LARGEST_DIFFERENCE = 45  # degrees between the light that labels show and another direction
@@ -57,10 +59,16 @@ def choose_transforms(
         return SymmetryReport(("identity",), {}, "no random transforms")
     report = choose_symmetry(config.symmetry, train.images, train.labels)
     is_stated, few = config.sun_azimuth is not None, len(train) < LEAST_LABELS
-    if config.symmetry != "auto" or not (is_stated or few or compare):
+    from_pretrained = config.start == "pretrained"
+    is_auto = config.symmetry == "auto"
+    if not (from_pretrained or (is_auto and (is_stated or few or compare))):
         return report
     light = _find_light(train, pool, config)
     if light is None:
+        return report
+    if from_pretrained:
+        report = dataclasses.replace(report, turn=_turn(train, light))
+    if not is_auto:
         return report
     if not light.is_used:
         if few:
@@ -68,7 +76,7 @@ def choose_transforms(
             report = dataclasses.replace(report, sentence=f"{report.sentence}; {doubt}")
         return report
     if is_stated or few:
-        report = keep_light(light)
+        report = dataclasses.replace(keep_light(light), turn=report.turn)
     return dataclasses.replace(report, warning=_disagreement(train, light))
 
 
@@ -86,6 +94,19 @@ def keep_light(light: Light) -> SymmetryReport:
     return SymmetryReport(
         ("identity", mirror), {}, f"symmetry auto: identity and {mirror} keep the {light.sentence}"
     )
+
+
+def _turn(train: PatchSet, light: Light) -> str:
+    """Return the transform that brings the light to where the pretrained weights expect it.
+
+    From `LEAST_LABELS` labels on, the shading of labeled craters shows the light, unless it is
+    stated; else its estimate is used, however uncertain: training adapts the weights.
+    """
+    azimuth = light.azimuth
+    if light.certainty is not None and len(train) >= LEAST_LABELS:
+        measured = measure_light(train.images, train.labels)
+        azimuth = light.azimuth if measured is None else measured
+    return orientations(azimuth, load_start().frame)[0]
 
 
 def _find_light(train: PatchSet, pool: PatchSet, config: JobSettings) -> Light | None:

@@ -41,7 +41,7 @@ from craters.pipeline.no_labels import Unlabeled
 from craters.pipeline.result import JobResult
 from craters.quality import Check, checks, test_set_uses
 from craters.settings import RunConfig
-from craters.training import TrainState, checkpoint
+from craters.training import TrainState, checkpoint, load_start
 
 _FIGURES = {
     "learning_curve": "learning_curve.png",
@@ -204,6 +204,8 @@ def _fingerprint(
         if name not in _PATH_SETTINGS + but
     }
     settings["threads"] = usable_threads(config.threads)
+    if config.start == "pretrained":
+        settings["start"] = "{name} {version}, {sha256}".format(**load_start().record)
     return Fingerprint(settings, inputs, library_versions(*_LIBRARIES))
 
 
@@ -310,7 +312,7 @@ def _write_models(
     whole = over_images(network)  # so that scanning need not extract windows
     description = ModelDescription(
         network=network.name,
-        network_settings={"members": result.config.members},
+        network_settings={"members": result.config.members, **network.settings},
         side=side,
         stride=whole.stride,
         resolution=resolution,
@@ -322,6 +324,7 @@ def _write_models(
         versions=package_versions() | {"craters": __version__},
         symmetry=network.symmetry,
         pixels=result.data.training_pixels,
+        start=load_start().record if result.config.start == "pretrained" else None,
     )
     write_model(
         folder / "model",

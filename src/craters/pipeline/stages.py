@@ -31,6 +31,7 @@ from craters.training import (
     Unlabeled,
     derive_seed,
     human_only,
+    load_start,
     predict_logits,
     sigmoid,
     take,
@@ -96,6 +97,7 @@ def run_stages(
     DataError, DeadNetworkError
     """
     store, progress = store or NoStore(), progress or NullProgress()
+    config = resolve_start(config, data.train.side, progress)
     with torch_threads(usable_threads(config.threads)):
         report_data(data, progress)
         symmetry = choose_transforms(data.train, data.pool, config, compare=True)
@@ -109,6 +111,7 @@ def run_stages(
             pool=data.pool.images,
             store=store,
             progress=progress,
+            turn=symmetry.turn,
         )
         job = Job(config=config, data=data, symmetry=symmetry, trainer=trainer, progress=progress)
         if config.method in COMPARING:
@@ -269,12 +272,18 @@ def kept_network(
     if "original" in (config.method, config.network):
         placeholder = labeled.take(np.arange(1))
         return run_stages(JobData(train=labeled, pool=pool, test=placeholder), config).network
+    config = resolve_start(config, labeled.side)
     is_compared = config.method in COMPARING
     if not is_compared:
         patches.check_two_classes(labeled, 1)
     with torch_threads(usable_threads(config.threads)):
         symmetry = choose_transforms(labeled, pool, config)
-        trainer = Trainer(settings=config.training, symmetry=symmetry.allowed, pool=pool.images)
+        trainer = Trainer(
+            settings=config.training,
+            symmetry=symmetry.allowed,
+            pool=pool.images,
+            turn=symmetry.turn,
+        )
         if is_compared:
             comparison = _comparison_trainer(trainer)
             learned = methods.learn(config.method, labeled, pool, comparison, judge=False)
@@ -286,6 +295,27 @@ def kept_network(
             teacher = trainer.train(_teacher_run(train))[0][0]
             train = _add_confident(pool, teacher, train, config)
         return trainer.train(_refit_run(train))[0][0]
+
+
+def resolve_start(config: JobSettings, side: int, progress: Progress | None = None) -> JobSettings:
+    """Return the settings with start "random" where pretrained weights do not apply.
+
+    They are of the network `compact` and for patches of some sides.
+    """
+    progress = progress or NullProgress()
+    if config.start == "random":
+        return config
+    if config.network == "original":
+        return dataclasses.replace(config, start="random")
+    least, largest = load_start().sides
+    if least <= side <= largest:
+        progress.say("Training starts from the pretrained model.")
+        return config
+    progress.say(
+        f"Training starts from random weights: the pretrained model takes patches of {least} to "
+        f"{largest} px, these have {side}."
+    )
+    return dataclasses.replace(config, start="random")
 
 
 def _refit_run(labeled: TrainingSet, unlabeled: Unlabeled | None = None) -> TrainingRun:

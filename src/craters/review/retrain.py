@@ -194,18 +194,21 @@ class Retraining:
 def to_toml(settings: dict[str, Any]) -> str:
     r"""Format the settings of a run as TOML for retraining; replace the method `auto`.
 
+    Without a run, and after runs of earlier versions, training starts from the pretrained model.
+
     Examples
     --------
     >>> to_toml({"method": "supervised", "seed": 3, "out": "RUN", "aim": None})
-    'method = "supervised"\nseed = 3\n'
-    >>> to_toml({"seed": 3})
-    'seed = 3\nmethod = "pseudo-label"\n'
+    'method = "supervised"\nseed = 3\nstart = "pretrained"\n'
+    >>> to_toml({"seed": 3, "start": "random"})
+    'seed = 3\nstart = "random"\nmethod = "pseudo-label"\n'
     """
     kept = {
         name: value
         for name, value in settings.items()
         if value is not None and name not in _NOT_OF_A_RUN
     }
+    kept.setdefault("start", "pretrained")
     if kept.get("method", "auto") == "auto":
         kept["method"] = "pseudo-label"
     return "".join(f"{name} = {json.dumps(value)}\n" for name, value in kept.items())

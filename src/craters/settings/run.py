@@ -15,6 +15,7 @@ Method = Literal[
     "auto", "supervised", "original", "pseudo-label", "self-training", "fixmatch", "distillation"
 ]
 NetworkName = Literal["original", "compact", "dense"]
+StartName = Literal["pretrained", "random"]
 SymmetryChoice = Literal["auto", "none", "up-down", "left-right", "flips", "dihedral"]
 
 _OBJECTIVE = r"macro_f1|\s*(recall|precision)\s*>=\s*(0*\.\d*[1-9]\d*|0*1(?:\.0+)?)\s*"
@@ -55,6 +56,7 @@ class TrainingSettings:
     """Settings that every training of a job needs; `JobSettings` declares the fields."""
 
     network: NetworkName
+    start: StartName
     members: int
     epochs: int
     initial_lr: float
@@ -94,6 +96,13 @@ class JobSettings:
         "three compact networks on labeled and unlabeled patches. original: the network and "
         "recipe of the original script, with its epochs, learning rates and batch size as "
         "settings. See [networks](networks.md).",
+    )
+    start: StartName = setting(
+        "random",
+        help="Weights that training starts from: pretrained or random.",
+        meaning="Weights that the training of compact starts from, and that of the teachers of "
+        "dense: those of the [pretrained model](pretrained.md), or random ones. The network "
+        "original always starts from random weights.",
     )
     members: int = setting(
         1,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         sigmoid,
     )
     from craters.training.recipes import TrainConfig, derive_seed
+    from craters.training.start import Start, load_start
     from craters.training.trainer import (
         NoStore,
         StateStore,
@@ -40,6 +41,7 @@ __all__ = [
     "Examples",
     "NoStore",
     "RunConfig",
+    "Start",
     "StateStore",
     "TrainConfig",
     "TrainState",
@@ -55,6 +57,7 @@ __all__ = [
     "fit",
     "human_only",
     "in_mixed_precision",
+    "load_start",
     "predict_logits",
     "prepare_attempt",
     "record_epoch",
@@ -79,6 +82,7 @@ __getattr__, _, _ = lazy_loader.attach(
             "sigmoid",
         ],
         "recipes": ["TrainConfig", "derive_seed"],
+        "start": ["Start", "load_start"],
         "trainer": [
             "NoStore",
             "TrainingRun",

@@ -12,7 +12,8 @@ from torch.nn import functional
 
 from craters.data import normalize, pad_for_shifts, shift_and_flip
 from craters.models import EnsembleNet, Network
-from craters.training.loop import build_network, in_mixed_precision
+from craters.training.attempt import Build
+from craters.training.loop import in_mixed_precision
 from craters.training.recipes import TrainConfig
 
 TEACHERS = 3  # `compact` networks that teach one `dense`
@@ -21,18 +22,16 @@ Weights = dict[str, Tensor]
 _CONTRAST, _BRIGHTNESS = 0.15, 8 / 255  # standard deviations of log contrast and brightness
 
 
-def build_teacher(weights: Iterable[Weights], side: int) -> Network:
+def build_teacher(weights: Iterable[Weights], build: Build) -> Network:
     """Combine `compact` networks into one teacher ensemble.
-
-    Each predicts the patch as it is, without the test-time augmentation of `compact` (the mean over
-    mirrored views): the student sees all views and learns their mean at half the cost.
 
     Parameters
     ----------
     weights : iterable of dict
         Weights of each network.
-    side : int
-        Patch size in pixels.
+    build : callable
+        Builds a `compact` network of one view. There is no test-time augmentation (the mean over
+        mirrored views): the student sees all views and learns their mean at half the cost.
 
     Returns
     -------
@@ -41,7 +40,7 @@ def build_teacher(weights: Iterable[Weights], side: int) -> Network:
     """
     networks = []
     for state_dict in weights:
-        network = build_network("compact", side)(0)
+        network = build(0)
         network.load_state_dict(state_dict)
         networks.append(network)
     return EnsembleNet(networks).eval()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -13,9 +13,12 @@ from torch.nn import functional
 
 from craters.data import normalize, pad_for_shifts, shift_and_flip
 from craters.errors import ConfigError, DeadNetworkError
-from craters.models import Network, initialize, make_network, reseed_dropout
+from craters.models import CompactNet, Network, initialize, make_network, reseed_dropout
 from craters.training.attempt import Attempt, Build, TrainState, prepare_attempt, record_epoch
 from craters.training.recipes import TrainConfig, derive_seed, has_bfloat16
+
+if TYPE_CHECKING:
+    from craters.training.start import Start
 
 CONSTANT_SPREAD = 1e-6  # validation probabilities in a smaller range count as constant
 PATIENCE_WITH_CONSTANT = 10  # epochs from the start with constant output: dead, not slow
@@ -169,10 +172,20 @@ def _ignore(state: TrainState) -> None:
     """Ignore the state after an epoch."""
 
 
-def build_network(name: str, side: int, symmetry: tuple[str, ...] = ("identity",)) -> Build:
-    """Return a function that builds a network with initial weights from a seed."""
+def build_network(
+    name: str,
+    side: int,
+    symmetry: tuple[str, ...] = ("identity",),
+    start: Start | None = None,
+) -> Build:
+    """Return a function that builds a network from a seed, with random or given weights.
+
+    With a start, the seed has no effect.
+    """
 
     def build(seed: int) -> Network:
+        if start is not None:
+            return start.build(side, symmetry)
         network = make_network(name, side, symmetry)
         initialize(network, seed)
         return network
@@ -230,7 +243,7 @@ def _train_epoch(
     for number in range(attempt.steps):
         rows = order[number * config.batch_size : (number + 1) * config.batch_size]
         images = train.images[rows]
-        if config.shift or len(config.symmetry) > 1:
+        if config.shift or config.symmetry != ("identity",):
             images = shift_and_flip(padded, rows, images.shape[1], config.symmetry, random)
         step = state.epoch * attempt.steps + number
         attempt.before_step(step)
@@ -288,13 +301,19 @@ def predict_logits(network: nn.Module, images: np.ndarray) -> np.ndarray:
     ndarray, shape (N,), float32
         Logits of "with crater".
     """
-    network.eval()
-    logits = np.empty(len(images), np.float32)
+    return np.concatenate([np.empty(0, np.float32), *_in_batches(network.eval(), images)])
+
+
+def predict_features(network: CompactNet, images: np.ndarray) -> np.ndarray:
+    """Predict the pooled features of patches, shape (N, K); see `predict_logits`."""
+    return np.concatenate(list(_in_batches(network.eval().features, images)))
+
+
+def _in_batches(call: Callable[[Tensor], Tensor], images: np.ndarray) -> Iterator[np.ndarray]:
     with torch.inference_mode():
         for start in range(0, len(images), _PREDICT_BATCH):
             batch = np.ascontiguousarray(images[start : start + _PREDICT_BATCH])
-            logits[start : start + len(batch)] = network(torch.from_numpy(normalize(batch)))
-    return logits
+            yield call(torch.from_numpy(normalize(batch))).numpy()
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:

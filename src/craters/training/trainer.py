@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from craters.core import NullProgress, Progress, Send, Task, run_tasks, usable_threads
-from craters.data import choose_symmetry, make_patch_set, validation_split
+from craters.data import choose_symmetry, compose, make_patch_set, validation_split
 from craters.models import EnsembleNet, Network
 from craters.settings import JobSettings, TrainingSettings
 from craters.training.attempt import Build, TrainState
@@ -22,9 +22,13 @@ from craters.training.recipes import (
     agreement_recipe,
     derive_seed,
     distillation_recipe,
+    from_pretrained,
     modern_recipe,
 )
+from craters.training.start import Start, load_start, refit_last_layer
 from craters.training.training_set import TrainingSet
+
+COMPACT = "compact"  # the network that can start from pretrained weights
 
 _SEND_INTERVAL = 1.0  # seconds; epochs may be short, and a state takes megabytes
 _TEACHER_PURPOSE = 100  # offset of the purpose numbers for teachers' seeds
@@ -82,6 +86,7 @@ class TrainingTask:
     network : str
     side : int
     symmetry : tuple of str
+        Views of a patch that the network learns, and averages in its predictions.
     train : Examples
     validation : Examples or None
     config : TrainConfig
@@ -91,6 +96,10 @@ class TrainingTask:
         Unlabeled patches for distillation.
     agreement : Unlabeled or None
         Unlabeled patches for FixMatch, of kind "fixmatch".
+    start : Start or None
+        Weights to start from; None: random ones.
+    teacher_view : str
+        View of a patch that teachers with these weights expect.
     """
 
     key: str
@@ -103,17 +112,29 @@ class TrainingTask:
     teachers: tuple[Weights, ...] = ()
     pool: np.ndarray | None = None
     agreement: Unlabeled | None = None
+    start: Start | None = None
+    teacher_view: str = "identity"
+
+    def fitted_start(self) -> TrainingTask:
+        """Return the task with the last layer of its start fitted to its labels."""
+        if self.start is None or self.network != COMPACT:
+            return self
+        view = self.symmetry[0]
+        train = self.train
+        start = refit_last_layer(self.start, train.images, train.labels, view)
+        return dataclasses.replace(self, start=start)
 
     @property
     def build(self) -> Build:
         """Function that builds the network with initial weights from a seed."""
-        return build_network(self.network, self.side, self.symmetry)
+        start = self.start if self.network == COMPACT else None
+        return build_network(self.network, self.side, self.symmetry, start)
 
 
 def _fit(*, send: Send, task: TrainingTask, state: TrainState | None) -> TrainState:
     """Train one network, in a worker process."""
     return fit(
-        task.build,
+        task.fitted_start().build,
         task.train,
         task.validation,
         task.config,
@@ -134,7 +155,10 @@ def _objective(task: TrainingTask) -> Objective | None:
     """Choose the training objective; None means cross-entropy with the labels."""
     if task.teachers:
         pool = task.train.images[:0] if task.pool is None else task.pool
-        teacher = build_teacher(task.teachers, task.side)
+        view = "identity" if task.network == COMPACT else task.teacher_view
+        teacher = build_teacher(
+            task.teachers, build_network(COMPACT, task.side, (view,), task.start)
+        )
         return Distillation(teacher, pool, task.config)
     if (unlabeled := task.agreement) is not None:
         return FixMatch(
@@ -214,6 +238,8 @@ class Trainer:
         Unlabeled patches for the distillation of `dense` networks.
     store : StateStore
     progress : Progress
+    turn : str
+        Transform that brings the light to where pretrained weights expect it.
     """
 
     settings: TrainingSettings
@@ -221,6 +247,7 @@ class Trainer:
     pool: np.ndarray
     store: StateStore = dataclasses.field(default_factory=NoStore)
     progress: Progress = dataclasses.field(default_factory=NullProgress)
+    turn: str = "identity"
 
     def train(self, *runs: TrainingRun) -> list[tuple[Network, TrainState]]:
         """Train the networks of independent training runs in parallel.
@@ -291,12 +318,14 @@ class Trainer:
         seed = derive_seed(self.settings.seed, _TEACHER_PURPOSE + run.purpose, number)
         images = run.train.images
         make = _own_recipe(run)
-        recipe = make(len(images), images.shape[1], seed=seed, symmetry=self.symmetry)
+        recipe = make(len(images), images.shape[1], seed=seed, symmetry=self._views(COMPACT))
+        recipe = self._adapt(recipe, COMPACT)
         return dataclasses.replace(
             self._training_task(run, number, ()),
             key=_key(f"{run.name}-teacher", number),
-            network="compact",
-            config=self._in_epochs(recipe),
+            network=COMPACT,
+            symmetry=recipe.symmetry,
+            config=recipe,
         )
 
     def _training_task(
@@ -306,7 +335,7 @@ class Trainer:
             key=_key(run.name, number),
             network=self.settings.network,
             side=run.train.images.shape[1],
-            symmetry=self.symmetry,
+            symmetry=self._views(self.settings.network),
             train=Examples(run.train.images, run.train.labels),
             validation=(
                 Examples(run.validation.images, run.validation.labels)
@@ -317,7 +346,19 @@ class Trainer:
             teachers=teachers,
             pool=self._distillation_pool(run) if teachers else None,
             agreement=None if teachers else _agreement(run),
+            start=self._start,
+            teacher_view=self.turn,
         )
+
+    @property
+    def _start(self) -> Start | None:
+        return load_start() if self.settings.start == "pretrained" else None
+
+    def _views(self, network: str) -> tuple[str, ...]:
+        """Return the views of a patch that a network learns: with pretrained weights, turned."""
+        if self._start is None or network != COMPACT:
+            return self.symmetry
+        return tuple(compose(name, self.turn) for name in self.symmetry)
 
     def _distillation_pool(self, run: TrainingRun) -> np.ndarray:
         return self.pool if run.unlabeled is None else run.unlabeled.pool
@@ -334,10 +375,14 @@ class Trainer:
             )
         make = distillation_recipe if self._is_taught(run) else _own_recipe(run)
         side = run.train.images.shape[1]
-        return self._in_epochs(make(len(run.train), side, seed=seed, symmetry=self.symmetry))
+        views = self._views(settings.network)
+        recipe = make(len(run.train), side, seed=seed, symmetry=views)
+        return self._adapt(recipe, settings.network)
 
-    def _in_epochs(self, recipe: TrainConfig) -> TrainConfig:
-        """Apply the number of epochs from the settings, if given."""
+    def _adapt(self, recipe: TrainConfig, network: str) -> TrainConfig:
+        """Adapt a recipe to pretrained weights, and to the number of epochs if it is given."""
+        if self._start is not None and network == COMPACT:
+            recipe = from_pretrained(recipe)
         return dataclasses.replace(recipe, epochs=self.settings.epochs or recipe.epochs)
 
 

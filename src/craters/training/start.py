@@ -1,0 +1,143 @@
+"""The pretrained network that trainings start from."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from torch import Tensor
+
+from craters.data import compose
+from craters.evaluation import sigmoid
+from craters.models import (
+    PRETRAINED,
+    CompactNet,
+    LightFrame,
+    find_pretrained,
+    read_description,
+    read_graph,
+    read_weights,
+)
+from craters.training.loop import predict_features
+
+_PRIOR = 0.3  # strength of the prior, in squares of a scaled weight a patch
+_LEAST_FEATURE = 0.05  # added to the spread of a feature
+_LIGHT = "light."  # of the layer for the direction of light, which labels cannot train
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """Weights that a training starts from.
+
+    Parameters
+    ----------
+    name : str
+    version : str
+        Of the generator of its patches.
+    sha256 : str
+        Of its graph, which holds the weights.
+    settings : dict
+        Settings of `CompactNet`.
+    sides : tuple of int
+        Least and largest side of a patch, in pixels.
+    frame : LightFrame
+        The light that the network expects.
+    weights : dict of Tensor
+    """
+
+    name: str
+    version: str
+    sha256: str
+    settings: dict[str, Any]
+    sides: tuple[int, int]
+    frame: LightFrame
+    weights: dict[str, Tensor]
+
+    @property
+    def record(self) -> dict[str, str]:
+        """What identifies the weights, for model.json and for resuming."""
+        return {"name": self.name, "version": self.version, "sha256": self.sha256}
+
+    def build(self, side: int, symmetry: tuple[str, ...]) -> CompactNet:
+        """Return a network of these weights, without the layer for the direction of light."""
+        network = CompactNet(side, symmetry, **self.settings)
+        network.load_state_dict(self.weights)
+        return network
+
+
+def refit_last_layer(start: Start, images: np.ndarray, labels: np.ndarray, view: str) -> Start:
+    """Fit the last layer of a start to labels, the other weights unchanged.
+
+    Logistic regression on the pooled features, with a Gaussian prior around the start's own last
+    layer: with few labels it stays near that, which is better than random weights trained on
+    hundreds.
+
+    Parameters
+    ----------
+    start : Start
+    images : ndarray, shape (N, S, S), uint8
+    labels : ndarray, shape (N,)
+        0 or 1.
+    view : str
+        Transform that brings the light to where the network expects it.
+
+    Returns
+    -------
+    Start
+        With another last layer.
+    """
+    network = start.build(images.shape[1], (view, compose("up-down", view))).eval()
+    features = predict_features(network, images).astype(np.float64)
+    weight, bias = (start.weights[f"last.{name}"].double().numpy() for name in ("weight", "bias"))
+    scale = 1 / (features.std(axis=0) + _LEAST_FEATURE)
+    own = features @ weight[0] + bias[0]
+    strength, n = _PRIOR / len(labels), len(labels)
+
+    def loss(change: np.ndarray) -> tuple[float, np.ndarray]:
+        logits = own + (features * scale) @ change[:-1] + change[-1]
+        error = (sigmoid(logits) - labels) / n
+        cross_entropy = float(np.mean(np.logaddexp(0, logits) - labels * logits))
+        gradient = np.append((features * scale).T @ error, error.sum())
+        return cross_entropy + strength * float(change @ change), gradient + 2 * strength * change
+
+    change = minimize(loss, np.zeros(features.shape[1] + 1), jac=True, method="L-BFGS-B").x
+    refitted = dict(start.weights)
+    refitted["last.weight"] = torch.from_numpy((weight + scale * change[:-1]).astype(np.float32))
+    refitted["last.bias"] = torch.from_numpy((bias + change[-1:]).astype(np.float32))
+    return dataclasses.replace(start, weights=refitted)
+
+
+@functools.cache
+def load_start() -> Start:
+    """Load the pretrained model of this package as a start.
+
+    Raises
+    ------
+    ModelError
+        If this installation lacks it.
+    """
+    folder = find_pretrained()
+    description, weights = read_description(folder), read_weights(folder)
+    assert description.light is not None
+    assert description.pretraining is not None
+    settings = dict(description.network_settings)
+    if "channels" in settings:
+        settings["channels"] = tuple(settings["channels"])
+    return Start(
+        name=PRETRAINED,
+        version=description.pretraining["generator"],
+        sha256=hashlib.sha256(read_graph(folder)).hexdigest(),
+        settings=settings,
+        sides=description.side_range,
+        frame=description.light,
+        weights={
+            name: torch.from_numpy(np.array(array))
+            for name, array in weights.items()
+            if not name.startswith(_LIGHT)
+        },
+    )

@@ -1,0 +1,118 @@
+"""Trainings that start from the pretrained model."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from craters.core import torch_threads
+from craters.data import SYMMETRIES, compose, make_patch_set, transform
+from craters.settings import JobSettings
+from craters.synthetic import PRESETS, Uniform, sample_scenes
+from craters.training import Trainer, TrainingRun, human_only, load_start, predict_logits
+from craters.training import start as starts
+from craters.training.loop import predict_features
+
+VIEWS = ("identity", "up-down")
+LEFT = dataclasses.replace(PRESETS["mixed"], azimuth=Uniform(265, 275))
+
+
+@functools.cache
+def patches() -> tuple[np.ndarray, np.ndarray]:
+    sample = sample_scenes(range(12), seed=3, size=32, look=LEFT)
+    return sample.images, sample.labels
+
+
+@pytest.mark.parametrize(("first", "second"), [*itertools.product(SYMMETRIES, SYMMETRIES)])
+def test_composed_symmetries_equal_one_after_another(first: str, second: str) -> None:
+    images = patches()[0][:2]
+    one_by_one = transform(transform(images, first), second)
+    assert np.array_equal(transform(images, compose(first, second)), one_by_one)
+
+
+def test_start_predicts_as_the_shipped_model() -> None:
+    from craters.models import load_model
+
+    images, _ = patches()
+    network = load_start().build(32, VIEWS)
+    shipped = load_model("pretrained", threads=1)
+    wanted = shipped.logits(images, azimuth=270)
+    assert predict_logits(network, images) == pytest.approx(wanted, abs=1e-4)
+
+
+@pytest.mark.parametrize("turn", ["rotate-90", "transpose", "left-right"])
+def test_views_undo_a_turn_of_the_images(turn: str) -> None:
+    images, _ = patches()
+    back = next(name for name in SYMMETRIES if compose(turn, name) == "identity")
+    views = tuple(compose(back, name) for name in VIEWS)
+    turned = np.ascontiguousarray(transform(images, turn))
+    wanted = predict_logits(load_start().build(32, VIEWS), images)
+    assert predict_logits(load_start().build(32, views), turned) == pytest.approx(wanted, abs=1e-5)
+
+
+def test_last_layer_from_zero_is_a_logistic_regression() -> None:
+    images, labels = patches()
+    start = load_start()
+    zero = {name: torch.zeros_like(start.weights[name]) for name in ("last.weight", "last.bias")}
+    start = dataclasses.replace(start, weights=start.weights | zero)
+    features = predict_features(start.build(32, VIEWS), images).astype(np.float64)
+    scale = features.std(axis=0) + starts._LEAST_FEATURE
+    columns = np.column_stack([features / scale, np.ones(len(features))])
+    oracle = LogisticRegression(
+        C=1 / (2 * starts._PRIOR), fit_intercept=False, tol=1e-10, max_iter=10_000
+    ).fit(columns, labels)
+    refitted = starts.refit_last_layer(start, images, labels, "identity")
+    weight = refitted.weights["last.weight"][0].numpy() * scale
+    assert weight == pytest.approx(oracle.coef_[0, :-1], abs=2e-3)
+    assert float(refitted.weights["last.bias"]) == pytest.approx(oracle.coef_[0, -1], abs=2e-3)
+
+
+def test_last_layer_follows_labels_that_contradict_the_start() -> None:
+    images, labels = patches()
+    start = load_start()
+    before = predict_logits(start.build(32, VIEWS), images) > 0
+    assert (before == labels).mean() > 0.8
+    refitted = starts.refit_last_layer(start, images, 1 - labels, "identity")
+    after = predict_logits(refitted.build(32, VIEWS), images) > 0
+    assert (after == 1 - labels).mean() > 0.8
+    kept = {name for name, tensor in start.weights.items() if not name.startswith("last.")}
+    assert all(refitted.weights[name] is start.weights[name] for name in kept)
+
+
+@pytest.mark.parametrize("network", ["compact", "dense"])
+def test_trained_networks_are_equal_for_any_number_of_workers(network: str) -> None:
+    sample = sample_scenes(range(8), seed=4, size=40, look=LEFT)
+    labeled = human_only(make_patch_set(sample.images, sample.labels))
+    runs = [TrainingRun(name, labeled, None, number) for number, name in enumerate("ab", 1)]
+    settings = JobSettings(network=network, start="pretrained", epochs=2)
+    logits = []
+    for threads in (1, 2):
+        trainer = Trainer(
+            settings=dataclasses.replace(settings, threads=threads).training,
+            symmetry=VIEWS,
+            pool=sample.images[:10],
+        )
+        with torch_threads(1):
+            logits.append([predict_logits(net, sample.images) for net, _ in trainer.train(*runs)])
+    assert np.array_equal(logits[0], logits[1])
+    assert not np.array_equal(logits[0][0], logits[0][1])  # seeds differ
+
+
+def test_two_epochs_from_the_start_keep_what_it_knows() -> None:
+    train, test = (sample_scenes(range(k, k + 20), seed=5, size=32, look=LEFT) for k in (0, 20))
+    turned = [np.ascontiguousarray(transform(part.images, "rotate-90")) for part in (train, test)]
+    labeled = human_only(make_patch_set(turned[0], train.labels))
+    right = {}
+    for start in ("pretrained", "random"):
+        settings = JobSettings(start=start, epochs=2, threads=1)
+        trainer = Trainer(settings.training, ("identity", "left-right"), turned[0][:0],
+                          turn="rotate-270")  # fmt: skip
+        ((network, _),) = trainer.train(TrainingRun("refit", labeled, None, 1))
+        right[start] = float(((predict_logits(network, turned[1]) > 0) == test.labels).mean())
+    assert right["pretrained"] > max(0.85, right["random"] + 0.1)
