@@ -29,12 +29,12 @@ from speed import (
     keras_parity,
     original_job_time,
 )
-from unlabeled import auto_choice, auto_time, methods, share
+from unlabeled import auto_choice, auto_time, methods, share, starts
 
 _MODULES = (
     audit, auto_choice, auto_time, cold_predict, designs, floor, folds, generator, growth,
     ideas, installed, job, keras_parity, light, nanedi, original_job_time, quality, realism,
-    region_cv, review, scan, share, tiles, methods,
+    region_cv, review, scan, share, starts, tiles, methods,
 )  # fmt: skip
 BENCHMARKS = {module.NAME: module for module in _MODULES}
 
