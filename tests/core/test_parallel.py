@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
+from multiprocessing.connection import Client
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from craters.core import Task, plan_workers, run_tasks
+from craters.core import Task, parallel, plan_workers, run_tasks
 from craters.errors import DataError, WorkerError
 from tests.conftest import REPOSITORY
 
@@ -85,6 +87,33 @@ def test_errors_of_on_message_come_through_and_stop_the_work(threads: int) -> No
     with pytest.raises(OSError, match="No space left"):
         list(run_tasks(squares(4), threads=threads, on_message=receive))
     assert len(list(run_tasks(squares(4), threads=threads))) == 4
+
+
+def knock(address: str) -> None:
+    """Connect, and leave before the handshake."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(address)
+
+
+def test_the_message_server_ends_although_its_thread_ended_before() -> None:
+    server = parallel._MessageServer(lambda *_: None)
+    with server:
+        server.is_open = False
+        knock(server.address)
+        server.thread.join(timeout=10)
+        assert not server.thread.is_alive()
+    assert not Path(server.address).exists()
+
+
+def test_the_message_server_outlives_a_client_that_leaves_during_the_handshake() -> None:
+    seen: list[tuple[str, int]] = []
+    with parallel._MessageServer(lambda key, number: seen.append((key, number))) as server:
+        knock(server.address)
+        with Client(server.address, authkey=server.secret) as client:
+            client.send(("one", 7))
+            client.send(None)
+            assert client.recv() is None
+    assert seen == [("one", 7)]
 
 
 def test_a_process_that_vanishes_is_told() -> None:

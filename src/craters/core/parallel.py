@@ -7,9 +7,11 @@ import dataclasses
 import functools
 import os
 import secrets
+import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 from typing import Any
@@ -170,15 +172,19 @@ class _MessageServer:
 
     def __exit__(self, *_: object) -> None:
         self.is_open = False
-        with contextlib.suppress(OSError, EOFError):
-            Client(self.address, authkey=self.secret).close()  # wakes `accept`
+        # Wakes `accept`. A client's handshake would wait forever if the thread has just ended.
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as wake:
+            wake.connect(self.address)
         self.thread.join()
         self.listener.close()
         self.folder.cleanup()
 
     def _accept(self) -> None:
         while self.is_open:
-            connection = self.listener.accept()
+            try:
+                connection = self.listener.accept()
+            except (OSError, EOFError, AuthenticationError):  # closed during the handshake
+                continue
             threading.Thread(target=self._receive, args=(connection,), daemon=True).start()
 
     def _receive(self, connection: Connection) -> None:
