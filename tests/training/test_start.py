@@ -67,10 +67,23 @@ def test_last_layer_from_zero_is_a_logistic_regression() -> None:
     oracle = LogisticRegression(
         C=1 / (2 * starts._PRIOR), fit_intercept=False, tol=1e-10, max_iter=10_000
     ).fit(columns, labels)
-    refitted = starts.refit_last_layer(start, images, labels, "identity")
+    refitted = starts.refit_last_layer(start, images, labels, VIEWS)
     weight = refitted.weights["last.weight"][0].numpy() * scale
     assert weight == pytest.approx(oracle.coef_[0, :-1], abs=2e-3)
     assert float(refitted.weights["last.bias"]) == pytest.approx(oracle.coef_[0, -1], abs=2e-3)
+
+
+@pytest.mark.parametrize("turn", ["rotate-90", "transpose", "left-right"])
+def test_last_layer_is_the_same_for_turned_images(turn: str) -> None:
+    images, labels = patches()
+    back = next(name for name in SYMMETRIES if compose(turn, name) == "identity")
+    views = tuple(compose(back, name) for name in VIEWS)
+    turned = np.ascontiguousarray(transform(images, turn))
+    ours, theirs = (
+        starts.refit_last_layer(load_start(), part, labels, symmetry).weights["last.weight"]
+        for part, symmetry in ((turned, views), (images, VIEWS))
+    )
+    assert ours.numpy() == pytest.approx(theirs.numpy(), abs=1e-3)
 
 
 def test_last_layer_follows_labels_that_contradict_the_start() -> None:
@@ -78,7 +91,7 @@ def test_last_layer_follows_labels_that_contradict_the_start() -> None:
     start = load_start()
     before = predict_logits(start.build(32, VIEWS), images) > 0
     assert (before == labels).mean() > 0.8
-    refitted = starts.refit_last_layer(start, images, 1 - labels, "identity")
+    refitted = starts.refit_last_layer(start, images, 1 - labels, VIEWS)
     after = predict_logits(refitted.build(32, VIEWS), images) > 0
     assert (after == 1 - labels).mean() > 0.8
     kept = {name for name, tensor in start.weights.items() if not name.startswith("last.")}

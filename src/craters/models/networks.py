@@ -172,7 +172,7 @@ class CompactNet(Network):
         check_side(side, self.least_side, self.name)
         self.side, self.symmetry, self.has_light = side, symmetry, light
         self.standardize = standardize_patches if patch_contrast else standardize
-        changed = {"channels": list(channels)} if channels != _CHANNELS else {}
+        changed = {"channels": list(channels)} if tuple(channels) != _CHANNELS else {}
         self.settings = changed | ({"patch_contrast": True} if patch_contrast else {})
         first, second, third = channels
         self.body = nn.Sequential(

@@ -53,7 +53,8 @@ def choose_transforms(
     -------
     SymmetryReport
         With a warning if labels show a direction of light that differs from the other one by more
-        than `LARGEST_DIFFERENCE`.
+        than `LARGEST_DIFFERENCE`; with the turn to the frame of the pretrained weights if training
+        starts from them.
     """
     if config.network == "original":
         return SymmetryReport(("identity",), {}, "no random transforms")

@@ -12,7 +12,6 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from craters.data import compose
 from craters.evaluation import sigmoid
 from craters.models import (
     PRETRAINED,
@@ -70,12 +69,13 @@ class Start:
         return network
 
 
-def refit_last_layer(start: Start, images: np.ndarray, labels: np.ndarray, view: str) -> Start:
+def refit_last_layer(
+    start: Start, images: np.ndarray, labels: np.ndarray, symmetry: tuple[str, ...]
+) -> Start:
     """Fit the last layer of a start to labels, the other weights unchanged.
 
     Logistic regression on the pooled features, with a Gaussian prior around the start's own last
-    layer: with few labels it stays near that, which is better than random weights trained on
-    hundreds.
+    layer, near which it stays with few labels.
 
     Parameters
     ----------
@@ -83,15 +83,15 @@ def refit_last_layer(start: Start, images: np.ndarray, labels: np.ndarray, view:
     images : ndarray, shape (N, S, S), uint8
     labels : ndarray, shape (N,)
         0 or 1.
-    view : str
-        Transform that brings the light to where the network expects it.
+    symmetry : tuple of str
+        Views of a patch, whose features are averaged: their light is where the network expects it.
 
     Returns
     -------
     Start
         With another last layer.
     """
-    network = start.build(images.shape[1], (view, compose("up-down", view))).eval()
+    network = start.build(images.shape[1], symmetry)
     features = predict_features(network, images).astype(np.float64)
     weight, bias = (start.weights[f"last.{name}"].double().numpy() for name in ("weight", "bias"))
     scale = 1 / (features.std(axis=0) + _LEAST_FEATURE)
@@ -125,14 +125,11 @@ def load_start() -> Start:
     description, weights = read_description(folder), read_weights(folder)
     assert description.light is not None
     assert description.pretraining is not None
-    settings = dict(description.network_settings)
-    if "channels" in settings:
-        settings["channels"] = tuple(settings["channels"])
     return Start(
         name=PRETRAINED,
         version=description.pretraining["generator"],
         sha256=hashlib.sha256(read_graph(folder)).hexdigest(),
-        settings=settings,
+        settings=description.network_settings,
         sides=description.side_range,
         frame=description.light,
         weights={

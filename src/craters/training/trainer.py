@@ -119,9 +119,8 @@ class TrainingTask:
         """Return the task with the last layer of its start fitted to its labels."""
         if self.start is None or self.network != COMPACT:
             return self
-        view = self.symmetry[0]
         train = self.train
-        start = refit_last_layer(self.start, train.images, train.labels, view)
+        start = refit_last_layer(self.start, train.images, train.labels, self.symmetry)
         return dataclasses.replace(self, start=start)
 
     @property
