@@ -141,9 +141,9 @@ def _result(bench: Bench, rows: Rows) -> Row:
             "kept network of `--method supervised --start pretrained` is measured on the held-out "
             "fold: 28 px for Nanedi, 48 px for themis48. Both also chose the recipe of the "
             "pretrained network.",
-            "The rows are of the commits below, when the last layer was fitted on the patch and its "
-            "up-down image, not on all views that are trained; of four rows measured again, three of "
-            "100 labels changed by -0.0 to +0.4 points.",
+            "When these rows were measured, the last layer was fitted on the patch and its up-down "
+            "image, not on all views that are trained; of four rows measured again, three of 100 "
+            "labels changed by -0.0 to +0.4 points, and one of 50 labels did not.",
         ],
         settings={"draws": DRAWS, "network": "compact"},
         titles=_TITLES,
