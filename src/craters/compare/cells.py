@@ -1,9 +1,9 @@
 """Draw the folds and labels of a comparison, and train and measure its cells.
 
-A cell is one method, network, label budget, seed and fold. Whole regions (else source images, else
-patches) of the labeled set are split into folds, and each fold is held out once. From the other
-folds a budget of labels is drawn; a contender uses no other labels to fit, stop, select or
-calibrate. The draw depends only on seed, fold and budget, so all contenders share it, and smaller
+A cell is one method, network, start, label budget, seed and fold. Whole regions (else source
+images, else patches) of the labeled set are split into folds, and each fold is held out once. From
+the other folds a budget of labels is drawn; a contender uses no other labels to fit, stop, select
+or calibrate. The draw depends only on seed, fold and budget, so all contenders share it, and smaller
 budgets are subsets of larger ones. Unlabeled patches of held-out places are left out of the pool.
 The score of a seed is the mean over the folds of macro F1 at threshold 0.5; differences are paired
 by seed. The test set of `craters run` is not read.
@@ -323,7 +323,7 @@ def fit_cell(
     started = time.monotonic()
     try:
         labeled, pool = take_cell(data, fold, cell, config.pool)
-        settings = config.job_settings(cell.method, cell.network, cell.seed)
+        settings = config.job_settings(cell.method, cell.network, cell.start, cell.seed)
         with torch_threads(1):  # so that the number of processes does not affect results
             network = _train(labeled, pool, settings)
             probability = sigmoid(predict_logits(network, data.labeled.images[fold.test]))

@@ -38,6 +38,7 @@ from craters.core import (
 from craters.data import find_array
 from craters.errors import ConfigError, CratersError, DataError
 from craters.evaluation import save_figure
+from craters.models import PRETRAINED, find_pretrained, read_description, sides_text
 from craters.settings import Cell, CompareConfig, budget_size
 
 _CELLS, _CONFIG = "cells.jsonl", "config.json"
@@ -159,6 +160,7 @@ class _Job:
 def _prepare(config: CompareConfig) -> _Job:
     """Read and validate the inputs, before anything is written."""
     data = read_compare_data(config.data)
+    _check_start(config, data)
     folds = draw_folds(data, config.hold_out, config.folds)
     check_budgets(config, folds.folds)
     paths = [find_array(config.data, stem) for stem in STEMS]
@@ -169,6 +171,20 @@ def _prepare(config: CompareConfig) -> _Job:
         versions=library_versions(*_LIBRARIES),
     )
     return _Job(config=config, data=data, folds=folds, fingerprint=fingerprint)
+
+
+def _check_start(config: CompareConfig, data: CompareData) -> None:
+    """Refuse patches that the pretrained model does not take, if a contender starts from it."""
+    if not any(cell.start == "pretrained" for cell in config.cells()):
+        return
+    sides = read_description(find_pretrained()).side_range
+    side = data.labeled.side
+    if not sides[0] <= side <= sides[1]:
+        raise DataError(
+            f"{data.labeled.source}: found patches of {side} x {side} pixels, the {PRETRAINED} "
+            f"model takes {sides_text(sides)}",
+            "Give --starts random.",
+        )
 
 
 def _workspace(config: CompareConfig, *, resume: bool, force: bool = False) -> Workspace:

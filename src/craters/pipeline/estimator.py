@@ -40,7 +40,7 @@ from craters.models import (
     over_images,
     write_model,
 )
-from craters.pipeline.stages import kept_network, resolve_start
+from craters.pipeline.stages import kept_network, resolve_settings
 from craters.settings import JobSettings
 from craters.training import load_start, predict_logits, sigmoid
 
@@ -109,7 +109,7 @@ class CraterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         network: Literal["compact", "dense", "original"] = "compact",
         *,
         method: str = "auto",
-        start: Literal["pretrained", "random"] = "random",
+        start: Literal["pretrained", "random"] = "pretrained",
         members: int = 1,
         symmetry: str = "auto",
         decision_threshold: float = 0.5,
@@ -184,7 +184,7 @@ class CraterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self._training_pixels = self._stored.measured(labeled.images)
         self.n_labeled_, self.n_unlabeled_ = int(known.sum()), int((~known).sum())
         pool = patches.take(np.flatnonzero(~known))
-        settings = resolve_start(self._settings(), self.side_)
+        settings = resolve_settings(self._settings(), labeled)
         self._started = settings.start == "pretrained"
         self._threads = usable_threads(settings.threads)
         with _value_errors():

@@ -55,6 +55,8 @@ def report_balance(before: TrainingSet, after: TrainingSet, progress: Progress) 
 
 def report_learned(learned: Learned, progress: Progress) -> None:
     """Report the pool's class share, the verdicts, the choice and the pseudo-labels."""
+    if learned.supervised.start_choice is not None:
+        progress.say(learned.supervised.start_choice.sentence)
     if learned.share is not None:
         progress.say(learned.share.sentence)
     for verdict in learned.verdicts.values():

@@ -20,7 +20,7 @@ from craters.pipeline.messages import (
     report_learned,
 )
 from craters.pipeline.result import JobResult
-from craters.semi_supervised import SUPERVISED, folds, methods, pseudo_labels
+from craters.semi_supervised import SUPERVISED, folds, methods, pseudo_labels, verdict
 from craters.settings import JobSettings
 from craters.training import (
     NoStore,
@@ -28,7 +28,6 @@ from craters.training import (
     Trainer,
     TrainingRun,
     TrainingSet,
-    Unlabeled,
     derive_seed,
     human_only,
     load_start,
@@ -36,8 +35,6 @@ from craters.training import (
     sigmoid,
     take,
 )
-
-COMPARING = ("auto", *methods.METHODS)  # methods that are compared with supervised
 
 # Purposes that seeds are derived for.
 _SPLIT, INITIAL, FINAL, _RESPLIT, _REFIT, _MEASURED, _TEACHER, _SURE = range(8)
@@ -51,7 +48,7 @@ def check_data(data: JobData, config: JobSettings) -> None:
     DataError
         If a class or a source image is too rare.
     """
-    if config.method in COMPARING:
+    if _is_cross_fitted(resolve_settings(config, data.train)):
         folds.draw_folds(data.train, data.pool, 0)
     else:
         draw_split(data, config)
@@ -97,7 +94,7 @@ def run_stages(
     DataError, DeadNetworkError
     """
     store, progress = store or NoStore(), progress or NullProgress()
-    config = resolve_start(config, data.train.side, progress)
+    config = resolve_settings(config, data.train, progress)
     with torch_threads(usable_threads(config.threads)):
         report_data(data, progress)
         symmetry = choose_transforms(data.train, data.pool, config, compare=True)
@@ -114,8 +111,8 @@ def run_stages(
             turn=symmetry.turn,
         )
         job = Job(config=config, data=data, symmetry=symmetry, trainer=trainer, progress=progress)
-        if config.method in COMPARING:
-            return _compared(job)
+        if _is_cross_fitted(config):
+            return _cross_fitted(job)
         split = draw_split(data, config)
         n = len(split.validation)
         progress.say(f"Validation: {n} human-labeled patches, {split.rule}.")
@@ -208,25 +205,32 @@ def _pseudo_labeled(job: Job, split: splits.Split) -> JobResult:
     )
 
 
-def _compared(job: Job) -> JobResult:
-    """Train by a semi-supervised method, or the one that `auto` chooses, measured by cross-fitting.
+def _cross_fitted(job: Job) -> JobResult:
+    """Train by a method that is measured by cross-fitting, or by the one that `auto` chooses.
 
-    Methods are compared with one `compact` network per fold. If the final network is of another
+    Methods are measured with one `compact` network per fold. If the final network is of another
     kind, it is evaluated on the first of these folds.
     """
     trainer, data = job.trainer, job.data
     comparison = _comparison_trainer(trainer)
-    learned = methods.learn(job.config.method, data.train, data.pool, comparison)
+    is_same = trainer.settings == comparison.settings
+    beside = None
+    if is_same and job.config.method == SUPERVISED:
+        beside = _refit_run(human_only(data.train))
+    learned = methods.learn(job.config.method, data.train, data.pool, comparison, refit=beside)
     report_learned(learned, job.progress)
-    refit = _refit_run(learned.labeled, learned.unlabeled)
     stages = [job.evaluate_cross_fit(learned.supervised)]
     if learned.method != SUPERVISED:
         stages.append(job.evaluate_cross_fit(learned.measured))
     final_rule = learned.folds.rule
-    if trainer.settings == comparison.settings:
+    refit = _learned_run(learned)
+    if learned.supervised.refitted is not None:
+        network = learned.supervised.refitted
+    elif is_same:
         network = trainer.train(refit)[0][0]
     else:
-        run = dataclasses.replace(learned.measured.runs[0], name="measured", purpose=_MEASURED)
+        first = learned.measured.runs[0]
+        run = dataclasses.replace(first, name="measured", purpose=_MEASURED, blend=refit.blend)
         (measured, state), (network, _) = trainer.train(run, refit)
         stages = [stages[0], job.evaluate(run, measured, state)]
         final_rule = f"the first of {final_rule}"
@@ -272,9 +276,9 @@ def kept_network(
     if "original" in (config.method, config.network):
         placeholder = labeled.take(np.arange(1))
         return run_stages(JobData(train=labeled, pool=pool, test=placeholder), config).network
-    config = resolve_start(config, labeled.side)
-    is_compared = config.method in COMPARING
-    if not is_compared:
+    config = resolve_settings(config, labeled)
+    is_cross_fitted = _is_cross_fitted(config)
+    if not is_cross_fitted:
         patches.check_two_classes(labeled, 1)
     with torch_threads(usable_threads(config.threads)):
         symmetry = choose_transforms(labeled, pool, config)
@@ -284,12 +288,12 @@ def kept_network(
             pool=pool.images,
             turn=symmetry.turn,
         )
-        if is_compared:
+        if is_cross_fitted:
             comparison = _comparison_trainer(trainer)
             learned = methods.learn(config.method, labeled, pool, comparison, judge=False)
             if on_share is not None and learned.share is not None:
                 on_share(learned.share.share)
-            return trainer.train(_refit_run(learned.labeled, learned.unlabeled))[0][0]
+            return trainer.train(_learned_run(learned))[0][0]
         train = human_only(labeled)
         if config.method == "pseudo-label":
             teacher = trainer.train(_teacher_run(train))[0][0]
@@ -297,12 +301,19 @@ def kept_network(
         return trainer.train(_refit_run(train))[0][0]
 
 
-def resolve_start(config: JobSettings, side: int, progress: Progress | None = None) -> JobSettings:
-    """Return the settings with start "random" where pretrained weights do not apply.
+def resolve_settings(
+    config: JobSettings, labeled: PatchSet, progress: Progress | None = None
+) -> JobSettings:
+    """Return the settings with what the labeled patches decide: the start, and method `auto`.
 
-    They are of the network `compact` and for patches of some sides.
+    The start is "random" for the network `original` and for sides that the pretrained model does
+    not take. `auto` is "supervised" where no method is worth trying.
     """
     progress = progress or NullProgress()
+    return _resolve_method(_resolve_start(config, labeled.side, progress), labeled, progress)
+
+
+def _resolve_start(config: JobSettings, side: int, progress: Progress) -> JobSettings:
     if config.start == "random":
         return config
     if config.network == "original":
@@ -318,11 +329,36 @@ def resolve_start(config: JobSettings, side: int, progress: Progress | None = No
     return dataclasses.replace(config, start="random")
 
 
-def _refit_run(labeled: TrainingSet, unlabeled: Unlabeled | None = None) -> TrainingRun:
-    """Return the training of the final network, on all labels."""
-    return TrainingRun(
-        name="refit", train=labeled, validation=None, purpose=_REFIT, unlabeled=unlabeled
+def _resolve_method(config: JobSettings, labeled: PatchSet, progress: Progress) -> JobSettings:
+    pretrained = config.start == "pretrained"
+    if config.method != "auto" or verdict.candidates(len(labeled), pretrained=pretrained):
+        return config
+    why = (
+        "from the pretrained model, unlabeled patches have not been found to help"
+        if pretrained
+        else f"with {len(labeled)} labels, unlabeled patches have not been found to help"
     )
+    progress.say(f"Method auto: supervised; {why}.")
+    return dataclasses.replace(config, method="supervised")
+
+
+def _is_cross_fitted(config: JobSettings) -> bool:
+    """Return whether a job with resolved settings is measured by cross-fitting."""
+    if config.method == SUPERVISED:
+        return config.start == "pretrained"
+    return config.method in ("auto", *methods.METHODS)
+
+
+def _refit_run(labeled: TrainingSet) -> TrainingRun:
+    """Return the training of the final network, on all labels."""
+    return TrainingRun(name="refit", train=labeled, validation=None, purpose=_REFIT)
+
+
+def _learned_run(learned: methods.Learned) -> TrainingRun:
+    """Return the training of the final network by the method that was chosen."""
+    run = dataclasses.replace(_refit_run(learned.labeled), unlabeled=learned.unlabeled)
+    choice = learned.measured.start_choice
+    return run if choice is None else dataclasses.replace(run, blend=choice.share)
 
 
 def _teacher_run(human: TrainingSet) -> TrainingRun:

@@ -52,6 +52,7 @@ def summarize(result: JobResult) -> dict[str, Any]:
         "refit": refitted,
         "refit_remark": _refit_words(result) if refitted else "",
         "members": result.config.members,
+        "start": _start(result),
         "symmetry": dataclasses.asdict(result.symmetry),
         "pseudo_labels": _pseudo_labels(result),
         "class_balance": _balance(result),
@@ -121,6 +122,23 @@ def _balance(result: JobResult) -> dict[str, dict[str, float | int]]:
         rows["validation, last phase"] = patches.class_counts(result.final.validation.labels)
     rows["test as predicted"] = patches.class_counts(result.test_predicted)
     return rows
+
+
+def _start(result: JobResult) -> dict[str, Any]:
+    """Return the weights that training started from, and how far the network moved from them.
+
+    Returns
+    -------
+    dict
+        `name`; from the pretrained model also `choice`, None if the method does not choose.
+    """
+    found: dict[str, Any] = {"name": result.config.start}
+    if result.config.start == "pretrained":
+        choice = None if result.learned is None else result.learned.measured.start_choice
+        found["choice"] = (
+            None if choice is None else dataclasses.asdict(choice) | {"sentence": choice.sentence}
+        )
+    return found
 
 
 def _refit_words(result: JobResult) -> str:

@@ -5,8 +5,10 @@ It writes no files and no reports.
 """
 
 from craters.semi_supervised import folds, methods, pseudo_labels, verdict
-from craters.semi_supervised.methods import CrossFit, Learned, learn
+from craters.semi_supervised.cross_fit import CrossFit
+from craters.semi_supervised.methods import Learned, learn
 from craters.semi_supervised.pseudo_labels import PSEUDO
+from craters.semi_supervised.start_choice import StartChoice
 from craters.semi_supervised.verdict import SUPERVISED, Verdict
 
 __all__ = [
@@ -14,6 +16,7 @@ __all__ = [
     "SUPERVISED",
     "CrossFit",
     "Learned",
+    "StartChoice",
     "Verdict",
     "folds",
     "learn",

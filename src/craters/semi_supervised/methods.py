@@ -24,25 +24,28 @@ distillation
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
 
 from craters.data import PatchSet
 from craters.errors import DataError
 from craters.evaluation import ClassShare, Scored, class_share
-from craters.models import Network
 from craters.semi_supervised import pseudo_labels, verdict
-from craters.semi_supervised.folds import Folds, draw_folds
+from craters.semi_supervised.cross_fit import (
+    PURPOSES,
+    CrossFit,
+    CrossFitContext,
+    bounded,
+    cross_fit,
+)
+from craters.semi_supervised.folds import FOLDS, Folds, draw_folds
 from craters.semi_supervised.verdict import SUPERVISED, Choice, Verdict
 from craters.training import (
     Trainer,
     TrainingRun,
     TrainingSet,
-    TrainState,
     Unlabeled,
     derive_seed,
-    human_only,
     predict_logits,
     sigmoid,
     take,
@@ -53,10 +56,7 @@ NEED_SHARE = ("self-training", "fixmatch")
 ROUNDS = 2  # of self-training
 MOST_POOL = 20_000  # unlabeled patches used for training: bounds time and memory
 
-_PURPOSES = {SUPERVISED: 10, "fixmatch": 20, "distillation": 30, "self-training": 40}
 _POOL_DRAW, _PSEUDO_DRAW = 90, 91
-_LEAST_SHARE = 0.01  # of a class in the pool: keeps the odds finite
-_LEAST_ALIGNED = 0.1  # for FixMatch: below it, a few confident predictions dominate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,30 +77,6 @@ class Round:
     def crater_share(self) -> float:
         """Share of craters among them."""
         return self.with_crater / max(1, self.with_crater + self.without_crater)
-
-
-@dataclasses.dataclass(frozen=True)
-class CrossFit:
-    """Out-of-fold predictions of one method.
-
-    Parameters
-    ----------
-    method : str
-    logits : ndarray, shape (N,), float32
-        Out-of-fold logits of the human-labeled patches.
-    pool_logits : list of ndarray
-        Logits of the pool rows that each fold may use, by that fold's network.
-    runs : list of TrainingRun
-        Training data of each fold's network.
-    first : (Network, TrainState)
-        The first fold's network and its final state.
-    """
-
-    method: str
-    logits: np.ndarray
-    pool_logits: list[np.ndarray]
-    runs: list[TrainingRun]
-    first: tuple[Network, TrainState]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,13 +129,19 @@ class Learned:
 
 
 def learn(
-    method: str, labeled: PatchSet, pool: PatchSet, trainer: Trainer, *, judge: bool = True
+    method: str,
+    labeled: PatchSet,
+    pool: PatchSet,
+    trainer: Trainer,
+    *,
+    judge: bool = True,
+    refit: TrainingRun | None = None,
 ) -> Learned:
     """Cross-fit a method, or the candidates of `auto`, and prepare the final training.
 
     Parameters
     ----------
-    method : {"auto", "self-training", "fixmatch", "distillation"}
+    method : {"auto", "supervised", "self-training", "fixmatch", "distillation"}
     labeled, pool : PatchSet
         Human labels; unlabeled patches.
     trainer : Trainer
@@ -167,6 +149,8 @@ def learn(
     judge : bool
         If False, folds of a named method are trained only as far as its pseudo-labels need them,
         and there is no verdict. The final network is the same.
+    refit : TrainingRun, optional
+        The final training on all labels, if the method is `supervised`: it runs beside the folds.
 
     Raises
     ------
@@ -179,99 +163,36 @@ def learn(
     context = CrossFitContext(
         labeled=labeled, pool=pool.take(few), folds=folds, candidates=few, trainer=trainer
     )
-    wanted = [method] if method != "auto" else verdict.candidates(len(labeled))
+    wanted = [] if method == SUPERVISED else [method]
+    if method == "auto":
+        wanted = verdict.candidates(len(labeled), pretrained=trainer.is_pretrained)
     runs = [context.training_run(SUPERVISED, number) for number in context.numbers]
     _plan(trainer, runs, wanted)
-    supervised = _cross_fit(SUPERVISED, context, runs)
-    share = _share(context, supervised, must=method in NEED_SHARE)
+    supervised = cross_fit(SUPERVISED, context, runs, on_pool=bool(wanted), refit=refit)
+    share = _share(context, supervised, must=method in NEED_SHARE) if wanted else None
     wanted = [name for name in wanted if share is not None or name not in NEED_SHARE]
     tried: dict[str, CrossFit] = {}
     before: dict[str, CrossFit] = {}
+    dropped: list[str] = []
     for name in wanted:
         if name == "self-training":
             before[name], last = _self_train(context, supervised, share, judge=judge)
             tried |= {name: last} if last is not None else {}
+            continue
+        runs = [context.training_run(name, n, share) for n in context.numbers]
+        if method == "auto" and (why := _why_drop(name, context, runs[0], supervised)):
+            dropped.append(why)
         elif judge or method == "auto":
-            runs = [context.training_run(name, n, share) for n in context.numbers]
-            tried[name] = _cross_fit(name, context, runs)
+            tried[name] = cross_fit(name, context, runs)
     verdicts = {
-        name: _judge(name, context, cross_fit.logits, supervised.logits)
-        for name, cross_fit in tried.items()
+        name: _judge(name, context, fitted.logits, supervised.logits)
+        for name, fitted in tried.items()
     }
     choice = None
     if method == "auto":
-        choice = _choose(verdicts, len(labeled), share)
+        choice = _choose(verdicts, dropped, len(labeled), share)
         method = choice.method
     return _conclude(method, context, supervised, tried, before, verdicts, share, choice)
-
-
-@dataclasses.dataclass(frozen=True)
-class CrossFitContext:
-    """Data, folds and trainer shared by all trainings of a cross-fit."""
-
-    labeled: PatchSet
-    pool: PatchSet
-    folds: Folds
-    candidates: np.ndarray
-    trainer: Trainer
-
-    @property
-    def numbers(self) -> range:
-        """Indices of the folds."""
-        return range(len(self.folds.folds))
-
-    @property
-    def human(self) -> TrainingSet:
-        """All human labels."""
-        return human_only(self.labeled)
-
-    @property
-    def labeled_share(self) -> float:
-        """Share of craters among the human labels."""
-        return float(self.labeled.labels.mean())
-
-    def pool_rows(self, number: int) -> np.ndarray:
-        """Return the rows of `pool` that a fold may use for training."""
-        return np.flatnonzero(np.isin(self.candidates, self.folds.folds[number].pool))
-
-    def held_out(self, number: int) -> TrainingSet:
-        """Return the held-out human labels of a fold; they do not influence the training."""
-        return take(self.human, self.folds.folds[number].held_out)
-
-    def training_run(
-        self, method: str, number: int, share: ClassShare | None = None
-    ) -> TrainingRun:
-        """Describe the training of one fold's network by a method without pseudo-labels."""
-        fold = self.folds.folds[number]
-        return TrainingRun(
-            name=f"{method}-fold{number + 1}",
-            train=take(self.human, fold.train),
-            validation=self.held_out(number),
-            purpose=_PURPOSES[method] + number,
-            unlabeled=self.unlabeled(method, self.pool_rows(number), share),
-        )
-
-    def unlabeled(
-        self, method: str, rows: np.ndarray, share: ClassShare | None
-    ) -> Unlabeled | None:
-        """Describe how a method learns from rows of `pool`."""
-        if method == "distillation":
-            return Unlabeled("distillation", self.pool.images[rows])
-        if method == "fixmatch":
-            assert share is not None
-            if len(rows) == 0:
-                raise DataError(
-                    f"{self.pool.source}: every unlabeled patch lies in a fold's held-out places",
-                    "Give unlabeled patches from other places, or choose --method supervised.",
-                )
-            pool_share = _bounded(share.share, _LEAST_ALIGNED)
-            return Unlabeled(
-                kind="fixmatch",
-                pool=self.pool.images[rows],
-                pool_share=pool_share,
-                labeled_share=self.labeled_share,
-            )
-        return None
 
 
 def _plan(trainer: Trainer, runs: list[TrainingRun], wanted: list[str]) -> None:
@@ -287,24 +208,6 @@ def candidates(count: int, seed: int) -> np.ndarray:
         return np.arange(count)
     random = np.random.default_rng(derive_seed(seed, _POOL_DRAW))
     return np.sort(random.choice(count, MOST_POOL, replace=False))
-
-
-def _bounded(share: float, least: float = _LEAST_SHARE) -> float:
-    return min(max(share, least), 1 - least)
-
-
-def _cross_fit(method: str, context: CrossFitContext, runs: Sequence[TrainingRun]) -> CrossFit:
-    """Train the networks of all folds in parallel; predict held-out labels and pool with each."""
-    trained = context.trainer.train(*runs)
-    logits = np.full(len(context.labeled), np.nan, np.float32)
-    pool_logits = []
-    for number, (network, _) in enumerate(trained):
-        held_out = context.folds.folds[number].held_out
-        logits[held_out] = predict_logits(network, context.labeled.images[held_out])
-        pool_logits.append(predict_logits(network, context.pool.images[context.pool_rows(number)]))
-    return CrossFit(
-        method=method, logits=logits, pool_logits=pool_logits, runs=list(runs), first=trained[0]
-    )
 
 
 def _share(context: CrossFitContext, supervised: CrossFit, *, must: bool) -> ClassShare | None:
@@ -347,7 +250,7 @@ def _self_train(
         runs = [_taught(context, before, share, number, fold) for fold in context.numbers]
         if number == ROUNDS and not judge:
             return before, None
-        last = _cross_fit("self-training", context, runs)
+        last = cross_fit("self-training", context, runs)
         if number < ROUNDS:
             before = last
     return before, last
@@ -359,7 +262,7 @@ def _taught(
     """Add one round of pseudo-labels, given by the fold's own network, to its training set."""
     rows = context.pool_rows(fold)
     probability = _calibrated(context, before, before.pool_logits[fold], share)
-    purpose = _PURPOSES["self-training"] + 10 * (number - 1) + fold
+    purpose = PURPOSES["self-training"] + 10 * (number - 1) + fold
     train = take(context.human, context.folds.folds[fold].train)
     taught = _add(train, context, rows, probability, number, purpose)
     name = f"self-training-round{number}-fold{fold + 1}"
@@ -371,7 +274,7 @@ def _calibrated(
 ) -> np.ndarray:
     """Convert pool logits to probabilities calibrated at the pool's share of craters."""
     line = class_share.calibration_line(context.labeled.labels, before.logits)
-    return pseudo_labels.at_pool_share(logits, line, context.labeled_share, _bounded(share.share))
+    return pseudo_labels.at_pool_share(logits, line, context.labeled_share, bounded(share.share))
 
 
 def _add(
@@ -391,17 +294,36 @@ def _add(
 
 
 def _judge(
-    method: str, context: CrossFitContext, logits: np.ndarray, reference: np.ndarray
+    method: str,
+    context: CrossFitContext,
+    logits: np.ndarray,
+    reference: np.ndarray,
+    n_folds: int = FOLDS,
 ) -> Verdict:
     supervised = Scored(
         labels=context.labeled.labels, probability=sigmoid(reference), groups=context.labeled.groups
     )
-    return verdict.compare_with_supervised(
-        method, supervised, sigmoid(logits), n_folds=len(context.numbers)
-    )
+    return verdict.compare_with_supervised(method, supervised, sigmoid(logits), n_folds=n_folds)
 
 
-def _choose(verdicts: dict[str, Verdict], n_labels: int, share: ClassShare | None) -> Choice:
+def _why_drop(method: str, context: CrossFitContext, run: TrainingRun, supervised: CrossFit) -> str:
+    """Train a candidate of `auto` without the first fold; say why it is dropped, or nothing."""
+    rows = context.folds.folds[0].held_out
+    if len(np.unique(context.labeled.labels[rows])) < 2:
+        return ""
+    network = context.trainer.train(run)[0][0]
+    first = dataclasses.replace(context, labeled=context.labeled.take(rows))
+    logits = predict_logits(network, first.labeled.images)
+    measured = _judge(method, first, logits, supervised.logits[rows], n_folds=1)
+    return verdict.why_drop(measured, len(context.labeled))
+
+
+def _choose(
+    verdicts: dict[str, Verdict], dropped: list[str], n_labels: int, share: ClassShare | None
+) -> Choice:
+    if dropped and not verdicts:
+        reason = f"{' '.join(dropped)} Supervised is kept."
+        return Choice(method=SUPERVISED, reason=reason, judgements=[])
     if not verdicts:
         why = (
             f"fewer than {class_share.LEAST_OF_A_CLASS} labels of a class, or no unlabeled patch"
@@ -469,10 +391,10 @@ def _count_rounds(
     return rounds
 
 
-def _mean_logits(context: CrossFitContext, cross_fit: CrossFit) -> np.ndarray:
+def _mean_logits(context: CrossFitContext, fitted: CrossFit) -> np.ndarray:
     """Average the logits of the networks that predict each patch of the pool."""
     total, count = np.zeros(len(context.pool)), np.zeros(len(context.pool))
-    for number, logits in enumerate(cross_fit.pool_logits):
+    for number, logits in enumerate(fitted.pool_logits):
         rows = context.pool_rows(number)
         total[rows] += logits
         count[rows] += 1

@@ -17,15 +17,14 @@ Outcome = Literal["helped", "did not help", "no difference can be shown"]
 SUPERVISED = "supervised"
 LEVEL = 0.95
 SURE_ENOUGH = 0.9  # least probability of a gain for which `auto` leaves `supervised`
+LIKELY = 0.5  # least probability of a gain, after the first fold, for which `auto` goes on
 
-# Prior gain over `supervised` in macro F1: mean and standard deviation, for up to so many labels.
-# Up to 300 from the benchmark on three data sets (docs/unlabeled.md), above that expert judgement.
-# The standard deviation is over draws, pools and data sets.
-PRIORS: tuple[tuple[float, dict[str, tuple[float, float]]], ...] = (
+# Prior gain over `supervised` from random weights in macro F1: mean and standard deviation, for up
+# to so many labels, from the benchmark on three data sets (docs/unlabeled.md). The standard
+# deviation is over draws, pools and data sets.
+PRIORS: tuple[tuple[int, dict[str, tuple[float, float]]], ...] = (
     (75, {"fixmatch": (0.04, 0.025)}),
     (300, {"fixmatch": (0.015, 0.02)}),
-    (500, {"fixmatch": (0.0, 0.02)}),
-    (math.inf, {"self-training": (0.001, 0.005)}),
 )
 
 
@@ -157,20 +156,30 @@ class Choice:
     judgements: list[Judgement]
 
 
-def candidates(n_labels: int) -> list[str]:
-    """Return the methods that `auto` tries for a number of labels.
+def candidates(n_labels: int, *, pretrained: bool) -> list[str]:
+    """Return the methods that `auto` tries for a number of labels, and for a start.
+
+    From the pretrained model no method gained anything in the benchmark (docs/unlabeled.md).
 
     Examples
     --------
-    >>> candidates(50)
-    ['fixmatch']
+    >>> [candidates(n, pretrained=False) for n in (50, 301)], candidates(50, pretrained=True)
+    ([['fixmatch'], []], [])
     """
-    return list(prior_of(n_labels))
+    return [] if pretrained else list(prior_of(n_labels))
 
 
 def prior_of(n_labels: int) -> dict[str, tuple[float, float]]:
     """Return the prior gain of each candidate in macro F1: mean, standard deviation."""
-    return next(prior for most, prior in PRIORS if n_labels <= most)
+    return next((prior for most, prior in PRIORS if n_labels <= most), {})
+
+
+def why_drop(verdict: Verdict, n_labels: int) -> str:
+    """Say why a candidate is dropped after the first fold; empty if a gain is still likely."""
+    judgement = _judge(verdict, prior_of(n_labels)[verdict.method])
+    if judgement.chance >= LIKELY:
+        return ""
+    return f"{_words(judgement, 'first fold')}: dropped."
 
 
 def choose(verdicts: Sequence[Verdict], n_labels: int) -> Choice:
@@ -223,10 +232,10 @@ def _judge(verdict: Verdict, prior: tuple[float, float]) -> Judgement:
     )
 
 
-def _words(judgement: Judgement) -> str:
+def _words(judgement: Judgement, where: str = "folds") -> str:
     mean, spread = judgement.prior
     return (
-        f"{judgement.method} gained {100 * judgement.found:+.1f} points in the folds (standard "
+        f"{judgement.method} gained {100 * judgement.found:+.1f} points in the {where} (standard "
         f"error {100 * judgement.error:.1f}), where {100 * mean:+.1f} was expected "
         f"(+- {100 * spread:.1f}): a gain is {judgement.chance:.0%} likely"
     )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from craters.errors import ConfigError
 from craters.settings.declaration import check_settings, choices_of, setting
-from craters.settings.run import JobSettings, Method, NetworkName
+from craters.settings.run import JobSettings, Method, NetworkName, StartName
 
 Budget = int | Literal["all"]
 HoldOut = Literal["auto", "region", "group", "random"]
@@ -25,8 +26,8 @@ class Cell:
 
     Parameters
     ----------
-    method, network : str
-        The contender.
+    method, network, start : str
+        The contender. The start is missing in folders of versions that knew none but "random".
     budget : int or "all"
         Labels available, for training and validation together.
     seed : int
@@ -39,11 +40,12 @@ class Cell:
     budget: Budget
     seed: int
     fold: int
+    start: str = "random"
 
     @property
     def contender(self) -> str:
-        """METHOD/NETWORK."""
-        return f"{self.method}/{self.network}"
+        """METHOD/NETWORK/START."""
+        return f"{self.method}/{self.network}/{self.start}"
 
     @property
     def key(self) -> str:
@@ -52,10 +54,10 @@ class Cell:
         return f"{self.contender}, {labels}, seed {self.seed}, fold {self.fold}"
 
     @property
-    def rank(self) -> tuple[str, str, float, int, int]:
+    def rank(self) -> tuple[str, str, str, float, int, int]:
         """Sort key of cells, so that files do not depend on the order of computation."""
         size = float("inf") if self.budget == "all" else float(self.budget)
-        return (self.method, self.network, size, self.seed, self.fold)
+        return (self.method, self.network, self.start, size, self.seed, self.fold)
 
 
 def parse_names(text: str) -> tuple[str, ...]:
@@ -94,8 +96,9 @@ def parse_budgets(text: str) -> tuple[Budget, ...]:
 class CompareConfig:
     """Settings of `craters compare`: `data`, `out`; others by keyword.
 
-    The page [Settings](settings.md) describes every field. Every pair of `methods` and `networks`
-    that `JobSettings` accepts is a contender.
+    The page [Settings](settings.md) describes every field. Every combination of `methods`,
+    `networks` and `starts` that `JobSettings` accepts is a contender; the network `original` has
+    one start, random weights.
 
     Raises
     ------
@@ -117,6 +120,13 @@ class CompareConfig:
     )
     networks: tuple[str, ...] = setting(
         ("compact", "original"), help="Networks as for run, comma-separated.", read=parse_names
+    )
+    starts: tuple[str, ...] = setting(
+        ("pretrained",),
+        help="Weights that training starts from, comma-separated: pretrained, random.",
+        meaning="Weights that the training of compact and dense starts from: pretrained, random, "
+        "or both, comma-separated. original always starts from random weights.",
+        read=parse_names,
     )
     budgets: tuple[Budget, ...] = setting(
         (50, 100, 250, "all"),
@@ -141,7 +151,7 @@ class CompareConfig:
         "that the budget did not draw, without their labels. both: both of them.",
     )
     baseline: str = setting(
-        "", help="METHOD/NETWORK that others are compared with.", unset="the first one"
+        "", help="METHOD/NETWORK/START that others are compared with.", unset="the first one"
     )
     threads: int = setting(
         0,
@@ -151,7 +161,8 @@ class CompareConfig:
     )
 
     def __post_init__(self) -> None:
-        for option, choices in (("methods", Method), ("networks", NetworkName)):
+        options = (("methods", Method), ("networks", NetworkName), ("starts", StartName))
+        for option, choices in options:
             _check_names(option, getattr(self, option), choices_of(choices))
         _check_names("budgets", tuple(map(str, self.budgets)), None)
         least = 2 * LEAST_OF_CLASS
@@ -168,21 +179,22 @@ class CompareConfig:
             _check_names("baseline", (self.baseline,), contenders)
 
     def contenders(self) -> tuple[list[str], list[str]]:
-        """Return the pairs METHOD/NETWORK that can be trained, and why others cannot."""
-        pairs, refused = [], []
-        for method in self.methods:
-            for network in self.networks:
+        """Return the METHOD/NETWORK/START that can be trained, and why others cannot."""
+        names, refused = [], []
+        for method, network in itertools.product(self.methods, self.networks):
+            starts = ("random",) if network == "original" else self.starts
+            for start in starts:
                 try:
-                    self.job_settings(method, network, 0)
+                    self.job_settings(method, network, start, 0)
                 except ConfigError as error:
-                    refused.append(f"{method}/{network} is left out: {error}")
+                    refused.append(f"{method}/{network}/{start} is left out: {error}")
                 else:
-                    pairs.append(f"{method}/{network}")
-        return pairs, refused
+                    names.append(f"{method}/{network}/{start}")
+        return names, refused
 
-    def job_settings(self, method: str, network: str, seed: int) -> JobSettings:
+    def job_settings(self, method: str, network: str, start: str, seed: int) -> JobSettings:
         """Return the settings of `craters run` for a cell, on one thread."""
-        choice: dict[str, Any] = {"method": method, "network": network}
+        choice: dict[str, Any] = {"method": method, "network": network, "start": start}
         return JobSettings(seed=seed, threads=1, **choice)
 
     def cells(self) -> list[Cell]:
@@ -191,14 +203,14 @@ class CompareConfig:
         The largest budget comes first, to estimate the duration early; seeds come one after
         another, so that a comparison stopped early has complete seeds.
         """
-        pairs = [name.split("/") for name in self.contenders()[0]]
+        triples = [name.split("/") for name in self.contenders()[0]]
         budgets = sorted(self.budgets, key=budget_size, reverse=True)
         return [
-            Cell(method=method, network=network, budget=budget, seed=seed, fold=fold)
+            Cell(method, network, budget, seed, fold, start)
             for seed in range(self.seeds)
             for fold in range(1, self.folds + 1)
             for budget in budgets
-            for method, network in pairs
+            for method, network, start in triples
         ]
 
 

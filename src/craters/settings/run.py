@@ -85,8 +85,8 @@ class JobSettings:
         "shares of the labels, retrain (Lee 2013; Wang et al. 2017, arXiv 1701.03551). "
         "self-training, fixmatch and distillation learn from the [unlabeled "
         "patches](unlabeled.md) and are compared with supervised by cross-validation on the "
-        "labels. auto tries those that suit the number of labels, and uses supervised if no gain "
-        "is likely.",
+        "labels. auto is supervised, except from random weights with up to 300 labels: then it "
+        "tries fixmatch, and keeps supervised if no gain is likely.",
     )
     network: NetworkName = setting(
         "compact",
@@ -98,7 +98,7 @@ class JobSettings:
         "settings. See [networks](networks.md).",
     )
     start: StartName = setting(
-        "random",
+        "pretrained",
         help="Weights that training starts from: pretrained or random.",
         meaning="Weights that the training of compact starts from, and that of the teachers of "
         "dense: those of the [pretrained model](pretrained.md), or random ones. The network "
@@ -208,7 +208,9 @@ class JobSettings:
     validation_share: float = setting(
         0.2,
         help="Share of labels held out for validation.",
-        meaning="Share of the labeled patches held out for validation.",
+        meaning="Share of the labeled patches held out for validation, for the methods original "
+        "and pseudo-label, and for supervised from random weights. Otherwise every label is held "
+        "out once, in three folds.",
         least=0.02,
         most=0.5,
     )

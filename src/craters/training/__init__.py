@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         sigmoid,
     )
     from craters.training.recipes import TrainConfig, derive_seed
-    from craters.training.start import Start, load_start
+    from craters.training.start import FINE_TUNED, HALFWAY, KEPT, Start, load_start
     from craters.training.trainer import (
         NoStore,
         StateStore,
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "FINE_TUNED",
+    "HALFWAY",
+    "KEPT",
     "Attempt",
     "Examples",
     "NoStore",
@@ -82,7 +85,7 @@ __getattr__, _, _ = lazy_loader.attach(
             "sigmoid",
         ],
         "recipes": ["TrainConfig", "derive_seed"],
-        "start": ["Start", "load_start"],
+        "start": ["FINE_TUNED", "HALFWAY", "KEPT", "Start", "load_start"],
         "trainer": [
             "NoStore",
             "TrainingRun",

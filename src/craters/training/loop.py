@@ -239,6 +239,8 @@ def _train_epoch(
     order = _draw_order(train.labels, config, random)
     reseed_dropout(attempt.network, seed)
     attempt.network.train()
+    if config.keep_statistics:
+        _keep_statistics(attempt.network)
     loss_sum = hits = seen = 0.0
     for number in range(attempt.steps):
         rows = order[number * config.batch_size : (number + 1) * config.batch_size]
@@ -253,6 +255,13 @@ def _train_epoch(
         loss_sum += float(loss.detach()) * len(rows)
         hits, seen = hits + correct, seen + len(rows)
     return {"epoch": state.epoch + 1, "loss": loss_sum / seen, "accuracy": hits / seen}
+
+
+def _keep_statistics(network: nn.Module) -> None:
+    """Set the BatchNorm layers of a network in training mode to evaluation mode."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
 
 
 def _draw_order(labels: np.ndarray, config: TrainConfig, random: np.random.Generator) -> np.ndarray:

@@ -56,6 +56,8 @@ class TrainConfig:
         Draw both classes equally often.
     mixed_precision : bool
         bfloat16 in the forward pass, if the processor supports it.
+    keep_statistics : bool
+        BatchNorm normalizes by the averages that the network starts with, and keeps them.
     """
 
     epochs: int
@@ -73,6 +75,7 @@ class TrainConfig:
     patience: int = 0
     balanced: bool = False
     mixed_precision: bool = False
+    keep_statistics: bool = False
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
@@ -181,10 +184,18 @@ def distillation_recipe(
     )
 
 
-def from_pretrained(recipe: TrainConfig) -> TrainConfig:
-    """Return a recipe for pretrained weights: a quarter of the rate, half the epochs."""
+def from_pretrained(recipe: TrainConfig, n: int) -> TrainConfig:
+    """Return a recipe for pretrained weights and `n` labeled patches.
+
+    Three quarters of the rate; a quarter of the epochs at 50 labels, growing with the root of
+    their number to a half; BatchNorm keeps its statistics.
+    """
+    share = min(0.5, 0.25 * math.sqrt(n / 50))
     return dataclasses.replace(
-        recipe, learning_rate=recipe.learning_rate / 4, epochs=-(-recipe.epochs // 2)
+        recipe,
+        learning_rate=0.75 * recipe.learning_rate,
+        epochs=math.ceil(share * recipe.epochs),
+        keep_statistics=True,
     )
 
 

@@ -24,6 +24,10 @@ from craters.models import (
 )
 from craters.training.loop import predict_features
 
+FINE_TUNED = 0.8  # share of the way from the start to the trained weights
+HALFWAY = 0.4
+KEPT = 0.0  # the start as it is, its last layer included
+
 _PRIOR = 0.3  # strength of the prior, in squares of a scaled weight a patch
 _LEAST_FEATURE = 0.05  # added to the spread of a feature
 _LIGHT = "light."  # of the layer for the direction of light, which labels cannot train
@@ -67,6 +71,35 @@ class Start:
         network = CompactNet(side, symmetry, **self.settings)
         network.load_state_dict(self.weights)
         return network
+
+
+def blend(start: Start, network: CompactNet, share: float) -> CompactNet:
+    """Return a network between a start and the network that was trained from it.
+
+    Such a mean of weights recognizes images of other places better than either network, if both
+    have one origin (Wortsman et al. 2022, arXiv 2109.01903).
+
+    Parameters
+    ----------
+    start : Start
+    network : CompactNet
+    share : float
+        0 gives the start, 1 the network.
+
+    Returns
+    -------
+    CompactNet
+        In evaluation mode.
+    """
+    blended = start.build(network.side, network.symmetry)
+    ours, theirs = start.weights, network.state_dict()
+    blended.load_state_dict(
+        {
+            name: torch.lerp(ours[name], weight, share) if weight.is_floating_point() else weight
+            for name, weight in theirs.items()
+        }
+    )
+    return blended.eval()
 
 
 def refit_last_layer(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal, Protocol
 
 import numpy as np
 
 from craters.core import NullProgress, Progress, Send, Task, run_tasks, usable_threads
 from craters.data import choose_symmetry, compose, make_patch_set, validation_split
-from craters.models import EnsembleNet, Network
+from craters.models import CompactNet, EnsembleNet, Network
 from craters.settings import JobSettings, TrainingSettings
 from craters.training.attempt import Build, TrainState
 from craters.training.distillation import TEACHERS, Distillation, Weights, build_teacher
@@ -25,7 +25,7 @@ from craters.training.recipes import (
     from_pretrained,
     modern_recipe,
 )
-from craters.training.start import Start, load_start, refit_last_layer
+from craters.training.start import FINE_TUNED, KEPT, Start, blend, load_start, refit_last_layer
 from craters.training.training_set import TrainingSet
 
 COMPACT = "compact"  # the network that can start from pretrained weights
@@ -98,6 +98,8 @@ class TrainingTask:
         Unlabeled patches for FixMatch, of kind "fixmatch".
     start : Start or None
         Weights to start from; None: random ones.
+    blend : float
+        Share of the way from the start to the trained weights that is kept.
     teacher_view : str
         View of a patch that teachers with these weights expect.
     """
@@ -113,27 +115,40 @@ class TrainingTask:
     pool: np.ndarray | None = None
     agreement: Unlabeled | None = None
     start: Start | None = None
+    blend: float = FINE_TUNED
     teacher_view: str = "identity"
 
-    def fitted_start(self) -> TrainingTask:
-        """Return the task with the last layer of its start fitted to its labels."""
+    def fitted_start(self) -> Start | None:
+        """Return the network's start with its last layer fitted to the labels, if there is one."""
         if self.start is None or self.network != COMPACT:
-            return self
+            return None
         train = self.train
-        start = refit_last_layer(self.start, train.images, train.labels, self.symmetry)
-        return dataclasses.replace(self, start=start)
+        return refit_last_layer(self.start, train.images, train.labels, self.symmetry)
 
-    @property
-    def build(self) -> Build:
-        """Function that builds the network with initial weights from a seed."""
-        start = self.start if self.network == COMPACT else None
+    def build(self, start: Start | None) -> Build:
+        """Return a function that builds the network with initial weights from a seed."""
         return build_network(self.network, self.side, self.symmetry, start)
+
+    def trained(self, state: TrainState) -> Network:
+        """Return the network that a finished training keeps, in evaluation mode."""
+        return self.blends(state, [self.blend])[0]
+
+    def blends(self, state: TrainState, shares: Iterable[float]) -> list[Network]:
+        """Return the networks at some shares of the way from the start to the trained weights."""
+        network = self.build(None)(0)
+        network.load_state_dict(state.best_weights)
+        fitted = self.fitted_start()
+        if fitted is None:
+            return [network.eval() for _ in shares]
+        assert self.start is not None
+        assert isinstance(network, CompactNet)
+        return [blend(self.start if share == KEPT else fitted, network, share) for share in shares]
 
 
 def _fit(*, send: Send, task: TrainingTask, state: TrainState | None) -> TrainState:
     """Train one network, in a worker process."""
     return fit(
-        task.fitted_start().build,
+        task.build(task.fitted_start()),
         task.train,
         task.validation,
         task.config,
@@ -141,13 +156,6 @@ def _fit(*, send: Send, task: TrainingTask, state: TrainState | None) -> TrainSt
         state=state,
         on_epoch=_Throttled(send),
     )[1]
-
-
-def _trained(task: TrainingTask, state: TrainState) -> Network:
-    """Return the network with the best weights of a finished training, in evaluation mode."""
-    network = task.build(0)
-    network.load_state_dict(state.best_weights)
-    return network.eval()
 
 
 def _objective(task: TrainingTask) -> Objective | None:
@@ -214,6 +222,9 @@ class TrainingRun:
         Whether the `original` network uses its initial epochs and learning rate.
     unlabeled : Unlabeled or None
         How the network learns from the pool; also applies to the teachers of a `dense` network.
+    blend : float
+        Share of the way from the start to the trained weights that is kept; `KEPT` keeps the
+        pretrained model as it is. Without effect on networks that start from random weights.
     """
 
     name: str
@@ -222,6 +233,7 @@ class TrainingRun:
     purpose: int
     is_early: bool = False
     unlabeled: Unlabeled | None = None
+    blend: float = FINE_TUNED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -264,7 +276,7 @@ class Trainer:
             for run in runs
         ]
         states = dict(self._run(trainings))
-        networks = {task.key: _trained(task, states[task.key]) for task in trainings}
+        networks = {task.key: task.trained(states[task.key]) for task in trainings}
         result = []
         for run in runs:
             keys = [_key(run.name, number) for number in range(self.settings.members)]
@@ -272,6 +284,24 @@ class Trainer:
             joined = members[0] if len(members) == 1 else EnsembleNet(members).eval()
             result.append((joined, states[keys[0]]))
         return result
+
+    def blends(self, run: TrainingRun, state: TrainState, shares: Sequence[float]) -> list[Network]:
+        """Return networks between the start of a finished training run and its trained weights.
+
+        Parameters
+        ----------
+        run : TrainingRun
+        state : TrainState
+            Of its first member.
+        shares : sequence of float
+            Shares of the way; see `TrainingRun.blend`.
+        """
+        return self._training_task(run, 0, ()).blends(state, shares)
+
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether networks, or the teachers of `dense`, start from the pretrained model."""
+        return self._start is not None
 
     def planned_epochs(self, *runs: TrainingRun) -> int:
         """Count the epochs of all networks of some training runs."""
@@ -286,7 +316,7 @@ class Trainer:
         """Train networks in parallel, resuming interrupted trainings; yield their final states."""
         tasks = []
         for task in trainings:
-            self.progress.network(task.key, task.build(0))
+            self.progress.network(task.key, task.build(None)(0))
             state = self.store.load(task.key)
             tasks.append(Task(task.key, _fit, {"task": task, "state": state}))
         threads = usable_threads(self.settings.threads)
@@ -298,14 +328,15 @@ class Trainer:
         runs = [run for run in runs if self._is_taught(run)]
         if not runs:
             return {}
-        trainings = [self._teacher_task(run, number) for number in range(TEACHERS) for run in runs]
-        states = dict(self._run(trainings))
-        return {
-            run.name: tuple(
-                states[_key(f"{run.name}-teacher", number)].best_weights
-                for number in range(TEACHERS)
-            )
+        trainings = {
+            run.name: [self._teacher_task(run, number) for number in range(TEACHERS)]
             for run in runs
+        }
+        tasks = [task for group in zip(*trainings.values(), strict=True) for task in group]
+        states = dict(self._run(tasks))
+        return {
+            name: tuple(task.trained(states[task.key]).state_dict() for task in group)
+            for name, group in trainings.items()
         }
 
     def _is_taught(self, run: TrainingRun) -> bool:
@@ -318,7 +349,7 @@ class Trainer:
         images = run.train.images
         make = _own_recipe(run)
         recipe = make(len(images), images.shape[1], seed=seed, symmetry=self._views(COMPACT))
-        recipe = self._adapt(recipe, COMPACT)
+        recipe = self._adapt(recipe, COMPACT, len(images))
         return dataclasses.replace(
             self._training_task(run, number, ()),
             key=_key(f"{run.name}-teacher", number),
@@ -346,6 +377,7 @@ class Trainer:
             pool=self._distillation_pool(run) if teachers else None,
             agreement=None if teachers else _agreement(run),
             start=self._start,
+            blend=run.blend,
             teacher_view=self.turn,
         )
 
@@ -376,12 +408,12 @@ class Trainer:
         side = run.train.images.shape[1]
         views = self._views(settings.network)
         recipe = make(len(run.train), side, seed=seed, symmetry=views)
-        return self._adapt(recipe, settings.network)
+        return self._adapt(recipe, settings.network, len(run.train))
 
-    def _adapt(self, recipe: TrainConfig, network: str) -> TrainConfig:
+    def _adapt(self, recipe: TrainConfig, network: str, n: int) -> TrainConfig:
         """Adapt a recipe to pretrained weights, and to the number of epochs if it is given."""
         if self._start is not None and network == COMPACT:
-            recipe = from_pretrained(recipe)
+            recipe = from_pretrained(recipe, n)
         return dataclasses.replace(recipe, epochs=self.settings.epochs or recipe.epochs)
 
 
