@@ -77,7 +77,8 @@ def _clear(out: Path) -> None:
 def _command(kind: str, size: int) -> list:
     """Make the data, and return the command to measure."""
     if kind == "labels":
-        return ["run", "--data", _labeled(size), "--method", "supervised", "--epochs", EPOCHS]
+        options = ["--method", "supervised", "--start", "random", "--epochs", EPOCHS]
+        return ["run", "--data", _labeled(size), *options]
     model = harness.write_models(_PLACE / "models") / "original"
     if kind == "pool":
         return ["predict", model, _pool(size)]

@@ -65,7 +65,9 @@ def choose_cell(*, send, data: Path, cell: Cell) -> Row:  # noqa: ARG001
 
     name, labels, draw = cell
     labeled, pool, *_ = draw_cell(data, name, labels, draw)
-    config = RunConfig(data, data, method="auto", network="compact", seed=draw, threads=1)
+    config = RunConfig(
+        data, data, method="auto", network="compact", start="random", seed=draw, threads=1
+    )
     symmetry = choose_symmetry(config.symmetry, labeled.images, labeled.labels)
     clock = time.process_time()
     with torch_threads(1):

@@ -46,10 +46,10 @@ def _nanedi(data: Path, name: str, labels: int | str, draw: int) -> Drawn:
     rest = np.setdiff1d(train, rows)
     return (
         make_patch_set(images[rows], found.labels[rows]),
-        make_patch_set(images[rest]),
+        make_patch_set(images).take(rest),
         images[held_out],
         found.labels[held_out],
-        float(found.labels[rest].mean()),
+        float(found.labels[rest].mean()) if len(rest) else None,
     )
 
 

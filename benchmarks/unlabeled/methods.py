@@ -75,7 +75,9 @@ def train_cell(*, send, data: Path, cell: Cell) -> Row:  # noqa: ARG001
     name, labels, method, draw = cell
     labeled, pool, images, truth, true_share = draw_cell(data, name, labels, draw)
     kept_method = "fixmatch" if method in IDEAS else method
-    config = RunConfig(data, data, method=kept_method, network="compact", seed=draw, threads=1)
+    config = RunConfig(
+        data, data, method=kept_method, network="compact", start="random", seed=draw, threads=1
+    )
     by_idea = in_place_of_fixmatch(method) if method in IDEAS else contextlib.nullcontext()
     shares: list[float] = []
     clock = time.process_time()

@@ -77,7 +77,7 @@ def train_cell(*, send, data: Path, cell: tuple[str, int, int]) -> Row:  # noqa:
     rest = np.setdiff1d(everything, rows)
     rest = rest[~is_copy(images[rest], images[rows])]
     labeled = make_patch_set(images[rows], found.labels[rows])
-    config = RunConfig(data, data, method="fixmatch", seed=draw, threads=1)
+    config = RunConfig(data, data, method="fixmatch", start="random", seed=draw, threads=1)
     trainer = Trainer(config.training, ("identity", "up-down"), images[:0])
     clock = time.process_time()
     with torch_threads(1):

@@ -34,7 +34,8 @@ class FakeTrainer:
     """Takes down what it is asked to train; `skills` by method."""
 
     def __init__(self, **skills: float) -> None:
-        self.settings = JobSettings(threads=1).training
+        self.settings = JobSettings(threads=1, start="random").training
+        self.is_pretrained = False
         self.progress = NullProgress()
         self.skills = skills
         self.runs: list[TrainingRun] = []
@@ -170,17 +171,20 @@ def test_without_a_verdict_the_kept_network_is_trained_on_the_same(sets) -> None
 
 def test_auto_takes_what_gains_and_abstains_where_nothing_does(sets) -> None:
     labeled, pool, _ = sets
-    (name,) = verdict.candidates(200)
+    (name,) = verdict.candidates(200, pretrained=False)
     better = learn("auto", labeled, pool, FakeTrainer(supervised=0.2))
     assert (better.method, better.choice.method) == (name, name)
     assert better.verdicts[name].outcome == "helped"
     assert better.measured is better.tried[name]
-    worse = learn("auto", labeled, pool, FakeTrainer(**{name: 0.0}))
+    trainer = FakeTrainer(**{name: 0.0})
+    worse = learn("auto", labeled, pool, trainer)
     assert worse.method == "supervised"
     assert worse.measured is worse.supervised
     assert worse.unlabeled is None
     assert len(worse.labeled) == 200
-    assert worse.verdicts[name].outcome == "did not help"
+    assert worse.choice.reason.startswith(f"{name} gained -")
+    assert worse.choice.reason.endswith("dropped. Supervised is kept.")
+    assert [run.name for run in trainer.runs if run.name.startswith(name)] == [f"{name}-fold1"]
 
 
 def test_without_a_pool_auto_says_why_and_a_named_method_refuses(sets) -> None:

@@ -15,7 +15,7 @@ from craters.core import torch_threads
 from craters.data import SYMMETRIES, compose, make_patch_set, transform
 from craters.settings import JobSettings
 from craters.synthetic import PRESETS, Uniform, sample_scenes
-from craters.training import Trainer, TrainingRun, human_only, load_start, predict_logits
+from craters.training import Trainer, TrainingRun, human_only, load_start, predict_logits, recipes
 from craters.training import start as starts
 from craters.training.loop import predict_features
 
@@ -115,6 +115,61 @@ def test_trained_networks_are_equal_for_any_number_of_workers(network: str) -> N
             logits.append([predict_logits(net, sample.images) for net, _ in trainer.train(*runs)])
     assert np.array_equal(logits[0], logits[1])
     assert not np.array_equal(logits[0][0], logits[0][1])  # seeds differ
+
+
+@pytest.mark.parametrize("share", [0.25, 1.0])
+def test_blend_is_the_mean_of_weights(share: float) -> None:
+    start = load_start()
+    other = start.build(32, VIEWS)
+    with torch.no_grad():
+        for weight in other.parameters():
+            weight.add_(1)
+    blended = starts.blend(start, other, share)
+    assert blended.symmetry == VIEWS
+    for name, weight in blended.named_parameters():
+        assert weight.detach().numpy() == pytest.approx(
+            start.weights[name].numpy() + share, abs=1e-5
+        )
+    assert torch.equal(blended.body[0][1].running_mean, start.weights["body.0.1.running_mean"])
+
+
+def test_trained_network_lies_between_its_fitted_start_and_the_trained_weights() -> None:
+    images, labels = patches()
+    labeled = human_only(make_patch_set(images, labels))
+    settings = JobSettings(epochs=2, threads=1)
+    trainer = Trainer(settings.training, VIEWS, images[:0])
+    run = TrainingRun("refit", labeled, None, 1)
+    ((network, state),) = trainer.train(run)
+    fitted = starts.refit_last_layer(load_start(), images, labels, VIEWS)
+    kept, half, full = trainer.blends(run, state, [starts.KEPT, starts.HALFWAY, starts.FINE_TUNED])
+    for name, weight in network.named_parameters():
+        ends = fitted.weights[name], state.best_weights[name]
+        expected = torch.lerp(*ends, starts.FINE_TUNED)
+        assert torch.allclose(weight, expected, atol=1e-6)
+        assert torch.equal(weight, full.get_parameter(name))
+        assert torch.allclose(
+            half.get_parameter(name), torch.lerp(*ends, starts.HALFWAY), atol=1e-6
+        )
+        assert torch.equal(kept.get_parameter(name), load_start().weights[name])
+
+
+def test_training_keeps_the_averages_of_the_start() -> None:
+    images, labels = patches()
+    labeled = human_only(make_patch_set(images, labels))
+    trainer = Trainer(JobSettings(epochs=2, threads=1).training, VIEWS, images[:0])
+    _, state = trainer.train(TrainingRun("refit", labeled, None, 1))[0]
+    names = [name for name in state.best_weights if "running" in name]
+    assert names
+    assert all(torch.equal(state.best_weights[n], load_start().weights[n]) for n in names)
+
+
+@pytest.mark.parametrize(("n", "steps"), [(33, 82), (50, 100), (200, 201), (1216, 380)])
+def test_recipe_of_pretrained_weights_takes_fewer_steps(n: int, steps: int) -> None:
+    plain = recipes.modern_recipe(n, 48)
+    recipe = recipes.from_pretrained(plain, n)
+    assert recipe.epochs * max(1, n // recipe.batch_size) == steps
+    assert recipe.learning_rate == plain.learning_rate
+    assert recipe.keep_statistics
 
 
 def test_two_epochs_from_the_start_keep_what_it_knows() -> None:

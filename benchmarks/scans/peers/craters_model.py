@@ -23,7 +23,7 @@ from craters.training.recipes import modern_recipe
 
 def main(data: Path, model: Path, network: str, resolution: float, weights: str = "") -> None:
     """Write the model folder."""
-    found = CraterClassifier(network.partition("-")[0], method="supervised")
+    found = CraterClassifier(network.partition("-")[0], method="supervised", start="random")
     if network == "dense-labels":
         take(found, from_labels(data))
     elif weights:

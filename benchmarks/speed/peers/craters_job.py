@@ -23,7 +23,7 @@ def main(data: Path, threads: int, seed: int, out: Path, network: str, epochs: i
     """Train, and save the predictions for the test set."""
     config = RunConfig(
         data, data, method="original" if network == "original" else "supervised",
-        network=network, seed=seed, threads=threads, epochs=epochs,
+        network=network, start="random", seed=seed, threads=threads, epochs=epochs,
     )  # fmt: skip
     labeled = read_patches(data / "Xtrain1.npy", data / "Ytrain1.npy")
     kept = kept_network(labeled, read_patches(data / "Xtrain1_extra.npy"), config)

@@ -3,10 +3,10 @@
 A cell is one method, network, start, label budget, seed and fold. Whole regions (else source
 images, else patches) of the labeled set are split into folds, and each fold is held out once. From
 the other folds a budget of labels is drawn; a contender uses no other labels to fit, stop, select
-or calibrate. The draw depends only on seed, fold and budget, so all contenders share it, and smaller
-budgets are subsets of larger ones. Unlabeled patches of held-out places are left out of the pool.
-The score of a seed is the mean over the folds of macro F1 at threshold 0.5; differences are paired
-by seed. The test set of `craters run` is not read.
+or calibrate. The draw depends only on seed, fold and budget, so all contenders share it, and
+smaller budgets are subsets of larger ones. Unlabeled patches of held-out places are left out of the
+pool. The score of a seed is the mean over the folds of macro F1 at threshold 0.5; differences are
+paired by seed. The test set of `craters run` is not read.
 """
 
 from __future__ import annotations

@@ -187,16 +187,12 @@ def distillation_recipe(
 def from_pretrained(recipe: TrainConfig, n: int) -> TrainConfig:
     """Return a recipe for pretrained weights and `n` labeled patches.
 
-    Three quarters of the rate; a quarter of the epochs at 50 labels, growing with the root of
-    their number to a half; BatchNorm keeps its statistics.
+    A quarter of the epochs at 50 labels, growing with the root of their number to a half.
+    BatchNorm keeps its statistics.
     """
     share = min(0.5, 0.25 * math.sqrt(n / 50))
-    return dataclasses.replace(
-        recipe,
-        learning_rate=0.75 * recipe.learning_rate,
-        epochs=math.ceil(share * recipe.epochs),
-        keep_statistics=True,
-    )
+    epochs = math.ceil(share * recipe.epochs)
+    return dataclasses.replace(recipe, epochs=epochs, keep_statistics=True)
 
 
 class KerasAdam(torch.optim.Adam):
