@@ -9,8 +9,12 @@ import argparse
 import dataclasses
 from pathlib import Path
 
+import numpy as np
+
 import harness
+from craters.core import files
 from craters.models import GRAPH, read_description, read_parts, write_model
+from craters.models.folder import CHOSEN_ON, short_hashes
 from harness import Row
 from pretrained import quality, scores, sets
 
@@ -49,6 +53,9 @@ def main(arguments: list[str] | None = None) -> None:
         license_id="mit",
         force=True,
     )
+    patches = sets.load_sets(data, sets.PATCHES)
+    hashes = np.unique(np.concatenate([short_hashes(one.images) for one in patches]))
+    files.write_array(quality.MODEL.with_name(CHOSEN_ON), hashes)
     print(f"Written: {quality.MODEL.relative_to(harness.ROOT)}")
 
 

@@ -20,8 +20,10 @@ from typer.testing import CliRunner
 from craters.cli.main import app
 from craters.core import files
 from craters.errors import DataError
+from craters.models import folder
 from craters.pipeline import run_job
-from craters.quality import Check, checks, test_set_uses
+from craters.quality import Check, check_rules, checks, test_set_uses
+from craters.quality.check_records import read_run_record
 from craters.quality.checks import run_checks
 from craters.synthetic import write_dataset
 from craters.training import RunConfig, trainer
@@ -616,6 +618,24 @@ def test_arrays_of_different_pixel_ranges(
         if fires
         else "All arrays were read as 0..255."
     )
+
+
+def test_patches_that_chose_the_pretrained_model_are_counted(
+    clean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = by_id(run_checks(clean))
+    assert made["C15"].state == "passed"
+    record = read_run_record(clean)
+    record.metrics["start"] = {"name": "pretrained"}
+    assert record.data is not None
+    np.save(tmp_path / "known.npy", folder.short_hashes(record.data.train.images[:3]))
+    monkeypatch.setattr(folder, "CHOSEN_ON", tmp_path / "known.npy")
+    finding = check_rules.chosen_on(record)
+    assert finding.state == "fired"
+    n = len(record.data.train)
+    assert f"3 of {n} labeled patches chose the pretrained model" in finding.sentence
+    record.metrics["start"] = {"name": "random"}
+    assert check_rules.chosen_on(record).state == "passed"
 
 
 # What could not be checked

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from craters.core import StrPath, files
+from craters.data.splits import content_ids
 from craters.errors import ConfigError, ModelError
 from craters.models.description import DAMAGED
 from craters.models.onnx_graph import read_tensors
@@ -24,6 +25,7 @@ WEIGHTS_PREFIX = "network."  # of the names of weights, in a graph that holds ea
 
 PRETRAINED = "pretrained"  # in place of a folder: the model that ships in this package
 _PRETRAINED_FOLDER = Path(__file__).parent / PRETRAINED
+CHOSEN_ON = "chosen_on.npy"  # hashes of the patches that the pretrained model was chosen by
 
 _LARGEST = 1 << 29  # bytes of a file
 
@@ -68,6 +70,28 @@ def find_pretrained() -> Path:
     if not _PRETRAINED_FOLDER.is_dir():
         raise ModelError("pretrained: this installation lacks it", "Install craters again.")
     return _PRETRAINED_FOLDER
+
+
+def short_hashes(images: np.ndarray) -> np.ndarray:
+    """Hash each patch (N, S, S) to 64 bits; see `data.content_ids`."""
+    return np.array([int(name[:16], 16) for name in content_ids(images)], np.uint64)
+
+
+def chose_pretrained(images: np.ndarray) -> np.ndarray:
+    """Return which patches are among those that the pretrained model was chosen by.
+
+    Recipe and look were chosen by the figures on patches of several published sets; only these
+    patches are known, byte for byte, not windows that were cut from images.
+
+    Parameters
+    ----------
+    images : ndarray, shape (N, S, S), uint8
+
+    Returns
+    -------
+    ndarray of bool, shape (N,)
+    """
+    return np.isin(short_hashes(images), np.load(Path(__file__).parent / CHOSEN_ON))
 
 
 def is_model(path: StrPath) -> bool:

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from craters.data import UNLABELED
+from craters.models import chose_pretrained
 from craters.quality.check_records import TRAIN, VALIDATION, RunRecord, StageSplit
 
 State = Literal["fired", "passed", "not checked"]
@@ -430,3 +432,23 @@ def mixed_ranges(record: RunRecord) -> Finding:
     pixels = record.data.pixels
     stored = "" if pixels.dtype == "uint8" else f", stored as {pixels.dtype}"
     return _judge(False, f"All arrays were read as {pixels.range_name}{stored}.")
+
+
+def chosen_on(record: RunRecord) -> Finding:
+    """C15: evaluation patches of the sets that the pretrained model was chosen by."""
+    if record.metrics.get("start", {}).get("name") == "random":
+        return _judge(False, "Training did not start from the pretrained model.")
+    if record.data is None:
+        return _unknown(record.why_no_data)
+    parts, fires = [], False
+    sets = {"labeled": record.data.train} if record.has_labels else {}
+    for name, patches in (sets | {"test": record.data.test}).items():
+        known = patches.take(np.flatnonzero(patches.labels != UNLABELED))
+        if len(known) == 0:
+            continue
+        count = int(chose_pretrained(known.images).sum())
+        parts.append(f"{count} of {len(known)} {name} patches chose the pretrained model")
+        fires = fires or count > 0
+    if fires:
+        parts.append("measured on them, it and the networks trained from it look somewhat better")
+    return _judge(fires, _sentence(parts or ["no labeled patch is evaluated"]))

@@ -73,6 +73,7 @@ RULES = (
     Rule("C12", "intervals that hold chance", "warning", rules.chance_in_interval),
     Rule("C13", "files changed since the run", "severe", rules.changed_files, False),
     Rule("C14", "arrays read as of different pixel ranges", "warning", rules.mixed_ranges, False),
+    Rule("C15", "patches that chose the pretrained model", "note", rules.chosen_on, False),
 )
 
 
