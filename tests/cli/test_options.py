@@ -32,10 +32,10 @@ CASES = [
     (
         CompareConfig,
         ["--data", "D", "--out", "C", "--methods", "fixmatch, auto", "--networks", "dense",
-         "--budgets", "20,all", "--hold-out", "group", "--baseline", "auto/dense"],
+         "--budgets", "20,all", "--hold-out", "group", "--baseline", "auto/dense/pretrained"],
         CompareConfig(
             Path("D"), Path("C"), methods=("fixmatch", "auto"), networks=("dense",),
-            budgets=(20, "all"), hold_out="group", baseline="auto/dense",
+            budgets=(20, "all"), hold_out="group", baseline="auto/dense/pretrained",
         ),
     ),
     (

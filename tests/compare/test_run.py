@@ -74,8 +74,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
 
 def config_for(data: Path, **changes) -> CompareConfig:
     plain = CompareConfig(
-        data, data.parent / "CMP", networks=("compact",), budgets=(20, "all"), seeds=2, folds=3,
-        threads=1,
+        data, data.parent / "CMP", networks=("compact",), starts=("random",), budgets=(20, "all"),
+        seeds=2, folds=3, threads=1,
     )  # fmt: skip
     return dataclasses.replace(plain, **changes)
 
@@ -278,18 +278,18 @@ def test_scores_are_those_worked_out_by_hand(data_folder: Path, quick: list[tupl
     means = {method: np.mean(scores, axis=1) for method, scores in by_hand.items()}
     table = {row["contender"]: row for row in found.summary["rows"]}
     for method, scores in means.items():
-        row = table[f"{method}/compact"]
+        row = table[f"{method}/compact/random"]
         assert row["macro_f1"] == pytest.approx(scores.mean(), abs=1e-12)
         assert row["macro_f1_sd"] == pytest.approx(scores.std(ddof=1), abs=1e-12)
         assert row["macro_f1_pooled"] == pytest.approx(np.mean(pooled[method]), abs=1e-12)
         assert row["labels"] == 20
         assert row["seeds"] == 3
     expected = paired_difference(means["original"].tolist(), means["supervised"].tolist())
-    found_row = table["original/compact"]
+    found_row = table["original/compact/random"]
     assert found_row["difference_mean"] == pytest.approx(expected.mean, abs=1e-12)
     assert found_row["difference_low"] == pytest.approx(expected.low, abs=1e-12)
     assert found_row["difference_verdict"] == expected.verdict
-    assert table["supervised/compact"]["difference_mean"] is None
+    assert table["supervised/compact/random"]["difference_mean"] is None
     cells = rows_of(config.out / "cells.csv")
     assert len(cells) == 18
     line = next(row for row in cells if row["method"] == "original" and row["fold"] == "2")
@@ -310,29 +310,29 @@ def test_a_seed_counts_when_all_its_folds_are_there() -> None:
     outcomes = [outcome("a", seed, fold, 0.5 + seed / 10) for seed in range(4) for fold in (1, 2)]
     outcomes += [outcome("b", seed, fold, 0.7 + seed / 10) for seed in range(3) for fold in (1, 2)]
     outcomes[-1] = outcome("b", 2, 2, 0.0, "died")
-    names = ["a/compact", "b/compact"]
-    first, second = gather_rows(outcomes, names, [50], 2, "a/compact")
+    names = ["a/compact/random", "b/compact/random"]
+    first, second = gather_rows(outcomes, names, [50], 2, "a/compact/random")
     assert (first.seeds, second.seeds, second.failed) == (4, 2, 1)
     assert second.difference is not None
     assert second.difference.n == 2
     assert second.difference.mean == pytest.approx(0.2)
     assert second.difference.verdict == "better"
     assert first.values("roc_auc").tolist() == first.values("macro_f1").tolist()
-    lines = table_lines([first, second], "a/compact")
+    lines = table_lines([first, second], "a/compact/random")
     assert len({len(line) for line in lines}) == 1
     assert "better; 1 cell failed" in lines[-1]
-    one = gather_rows(outcomes[:2] + outcomes[8:10], names, [50], 2, "a/compact")
+    one = gather_rows(outcomes[:2] + outcomes[8:10], names, [50], 2, "a/compact/random")
     assert one[1].difference is None
     assert one[1].gap == pytest.approx(0.2)
     assert one[1].interval() is None
-    assert "no interval: requires two seeds" in table_lines(one, "a/compact")[-1]
+    assert "no interval: requires two seeds" in table_lines(one, "a/compact/random")[-1]
 
 
 def test_one_sided_networks_are_counted() -> None:
     made = [outcome("a", 0, fold, 0.4) for fold in (1, 2, 3)]
     for number, matrix in enumerate(([[0, 40], [0, 60]], [[1, 39], [0, 60]], [[2, 38], [0, 60]])):
         made[number].figures["confusion_matrix"] = matrix
-    assert one_sided_cells([*made, outcome("b", 0, 1, 0.0, "died")]) == {"a/compact": 2}
+    assert one_sided_cells([*made, outcome("b", 0, 1, 0.0, "died")]) == {"a/compact/random": 2}
 
 
 def test_the_figure_shows_means_and_intervals() -> None:
@@ -344,23 +344,28 @@ def test_the_figure_shows_means_and_intervals() -> None:
             for name in "ab" for seed in range(3) for fold in (1, 2)
         )
     ]  # fmt: skip
-    names = ["a/compact", "b/compact"]
-    rows = gather_rows(outcomes, names, [20, 50], 2, "b/compact")
-    figure = draw_rows(rows, "b/compact")
+    names = ["a/compact/random", "b/compact/random"]
+    rows = gather_rows(outcomes, names, [20, 50], 2, "b/compact/random")
+    figure = draw_rows(rows, "b/compact/random")
     assert figure is not None
     (axes,) = figure.axes
     lines = [bars.lines[0] for bars in axes.containers]
     for line, dodge in zip(lines, (1.02**-0.5, 1.02**0.5), strict=True):
         assert np.allclose(line.get_ydata(), [0.67, 0.70])
         assert np.allclose(line.get_xdata(), np.array([20, 50]) * dodge)
-    assert [text.get_text() for text in axes.texts] == ["a/compact", "b/compact (baseline)"]
+    assert [text.get_text() for text in axes.texts] == [
+        "a/compact/random",
+        "b/compact/random (baseline)",
+    ]
     low, high = rows[0].interval()
     segment = axes.containers[0].lines[2][0].get_segments()[0]
     assert np.allclose(segment[:, 1], [low, high])
-    single = draw_rows([row for row in rows if row.budget == 50], "b/compact")
+    single = draw_rows([row for row in rows if row.budget == 50], "b/compact/random")
     assert single is not None
     assert "50 labels" in single.axes[0].get_xlabel()
-    assert draw_rows(gather_rows([], names, [20], 2, "b/compact"), "b/compact") is None
+    assert (
+        draw_rows(gather_rows([], names, [20], 2, "b/compact/random"), "b/compact/random") is None
+    )
 
 
 # The folder.
@@ -406,10 +411,12 @@ def test_seeds_and_another_baseline_can_be_added(data_folder: Path, quick: list[
     few = compare(config_for(data_folder, seeds=1))
     assert any("One seed: without an interval" in line for line in few.lines)
     assert len(quick) == 12
-    more = compare(config_for(data_folder, seeds=3, baseline="original/compact"), resume=True)
+    more = compare(
+        config_for(data_folder, seeds=3, baseline="original/compact/random"), resume=True
+    )
     assert len(quick) == 36
     whole = config_for(
-        data_folder, seeds=3, out=data_folder.parent / "W", baseline="original/compact"
+        data_folder, seeds=3, out=data_folder.parent / "W", baseline="original/compact/random"
     )
     compare(whole)
     for name in SAME:
@@ -459,11 +466,12 @@ def test_failed_cells_are_listed_and_stop_nothing(data_folder: Path, monkeypatch
     found = compare(config_for(data_folder, seeds=3))
     assert len(found.failed) == 3
     assert found.failed[0] == (
-        "original/compact, 20 labels, seed 1, fold 1: all 6 networks died. Try another --seed."
+        "original/compact/random, 20 labels, seed 1, fold 1: all 6 networks died. "
+        "Try another --seed."
     )
     row = next(
         row for row in found.summary["rows"]
-        if row["contender"] == "original/compact" and row["budget"] == 20
+        if row["contender"] == "original/compact/random" and row["budget"] == 20
     )  # fmt: skip
     assert (row["seeds"], row["failed_cells"], row["difference_n"]) == (2, 3, 2)
     assert found.failed[2] in (found.folder / "table.md").read_text()
@@ -490,9 +498,9 @@ def test_the_duration_is_told_first_and_by_what_was_measured(
     text = [line for line in notes.lines if not line.startswith("say: Held out")]
     assert text[0] == "say: 24 cells; 24 to compute on 1 process."
     assert text[1] == "say: The duration is estimated after the first cell of each contender."
-    assert re.fullmatch(r"say: 1 of 24: supervised/compact, all labels, seed 0, fold 1: macro F1 "
-                        r"\d\.\d{4} in 2 min", text[2])  # fmt: skip
-    assert "2 of 24: original/compact, all labels" in text[3]
+    assert re.fullmatch(r"say: 1 of 24: supervised/compact/random, all labels, seed 0, fold 1: "
+                        r"macro F1 \d\.\d{4} in 2 min", text[2])  # fmt: skip
+    assert "2 of 24: original/compact/random, all labels" in text[3]
     assert (
         text[4]
         == "say: Expected duration: about 37 min for the 22 cells that are left, on 1 process."
@@ -505,7 +513,7 @@ def test_the_duration_is_told_first_and_by_what_was_measured(
     assert "48 cells, 24 of them done; 24 to compute on 1 process." in lines
     assert "Expected duration: about 40 min for the 24 cells that are left, on 1 process." in lines
     assert sum(line.startswith("done: ") for line in lines) == 24
-    assert lines[-1] == "to do: original/compact, 20 labels, seed 3, fold 3"
+    assert lines[-1] == "to do: original/compact/random, 20 labels, seed 3, fold 3"
     assert sorted(path.name for path in config.out.parent.rglob("*")) == before
 
 
@@ -523,9 +531,8 @@ def test_the_order_gives_one_cell_of_each_contender_and_then_whole_seeds(tmp_pat
 
 def craters(data: Path, *arguments: str):
     out = str(data.parent / "CMP")
-    return CliRunner().invoke(
-        app, ["compare", "--data", str(data), "--out", out, "--threads", "1", *arguments]
-    )
+    given = ["--data", str(data), "--out", out, "--threads", "1", "--starts", "random"]
+    return CliRunner().invoke(app, ["compare", *given, *arguments])
 
 
 QUICK = ("--folds", "3", "--budgets", "20,all", "--seeds", "2", "--networks", "compact")
@@ -534,7 +541,7 @@ QUICK = ("--folds", "3", "--budgets", "20,all", "--seeds", "2", "--networks", "c
 def test_the_command_prints_the_table(data_folder: Path, quick: list[tuple]) -> None:
     result = craters(data_folder, *QUICK)
     assert result.exit_code == 0, result.output
-    assert re.search(r"\| 20 +\| original/compact +\| 0\.\d{4} ± 0\.\d{4} \|", result.stdout)
+    assert re.search(r"\| 20 +\| original/compact/random +\| 0\.\d{4} ± 0\.\d{4} \|", result.stdout)
     assert "24 of 24: " in result.stderr
     listed = craters(data_folder, *QUICK, "--json", "--resume")
     assert json.loads(listed.stdout) == json.loads(
@@ -560,7 +567,10 @@ def test_failed_cells_make_the_exit_code_one(data_folder: Path, monkeypatch) -> 
     result = craters(data_folder, *QUICK, "-q")
     assert result.exit_code == 1
     assert "craters: error: 24 of 24 cells failed; they are listed in " in result.stderr
-    assert "Failed: supervised/compact, 20 labels, seed 0, fold 1: found too few" in result.stdout
+    assert (
+        "Failed: supervised/compact/random, 20 labels, seed 0, fold 1: found too few"
+        in result.stdout
+    )
 
 
 @pytest.mark.parametrize(
@@ -605,10 +615,31 @@ def test_pairs_that_cannot_be_trained_are_left_out(data_folder: Path, monkeypatc
 
     monkeypatch.setattr(JobSettings, "__post_init__", refuse)
     contenders, refused = config_for(data_folder, networks=("compact", "original")).contenders()
-    assert contenders == ["supervised/compact", "supervised/original", "original/original"]
-    assert refused == ["original/compact is left out: they do not go together"]
+    assert contenders == [
+        "supervised/compact/random",
+        "supervised/original/random",
+        "original/original/random",
+    ]
+    assert refused == ["original/compact/random is left out: they do not go together"]
     with pytest.raises(ConfigError, match="no method can be combined with any of the networks"):
         config_for(data_folder, methods=("original",))
+
+
+def test_starts_are_contenders_and_the_original_network_has_one(data_folder: Path) -> None:
+    config = config_for(
+        data_folder, methods=("supervised",), networks=("compact", "original"),
+        starts=("pretrained", "random"),
+    )  # fmt: skip
+    names = ["supervised/compact/pretrained", "supervised/compact/random"]
+    assert config.contenders()[0] == [*names, "supervised/original/random"]
+    starts = {cell.contender: cell.start for cell in config.cells()}
+    assert {name.rsplit("/")[-1] for name in starts} == set(starts.values())
+    settings = config.job_settings("supervised", "compact", "pretrained", 3)
+    assert (settings.start, settings.seed) == ("pretrained", 3)
+    with pytest.raises(DataError, match="16 x 16 pixels, the pretrained model takes 24 x 24"):
+        compare(config)
+    with pytest.raises(ConfigError, match="--starts: found 'ransom', expected"):
+        config_for(data_folder, starts=("ransom",))
 
 
 def test_two_processes_and_the_real_trainer(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from craters.pipeline.stages import run_stages
 from craters.settings import JobSettings
 from tests.models.tools import lit_patches, write_lit
 
-AUTO = JobSettings(threads=1)
+AUTO = JobSettings(threads=1, start="random")
 
 
 @pytest.fixture(autouse=True)

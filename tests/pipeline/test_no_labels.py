@@ -207,7 +207,7 @@ def test_only_checks_that_need_no_labels_are_made(
     made: tuple[RunOutcome, Notes], tmp_path: Path
 ) -> None:
     outcome = made[0]
-    assert [check.id for check in outcome.checks] == ["C10", "C11", "C13", "C14"]
+    assert [check.id for check in outcome.checks] == ["C10", "C11", "C13", "C14", "C15"]
     assert {check.state for check in outcome.checks} == {"passed"}
     assert [check.state for check in run_checks(outcome.folder)] == ["passed"] * 4
     copy = shutil.copytree(outcome.folder, tmp_path / "RUN")

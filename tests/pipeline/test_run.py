@@ -365,7 +365,9 @@ def test_a_dense_run_leaves_a_model_that_scans(tmp_path: Path) -> None:
 def test_a_supervised_compact_run_leaves_a_calibrated_model(tmp_path: Path) -> None:
     data = write_job(tmp_path / "DATA", side=SIDE)
     np.save(data / "Ytest1.npy", np.load(data / "Ytrain1.npy")[:30])
-    config = config_for(data, tmp_path / "RUN", method="supervised", network="compact", epochs=6)
+    config = config_for(
+        data, tmp_path / "RUN", method="supervised", network="compact", start="random", epochs=6
+    )
     metrics = run_job(config).metrics
     model = Classifier.load(tmp_path / "RUN" / "model")
     assert model.description.temperature == metrics["calibration"]["temperature"] != 1

@@ -22,12 +22,13 @@ from craters.training import RunConfig, predict_logits
 from craters.training.checkpoint import load_state
 from tests.conftest import write_job
 
-SIDE = 16
+SIDE = 16  # too small for the pretrained model: training starts from random weights
+LARGER = 28
 
 
-def write_data(folder: Path) -> Path:
+def write_data(folder: Path, side: int = SIDE) -> Path:
     """Write small patches whose source images are known."""
-    write_job(folder, side=SIDE, n=120, groups=True)
+    write_job(folder, side=side, n=120, groups=True)
     np.save(folder / "groups_extra.npy", np.array([f"other_{row // 4}" for row in range(60)]))
     return folder
 
@@ -54,6 +55,10 @@ def fixmatch(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunOutcome
 class Warnings(NullProgress):
     def __init__(self) -> None:
         self.texts: list[str] = []
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
 
     def warn(self, text: str) -> None:
         self.texts.append(text)
@@ -209,24 +214,33 @@ def test_auto_keeps_the_network_of_the_method_that_it_takes(
     data: Path, monkeypatch: pytest.MonkeyPatch, least_chance: float, method: str
 ) -> None:
     monkeypatch.setattr(verdict, "SURE_ENOUGH", least_chance)
+    monkeypatch.setattr(verdict, "LIKELY", 0)
     job = read_job_data(data)
-    result = run_stages(job, config_for(data, "auto", epochs=2))
+    result = run_stages(job, config_for(data, "auto", epochs=2, start="random"))
     metrics = summarize(result)
     assert metrics["auto"]["method"] == method
     (name,) = metrics["tried"]
-    assert name in verdict.candidates(120)
+    assert name in verdict.candidates(120, pretrained=False)
     drawn = ("confusion_matrix", "precision_recall", "roc", "reliability", "learning_curve")
     pictures = dict.fromkeys(drawn, data / "Ytrain1.npy")  # only the text is looked at
     page = report.html_report(result, metrics | {"checks_html": ""}, pictures, {})
     assert f"Method auto chose <b>{method}</b>. {name} gained" in page
-    plain = run_stages(job, config_for(data, method, epochs=2)).network
+    plain = run_stages(job, config_for(data, method, epochs=2, start="random")).network
     assert weights_of(result.network) == weights_of(plain)
 
 
-@pytest.mark.parametrize("method", ["fixmatch", "pseudo-label", "self-training", "distillation"])
+@pytest.mark.parametrize(
+    ("method", "side"),
+    [
+        ("fixmatch", SIDE), ("pseudo-label", SIDE), ("self-training", SIDE),
+        ("distillation", SIDE), ("supervised", LARGER), ("fixmatch", LARGER),
+        ("distillation", LARGER),
+    ],
+)  # fmt: skip
 def test_a_comparison_trains_the_network_that_a_run_keeps(
-    data: Path, monkeypatch: pytest.MonkeyPatch, method: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, side: int
 ) -> None:
+    data = write_data(tmp_path / "DATA", side)
     job = read_job_data(data)
     hidden = dataclasses.replace(job.pool, labels=np.full(60, UNLABELED, np.int8))
     monkeypatch.setattr("craters.semi_supervised.pseudo_labels.CONFIDENCE", 0.6)
@@ -237,6 +251,28 @@ def test_a_comparison_trains_the_network_that_a_run_keeps(
         assert whole.n_pseudo > 0
     images = job.test.images
     assert np.array_equal(predict_logits(alone, images), predict_logits(whole.network, images))
+
+
+def test_auto_from_the_pretrained_model_is_supervised_and_says_how_far_it_moves(
+    tmp_path: Path,
+) -> None:
+    data = write_data(tmp_path / "DATA", LARGER)
+    job, notes = read_job_data(data), Warnings()
+    result = run_stages(job, config_for(data, "auto", epochs=2), progress=notes)
+    metrics = summarize(result)
+    assert metrics["method"] == "supervised"
+    choice = metrics["start"]["choice"]
+    assert metrics["start"]["name"] == "pretrained"
+    assert choice["share"] in (0.0, 0.4, 0.8)
+    assert choice["n_labels"] == len(job.train)
+    assert choice["sentence"] in notes.lines
+    assert any(line.startswith("Method auto: supervised; from the pre") for line in notes.lines)
+    (stage,) = result.stages
+    assert stage.is_cross_fitted
+    assert set(stage.validation.ids) == set(job.train.ids)
+    plain = run_stages(job, config_for(data, "supervised", epochs=2))
+    assert weights_of(result.network) == weights_of(plain.network)
+    assert np.array_equal(plain.final.scored.logits, stage.scored.logits)
 
 
 def test_another_network_is_measured_on_the_first_fold(data: Path) -> None:

@@ -204,8 +204,9 @@ def test_supervised_compact_measures_without_validation_and_refits_on_everything
     job_folder: Path,
 ) -> None:
     config = config_for(
-        job_folder, method="supervised", network="compact", symmetry="up-down", epochs=6
-    )
+        job_folder, method="supervised", network="compact", start="random", symmetry="up-down",
+        epochs=6,
+    )  # fmt: skip
     data = read_job_data(job_folder)
     result = run_stages(data, config)
     assert [stage.name for stage in result.stages] == ["supervised"]

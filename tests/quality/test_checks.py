@@ -123,7 +123,7 @@ def parts_of(run: Path) -> dict[str, list[int]]:
 
 def test_a_clean_run_fires_nothing_and_keeps_its_checks(clean: Path, data: Path) -> None:
     made = run_checks(clean)
-    assert [check.id for check in made] == [f"C{number:02}" for number in range(1, 15)]
+    assert [check.id for check in made] == [f"C{number:02}" for number in range(1, 16)]
     assert {check.state for check in made} == {"passed"}
     stored = json.loads((clean / "checks.json").read_text())
     now = checks.as_json(made)
@@ -135,7 +135,7 @@ def test_a_clean_run_fires_nothing_and_keeps_its_checks(clean: Path, data: Path)
     (entry,) = test_set_uses.read_log(clean)
     assert (entry.by, entry.which, entry.n) == ("craters run", "test", 30)
     assert entry.images == files.sha256_of(data / "Xtest1.npy")
-    assert checks.lines(made) == ["Checks: none of 14 fired."]
+    assert checks.lines(made) == ["Checks: none of 15 fired."]
     page = html.unescape((clean / "report.html").read_text())
     assert all(check["sentence"] in page for check in stored)
 
@@ -718,7 +718,7 @@ def test_lines_leave_out_what_passed(original: Path) -> None:
     assert [line.split()[0] for line in shown[1:]] == [check.id for check in fired]
     severe = sum(check.severity == "severe" for check in fired)
     rest = len(fired) - severe
-    assert shown[0] == f"Checks: {len(fired)} of 14 fired ({severe} severe, {rest} warnings)."
+    assert shown[0] == f"Checks: {len(fired)} of 15 fired ({severe} severe, {rest} warnings)."
 
 
 class Cells(HTMLParser):

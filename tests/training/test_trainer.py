@@ -61,7 +61,9 @@ def runs() -> tuple[TrainingRun, TrainingRun]:
 
 
 def trainer(network: str, threads: int, members: int = 1, epochs: int = 2, **more) -> Trainer:
-    settings = JobSettings(network=network, members=members, threads=threads, epochs=epochs)
+    settings = JobSettings(
+        network=network, start="random", members=members, threads=threads, epochs=epochs
+    )
     return Trainer(settings.training, SYMMETRY, simple_patches(30, 3, side=SIDE)[0], **more)
 
 

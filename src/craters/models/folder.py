@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from craters.core import StrPath, files
-from craters.data.splits import content_ids
+from craters.data import splits
 from craters.errors import ConfigError, ModelError
 from craters.models.description import DAMAGED
 from craters.models.onnx_graph import read_tensors
@@ -73,8 +73,8 @@ def find_pretrained() -> Path:
 
 
 def short_hashes(images: np.ndarray) -> np.ndarray:
-    """Hash each patch (N, S, S) to 64 bits; see `data.content_ids`."""
-    return np.array([int(name[:16], 16) for name in content_ids(images)], np.uint64)
+    """Hash each patch (N, S, S) to 64 bits; see `splits.content_ids`."""
+    return np.array([int(name[:16], 16) for name in splits.content_ids(images)], np.uint64)
 
 
 def chose_pretrained(images: np.ndarray) -> np.ndarray:

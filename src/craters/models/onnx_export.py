@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from craters.errors import ConfigError, ModelError
 from craters.models.classifier import INPUT, LIGHT, OUTPUT
+from craters.models.compact_graph import compact_graph, is_compact
 from craters.models.folder import WEIGHTS_PREFIX
 from craters.models.networks import CompactNet, Network
 from craters.models.onnx_graph import open_graph, read_tensors
@@ -94,22 +95,10 @@ def network_to_onnx(network: Network, side: int, sides: tuple[int, int] | None =
     was_training = network.training
     ends = _Ends(network).eval()
     try:
-        with _quiet_export():
-            program = torch.onnx.export(
-                ends,
-                (_noise(2, side, network.stride),),  # of 2: a batch of 1 would be taken for fixed
-                dynamo=True,
-                input_names=[INPUT],
-                output_names=[OUTPUT, LIGHT] if network.has_light else [OUTPUT],
-                opset_version=_OPSET,
-                dynamic_shapes=(_free_axes(network.stride, sides),),
-                external_data=False,
-                verbose=False,
-                optimize=sides is None,  # it would merge, fold and transpose weights
-            )
-        if program is None:
-            raise ModelError(f"the network {network.name!r} has no ONNX form")
-        model = program.model_proto
+        if sides is None and is_compact(network):
+            model = compact_graph(network, side, _OPSET)
+        else:
+            model = _by_torch(ends, side, sides)
         if sides is not None:
             _drop_zero_biases(model.graph)
         graph = without_traces(model)
@@ -119,6 +108,27 @@ def network_to_onnx(network: Network, side: int, sides: tuple[int, int] | None =
     finally:
         network.train(was_training)
     return graph
+
+
+def _by_torch(ends: _Ends, side: int, sides: tuple[int, int] | None) -> Any:
+    """Return the graph that torch's exporter makes of a network."""
+    network = ends.network
+    with _quiet_export():
+        program = torch.onnx.export(
+            ends,
+            (_noise(2, side, network.stride),),  # of 2: a batch of 1 would be taken for fixed
+            dynamo=True,
+            input_names=[INPUT],
+            output_names=[OUTPUT, LIGHT] if network.has_light else [OUTPUT],
+            opset_version=_OPSET,
+            dynamic_shapes=(_free_axes(network.stride, sides),),
+            external_data=False,
+            verbose=False,
+            optimize=sides is None,  # it would merge, fold and transpose weights
+        )
+    if program is None:
+        raise ModelError(f"the network {network.name!r} has no ONNX form")
+    return program.model_proto
 
 
 def _check_sides(network: Network, side: int, sides: tuple[int, int]) -> None:

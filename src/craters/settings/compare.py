@@ -206,7 +206,7 @@ class CompareConfig:
         triples = [name.split("/") for name in self.contenders()[0]]
         budgets = sorted(self.budgets, key=budget_size, reverse=True)
         return [
-            Cell(method, network, budget, seed, fold, start)
+            Cell(method=method, network=network, start=start, budget=budget, seed=seed, fold=fold)
             for seed in range(self.seeds)
             for fold in range(1, self.folds + 1)
             for budget in budgets
