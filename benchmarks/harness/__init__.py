@@ -4,7 +4,7 @@ The process that imports it stays small, without torch: the kernel never counts 
 memory as less than its parent's memory at the moment it was started.
 """
 
-from harness.base import FOLDER, RESULTS, ROOT, WORK, Bench, BenchError, Row
+from harness.base import FOLDER, MODEL, RESULTS, ROOT, WORK, Bench, BenchError, Row
 from harness.inputs import (
     REGION_FOLDS,
     data_hash,
@@ -41,6 +41,7 @@ from harness.rows import (
 
 __all__ = [
     "FOLDER",
+    "MODEL",
     "REGION_FOLDS",
     "RESULTS",
     "ROOT",

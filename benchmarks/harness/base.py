@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "benchmarks"
 RESULTS = FOLDER / "results"
 WORK = FOLDER / "work"
+MODEL = ROOT / "src" / "craters" / "models" / "pretrained"  # that ships in the package
 
 Row = dict[str, Any]
 

@@ -14,6 +14,14 @@ GREEN = "#3f8f5f"
 FIGURES = ROOT / "docs" / "figures"
 _FEWEST_DRAWS = 5  # for a row of `unlabeled`: longer intervals would hide the others
 
+_ALL_LABELS = "975"  # of themis48 without a fold, on average: rounded, for the axis
+_STARTS = {
+    "no label": (GRAY, "no label"),
+    "pretrained": (BLUE, "pretrained start"),
+    "random": (ORANGE, "random start"),
+    "original system": ("#a05a2c", "original system"),
+}
+
 Row = dict[str, Any]
 
 
@@ -141,6 +149,41 @@ def unlabeled(result: Row) -> Any:
     return figure
 
 
+def starts(result: Row) -> Any:
+    """Plot macro F1 over the number of labels, a panel for each set and a line for each start."""
+    lines: dict[str, dict[str, list[tuple[float, list[float]]]]] = {}
+    for one in result["contenders"]:
+        place, _, by = one["label"].partition(": ")
+        data, _, labels = place.partition(", ")
+        if by in _STARTS:
+            size = float(labels.split()[0].replace("all", _ALL_LABELS)) if labels else 0.0
+            line = lines.setdefault(data, {}).setdefault(by, [])
+            line.append((size, _values(one, "macro_f1")))
+    figure, grid = new_figure(3.4 * len(lines) + 0.6, 3.6, 1, len(lines))
+    for axes, (data, found) in zip(grid, lines.items(), strict=True):
+        for by, points in found.items():
+            color, words = _STARTS[by]
+            means = [statistics.fmean(values) for _, values in points]
+            if by == "no label":
+                axes.axhline(means[0], color=color, linestyle="--", linewidth=1.2, label=words)
+                continue
+            sizes = [size for size, _ in points]
+            axes.plot(sizes, means, "o-", ms=4.5, color=color, label=words)
+            for size, values in points:
+                axes.plot([size] * len(values), values, "o", ms=2.5, alpha=0.25, color=color)
+        axes.set_xscale("log")
+        ticks = sorted({size for points in found.values() for size, _ in points if size})
+        axes.set_xticks(ticks, [f"{tick:.0f}" for tick in ticks])
+        axes.minorticks_off()
+        axes.set_title(data, fontsize=9)
+        axes.set_xlabel("labels")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(color="#e4e4e4", linewidth=0.7)
+    grid[0].set_ylabel("macro F1, held-out places")
+    grid[0].legend(frameon=False, loc="lower right", fontsize=8)
+    return figure
+
+
 def review(result: Row) -> Any:
     """Plot macro F1 over the number of labels, one panel for each repeat."""
     curves = result.get("curves", {})
@@ -170,5 +213,6 @@ def review(result: Row) -> Any:
 
 
 _DRAWN: dict[str, Callable[[Row], Any]] = {
-    "growth": growth, "job": job, "review": review, "tiles": tiles, "unlabeled": unlabeled,
+    "growth": growth, "job": job, "review": review, "starts": starts, "tiles": tiles,
+    "unlabeled": unlabeled,
 }  # fmt: skip

@@ -27,8 +27,8 @@ from craters.models import (
     restore_network,
     turn_to_frame,
 )
+from harness import MODEL
 from pretrained import scores, sets
-from pretrained.quality import MODEL
 
 MOST = 2000  # patches of a set, evenly spaced
 CONFIDENT = 0.95  # of pseudo-labels in self-training

@@ -12,9 +12,8 @@ from craters.core import Progress, files
 from craters.data import SYMMETRIES, transform
 from craters.models import Classifier, load_model, turn_azimuth
 from craters.synthetic import make_scene
-from harness import Bench, BenchError, Keys, Row, Rows
+from harness import MODEL, Bench, BenchError, Keys, Row, Rows
 from pretrained import sets, windows
-from pretrained.quality import MODEL
 
 NAME = "light"
 TITLE = "Direction of light, estimated without labels"

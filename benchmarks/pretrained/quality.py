@@ -10,13 +10,12 @@ import numpy as np
 import harness
 from accuracy import region_cv
 from craters.core import Progress, files
-from harness import Bench, BenchError, Keys, Row, Rows
+from harness import MODEL, Bench, BenchError, Keys, Row, Rows
 from pretrained import sets
 
 NAME = "pretrained"
 TITLE = "No label used: the shipped network on real images"
 RESULT_VERSION = 1
-MODEL = harness.ROOT / "src" / "craters" / "models" / "pretrained"
 DRAWS = 1000  # of the bootstrap over groups
 
 _TITLES = {

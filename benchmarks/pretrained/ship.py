@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
         pretraining={**(description.pretraining or {}), "selection": SELECTION},
     )
     write_model(
-        quality.MODEL,
+        harness.MODEL,
         onnx=read_parts(options.model)[0][GRAPH],
         weights=None,
         description=described,
@@ -55,8 +55,8 @@ def main(arguments: list[str] | None = None) -> None:
     )
     patches = sets.load_sets(data, sets.PATCHES)
     hashes = np.unique(np.concatenate([short_hashes(one.images) for one in patches]))
-    files.write_array(quality.MODEL.with_name(CHOSEN_ON), hashes)
-    print(f"Written: {quality.MODEL.relative_to(harness.ROOT)}")
+    files.write_array(harness.MODEL.with_name(CHOSEN_ON), hashes)
+    print(f"Written: {harness.MODEL.relative_to(harness.ROOT)}")
 
 
 def _shown(figures: Row, side: int) -> dict[str, float]:

@@ -10,8 +10,7 @@ import numpy as np
 
 import harness
 from craters.core import Progress, files
-from harness import Bench, Keys, Row, Rows
-from pretrained.quality import MODEL
+from harness import MODEL, Bench, Keys, Row, Rows
 from unlabeled import methods
 
 NAME = "starts"

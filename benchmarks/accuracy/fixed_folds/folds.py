@@ -29,8 +29,10 @@ from pathlib import Path
 import numpy as np
 
 from craters.core import Send
-from craters.data import UNLABELED, check_labels, patches, search_copies
+from craters.data import UNLABELED, check_labels, make_patch_set, patches, search_copies
 from craters.errors import DataError
+from craters.pipeline import kept_network
+from craters.settings import JobSettings
 from craters.training import predict_logits, train_network
 
 _KEYS = ("X", "y", "fold")
@@ -225,7 +227,8 @@ def train_cell(
         The whole region.
     labels : ndarray, shape (N,), int8
         0 or 1; -1 in the held-out fold, whose labels are not passed on.
-    network : {"compact", "original"}
+    network : {"compact", "original", "pretrained"}
+        The last: `compact` as `craters run` trains it from the pretrained model.
     seed : int
 
     Returns
@@ -234,7 +237,12 @@ def train_cell(
         Logits of the n held-out patches, in their order.
     """
     held_out = labels == UNLABELED
-    trained = train_network(images[~held_out], labels[~held_out], network, seed)
+    if network == "pretrained":
+        labeled = make_patch_set(images[~held_out], labels[~held_out])
+        settings = JobSettings(method="supervised", seed=seed, threads=1)
+        trained = kept_network(labeled, labeled.take(np.arange(0)), settings)
+    else:
+        trained = train_network(images[~held_out], labels[~held_out], network, seed)
     return predict_logits(trained, images[held_out])
 
 

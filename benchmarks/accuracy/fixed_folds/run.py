@@ -30,7 +30,7 @@ from craters.data import patches
 from craters.errors import ConfigError, DataError
 from craters.training import build_network, derive_seed
 
-NETWORKS = ("compact", "original")
+NETWORKS = ("compact", "original", "pretrained")
 
 _REPORTS = 12  # messages about the time left during a whole run, approximately
 _LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn")  # that results depend on
@@ -46,7 +46,7 @@ class KFoldConfig:
         A file for each region; see `folds.read_fold_set`.
     out : Path
         The folder to create.
-    network : {"compact", "original"}
+    network : {"compact", "original", "pretrained"}
     members : int
         Networks for each fold, whose logits are averaged; 1 to 20.
     seeds : int
@@ -165,8 +165,9 @@ def run_kfold(
     )
     workspace.refuse_existing()
     data = [folds.read_fold_set(path) for path in config.paths]
+    name = "compact" if config.network == "pretrained" else config.network
     for region in data:
-        build_network(config.network, region.images.shape[1])(0)  # raises if patches are too small
+        build_network(name, region.images.shape[1])(0)  # raises if patches are too small
     fingerprint = Fingerprint(
         settings={"network": config.network, "members": config.members, "seeds": config.all_seeds},
         inputs={path.name: files.sha256_of(path) for path in config.paths},

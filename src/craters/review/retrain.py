@@ -1,10 +1,11 @@
 """Retrain on the current labels: run two commands in a separate process and follow their output.
 
 `craters labels merge` writes the arrays with the current labels; `craters run` trains on them with
-the settings of the previous run. The method `auto` is replaced by `pseudo-label`, as in
-cost-effective active learning (Wang et al. 2017, arXiv 1701.03551): people label uncertain patches,
-and the model labels confident ones. `auto` would take several times as long, and would estimate the
-pool's class share from the labels as if they were a random sample; labels from the queue are not.
+the settings of the previous run. From random weights, the method `auto` is replaced by
+`pseudo-label`, as in cost-effective active learning (Wang et al. 2017, arXiv 1701.03551): people
+label uncertain patches, and the model labels confident ones. `auto` would take several times as
+long, and would estimate the pool's class share from the labels as if they were a random sample;
+labels from the queue are not. From the pretrained model `auto` learns from the labels alone.
 """
 
 from __future__ import annotations
@@ -192,9 +193,10 @@ class Retraining:
 
 
 def to_toml(settings: dict[str, Any]) -> str:
-    r"""Format the settings of a run as TOML for retraining; replace the method `auto`.
+    r"""Format the settings of a run as TOML for retraining.
 
     Without a run, and after runs of earlier versions, training starts from the pretrained model.
+    From random weights, the method `auto` becomes `pseudo-label`.
 
     Examples
     --------
@@ -209,6 +211,6 @@ def to_toml(settings: dict[str, Any]) -> str:
         if value is not None and name not in _NOT_OF_A_RUN
     }
     kept.setdefault("start", "pretrained")
-    if kept.get("method", "auto") == "auto":
+    if kept["start"] == "random" and kept.get("method", "auto") == "auto":
         kept["method"] = "pseudo-label"
     return "".join(f"{name} = {json.dumps(value)}\n" for name, value in kept.items())
