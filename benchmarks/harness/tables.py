@@ -134,9 +134,10 @@ def _short(score: dict[str, Any]) -> str:
 
 
 def readme_block(results: dict[str, dict[str, Any]]) -> str:
-    """Format the tables of the README: no label, unseen regions, and time compared with peers."""
+    """Format the README's tables: no label, few labels, unseen regions, and time beside peers."""
     parts = [
         _no_label(results.get("pretrained"), results.get("region_cv")),
+        _few_labels(results.get("starts")),
         _quality(results.get("region_cv")),
         _speed(results.get("job")),
     ]
@@ -189,6 +190,37 @@ def _no_label(found: dict[str, Any] | None, trained: dict[str, Any] | None) -> s
         "",
         "`pretrained` ships in the package and has seen synthetic planets only. In brackets: 95 % "
         f"interval over regions. {processors(found)}. [How it was measured](docs/benchmarks.md).",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+_STARTS = {  # headings by contender
+    "pretrained": "from the pretrained model",
+    "random": "from random weights",
+    "original system": "original script's system (baseline)",
+}
+
+
+def _few_labels(found: dict[str, Any] | None) -> str:
+    """Lay out macro F1 on unseen regions of `themis48` by the number of labels, from `starts`."""
+    if found is None:
+        return ""
+    measured = {one["label"]: one["measures"]["macro_f1"] for one in found["contenders"]}
+    lines = [
+        f"| labels | {' | '.join(_STARTS.values())} |",
+        f"| --- {'| --- ' * len(_STARTS)}|",
+        row(["none", _short(measured["themis48: no label"]), "", ""]),
+    ]
+    for labels in ("50", "100", "250", "all"):
+        scores = [measured.get(f"themis48, {labels} labels: {by}") for by in _STARTS]
+        cells = ["" if score is None else f"{_short(score)} ({score['n']})" for score in scores]
+        lines.append(row(["all, about 975" if labels == "all" else labels, *cells]))
+    lines += [
+        "",
+        "Macro F1 on a fifth of the regions of THEMIS, 48 px, another fifth in each draw of labels; "
+        "mean ± standard deviation over draws (their number); "
+        f"{processors(found)}, torch {version_of(found, 'torch')}. "
+        "[How many labels are enough?](docs/few-labels.md)",
     ]
     return "\n".join(lines) + "\n"
 

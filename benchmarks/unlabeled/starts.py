@@ -16,7 +16,8 @@ from unlabeled import methods
 NAME = "starts"
 TITLE = "How many labels are enough: no label, pretrained and random starts"
 DRAWS = 10
-FEW_DRAWS = 5  # of the original system, and of methods that use the pool
+FEW_DRAWS = 5  # of random weights, and of methods that use the pool
+FEWEST_DRAWS = 3  # of the original system
 NONE, PRETRAINED, RANDOM, ORIGINAL = "no label", "pretrained", "random", "original system"
 POOLED = ("fixmatch", "self-training", "distillation")  # from the pretrained model
 RESULT_VERSION = {NONE: 2, PRETRAINED: 2, RANDOM: 1, ORIGINAL: 1} | dict.fromkeys(POOLED, 1)
@@ -67,10 +68,10 @@ def keys(bench: Bench) -> Keys:
 def cells(seeds: int) -> list[Cell]:
     """List data, labels, contender and draw of every training, the main ones first."""
     plan = [(data, FEW, NONE, DRAWS) for data in SETS]  # held-out places are the same
-    for by in (PRETRAINED, RANDOM):
-        plan += [(data, labels, by, DRAWS) for data in SETS for labels in _budgets(data)]
+    for by, draws in ((PRETRAINED, DRAWS), (RANDOM, FEW_DRAWS)):
+        plan += [(data, labels, by, draws) for data in SETS for labels in _budgets(data)]
     plan += [(data, FEW, by, FEW_DRAWS) for by in POOLED for data in SETS]
-    plan += [(SETS[0], labels, ORIGINAL, FEW_DRAWS) for labels in BUDGETS]
+    plan += [(SETS[0], labels, ORIGINAL, FEWEST_DRAWS) for labels in BUDGETS]
     return [
         (data, labels, by, draw)
         for data, labels, by, draws in plan
