@@ -147,6 +147,7 @@ def cross_fit(
     *,
     on_pool: bool = True,
     refit: TrainingRun | None = None,
+    first: tuple[Network, TrainState] | None = None,
 ) -> CrossFit:
     """Train the networks of all folds in parallel, and predict held-out labels and pool with each.
 
@@ -160,10 +161,13 @@ def cross_fit(
         Whether to predict the pool.
     refit : TrainingRun, optional
         A training on all labels, in parallel with the folds.
+    first : (Network, TrainState), optional
+        The first fold's network, if it is trained already.
     """
     trainer, folds = context.trainer, context.folds.folds
     together = [*runs, *([refit] if refit is not None else [])]
-    trained = trainer.train(*together)
+    known = [] if first is None else [first]
+    trained = [*known, *trainer.train(*together[len(known) :])]
     choice = None
     networks = [network for network, _ in trained]
     if method == SUPERVISED and trainer.is_pretrained:

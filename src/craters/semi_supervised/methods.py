@@ -30,6 +30,7 @@ import numpy as np
 from craters.data import PatchSet
 from craters.errors import DataError
 from craters.evaluation import ClassShare, Scored, class_share
+from craters.models import Network
 from craters.semi_supervised import pseudo_labels, verdict
 from craters.semi_supervised.cross_fit import (
     PURPOSES,
@@ -180,10 +181,14 @@ def learn(
             tried |= {name: last} if last is not None else {}
             continue
         runs = [context.training_run(name, n, share) for n in context.numbers]
-        if method == "auto" and (why := _why_drop(name, context, runs[0], supervised)):
+        if method != "auto":
+            tried |= {name: cross_fit(name, context, runs)} if judge else {}
+            continue
+        first = trainer.train(runs[0])[0]
+        if why := _why_drop(name, context, first[0], supervised):
             dropped.append(why)
-        elif judge or method == "auto":
-            tried[name] = cross_fit(name, context, runs)
+        else:
+            tried[name] = cross_fit(name, context, runs, first=first)
     verdicts = {
         name: _judge(name, context, fitted.logits, supervised.logits)
         for name, fitted in tried.items()
@@ -306,12 +311,11 @@ def _judge(
     return verdict.compare_with_supervised(method, supervised, sigmoid(logits), n_folds=n_folds)
 
 
-def _why_drop(method: str, context: CrossFitContext, run: TrainingRun, supervised: CrossFit) -> str:
-    """Train a candidate of `auto` without the first fold; say why it is dropped, or nothing."""
+def _why_drop(method: str, context: CrossFitContext, network: Network, supervised: CrossFit) -> str:
+    """Say why a candidate of `auto` is dropped by the first fold's network, or nothing."""
     rows = context.folds.folds[0].held_out
     if len(np.unique(context.labeled.labels[rows])) < 2:
         return ""
-    network = context.trainer.train(run)[0][0]
     first = dataclasses.replace(context, labeled=context.labeled.take(rows))
     logits = predict_logits(network, first.labeled.images)
     measured = _judge(method, first, logits, supervised.logits[rows], n_folds=1)

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from craters.data import SYMMETRIES
-from craters.models import initialize, make_network, network_to_onnx
-from craters.models.compact_graph import compact_graph, is_compact
+from craters.models import initialize, make_network, network_to_onnx, onnx_export
 from craters.models.networks import EnsembleNet, Network
 from craters.models.onnx_graph import open_graph
 
@@ -51,13 +50,13 @@ def test_graph_of_an_ensemble_is_the_mean_of_its_members() -> None:
 
 def test_graph_is_valid_and_the_same_each_time() -> None:
     made = network(("identity", "rotate-90"))
-    onnx.checker.check_model(compact_graph(made, 28, 18), full_check=True)
+    onnx.checker.check_model(onnx_export._compact_graph(made, 28, 18), full_check=True)
     assert network_to_onnx(made, 28) == network_to_onnx(made, 28)
 
 
 def test_other_networks_are_left_to_torch() -> None:
-    assert is_compact(network(("identity",)))
+    assert onnx_export._is_compact(network(("identity",)))
     lit = make_network("compact", 28, channels=(4, 6, 8), light=True)
-    assert not is_compact(lit)
-    assert not is_compact(make_network("dense", 48))
-    assert not is_compact(make_network("original", 28))
+    assert not onnx_export._is_compact(lit)
+    assert not onnx_export._is_compact(make_network("dense", 48))
+    assert not onnx_export._is_compact(make_network("original", 28))
