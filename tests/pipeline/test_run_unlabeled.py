@@ -18,7 +18,7 @@ from craters.models import Classifier, Network, network_weights
 from craters.pipeline import RunOutcome, kept_network, report, run_job, stages, summarize
 from craters.pipeline.stages import run_stages
 from craters.semi_supervised import verdict
-from craters.training import RunConfig, predict_logits
+from craters.training import RunConfig, load_start, predict_logits
 from craters.training.checkpoint import load_state
 from tests.conftest import write_job
 
@@ -273,6 +273,20 @@ def test_auto_from_the_pretrained_model_is_supervised_and_says_how_far_it_moves(
     plain = run_stages(job, config_for(data, "supervised", epochs=2))
     assert weights_of(result.network) == weights_of(plain.network)
     assert np.array_equal(plain.final.scored.logits, stage.scored.logits)
+
+
+def test_labels_that_contradict_leave_the_pretrained_model_as_it_is(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "DATA", LARGER)
+    job = read_job_data(data)
+    noise = np.random.default_rng(0).permutation(job.train.labels)
+    job = dataclasses.replace(job, train=dataclasses.replace(job.train, labels=noise))
+    result = run_stages(job, config_for(data, "supervised", epochs=8, symmetry="up-down"))
+    metrics = summarize(result)
+    assert metrics["start"]["choice"]["share"] == 0
+    assert metrics["refit_remark"].startswith("The final network is the pretrained model as it is")
+    weights = network_weights(result.network)
+    for name, expected in load_start().weights.items():
+        assert np.array_equal(weights[name], expected.numpy())
 
 
 def test_another_network_is_measured_on_the_first_fold(data: Path) -> None:

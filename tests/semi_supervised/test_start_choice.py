@@ -25,6 +25,9 @@ def test_share_follows_the_evidence(skill: float, expected: float) -> None:
     _, tuned = answers(400, skill, 1)
     choice = choose_share(labels, {KEPT: start, FINE_TUNED: tuned})
     assert choice.share == expected
+    assert choice.keeps_start == (expected == KEPT)
+    assert ("lowers" if choice.gain > 0 else "raises") in choice.sentence
+    assert f"by {abs(choice.gain):.3f}" in choice.sentence
 
 
 def test_gain_is_the_difference_of_log_losses() -> None:

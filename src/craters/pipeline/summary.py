@@ -24,6 +24,11 @@ REFIT = (
     "that was trained without the validation patches."
 )
 
+KEPT_AS_IT_IS = (
+    "The final network is the pretrained model as it is; the metrics are those of the same choice, "
+    "made without each fold."
+)
+
 REFIT_AFTER_FOLDS = (
     "The final network was retrained on all human labels; the metrics are those of networks that "
     "were trained without the fold that they predict."
@@ -143,6 +148,9 @@ def _start(result: JobResult) -> dict[str, Any]:
 
 def _refit_words(result: JobResult) -> str:
     """Explain which network the metrics describe, if the final network is another one."""
+    choice = None if result.learned is None else result.learned.measured.start_choice
+    if choice is not None and choice.keeps_start:
+        return KEPT_AS_IT_IS
     return REFIT_AFTER_FOLDS if result.final.is_cross_fitted else REFIT
 
 

@@ -115,8 +115,8 @@ class RunRecord:
     @property
     def method(self) -> str:
         """Method of the final network: as requested, or as `auto` chose it."""
-        chosen = self.metrics.get("auto")
-        return chosen["method"] if chosen else self.config["method"]
+        chosen = self.metrics.get("auto") or self.metrics
+        return chosen.get("method", self.config["method"])
 
     @property
     def learns_from_pool(self) -> bool:

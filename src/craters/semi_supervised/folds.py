@@ -80,7 +80,8 @@ def draw_folds(labeled: PatchSet, pool: PatchSet, seed: int) -> Folds:
     raise DataError(
         f"{labeled.source}: found {counts[0]} labels without and {counts[1]} with crater, "
         f"expected enough of both for {number} folds",
-        "Label more patches of the rarer class, or choose --method supervised.",
+        "Label more patches of the rarer class. Without labels, `craters predict PATCHES` uses the "
+        "pretrained model.",
     )
 
 

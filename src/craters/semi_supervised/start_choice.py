@@ -33,6 +33,11 @@ class StartChoice:
     n_labels: int
 
     @property
+    def keeps_start(self) -> bool:
+        """Whether the pretrained model is kept as it is."""
+        return self.share == KEPT
+
+    @property
     def sentence(self) -> str:
         """The choice as a sentence, with the numbers."""
         words = {
@@ -40,9 +45,10 @@ class StartChoice:
             HALFWAY: "A network halfway between the pretrained and the fine-tuned one is kept",
             KEPT: "The pretrained model is kept as it is",
         }[self.share]
+        change = "lowers" if self.gain > 0 else "raises"
         return (
-            f"{words}: fine-tuning lowers the log loss on held-out labels by {self.gain:.3f} "
-            f"(standard error {self.error:.3f}; {self.n_labels} labels)."
+            f"{words}: fine-tuning {change} the log loss on held-out labels by "
+            f"{abs(self.gain):.3f} (standard error {self.error:.3f}; {self.n_labels} labels)."
         )
 
 
