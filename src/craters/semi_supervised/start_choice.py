@@ -55,7 +55,8 @@ class StartChoice:
 def choose_share(labels: np.ndarray, logits: Mapping[float, np.ndarray]) -> StartChoice:
     """Choose between the pretrained model, the fine-tuned network and the middle.
 
-    The fine-tuned network needs a lower loss by more than a standard error, the middle a lower one.
+    The fine-tuned network needs a loss that is lower by more than a standard error, the pretrained
+    model one that is lower by as much; otherwise the middle is chosen.
 
     Parameters
     ----------
@@ -65,7 +66,7 @@ def choose_share(labels: np.ndarray, logits: Mapping[float, np.ndarray]) -> Star
     """
     gains = _losses(labels, logits[KEPT]) - _losses(labels, logits[FINE_TUNED])
     gain, error = float(gains.mean()), float(gains.std() / np.sqrt(len(gains)))
-    share = FINE_TUNED if gain > error else HALFWAY if gain > 0 else KEPT
+    share = FINE_TUNED if gain > error else KEPT if gain < -error else HALFWAY
     return StartChoice(share=share, gain=gain, error=error, n_labels=len(labels))
 
 
