@@ -9,7 +9,7 @@ import numpy as np
 
 import harness
 from craters.core import Progress, files
-from harness import MODEL, Bench, Keys, Row, Rows, RowStore
+from harness import Bench, Keys, Row, Rows, RowStore
 
 NAME = "nanedi"
 TITLE = "Nanedi, official folds: `compact` beside quoted figures"
@@ -18,7 +18,6 @@ RESULT_VERSION = 1
 REGIONS = ("west", "center")
 KINDS = ("official", "without copies")
 ONE, JOINED = "1 network a fold", "the seeds' mean logit"
-STARTED = "1 network a fold, from the pretrained model"
 
 _TITLES = {"west": ["West, crater F1 in %", 2], "center": ["Center, crater F1 in %", 2]}
 
@@ -36,13 +35,8 @@ def run(bench: Bench, progress: Progress) -> Row | None:
     store, wanted = RowStore(NAME), keys(bench)
     rows = {} if bench.fresh else {cell: store.find(key) for cell, key in wanted.items()}
     if None in rows.values() or not rows:
-        missing = {cell: wanted[cell] for cell in wanted if not rows.get(cell)}
-        measured: Rows = {}
-        if set(missing) - {(STARTED, 0)}:
-            measured |= measure(bench, _work(wanted), progress)
-        if (STARTED, 0) in missing:
-            measured |= measure_started(bench, _work(missing), progress)
-        rows |= {cell: store.add(key, measured[cell]) for cell, key in missing.items()}
+        measured = measure(bench, harness.WORK / f"{NAME}-{_short_hash(wanted)}", progress)
+        rows = {cell: store.add(key, measured[cell]) for cell, key in wanted.items()}
     return _result(rows)
 
 
@@ -51,9 +45,7 @@ def keys(bench: Bench) -> Keys:
     seeds = min(SEEDS, bench.seeds)
     cells = [(ONE, seed) for seed in range(seeds)] + [(JOINED, seeds)] * (seeds > 1)
     settings = {path.name: files.sha256_of(path) for path in _paths(bench)}
-    found = {cell: harness.row_key(bench, *cell, settings, RESULT_VERSION) for cell in cells}
-    settings |= {"weights": files.sha256_of(MODEL / "model.onnx")[:16]}
-    return found | {(STARTED, 0): harness.row_key(bench, STARTED, 0, settings, RESULT_VERSION)}
+    return {cell: harness.row_key(bench, *cell, settings, RESULT_VERSION) for cell in cells}
 
 
 def _paths(bench: Bench) -> list[Path]:
@@ -63,19 +55,6 @@ def _paths(bench: Bench) -> list[Path]:
 def _short_hash(wanted: Keys) -> str:
     """Hash what rows depend on, so that a work folder is resumed only for the same rows."""
     return hashlib.sha256(files.to_json(list(wanted.values())).encode()).hexdigest()[:12]
-
-
-def _work(wanted: Keys) -> Path:
-    return harness.WORK / f"{NAME}-{_short_hash(wanted)}"
-
-
-def measure_started(bench: Bench, out: Path, progress: Progress) -> Rows:
-    """Run the protocol for one seed from the pretrained model."""
-    from accuracy.fixed_folds.run import KFoldConfig, run_kfold
-
-    settings = KFoldConfig(paths=tuple(_paths(bench)), out=out, network="pretrained")
-    outcome = run_kfold(settings, resume=not bench.fresh, force=bench.fresh, progress=progress)
-    return {(STARTED, 0): _row(outcome.regions, 0)}
 
 
 def measure(bench: Bench, out: Path, progress: Progress) -> Rows:
@@ -130,8 +109,8 @@ def _result(rows: Rows) -> Row:
         rows=rows.values(),
         about=[
             "Ten folds of 28 x 28 patches at 12.5 m a pixel, as they were published; `compact` is "
-            "trained on nine from random weights, without validation, or as `craters run` trains "
-            "it from the pretrained model; the score is the mean of the ten held-out folds.",
+            "trained on nine by its default recipe, without validation, and the score is the mean "
+            "of the ten held-out folds.",
             "'Without copies' leaves out the held-out patches that are equal to a training patch "
             "or correlate with one by more than 0.95.",
             "The n of a quoted row is 0.",
