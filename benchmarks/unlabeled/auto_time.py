@@ -17,7 +17,7 @@ from harness import WORK, Bench, Keys, Row, Rows
 
 NAME = "auto_time"
 TITLE = "The time of a run"
-ROUNDS = 3
+ROUNDS = 2
 RESULT_VERSION = 2
 LABELS: tuple[int | None, ...] = (None, 50)  # None: all
 WAYS = {  # method and start
