@@ -22,7 +22,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="a file for each region: X (uint8), y (0 or 1) and fold",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, help="folder to create; must not exist")
-    parser.add_argument("--network", default="compact", help="compact, original or pretrained [compact]")
+    parser.add_argument(
+        "--network", default="compact",
+        help="compact or original, from random weights; pretrained: compact as craters run trains "
+        "it [compact]",
+    )  # fmt: skip
     parser.add_argument(
         "--members", type=int, default=1, help="averaged networks for each fold [1]"
     )

@@ -217,8 +217,8 @@ def _few_labels(found: dict[str, Any] | None) -> str:
         lines.append(row(["all, about 975" if labels == "all" else labels, *cells]))
     lines += [
         "",
-        "Macro F1 on a fifth of the regions of THEMIS, 48 px, another fifth in each draw of labels; "
-        "mean ± standard deviation over draws (their number); "
+        "Macro F1 on a fifth of the regions of THEMIS, 48 px, another fifth in each draw of "
+        "labels; mean ± standard deviation over draws (their number); "
         f"{processors(found)}, torch {version_of(found, 'torch')}. "
         "[How many labels are enough?](docs/few-labels.md)",
     ]
