@@ -126,7 +126,7 @@ def _result(rows: Rows) -> Row:
             kept = Counter(found[way][n]["kept"] for n in both)
             methods = ", ".join(f"{name} {count} times" for name, count in kept.items())
             findings.append(
-                f"{_words(labels, way)}, takes {times} times as long as {other} "
+                f"{_words(labels, way)}: takes {times} times as long as {other} "
                 f"(n = {len(both)}). Kept: {methods}."
             )
     return harness.result(

@@ -17,7 +17,7 @@ from craters.evaluation import Scored, measure
 from craters.models import Classifier, Network, network_weights
 from craters.pipeline import RunOutcome, kept_network, report, run_job, stages, summarize
 from craters.pipeline.stages import run_stages
-from craters.semi_supervised import verdict
+from craters.semi_supervised import StartChoice, cross_fit, verdict
 from craters.training import RunConfig, load_start, predict_logits
 from craters.training.checkpoint import load_state
 from tests.conftest import write_job
@@ -275,14 +275,16 @@ def test_auto_from_the_pretrained_model_is_supervised_and_says_how_far_it_moves(
     assert np.array_equal(plain.final.scored.logits, stage.scored.logits)
 
 
-def test_labels_that_contradict_leave_the_pretrained_model_as_it_is(tmp_path: Path) -> None:
+def test_a_pretrained_model_that_is_kept_is_the_shipped_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = write_data(tmp_path / "DATA", LARGER)
-    job = read_job_data(data)
-    noise = np.random.default_rng(0).permutation(job.train.labels)
-    job = dataclasses.replace(job, train=dataclasses.replace(job.train, labels=noise))
-    result = run_stages(job, config_for(data, "supervised", epochs=8, symmetry="up-down"))
+    kept = StartChoice(share=0.0, gain=-0.2, error=0.1, n_labels=120)
+    monkeypatch.setattr(cross_fit, "choose_share", lambda *_: kept)
+    config = config_for(data, "supervised", epochs=1, symmetry="up-down")
+    result = run_stages(read_job_data(data), config)
     metrics = summarize(result)
-    assert metrics["start"]["choice"]["share"] == 0
+    assert metrics["start"]["choice"]["sentence"].startswith("The pretrained model is kept as it")
     assert metrics["refit_remark"].startswith("The final network is the pretrained model as it is")
     weights = network_weights(result.network)
     for name, expected in load_start().weights.items():
