@@ -205,4 +205,5 @@ def _words(by: str) -> str:
 
 
 def _of(rows: Rows, data: str, labels: int | str, by: str) -> dict[int, Row]:
-    return {cell[3]: row for cell, row in rows.items() if cell[:3] == (data, labels, by)}
+    found = {cell[3]: row for cell, row in rows.items() if cell[:3] == (data, labels, by)}
+    return dict(sorted(found.items()))

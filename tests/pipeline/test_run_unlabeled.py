@@ -331,6 +331,6 @@ def test_too_few_labels_are_refused_before_anything_is_written(data: Path) -> No
     labels = np.zeros(120, np.int32)
     labels[:2] = 1
     np.save(data / "Ytrain1.npy", labels)
-    with pytest.raises(DataError, match="--method supervised"):
+    with pytest.raises(DataError, match="uses the pretrained model"):
         run_job(config_for(data, "auto"))
     assert not list(data.parent.glob(".RUN*"))

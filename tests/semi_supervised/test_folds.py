@@ -79,5 +79,5 @@ def test_the_folds_pool_holds_no_copy_of_a_held_out_patch() -> None:
 def test_too_few_of_a_class_is_an_error_that_says_what_to_do() -> None:
     images, _ = simple_patches(30, 1, side=16)
     labels = np.repeat([0, 1], [28, 2])
-    with pytest.raises(DataError, match="28 labels without and 2 with crater.*--method supervised"):
+    with pytest.raises(DataError, match="28 labels without and 2 with crater.*Label more patches"):
         draw_folds(make_patch_set(images, labels), make_patch_set(images), 0)

@@ -115,8 +115,10 @@ class RunRecord:
     @property
     def method(self) -> str:
         """Method of the final network: as requested, or as `auto` chose it."""
-        chosen = self.metrics.get("auto") or self.metrics
-        return chosen.get("method", self.config["method"])
+        chosen = self.metrics.get("auto")
+        if not chosen and self.config["method"] == "auto":  # without candidates
+            chosen = self.metrics
+        return chosen["method"] if chosen else self.config["method"]
 
     @property
     def learns_from_pool(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -145,7 +146,6 @@ def refit_last_layer(
     return dataclasses.replace(start, weights=refitted)
 
 
-@functools.cache
 def load_start() -> Start:
     """Load the pretrained model of this package as a start.
 
@@ -154,7 +154,11 @@ def load_start() -> Start:
     ModelError
         If this installation lacks it.
     """
-    folder = find_pretrained()
+    return _load(find_pretrained())
+
+
+@functools.cache
+def _load(folder: Path) -> Start:
     description, weights = read_description(folder), read_weights(folder)
     assert description.light is not None
     assert description.pretraining is not None
