@@ -243,8 +243,9 @@ def _quality(found: dict[str, Any] | None) -> str:
         lines.append(row([label, *cells, f"{seeds} x 5 folds"]))
     lines += [
         "",
-        "1,217 labeled THEMIS patches, whole regions held out, human labels only; mean ± standard "
-        f"deviation over seeds; {processors(found)}, torch {version_of(found, 'torch')}. "
+        "1,217 labeled THEMIS patches, whole regions held out, human labels only, from random "
+        f"weights; mean ± standard deviation over seeds; {processors(found)}, torch "
+        f"{version_of(found, 'torch')}. "
         "[How it was measured](docs/benchmarks.md).",
     ]
     return "\n".join(lines) + "\n"
@@ -275,7 +276,8 @@ def _speed(found: dict[str, Any] | None) -> str:
     rounds = max(one["measures"]["wall_s"]["n"] for one in both)
     lines += [
         "",
-        f"The same patches, another fifth of the regions unseen in each of {rounds} rounds; "
+        "The same patches, from random weights, another fifth of the regions unseen in each of "
+        f"{rounds} rounds; "
         f"medians of the times, mean of macro F1, and their ranges; {processors(found)}, torch "
         f"{version_of(found, 'torch')}, tensorflow {version_of(found, 'tensorflow')}.",
     ]
