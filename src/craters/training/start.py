@@ -77,8 +77,8 @@ class Start:
 def blend(start: Start, network: CompactNet, share: float) -> CompactNet:
     """Return a network between a start and the network that was trained from it.
 
-    Such a mean of weights recognizes images of other places better than either network, if both
-    have one origin (Wortsman et al. 2022, arXiv 2109.01903).
+    Such a mean of weights often recognizes images of other places better than either network
+    (Wortsman et al. 2022, arXiv 2109.01903).
 
     Parameters
     ----------
