@@ -103,13 +103,14 @@ def check_side(side: int, least: int, name: str) -> None:
         )
 
 
+MEAN, SPREAD = 0.49, 0.157  # of brightness 0..1, where it is standardized by constants
 LEAST_SPREAD = 0.02  # of brightness 0..1, added to the standard deviation of a patch
 SOFT_LIMIT = 2.0  # standard deviations of a patch that brightness approaches
 
 
 def standardize(images: Tensor) -> Tensor:
     """Standardize brightness by constants (not per patch), in channels-last layout."""
-    return ((images - 0.49) / 0.157).unsqueeze(-1).permute(0, 3, 1, 2)
+    return ((images - MEAN) / SPREAD).unsqueeze(-1).permute(0, 3, 1, 2)
 
 
 def standardize_patches(images: Tensor, limit: float = SOFT_LIMIT) -> Tensor:

@@ -18,7 +18,14 @@ from craters.data import SYMMETRIES
 from craters.errors import ConfigError, ModelError
 from craters.models.classifier import INPUT, LIGHT, OUTPUT
 from craters.models.folder import WEIGHTS_PREFIX
-from craters.models.layers import LEAST_SPREAD, SOFT_LIMIT, ConvBlock, standardize_patches
+from craters.models.layers import (
+    LEAST_SPREAD,
+    MEAN,
+    SOFT_LIMIT,
+    SPREAD,
+    ConvBlock,
+    standardize_patches,
+)
 from craters.models.networks import CompactNet, EnsembleNet, Network
 from craters.models.onnx_graph import open_graph, read_tensors
 
@@ -364,8 +371,8 @@ def _view(graph: _Graph, name: str) -> str:
 def _standardized(graph: _Graph, network: CompactNet, images: str) -> str:
     """Add the standardization of brightness, as the network does it."""
     if network.standardize is not standardize_patches:
-        return graph.add("Div", graph.add("Sub", images, graph.constant(0.49)),
-                         graph.constant(0.157))  # fmt: skip
+        centred = graph.add("Sub", images, graph.constant(MEAN))
+        return graph.add("Div", centred, graph.constant(SPREAD))
     axes = graph.indices(1, 2)
     centred = graph.add("Sub", images, graph.add("ReduceMean", images, axes))
     squares = graph.add("ReduceMean", graph.add("Mul", centred, centred), axes)

@@ -214,9 +214,7 @@ def _cross_fitted(job: Job) -> JobResult:
     trainer, data = job.trainer, job.data
     comparison = _comparison_trainer(trainer)
     is_same = trainer.settings == comparison.settings
-    beside = None
-    if is_same and job.config.method == SUPERVISED:
-        beside = _refit_run(human_only(data.train))
+    beside = _beside_folds(job.config, trainer, data.train)
     learned = methods.learn(job.config.method, data.train, data.pool, comparison, refit=beside)
     report_learned(learned, job.progress)
     stages = [job.evaluate_cross_fit(learned.supervised)]
@@ -290,7 +288,12 @@ def kept_network(
         )
         if is_cross_fitted:
             comparison = _comparison_trainer(trainer)
-            learned = methods.learn(config.method, labeled, pool, comparison, judge=False)
+            beside = _beside_folds(config, trainer, labeled)
+            learned = methods.learn(
+                config.method, labeled, pool, comparison, judge=False, refit=beside
+            )
+            if learned.supervised.refitted is not None:
+                return learned.supervised.refitted
             if on_share is not None and learned.share is not None:
                 on_share(learned.share.share)
             return trainer.train(_learned_run(learned))[0][0]
@@ -352,6 +355,14 @@ def _is_cross_fitted(config: JobSettings) -> bool:
 def _refit_run(labeled: TrainingSet) -> TrainingRun:
     """Return the training of the final network, on all labels."""
     return TrainingRun(name="refit", train=labeled, validation=None, purpose=_REFIT)
+
+
+def _beside_folds(config: JobSettings, trainer: Trainer, labeled: PatchSet) -> TrainingRun | None:
+    """Return the final training if it can run beside the folds: it depends on labels alone."""
+    is_same = trainer.settings == _comparison_trainer(trainer).settings
+    if not is_same or config.method != SUPERVISED:
+        return None
+    return _refit_run(human_only(labeled))
 
 
 def _learned_run(learned: methods.Learned) -> TrainingRun:
