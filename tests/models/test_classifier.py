@@ -27,7 +27,6 @@ from craters.models import (
     Network,
     network_to_onnx,
     network_weights,
-    onnx_graph,
     predict_table,
     read_description,
     read_inputs,
@@ -35,6 +34,7 @@ from craters.models import (
     write_model,
 )
 from craters.models import folder as model_folder
+from craters.models.onnx import graph as onnx_graph
 from craters.training import predict_logits, sigmoid
 from tests.models import tools as shared
 from tests.models.tools import SIDE

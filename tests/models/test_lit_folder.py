@@ -29,14 +29,14 @@ from craters.models import (
     measured_quality,
     network_to_onnx,
     network_weights,
-    onnx_export,
-    onnx_graph,
     read_description,
     read_inputs,
     read_weights,
     restore_network,
     write_model,
 )
+from craters.models.onnx import export as onnx_export
+from craters.models.onnx import graph as onnx_graph
 from tests.models.tools import lit_description, lit_graph, lit_patches, write_lit, write_original
 
 

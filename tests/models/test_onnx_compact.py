@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from craters.data import SYMMETRIES
-from craters.models import initialize, make_network, network_to_onnx, onnx_export
+from craters.models import initialize, make_network, network_to_onnx
 from craters.models.networks import EnsembleNet, Network
-from craters.models.onnx_graph import open_graph
+from craters.models.onnx import export as onnx_export
+from craters.models.onnx import open_graph
 
 
 def network(symmetry: tuple[str, ...], *, patch_contrast: bool = False, seed: int = 0) -> Network:

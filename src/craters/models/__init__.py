@@ -43,7 +43,7 @@ from craters.models.light import (
     turn_azimuth,
     turn_to_frame,
 )
-from craters.models.onnx_graph import message_fields, open_graph
+from craters.models.onnx import message_fields, open_graph
 from craters.models.predictions import (
     Inputs,
     Predictions,
@@ -67,7 +67,7 @@ if TYPE_CHECKING:
         reseed_dropout,
         restore_network,
     )
-    from craters.models.onnx_export import network_to_onnx, network_weights
+    from craters.models.onnx import network_to_onnx, network_weights
     from craters.models.whole_images import over_images
 
 __all__ = [
@@ -143,7 +143,7 @@ __getattr__, _, _ = lazy_loader.attach(
             "reseed_dropout",
             "restore_network",
         ],
-        "onnx_export": ["network_to_onnx", "network_weights"],
+        "onnx": ["network_to_onnx", "network_weights"],
         "whole_images": ["over_images"],
     },
 )

@@ -34,7 +34,7 @@ from craters.models.folder import (
     write_parts,
 )
 from craters.models.light import Lights, estimate_lights, predict_in_frame, stated_light
-from craters.models.onnx_graph import graph_errors, open_graph
+from craters.models.onnx import graph_errors, open_graph
 
 __all__ = [
     "Classifier",

@@ -24,8 +24,7 @@ from craters.models.keras.network import KerasNet, build_keras_network
 from craters.models.keras.reader import KerasModel, read_keras
 from craters.models.keras.writer import write_keras_h5, write_keras_zip
 from craters.models.networks import OriginalNet
-from craters.models.onnx_export import network_to_onnx, network_weights
-from craters.models.onnx_import import onnx_weights, read_onnx, wrap_onnx
+from craters.models.onnx import network_to_onnx, network_weights, onnx_weights, read_onnx, wrap_onnx
 
 FORMATS = ("h5", "keras", "onnx")
 SIDES = (8, 1024)  # pixels

@@ -16,7 +16,7 @@ from craters.core import StrPath, files
 from craters.data import splits
 from craters.errors import ConfigError, ModelError
 from craters.models.description import DAMAGED
-from craters.models.onnx_graph import read_tensors
+from craters.models.onnx import read_tensors
 
 GRAPH, WEIGHTS, DESCRIPTION, CARD = "model.onnx", "model.safetensors", "model.json", "MODEL_CARD.md"
 PARTS = (GRAPH, WEIGHTS, DESCRIPTION, CARD)  # the weights only if the graph does not hold them

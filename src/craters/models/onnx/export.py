@@ -27,7 +27,7 @@ from craters.models.layers import (
     standardize_patches,
 )
 from craters.models.networks import CompactNet, EnsembleNet, Network
-from craters.models.onnx_graph import open_graph, read_tensors
+from craters.models.onnx.graph import open_graph, read_tensors
 
 ONNX_TOLERANCE = 1e-5  # largest difference of logits between torch and the graph
 

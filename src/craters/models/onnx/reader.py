@@ -15,8 +15,8 @@ import numpy as np
 from craters.errors import ModelError
 from craters.models.classifier import INPUT, OUTPUT
 from craters.models.input_range import white_of_range, white_of_standardization
-from craters.models.onnx_export import ONNX_TOLERANCE, without_traces
-from craters.models.onnx_graph import graph_errors, open_graph
+from craters.models.onnx.export import ONNX_TOLERANCE, without_traces
+from craters.models.onnx.graph import graph_errors, open_graph
 
 _LARGEST = 1 << 28  # bytes of a file
 _TYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(uint8)": np.uint8}
