@@ -56,7 +56,31 @@ class MatchRequest:
         help="Diameters to match, km: 1.5,4.5.",
         meaning="Range of diameters to match, in km (pixels if the catalogue is in pixels): "
         "1.5,4.5. Either end may be omitted.",
-        unset="up to a window",
+        unset="up to a window; all, if detections have diameters",
+    )
+    distance: float | None = setting(
+        None,
+        help="Largest distance of a detection with a diameter, in crater diameters.",
+        meaning="Largest distance of the centre of a detection from that of its crater, in "
+        "diameters of the crater. Only for detections with diameters.",
+        unset="0.5",
+        above=0,
+        most=2,
+    )
+    ratio: float | None = setting(
+        None,
+        help="Largest ratio of the diameters of a detection and its crater.",
+        meaning="Largest ratio of the larger to the smaller diameter of a detection and its "
+        "crater. Only for detections with diameters.",
+        unset="2",
+        least=1,
+        most=10,
+    )
+    register: bool = setting(
+        False,
+        help="Take out the shift between catalogue and images, then match again.",
+        meaning="Estimate the shift between the catalogue and each image, move the craters by it, "
+        "and match again. Only for detections with diameters.",
     )
     false_per_area: float | None = setting(
         None,
@@ -73,11 +97,14 @@ class MatchRequest:
         least=0,
     )
     border: str = setting(
-        "", help="Ignore craters this close to an edge: 24px, 2.4km.", unset="half a window"
+        "",
+        help="Ignore craters this close to an edge: 24px, 2.4km.",
+        unset="half a window; 0, if detections have diameters",
     )
     window: str = setting(
         "",
         help="Size of a window: 4800m, 48px.",
+        meaning="Size of a window: 4800m, 48px. Not for detections with diameters.",
         unset="from the scan",
         options=("--window", "--window-m"),
     )

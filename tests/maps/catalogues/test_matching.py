@@ -482,7 +482,7 @@ def test_recall_by_diameter_counts_each_crater_once() -> None:
     assert [(row.n, row.found) for row in rows] == [(1, 1), (3, 2)]
     rows = recall_by_diameter(got, found, known, np.array([2.0, 4.0, 8.0]), 0.5)
     assert [(row.n, row.found) for row in rows] == [(1, 1), (3, 1)]
-    assert rows[1].recall == pytest.approx(1 / 3)
+    assert rows[1].share == pytest.approx(1 / 3)
     assert rows[1].interval == wilson(1, 3)
 
 
@@ -538,8 +538,8 @@ def test_a_scan_against_a_catalogue(tmp_path: Path) -> None:
     out = tmp_path / "MATCH"
     content = run_match(MatchRequest(scan, known, out, diameters="1.5,4.5", false_per_image=0.5))
     assert sorted(path.name for path in out.iterdir()) == [
-        "craters.csv", "curve.csv", "detections.csv", "match.gpkg", "match.png",
-        "recall_by_diameter.csv", "summary.json",
+        "craters.csv", "curve.csv", "detections.csv", "images.csv", "match.gpkg", "match.png",
+        "recall_by_diameter.csv", "report.html", "summary.json",
     ]  # fmt: skip
     assert content == json.loads((out / "summary.json").read_text())
     # a: one hit, one missed, one of 8 km; b: one hit, one missed, one in the border.

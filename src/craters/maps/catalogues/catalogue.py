@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from craters.maps.catalogues import tables
 from craters.maps.catalogues.tables import Check, Table
 from craters.maps.geo import NO_PLANET, Planet, image_name, vectors, wrap_lon
 
-_SAME = 1.03  # resolutions within this ratio count as equal
 _GIANT = 1e6  # metres: a catalogue with a median diameter above this has metres for kilometres
 
 _BOXES = (("left", "top", "right", "bottom"), ("left", "top", "width", "height"))
@@ -24,6 +22,10 @@ _BOXES = (("left", "top", "right", "bottom"), ("left", "top", "width", "height")
 _SIZES = {
     False: {"diameter_km": 1000.0, "diameter_m": 1.0, "radius_km": 2000.0, "radius_m": 2.0},
     True: {"diameter_px": 1.0, "radius_px": 2.0},
+}
+_SIZE_ERRORS = {
+    False: {"diameter_error_km": 1000.0, "diameter_error_m": 1.0},
+    True: {"diameter_error_px": 1.0},
 }
 
 
@@ -51,9 +53,9 @@ class Catalogue:
 
     places: np.ndarray
     diameters: np.ndarray
-    sources: np.ndarray | None
-    in_pixels: bool
-    name: str
+    sources: np.ndarray | None = None
+    in_pixels: bool = False
+    name: str = "catalogue"
     rows: np.ndarray | None = None
     notes: tuple[str, ...] = ()
 
@@ -161,14 +163,18 @@ class Detections:
         File name, for messages.
     notes : tuple of str
         What the reader converted or had to assume.
+    diameters, diameter_errors : ndarray, shape (N,), or None
+        Diameters, and their standard deviations, in metres or pixels; None: not known.
     """
 
     places: np.ndarray
     probability: np.ndarray
-    sources: np.ndarray | None
-    planet: Planet
-    name: str
+    sources: np.ndarray | None = None
+    planet: Planet = NO_PLANET
+    name: str = "detections"
     notes: tuple[str, ...] = ()
+    diameters: np.ndarray | None = None
+    diameter_errors: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.places)
@@ -265,7 +271,12 @@ def read_detections(path: StrPath, columns: str = "", *, in_pixels: bool = False
     columns : str
         As for `read_catalogue`.
     in_pixels : bool
-        Read x and y in pixels instead of longitude and latitude.
+        Read x, y and diameters in pixels instead of longitudes, latitudes and km.
+
+    Returns
+    -------
+    Detections
+        With diameters if the table has a column of diameters or radii with a number in any row.
 
     Raises
     ------
@@ -285,13 +296,18 @@ def read_detections(path: StrPath, columns: str = "", *, in_pixels: bool = False
     where = _place_kinds(table, column_of, given, in_pixels=in_pixels, wanted=wanted)
     if "probability" not in column_of:
         raise tables.missing(table, "probability")
-    used = {kind: column_of[kind] for kind in ("probability", *where)}
+    size, error = _detected_sizes(table, column_of, given, in_pixels=in_pixels)
+    used = {kind: column_of[kind] for kind in ("probability", *where, *size, *error)}
     values, checks = tables.read_numbers(table, used)
     probability = values["probability"]
     outside = (probability < 0) | (probability > 1)
     places, of_places = _to_places(values, used)
     in_range = Check(column=used["probability"], wrong=outside, expected="0 to 1")
-    tables.refuse_wrong(table, [*checks, in_range, *of_places])
+    diameters, of_sizes = _to_diameters(values, used, size) if size else (None, [])
+    errors = values[error[0]] * _SIZE_ERRORS[in_pixels][error[0]] if error else None
+    if errors is not None:
+        of_sizes.append(Check(column=used[error[0]], wrong=errors < 0, expected="0 or more"))
+    tables.refuse_wrong(table, [*checks, in_range, *of_places, *of_sizes])
     if used.get("y", "").lower() == "y" and len(places) and (places[:, 1] <= 0).all():
         places = places * [1, -1]  # a scan without coordinates counts rows downwards
     return Detections(
@@ -300,8 +316,45 @@ def read_detections(path: StrPath, columns: str = "", *, in_pixels: bool = False
         sources=_sources(table, column_of),
         planet=planet,
         name=str(file),
-        notes=_conversions(table, used),
+        notes=(
+            *_conversions(table, used, size),
+            *_unused_sizes(table, column_of, in_pixels=in_pixels, are_used=bool(size)),
+        ),
+        diameters=diameters,
+        diameter_errors=errors,
     )
+
+
+def _detected_sizes(
+    table: Table, column_of: Mapping[str, str], given: Mapping[str, str], *, in_pixels: bool
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the quantities, one or none, that give the diameters of detections and their errors.
+
+    A column without any number, such as kilometres of images without coordinates, gives none.
+    """
+    filled = {
+        kind: name
+        for kind, name in column_of.items()
+        if kind in given or not len(table) or not tables.is_blank(table.columns[name])
+    }
+    size = _first_kind(_SIZES[in_pixels], filled, given)
+    return size, _first_kind(_SIZE_ERRORS[in_pixels], filled, given) if size else ()
+
+
+def _unused_sizes(
+    table: Table, column_of: Mapping[str, str], *, in_pixels: bool, are_used: bool
+) -> list[str]:
+    """Say that a column may hold diameters, but in another or an unknown unit."""
+    if are_used:
+        return []
+    other = [column_of[kind] for kind in _SIZES[not in_pixels] if kind in column_of]
+    names = other + tables.sizes_without_unit(table)
+    kinds = " or ".join(kind for kind in _SIZES[in_pixels] if kind.startswith("diameter"))
+    return [
+        f"{names[0]!r} of the detections is not used: diameters are expected in {kinds} "
+        "(--detection-columns)"
+        for _ in names[:1]
+    ]
 
 
 def _detections_file(path: Path) -> Path:
@@ -315,45 +368,6 @@ def _detections_file(path: Path) -> Path:
             f"{path}: holds no detections", "Give the folder of a scan, a .gpkg or a .csv file."
         )
     return path
-
-
-def read_scan_summary(path: StrPath) -> dict[str, float]:
-    """Read `window_px` and `resolution` (m/px) from a scan's summary.json.
-
-    Returns
-    -------
-    dict of str to float
-        Empty if the file or the values are missing.
-    """
-    path = Path(path)
-    file = (path if path.is_dir() else path.parent) / "summary.json"
-    if not file.is_file():
-        return {}
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: is damaged ({error})", "Scan again, or give --window.") from error
-    properties = {}
-    if isinstance(content.get("window"), int):
-        properties["window_px"] = float(content["window"])
-    images = content.get("images")
-    sizes = [row.get("resolution") for row in images] if isinstance(images, list) else []
-    if all(isinstance(size, int | float) for size in sizes):
-        properties |= common_resolution(sizes)
-    return properties
-
-
-def common_resolution(sizes: Sequence[float]) -> dict[str, float]:
-    """Return the median resolution under the key `resolution`, if all are nearly equal.
-
-    Examples
-    --------
-    >>> common_resolution([100.0, 101.0, 102.0]), common_resolution([100.0, 200.0])
-    ({'resolution': 101.0}, {})
-    """
-    if len(sizes) and max(sizes) <= _SAME * min(sizes):
-        return {"resolution": float(np.median(sizes))}
-    return {}
 
 
 def _place_kinds(
@@ -397,14 +411,21 @@ def _size_kinds(
     Those of `given` come first.
     """
     in_pixels = "lat" not in where
-    kinds = [kind for kind in _SIZES[in_pixels] if kind in column_of]
-    if kinds:
-        return (min(kinds, key=lambda kind: kind not in given),)
+    if kind := _first_kind(_SIZES[in_pixels], column_of, given):
+        return kind
     if in_pixels and where in _BOXES:
         return tuple(where)
     if in_pixels and {"width", "height"} <= column_of.keys():
         return ("width", "height")
     raise tables.missing(table, "diameter_px" if in_pixels else "diameter in km (or m)")
+
+
+def _first_kind(
+    kinds: Collection[str], column_of: Mapping[str, str], given: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Return the first of the quantities that the table has, those of `given` before others."""
+    there = [kind for kind in kinds if kind in column_of]
+    return tuple(sorted(there, key=lambda kind: kind not in given)[:1])
 
 
 def _to_diameters(

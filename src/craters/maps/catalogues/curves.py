@@ -1,4 +1,4 @@
-"""Statistics of a matching: recall by diameter, precision and recall by threshold."""
+"""Statistics of a matching: precision and recall by threshold, and by diameter."""
 
 from __future__ import annotations
 
@@ -61,6 +61,30 @@ class Curve:
         """False detections per image."""
         return self.false / self.n_images
 
+    @property
+    def f1(self) -> np.ndarray:
+        """Harmonic mean of precision and recall; NaN without craters and false detections."""
+        total = self.hits + self.false + self.n_craters
+        return np.where(total > 0, 2 * self.hits / np.maximum(total, 1), np.nan)
+
+    @property
+    def best(self) -> int:
+        """Row of the best F1, the highest threshold of equal ones; -1 if nothing is detected."""
+        return int(np.argmax(self.f1)) if self.hits.any() else -1
+
+    def at_precision(self, least: float) -> int:
+        """Return the row of the highest recall with a precision of at least `least`; -1 if none.
+
+        Examples
+        --------
+        >>> hits, false = np.array([1, 1, 4]), np.array([0, 1, 1])
+        >>> curve = Curve(np.array([0.9, 0.8, 0.7]), hits, false, 5, 1, 0)
+        >>> curve.at_precision(0.8), curve.at_precision(0.9), curve.best
+        (2, 0, 2)
+        """
+        enough = np.flatnonzero(self.hits >= least * (self.hits + self.false) - 1e-9)
+        return int(enough[-1]) if len(enough) and self.hits[enough[-1]] else -1
+
     def at(self, threshold: float) -> int:
         """Return the row of the detections at or above `threshold`; -1 if none."""
         return int(np.searchsorted(-self.threshold, -threshold, side="right")) - 1
@@ -103,7 +127,7 @@ class FalseRate:
 
 @dataclasses.dataclass(frozen=True)
 class Bin:
-    """Number of craters in a diameter bin [low, high), and how many of them are detected."""
+    """A diameter bin [low, high): its craters, and how many are found; or detections and hits."""
 
     low: float
     high: float
@@ -112,8 +136,8 @@ class Bin:
     interval: Interval | None
 
     @property
-    def recall(self) -> float | None:
-        """Share of the craters that are detected; None if there are none."""
+    def share(self) -> float | None:
+        """Recall of the craters, or precision of the detections; None if there are none."""
         return self.found / self.n if self.n else None
 
 
@@ -237,15 +261,43 @@ def recall_by_diameter(
     """Count the craters of each bin, and those detected at a threshold; include the last edge."""
     counted = matching.target_state == COUNTED
     diameters = catalogue.diameters[matching.target_crater[counted]]
-    detected = is_found(matching, detections, threshold)[counted]
+    return _count_bins(diameters, is_found(matching, detections, threshold)[counted], edges)
+
+
+def precision_by_diameter(
+    matching: Matching, detections: Detections, edges: np.ndarray, threshold: float
+) -> list[Bin]:
+    """Count hits among hits and false detections at a threshold, by detected diameter."""
+    assert detections.diameters is not None
+    states = matching.detection_state
+    judged = (states == HIT) | (states == FALSE)
+    judged &= decide(detections.probability, threshold) == 1
+    return _count_bins(detections.diameters[judged], states[judged] == HIT, edges)
+
+
+def _count_bins(diameters: np.ndarray, found: np.ndarray, edges: np.ndarray) -> list[Bin]:
+    """Count rows, and those that are `found`, in each bin; include the last edge."""
     bins = []
     for index, (low, high) in enumerate(itertools.pairwise(edges.tolist())):
         inside = (diameters >= low) & (diameters < high)
         if index == len(edges) - 2:
             inside |= diameters == high
-        n, hits = int(inside.sum()), int(detected[inside].sum())
+        n, hits = int(inside.sum()), int(found[inside].sum())
         bins.append(Bin(low=low, high=high, n=n, found=hits, interval=wilson(hits, n)))
     return bins
+
+
+def harmonic_mean(recall: float | None, precision: float | None) -> float | None:
+    """Return F1; None if recall or precision is undefined.
+
+    Examples
+    --------
+    >>> harmonic_mean(0.5, 1.0), harmonic_mean(0.0, 0.0), harmonic_mean(None, 1.0)
+    (0.6666666666666666, 0.0, None)
+    """
+    if recall is None or precision is None:
+        return None
+    return 2 * recall * precision / (recall + precision) if recall + precision else 0.0
 
 
 def is_found(matching: Matching, detections: Detections, threshold: float) -> np.ndarray:

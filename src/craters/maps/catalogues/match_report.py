@@ -1,395 +1,82 @@
-"""Write the result folder of `craters match`: tables, GIS layers, a figure, a summary."""
+"""Report a matching in words: lines for the terminal, and the HTML report."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import shapely
 
-from craters._version import __version__
-from craters.core import StrPath, files
-from craters.evaluation import Interval, save_figure
+from craters.core import embed_png, page_templates, report_style
 from craters.maps.catalogues import curves
-from craters.maps.catalogues.catalogue import Catalogue, Detections
-from craters.maps.catalogues.curves import Bin, Curve, FalseRate
-from craters.maps.catalogues.match_figure import draw
-from craters.maps.catalogues.matching import (
-    COUNTED,
-    CRATER_STATES,
-    DETECTION_STATES,
-    FALSE,
-    HIT,
-    IGNORED,
-    OUTSIDE,
-    Matching,
-    MatchRule,
-)
-from craters.maps.geo import Planet, map_files
+from craters.maps.catalogues.match_tables import RATE_KEYS, MatchOutcome
 
-_GRID = (0.0, *(round(0.05 * step, 2) for step in range(1, 20)), 0.99)  # thresholds of a table
-_FEW_IMAGES = 20
-_RATE_KEYS = {
-    "image": "false_per_image",
-    "1,000 km2": "false_per_1000_km2",
-    "megapixel": "false_per_megapixel",
-}
-
-_GREEN, _RED, _BLUE, _GRAY = "27,120,55,255", "200,40,30,255", "40,90,160,255", "120,120,120,200"
-STYLES = {  # of the layers of match.gpkg, for QGIS
-    "hits": map_files.point_style(_GREEN),
-    "false_detections": map_files.point_style(_RED, shape="cross2"),
-    "missed_craters": map_files.point_style(_BLUE, shape="diamond", size=5),
-    "found_craters": map_files.point_style(_GREEN, shape="diamond", size=5),
-    "ignored_detections": map_files.point_style(_GRAY, size=3),
-    "ignored_craters": map_files.point_style(_GRAY, shape="diamond", size=3),
-}
+_IMAGES = 200  # most images in the table of the report
 
 
-@dataclasses.dataclass(frozen=True)
-class MatchOutcome:
-    """A matching, with the data and the rule that it was made from."""
-
-    matching: Matching
-    detections: Detections
-    catalogue: Catalogue
-    rule: MatchRule
-    planet: Planet
-    has_edges: bool
-
-    @property
-    def scale(self) -> float:
-        """Internal length units per displayed unit: metres per km, or 1 for pixels."""
-        return 1000.0 if self.planet.is_known else 1.0
-
-    @property
-    def unit(self) -> str:
-        """Displayed unit of diameters."""
-        return "km" if self.planet.is_known else "px"
-
-
-def write_all(
-    out: StrPath,
-    outcome: MatchOutcome,
-    *,
-    rate: FalseRate,
-    bins: str,
-    seed: int,
-    inputs: dict[str, str],
-) -> dict[str, Any]:
-    """Write the result folder, atomically.
-
-    Parameters
-    ----------
-    out : path-like
-    outcome : MatchOutcome
-    rate : FalseRate
-        Rate of false detections at which recall is stated.
-    bins : str
-        Edges of the diameter bins as given, or empty.
-    seed : int
-        Seed of the bootstrap.
-    inputs : dict of str to str
-        SHA-256 of the input files, by name.
-
-    Returns
-    -------
-    dict
-        Content of summary.json.
-    """
-    out = Path(out)
-    curve = curves.make_curve(outcome.matching, outcome.detections)
-    threshold = curves.threshold_at_rate(curve, rate.value, rate.total)
-    counted = outcome.matching.target_crater[outcome.matching.target_state == COUNTED]
-    edges = curves.bin_edges(
-        bins, outcome.rule.smallest, outcome.rule.largest, outcome.catalogue.diameters[counted],
-        outcome.scale,
-    )  # fmt: skip
-    by_size = {
-        name: curves.recall_by_diameter(
-            outcome.matching, outcome.detections, outcome.catalogue, edges, value
+def rule_words(outcome: MatchOutcome) -> list[str]:
+    """State the rule of matching in sentences."""
+    rule, unit, scale = outcome.rule, outcome.unit, outcome.scale
+    if rule.half_window is None:
+        reach = (
+            f"{rule.distance:g} D apart and the larger of their diameters is at most "
+            f"{rule.ratio:g} times the smaller one"
         )
-        for name, value in (("all", 0.0), ("at_rate", threshold))
-    }
-    content = summarize(outcome, curve, by_size, rate=rate, seed=seed)
-    content |= {"inputs": inputs, "version": __version__}
-    with files.new_folder(out) as folder:
-        files.write_text(folder / "detections.csv", _csv(detection_columns(outcome)))
-        files.write_text(folder / "craters.csv", _csv(crater_columns(outcome)))
-        files.write_text(folder / "recall_by_diameter.csv", _csv(_bin_columns(by_size, outcome)))
-        files.write_text(folder / "curve.csv", _csv(_curve_columns(outcome, curve)))
-        if outcome.planet.is_known:
-            parts = [iter([layer]) for layer in layers(outcome)]
-            map_files.write_layers(folder / "match.gpkg", parts, outcome.planet, STYLES)
-        figure = draw(curve, by_size, content["at_rate"], rate, outcome.scale, outcome.unit)
-        save_figure(folder / "match.png", figure)
-        files.write_json(folder / "summary.json", content)
-    return content
-
-
-def summarize(
-    outcome: MatchOutcome,
-    curve: Curve,
-    by_size: dict[str, list[Bin]],
-    *,
-    rate: FalseRate,
-    seed: int,
-) -> dict[str, Any]:
-    """Return the content of summary.json; proportions are 0..1, None if undefined."""
-    matching = outcome.matching
-    threshold = curves.threshold_at_rate(curve, rate.value, rate.total)
-    rated, everything = curves.bootstrap_rates(
-        matching, outcome.detections, [rate.value, math.inf], rate.amounts, seed=seed
-    )
-    states, has_area = matching.detection_state, math.isfinite(curve.area)
-    content: dict[str, Any] = {
-        "images": curve.n_images,
-        "area_km2": curve.area if has_area and outcome.planet.is_known else None,
-        "area_megapixels": curve.area if has_area and not outcome.planet.is_known else None,
-        "detections": {
-            "all": len(states),
-            "hits": int((states == HIT).sum()),
-            "false": int((states == FALSE).sum()),
-            "ignored": int((states == IGNORED).sum()),
-            "outside": int((states == OUTSIDE).sum()),
-        },
-        "craters": {
-            word: int((matching.target_state == state).sum())
-            for state, word in enumerate(("counted", "ignored_size", "ignored_border"))
-        },
-        "rule": _rule_words(outcome),
-        "all_detections": _point(outcome, curve, len(curve.threshold) - 1, everything),
-        "at_rate": {
-            "asked_rate": rate.value,
-            "asked_per": rate.unit,
-            "asked_false_per_image": rate.value * rate.total / curve.n_images,
-            **_point(outcome, curve, curve.at(threshold), rated),
-        },
-        "recall_by_diameter": {
-            name: [_bin_dict(size_bin, outcome.scale) for size_bin in bins]
-            for name, bins in by_size.items()
-        },
-        "unit": outcome.unit,
-        "thresholds": [
-            {**_point(outcome, curve, curve.at(value), None), "threshold": value} for value in _GRID
-        ],
-    }
-    return content | {"notes": _notes(outcome, curve, rate, rated)}
-
-
-def _rule_words(outcome: MatchOutcome) -> dict[str, Any]:
-    rule, scale = outcome.rule, outcome.scale
-    return {
-        "half_window": rule.half_window / scale,
-        "smallest": rule.smallest / scale,
-        "largest": rule.largest / scale if math.isfinite(rule.largest) else None,
-        "border": rule.border / scale if outcome.has_edges else None,
-        "unit": outcome.unit,
-    }
-
-
-def _notes(
-    outcome: MatchOutcome, curve: Curve, rate: FalseRate, rated: Interval | None
-) -> list[str]:
-    notes = []
-    if rate.unit == "image" and not curve.area > 0:
-        notes.append("The scanned area is not known: false detections are stated per image")
-    if 0 < rate.value * rate.total < 1:
-        notes.append(
-            f"{rate.words} is less than one in the whole scan, so no false detection is allowed; "
-            "--false-per-area sets another rate"
-        )
-    if not curve.n_craters:
-        notes.append("No crater counts: check the size range, the border and the footprint")
-    if rated is None:
-        notes.append(
-            "With craters in fewer than two images there is no interval over images; Wilson "
-            "intervals assume independent craters, and are somewhat too narrow"
-        )
-    elif curve.n_images < _FEW_IMAGES:
-        notes.append(f"The interval over {curve.n_images} images is too narrow; 20 are few")
-    if not outcome.has_edges:
-        notes.append("No footprint: craters outside the scanned area count as missed")
-    if not outcome.planet.is_known:
-        notes.append("Pixels have no position on a body: there is no match.gpkg")
-    catalogue = outcome.catalogue
-    notes += outcome.detections.notes + catalogue.notes
-    return [*notes, *catalogue.source_notes(outcome.matching.images)]
-
-
-def _point(
-    outcome: MatchOutcome, curve: Curve, row: int, interval: Interval | None
-) -> dict[str, Any]:
-    """Describe one row of the curve; row -1 stands for no detections."""
-    hits = int(curve.hits[row]) if row >= 0 else 0
-    false = int(curve.false[row]) if row >= 0 else 0
-    n, both = curve.n_craters, hits + false
-    in_km2, has_area = outcome.planet.is_known, curve.area > 0
-    return {
-        "threshold": float(curve.threshold[row]) if row >= 0 else None,
-        "hits": hits,
-        "false": false,
-        "missed": n - hits,
-        "recall": hits / n if n else None,
-        "recall_wilson": _limits(curves.wilson(hits, n)),
-        "recall_bootstrap": _limits(interval),
-        "precision": hits / both if both else None,
-        "precision_wilson": _limits(curves.wilson(hits, both)),
-        "f1": 2 * hits / (both + n) if both + n else None,
-        "false_per_image": false / curve.n_images,
-        "false_per_1000_km2": 1000 * false / curve.area if has_area and in_km2 else None,
-        "false_per_megapixel": false / curve.area if has_area and not in_km2 else None,
-    }
-
-
-def _limits(interval: Interval | None) -> list[float] | None:
-    return None if interval is None else [interval.low, interval.high]
-
-
-def _bin_dict(size_bin: Bin, scale: float) -> dict[str, Any]:
-    return {
-        "low": size_bin.low / scale,
-        "high": size_bin.high / scale,
-        "craters": size_bin.n,
-        "found": size_bin.found,
-        "recall": size_bin.recall,
-        "interval": _limits(size_bin.interval),
-    }
-
-
-def detection_columns(outcome: MatchOutcome) -> dict[str, np.ndarray]:
-    """Return the columns of detections.csv: all detections in file order, with their matches."""
-    matching, catalogue = outcome.matching, outcome.catalogue
-    target, matched = matching.detection_target, matching.detection_target >= 0
-    crater, diameter = np.full(len(target), -1), np.full(len(target), np.nan)
-    crater[matched] = matching.target_crater[target[matched]]
-    diameter[matched] = catalogue.diameters[crater[matched]] / outcome.scale
-    images = np.array([*matching.images, ""])  # index -1: no image
-    return {
-        **_place_columns(outcome, outcome.detections.places),
-        "probability": outcome.detections.probability,
-        "source": images[matching.detection_image],
-        "state": np.array(DETECTION_STATES)[matching.detection_state],
-        "crater_row": np.where(matched, catalogue.file_rows(crater), -1),
-        f"diameter_{outcome.unit}": diameter,
-        "distance_m" if outcome.planet.is_known else "distance_px": matching.distance,
-    }
-
-
-def crater_columns(outcome: MatchOutcome) -> dict[str, np.ndarray]:
-    """Return the columns of craters.csv: every crater in every image, with its detection."""
-    matching, catalogue = outcome.matching, outcome.catalogue
-    crater, matched = matching.target_crater, matching.target_detection >= 0
-    states = np.array(CRATER_STATES)[matching.target_state].astype("U32")
-    counted = matching.target_state == COUNTED
-    states[counted] = np.where(matched[counted], "found", "missed")
-    probability = np.full(len(crater), np.nan)
-    rows = matching.target_detection[matched]
-    probability[matched] = outcome.detections.probability[rows]
-    return {
-        **_place_columns(outcome, catalogue.places[crater]),
-        f"diameter_{outcome.unit}": catalogue.diameters[crater] / outcome.scale,
-        "source": np.array([*matching.images, ""])[matching.target_image],
-        "state": states,
-        "probability": probability,
-        "crater_row": catalogue.file_rows(crater),
-        "detection_row": np.where(matched, matching.target_detection + 2, -1),
-    }
-
-
-def _place_columns(outcome: MatchOutcome, places: np.ndarray) -> dict[str, np.ndarray]:
-    names = ("lon", "lat") if outcome.planet.is_known else ("x_px", "y_px")
-    return {name: places[:, axis] for axis, name in enumerate(names)}
-
-
-def layers(outcome: MatchOutcome) -> list[map_files.Layer]:
-    """Return the layers of match.gpkg: hits, false detections, missed craters, ignored ones."""
-    detections, craters = detection_columns(outcome), crater_columns(outcome)
-    state = outcome.matching.detection_state
-    parts = {
-        "hits": (detections, state == HIT),
-        "false_detections": (detections, state == FALSE),
-        "missed_craters": (craters, craters["state"] == "missed"),
-        "found_craters": (craters, craters["state"] == "found"),
-        "ignored_detections": (detections, state >= IGNORED),
-        "ignored_craters": (craters, outcome.matching.target_state != COUNTED),
-    }
-    listed = []
-    for name, (columns, keep) in parts.items():
-        kept = {
-            key: values[keep].astype(object) if values.dtype.kind == "U" else values[keep]
-            for key, values in columns.items()
-        }
-        listed.append(
-            map_files.Layer(
-                name=name,
-                kind="Point",
-                shapes=shapely.points(kept["lon"], kept["lat"]),
-                columns=kept,
-            )
-        )
-    return listed
-
-
-def _curve_columns(outcome: MatchOutcome, curve: Curve) -> dict[str, np.ndarray]:
-    columns = {
-        "threshold": curve.threshold,
-        "hits": curve.hits,
-        "false": curve.false,
-        "recall": curve.recall,
-        "precision": curve.precision,
-        "false_per_image": curve.false_per_image,
-    }
-    if curve.area > 0:
-        unit = "1,000 km2" if outcome.planet.is_known else "megapixel"
-        columns[_RATE_KEYS[unit]] = curve.false / (curve.area / outcome.scale)
-    return columns
-
-
-def _bin_columns(by_size: dict[str, list[Bin]], outcome: MatchOutcome) -> dict[str, np.ndarray]:
-    rows = [
-        {"detections": name, **_bin_dict(size_bin, outcome.scale)}
-        for name, bins in by_size.items()
-        for size_bin in bins
+    else:
+        reach = f"the larger of D/2 and {rule.half_window / scale:.4g} {unit} apart"
+    sizes = "any diameter"
+    if rule.smallest > 0 and math.isfinite(rule.largest):
+        sizes = f"a diameter of {rule.smallest / scale:.4g} to {rule.largest / scale:.4g} {unit}"
+    elif rule.smallest > 0:
+        sizes = f"a diameter of at least {rule.smallest / scale:.4g} {unit}"
+    elif math.isfinite(rule.largest):
+        sizes = f"a diameter of at most {rule.largest / scale:.4g} {unit}"
+    border = f"its centre is at least {rule.border / scale:.4g} {unit} inside the image"
+    whole, alone = "", ""
+    if outcome.has_edges:
+        whole = f" if {border} and" if rule.border > 0 else " if"
+        whole += " its whole disc is in the image"
+        alone = f" and {border}" if rule.border > 0 else ""
+    judged = "A detection inside the footprint that matches nothing is false."
+    if rule.by_diameter:
+        judged = f"A detection that matches nothing is false if it has {sizes}{alone}; "
+        judged += "otherwise it is ignored."
+    return [
+        f"A detection and a crater of diameter D match if their centres are at most {reach}.",
+        "Detections are matched by decreasing probability, each with the nearest crater that is "
+        "still free: with one that counts if there is any, otherwise with an ignored one.",
+        f"A crater of {sizes} counts{whole}. All others are ignored: they are not missed, and a "
+        "detection that matches one is neither a hit nor false.",
+        judged,
     ]
-    names = ("detections", "low", "high", "craters", "found", "recall")
-    columns = {name: np.array([row[name] for row in rows], object) for name in names}
-    for index, name in enumerate(("recall_low", "recall_high")):
-        limits = [row["interval"] for row in rows]
-        columns[name] = np.array([pair and pair[index] for pair in limits], object)
-    return columns
-
-
-def _csv(columns: dict[str, np.ndarray]) -> str:
-    """Format columns as CSV with all digits; missing numbers become empty fields."""
-    values = [column.tolist() for column in columns.values()]
-    rows = (
-        ["" if value is None or value != value else value for value in row]  # noqa: PLR0124
-        for row in zip(*values, strict=True)
-    )
-    return files.to_csv([columns, *rows])
 
 
 def lines(content: dict[str, Any]) -> list[str]:
     """Summarize the matching in a few lines for the terminal."""
     craters, detections, rated = content["craters"], content["detections"], content["at_rate"]
     ignored, unit = craters["ignored_size"] + craters["ignored_border"], rated["asked_per"]
+    alone = ""
+    if "ignored_size" in detections:
+        alone = (
+            f", {detections['ignored_size']} of another size and {detections['ignored_border']} "
+            "in the border match nothing and are ignored"
+        )
     summary = [
         f"Craters that count: {craters['counted']} in {content['images']} image(s); ignored: "
         f"{craters['ignored_size']} by size, {craters['ignored_border']} by the border.",
         f"Detections: {detections['all']}; {detections['hits']} hits, {detections['false']} false, "
         f"{detections['ignored']} match one of the {ignored} ignored craters, "
-        f"{detections['outside']} outside.",
-        f"All detections: {_words(content['all_detections'], unit)}.",
-        f"At {rated['asked_rate']:g} false {curves.RATE_UNITS[unit]}: {_words(rated, unit)}.",
+        f"{detections['outside']} outside{alone}.",
+        f"All detections: {point_words(content['all_detections'], unit)}.",
+        f"At {rated['asked_rate']:g} false {curves.RATE_UNITS[unit]}: {point_words(rated, unit)}.",
     ]
+    summary += [f"{sentence}." for sentence in best_words(content)]
+    summary += [f"{sentence}." for sentence in diameter_words(content) + shift_words(content)]
     return summary + [f"Note: {note}." for note in content["notes"]]
 
 
-def _words(point: dict[str, Any], unit: str) -> str:
+def point_words(point: dict[str, Any], unit: str) -> str:
+    """Describe recall and precision at a threshold."""
     if point["recall"] is None:
         return "nothing to find"
     limits, method = point["recall_bootstrap"], "over images"
@@ -399,7 +86,147 @@ def _words(point: dict[str, Any], unit: str) -> str:
     text += f"(95 % interval {limits[0]:.3f} to {limits[1]:.3f}, {method})"
     if point["precision"] is not None:
         text += f", precision {point['precision']:.3f}"
-    text += f", {point[_RATE_KEYS[unit]]:.2f} false {curves.RATE_UNITS[unit]}"
+    text += f", {point[RATE_KEYS[unit]]:.2f} false {curves.RATE_UNITS[unit]}"
     if point["threshold"] is None:
         return f"{text}; no detection is left"
     return f"{text}, threshold {point['threshold']:.5g}"
+
+
+def best_words(content: dict[str, Any]) -> list[str]:
+    """State the best F1, and the recall at a fixed precision."""
+    best, strict = content["best_f1"], content["at_precision"]
+    if best["recall"] is None:
+        return []
+    words = [f"Best F1: {best['f1']:.3f}"]
+    if best["threshold"] is not None:
+        words = [
+            f"Best F1: {best['f1']:.3f} (recall {best['recall']:.3f}, precision "
+            f"{best['precision']:.3f}, threshold {best['threshold']:.5g})"
+        ]
+    at = f"At a precision of {strict['asked_precision']:g}: recall {strict['recall']:.3f}"
+    if strict["threshold"] is None:
+        return [*words, f"{at}; no threshold has this precision"]
+    return [*words, f"{at}, threshold {strict['threshold']:.5g}"]
+
+
+def diameter_words(content: dict[str, Any]) -> list[str]:
+    """State bias and scatter of the diameters of hits, and the distance of centres."""
+    accuracy = content["diameters"]
+    if accuracy is None or not accuracy["all"]["hits"]:
+        return []
+    whole = accuracy["all"]
+    text = f"Diameters of {whole['hits']} hits: {whole['median_ratio']:.3f} of the catalogue's"
+    if whole["scatter"] is not None:
+        text += f" (median; scatter {whole['scatter']:.3f}, half the 16 to 84 % range)"
+    if accuracy["within_error"] is not None:
+        text += f"; {100 * accuracy['within_error']:.0f} % are within one stated standard error"
+    unit = "px" if content["unit"] == "px" else "m"
+    return [text, f"Median distance of centres: {accuracy['median_distance']:.3g} {unit}"]
+
+
+def shift_words(content: dict[str, Any]) -> list[str]:
+    """State the shift between catalogue and images, and what registration changed."""
+    shift, made = content["shift"], content["registration"]
+    if shift is None:
+        return []
+    parts = []
+    for word in (word for word in shift if f"{word}_interval" in shift):
+        direction, unit = word.split("_")
+        part, limits = f"{shift[word]:+.3g} {unit} {direction}", shift[f"{word}_interval"]
+        parts.append(part + (f" ({limits[0]:+.3g} to {limits[1]:+.3g})" if limits else ""))
+    text = f"Offset of detections from their craters: {parts[0]}, {parts[1]}; median of "
+    text += f"{shift['pairs']} pairs"
+    if shift["method"]:
+        text += f", 95 % interval by {shift['method']}"
+    if made is None:
+        return [text]
+    counts, unit = made["images_by_origin"], "px" if content["unit"] == "px" else "m"
+    before, after = (
+        "undefined" if made[key] is None else f"{made[key]:.3f}"
+        for key in ("recall_before", "recall_after")
+    )
+    return [
+        text,
+        f"Registered: {counts['image']} image(s) by their own pairs, {counts['all images']} by "
+        f"those of all images, {counts['none']} not; median shift {made['median_length']:.3g} "
+        f"{unit}; recall of all detections {before} before, {after} after",
+    ]
+
+
+def html_report(
+    content: dict[str, Any], images: dict[str, np.ndarray], pictures: list[bytes]
+) -> str:
+    """Render the HTML report.
+
+    Parameters
+    ----------
+    content : dict
+        Content of summary.json.
+    images : dict of ndarray
+        Columns of images.csv.
+    pictures : list of bytes
+        PNG of the figure of curves and, with diameters, of the figure of diameters.
+    """
+    names = list(images)
+    rows = zip(*(column.tolist() for column in images.values()), strict=True)
+    unit = content["at_rate"]["asked_per"]
+    rate = f"{content['at_rate']['asked_rate']:g} false {curves.RATE_UNITS[unit]}"
+    precisions = content["precision_by_diameter"]
+    recalls = content["recall_by_diameter"]
+    at = "best_f1" if precisions else "at_rate"
+    return (
+        page_templates("craters.maps.catalogues")
+        .get_template("match.html")
+        .render(
+            css=report_style(),
+            content=content,
+            points={
+                "all detections": content["all_detections"],
+                f"at {rate}": content["at_rate"],
+                "at the best F1": content["best_f1"],
+                f"at a precision of {content['at_precision']['asked_precision']:g}": content[
+                    "at_precision"
+                ],
+            },
+            rate_unit=curves.RATE_UNITS[unit],
+            rate_key=RATE_KEYS[unit],
+            sizes=_size_rows(recalls[at], precisions.get(at, []), content["diameters"]),
+            sizes_at="at the best F1" if precisions else f"at {rate}",
+            sentences=shift_words(content),
+            diameter_sentences=diameter_words(content),
+            image_names=[name.replace("_", " ") for name in names],
+            image_rows=[[_cell(value) for value in row] for row in rows][:_IMAGES],
+            n_images=content["images"],
+            rate=rate,
+            pictures=[embed_png(picture) for picture in pictures],
+        )
+    )
+
+
+def _size_rows(
+    recalls: list[dict[str, Any]],
+    precisions: list[dict[str, Any]],
+    accuracy: dict[str, Any] | None,
+) -> list[dict[str, Any]]:
+    """Join recall, precision, F1 and ratio of diameters by diameter bin."""
+    rows: list[dict[str, Any]] = []
+    for index, recall in enumerate(recalls):
+        row = dict(recall)
+        if precisions and accuracy is not None:
+            precision = precisions[index]
+            row |= {
+                "judged": precision["judged"],
+                "precision": precision["precision"],
+                "precision_interval": precision["interval"],
+                "f1": curves.harmonic_mean(recall["recall"], precision["precision"]),
+                "ratio": accuracy["by_diameter"][index],
+            }
+        rows.append(row)
+    return rows
+
+
+def _cell(value: Any) -> str:
+    """Format a value of a table for reading; unknown numbers become empty."""
+    if isinstance(value, float):
+        return f"{value:,.4g}" if math.isfinite(value) else ""
+    return f"{value:,}" if isinstance(value, int) else str(value)

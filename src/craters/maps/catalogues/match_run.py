@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import shapely
 
-from craters.core import files
+from craters.core import StrPath, files
 from craters.errors import ConfigError, DataError, ExistsError, GeoError
 from craters.maps.catalogues import catalogue as readers
-from craters.maps.catalogues import match_report
+from craters.maps.catalogues import match_summary
 from craters.maps.catalogues.catalogue import Catalogue, Detections
 from craters.maps.catalogues.curves import FalseRate
+from craters.maps.catalogues.match_tables import MatchOutcome
 from craters.maps.catalogues.matching import MatchRule, match
+from craters.maps.catalogues.registration import register
 from craters.maps.geo import (
     BODIES,
     EARTH,
@@ -35,6 +39,7 @@ from craters.settings import MatchRequest
 _NO_FOOTPRINT = "none"
 _PER_AREA = {"1,000 km2": 1.0, "megapixel": 10.0}  # false detections; equal at 100 m per pixel
 _PER_IMAGE = 0.5
+_SAME = 1.03  # resolutions within this ratio count as equal
 _REMEDY = "scan again with the right --crs"  # `craters match` has no --crs of its own
 
 
@@ -63,20 +68,27 @@ def run_match(request: MatchRequest) -> dict[str, Any]:
         catalogue.check_size(planet)
     space: Space = Plane() if catalogue.in_pixels else Sphere(planet.radius)
     _check_spaces(areas, space)
-    rule = make_rule(request, space, _pixel_size(request, areas))
-    matching = match(detections, catalogue, areas, space, rule)
+    by_diameter = detections.diameters is not None
+    rule = make_rule(request, space, _pixel_size(request, areas), by_diameter=by_diameter)
+    registration = None
+    if request.register:
+        registration = register(detections, catalogue, areas, space, rule)
+        matching = registration.matching
+    else:
+        matching = match(detections, catalogue, areas, space, rule)
     if areas is not None and not len(matching.target_crater):
         raise _none_in_sight(catalogue, areas)
     rate = make_rate(request, space, matching.areas)
-    return match_report.write_all(
+    return match_summary.write_all(
         request.out,
-        match_report.MatchOutcome(
+        MatchOutcome(
             matching=matching,
             detections=detections,
             catalogue=catalogue,
             rule=rule,
             planet=planet,
             has_edges=areas is not None,
+            registration=registration,
         ),
         rate=rate,
         bins=request.bins,
@@ -200,10 +212,55 @@ def _check_spaces(areas: list[Footprint] | None, space: Space) -> None:
 def _pixel_size(request: MatchRequest, areas: list[Footprint] | None) -> dict[str, float]:
     """Return window size and resolution, from a scan's summary or from images."""
     pixels = [area.pixel for area in areas or () if area.pixel is not None]
-    return readers.common_resolution(pixels) | readers.read_scan_summary(request.detections)
+    return common_resolution(pixels) | read_scan_summary(request.detections)
 
 
-def make_rule(request: MatchRequest, space: Space, properties: dict[str, float]) -> MatchRule:
+def read_scan_summary(path: StrPath) -> dict[str, float]:
+    """Read `window_px` and `resolution` (m/px) from a scan's summary.json.
+
+    Returns
+    -------
+    dict of str to float
+        Empty if the file or the values are missing.
+    """
+    path = Path(path)
+    file = (path if path.is_dir() else path.parent) / "summary.json"
+    if not file.is_file():
+        return {}
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, UnicodeDecodeError) as error:
+        raise DataError(f"{file}: is damaged ({error})", "Scan again, or give --window.") from error
+    properties = {}
+    if isinstance(content.get("window"), int):
+        properties["window_px"] = float(content["window"])
+    images = content.get("images")
+    sizes = [row.get("resolution") for row in images] if isinstance(images, list) else []
+    if all(isinstance(size, int | float) for size in sizes):
+        properties |= common_resolution(sizes)
+    return properties
+
+
+def common_resolution(sizes: Sequence[float]) -> dict[str, float]:
+    """Return the median resolution under the key `resolution`, if all are nearly equal.
+
+    Examples
+    --------
+    >>> common_resolution([100.0, 101.0, 102.0]), common_resolution([100.0, 200.0])
+    ({'resolution': 101.0}, {})
+    """
+    if len(sizes) and max(sizes) <= _SAME * min(sizes):
+        return {"resolution": float(np.median(sizes))}
+    return {}
+
+
+def make_rule(
+    request: MatchRequest,
+    space: Space,
+    properties: dict[str, float],
+    *,
+    by_diameter: bool = False,
+) -> MatchRule:
     """Make the matching rule from the request and the properties of the scan.
 
     Parameters
@@ -212,25 +269,65 @@ def make_rule(request: MatchRequest, space: Space, properties: dict[str, float])
     space : Space
     properties : dict of str to float
         `window_px` and `resolution`, if known.
+    by_diameter : bool
+        Whether the detections have diameters, which decide instead of a window.
 
     Raises
     ------
     ConfigError
-        If a length is invalid, or the window size is unknown.
+        If a length is invalid, the window size is unknown, or a setting is for the other rule.
     """
     unit, pixel = space.unit, properties.get("resolution")
-    window = properties.get("window_px")
+    scale = 1.0 if unit == "px" else 1000.0
+    if by_diameter:
+        if request.window:
+            raise ConfigError(
+                "--window: the detections have diameters, which decide instead of a window",
+                "Leave --window out, or remove the column of diameters.",
+            )
+        border, default = 0.0, np.inf
+    else:
+        _refuse_diameter_settings(request)
+        default = _window(request, unit, properties)
+        border = default / 2
+    if request.border:
+        border = read_length(request.border, "--border", unit=unit, pixel=pixel)
+    low, high = _read_range(request.diameters, scale, default)
+    if by_diameter:
+        return MatchRule(
+            smallest=low,
+            largest=high,
+            border=border,
+            distance=request.distance or MatchRule.distance,
+            ratio=request.ratio or MatchRule.ratio,
+        )
+    return MatchRule(half_window=default / 2, smallest=low, largest=high, border=border)
+
+
+def _refuse_diameter_settings(request: MatchRequest) -> None:
+    """Raise an error if a setting needs diameters of the detections."""
+    given = {
+        "--distance": request.distance is not None,
+        "--ratio": request.ratio is not None,
+        "--register": request.register,
+    }
+    for flag in (flag for flag, is_given in given.items() if is_given):
+        raise ConfigError(
+            f"{flag}: the detections have no diameters",
+            "Name their column, e.g. --detection-columns diameter_km=D.",
+        )
+
+
+def _window(request: MatchRequest, unit: str, properties: dict[str, float]) -> float:
+    """Return the size of a window in metres or pixels."""
+    pixel, window = properties.get("resolution"), properties.get("window_px")
     if window is not None and unit == "m":
         window = None if pixel is None else window * pixel
     if request.window:
         window = read_length(request.window, "--window", unit=unit, pixel=pixel)
     if window is None:
         raise ConfigError("the size of a window is not known", "Give it, e.g. --window 4800m.")
-    border = window / 2
-    if request.border:
-        border = read_length(request.border, "--border", unit=unit, pixel=pixel)
-    low, high = _read_range(request.diameters, 1.0 if unit == "px" else 1000.0, window)
-    return MatchRule(half_window=window / 2, smallest=low, largest=high, border=border)
+    return window
 
 
 def make_rate(request: MatchRequest, space: Space, areas: np.ndarray) -> FalseRate:
@@ -267,9 +364,9 @@ def make_rate(request: MatchRequest, space: Space, areas: np.ndarray) -> FalseRa
     return FalseRate(value=value, unit=unit, amounts=areas / scale)
 
 
-def _read_range(text: str, scale: float, window: float) -> tuple[float, float]:
+def _read_range(text: str, scale: float, largest: float) -> tuple[float, float]:
     if not text:
-        return 0.0, window
+        return 0.0, largest
     parts = [part.strip() for part in text.split(",")]
     try:
         low, high = (float(part) * scale if part else None for part in parts)

@@ -61,6 +61,9 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "radius_km": ("radiuskm", "radkm", "rkm", "radiusinkm", "radiuskilometers", "radiuskilometres"),
     "radius_m": ("radiusm", "radm", "rm", "radiusinm", "radiusmeters", "radiusmetres"),
     "radius_px": ("radiuspx", "radpx", "rpx", "radiuspixels"),
+    "diameter_error_km": ("diametererrorkm", "diametersigmakm"),
+    "diameter_error_m": ("diametererrorm", "diametersigmam"),
+    "diameter_error_px": ("diametererrorpx", "diametersigmapx"),
     "source": ("source", "image", "tile", "sourceimage", "file", "filename"),
     "probability": ("probability", "pcrater", "probabilityofcrater", "score", "confidence"),
 }  # fmt: skip
@@ -230,13 +233,29 @@ def _plain(name: str) -> str:
 def missing(table: Table, quantity: str) -> DataError:
     """Make the error for a quantity without a column."""
     listed = ", ".join(table.columns)
-    vague = [name for name in table.columns if _plain(name) in _UNKNOWN_UNIT]
+    vague = sizes_without_unit(table)
     hint = "Name it by --columns, e.g. --columns lon=LON_E,lat=LAT_N,diameter_km=D."
     if "diameter" in quantity and vague:
         unit = "px" if quantity == "diameter_px" else "km"
         kind = "radius" if _plain(vague[0]).startswith("r") else "diameter"
         hint = f"In which unit is {vague[0]!r}? If it fits: --columns {kind}_{unit}={vague[0]}"
     return DataError(f"{table.source}: has no {quantity}; its columns are {listed}", hint)
+
+
+def sizes_without_unit(table: Table) -> list[str]:
+    """Return the columns that look like diameters or radii in an unknown unit."""
+    return [name for name in table.columns if _plain(name) in _UNKNOWN_UNIT]
+
+
+def is_blank(column: Sequence[str]) -> bool:
+    """Return whether no row of a column has a value.
+
+    Examples
+    --------
+    >>> is_blank(["", " ", "nan"]), is_blank(["", "2.5"])
+    (True, False)
+    """
+    return all(text.strip().lower() in ("", "nan", "none") for text in column)
 
 
 def read_numbers(

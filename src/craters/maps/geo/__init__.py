@@ -6,7 +6,13 @@ This package does not depend on patches or networks.
 
 from craters.maps.geo import map_files, vectors
 from craters.maps.geo.brightness import EIGHT_BIT, PixelReference, to_bytes
-from craters.maps.geo.footprints import VECTOR_SUFFIXES, Footprint, read_footprints, to_segments
+from craters.maps.geo.footprints import (
+    VECTOR_SUFFIXES,
+    Footprint,
+    read_footprints,
+    rim_polygons,
+    to_segments,
+)
 from craters.maps.geo.gdal import bounded_gdal, gdal_errors
 from craters.maps.geo.image import Image, image_notes
 from craters.maps.geo.image_files import find_images, image_name, skipped_files
@@ -50,6 +56,7 @@ __all__ = [
     "read_missing",
     "require_parquet",
     "resolve_planet",
+    "rim_polygons",
     "skipped_files",
     "small_copy",
     "to_bytes",
