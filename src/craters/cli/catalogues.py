@@ -32,7 +32,7 @@ def match_command(settings: MatchRequest, *, json: JsonOption = False) -> None:
         typer.echo(files.to_json({"match": settings.out, **content}))
         return
     typer.echo("\n".join(match_report.lines(content)))
-    typer.echo(f"Tables, layers and figure: {settings.out}")
+    typer.echo(f"Report, tables and layers: {settings.out}")
 
 
 @command_of(SamplingRequest)

@@ -99,6 +99,8 @@ class MatchRequest:
     border: str = setting(
         "",
         help="Ignore craters this close to an edge: 24px, 2.4km.",
+        meaning="Ignore craters this close to an edge of their image, and detections with "
+        "diameters that match nothing: 24px, 2.4km.",
         unset="half a window; 0, if detections have diameters",
     )
     window: str = setting(

@@ -129,14 +129,14 @@ def _draw_offsets(axes: Axes, outcome: MatchOutcome) -> None:
     _, offsets = pair_offsets(
         outcome.matching, outcome.detections, outcome.catalogue, outcome.space
     )
-    offsets = _thin(offsets)
-    axes.plot(*offsets.T, ".", color=GRAY, markersize=4, alpha=0.35, label="pairs")
+    axes.plot(*_thin(offsets).T, ".", color=GRAY, markersize=4, alpha=0.35, label="pairs")
     if len(offsets):
         axes.plot(*np.median(offsets, axis=0), "+", color=ORANGE, markersize=13,
                   markeredgewidth=2.2, label="median of all")  # fmt: skip
         reach = max(_FRAME * float(np.median(np.hypot(*offsets.T))), 1e-9)
         beyond = int((np.abs(offsets) > reach).any(axis=1).sum())
-        axes.set_title(f"{beyond} of {len(offsets)} pairs beyond the frame", fontsize=9, loc="right")
+        text = f"{beyond} of {len(offsets)} pairs beyond the frame"
+        axes.set_title(text, fontsize=9, loc="right")
         axes.set_xlim(-reach, reach)
         axes.set_ylim(-reach, reach)
         axes.legend(frameon=False, fontsize=9, loc="upper left")
@@ -229,9 +229,10 @@ def _draw_curves(
     left.set_xlabel("recall")
     left.set_ylabel("precision")
     left.set_xlim(0, 1.03)
-    number = f"{curve.n_images} images"
+    number = f"{curve.n_images} images" if curve.n_images > 1 else "one image"
     if rate.unit != "image":
-        number += f", {curve.area:,.4g} {'km2' if rate.unit == '1,000 km2' else 'megapixels'}"
-    right.set_xlabel(f"false detections {RATE_UNITS[rate.unit]} ({number})")
+        area = f"{curve.area:,.0f}" if curve.area >= 1000 else f"{curve.area:.4g}"
+        number += f", {area} {'km2' if rate.unit == '1,000 km2' else 'megapixels'}"
+    right.set_xlabel(f"false detections {RATE_UNITS[rate.unit]}\n({number})")
     right.set_ylabel("recall")
     right.set_xlim(left=0)

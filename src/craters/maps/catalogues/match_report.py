@@ -70,8 +70,9 @@ def lines(content: dict[str, Any]) -> list[str]:
         f"All detections: {point_words(content['all_detections'], unit)}.",
         f"At {rated['asked_rate']:g} false {curves.RATE_UNITS[unit]}: {point_words(rated, unit)}.",
     ]
-    summary += [f"{sentence}." for sentence in best_words(content)]
-    summary += [f"{sentence}." for sentence in diameter_words(content) + shift_words(content)]
+    if content["rule"]["by"] == "diameter":
+        sentences = best_words(content) + diameter_words(content) + shift_words(content)
+        summary += [f"{sentence}." for sentence in sentences]
     return summary + [f"Note: {note}." for note in content["notes"]]
 
 
@@ -119,7 +120,8 @@ def diameter_words(content: dict[str, Any]) -> list[str]:
     if whole["scatter"] is not None:
         text += f" (median; scatter {whole['scatter']:.3f}, half the 16 to 84 % range)"
     if accuracy["within_error"] is not None:
-        text += f"; {100 * accuracy['within_error']:.0f} % are within one stated standard error"
+        text += f"; {100 * accuracy['within_error']:.0f} % are within one stated standard error "
+        text += "(expected: 68 %)"
     unit = "px" if content["unit"] == "px" else "m"
     return [text, f"Median distance of centres: {accuracy['median_distance']:.3g} {unit}"]
 
