@@ -700,6 +700,12 @@ def test_without_options_every_diameter_counts_and_there_is_no_border(tmp_path: 
     assert rule["words"][2].startswith(
         "A crater of any diameter counts if its whole disc is in the image."
     )
+    notes = [note for note in content["notes"] if "smaller than all craters" in note]
+    assert [note[: note.index(":")] for note in notes] == [
+        "1 false detection(s) smaller than all craters that count (from 0.8 km)"
+    ]
+    ranged = run_match(MatchRequest(scan, known, tmp_path / "R", diameters="1,"))
+    assert not any("smaller than all craters" in note for note in ranged["notes"])
 
 
 def test_registered_scan(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def write_all(
         Content of summary.json.
     """
     statistics = _measure(outcome, rate, bins, seed)
-    content = summarize(outcome, statistics, rate=rate, seed=seed)
+    content = _summarize(outcome, statistics, rate=rate, seed=seed)
     content |= {"inputs": inputs, "version": __version__}
     tables = _tables(outcome, statistics)
     with files.new_folder(Path(out)) as folder:
@@ -176,7 +176,7 @@ def _tables(outcome: MatchOutcome, statistics: _Statistics) -> dict[str, dict[st
     return tables
 
 
-def summarize(
+def _summarize(
     outcome: MatchOutcome, statistics: _Statistics, *, rate: FalseRate, seed: int
 ) -> dict[str, Any]:
     """Return the content of summary.json; proportions are 0..1, None if undefined."""
@@ -327,16 +327,33 @@ def _notes(
         notes.append("No footprint: craters outside the scanned area count as missed")
     if not outcome.planet.is_known:
         notes.append("Pixels have no position on a body: there is no match.gpkg")
-    if outcome.rule.by_diameter and outcome.registration is None:
+    if outcome.rule.by_diameter:
+        notes += _size_note(outcome)
         notes += _shift_note(statistics.shift, outcome)
     catalogue = outcome.catalogue
     notes += outcome.detections.notes + catalogue.notes
     return [*notes, *catalogue.source_notes(outcome.matching.images)]
 
 
+def _size_note(outcome: MatchOutcome) -> list[str]:
+    """Say how many false detections are smaller than all craters, which the catalogue may lack."""
+    matching, sizes = outcome.matching, outcome.detections.diameters
+    counted = outcome.catalogue.diameters[matching.target_crater[matching.target_state == COUNTED]]
+    if sizes is None or not len(counted) or outcome.rule.smallest > 0:
+        return []
+    smaller = int((sizes[matching.detection_state == FALSE] < counted.min()).sum())
+    if not smaller:
+        return []
+    return [
+        f"{smaller} false detection(s) smaller than all craters that count (from "
+        f"{counted.min() / outcome.scale:.3g} {outcome.unit}): is the catalogue complete there? "
+        "--diameters sets the range that counts"
+    ]
+
+
 def _shift_note(shift: Shift | None, outcome: MatchOutcome) -> list[str]:
     """Suggest to register a catalogue that is clearly displaced."""
-    if shift is None or shift.intervals is None:
+    if outcome.registration is not None or shift is None or shift.intervals is None:
         return []
     clear = any(interval.low > 0 or interval.high < 0 for interval in shift.intervals)
     length = math.hypot(*shift.offset)
