@@ -61,7 +61,13 @@ def test_a_wrong_import_is_refused(tmp_path: Path) -> None:
 
 def test_every_package_has_its_layer() -> None:
     found = {dotted(path) for path in MODULES if path.name == "__init__.py"}
-    without_layer = {"craters", "craters.maps", "craters.models.keras", "craters.models.onnx"}
+    without_layer = {
+        "craters",
+        "craters.maps",
+        "craters.models.circles",
+        "craters.models.keras",
+        "craters.models.onnx",
+    }
     assert found - without_layer == set(PACKAGES)
     assert set(LAYERS) - set(PACKAGES) == {"craters.errors", "craters._version"}
 
@@ -73,7 +79,9 @@ def test_the_package_is_small_enough_to_be_overseen() -> None:
         assert len(list(folder.glob("*.py"))) - 1 <= 15, folder  # without __init__
 
 
-@pytest.mark.parametrize("name", [*PACKAGES, "craters.models.keras", "craters.models.onnx"])
+@pytest.mark.parametrize(
+    "name", [*PACKAGES, "craters.models.circles", "craters.models.keras", "craters.models.onnx"]
+)
 def test_a_package_names_its_interface(name: str) -> None:
     package = importlib.import_module(name)
     assert package.__all__ == sorted(package.__all__, key=_as_ruff_sorts)

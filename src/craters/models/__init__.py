@@ -10,6 +10,13 @@ from typing import TYPE_CHECKING
 
 import lazy_loader
 
+from craters.models.circles import (
+    CIRCLE_DTYPE,
+    CircleDescription,
+    CircleDetector,
+    merge_circles,
+    raw_probability,
+)
 from craters.models.classifier import (
     INPUT,
     OUTPUT,
@@ -22,6 +29,7 @@ from craters.models.classifier import (
 )
 from craters.models.description import ModelDescription, measured_sets, sides_text
 from craters.models.folder import (
+    CIRCLES,
     GRAPH,
     PRETRAINED,
     SUMS,
@@ -54,6 +62,7 @@ from craters.models.predictions import (
 )
 
 if TYPE_CHECKING:
+    from craters.models.circles import CircleNet, new_circle_net, write_circle_model
     from craters.models.exchange import ImportOptions, export_model, import_model
     from craters.models.keras.writer import write_keras_h5
     from craters.models.networks import (
@@ -71,11 +80,16 @@ if TYPE_CHECKING:
     from craters.models.whole_images import over_images
 
 __all__ = [
+    "CIRCLES",
+    "CIRCLE_DTYPE",
     "GRAPH",
     "INPUT",
     "OUTPUT",
     "PRETRAINED",
     "SUMS",
+    "CircleDescription",
+    "CircleDetector",
+    "CircleNet",
     "Classifier",
     "CompactNet",
     "EnsembleNet",
@@ -103,15 +117,18 @@ __all__ = [
     "make_network",
     "measured_quality",
     "measured_sets",
+    "merge_circles",
     "message_fields",
     "name_azimuth",
     "network_to_onnx",
     "network_weights",
+    "new_circle_net",
     "open_graph",
     "orientations",
     "over_images",
     "predict_in_frame",
     "predict_table",
+    "raw_probability",
     "read_description",
     "read_graph",
     "read_inputs",
@@ -122,6 +139,7 @@ __all__ = [
     "sides_text",
     "turn_azimuth",
     "turn_to_frame",
+    "write_circle_model",
     "write_keras_h5",
     "write_model",
 ]
@@ -130,6 +148,7 @@ __all__ = [
 __getattr__, _, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "circles": ["CircleNet", "new_circle_net", "write_circle_model"],
         "exchange": ["ImportOptions", "export_model", "import_model"],
         "keras.writer": ["write_keras_h5"],
         "networks": [

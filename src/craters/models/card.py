@@ -34,7 +34,7 @@ def model_card(description: ModelDescription, license_id: str = "unknown") -> st
         network=description.network,
         sides=sides_text(description.side_range),
         class_name=description.class_names[1],
-        facts=_table(("", ""), facts(description)),
+        facts=markdown_table(("", ""), facts(description)),
         **(_card_of_trained(description) if is_trained else _card_of_pretrained(description)),
     )
 
@@ -42,13 +42,13 @@ def model_card(description: ModelDescription, license_id: str = "unknown") -> st
 def _card_of_trained(description: ModelDescription) -> dict[str, str]:
     """Return the parts of the card of a model that was trained on a user's arrays."""
     hashes = [(name, f"`{sha256}`") for name, sha256 in sorted(description.data.items())]
-    data = _table(("Array", "SHA-256"), hashes) if hashes else "Unknown."
+    data = markdown_table(("Array", "SHA-256"), hashes) if hashes else "Unknown."
     figures = _figures(description)
     return {
         "use": _USE_OF_TRAINED,
         "limits": _LIMITS_OF_TRAINED,
         "data": f"Made from these arrays:\n\n{data}",
-        "figures": _table(("Figure", "Value"), figures) if figures else "None.",
+        "figures": markdown_table(("Figure", "Value"), figures) if figures else "None.",
         "command": "craters predict MODEL patches.npy",
     }
 
@@ -66,12 +66,12 @@ def _card_of_pretrained(description: ModelDescription) -> dict[str, str]:
         "use": _USE_OF_PRETRAINED,
         "limits": "\n".join(f"- {text}" for text in [_LIMIT, *pretraining["limits"]]),
         "data": _DATA_OF_PRETRAINED,
-        "figures": _table(("Real images", *map(_words, columns)), rows),
+        "figures": markdown_table(("Real images", *map(_words, columns)), rows),
         "command": "craters predict patches.npy",
     }
 
 
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+def markdown_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     """Return a table in Markdown."""
     cells = [[text.replace("|", "\\|").replace("\n", " ") for text in row] for row in rows]
     first = f"| {' | '.join(head)} |" if any(head) else "| | |"

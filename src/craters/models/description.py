@@ -178,12 +178,12 @@ class ModelDescription:
         ModelError
             If it is no JSON, or a key is missing, unknown, repeated or of the wrong type.
         """
-        try:
-            values = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
-        except (ValueError, RecursionError) as error:
-            raise ModelError(f"{source}: is not the JSON of a model ({error})", DAMAGED) from error
-        if not isinstance(values, dict):
-            raise ModelError(f"{source}: holds no JSON object", DAMAGED)
+        values = read_json_object(text, source)
+        if values.get("network") == "circles":
+            raise ModelError(
+                f"{source}: is of a circle detector, which takes images and no patches",
+                "Find craters in images with it: craters scan.",
+            )
         names = {field.name for field in dataclasses.fields(cls)}
         absent = names - set(values) - _OPTIONAL
         for word, keys in (("unknown", set(values) - names), ("missing", absent)):
@@ -197,6 +197,23 @@ class ModelDescription:
             return cls(**values)
         except (ModelError, DataError) as error:
             raise ModelError(f"{source}: {error.message}") from error
+
+
+def read_json_object(text: str, source: str) -> dict[str, Any]:
+    """Parse the text of a model.json, called `source` in messages.
+
+    Raises
+    ------
+    ModelError
+        If it is no JSON object, or repeats a key.
+    """
+    try:
+        values = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{source}: is not the JSON of a model ({error})", DAMAGED) from error
+    if not isinstance(values, dict):
+        raise ModelError(f"{source}: holds no JSON object", DAMAGED)
+    return values
 
 
 def _plain(value: Any, name: str) -> Any:

@@ -23,53 +23,56 @@ PARTS = (GRAPH, WEIGHTS, DESCRIPTION, CARD)  # the weights only if the graph doe
 SUMS = "SHA256SUMS"
 WEIGHTS_PREFIX = "network."  # of the names of weights, in a graph that holds each once
 
-PRETRAINED = "pretrained"  # in place of a folder: the model that ships in this package
-_PRETRAINED_FOLDER = Path(__file__).parent / PRETRAINED
+PRETRAINED, CIRCLES = "pretrained", "circles"  # in place of a folder: what ships in this package
+_SHIPPED = {
+    PRETRAINED: Path(__file__).parent / "pretrained",
+    CIRCLES: Path(__file__).parent / "pretrained_circles",
+}
 CHOSEN_ON = "chosen_on.npy"  # hashes of the patches that the pretrained model was chosen by
 
 _LARGEST = 1 << 29  # bytes of a file
 
 
 def find_model(model: StrPath) -> Path:
-    """Return a model folder by its path, or by the name `pretrained`.
+    """Return a model folder by its path, or by the name of one that ships in this package.
 
     Parameters
     ----------
     model : path-like
-        A model folder, a run folder that holds one as `model`, or `pretrained`: the model that
-        ships in this package.
+        A model folder, a run folder that holds one as `model`, `pretrained` (the classifier of
+        patches that ships in this package) or `circles` (the circle detector).
 
     Raises
     ------
     ConfigError
-        If there is something named `pretrained` in the working folder, too.
+        If there is something of such a name in the working folder, too.
     ModelError
-        If this installation lacks the pretrained model.
+        If this installation lacks that model.
     """
-    if str(model) == PRETRAINED:
-        if os.path.lexists(PRETRAINED):
+    if (name := str(model)) in _SHIPPED:
+        if os.path.lexists(name):
             raise ConfigError(
-                "pretrained: is the name of the model that ships with craters, and of "
-                f"{Path.cwd() / PRETRAINED}",
-                "Give ./pretrained or the whole path for the latter, or work in another folder.",
+                f"{name}: is the name of a model that ships with craters, and of "
+                f"{Path.cwd() / name}",
+                f"Give ./{name} or the whole path for the latter, or work in another folder.",
             )
-        return find_pretrained()
+        return find_pretrained(name)
     folder = Path(model)
     inner = folder / "model"
     return inner if inner.is_dir() and not (folder / SUMS).exists() else folder
 
 
-def find_pretrained() -> Path:
-    """Return the folder of the model that ships in this package.
+def find_pretrained(name: str = PRETRAINED) -> Path:
+    """Return the folder of a model that ships in this package: `pretrained` or `circles`.
 
     Raises
     ------
     ModelError
         If this installation lacks it.
     """
-    if not _PRETRAINED_FOLDER.is_dir():
-        raise ModelError("pretrained: this installation lacks it", "Install craters again.")
-    return _PRETRAINED_FOLDER
+    if not _SHIPPED[name].is_dir():
+        raise ModelError(f"{name}: this installation lacks it", "Install craters again.")
+    return _SHIPPED[name]
 
 
 def short_hashes(images: np.ndarray) -> np.ndarray:
@@ -95,8 +98,8 @@ def chose_pretrained(images: np.ndarray) -> np.ndarray:
 
 
 def is_model(path: StrPath) -> bool:
-    """Return whether a path is a run or model folder, even a damaged one, or `pretrained`."""
-    if str(path) == PRETRAINED:
+    """Return whether a path is a run or model folder, even a damaged one, or a shipped model."""
+    if str(path) in _SHIPPED:
         return True
     is_run = all((Path(path) / name).is_file() for name in ("manifest.json", "config.json"))
     return is_run or any((find_model(path) / name).is_file() for name in (*PARTS, SUMS))

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from craters.data import SYMMETRIES
 from craters.errors import ConfigError
@@ -92,6 +93,19 @@ class ConvBlock(nn.Sequential):
         super().__init__(
             nn.Conv2d(inputs, outputs, kernel, stride, pad, bias=False), nn.BatchNorm2d(outputs)
         )
+
+
+class Residual(nn.Module):
+    """Residual block of two padded 3x3 convolutions (He et al. 2016)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = ConvBlock(channels, channels, 3, pad=1)
+        self.second = ConvBlock(channels, channels, 3, pad=1)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Map (N, C, H, W) to the same shape."""
+        return functional.relu(maps + self.second(functional.relu(self.first(maps))))
 
 
 def check_side(side: int, least: int, name: str) -> None:

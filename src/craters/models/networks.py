@@ -16,6 +16,7 @@ from craters.models.layers import (
     ConvBlock,
     LayerRow,
     Network,
+    Residual,
     SeededDropout,
     check_side,
     count,
@@ -108,18 +109,6 @@ class OriginalNet(Network):
         ]
 
 
-class _Residual(nn.Module):
-    """Residual block of two padded 3x3 convolutions (He et al. 2016)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.first = ConvBlock(channels, channels, 3, pad=1)
-        self.second = ConvBlock(channels, channels, 3, pad=1)
-
-    def forward(self, maps: Tensor) -> Tensor:
-        return functional.relu(maps + self.second(functional.relu(self.first(maps))))
-
-
 class CompactNet(Network):
     """The default: a small residual network with attention-weighted pooling, about 261,000 weights.
 
@@ -177,8 +166,8 @@ class CompactNet(Network):
         first, second, third = channels
         self.body = nn.Sequential(
             ConvBlock(1, first, 5, 2, 2), nn.ReLU(),
-            ConvBlock(first, second, 3, 2, 1), nn.ReLU(), _Residual(second),
-            ConvBlock(second, third, 3, 2, 1), nn.ReLU(), _Residual(third),
+            ConvBlock(first, second, 3, 2, 1), nn.ReLU(), Residual(second),
+            ConvBlock(second, third, 3, 2, 1), nn.ReLU(), Residual(third),
         )  # fmt: skip
         self.score = nn.Linear(third, 1)
         self.dropout = SeededDropout(dropout)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import io
 import logging
 import warnings
@@ -23,16 +22,15 @@ from craters.models.layers import (
     MEAN,
     SOFT_LIMIT,
     SPREAD,
-    ConvBlock,
     standardize_patches,
 )
 from craters.models.networks import CompactNet, EnsembleNet, Network
 from craters.models.onnx.graph import open_graph, read_tensors
+from craters.models.onnx.writer import OPSET, GraphWriter, add_layer, array_of
 
 ONNX_TOLERANCE = 1e-5  # largest difference of logits between torch and the graph
 
-_OPSET = 18
-_IR_VERSION = 10
+
 _LAST = np.iinfo(np.int64).max
 
 _PARITY_BATCHES = (1, 7, 64)
@@ -107,7 +105,7 @@ def network_to_onnx(network: Network, side: int, sides: tuple[int, int] | None =
     ends = _Ends(network).eval()
     try:
         if sides is None and _is_compact(network):
-            model = _compact_graph(network, side, _OPSET)
+            model = _compact_graph(network, side, OPSET)
         else:
             model = _by_torch(ends, side, sides)
         if sides is not None:
@@ -131,7 +129,7 @@ def _by_torch(ends: _Ends, side: int, sides: tuple[int, int] | None) -> Any:
             dynamo=True,
             input_names=[INPUT],
             output_names=[OUTPUT, LIGHT] if network.has_light else [OUTPUT],
-            opset_version=_OPSET,
+            opset_version=OPSET,
             dynamic_shapes=(_free_axes(network.stride, sides),),
             external_data=False,
             verbose=False,
@@ -296,68 +294,31 @@ def _compact_graph(network: Network, side: int, opset: int) -> Any:
     onnx.ModelProto
         Of input `images` (N, S, S) and output `logits` (N,), as in `network_to_onnx`.
     """
-    from onnx import TensorProto, helper
-
-    graph = _Graph()
+    graph = GraphWriter()
     logits = [_logits(graph, cast("CompactNet", member)) for member in _members(network)]
     graph.add("Mean" if len(logits) > 1 else "Identity", *logits, name=OUTPUT)
-    ends = [
-        helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", side, side]),
-        helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch"]),
-    ]
-    whole = helper.make_graph(graph.nodes, "compact", ends[:1], ends[1:], graph.tensors)
-    return helper.make_model(
-        whole, opset_imports=[helper.make_opsetid("", opset)], ir_version=_IR_VERSION
-    )
-
-
-@dataclasses.dataclass
-class _Graph:
-    """Nodes and tensors, named by their order."""
-
-    nodes: list[Any] = dataclasses.field(default_factory=list)
-    tensors: list[Any] = dataclasses.field(default_factory=list)
-
-    def add(self, kind: str, *inputs: str, name: str = "", **attributes: Any) -> str:
-        """Add a node; return the name of its output."""
-        from onnx import helper
-
-        name = name or f"value_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, inputs, [name], **attributes))
-        return name
-
-    def constant(self, values: Any, dtype: type = np.float32) -> str:
-        """Add a tensor; return its name."""
-        from onnx import numpy_helper
-
-        name = f"tensor_{len(self.tensors)}"
-        self.tensors.append(numpy_helper.from_array(np.array(values, dtype), name))
-        return name
-
-    def indices(self, *values: int) -> str:
-        """Add a tensor of indices; return its name."""
-        return self.constant(values, np.int64)
+    return graph.model("compact", (INPUT, ["batch", side, side]), (OUTPUT, ["batch"]), opset)
 
 
 def _members(network: Network) -> Sequence[nn.Module]:
     return list(network.members) if isinstance(network, EnsembleNet) else [network]
 
 
-def _logits(graph: _Graph, network: CompactNet) -> str:
+def _logits(graph: GraphWriter, network: CompactNet) -> str:
     """Add one network; return the name of its logits (N,)."""
     views = [_view(graph, name) for name in network.symmetry]
     images = graph.add("Concat", *views, axis=0) if len(views) > 1 else views[0]
     maps = graph.add("Unsqueeze", _standardized(graph, network, images), graph.indices(1))
     for layer in network.body:
-        maps = _layer(graph, layer, maps)
+        maps = add_layer(graph, layer, maps)
     pooled = _pool(graph, network.score, maps)
-    weight, bias = (graph.constant(_array(each)) for each in network.last.parameters())
+    weight, bias = (graph.constant(array_of(each)) for each in network.last.parameters())
     logits = graph.add("Gemm", pooled, weight, bias, transB=1)
     by_view = graph.add("Reshape", logits, graph.indices(len(views), -1))
     return graph.add("ReduceMean", by_view, graph.indices(0), keepdims=0)
 
 
-def _view(graph: _Graph, name: str) -> str:
+def _view(graph: GraphWriter, name: str) -> str:
     """Add one symmetry of the square, as `layers.transform`."""
     transpose, rows, columns = SYMMETRIES[name]
     images = graph.add("Transpose", INPUT, perm=[0, 2, 1]) if transpose else INPUT
@@ -368,7 +329,7 @@ def _view(graph: _Graph, name: str) -> str:
     return graph.add("Slice", images, *(graph.indices(*values) for values in reverse))
 
 
-def _standardized(graph: _Graph, network: CompactNet, images: str) -> str:
+def _standardized(graph: GraphWriter, network: CompactNet, images: str) -> str:
     """Add the standardization of brightness, as the network does it."""
     if network.standardize is not standardize_patches:
         centred = graph.add("Sub", images, graph.constant(MEAN))
@@ -383,41 +344,11 @@ def _standardized(graph: _Graph, network: CompactNet, images: str) -> str:
     return graph.add("Div", values, graph.add("Sqrt", one_more))
 
 
-def _layer(graph: _Graph, layer: nn.Module, maps: str) -> str:
-    """Add a layer of the body: convolution, ReLU or residual block."""
-    if isinstance(layer, nn.ReLU):
-        return graph.add("Relu", maps)
-    if isinstance(layer, ConvBlock):
-        return _convolution(graph, layer, maps)
-    first, second = (cast("ConvBlock", getattr(layer, name)) for name in ("first", "second"))
-    inner = graph.add("Relu", _convolution(graph, first, maps))
-    return graph.add("Relu", graph.add("Add", maps, _convolution(graph, second, inner)))
-
-
-def _convolution(graph: _Graph, block: ConvBlock, maps: str) -> str:
-    """Add a convolution with the batch normalization behind it."""
-    convolution, norm = cast("nn.Conv2d", block[0]), cast("nn.BatchNorm2d", block[1])
-    mean, variance, scale, offset = (
-        _array(cast("Tensor", each)).astype(np.float64)
-        for each in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
-    )
-    scale = scale / np.sqrt(variance + norm.eps)
-    weight = _array(convolution.weight).astype(np.float64) * scale[:, None, None, None]
-    return graph.add(
-        "Conv",
-        maps,
-        graph.constant(weight),
-        graph.constant(offset - mean * scale),
-        strides=list(convolution.stride),
-        pads=[int(each) for each in (*convolution.padding, *convolution.padding)],
-    )
-
-
-def _pool(graph: _Graph, score: nn.Linear, maps: str) -> str:
+def _pool(graph: GraphWriter, score: nn.Linear, maps: str) -> str:
     """Add the pooling: the mean of the places weighted by their score, and the plain mean."""
     flat = graph.add("Reshape", maps, graph.indices(0, score.in_features, -1))
     places = graph.add("Transpose", flat, perm=[0, 2, 1])
-    scored = graph.add("MatMul", places, graph.constant(_array(score.weight).T))
+    scored = graph.add("MatMul", places, graph.constant(array_of(score.weight).T))
     # A bias of the score would change all places alike, which softmax ignores.
     weights = graph.add("Softmax", scored, axis=1)
     weighted = graph.add(
@@ -425,7 +356,3 @@ def _pool(graph: _Graph, score: nn.Linear, maps: str) -> str:
     )
     plain = graph.add("ReduceMean", places, graph.indices(1), keepdims=0)
     return graph.add("Concat", weighted, plain, axis=1)
-
-
-def _array(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().numpy()

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from craters.core import StrPath
 from craters.errors import ModelError
 from craters.models.classifier import INPUT, OUTPUT
 from craters.models.input_range import white_of_range, white_of_standardization
@@ -96,12 +97,12 @@ class OnnxModel:
         return values
 
 
-def read_onnx(path: Path) -> OnnxModel:
+def read_onnx(path: StrPath) -> OnnxModel:
     """Read an ONNX file that maps grayscale patches to one or two values each.
 
     Parameters
     ----------
-    path : Path
+    path : path-like
 
     Raises
     ------
@@ -110,6 +111,7 @@ def read_onnx(path: Path) -> OnnxModel:
     """
     import onnx
 
+    path = Path(path)
     if not path.is_file():
         raise ModelError(f"{path}: no such file, expected an ONNX model (.onnx)")
     with path.open("rb") as stream:

@@ -1,0 +1,44 @@
+"""The circle detector: its network, its model folder, and circles found in images.
+
+Interface: `CircleDetector`, `CircleDescription`, `CircleNet`, `write_circle_model`.
+Only the network and its export need torch, which is imported on first use.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import lazy_loader
+
+from craters.models.circles.decode import CIRCLE_DTYPE, merge_circles, raw_probability
+from craters.models.circles.description import Calibration, CircleDescription
+from craters.models.circles.detector import CircleDetector
+from craters.models.circles.pixels import halve, standardize
+
+if TYPE_CHECKING:
+    from craters.models.circles.export import circles_to_onnx, write_circle_model
+    from craters.models.circles.network import CircleNet, new_circle_net
+
+__all__ = [
+    "CIRCLE_DTYPE",
+    "Calibration",
+    "CircleDescription",
+    "CircleDetector",
+    "CircleNet",
+    "circles_to_onnx",
+    "halve",
+    "merge_circles",
+    "new_circle_net",
+    "raw_probability",
+    "standardize",
+    "write_circle_model",
+]
+
+# Imported when they are first used: they need torch.
+__getattr__, _, _ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "export": ["circles_to_onnx", "write_circle_model"],
+        "network": ["CircleNet", "new_circle_net"],
+    },
+)

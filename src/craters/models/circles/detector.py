@@ -1,0 +1,379 @@
+"""Find circles in images with the detector of a model folder. Needs no torch.
+
+An image is searched at full size, at a half, a quarter and so on, because the network measures
+craters of some 8 to 26 pixels. Two levels make a stage; the image of each stage is a quarter as
+high and wide as that of the stage before. A stage is searched in blocks, whose results do not
+depend on how many there are: each gets the pixels around it on which its places depend.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from craters.core import StrPath
+from craters.data import SYMMETRIES, transform
+from craters.errors import DataError, ModelError
+from craters.models.circles.decode import CIRCLE_DTYPE, find_peaks, merge_circles
+from craters.models.circles.description import CircleDescription
+from craters.models.circles.pixels import MARGIN, halve, standardize
+from craters.models.description import DAMAGED
+from craters.models.folder import DESCRIPTION, GRAPH, find_model, parse_weights, read_parts
+from craters.models.light import orientations
+from craters.models.onnx import graph_errors, open_graph
+
+INPUT, OUTPUT = "brightness", "maps"  # names in the graph
+STRIDE = 4  # px between the places of the maps
+USUAL_DIAMETER = 12.0  # px: 0 of the log diameter
+HALO = 112  # px around a place on which its values depend, at most
+LEAST_DIAMETER = 6.5  # px: of a circle; the network learned craters of 7 to 26 px
+
+BLOCK = 1536  # px of a stage's image: side of a block
+STAGE = 4  # the image of a stage is so much smaller than that of the stage before
+LEVELS = 2  # of a stage
+
+_SIDE_OF_LEVEL = 4  # diameters of a crater that fit along the shorter side of the image, at least
+_AROUND = LEVELS * (HALO + MARGIN)  # px of a stage's image around a block on which it depends
+
+Read = Callable[[int, int, int, int], tuple[np.ndarray, np.ndarray]]
+"""Read pixels and the mask of missing ones, by first row, first column, height and width; outside
+the image, pixels are missing."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CircleBlock:
+    """A square of a stage's image, that is searched at once.
+
+    Parameters
+    ----------
+    stage : int
+        0: the whole image at full size.
+    row, col : int
+        First pixel, in pixels of the stage.
+    height, width : int
+        In pixels of the stage; `BLOCK`, or less at the lower and right edges.
+    levels : int
+        Levels to search, 1 or 2.
+    """
+
+    stage: int
+    row: int
+    col: int
+    height: int
+    width: int
+    levels: int
+
+
+def stage_shape(shape: tuple[int, int], stage: int) -> tuple[int, int]:
+    """Return the size of the image of a stage."""
+    scale: int = STAGE**stage
+    return -(-shape[0] // scale), -(-shape[1] // scale)
+
+
+def count_levels(shape: tuple[int, int]) -> int:
+    """Return how many levels are searched: up to craters of a quarter of the shorter side.
+
+    Examples
+    --------
+    >>> count_levels((416, 416)), count_levels((20, 20)), count_levels((53347, 106694))
+    (4, 1, 11)
+    """
+    largest = min(shape) / _SIDE_OF_LEVEL
+    return max(1, math.floor(math.log2(max(largest / LEAST_DIAMETER, 1))) + 1)
+
+
+def plan_blocks(shape: tuple[int, int]) -> list[list[CircleBlock]]:
+    """Return the blocks of each stage of an image of this height and width."""
+    levels = count_levels(shape)
+    stages = []
+    for stage in range(-(-levels // LEVELS)):
+        height, width = stage_shape(shape, stage)
+        stages.append(
+            [
+                CircleBlock(
+                    stage=stage,
+                    row=row,
+                    col=col,
+                    height=min(BLOCK, height - row),
+                    width=min(BLOCK, width - col),
+                    levels=min(LEVELS, levels - LEVELS * stage),
+                )
+                for row in range(0, height, BLOCK)
+                for col in range(0, width, BLOCK)
+            ]
+        )
+    return stages
+
+
+class CircleDetector:
+    """Find craters with centre and diameter; `CircleDetector.load` reads a model folder.
+
+    Parameters
+    ----------
+    description : CircleDescription
+    graph : bytes
+        Content of the ONNX file.
+    threads : int
+        0: all CPUs available to the process.
+    source : str
+        Name of the graph in messages.
+    sha256 : str
+        Identifies the model folder.
+
+    Raises
+    ------
+    ModelError
+        If the graph cannot be read.
+    """
+
+    def __init__(
+        self,
+        description: CircleDescription,
+        graph: bytes,
+        *,
+        threads: int = 0,
+        source: str = GRAPH,
+        sha256: str = "",
+    ) -> None:
+        self.description = description
+        self.sha256 = sha256
+        self._source = source
+        self._session = open_graph(graph, threads=threads, source=source)
+        ends = (self._session.get_inputs(), self._session.get_outputs())
+        names = tuple([array.name for array in arrays] for arrays in ends)
+        if names != ([INPUT], [OUTPUT]):
+            raise ModelError(f"{source}: is of {names}, expected {INPUT} and {OUTPUT}", DAMAGED)
+
+    @classmethod
+    def load(cls, model: StrPath, *, threads: int = 0) -> CircleDetector:
+        """Load a model folder after verifying its checksums.
+
+        Parameters
+        ----------
+        model : path-like
+            A model folder, or `circles`: the detector that ships with craters.
+        threads : int
+            0: all CPUs available to the process.
+
+        Raises
+        ------
+        ConfigError
+            If `circles` is also the name of something in the working folder.
+        ModelError
+            If a file is missing, unexpected, a link, changed or invalid; the message names it.
+        """
+        folder = find_model(model)
+        parts, sha256 = read_parts(folder)
+        description = read_circle_description(parts, folder)
+        parse_weights(parts, folder)
+        source = str(folder / GRAPH)
+        return cls(description, parts[GRAPH], threads=threads, source=source, sha256=sha256)
+
+    def detect(
+        self,
+        image: np.ndarray,
+        *,
+        missing: np.ndarray | None = None,
+        azimuth: float = math.nan,
+    ) -> np.ndarray:
+        """Find the craters of an image in memory.
+
+        Parameters
+        ----------
+        image : ndarray, shape (H, W), uint8
+        missing : ndarray of bool, shape (H, W), optional
+            Pixels without data.
+        azimuth : float
+            Of the light: degrees clockwise from image up, where it comes from. NaN: unknown, then
+            the maps of four turns are averaged.
+
+        Returns
+        -------
+        ndarray, shape (K,), `CIRCLE_DTYPE`
+            Circles by falling logit.
+
+        Raises
+        ------
+        DataError
+            If the image is not 8-bit of two dimensions, or the mask is of another shape.
+        """
+        image = np.asarray(image)
+        if image.ndim != 2 or image.dtype != np.uint8 or image.size == 0:
+            raise DataError(
+                f"the image is {image.dtype} of shape {image.shape}, expected uint8 of shape (H, W)"
+            )
+        missing = np.zeros(image.shape, bool) if missing is None else np.asarray(missing, bool)
+        if missing.shape != image.shape:
+            raise DataError(f"the mask has shape {missing.shape}, the image {image.shape}")
+        circles, shape = [], image.shape
+        for blocks in plan_blocks(shape):
+            read = _reader_of(image, missing)
+            smaller = np.zeros(stage_shape(image.shape, 1), np.uint8)  # of the next stage
+            for block in blocks:
+                found, reduced = self.search(read, block, azimuth)
+                circles.append(found)
+                row, col = block.row // STAGE, block.col // STAGE
+                smaller[row : row + reduced.shape[0], col : col + reduced.shape[1]] = reduced
+            image, missing = smaller, smaller == 0
+        return self.finish(np.concatenate(circles), shape)
+
+    def search(
+        self, read: Read, block: CircleBlock, azimuth: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Find the candidates whose centres' places are in a block.
+
+        Parameters
+        ----------
+        read : callable
+            Reads the image of the block's stage.
+        block : CircleBlock
+        azimuth : float
+            Of the light, as in `detect`.
+
+        Returns
+        -------
+        circles : ndarray, shape (K,), `CIRCLE_DTYPE`
+            In pixels of the image at full size; not yet merged.
+        reduced : ndarray, shape (height / 4, width / 4), uint8
+            The block in the image of the next stage; 0: missing.
+        """
+        top, left = block.row - _AROUND, block.col - _AROUND
+        sides = [-(-side // 32) * 32 + 2 * _AROUND for side in (block.height, block.width)]
+        pixels, missing = read(top, left, sides[0], sides[1])
+        values = pixels.astype(np.float32)
+        found = []
+        if not missing.all():
+            level_pixels, level_missing = values, missing
+            for level in range(block.levels):
+                part = self._search_level(level_pixels, level_missing, block, level, azimuth)
+                found.append(part)
+                if level + 1 < block.levels:
+                    level_pixels, level_missing = halve(level_pixels, level_missing)
+        circles = np.concatenate(found) if found else np.zeros(0, CIRCLE_DTYPE)
+        scale = float(STAGE**block.stage)
+        _rescale(circles, scale)
+        circles["level"] += LEVELS * block.stage
+        own = np.s_[_AROUND : _AROUND + -(-block.height // 4) * 4,
+                    _AROUND : _AROUND + -(-block.width // 4) * 4]  # fmt: skip
+        reduced, gone = halve(*halve(values[own], missing[own]))
+        grey = np.clip(np.rint(reduced), 1, 255)
+        return circles, np.where(gone, 0, grey).astype(np.uint8)
+
+    def _search_level(
+        self,
+        pixels: np.ndarray,
+        missing: np.ndarray,
+        block: CircleBlock,
+        level: int,
+        azimuth: float,
+    ) -> np.ndarray:
+        """Find the candidates of one level of a block, in pixels of the block's stage."""
+        scale = 2**level
+        around, height, width = (
+            -(-length // scale) for length in (_AROUND, block.height, block.width)
+        )
+        brightness = standardize(pixels, missing)
+        cut = around - HALO
+        inside = np.s_[cut : brightness.shape[0] - cut, cut : brightness.shape[1] - cut]
+        maps = self._maps(brightness[inside], azimuth)
+        first = HALO // STRIDE
+        own = first, first + -(-height // STRIDE), first, first + -(-width // STRIDE)
+        circles = find_peaks(maps, own, stride=STRIDE, usual_diameter=USUAL_DIAMETER)
+        circles["row"] += block.row / scale
+        circles["col"] += block.col / scale
+        _rescale(circles, float(scale))
+        circles["level"] = level
+        return circles
+
+    def _maps(self, brightness: np.ndarray, azimuth: float) -> np.ndarray:
+        """Run the network on an image turned to its light, and turn the maps back."""
+        names = orientations(azimuth, self.description.light)
+        names = names if math.isnan(azimuth) else names[:1]
+        total = np.zeros(0, np.float32)
+        for name in names:
+            turned = np.ascontiguousarray(transform(brightness[None], name))
+            try:
+                (maps,) = self._session.run(None, {INPUT: turned})
+            except graph_errors() as error:
+                raise ModelError(f"{self._source}: the graph failed ({error})") from error
+            back = _turn_back(maps[0], name)
+            total = back if name == names[0] else total + back
+        return total / np.float32(len(names))
+
+    def finish(self, circles: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+        """Merge the candidates of an image, and calibrate diameters and errors.
+
+        Parameters
+        ----------
+        circles : ndarray, shape (K,), `CIRCLE_DTYPE`
+            Of all blocks, in any order.
+        shape : tuple of int
+            Height and width of the image.
+
+        Returns
+        -------
+        ndarray, shape (M,), `CIRCLE_DTYPE`
+            By falling logit; centred in the image, at least `LEAST_DIAMETER` wide.
+        """
+        row, col = circles["row"], circles["col"]
+        height, width = shape
+        is_inside = (row >= -0.5) & (row < height - 0.5) & (col >= -0.5) & (col < width - 0.5)
+        merged = merge_circles(circles[is_inside])
+        merged["diameter"] *= self.description.diameter_scale
+        merged["error"] *= self.description.diameter_scale * self.description.error_scale
+        return merged[merged["diameter"] >= LEAST_DIAMETER]
+
+
+def _turn_back(maps: np.ndarray, name: str) -> np.ndarray:
+    """Turn maps (5, h, w) of a transformed image back to the image, with their offsets."""
+    transposed, rows, columns = SYMMETRIES[name]
+    turned = maps[:, :: -1 if rows else 1, :: -1 if columns else 1].copy()
+    turned[1] *= -1 if rows else 1
+    turned[2] *= -1 if columns else 1
+    return turned.transpose(0, 2, 1)[[0, 2, 1, 3, 4]] if transposed else turned
+
+
+def read_circle_description(parts: dict[str, bytes], folder: Path) -> CircleDescription:
+    """Parse the description among the files of a model folder.
+
+    Raises
+    ------
+    ModelError
+        If it is not that of a circle detector.
+    """
+    path = folder / DESCRIPTION
+    try:
+        text = parts[DESCRIPTION].decode()
+    except UnicodeDecodeError as error:
+        raise ModelError(f"{path}: is no UTF-8 text", DAMAGED) from error
+    return CircleDescription.from_json(text, str(path))
+
+
+def _rescale(circles: np.ndarray, scale: float) -> None:
+    """Convert circles of a smaller image to pixels of the larger one, in place."""
+    for name in ("row", "col"):
+        circles[name] = (circles[name] + 0.5) * scale - 0.5
+    for name in ("diameter", "error"):
+        circles[name] *= scale
+
+
+def _reader_of(image: np.ndarray, missing: np.ndarray) -> Read:
+    """Return a function that reads an image in memory."""
+
+    def read(row: int, col: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+        pixels, gone = np.zeros((height, width), np.uint8), np.ones((height, width), bool)
+        top, left = max(row, 0), max(col, 0)
+        bottom, right = min(row + height, image.shape[0]), min(col + width, image.shape[1])
+        if top < bottom and left < right:
+            there = np.s_[top - row : bottom - row, left - col : right - col]
+            pixels[there], gone[there] = (
+                image[top:bottom, left:right],
+                missing[top:bottom, left:right],
+            )
+        return pixels, gone
+
+    return read
