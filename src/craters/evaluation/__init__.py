@@ -41,6 +41,12 @@ from craters.evaluation.metrics import (
     measure,
     precision_recall_points,
 )
+from craters.evaluation.operating_point import (
+    OperatingPoint,
+    SceneProbability,
+    operating_point,
+    scene_probability,
+)
 from craters.evaluation.resampling import bootstrap, draw_counts, percentile_limits, table_counts
 from craters.evaluation.scored import Scored, decide, sigmoid
 from craters.evaluation.scores import PRIOR, groups_of
@@ -57,6 +63,8 @@ __all__ = [
     "Difference",
     "Interval",
     "Metrics",
+    "OperatingPoint",
+    "SceneProbability",
     "Scored",
     "at_prior",
     "bootstrap",
@@ -79,12 +87,14 @@ __all__ = [
     "measure",
     "metrics",
     "new_figure",
+    "operating_point",
     "paired_difference",
     "percentile_limits",
     "plot_image_48x48",
     "precision_recall_points",
     "prediction_sets",
     "save_figure",
+    "scene_probability",
     "scores",
     "sigmoid",
     "table_counts",
