@@ -12,10 +12,15 @@ import lazy_loader
 
 from craters.models.circles import (
     CIRCLE_DTYPE,
+    STRIDE,
+    USUAL_DIAMETER,
+    Calibration,
     CircleDescription,
     CircleDetector,
+    halve,
     merge_circles,
     raw_probability,
+    standardize,
 )
 from craters.models.classifier import (
     INPUT,
@@ -86,7 +91,10 @@ __all__ = [
     "INPUT",
     "OUTPUT",
     "PRETRAINED",
+    "STRIDE",
     "SUMS",
+    "USUAL_DIAMETER",
+    "Calibration",
     "CircleDescription",
     "CircleDetector",
     "CircleNet",
@@ -110,6 +118,7 @@ __all__ = [
     "export_model",
     "find_model",
     "find_pretrained",
+    "halve",
     "import_model",
     "initialize",
     "is_model",
@@ -137,6 +146,7 @@ __all__ = [
     "reseed_dropout",
     "restore_network",
     "sides_text",
+    "standardize",
     "turn_azimuth",
     "turn_to_frame",
     "write_circle_model",

@@ -12,7 +12,7 @@ import lazy_loader
 
 from craters.models.circles.decode import CIRCLE_DTYPE, merge_circles, raw_probability
 from craters.models.circles.description import Calibration, CircleDescription
-from craters.models.circles.detector import CircleDetector
+from craters.models.circles.detector import STRIDE, USUAL_DIAMETER, CircleDetector
 from craters.models.circles.pixels import halve, standardize
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CIRCLE_DTYPE",
+    "STRIDE",
+    "USUAL_DIAMETER",
     "Calibration",
     "CircleDescription",
     "CircleDetector",
