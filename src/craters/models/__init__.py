@@ -67,7 +67,12 @@ from craters.models.predictions import (
 )
 
 if TYPE_CHECKING:
-    from craters.models.circles import CircleNet, new_circle_net, write_circle_model
+    from craters.models.circles import (
+        CircleNet,
+        new_circle_net,
+        restore_circle_net,
+        write_circle_model,
+    )
     from craters.models.exchange import ImportOptions, export_model, import_model
     from craters.models.keras.writer import write_keras_h5
     from craters.models.networks import (
@@ -144,6 +149,7 @@ __all__ = [
     "read_parts",
     "read_weights",
     "reseed_dropout",
+    "restore_circle_net",
     "restore_network",
     "sides_text",
     "standardize",
@@ -158,7 +164,7 @@ __all__ = [
 __getattr__, _, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "circles": ["CircleNet", "new_circle_net", "write_circle_model"],
+        "circles": ["CircleNet", "new_circle_net", "restore_circle_net", "write_circle_model"],
         "exchange": ["ImportOptions", "export_model", "import_model"],
         "keras.writer": ["write_keras_h5"],
         "networks": [

@@ -12,20 +12,39 @@ import lazy_loader
 
 if TYPE_CHECKING:
     from craters.pretraining.batches import Batch
-    from craters.pretraining.circles import CircleRecipe
+    from craters.pretraining.circles import (
+        COUNTED,
+        POSSIBLE,
+        CircleBatch,
+        CircleRecipe,
+        Scenes,
+        SceneStream,
+    )
     from craters.pretraining.patches import PatchRecipe
     from craters.pretraining.recipe import Recipe
     from craters.pretraining.rounds import Stream
     from craters.pretraining.run import pretrain
 
-__all__ = ["Batch", "CircleRecipe", "PatchRecipe", "Recipe", "Stream", "pretrain"]
+__all__ = [
+    "COUNTED",
+    "POSSIBLE",
+    "Batch",
+    "CircleBatch",
+    "CircleRecipe",
+    "PatchRecipe",
+    "Recipe",
+    "SceneStream",
+    "Scenes",
+    "Stream",
+    "pretrain",
+]
 
 # Imported when they are first used: they need torch.
 __getattr__, _, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "batches": ["Batch"],
-        "circles": ["CircleRecipe"],
+        "circles": ["COUNTED", "POSSIBLE", "CircleBatch", "CircleRecipe", "SceneStream", "Scenes"],
         "patches": ["PatchRecipe"],
         "recipe": ["Recipe"],
         "rounds": ["Stream"],

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from craters.core import describe_hardware, package_versions
+from craters.data import transform, transform_places
 from craters.models import (
     CircleDescription,
     CircleNet,
@@ -20,7 +21,7 @@ from craters.models import (
     standardize,
     write_circle_model,
 )
-from craters.pretraining.batches import FRAME, WIDEST
+from craters.pretraining.batches import FRAME, TURNS, WIDEST
 from craters.pretraining.recipe import Recipe, schedule
 from craters.pretraining.rounds import Rounds, Task
 from craters.settings import PretrainConfig
@@ -41,7 +42,7 @@ BATCH = 8
 USES = 2  # of each scene
 
 COUNTED = 7.0, 26.0  # px: diameters of craters that the network must find
-_POSSIBLE = 5.0, 40.0  # px: diameters of those that it may find
+POSSIBLE = 5.0, 40.0  # px: diameters of those that it may find
 _VISIBLE, _FAINT = 0.7, 0.2  # contrast of craters that it must find, and may find
 
 _CHUNK = 25  # scenes of a task
@@ -119,19 +120,18 @@ def _turn(scene: Scene, number: int) -> tuple[np.ndarray, np.ndarray]:
     Light between two frames is turned to either of them, by the number of the scene.
     """
     scatter = ((number * 0.618) % 1 * 2 - 1) * (WIDEST - 45)
-    turns = round((scene.azimuth + scatter - FRAME) / 90) % 4
-    pixels = np.ascontiguousarray(np.rot90(scene.image, turns))  # counterclockwise
+    turn = TURNS[round((scene.azimuth + scatter - FRAME) / 90) % 4]
+    pixels = np.ascontiguousarray(transform(scene.image[None], turn)[0])
     brightness = standardize(pixels, pixels == 0).astype(np.float16)
-    row, col = scene.craters["row"], scene.craters["col"]
-    for _ in range(turns):
-        row, col = SIDE - 1 - col, row
+    shape = scene.image.shape
+    row, col = transform_places(scene.craters["row"], scene.craters["col"], shape, turn)
     diameter, contrast = scene.craters["diameter"], scene.craters["contrast"]
 
     def within(limits: tuple[float, float], least: float) -> np.ndarray:
         is_within: np.ndarray = (diameter >= limits[0]) & (diameter <= limits[1])
         return is_within & (contrast >= least)
 
-    counted, possible = within(COUNTED, _VISIBLE), within(_POSSIBLE, _FAINT)
+    counted, possible = within(COUNTED, _VISIBLE), within(POSSIBLE, _FAINT)
     craters = np.zeros(len(row), TRUTH_DTYPE)
     for name, values in (("row", row), ("col", col), ("diameter", diameter)):
         craters[name] = values
@@ -183,6 +183,16 @@ class CircleRecipe(Recipe):
 
     def draw(self, images: Scenes, size: int, random: np.random.Generator) -> CircleBatch:
         """Draw scenes, flip half of them up-down and vary their contrast."""
+        brightness, truths = self.draw_scenes(images, size, random)
+        contrast = np.exp(_JITTER * random.standard_normal((size, 1, 1)))
+        return CircleBatch(
+            brightness=brightness * contrast.astype(np.float32), targets=make_targets(truths, SIDE)
+        )
+
+    def draw_scenes(
+        self, images: Scenes, size: int, random: np.random.Generator
+    ) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Draw scenes and flip half of them up-down; return their brightness and craters."""
         rows = random.integers(0, len(images.craters), size)
         brightness = images.brightness[rows].astype(np.float32)
         truths = [images.craters[row].copy() for row in rows]
@@ -190,10 +200,7 @@ class CircleRecipe(Recipe):
             if flipped:
                 brightness[number] = brightness[number, ::-1].copy()
                 truths[number]["row"] = SIDE - 1 - truths[number]["row"]
-        contrast = np.exp(_JITTER * random.standard_normal((size, 1, 1)))
-        return CircleBatch(
-            brightness=brightness * contrast.astype(np.float32), targets=make_targets(truths, SIDE)
-        )
+        return brightness, truths
 
     def loss(
         self, network: CircleNet, batch: CircleBatch, config: TrainConfig

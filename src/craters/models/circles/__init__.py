@@ -17,7 +17,7 @@ from craters.models.circles.pixels import halve, standardize
 
 if TYPE_CHECKING:
     from craters.models.circles.export import circles_to_onnx, write_circle_model
-    from craters.models.circles.network import CircleNet, new_circle_net
+    from craters.models.circles.network import CircleNet, new_circle_net, restore_circle_net
 
 __all__ = [
     "CIRCLE_DTYPE",
@@ -32,6 +32,7 @@ __all__ = [
     "merge_circles",
     "new_circle_net",
     "raw_probability",
+    "restore_circle_net",
     "standardize",
     "write_circle_model",
 ]
@@ -41,6 +42,6 @@ __getattr__, _, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "export": ["circles_to_onnx", "write_circle_model"],
-        "network": ["CircleNet", "new_circle_net"],
+        "network": ["CircleNet", "new_circle_net", "restore_circle_net"],
     },
 )
