@@ -14,7 +14,7 @@ from circles import measure, ship
 from craters.core import Progress, files
 from craters.detection import LabeledImage
 from craters.evaluation import operating_point, scene_probability
-from craters.models import Calibration
+from craters.models import Calibration, size_strata
 from harness import Bench, BenchError, Keys, Row, Rows
 from pretrained import sets
 
@@ -137,13 +137,15 @@ def _folds(images: Sequence[LabeledImage], rule: real.CircleRule) -> Row:
 
 def at_scene(found: Sequence[np.ndarray], calibration: Calibration) -> list[np.ndarray]:
     """Return the probability of the circles of images that are one scene."""
+    circles = np.concatenate(found)
     scene = scene_probability(
-        np.concatenate([circles["logit"] for circles in found]),
+        circles["logit"],
         slope=calibration.slope,
         offset=calibration.offset,
         share=calibration.share,
+        strata=size_strata(circles),
     )
-    return np.split(scene.probability, np.cumsum([len(circles) for circles in found])[:-1])
+    return np.split(scene.probability, np.cumsum([len(each) for each in found])[:-1])
 
 
 def figures(

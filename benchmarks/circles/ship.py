@@ -36,6 +36,7 @@ from craters.models import (
     raw_probability,
     read_weights,
     restore_circle_net,
+    size_strata,
     write_circle_model,
 )
 from craters.pretraining import pretrain
@@ -180,6 +181,7 @@ def calibrated(
     _, catalogue, matching = measure.matched(images, found, raw, rule)
     circles = np.concatenate(found)
     judged = np.isin(matching.detection_state, (measure.HIT, measure.IS_FALSE))
+    judged &= size_strata(circles) == 1
     groups = np.repeat([image.group for image in images], [len(each) for each in found])
     is_crater = matching.detection_state == measure.HIT
     calibration = fit_calibration(circles["logit"][judged], is_crater[judged], groups[judged])

@@ -20,6 +20,7 @@ from craters.models.circles import (
     halve,
     merge_circles,
     raw_probability,
+    size_strata,
     standardize,
 )
 from craters.models.classifier import (
@@ -152,6 +153,7 @@ __all__ = [
     "restore_circle_net",
     "restore_network",
     "sides_text",
+    "size_strata",
     "standardize",
     "turn_azimuth",
     "turn_to_frame",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import lazy_loader
 
-from craters.models.circles.decode import CIRCLE_DTYPE, merge_circles, raw_probability
+from craters.models.circles.decode import CIRCLE_DTYPE, merge_circles, raw_probability, size_strata
 from craters.models.circles.description import Calibration, CircleDescription
 from craters.models.circles.detector import STRIDE, USUAL_DIAMETER, CircleDetector
 from craters.models.circles.pixels import halve, standardize
@@ -33,6 +33,7 @@ __all__ = [
     "new_circle_net",
     "raw_probability",
     "restore_circle_net",
+    "size_strata",
     "standardize",
     "write_circle_model",
 ]
