@@ -44,12 +44,12 @@ def test_strata_have_shares_of_their_own() -> None:
     many, many_labels = simulate(0.5, 5_000, 8)
     strata = np.repeat([0, 1], [20_000, 5_000])
     logits = np.concatenate([few, many])
-    scene = scene_probability(logits, slope=1, offset=0, share=0.3, strata=strata)
+    scene = scene_probability(logits, slope=1, offset=0, share=0.5, strata=strata)
     for kind, labels in ((0, few_labels), (1, many_labels)):
         inside = scene.probability[strata == kind]
         assert inside.mean() == pytest.approx(labels.mean(), abs=0.01)
     assert scene.share == pytest.approx((few_labels.sum() + many_labels.sum()) / 25_000, abs=0.01)
-    together = scene_probability(logits, slope=1, offset=0, share=0.3)
+    together = scene_probability(logits, slope=1, offset=0, share=0.5)
     assert together.probability[strata == 1].mean() < scene.probability[strata == 1].mean() - 0.05
 
 
