@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,14 +16,14 @@ from circles import measure, ship
 from craters.core import Progress, files
 from craters.detection import LabeledImage
 from craters.evaluation import operating_point, scene_probability
-from craters.models import Calibration, size_strata
+from craters.models import CIRCLE_DTYPE, Calibration, size_strata
 from harness import Bench, BenchError, Keys, Row, Rows
 from pretrained import sets
 
 NAME = "circles"
 TITLE = "Circles on real images"
 RESULT_VERSION = 1
-SYNTHETIC, TRAINED = "no real label", "trained on THEMIS"
+SYNTHETIC, TRAINED, PYCDA = "no real label", "trained on THEMIS", "PyCDA 0.1.16"
 
 _TITLES = {
     "recall_at_rate": ["recall at 0.5 false an image", 3],
@@ -56,7 +58,11 @@ def run(bench: Bench, progress: Progress) -> Row | None:
 
     def find(key: str, _: int) -> Row:
         contender, _, name = key.partition(": ")
-        row = search(contender, name, bench.data.parent)
+        data = bench.data.parent
+        if contender == PYCDA:
+            row = search_by_pycda(name, data, progress)
+        else:
+            row = search(contender, name, data)
         progress.say(f"{key}: F1 {row['f1']:.3f}, n = {row['craters']}")
         return row
 
@@ -68,6 +74,7 @@ def keys(bench: Bench) -> Keys:
     models = {
         SYNTHETIC: [ship.SYNTHETIC],
         TRAINED: [ship.SHIPPED, *(ship.fold_model(fold) for fold in range(real.FOLDS))],
+        PYCDA: [],
     }
     for folder in [*models[SYNTHETIC], *models[TRAINED]]:
         if not folder.is_dir():
@@ -103,6 +110,28 @@ def search(contender: str, name: str, data: Path) -> Row:
         found = [ship.detect(detector, image) for image in images]
         return figures(images, found, at_scene(found, detector.description.calibration), rule)
     return _folds(images, rule)
+
+
+def search_by_pycda(name: str, data: Path, progress: Progress) -> Row:
+    """Search the images of a set by PyCDA, and measure it at its own threshold of 0.5."""
+    images = real.load_images(name, data)
+    python, peer = harness.pycda_python(progress), Path(__file__).parent / "peers/pycda_detect.py"
+    with tempfile.TemporaryDirectory() as folder:
+        given, found = Path(folder) / "images.npz", Path(folder) / "circles.npz"
+        np.savez(given, **{image.name: image.pixels for image in images})
+        subprocess.run([python, peer, given, found], check=True, stdout=subprocess.DEVNULL)
+        with np.load(found) as stored:
+            tables = [stored[image.name] for image in images]
+    circles = [np.zeros(len(table), CIRCLE_DTYPE) for table in tables]
+    for one, table in zip(circles, tables, strict=True):
+        for place, column in enumerate(("row", "col", "diameter")):
+            one[column] = table[:, place]
+    kept = [one["diameter"] > 0 for one in circles]
+    circles = [one[keep] for one, keep in zip(circles, kept, strict=True)]
+    probability = [table[keep, 3] for table, keep in zip(tables, kept, strict=True)]
+    called = [each >= 0.5 for each in probability]
+    row = figures(images, circles, probability, real.RULES[name], called=called)
+    return row | {"within_error": None, "expected_precision": None}  # it states neither
 
 
 def _folds(images: Sequence[LabeledImage], rule: real.CircleRule) -> Row:
@@ -175,7 +204,10 @@ def figures(
 def _result(rows: Rows) -> Row:
     contenders = [
         harness.contender(
-            key, {0: row}, tuple(name for name in _TITLES if row.get(name) is not None), False
+            key,
+            {0: row},
+            tuple(name for name in _TITLES if row.get(name) is not None),
+            key.startswith(PYCDA),
         )
         for (key, _), row in rows.items()
     ]
@@ -193,6 +225,8 @@ def _result(rows: Rows) -> Row:
             "of `themis_tiles`, for `tiles` on those of the other regions, four folds; no other "
             "set was ever trained on. The default threshold expects a precision of 0.8; its "
             "calibration is of THEMIS images of other regions.",
+            "PyCDA is a public package (TensorFlow 2.15), with its shipped models and its own "
+            "threshold of 0.5; it was trained on images of `hrsc`.",
         ],
         settings={"folds": real.FOLDS},
         titles=_TITLES,
