@@ -233,7 +233,10 @@ def _result(rows: Rows) -> Row:
         tables=_TABLES,
         contenders=contenders,
         findings=_findings(rows),
-        sets={key: row.get("by_diameter") for (key, _), row in rows.items()},
+        sets={
+            key: {name: row[name] for name in ("images", "craters", "by_diameter")}
+            for (key, _), row in rows.items()
+        },
     )
 
 

@@ -137,6 +137,7 @@ def readme_block(results: dict[str, dict[str, Any]]) -> str:
     """Format the README's tables: no label, few labels, unseen regions, and time beside peers."""
     parts = [
         _no_label(results.get("pretrained"), results.get("region_cv")),
+        _circles(results.get("circles")),
         _few_labels(results.get("starts")),
         _quality(results.get("region_cv")),
         _speed(results.get("job")),
@@ -221,6 +222,51 @@ def _few_labels(found: dict[str, Any] | None) -> str:
         "labels; mean ± standard deviation over draws (their number); "
         f"{processors(found)}, torch {version_of(found, 'torch')}. "
         "[How many labels are enough?](docs/few-labels.md)",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+_CIRCLES_BY = ("no real label", "trained on THEMIS", "PyCDA 0.1.16")
+_CIRCLE_SETS = {
+    "tiles": "THEMIS, 13 regions of Mars, 10 to 48 px",
+    "ctx_mars": "CTX, two images of Mars",
+    "hrsc": "HRSC, two images of Mars",
+    "nac_moon": "LROC NAC, six images of the Moon",
+}
+
+
+def _circles(found: dict[str, Any] | None) -> str:
+    """Lay out recall, precision and diameters of the circle detector, from `circles`."""
+    if found is None:
+        return ""
+    measured = {one["label"]: one["measures"] for one in found["contenders"]}
+    lines = [
+        "| circles | craters | recall at precision 0.8: no real label | `circles` "
+        "| PyCDA (baseline) | precision, recall by default | diameter, ratio |",
+        f"|{' --- |' * 7}",
+    ]
+    for name, words in _CIRCLE_SETS.items():
+        rows = [measured.get(f"{by}: {name}") for by in _CIRCLES_BY]
+        trained = rows[1]
+        if trained is None:
+            continue
+        recalls = [
+            "" if each is None else f"{each['recall_at_precision']['mean']:.2f}" for each in rows
+        ]
+        by_default = f"{trained['precision']['mean']:.2f}, {trained['recall']['mean']:.2f}"
+        ratio = (
+            f"{trained['diameter_ratio']['mean']:.2f} ± {trained['diameter_scatter']['mean']:.2f}"
+        )
+        count = str(found["sets"][f"{_CIRCLES_BY[1]}: {name}"]["craters"])
+        lines.append(row([words, count, *recalls, by_default, ratio]))
+    lines += [
+        "",
+        "`circles` ships in the package: trained on synthetic scenes and THEMIS images; its THEMIS "
+        "row is of networks trained on the other regions. Craters of the other sets count from 12 "
+        "px. A circle is right if its centre is at most half a diameter off and its diameter "
+        "within a factor of 2; the ratio of diameters is median ± half the 16-84 % range. "
+        f"{processors(found)}, torch {version_of(found, 'torch')}. "
+        "[How it was measured](docs/benchmarks.md)",
     ]
     return "\n".join(lines) + "\n"
 
