@@ -12,7 +12,14 @@ import lazy_loader
 
 from craters.models.circles.decode import CIRCLE_DTYPE, merge_circles, raw_probability
 from craters.models.circles.description import Calibration, CircleDescription
-from craters.models.circles.detector import CircleDetector
+from craters.models.circles.detector import (
+    STAGE,
+    CircleBlock,
+    CircleDetector,
+    is_circle_model,
+    plan_blocks,
+    stage_shape,
+)
 from craters.models.circles.pixels import halve, standardize
 
 if TYPE_CHECKING:
@@ -21,15 +28,20 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CIRCLE_DTYPE",
+    "STAGE",
     "Calibration",
+    "CircleBlock",
     "CircleDescription",
     "CircleDetector",
     "CircleNet",
     "circles_to_onnx",
     "halve",
+    "is_circle_model",
     "merge_circles",
     "new_circle_net",
+    "plan_blocks",
     "raw_probability",
+    "stage_shape",
     "standardize",
     "write_circle_model",
 ]
