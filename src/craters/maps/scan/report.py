@@ -238,7 +238,7 @@ def _describe_quick_look(
     y = (table["row"][:_MARKS] + 0.5) * (height / image.height)
     return {
         "name": image.name,
-        "picture": _png(pixels, missing),
+        "picture": encode_png(pixels, missing),
         "height": height,
         "width": width,
         "words": words,
@@ -246,7 +246,7 @@ def _describe_quick_look(
     }
 
 
-def _png(pixels: np.ndarray, missing: np.ndarray) -> str:
+def encode_png(pixels: np.ndarray, missing: np.ndarray) -> str:
     """Encode gray and alpha as a PNG data URL."""
     import warnings
 

@@ -1,0 +1,218 @@
+"""The HTML report of a scan for circles, and its results in sentences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from craters.core import page_templates, report_style
+from craters.maps.geo import Image
+from craters.maps.scan.circles.table import CLASSES
+from craters.maps.scan.report import encode_png, read_quick_look
+
+_SHOWN = 2  # images of each reason to show one
+_LEAST_RADIUS = 3.0  # of a circle in a picture, in pixels of the picture
+_MARKS = 4000  # most circles drawn in a picture
+_NEAR = 1.0  # distance of a doubtful candidate from the threshold, in logits
+_MOST_DASHED = 40  # doubtful candidates drawn in a picture
+_BAR = 220  # px: longest bar
+
+Table = dict[str, np.ndarray]
+
+
+def circle_sentences(summary: dict[str, Any]) -> list[str]:
+    """Describe the results of a scan for circles in sentences."""
+    area = summary["area_km2"]
+    where = "" if area is None else f", over {area:,.0f} km2 of {summary['body']}"
+    return [
+        f"{summary['detections']:,} detections among {summary['candidates']:,} candidates{where}.",
+        *expectations(summary),
+    ]
+
+
+def expectations(summary: dict[str, Any]) -> list[str]:
+    """Describe threshold, expected precision and expected number of craters in sentences."""
+    expected, threshold = summary["expected"], summary["decision_threshold"]
+    if threshold is None:
+        chosen = f"No candidate is sure enough for a precision of {summary['target_precision']:g}"
+    elif summary["target_precision"] is None:
+        chosen = f"Detections have a probability of at least {threshold:.3g}, as stated"
+    else:
+        chosen = (
+            f"Detections have a probability of at least {threshold:.3g}, chosen for a precision "
+            f"of {summary['target_precision']:g}"
+        )
+    sentences = [f"{chosen}."]
+    if expected["why_unknown"]:
+        return [*sentences, f"No precision is claimed: {expected['why_unknown']}."]
+    low, high = (100 * end for end in expected["precision_interval"])
+    fewest, most = expected["craters_interval"]
+    unlike, where = expected["unlike_images"], ""
+    if unlike:
+        where = f" in the other {len(summary['images']) - unlike} images"
+        differ = "image differs" if unlike == 1 else "images differ"
+        sentences.append(
+            f"{unlike} {differ} from those that the model was made for: no precision is claimed "
+            "there."
+        )
+    return [
+        *sentences,
+        f"Of the detections{where}, {100 * expected['precision']:.0f} % are expected to be craters "
+        f"(95 % interval {low:.0f} to {high:.0f} %), if the images are like those of the "
+        "calibration.",
+        f"About {expected['craters']:,.0f} of all candidates are expected to be craters "
+        f"({fewest:,.0f} to {most:,.0f}).",
+    ]
+
+
+def count_diameters(
+    diameters: np.ndarray, probability: np.ndarray, threshold: float
+) -> list[dict[str, Any]]:
+    """Count detections and candidates in ranges of diameter, from one power of 2 to the next.
+
+    Parameters
+    ----------
+    diameters : ndarray, shape (N,)
+        NaN where unknown.
+    probability : ndarray, shape (N,)
+    threshold : float
+        Least probability of a detection.
+    """
+    known = np.isfinite(diameters) & (diameters > 0)
+    octave = np.floor(np.log2(diameters[known])).astype(int)
+    p = probability[known]
+    rows = []
+    for number in range(octave.min(), octave.max() + 1) if len(octave) else ():
+        inside = octave == number
+        rows.append(
+            {
+                "low": 2.0**number,
+                "high": 2.0 ** (number + 1),
+                "detections": int((inside & (p >= threshold)).sum()),
+                "candidates": int(inside.sum()),
+            }
+        )
+    return rows
+
+
+def html_report(
+    summary: dict[str, Any], tables: list[tuple[Image, Table]], facts: dict[str, str]
+) -> str:
+    """Render the HTML report of a scan for circles.
+
+    Parameters
+    ----------
+    summary : dict
+        Content of summary.json.
+    tables : list of tuple
+        Each image with its candidates.
+    facts : dict of str
+        Names and values of the table of settings.
+    """
+    threshold = summary["decision_threshold"]
+    threshold = np.inf if threshold is None else threshold
+    chosen = choose_images([table for _, table in tables], threshold, summary["fingerprint"])
+    most = max([row["detections"] for row in summary["diameters"]], default=0)
+    template = page_templates("craters.maps.scan").get_template("circles.html")
+    return template.render(
+        css=report_style(),
+        summary=summary,
+        expectations=expectations(summary),
+        classes=_legend(threshold),
+        quick_looks=[
+            _quick_look(*tables[number], reason, threshold) for number, reason in chosen.items()
+        ],
+        lights=summary["light"],
+        bars=[_BAR * row["detections"] / max(most, 1) for row in summary["diameters"]],
+        width=_BAR,
+        facts=facts,
+    )
+
+
+def choose_images(tables: list[Table], threshold: float, seed: str) -> dict[int, str]:
+    """Choose the images to show: with most detections, the most doubtful, and a random sample.
+
+    Parameters
+    ----------
+    tables : list of dict
+        Candidates of each image.
+    threshold : float
+        Least probability of a detection.
+    seed : str
+        Hexadecimal digits that fix the sample.
+
+    Returns
+    -------
+    dict of str
+        Why it is shown, by number of the image.
+    """
+    detections = np.array([int((table["p_crater"] >= threshold).sum()) for table in tables])
+    doubtful = np.array([int(_is_near(table, threshold).sum()) for table in tables])
+    chosen: dict[int, str] = {}
+    for reason, counts in (("most detections", detections), ("most doubtful", doubtful)):
+        order = [n for n in np.argsort(-counts, kind="stable").tolist() if n not in chosen]
+        chosen |= {number: reason for number in order[:_SHOWN] if counts[number]}
+    rest = np.array([n for n in range(len(tables)) if n not in chosen], int)
+    drawn = np.random.default_rng(int(seed[:15], 16)).permutation(rest)[:_SHOWN]
+    return chosen | {int(number): "random sample" for number in drawn}
+
+
+def _is_near(table: Table, threshold: float) -> np.ndarray:
+    """Return which candidates are near the threshold."""
+    if not 0 < threshold < 1:
+        return np.zeros(len(table["p_crater"]), bool)
+    odds = np.clip(table["p_crater"], 1e-9, 1 - 1e-9)
+    distance = np.log(odds / (1 - odds)) - np.log(threshold / (1 - threshold))
+    return np.asarray(np.abs(distance) < _NEAR)
+
+
+def _legend(threshold: float) -> list[dict[str, str]]:
+    """Return the probability classes of detections: their colors, and their ranges in words."""
+    legend, above = [], None
+    for least, color in CLASSES:
+        if above is None or above > threshold:
+            words = f"{least:g} or more" if above is None else f"{least:g} to {above:g}"
+            legend.append({"color": color, "words": words if least else f"below {above:g}"})
+        above = least
+    return legend
+
+
+def _quick_look(image: Image, table: Table, reason: str, threshold: float) -> dict[str, Any]:
+    """Return a picture of an image as a PNG, and its circles to scale."""
+    small = read_quick_look(image)
+    if small is None:
+        return {"name": image.name, "picture": ""}
+    pixels, missing = small
+    height, width = pixels.shape
+    p = table["p_crater"]
+    is_detection = p >= threshold
+    doubtful = np.flatnonzero(_is_near(table, threshold) & ~is_detection)  # by probability
+    is_dashed = np.zeros(len(p), bool)
+    if reason == "most doubtful":
+        is_dashed[doubtful[:_MOST_DASHED]] = True
+    shown = np.flatnonzero(is_detection | is_dashed)[:_MARKS]
+    words = f"{image.name} ({reason}): {int(is_detection.sum()):,} detections"
+    if is_dashed.any():
+        words += f"; dashed: the {int(is_dashed.sum())} candidates next below the threshold"
+    if len(shown) == _MARKS:
+        words += f" (the first {_MARKS:,} are drawn)"
+    across, down = width / image.width, height / image.height
+    radius = np.maximum(table["diameter_px"] / 2 * across, _LEAST_RADIUS)
+    return {
+        "name": image.name,
+        "picture": encode_png(pixels, missing),
+        "height": height,
+        "width": width,
+        "words": words,
+        "circles": [
+            {
+                "x": (table["col"][row] + 0.5) * across,
+                "y": (table["row"][row] + 0.5) * down,
+                "r": radius[row],
+                "color": next(color for least, color in CLASSES if p[row] >= least),
+                "is_dashed": bool(is_dashed[row]),
+            }
+            for row in shown[::-1]  # the surest on top
+        ],
+    }
