@@ -153,13 +153,13 @@ def plan_scan(config: ScanConfig) -> WindowPlan | CirclePlan:
     CratersError
         If settings, model or images cannot be used.
     """
-    check_extras(config)
     return plan_circles(config) if is_circle_model(config.model) else plan_windows(config)
 
 
 def plan_windows(config: ScanConfig) -> WindowPlan:
     """Plan a scan with a model of patches; see `plan_scan`."""
     config.refuse_changed(("precision",), "has no meaning for a model of patches")
+    check_extras(config)
     classifier = Classifier.load(config.model, threads=config.threads)
     description = classifier.description
     side = choose_side(description, config.window)

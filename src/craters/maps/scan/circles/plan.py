@@ -11,7 +11,13 @@ from pathlib import Path
 from craters.errors import ConfigError
 from craters.maps.geo import PixelReference, Reader
 from craters.maps.scan.appearance import Inspection
-from craters.maps.scan.base_plan import BasePlan, make_fingerprint, read_images, threads_each
+from craters.maps.scan.base_plan import (
+    BasePlan,
+    check_extras,
+    make_fingerprint,
+    read_images,
+    threads_each,
+)
 from craters.maps.scan.circles.search import CircleEngine, CircleJob, CircleTask
 from craters.maps.scan.circles.store import CircleStore, number_blocks
 from craters.maps.scan.store import BlockIndex
@@ -131,6 +137,7 @@ def plan_circles(config: ScanConfig) -> CirclePlan:
         If settings, models or images cannot be used.
     """
     config.refuse_changed(_OF_WINDOWS, "has no meaning for the circle detector")
+    check_extras(config)
     if config.decision_threshold is not None and not 0 <= config.decision_threshold <= 1:
         raise ConfigError(f"decision_threshold is {config.decision_threshold:g}, expected 0 to 1")
     detector = CircleDetector.load(config.model, threads=config.threads)
