@@ -8,6 +8,7 @@ import os
 import time
 from pathlib import Path
 
+from craters.core import StrPath
 from craters.errors import ConfigError
 from craters.maps.geo import PixelReference, Reader
 from craters.maps.scan.appearance import Inspection
@@ -56,9 +57,9 @@ class CirclePlan(BasePlan):
         """Bytes that the scan stores besides its results."""
         return sum(image.height * image.width for image in self.images) // 15
 
-    def jobs(self, work: Path, index: BlockIndex) -> list[CircleJob]:
+    def jobs(self, work: StrPath, index: BlockIndex) -> list[CircleJob]:
         """Open the store of each image."""
-        jobs = []
+        work, jobs = Path(work), []
         for number, image in enumerate(self.images):
             store = CircleStore(work, number, (image.height, image.width), index)
             store.start()

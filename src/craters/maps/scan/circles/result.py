@@ -12,7 +12,7 @@ import numpy as np
 import shapely
 
 from craters._version import __version__
-from craters.core import Progress, files
+from craters.core import Progress, StrPath, files
 from craters.evaluation import (
     OperatingPoint,
     SceneProbability,
@@ -57,9 +57,10 @@ class Found:
 
 
 def write_circles(
-    plan: CirclePlan, folder: Path, jobs: list[CircleJob], index: BlockIndex, progress: Progress
+    plan: CirclePlan, folder: StrPath, jobs: list[CircleJob], index: BlockIndex, progress: Progress
 ) -> ScanOutcome:
     """Write all files of the result; summary.json comes last and marks the folder complete."""
+    folder = Path(folder)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     seen = share_light(index.appearances(), plan.inspection)
