@@ -39,7 +39,7 @@ def scan_command(
     \b
     Examples:
       craters scan mosaic.tif --out SCAN
-      craters scan tiles/ --out SCAN --precision 0.9 --workers 2 --dry-run
+      craters scan tiles/ --out SCAN --precision 0.9 --workers 2 --memory 2000
       craters scan mosaic.tif --out SCAN --resume
       craters scan mosaic.tif --out SCAN --dask tcp://HOST:8786
       craters scan mosaic.tif --model RUN --out SCAN

@@ -44,7 +44,7 @@ pyogrio = pytest.importorskip("pyogrio", reason="pyogrio is not installed")
 from craters.maps.catalogues import MatchRequest, run_match
 from craters.maps.geo import Reader, ReadOptions, describe_image, read_footprints
 from craters.maps.scan import describe_results, estimate, plan_scan, scan_images
-from craters.maps.scan.circles.report import choose_images, count_diameters
+from craters.maps.scan.circles.report import choose_images, choose_views, count_diameters
 from craters.review.scan_source import open_scan
 
 CALIBRATION = Calibration(slope=4.0, offset=-0.85, share=0.3, candidates=1000)
@@ -748,6 +748,20 @@ def test_the_report_shows_the_images_that_matter() -> None:
     assert sorted(chosen.values()).count("random sample") == 2
     assert choose_images(tables, 0.5, "0" * 64) == chosen
     assert set(choose_images(tables, math.inf, "0" * 64).values()) == {"random sample"}
+
+
+def test_of_a_large_image_the_report_also_shows_parts_at_full_size() -> None:
+    table = {
+        "row": np.array([1000.0, 1010, 1020, 2000, 10]),
+        "col": np.array([500.0, 510, 520, 100, 10]),
+        "p_crater": np.array([0.9, 0.9, 0.9, 0.45, 0.01]),
+    }
+    whole, dense, doubtful = choose_views((2100, 1000), table, "most detections", 0.5)
+    assert (whole.height, whole.width, whole.reason) == (2100, 1000, "most detections")
+    assert (dense.row, dense.col, dense.height, dense.width) == (900, 450, 450, 450)
+    assert (doubtful.row, doubtful.col, doubtful.height) == (1800, 0, 300)
+    assert doubtful.reason == "part at row 1,800, column 0: most doubtful"
+    assert len(choose_views((1800, 1000), table, "random sample", 0.5)) == 1
 
 
 def test_diameters_are_counted_by_octaves() -> None:

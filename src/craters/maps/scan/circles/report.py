@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 from typing import Any
 
 import numpy as np
 
 from craters.core import page_templates, report_style
-from craters.maps.geo import Image
+from craters.errors import DataError
+from craters.maps.geo import Image, Reader, bounded_gdal
 from craters.maps.scan.circles.table import CLASSES
-from craters.maps.scan.report import encode_png, read_quick_look
+from craters.maps.scan.report import QUICK_LOOK_SIDE, encode_png, read_quick_look
 
 _SHOWN = 2  # images of each reason to show one
 _LEAST_RADIUS = 3.0  # of a circle in a picture, in pixels of the picture
 _MARKS = 4000  # most circles drawn in a picture
 _NEAR = 1.0  # distance of a doubtful candidate from the threshold, in logits
 _MOST_DASHED = 40  # doubtful candidates drawn in a picture
+_LARGE = 2 * QUICK_LOOK_SIDE  # px: side of an image of which parts are shown, too
+_PART = 450  # px: side of such a part
+_DOUBTFUL = "most doubtful"
 _BAR = 220  # px: longest bar
 
 Table = dict[str, np.ndarray]
@@ -120,8 +126,12 @@ def html_report(
         summary=summary,
         expectations=expectations(summary),
         classes=_legend(threshold),
+        shown=len(chosen),
         quick_looks=[
-            _quick_look(*tables[number], reason, threshold) for number, reason in chosen.items()
+            _picture(image, table, view, threshold)
+            for number, reason in chosen.items()
+            for image, table in [tables[number]]
+            for view in choose_views((image.height, image.width), table, reason, threshold)
         ],
         lights=summary["light"],
         bars=[_BAR * row["detections"] / max(most, 1) for row in summary["diameters"]],
@@ -150,7 +160,7 @@ def choose_images(tables: list[Table], threshold: float, seed: str) -> dict[int,
     detections = np.array([int((table["p_crater"] >= threshold).sum()) for table in tables])
     doubtful = np.array([int(_is_near(table, threshold).sum()) for table in tables])
     chosen: dict[int, str] = {}
-    for reason, counts in (("most detections", detections), ("most doubtful", doubtful)):
+    for reason, counts in (("most detections", detections), (_DOUBTFUL, doubtful)):
         order = [n for n in np.argsort(-counts, kind="stable").tolist() if n not in chosen]
         chosen |= {number: reason for number in order[:_SHOWN] if counts[number]}
     rest = np.array([n for n in range(len(tables)) if n not in chosen], int)
@@ -178,27 +188,94 @@ def _legend(threshold: float) -> list[dict[str, str]]:
     return legend
 
 
-def _quick_look(image: Image, table: Table, reason: str, threshold: float) -> dict[str, Any]:
-    """Return a picture of an image as a PNG, and its circles to scale."""
-    small = read_quick_look(image)
+@dataclasses.dataclass(frozen=True)
+class View:
+    """A part of an image that is shown.
+
+    Parameters
+    ----------
+    row, col : int
+        First pixel.
+    height, width : int
+    reason : str
+        Why it is shown.
+    """
+
+    row: int
+    col: int
+    height: int
+    width: int
+    reason: str
+
+
+def choose_views(shape: tuple[int, int], table: Table, reason: str, threshold: float) -> list[View]:
+    """Return the views of an image: the whole and, if it is large, two parts at full size.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Height and width of the image.
+    table : dict of ndarray
+        Its candidates.
+    reason : str
+        Why the image is shown.
+    threshold : float
+        Least probability of a detection.
+    """
+    views = [View(row=0, col=0, height=shape[0], width=shape[1], reason=reason)]
+    if max(shape) <= _LARGE:
+        return views
+    seen = set()
+    parts = {
+        "most detections": table["p_crater"] >= threshold,
+        _DOUBTFUL: _is_near(table, threshold),
+    }
+    for why, rows in parts.items():
+        squares = np.column_stack([table["row"][rows], table["col"][rows]]).clip(0) // _PART
+        places, counts = np.unique(squares.astype(int), axis=0, return_counts=True)
+        for row, col in (places[np.argsort(-counts, kind="stable")] * _PART).tolist():
+            if (row, col) not in seen:
+                seen.add((row, col))
+                size = min(_PART, shape[0] - row), min(_PART, shape[1] - col)
+                words = f"part at row {row:,}, column {col:,}: {why}"
+                views.append(View(row=row, col=col, height=size[0], width=size[1], reason=words))
+                break
+    return views
+
+
+def _read_view(image: Image, view: View) -> tuple[np.ndarray, np.ndarray] | None:
+    """Read pixels and the mask of missing ones; downsampled if large, None if damaged."""
+    if max(view.height, view.width) > QUICK_LOOK_SIDE:
+        return read_quick_look(image)
+    try:
+        with bounded_gdal(), contextlib.closing(Reader(image)) as reader:
+            return reader.read(view.row, view.col, view.height, view.width)
+    except DataError:  # its blocks are listed as failed
+        return None
+
+
+def _picture(image: Image, table: Table, view: View, threshold: float) -> dict[str, Any]:
+    """Return a view of an image as a PNG, and its circles to scale."""
+    small = _read_view(image, view)
     if small is None:
         return {"name": image.name, "picture": ""}
     pixels, missing = small
     height, width = pixels.shape
-    p = table["p_crater"]
-    is_detection = p >= threshold
-    doubtful = np.flatnonzero(_is_near(table, threshold) & ~is_detection)  # by probability
+    scale = width / view.width
+    x, y = (table["col"] - view.col + 0.5) * scale, (table["row"] - view.row + 0.5) * scale
+    p, is_inside = table["p_crater"], (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    is_detection = (p >= threshold) & is_inside
+    doubtful = np.flatnonzero(_is_near(table, threshold) & is_inside & ~is_detection)
     is_dashed = np.zeros(len(p), bool)
-    if reason == "most doubtful":
-        is_dashed[doubtful[:_MOST_DASHED]] = True
+    if view.reason.endswith(_DOUBTFUL):
+        is_dashed[doubtful[:_MOST_DASHED]] = True  # by falling probability
     shown = np.flatnonzero(is_detection | is_dashed)[:_MARKS]
-    words = f"{image.name} ({reason}): {int(is_detection.sum()):,} detections"
+    words = f"{image.name} ({view.reason}): {int(is_detection.sum()):,} detections"
     if is_dashed.any():
         words += f"; dashed: the {int(is_dashed.sum())} candidates next below the threshold"
     if len(shown) == _MARKS:
         words += f" (the first {_MARKS:,} are drawn)"
-    across, down = width / image.width, height / image.height
-    radius = np.maximum(table["diameter_px"] / 2 * across, _LEAST_RADIUS)
+    radius = np.maximum(table["diameter_px"] / 2 * scale, _LEAST_RADIUS)
     return {
         "name": image.name,
         "picture": encode_png(pixels, missing),
@@ -207,8 +284,8 @@ def _quick_look(image: Image, table: Table, reason: str, threshold: float) -> di
         "words": words,
         "circles": [
             {
-                "x": (table["col"][row] + 0.5) * across,
-                "y": (table["row"][row] + 0.5) * down,
+                "x": x[row],
+                "y": y[row],
                 "r": radius[row],
                 "color": next(color for least, color in CLASSES if p[row] >= least),
                 "is_dashed": bool(is_dashed[row]),
