@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from craters.errors import ConfigError, DataError, ExistsError, ModelError
 from craters.evaluation import operating_point, scene_probability
 from craters.maps.scan import store
 from craters.maps.scan.appearance import Appearance, Inspection, light_sentence, share_light
-from craters.maps.scan.circles import search
+from craters.maps.scan.circles import result, search
 from craters.models import (
     CIRCLES,
     CircleDescription,
@@ -44,7 +45,7 @@ pyogrio = pytest.importorskip("pyogrio", reason="pyogrio is not installed")
 from craters.maps.catalogues import MatchRequest, run_match
 from craters.maps.geo import Reader, ReadOptions, describe_image, read_footprints
 from craters.maps.scan import describe_results, estimate, plan_scan, scan_images
-from craters.maps.scan.circles.report import choose_images, choose_views, count_diameters
+from craters.maps.scan.circles.report import Shown, choose_images, choose_views, count_diameters
 from craters.review.scan_source import open_scan
 
 CALIBRATION = Calibration(slope=4.0, offset=-0.85, share=0.3, candidates=1000)
@@ -582,7 +583,7 @@ def test_rims_around_a_pole(model: Path, tmp_path: Path, crs: str) -> None:
     circle = np.zeros(1, CIRCLE_DTYPE)
     circle["row"], circle["col"] = described.to_pixel(*described.planet.to_xy(20.0, 89.9))
     circle["diameter"], circle["error"] = 30, 2
-    table = circle_table(described, circle, described.planet, "0" * 64)
+    table = circle_table(described, circle, np.ones(1), described.planet, "0" * 64)
     table["diameter_km"][:] = 60
     (rim,) = map_rims(described, table, described.planet)
     assert rim.is_valid
@@ -736,32 +737,42 @@ def test_a_dry_run_tells_blocks_time_memory_and_disk(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tif"]
 
 
-def test_the_report_shows_the_images_that_matter() -> None:
-    def table(*p: float) -> dict[str, np.ndarray]:
-        return {"p_crater": np.array(p)}
+def shown(*p: float, shape: tuple[int, int] = (90, 80), rows=(), cols=()) -> Shown:
+    image = SimpleNamespace(name="a", height=shape[0], width=shape[1])
+    return Shown(image=image, row=np.array(rows, float), col=np.array(cols, float),
+                 diameter=np.full(len(p), 9.0), p=np.array(p))  # type: ignore[arg-type]  # fmt: skip
 
-    tables = [table(0.9), table(0.9, 0.9, 0.9), table(0.4, 0.45, 0.55), table(), table(0.1),
-              table(0.9, 0.8), table(0.4)]  # fmt: skip
-    chosen = choose_images(tables, 0.5, "0" * 64)
+
+def test_the_report_shows_the_images_that_matter() -> None:
+    images = [shown(0.9), shown(0.9, 0.9, 0.9), shown(0.55, 0.45, 0.4), shown(), shown(0.1),
+              shown(0.9, 0.8), shown(0.4)]  # fmt: skip
+    chosen = choose_images(images, 0.5, "0" * 64)
     assert chosen[1] == chosen[5] == "most detections"
     assert chosen[2] == chosen[6] == "most doubtful"
     assert sorted(chosen.values()).count("random sample") == 2
-    assert choose_images(tables, 0.5, "0" * 64) == chosen
-    assert set(choose_images(tables, math.inf, "0" * 64).values()) == {"random sample"}
+    assert choose_images(images, 0.5, "0" * 64) == chosen
+    assert set(choose_images(images, math.inf, "0" * 64).values()) == {"random sample"}
 
 
 def test_of_a_large_image_the_report_also_shows_parts_at_full_size() -> None:
-    table = {
-        "row": np.array([1000.0, 1010, 1020, 2000, 10]),
-        "col": np.array([500.0, 510, 520, 100, 10]),
-        "p_crater": np.array([0.9, 0.9, 0.9, 0.45, 0.01]),
-    }
-    whole, dense, doubtful = choose_views((2100, 1000), table, "most detections", 0.5)
+    rows, cols = (1000, 1010, 1020, 2000, 10), (500, 510, 520, 100, 10)
+    large = shown(0.9, 0.9, 0.9, 0.45, 0.01, shape=(2100, 1000), rows=rows, cols=cols)
+    whole, dense, doubtful = choose_views(large, "most detections", 0.5)
     assert (whole.height, whole.width, whole.reason) == (2100, 1000, "most detections")
     assert (dense.row, dense.col, dense.height, dense.width) == (900, 450, 450, 450)
     assert (doubtful.row, doubtful.col, doubtful.height) == (1800, 0, 300)
     assert doubtful.reason == "part at row 1,800, column 0: most doubtful"
-    assert len(choose_views((1800, 1000), table, "random sample", 0.5)) == 1
+    assert len(choose_views(shown(shape=(1800, 1000)), "random sample", 0.5)) == 1
+
+
+def test_tables_of_limited_size_hold_every_row_once(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = write_raster(tmp_path / "a.tif", noise(150, 130))
+    scan_images(config(model, image, tmp_path / "one", sun_azimuth=270.0))
+    monkeypatch.setattr(result, "_ROWS", 7)
+    scan_images(config(model, image, tmp_path / "many", sun_azimuth=270.0))
+    same_results(tmp_path / "one", tmp_path / "many")
 
 
 def test_diameters_are_counted_by_octaves() -> None:

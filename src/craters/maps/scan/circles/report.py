@@ -24,7 +24,38 @@ _PART = 450  # px: side of such a part
 _DOUBTFUL = "most doubtful"
 _BAR = 220  # px: longest bar
 
-Table = dict[str, np.ndarray]
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Shown:
+    """The candidates of an image, by falling probability, for pictures.
+
+    Parameters
+    ----------
+    image : Image
+    row, col, diameter, p : ndarray
+        Centres and diameters in pixels, and probabilities.
+    """
+
+    image: Image
+    row: np.ndarray
+    col: np.ndarray
+    diameter: np.ndarray
+    p: np.ndarray
+
+    @classmethod
+    def of(cls, image: Image, circles: np.ndarray, p: np.ndarray) -> Shown:
+        """Take what pictures need from circles."""
+        return cls(
+            image=image, row=circles["row"], col=circles["col"], diameter=circles["diameter"], p=p
+        )
+
+    def is_near(self, threshold: float) -> np.ndarray:
+        """Return which candidates are near the threshold."""
+        if not 0 < threshold < 1:
+            return np.zeros(len(self.p), bool)
+        odds = np.clip(self.p, 1e-9, 1 - 1e-9)
+        distance = np.log(odds / (1 - odds)) - np.log(threshold / (1 - threshold))
+        return np.asarray(np.abs(distance) < _NEAR)
 
 
 def circle_sentences(summary: dict[str, Any]) -> list[str]:
@@ -102,23 +133,20 @@ def count_diameters(
     return rows
 
 
-def html_report(
-    summary: dict[str, Any], tables: list[tuple[Image, Table]], facts: dict[str, str]
-) -> str:
+def html_report(summary: dict[str, Any], images: list[Shown], facts: dict[str, str]) -> str:
     """Render the HTML report of a scan for circles.
 
     Parameters
     ----------
     summary : dict
         Content of summary.json.
-    tables : list of tuple
-        Each image with its candidates.
+    images : list of Shown
     facts : dict of str
         Names and values of the table of settings.
     """
     threshold = summary["decision_threshold"]
     threshold = np.inf if threshold is None else threshold
-    chosen = choose_images([table for _, table in tables], threshold, summary["fingerprint"])
+    chosen = choose_images(images, threshold, summary["fingerprint"])
     most = max([row["detections"] for row in summary["diameters"]], default=0)
     template = page_templates("craters.maps.scan").get_template("circles.html")
     return template.render(
@@ -128,10 +156,9 @@ def html_report(
         classes=_legend(threshold),
         shown=len(chosen),
         quick_looks=[
-            _picture(image, table, view, threshold)
+            _picture(images[number], view, threshold)
             for number, reason in chosen.items()
-            for image, table in [tables[number]]
-            for view in choose_views((image.height, image.width), table, reason, threshold)
+            for view in choose_views(images[number], reason, threshold)
         ],
         lights=summary["light"],
         bars=[_BAR * row["detections"] / max(most, 1) for row in summary["diameters"]],
@@ -140,13 +167,12 @@ def html_report(
     )
 
 
-def choose_images(tables: list[Table], threshold: float, seed: str) -> dict[int, str]:
+def choose_images(images: list[Shown], threshold: float, seed: str) -> dict[int, str]:
     """Choose the images to show: with most detections, the most doubtful, and a random sample.
 
     Parameters
     ----------
-    tables : list of dict
-        Candidates of each image.
+    images : list of Shown
     threshold : float
         Least probability of a detection.
     seed : str
@@ -157,24 +183,15 @@ def choose_images(tables: list[Table], threshold: float, seed: str) -> dict[int,
     dict of str
         Why it is shown, by number of the image.
     """
-    detections = np.array([int((table["p_crater"] >= threshold).sum()) for table in tables])
-    doubtful = np.array([int(_is_near(table, threshold).sum()) for table in tables])
+    detections = np.array([int((each.p >= threshold).sum()) for each in images])
+    doubtful = np.array([int(each.is_near(threshold).sum()) for each in images])
     chosen: dict[int, str] = {}
     for reason, counts in (("most detections", detections), (_DOUBTFUL, doubtful)):
         order = [n for n in np.argsort(-counts, kind="stable").tolist() if n not in chosen]
         chosen |= {number: reason for number in order[:_SHOWN] if counts[number]}
-    rest = np.array([n for n in range(len(tables)) if n not in chosen], int)
+    rest = np.array([n for n in range(len(images)) if n not in chosen], int)
     drawn = np.random.default_rng(int(seed[:15], 16)).permutation(rest)[:_SHOWN]
     return chosen | {int(number): "random sample" for number in drawn}
-
-
-def _is_near(table: Table, threshold: float) -> np.ndarray:
-    """Return which candidates are near the threshold."""
-    if not 0 < threshold < 1:
-        return np.zeros(len(table["p_crater"]), bool)
-    odds = np.clip(table["p_crater"], 1e-9, 1 - 1e-9)
-    distance = np.log(odds / (1 - odds)) - np.log(threshold / (1 - threshold))
-    return np.asarray(np.abs(distance) < _NEAR)
 
 
 def _legend(threshold: float) -> list[dict[str, str]]:
@@ -208,35 +225,30 @@ class View:
     reason: str
 
 
-def choose_views(shape: tuple[int, int], table: Table, reason: str, threshold: float) -> list[View]:
+def choose_views(shown: Shown, reason: str, threshold: float) -> list[View]:
     """Return the views of an image: the whole and, if it is large, two parts at full size.
 
     Parameters
     ----------
-    shape : tuple of int
-        Height and width of the image.
-    table : dict of ndarray
-        Its candidates.
+    shown : Shown
     reason : str
         Why the image is shown.
     threshold : float
         Least probability of a detection.
     """
-    views = [View(row=0, col=0, height=shape[0], width=shape[1], reason=reason)]
-    if max(shape) <= _LARGE:
+    height, width = shown.image.height, shown.image.width
+    views = [View(row=0, col=0, height=height, width=width, reason=reason)]
+    if max(height, width) <= _LARGE:
         return views
     seen = set()
-    parts = {
-        "most detections": table["p_crater"] >= threshold,
-        _DOUBTFUL: _is_near(table, threshold),
-    }
+    parts = {"most detections": shown.p >= threshold, _DOUBTFUL: shown.is_near(threshold)}
     for why, rows in parts.items():
-        squares = np.column_stack([table["row"][rows], table["col"][rows]]).clip(0) // _PART
+        squares = np.column_stack([shown.row[rows], shown.col[rows]]).clip(0) // _PART
         places, counts = np.unique(squares.astype(int), axis=0, return_counts=True)
         for row, col in (places[np.argsort(-counts, kind="stable")] * _PART).tolist():
             if (row, col) not in seen:
                 seen.add((row, col))
-                size = min(_PART, shape[0] - row), min(_PART, shape[1] - col)
+                size = min(_PART, height - row), min(_PART, width - col)
                 words = f"part at row {row:,}, column {col:,}: {why}"
                 views.append(View(row=row, col=col, height=size[0], width=size[1], reason=words))
                 break
@@ -254,28 +266,29 @@ def _read_view(image: Image, view: View) -> tuple[np.ndarray, np.ndarray] | None
         return None
 
 
-def _picture(image: Image, table: Table, view: View, threshold: float) -> dict[str, Any]:
+def _picture(shown: Shown, view: View, threshold: float) -> dict[str, Any]:
     """Return a view of an image as a PNG, and its circles to scale."""
+    image, p = shown.image, shown.p
     small = _read_view(image, view)
     if small is None:
         return {"name": image.name, "picture": ""}
     pixels, missing = small
     height, width = pixels.shape
     scale = width / view.width
-    x, y = (table["col"] - view.col + 0.5) * scale, (table["row"] - view.row + 0.5) * scale
-    p, is_inside = table["p_crater"], (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    x, y = (shown.col - view.col + 0.5) * scale, (shown.row - view.row + 0.5) * scale
+    is_inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
     is_detection = (p >= threshold) & is_inside
-    doubtful = np.flatnonzero(_is_near(table, threshold) & is_inside & ~is_detection)
+    doubtful = np.flatnonzero(shown.is_near(threshold) & is_inside & ~is_detection)
     is_dashed = np.zeros(len(p), bool)
     if view.reason.endswith(_DOUBTFUL):
         is_dashed[doubtful[:_MOST_DASHED]] = True  # by falling probability
-    shown = np.flatnonzero(is_detection | is_dashed)[:_MARKS]
+    drawn = np.flatnonzero(is_detection | is_dashed)[:_MARKS]
     words = f"{image.name} ({view.reason}): {int(is_detection.sum()):,} detections"
     if is_dashed.any():
         words += f"; dashed: the {int(is_dashed.sum())} candidates next below the threshold"
-    if len(shown) == _MARKS:
+    if len(drawn) == _MARKS:
         words += f" (the first {_MARKS:,} are drawn)"
-    radius = np.maximum(table["diameter_px"] / 2 * scale, _LEAST_RADIUS)
+    radius = np.maximum(shown.diameter / 2 * scale, _LEAST_RADIUS)
     return {
         "name": image.name,
         "picture": encode_png(pixels, missing),
@@ -290,6 +303,6 @@ def _picture(image: Image, table: Table, view: View, threshold: float) -> dict[s
                 "color": next(color for least, color in CLASSES if p[row] >= least),
                 "is_dashed": bool(is_dashed[row]),
             }
-            for row in shown[::-1]  # the surest on top
+            for row in drawn[::-1]  # the surest on top
         ],
     }

@@ -20,7 +20,7 @@ from craters.evaluation import (
     scene_probability,
     sigmoid,
 )
-from craters.maps.geo import Layer, map_files, skipped_files
+from craters.maps.geo import Image, Layer, map_files, skipped_files
 from craters.maps.scan import output
 from craters.maps.scan.appearance import Appearance, share_light, unknown_light
 from craters.maps.scan.circles import report, table
@@ -30,30 +30,74 @@ from craters.maps.scan.output import ScanOutcome
 from craters.maps.scan.report import brightness, read_quick_look, unlike_patches
 from craters.maps.scan.store import BlockIndex
 
+_ROWS = 1 << 17  # of a table in memory at once
 
-@dataclasses.dataclass(frozen=True)
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Found:
     """The circles of one image, and what was searched.
 
     Parameters
     ----------
     job : CircleJob
+    circles : ndarray, `CIRCLE_DTYPE`
+        All candidates, by falling logit.
     failed : dict of str
         Reason of failure by block.
     appearance : Appearance
-    table : dict of ndarray
-        All candidates, by falling probability.
     footprint : Layer
     area : float or None
         Square metres.
     """
 
     job: CircleJob
+    circles: np.ndarray
     failed: dict[int, str]
     appearance: Appearance
-    table: dict[str, np.ndarray]
     footprint: Layer
     area: float | None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Catalogue:
+    """The circles of all images with their probabilities, and the threshold of detections.
+
+    Parameters
+    ----------
+    plan : CirclePlan
+    found : list of Found
+    scene : SceneProbability
+        Of the candidates of all images, one after the other.
+    point : OperatingPoint
+    """
+
+    plan: CirclePlan
+    found: list[Found]
+    scene: SceneProbability
+    point: OperatingPoint
+
+    def probability(self) -> list[np.ndarray]:
+        """Return the probabilities of the candidates of each image."""
+        return _split(self.scene.probability, self.found)
+
+    def tables(self, *, detected: bool) -> Iterator[tuple[Image, dict[str, np.ndarray]]]:
+        """Yield the detections, or all others, as tables of limited size: at least one an image."""
+        planet = self.plan.images[0].planet
+        for each, p in zip(self.found, self.probability(), strict=True):
+            rows = np.flatnonzero((p >= self.point.threshold) == detected)
+            for start in range(0, max(len(rows), 1), _ROWS):
+                part = rows[start : start + _ROWS]
+                yield (
+                    each.job.image,
+                    table.circle_table(
+                        each.job.image, each.circles[part], p[part], planet, self.plan.model_sha256
+                    ),
+                )
+
+
+def _split(values: np.ndarray, found: list[Found]) -> list[np.ndarray]:
+    """Divide values of the candidates of all images by image."""
+    return np.split(values, np.cumsum([len(each.circles) for each in found])[:-1])
 
 
 def write_circles(
@@ -63,87 +107,86 @@ def write_circles(
     folder = Path(folder)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    seen = share_light(index.appearances(), plan.inspection)
-    planet = plan.images[0].planet
-    found, logits = [], []
-    for job in jobs:
-        shape = job.image.height, job.image.width
-        circles = plan.detector.finish(job.store.circles(), shape)
-        logits.append(circles["logit"])
-        outline, area = table.circle_footprint(job.image, job.store, planet)
-        found.append(
-            Found(
-                job=job,
-                failed=index.failed(job.number),
-                appearance=seen.get(job.number, Appearance(plan.inspection.light)),
-                table=table.circle_table(job.image, circles, planet, plan.model_sha256),
-                footprint=outline,
-                area=area,
-            )
-        )
-    scene, point = _judge(plan, found, logits)
-    summary = _summary(plan, found, scene, point)
+    catalogue = _judge(plan, _collect(plan, jobs, index))
+    summary = _summary(catalogue)
     for text in summary["warnings"]:
         progress.warn(text)
-    _write_tables(plan, folder, found, point.threshold, summary)
-    tables = [(each.job.image, each.table) for each in found]
-    files.write_text(folder / "report.html", report.html_report(summary, tables, _facts(plan)))
-    failed = output.failed_rows({each.job.image.name: each.failed for each in found})
+    _write_tables(catalogue, folder, summary)
+    shown = [
+        report.Shown.of(each.job.image, each.circles, p)
+        for each, p in zip(catalogue.found, catalogue.probability(), strict=True)
+    ]
+    files.write_text(folder / "report.html", report.html_report(summary, shown, _facts(plan)))
+    failed = output.failed_rows({each.job.image.name: each.failed for each in catalogue.found})
     output.write_summary(folder, summary, failed)
     return ScanOutcome(plan.config.out, summary, failed)
 
 
-def _judge(
-    plan: CirclePlan, found: list[Found], logits: list[np.ndarray]
-) -> tuple[SceneProbability, OperatingPoint]:
-    """Calibrate all candidates as one scene, set `p_crater`, and choose the threshold.
+def _collect(plan: CirclePlan, jobs: list[CircleJob], index: BlockIndex) -> list[Found]:
+    """Merge the candidates of each image."""
+    seen = share_light(index.appearances(), plan.inspection)
+    found = []
+    for job in jobs:
+        shape = job.image.height, job.image.width
+        outline, area = table.circle_footprint(job.image, job.store, plan.images[0].planet)
+        found.append(
+            Found(
+                job=job,
+                circles=plan.detector.finish(job.store.circles(), shape),
+                failed=index.failed(job.number),
+                appearance=seen.get(job.number, Appearance(plan.inspection.light)),
+                footprint=outline,
+                area=area,
+            )
+        )
+    return found
+
+
+def _judge(plan: CirclePlan, found: list[Found]) -> Catalogue:
+    """Calibrate all candidates as one scene, and choose the threshold.
 
     Images unlike those that the model was made for have no say in the threshold, unless all are.
     """
     calibration = plan.detector.description.calibration
-    pooled = np.concatenate(logits)
+    logits = np.concatenate([each.circles["logit"] for each in found])
     if calibration.candidates:
         scene = scene_probability(
-            pooled,
+            logits,
             slope=calibration.slope,
             offset=calibration.offset,
             share=calibration.share,
         )
     else:  # nothing is known of the share that the network's own probability stands for
-        probability = sigmoid(pooled)
-        share = float(probability.mean()) if len(pooled) else 0.0
+        probability = sigmoid(logits)
+        share = float(probability.mean()) if len(logits) else 0.0
         scene = SceneProbability(probability, share, (0.0, 1.0))
-    ends = np.cumsum([len(part) for part in logits])[:-1]
-    for each, part in zip(found, np.split(scene.probability, ends), strict=True):
-        each.table["p_crater"] = part
-    like = [each for each in found if not each.appearance.doubts] or found
+    is_like = [not each.appearance.doubts for each in found]
+    parts = zip(_split(scene.probability, found), is_like, strict=True)
     point = operating_point(
-        np.concatenate([each.table["p_crater"] for each in like]),
+        np.concatenate([part for part, like in parts if like or not any(is_like)]),
         plan.precision,
         threshold=plan.config.decision_threshold,
     )
-    return scene, point
+    return Catalogue(plan=plan, found=found, scene=scene, point=point)
 
 
-def _why_unknown(plan: CirclePlan, found: list[Found], point: OperatingPoint) -> str:
+def _why_unknown(catalogue: Catalogue) -> str:
     """Return why no precision is claimed; empty if it is."""
+    found = catalogue.found
     if all(each.appearance.doubts for each in found):
         where = "the image differs" if len(found) == 1 else "all images differ"
         return f"{where} from those that the model was made for"
-    if not plan.detector.description.calibration.candidates:
+    if not catalogue.plan.detector.description.calibration.candidates:
         return "the model's probabilities are not calibrated"
-    return "there are no detections" if point.precision is None else ""
+    return "there are no detections" if catalogue.point.precision is None else ""
 
 
-def _summary(
-    plan: CirclePlan, found: list[Found], scene: SceneProbability, point: OperatingPoint
-) -> dict[str, Any]:
+def _summary(catalogue: Catalogue) -> dict[str, Any]:
+    plan, found, point = catalogue.plan, catalogue.found, catalogue.point
     planet = plan.images[0].planet
-    probability, why = scene.probability, _why_unknown(plan, found, point)
-    count, areas = len(probability), [each.area for each in found]
-    rows = [_image_row(each, point.threshold) for each in found]
+    probability = catalogue.scene.probability
+    areas = [each.area for each in found]
     unit = "km" if planet.is_known else "px"
-    diameters = np.concatenate([each.table[f"diameter_{unit}"] for each in found])
     return {
         "craters": __version__,
         **plan.fingerprint.record(),
@@ -163,28 +206,49 @@ def _summary(
         "body": plan.config.read.body or planet.body_label,
         "pixels": plan.reference.record(plan.images, plan.config.read.scale),
         "detections": int((probability >= point.threshold).sum()),
-        "candidates": count,
+        "candidates": len(probability),
         "area_km2": None if None in areas else sum(areas) / 1e6,  # type: ignore[arg-type]
         "failed_blocks": sum(len(each.failed) for each in found),
-        "expected": {
-            "precision": None if why else point.precision,
-            "precision_interval": None if why else point.interval,
-            "why_unknown": why,
-            "unlike_images": sum(bool(each.appearance.doubts) for each in found),
-            "craters": scene.share * count,
-            "craters_interval": [end * count for end in scene.interval],
-            "share": scene.share,
-        },
+        "expected": _expected(catalogue),
         "diameter_unit": unit,
-        "diameters": report.count_diameters(diameters, probability, point.threshold),
+        "diameters": report.count_diameters(
+            np.concatenate([_diameters(each) for each in found]), probability, point.threshold
+        ),
         "warnings": _warnings(plan, found),
-        "images": rows,
+        "images": [
+            _image_row(each, p, point.threshold)
+            for each, p in zip(found, catalogue.probability(), strict=True)
+        ],
     }
 
 
-def _image_row(found: Found, threshold: float) -> dict[str, Any]:
+def _expected(catalogue: Catalogue) -> dict[str, Any]:
+    """Return the expected precision and number of craters, with intervals."""
+    scene, point, why = catalogue.scene, catalogue.point, _why_unknown(catalogue)
+    count = len(scene.probability)
+    return {
+        "precision": None if why else point.precision,
+        "precision_interval": None if why else point.interval,
+        "why_unknown": why,
+        "unlike_images": sum(bool(each.appearance.doubts) for each in catalogue.found),
+        "craters": scene.share * count,
+        "craters_interval": [end * count for end in scene.interval],
+        "share": scene.share,
+    }
+
+
+def _diameters(found: Found) -> np.ndarray:
+    """Return the diameters of an image's circles in kilometres; in pixels without a body."""
+    image, circles = found.job.image, found.circles
+    if not image.planet.is_known:
+        return np.asarray(circles["diameter"])
+    metres = table.metres_per_pixel(image, circles["row"], circles["col"])
+    return np.asarray(circles["diameter"] * metres / 1000)
+
+
+def _image_row(found: Found, p: np.ndarray, threshold: float) -> dict[str, Any]:
     """Return the results of one image."""
-    image, p = found.job.image, found.table["p_crater"]
+    image = found.job.image
     return {
         "name": image.name,
         "path": image.path,
@@ -231,35 +295,25 @@ def _facts(plan: CirclePlan) -> dict[str, str]:
     }
 
 
-def _write_tables(
-    plan: CirclePlan,
-    folder: Path,
-    found: list[Found],
-    threshold: float,
-    summary: dict[str, Any],
-) -> None:
+def _write_tables(catalogue: Catalogue, folder: Path, summary: dict[str, Any]) -> None:
     """Write the catalogue as GeoPackage and CSV, with QGIS styles."""
-    planet = plan.images[0].planet
-    whole = output.join([each.table for each in found])
-    is_detection = whole["p_crater"] >= threshold
-    detections, others = table.select(whole, is_detection), table.select(whole, ~is_detection)
-
-    def rims() -> Iterator[Layer]:
-        for each in found:
-            part = table.select(each.table, each.table["p_crater"] >= threshold)
-            shapes = table.map_rims(each.job.image, part, planet)
-            yield Layer(name="rims", kind="Polygon", shapes=shapes, columns=part)
-
-    layers = [
+    planet = catalogue.plan.images[0].planet
+    tables = list(catalogue.tables(detected=True))
+    detections = output.join([part for _, part in tables])
+    rims = (
+        Layer(name="rims", kind="Polygon", shapes=table.map_rims(image, part, planet), columns=part)
+        for image, part in tables
+    )
+    layers: list[Iterator[Layer]] = [
         iter([_points("detections", detections)]),
-        rims(),
-        iter([_points("candidates", others)]),
-        (each.footprint for each in found),
+        rims,
+        (_points("candidates", part) for _, part in catalogue.tables(detected=False)),
+        (each.footprint for each in catalogue.found),
         iter([output.run_layer(summary)]),
     ]
     map_files.write_layers(folder / "detections.gpkg", layers, planet, table.STYLES)
     files.write_text(folder / "detections.csv", output.to_csv(detections))
-    if plan.config.parquet:
+    if catalogue.plan.config.parquet:
         shapes = _points("detections", detections).shapes
         map_files.write_points(folder / "detections.parquet", shapes, detections, planet)
     for name, qml in table.STYLES.items():

@@ -26,15 +26,21 @@ _SQUARES = 1 << 22  # largest number of squares in the raster of a footprint
 
 
 def circle_table(
-    image: Image, circles: np.ndarray, target: Planet, model_sha256: str
+    image: Image,
+    circles: np.ndarray,
+    probability: np.ndarray,
+    target: Planet,
+    model_sha256: str,
 ) -> dict[str, np.ndarray]:
-    """Return the circles of an image as columns; `p_crater` is NaN until the scene is known.
+    """Return the circles of an image as columns.
 
     Parameters
     ----------
     image : Image
     circles : ndarray, `CIRCLE_DTYPE`
         Merged, as from `CircleDetector.finish`.
+    probability : ndarray
+        Calibrated.
     target : Planet
         CRS of `x` and `y`.
     model_sha256 : str
@@ -59,7 +65,7 @@ def circle_table(
         "diameter_error_km": circles["error"] * kilometres,
         "diameter_px": circles["diameter"],
         "diameter_error_px": circles["error"],
-        "p_crater": np.full(len(circles), np.nan),
+        "p_crater": probability,
         "p_raw": raw_probability(circles),
         "level": circles["level"],
         "source": np.full(len(circles), image.name, object),
