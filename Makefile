@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test test-slow lint format docs bench pretrained clean help
+.PHONY: demo test test-slow lint format docs bench pretrained circles clean help
 
 help:
 	@echo "make demo       install, then train and report on data that the package makes itself"
@@ -62,6 +62,10 @@ docs: $(VENV)/docs.stamp
 pretrained: $(VENV)/dev.stamp
 	$(BIN)/craters pretrain --out build/pretrained --resume
 	cd benchmarks && ../$(BIN)/python -m pretrained.ship ../build/pretrained
+
+# Trains and calibrates the circle detector of the package; continues where it stopped.
+circles: $(VENV)/dev.stamp
+	cd benchmarks && ../$(BIN)/python -m circles.ship
 
 BENCH ?= quick
 bench: $(VENV)/dev.stamp

@@ -15,7 +15,7 @@ from harness.inputs import (
     write_image,
     write_models,
 )
-from harness.peers import scikit_python, tensorflow_python, tensorflow_versions
+from harness.peers import pycda_python, scikit_python, tensorflow_python, tensorflow_versions
 from harness.processes import Usage, measure_process, usable_cpus
 from harness.results import (
     contender,
@@ -63,6 +63,7 @@ __all__ = [
     "measure_missing",
     "measure_process",
     "nanedi_file",
+    "pycda_python",
     "read_result",
     "result",
     "row_key",

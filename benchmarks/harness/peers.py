@@ -1,4 +1,4 @@
-"""The environment of its own that TensorFlow, Keras and scikit-image are measured in."""
+"""The environments of their own that other software is measured in."""
 
 from __future__ import annotations
 
@@ -10,16 +10,25 @@ from pathlib import Path
 from craters.core import Progress
 from harness.base import FOLDER, BenchError
 
-_VENV = FOLDER / ".venv-tf"
+_TENSORFLOW, _PYCDA = FOLDER / ".venv-tf", FOLDER / ".venv-pycda"
 
 
 def tensorflow_python(progress: Progress) -> Path:
     """Return the interpreter of the TensorFlow environment; make it where it is missing."""
-    python = _VENV / "bin" / "python"
+    return _environment(_TENSORFLOW, "tf-requirements.txt", progress)
+
+
+def pycda_python(progress: Progress) -> Path:
+    """Return the interpreter of the environment of PyCDA; make it where it is missing."""
+    return _environment(_PYCDA, "pycda-requirements.txt", progress)
+
+
+def _environment(folder: Path, requirements: str, progress: Progress) -> Path:
+    python = folder / "bin" / "python"
     if not python.exists():
-        progress.say("installing TensorFlow into benchmarks/.venv-tf ...")
-        venv.create(_VENV, with_pip=True)
-        _install(python, "tf-requirements.txt")
+        progress.say(f"installing {requirements} into {folder.name} ...")
+        venv.create(folder, with_pip=True)
+        _install(python, requirements)
     return python
 
 

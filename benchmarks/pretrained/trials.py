@@ -10,7 +10,7 @@ import torch
 
 from craters.models import Network
 from craters.models.layers import standardize_patches
-from craters.pretraining import Batch, Recipe, Stream
+from craters.pretraining import Batch, PatchRecipe, Stream
 from craters.settings import PretrainConfig
 from craters.synthetic import PRESETS, Distribution, LogUniform, Look, Sometimes, Uniform
 from craters.training import TrainConfig
@@ -22,7 +22,7 @@ _MIXED = PRESETS["mixed"]
 
 
 @dataclasses.dataclass(frozen=True)
-class TrialRecipe(Recipe):
+class TrialRecipe(PatchRecipe):
     """The recipe that the ideas change: the shipped one differs by two of them.
 
     Parameters
@@ -98,7 +98,7 @@ class Idea:
 
     title: str
     look: Look = _MIXED
-    recipe: Recipe = TrialRecipe()
+    recipe: PatchRecipe = TrialRecipe()
     rounds: int = ROUNDS
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
 

@@ -39,6 +39,20 @@ def test_the_interval_of_the_share_covers_it() -> None:
     assert 182 <= covered <= 198
 
 
+def test_strata_have_shares_of_their_own() -> None:
+    few, few_labels = simulate(0.02, 20_000, 7)
+    many, many_labels = simulate(0.5, 5_000, 8)
+    strata = np.repeat([0, 1], [20_000, 5_000])
+    logits = np.concatenate([few, many])
+    scene = scene_probability(logits, slope=1, offset=0, share=0.5, strata=strata)
+    for kind, labels in ((0, few_labels), (1, many_labels)):
+        inside = scene.probability[strata == kind]
+        assert inside.mean() == pytest.approx(labels.mean(), abs=0.01)
+    assert scene.share == pytest.approx((few_labels.sum() + many_labels.sum()) / 25_000, abs=0.01)
+    together = scene_probability(logits, slope=1, offset=0, share=0.5)
+    assert together.probability[strata == 1].mean() < scene.probability[strata == 1].mean() - 0.05
+
+
 def test_the_base_share_does_not_matter() -> None:
     logits, _ = simulate(0.2, 1000, 3)
     base = scene_probability(logits, slope=1, offset=0, share=0.5)

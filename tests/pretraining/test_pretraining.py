@@ -11,7 +11,7 @@ import pytest
 from craters.core import NullProgress
 from craters.errors import DataError, ExistsError
 from craters.models import load_model, read_weights
-from craters.pretraining import batches, pretrain, run
+from craters.pretraining import PatchRecipe, batches, pretrain, run
 from craters.pretraining.rounds import Stream
 from craters.settings import PretrainConfig
 from craters.synthetic import PRESETS, LabeledPatches, LabelRule, sample_scenes
@@ -94,7 +94,7 @@ def test_a_round_is_the_scenes_of_its_number() -> None:
 def trained(folder: Path, *, rounds: int = 2, threads: int = 1) -> TrainState:
     folder.mkdir(exist_ok=True)
     config = PretrainConfig(folder, rounds=rounds, scale=SCALE, threads=threads)
-    return run.train(config, LOOK, run.Recipe(), folder / "state.safetensors", NullProgress())
+    return run.train(config, LOOK, PatchRecipe(), folder / "state.safetensors", NullProgress())
 
 
 def test_number_of_workers_and_interruptions_do_not_change_the_weights(
@@ -131,7 +131,7 @@ def test_pretraining_writes_a_model_that_other_settings_may_not_resume(tmp_path:
     assert facts["patches"] == made.history[0]["patches"]
     assert "9 px" in facts["label_rule"]
     weights = read_weights(made.folder)
-    network = run.Recipe().build(4)
+    network = PatchRecipe().build(4)
     assert set(weights) == set(network.state_dict())
     patches = sample_scenes(range(4), seed=1, size=32)
     probability = model.predict_proba(patches.images)

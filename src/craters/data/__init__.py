@@ -15,6 +15,7 @@ from craters.data.augment import (
     pad_for_shifts,
     shift_and_flip,
     transform,
+    transform_places,
 )
 from craters.data.copies import COPY_CORRELATION, CopySearch, search_copies
 from craters.data.dataset import (
@@ -90,5 +91,6 @@ __all__ = [
     "splits",
     "to_8bit",
     "transform",
+    "transform_places",
     "validation_split",
 ]

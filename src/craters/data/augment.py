@@ -66,6 +66,25 @@ def transform(images: np.ndarray, name: str) -> np.ndarray:
     return images[:, :: -1 if rows else 1, :: -1 if columns else 1]
 
 
+def transform_places(
+    rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int], name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return where places of an image of this height and width are after `transform`.
+
+    Examples
+    --------
+    >>> transform_places(np.array([0]), np.array([2]), (5, 8), "rotate-90")
+    (array([5]), array([0]))
+    """
+    transpose, flips_rows, flips_columns = SYMMETRIES[name]
+    height, width = shape[::-1] if transpose else shape
+    rows, columns = (columns, rows) if transpose else (rows, columns)
+    return (
+        height - 1 - rows if flips_rows else rows,
+        width - 1 - columns if flips_columns else columns,
+    )
+
+
 def compose(first: str, second: str) -> str:
     """Return the name of one symmetry after another.
 

@@ -26,7 +26,8 @@ class SceneProbability:
     share : float
         Share of craters among the candidates, estimated without truth.
     interval : tuple of float
-        95 % interval of the share, if the scene is like those of the calibration.
+        95 % interval of the share, if the scene is like those of the calibration; with strata, the
+        mean of their intervals.
     """
 
     probability: np.ndarray
@@ -57,7 +58,12 @@ class OperatingPoint:
 
 
 def scene_probability(
-    logits: np.ndarray, *, slope: float, offset: float, share: float
+    logits: np.ndarray,
+    *,
+    slope: float,
+    offset: float,
+    share: float,
+    strata: np.ndarray | None = None,
 ) -> SceneProbability:
     """Calibrate the logits of a scene's candidates at the scene's own share of craters.
 
@@ -72,6 +78,8 @@ def scene_probability(
         The logit of the probability is `slope` times the logit plus `offset`.
     share : float
         Above 0 and below 1.
+    strata : ndarray of int, shape (N,), optional
+        Kinds of candidates, such as small and large ones, each with a share of its own.
 
     Returns
     -------
@@ -93,15 +101,29 @@ def scene_probability(
         raise ConfigError(f"share is {share:g}, expected more than 0 and less than 1")
     odds = np.log(share / (1 - share))
     evidence = slope * np.asarray(logits, np.float64) + offset - odds  # log likelihood ratio
-    if not len(evidence):
+    n = len(evidence)
+    if not n:
         return SceneProbability(np.zeros(0), share, (0.0, 1.0))
-    best = share
+    kinds = np.zeros(n, int) if strata is None else np.asarray(strata)
+    probability, total = np.empty(n), np.zeros(3)
+    for kind in np.unique(kinds):
+        inside = kinds == kind
+        best = _best_share(evidence[inside], share)
+        probability[inside] = _posterior(evidence[inside], best)
+        ends = _share_interval(evidence[inside], best)
+        total += np.array([best, *ends]) * inside.sum() / n
+    return SceneProbability(probability, float(total[0]), (float(total[1]), float(total[2])))
+
+
+def _best_share(evidence: np.ndarray, start: float) -> float:
+    """Return the share of craters of the highest likelihood."""
+    best = start
     for _ in range(_ROUNDS):
         last = best
         best = float(np.clip(_posterior(evidence, best).mean(), _LEAST_SHARE, 1 - _LEAST_SHARE))
         if abs(best - last) < _SAME:
             break
-    return SceneProbability(_posterior(evidence, best), best, _share_interval(evidence, best))
+    return best
 
 
 def _posterior(evidence: np.ndarray, share: float) -> np.ndarray:

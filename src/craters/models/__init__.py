@@ -13,14 +13,20 @@ import lazy_loader
 from craters.models.circles import (
     CIRCLE_DTYPE,
     STAGE,
+    STRIDE,
+    USUAL_DIAMETER,
+    Calibration,
     CircleBlock,
     CircleDescription,
     CircleDetector,
+    halve,
     is_circle_model,
     merge_circles,
     plan_blocks,
     raw_probability,
+    size_strata,
     stage_shape,
+    standardize,
 )
 from craters.models.classifier import (
     INPUT,
@@ -67,7 +73,12 @@ from craters.models.predictions import (
 )
 
 if TYPE_CHECKING:
-    from craters.models.circles import CircleNet, new_circle_net, write_circle_model
+    from craters.models.circles import (
+        CircleNet,
+        new_circle_net,
+        restore_circle_net,
+        write_circle_model,
+    )
     from craters.models.exchange import ImportOptions, export_model, import_model
     from craters.models.keras.writer import write_keras_h5
     from craters.models.networks import (
@@ -92,7 +103,10 @@ __all__ = [
     "OUTPUT",
     "PRETRAINED",
     "STAGE",
+    "STRIDE",
     "SUMS",
+    "USUAL_DIAMETER",
+    "Calibration",
     "CircleBlock",
     "CircleDescription",
     "CircleDetector",
@@ -117,6 +131,7 @@ __all__ = [
     "export_model",
     "find_model",
     "find_pretrained",
+    "halve",
     "import_model",
     "initialize",
     "is_circle_model",
@@ -144,9 +159,12 @@ __all__ = [
     "read_parts",
     "read_weights",
     "reseed_dropout",
+    "restore_circle_net",
     "restore_network",
     "sides_text",
+    "size_strata",
     "stage_shape",
+    "standardize",
     "turn_azimuth",
     "turn_to_frame",
     "write_circle_model",
@@ -158,7 +176,7 @@ __all__ = [
 __getattr__, _, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "circles": ["CircleNet", "new_circle_net", "write_circle_model"],
+        "circles": ["CircleNet", "new_circle_net", "restore_circle_net", "write_circle_model"],
         "exchange": ["ImportOptions", "export_model", "import_model"],
         "keras.writer": ["write_keras_h5"],
         "networks": [

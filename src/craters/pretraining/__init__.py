@@ -1,6 +1,6 @@
 """Train the networks that ship with craters on the stream of synthetic patches.
 
-Interface: `pretrain`, `Recipe`.
+Interface: `pretrain`, `PatchRecipe`, `CircleRecipe`.
 Real images only judge the result. torch is imported on first use.
 """
 
@@ -12,13 +12,42 @@ import lazy_loader
 
 if TYPE_CHECKING:
     from craters.pretraining.batches import Batch
+    from craters.pretraining.circles import (
+        COUNTED,
+        POSSIBLE,
+        CircleBatch,
+        CircleRecipe,
+        Scenes,
+        SceneStream,
+    )
+    from craters.pretraining.patches import PatchRecipe
+    from craters.pretraining.recipe import Recipe
     from craters.pretraining.rounds import Stream
-    from craters.pretraining.run import Recipe, pretrain
+    from craters.pretraining.run import pretrain
 
-__all__ = ["Batch", "Recipe", "Stream", "pretrain"]
+__all__ = [
+    "COUNTED",
+    "POSSIBLE",
+    "Batch",
+    "CircleBatch",
+    "CircleRecipe",
+    "PatchRecipe",
+    "Recipe",
+    "SceneStream",
+    "Scenes",
+    "Stream",
+    "pretrain",
+]
 
 # Imported when they are first used: they need torch.
 __getattr__, _, _ = lazy_loader.attach(
     __name__,
-    submod_attrs={"batches": ["Batch"], "rounds": ["Stream"], "run": ["Recipe", "pretrain"]},
+    submod_attrs={
+        "batches": ["Batch"],
+        "circles": ["COUNTED", "POSSIBLE", "CircleBatch", "CircleRecipe", "SceneStream", "Scenes"],
+        "patches": ["PatchRecipe"],
+        "recipe": ["Recipe"],
+        "rounds": ["Stream"],
+        "run": ["pretrain"],
+    },
 )

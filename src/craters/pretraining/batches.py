@@ -14,7 +14,7 @@ FRAME = 270.0  # degrees clockwise from image up: the light comes from the left
 WIDEST = 60.0  # degrees between the light and the frame, in patches turned into it
 UNCERTAIN = 75.0, 135.0  # degrees from the frame: between them, a patch has no label
 
-_TURNS = ("identity", "rotate-90", "rotate-180", "rotate-270")  # counterclockwise
+TURNS = ("identity", "rotate-90", "rotate-180", "rotate-270")  # counterclockwise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +84,7 @@ def turn(
     turns[at_random] = random.integers(0, 4, int(at_random.sum()))
     flipped = random.random(len(rows)) < 0.5
     images = part.images[rows]
-    for number, name in enumerate(_TURNS[1:], 1):
+    for number, name in enumerate(TURNS[1:], 1):
         images[turns == number] = transform(images[turns == number], name)
     images[flipped] = transform(images[flipped], "up-down")
     azimuth = azimuth - 90 * turns

@@ -77,7 +77,7 @@ def write_pretrained(
                 f"{config.least_diameter:g} px or more is inside the patch; without: the inner "
                 f"{CORE:.0%} of the radius of every such crater is outside"
             ),
-            "settings": {"rounds": config.rounds, "scale": config.scale},
+            "settings": {"rounds": len(history), "scale": config.scale},
             "seed": config.seed,
             "hardware": "{processor}, {usable_cpus} CPUs".format(**describe_hardware()),
             "selection": "none",

@@ -1,10 +1,11 @@
-"""Rounds of new synthetic patches, made in worker processes while the network trains."""
+"""Rounds of new synthetic images, made in worker processes while the network trains."""
 
 from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any, Generic, TypeVar
 
 from craters.settings import PretrainConfig
 from craters.synthetic import LabeledPatches, LabelRule, Look, join, sample_scenes
@@ -19,11 +20,54 @@ CORE = 0.5  # of a crater's radius, which does not show in a patch without crate
 _CHUNK = 50  # scenes of a task
 
 Round = dict[int, LabeledPatches]
+Made = TypeVar("Made")
+Part = TypeVar("Part")
+Task = tuple[Callable[..., Any], tuple[Any, ...]]  # a function and its arguments
+
+
+class Rounds(Generic[Part, Made]):
+    """A stream of rounds, each made of parts by independent tasks."""
+
+    def tasks(self, number: int) -> Sequence[Task]:
+        """Return the tasks of a round, each of which returns a part."""
+        raise NotImplementedError
+
+    def gather(self, number: int, parts: Iterator[Part]) -> Made:
+        """Join the parts of a round, in the order of its tasks."""
+        raise NotImplementedError
+
+    def rounds(self, first: int, end: int, workers: int) -> Generator[Made]:
+        """Yield the rounds of numbers `first` to `end` - 1.
+
+        Worker processes make the next round while the caller uses one. Close the iterator to stop
+        them early.
+        """
+        if first >= end:
+            return
+        parts = self._start(first, workers)
+        try:
+            for number in range(first, end):
+                current = self.gather(number, parts)
+                if number + 1 < end:
+                    parts = self._start(number + 1, workers)
+                yield current
+        finally:
+            with warnings.catch_warnings():  # joblib warns of the tasks that this cancels
+                warnings.simplefilter("ignore", UserWarning)
+                parts.close()
+
+    def _start(self, number: int, workers: int) -> Generator[Part]:
+        import joblib
+
+        parts: Generator[Part] = joblib.Parallel(
+            workers, return_as="generator", pre_dispatch="all"
+        )(joblib.delayed(call)(*arguments) for call, arguments in self.tasks(number))
+        return parts
 
 
 @dataclasses.dataclass(frozen=True)
-class Stream:
-    """The stream of rounds of a pretraining.
+class Stream(Rounds[LabeledPatches, Round]):
+    """The stream of patches of a pretraining.
 
     Parameters
     ----------
@@ -53,41 +97,18 @@ class Stream:
         )
         return cls(seed=config.seed, look=look, rule=rule, scale=config.scale)
 
-    def rounds(self, first: int, end: int, workers: int) -> Generator[Round]:
-        """Yield the rounds of numbers `first` to `end` - 1.
+    def tasks(self, number: int) -> list[Task]:
+        """Return the tasks of a round: scenes for patches of one side."""
+        return [(self._sample, part) for part in self._parts(number)]
 
-        Worker processes make the next round while the caller uses one. Close the iterator to stop
-        them early.
-        """
-        if first >= end:
-            return
-        parts = self._start(first, workers)
-        try:
-            for number in range(first, end):
-                current = self._gather(number, parts)
-                if number + 1 < end:
-                    parts = self._start(number + 1, workers)
-                yield current
-        finally:
-            with warnings.catch_warnings():  # joblib warns of the tasks that this cancels
-                warnings.simplefilter("ignore", UserWarning)
-                parts.close()
-
-    def _start(self, number: int, workers: int) -> Generator[LabeledPatches]:
-        import joblib
-
-        parts: Generator[LabeledPatches] = joblib.Parallel(
-            workers, return_as="generator", pre_dispatch="all"
-        )(joblib.delayed(self._sample)(side, scenes) for side, scenes in self._tasks(number))
-        return parts
-
-    def _gather(self, number: int, parts: Iterator[LabeledPatches]) -> Round:
+    def gather(self, number: int, parts: Iterator[LabeledPatches]) -> Round:
+        """Join the patches of each side."""
         by_side: dict[int, list[LabeledPatches]] = {}
-        for (side, _), part in zip(self._tasks(number), parts, strict=True):
+        for (side, _), part in zip(self._parts(number), parts, strict=True):
             by_side.setdefault(side, []).append(part)
         return {side: join(sampled) for side, sampled in by_side.items()}
 
-    def _tasks(self, number: int) -> Iterator[tuple[int, range]]:
+    def _parts(self, number: int) -> Iterator[tuple[int, range]]:
         for side, usual in SCENES.items():
             count = max(1, round(usual * self.scale))
             scenes = range(number * count, (number + 1) * count)

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
+from craters.errors import ConfigError
 from craters.settings.declaration import check_settings, setting
 
 LookName = Literal["mixed", "mars-thermal", "mars-visible", "moon"]
@@ -27,20 +28,28 @@ class PretrainConfig:
         help="New model folder.", meaning="Model folder to create; a run resumes next to it."
     )
     _: dataclasses.KW_ONLY
+    network: Literal["compact", "circles"] = setting(
+        "compact",
+        help="compact: the classifier of patches; circles: the detector.",
+        meaning="Network to train: `compact`, the classifier of patches that ships as "
+        "`pretrained`, or `circles`, the detector of craters with centre and diameter.",
+    )
     look: LookName = setting(
         "mixed",
         help="Look of the synthetic planets: mixed, mars-thermal, mars-visible or moon.",
         meaning="Look of the synthetic planets; see [Synthetic planets](synthetic-mars.md).",
     )
-    rounds: int = setting(
-        28,
-        help="Rounds of about 34,000 new patches.",
-        meaning="Rounds of training, each on about 34,000 new patches.",
+    rounds: int | None = setting(
+        None,
+        help="Rounds of about 34,000 new patches, or 1,000 new scenes.",
+        meaning="Rounds of training, each on about 34,000 new patches, or 1,000 new scenes for "
+        "`circles`.",
+        unset="28 for compact, 24 for circles",
         least=1,
     )
     scale: float = setting(
         1.0,
-        help="Size of a round, relative to 34,000 patches.",
+        help="Size of a round, relative to the usual one.",
         meaning="Size of a round and of its training, relative to the usual one; for trials.",
         above=0,
         most=10,
@@ -71,3 +80,9 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         check_settings(self, as_flags=True)
+        if self.network == "circles" and (self.least_diameter, self.disc_share) != (9.0, 0.5):
+            raise ConfigError(
+                "--least-diameter and --disc-share are of the label rule of patches, and --network "
+                "is circles",
+                "Leave them out.",
+            )

@@ -16,7 +16,7 @@ from craters.synthetic.look import (
 from craters.synthetic.patches import PatchSample, make_patches, write_dataset
 from craters.synthetic.sampling import LabelRule
 from craters.synthetic.scenes import Scene, make_scene
-from craters.synthetic.stream import LabeledPatches, join, sample_scenes
+from craters.synthetic.stream import LabeledPatches, join, make_scenes, sample_scenes
 
 __all__ = [
     "GENERATOR_VERSION",
@@ -33,6 +33,7 @@ __all__ = [
     "join",
     "make_patches",
     "make_scene",
+    "make_scenes",
     "sample_scenes",
     "write_dataset",
 ]

@@ -1,20 +1,21 @@
-"""A stream of labeled patches from procedural planets: any length, in bounded memory."""
+"""Streams of labeled patches and of scenes of procedural planets: any length, bounded memory."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from craters.errors import ConfigError
 from craters.synthetic.look import Look, look_of
 from craters.synthetic.sampling import LabelRule, choose_patches
-from craters.synthetic.scenes import generator, make_planet
+from craters.synthetic.scenes import Scene, generator, make_planet
 
 SCENE_SIDE = 3.6  # sides of a patch
+USUAL_SIZE = 48  # px: side of a patch, to which looks relate the sizes of craters
 
-_SCENE_KEY, _PATCH_KEY = 7, 8  # of the random numbers of the stream's scenes and patches
+_SCENE_KEY, _PATCH_KEY, _WHOLE_KEY = 7, 8, 10  # of the random numbers of the streams
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +97,34 @@ def sample_scenes(
     wanted = per_scene - with_crater, with_crater
     parts = [_sample_scene((seed, size, index), look, rule, wanted) for index in scenes]
     return join([_sample_no_scene(size), *parts])
+
+
+def make_scenes(
+    scenes: range, *, seed: int, side: int, look: Look | str = "mixed"
+) -> Iterator[Scene]:
+    """Make scenes of the stream `seed`, one after the other.
+
+    Parameters
+    ----------
+    scenes : range
+        Numbers of the scenes, from 0; each gives the same scene in every range.
+    seed : int
+    side : int
+        Height and width of a scene, in pixels, at least 16.
+    look : Look or str
+        A look, or the name of one of `PRESETS`.
+
+    Raises
+    ------
+    ConfigError
+        If a number or name is outside its limits.
+    """
+    if min(seed, *scenes[:1], *scenes[-1:]) < 0 or side < 16:
+        raise ConfigError(f"scenes, seed, side = {scenes}, {seed}, {side}: use 0, 0, 16 or more")
+    look = look_of(look)
+    for index in scenes:
+        random = generator(seed, _WHOLE_KEY, side, index)
+        yield make_planet((side, side), USUAL_SIZE, look, random)
 
 
 def _sample_scene(

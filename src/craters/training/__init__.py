@@ -16,6 +16,7 @@ from craters.training.training_set import TrainingSet, human_only, take
 if TYPE_CHECKING:
     from craters.training import checkpoint
     from craters.training.attempt import Attempt, TrainState, prepare_attempt, record_epoch
+    from craters.training.circles import TRUTH_DTYPE, CircleTargets, circle_loss, make_targets
     from craters.training.loop import (
         Examples,
         build_network,
@@ -40,7 +41,9 @@ __all__ = [
     "FINE_TUNED",
     "HALFWAY",
     "KEPT",
+    "TRUTH_DTYPE",
     "Attempt",
+    "CircleTargets",
     "Examples",
     "NoStore",
     "RunConfig",
@@ -55,12 +58,14 @@ __all__ = [
     "Unlabeled",
     "build_network",
     "checkpoint",
+    "circle_loss",
     "derive_seed",
     "descend",
     "fit",
     "human_only",
     "in_mixed_precision",
     "load_start",
+    "make_targets",
     "predict_logits",
     "prepare_attempt",
     "record_epoch",
@@ -75,6 +80,7 @@ __getattr__, _, _ = lazy_loader.attach(
     submodules=["checkpoint"],
     submod_attrs={
         "attempt": ["Attempt", "TrainState", "prepare_attempt", "record_epoch"],
+        "circles": ["TRUTH_DTYPE", "CircleTargets", "circle_loss", "make_targets"],
         "loop": [
             "Examples",
             "build_network",

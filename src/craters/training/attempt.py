@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -60,19 +61,19 @@ class Attempt:
 
     Parameters
     ----------
-    network : Network
+    network : nn.Module
         Trained in place.
     optimizer : torch.optim.Optimizer
-    average : Network or None
+    average : nn.Module or None
         The moving average of the weights, if there is one.
     config : TrainConfig
     steps : int
         Steps of an epoch.
     """
 
-    network: Network
+    network: Any
     optimizer: torch.optim.Optimizer
-    average: Network | None
+    average: Any
     config: TrainConfig
     steps: int
 
@@ -81,7 +82,7 @@ class Attempt:
         self.values = _floating(self.network)
 
     @property
-    def evaluated(self) -> Network:
+    def evaluated(self) -> Any:
         """The network that is validated and kept: the weight average, if there is one."""
         return self.average or self.network
 
@@ -101,14 +102,14 @@ class Attempt:
                 torch._foreach_lerp_(self.means, self.values, weight)
 
 
-def _floating(network: Network) -> list[Tensor]:
+def _floating(network: nn.Module) -> list[Tensor]:
     """Return the tensors to average: weights and BatchNorm statistics."""
     tensors = network.state_dict(keep_vars=True).values()
     return [tensor for tensor in tensors if tensor.is_floating_point()]
 
 
 def prepare_attempt(
-    build: Build,
+    build: Callable[[int], nn.Module],
     n: int,
     config: TrainConfig,
     state: TrainState,

@@ -32,6 +32,7 @@ from craters.models import (
     Light,
     find_pretrained,
     plan_blocks,
+    size_strata,
 )
 from craters.models.circles import Calibration, detector, write_circle_model
 from craters.settings import ScanConfig
@@ -48,7 +49,7 @@ from craters.maps.scan import describe_results, estimate, plan_scan, scan_images
 from craters.maps.scan.circles.report import Shown, choose_images, choose_views, count_diameters
 from craters.review.scan_source import open_scan
 
-CALIBRATION = Calibration(slope=4.0, offset=-0.85, share=0.3, candidates=1000)
+CALIBRATION = Calibration(slope=4.0, offset=-0.85, share=0.3, candidates=1000, scatter=0.2)
 KILOMETRES = 0.1  # of a pixel of `write_raster`
 
 
@@ -95,10 +96,16 @@ def read(folder: Path, layer: str) -> tuple[dict[str, np.ndarray], np.ndarray, s
 
 
 def circles_of(folder: Path) -> np.ndarray:
-    """Return all candidates of a scan as the detector gives them, by falling logit."""
+    """Return all candidates of a scan as the detector gives them, by falling probability."""
     parts = [read(folder, layer)[0] for layer in ("detections", "candidates")]
     names = ("row", "col", "diameter_px", "diameter_error_px", "p_raw", "level")
-    return np.column_stack([np.concatenate([part[name] for part in parts]) for name in names])
+    return _ordered(
+        np.column_stack([np.concatenate([part[name] for part in parts]) for name in names])
+    )
+
+
+def _ordered(circles: np.ndarray) -> np.ndarray:
+    return circles[np.lexsort((circles[:, 1], circles[:, 0], -circles[:, 4].round(12)))]
 
 
 def expected_circles(model: Path, pixels: np.ndarray, **given: object) -> np.ndarray:
@@ -106,7 +113,7 @@ def expected_circles(model: Path, pixels: np.ndarray, **given: object) -> np.nda
     found = CircleDetector.load(model, threads=1).detect(pixels, **given)  # type: ignore[arg-type]
     raw = 1 / (1 + np.exp(-found["logit"]))
     names = ("row", "col", "diameter", "error")
-    return np.column_stack([*(found[name] for name in names), raw, found["level"]])
+    return _ordered(np.column_stack([*(found[name] for name in names), raw, found["level"]]))
 
 
 def same_circles(found: np.ndarray, expected: np.ndarray) -> None:
@@ -357,12 +364,17 @@ def test_all_images_are_one_scene_with_one_threshold(model: Path, tmp_path: Path
     parts = [read(out, layer)[0] for layer in ("detections", "candidates")]
     table = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     finder = CircleDetector.load(model, threads=1)
-    logits = [finder.detect(noise(90, 80, seed), azimuth=270.0)["logit"] for seed in (2, 1)]
+    circles = np.concatenate([finder.detect(noise(90, 80, seed), azimuth=270.0) for seed in (2, 1)])
     scene = scene_probability(
-        np.concatenate(logits), slope=CALIBRATION.slope, offset=CALIBRATION.offset,
-        share=CALIBRATION.share,
+        circles["logit"], slope=CALIBRATION.slope, offset=CALIBRATION.offset,
+        share=CALIBRATION.share, strata=size_strata(circles),
     )  # fmt: skip
-    point = operating_point(scene.probability, 0.6)
+    point = operating_point(scene.probability, 0.6, scatter=CALIBRATION.scatter)
+    for part in parts:
+        for name in "ab":
+            assert (np.diff(part["p_crater"][part["source"] == name]) <= 0).all()
+    assert summary["expected"]["precision_interval"] == point.interval
+    assert len(np.unique(size_strata(circles))) == 2
     assert np.array_equal(np.sort(table["p_crater"]), np.sort(scene.probability))
     assert summary["decision_threshold"] == point.threshold
     assert (parts[0]["p_crater"] >= point.threshold).all()

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 import lazy_loader
 
-from craters.models.circles.decode import CIRCLE_DTYPE, merge_circles, raw_probability
+from craters.models.circles.decode import CIRCLE_DTYPE, merge_circles, raw_probability, size_strata
 from craters.models.circles.description import Calibration, CircleDescription
 from craters.models.circles.detector import (
     STAGE,
+    STRIDE,
+    USUAL_DIAMETER,
     CircleBlock,
     CircleDetector,
     is_circle_model,
@@ -24,11 +26,13 @@ from craters.models.circles.pixels import halve, standardize
 
 if TYPE_CHECKING:
     from craters.models.circles.export import circles_to_onnx, write_circle_model
-    from craters.models.circles.network import CircleNet, new_circle_net
+    from craters.models.circles.network import CircleNet, new_circle_net, restore_circle_net
 
 __all__ = [
     "CIRCLE_DTYPE",
     "STAGE",
+    "STRIDE",
+    "USUAL_DIAMETER",
     "Calibration",
     "CircleBlock",
     "CircleDescription",
@@ -41,6 +45,8 @@ __all__ = [
     "new_circle_net",
     "plan_blocks",
     "raw_probability",
+    "restore_circle_net",
+    "size_strata",
     "stage_shape",
     "standardize",
     "write_circle_model",
@@ -51,6 +57,6 @@ __getattr__, _, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "export": ["circles_to_onnx", "write_circle_model"],
-        "network": ["CircleNet", "new_circle_net"],
+        "network": ["CircleNet", "new_circle_net", "restore_circle_net"],
     },
 )

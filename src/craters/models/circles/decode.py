@@ -21,6 +21,7 @@ diameter in pixels (one standard deviation), the logit of "is a crater", and the
 pyramid that found it (0: full size)."""
 
 LEAST_LOGIT = -2.0  # of a candidate: the network gives it a probability of .12
+CALIBRATED = 10.0  # px: diameter from which circles are calibrated by a catalogue
 LEVEL_RANGE = 6.5, 26.0  # px: diameters that the network measures at one level
 
 # Two circles are one crater if the distance of their centres, in diameters of the smaller one, and
@@ -120,6 +121,14 @@ def _same_craters(circles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     for most_distant, most_unlike in _SAME:
         same |= (distance < most_distant * smaller) & (larger < most_unlike * smaller)
     return first[same], second[same]
+
+
+def size_strata(circles: np.ndarray) -> np.ndarray:
+    """Return 1 for circles of at least `CALIBRATED` pixels and 0 for smaller ones.
+
+    Smaller circles are of other shares of craters, and catalogues seldom say which are.
+    """
+    return (circles["diameter"] >= CALIBRATED).astype(int)
 
 
 def raw_probability(circles: np.ndarray) -> np.ndarray:

@@ -27,12 +27,15 @@ class Calibration:
         Share of craters among the candidates that it was fitted to, 0..1.
     candidates : int
         Their number.
+    scatter : float
+        Standard deviation over scenes of the error of the logit of the probability.
     """
 
     slope: float = 1.0
     offset: float = 0.0
     share: float = 0.5
     candidates: int = 0
+    scatter: float = 0.0
 
     def __post_init__(self) -> None:
         is_good = (
@@ -42,6 +45,8 @@ class Calibration:
             and self.share < 1
             and isinstance(self.candidates, int)
             and self.candidates >= 0
+            and is_number(self.scatter, -1, 100)
+            and self.scatter >= 0
         )
         if not is_good:
             raise ModelError(f"{self} is no valid calibration")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -87,6 +90,15 @@ class CircleNet(nn.Module):
 def _twice(maps: Tensor) -> Tensor:
     """Repeat every place along rows and columns."""
     return functional.interpolate(maps, scale_factor=2.0)
+
+
+def restore_circle_net(weights: Mapping[str, np.ndarray]) -> CircleNet:
+    """Return the network with given weights, as `read_weights` returns them; for evaluation."""
+    network = CircleNet()
+    network.load_state_dict(
+        {name: torch.from_numpy(np.array(array)) for name, array in weights.items()}
+    )
+    return network.eval()
 
 
 def new_circle_net(seed: int) -> CircleNet:

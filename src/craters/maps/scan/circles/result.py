@@ -29,6 +29,7 @@ from craters.maps.scan.circles.search import CircleJob
 from craters.maps.scan.output import ScanOutcome
 from craters.maps.scan.report import brightness, read_quick_look, unlike_patches
 from craters.maps.scan.store import BlockIndex
+from craters.models import size_strata
 
 _ROWS = 1 << 17  # of a table in memory at once
 
@@ -41,7 +42,7 @@ class Found:
     ----------
     job : CircleJob
     circles : ndarray, `CIRCLE_DTYPE`
-        All candidates, by falling logit.
+        All candidates; in a `Catalogue` by falling probability.
     failed : dict of str
         Reason of failure by block.
     appearance : Appearance
@@ -143,29 +144,41 @@ def _collect(plan: CirclePlan, jobs: list[CircleJob], index: BlockIndex) -> list
 
 
 def _judge(plan: CirclePlan, found: list[Found]) -> Catalogue:
-    """Calibrate all candidates as one scene, and choose the threshold.
+    """Calibrate all candidates as one scene, order them, and choose the threshold.
 
     Images unlike those that the model was made for have no say in the threshold, unless all are.
     """
     calibration = plan.detector.description.calibration
-    logits = np.concatenate([each.circles["logit"] for each in found])
+    circles = np.concatenate([each.circles for each in found])
+    logits = circles["logit"]
     if calibration.candidates:
         scene = scene_probability(
             logits,
             slope=calibration.slope,
             offset=calibration.offset,
             share=calibration.share,
+            strata=size_strata(circles),
         )
     else:  # nothing is known of the share that the network's own probability stands for
         probability = sigmoid(logits)
         share = float(probability.mean()) if len(logits) else 0.0
         scene = SceneProbability(probability, share, (0.0, 1.0))
+    parts = _split(scene.probability, found)
+    orders = [np.argsort(-part, kind="stable") for part in parts]
+    found = [
+        dataclasses.replace(each, circles=each.circles[order])
+        for each, order in zip(found, orders, strict=True)
+    ]
+    parts = [part[order] for part, order in zip(parts, orders, strict=True)]
+    scene = dataclasses.replace(scene, probability=np.concatenate(parts))
     is_like = [not each.appearance.doubts for each in found]
-    parts = zip(_split(scene.probability, found), is_like, strict=True)
     point = operating_point(
-        np.concatenate([part for part, like in parts if like or not any(is_like)]),
+        np.concatenate(
+            [part for part, like in zip(parts, is_like, strict=True) if like or not any(is_like)]
+        ),
         plan.precision,
         threshold=plan.config.decision_threshold,
+        scatter=calibration.scatter,
     )
     return Catalogue(plan=plan, found=found, scene=scene, point=point)
 

@@ -1,0 +1,1 @@
+"""Circles: the detector on real images."""

@@ -1,0 +1,160 @@
+"""Train the circle detector further, on images with catalogues of their craters."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from craters.core import NullProgress, Progress, torch_threads
+from craters.detection.images import LabeledImage, Level, draw_crop, make_levels
+from craters.errors import DataError
+from craters.models import CircleNet, LightFrame, restore_circle_net
+from craters.pretraining import CircleBatch, CircleRecipe, Scenes, SceneStream
+from craters.synthetic import PRESETS
+from craters.training import (
+    TrainConfig,
+    TrainState,
+    derive_seed,
+    descend,
+    make_targets,
+    prepare_attempt,
+)
+
+_SIDE = 256  # px of a crop
+_LEVELS = (0.6, 0.28, 0.12)  # how often crops are of full size, a half and a quarter
+_JITTER = 0.12  # standard deviation of the log of the contrast
+_SCENES = 0.5  # size of the round of synthetic scenes that is rehearsed
+
+
+@dataclasses.dataclass(frozen=True)
+class FineTuning:
+    """How the detector is trained further.
+
+    Parameters
+    ----------
+    steps : int
+    learning_rate : float
+        Peak rate of the one-cycle schedule.
+    rehearsed : float
+        Share of synthetic scenes in each batch, which keeps what was learned before.
+    batch_size : int
+    seed : int
+    """
+
+    steps: int = 800
+    learning_rate: float = 1e-3
+    rehearsed: float = 0.5
+    batch_size: int = 8
+    seed: int = 0
+
+
+def fine_tune(
+    start: Mapping[str, np.ndarray],
+    images: Sequence[LabeledImage],
+    frame: LightFrame,
+    how: FineTuning,
+    *,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> CircleNet:
+    """Train the detector from given weights on images with known craters.
+
+    Parameters
+    ----------
+    start : mapping of ndarray
+        Weights by name in torch, as `read_weights` returns them.
+    images : sequence of LabeledImage
+    frame : LightFrame
+        The light that the network expects; images are turned to it.
+    how : FineTuning
+    threads : int
+    progress : Progress, optional
+
+    Returns
+    -------
+    CircleNet
+        In evaluation mode; the moving average of the weights.
+
+    Raises
+    ------
+    DataError
+        If no image has a crater that counts.
+    """
+    if not any(image.craters["counted"].any() for image in images):
+        raise DataError(
+            f"none of the {len(images)} images has a crater that counts",
+            "Give images with a catalogue of their craters.",
+        )
+    progress = progress or NullProgress()
+    pyramids = [make_levels(image, frame, len(_LEVELS)) for image in images]
+    config = TrainConfig(
+        epochs=1,
+        learning_rate=how.learning_rate,
+        batch_size=how.batch_size,
+        seed=how.seed,
+        optimizer="adamw",
+        weight_decay=0.05,
+        warmup=0.15,
+        ema_decay=0.995,
+        keep="last",
+        mixed_precision=True,
+    )
+    attempt = prepare_attempt(
+        lambda _: restore_circle_net(start), how.steps * how.batch_size, config, TrainState()
+    )
+    random = np.random.default_rng(derive_seed(how.seed, 2))
+    recipe = CircleRecipe()
+    with torch_threads(threads):
+        scenes = _rehearsal(how, threads)
+        attempt.network.train()
+        total = 0.0
+        for step in range(attempt.steps):
+            batch = _draw_batch(pyramids, scenes, how, random)
+            attempt.before_step(step)
+            loss, _ = recipe.loss(attempt.network, batch, config)
+            descend(attempt.optimizer, loss)
+            attempt.after_step(step)
+            total += float(loss.detach())
+            if (step + 1) % 100 == 0:
+                progress.say(f"Step {step + 1} of {attempt.steps}: loss {total / 100:.4f}.")
+                total = 0.0
+    network: CircleNet = attempt.evaluated
+    return network.eval()
+
+
+def _rehearsal(how: FineTuning, threads: int) -> Scenes | None:
+    """Make the synthetic scenes that are rehearsed; their numbers are those of no pretraining."""
+    if not how.rehearsed:
+        return None
+    stream = SceneStream(
+        seed=derive_seed(how.seed, 3) % 2**31, look=PRESETS["mixed"], scale=_SCENES
+    )
+    with contextlib.closing(stream.rounds(0, 1, threads)) as rounds:
+        return next(rounds)
+
+
+def _draw_batch(
+    pyramids: Sequence[Sequence[Level]],
+    scenes: Scenes | None,
+    how: FineTuning,
+    random: np.random.Generator,
+) -> CircleBatch:
+    """Draw crops of images and synthetic scenes, and vary their contrast."""
+    n_scenes = 0 if scenes is None else int(random.binomial(how.batch_size, how.rehearsed))
+    brightness = np.empty((how.batch_size, _SIDE, _SIDE), np.float32)
+    truths: list[np.ndarray] = []
+    if scenes is not None and n_scenes:
+        drawn = CircleRecipe().draw_scenes(scenes, n_scenes, random)
+        brightness[:n_scenes], truths = drawn
+    for place in range(n_scenes, how.batch_size):
+        levels = pyramids[int(random.integers(len(pyramids)))]
+        level = levels[int(random.choice(len(_LEVELS), p=_LEVELS))]
+        brightness[place], craters = draw_crop(level, _SIDE, random)
+        truths.append(craters)
+    contrast = np.exp(_JITTER * random.standard_normal((how.batch_size, 1, 1)))
+    return CircleBatch(
+        brightness=brightness * contrast.astype(np.float32), targets=make_targets(truths, _SIDE)
+    )
