@@ -268,11 +268,7 @@ class CircleDetector:
         scale = float(STAGE**block.stage)
         _rescale(circles, scale)
         circles["level"] += LEVELS * block.stage
-        own = np.s_[_AROUND : _AROUND + -(-block.height // 4) * 4,
-                    _AROUND : _AROUND + -(-block.width // 4) * 4]  # fmt: skip
-        reduced, gone = halve(*halve(values[own], missing[own]))
-        grey = np.clip(np.rint(reduced), 1, 255)
-        return circles, np.where(gone, 0, grey).astype(np.uint8)
+        return circles, reduce_block(pixels, missing, block, (_AROUND, _AROUND))
 
     def _search_level(
         self,
@@ -337,6 +333,27 @@ class CircleDetector:
         merged["diameter"] *= self.description.diameter_scale
         merged["error"] *= self.description.diameter_scale * self.description.error_scale
         return merged[merged["diameter"] >= LEAST_DIAMETER]
+
+
+def reduce_block(
+    pixels: np.ndarray, missing: np.ndarray, block: CircleBlock, first: tuple[int, int]
+) -> np.ndarray:
+    """Return a block in the image of the next stage; 0 is missing.
+
+    Parameters
+    ----------
+    pixels, missing : ndarray, shape (H, W)
+        Pixels around the block, and at least up to a multiple of 4 from its first one.
+    block : CircleBlock
+    first : tuple of int
+        Row and column of the block's first pixel.
+    """
+    own = tuple(
+        slice(start, start + -(-side // STAGE) * STAGE)
+        for start, side in zip(first, (block.height, block.width), strict=True)
+    )
+    reduced, gone = halve(*halve(pixels[own], missing[own]))
+    return np.where(gone, 0, np.clip(np.rint(reduced), 1, 255)).astype(np.uint8)
 
 
 def _turn_back(maps: np.ndarray, name: str) -> np.ndarray:
