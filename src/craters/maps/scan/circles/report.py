@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -68,17 +69,31 @@ def circle_sentences(summary: dict[str, Any]) -> list[str]:
     ]
 
 
+def threshold_text(threshold: float | None) -> str:
+    """Return a threshold in short, rounded down, so that all detections reach it.
+
+    Examples
+    --------
+    >>> threshold_text(0.99987), threshold_text(0.5), threshold_text(0.00032), threshold_text(None)
+    ('0.999', '0.5', '0.0003', 'none')
+    """
+    if threshold is None:
+        return "none"
+    digits = 3 if threshold >= 0.01 or not threshold else -math.floor(math.log10(threshold))
+    return f"{math.floor(threshold * 10**digits) / 10**digits:g}"
+
+
 def expectations(summary: dict[str, Any]) -> list[str]:
     """Describe threshold, expected precision and expected number of craters in sentences."""
     expected, threshold = summary["expected"], summary["decision_threshold"]
     if threshold is None:
         chosen = f"No candidate is sure enough for a precision of {summary['target_precision']:g}"
     elif summary["target_precision"] is None:
-        chosen = f"Detections have a probability of at least {threshold:.3g}, as stated"
+        chosen = f"Detections have a probability of at least {threshold_text(threshold)}, as stated"
     else:
         chosen = (
-            f"Detections have a probability of at least {threshold:.3g}, chosen for a precision "
-            f"of {summary['target_precision']:g}"
+            f"Detections have a probability of at least {threshold_text(threshold)}, chosen for a "
+            f"precision of {summary['target_precision']:g}"
         )
     sentences = [f"{chosen}."]
     if expected["why_unknown"]:
@@ -153,6 +168,7 @@ def html_report(summary: dict[str, Any], images: list[Shown], facts: dict[str, s
         css=report_style(),
         summary=summary,
         expectations=expectations(summary),
+        threshold=threshold_text(summary["decision_threshold"]),
         classes=_legend(threshold),
         shown=len(chosen),
         quick_looks=[

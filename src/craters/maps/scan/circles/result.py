@@ -146,7 +146,7 @@ def _collect(plan: CirclePlan, jobs: list[CircleJob], index: BlockIndex) -> list
 def _judge(plan: CirclePlan, found: list[Found]) -> Catalogue:
     """Calibrate all candidates as one scene, order them, and choose the threshold.
 
-    Images unlike those that the model was made for have no say in the threshold, unless all are.
+    Images unlike those that the model was made for do not affect the threshold, unless all are.
     """
     calibration = plan.detector.description.calibration
     circles = np.concatenate([each.circles for each in found])
