@@ -64,6 +64,7 @@ def test_every_package_has_its_layer() -> None:
     without_layer = {
         "craters",
         "craters.maps",
+        "craters.maps.scan.circles",
         "craters.models.circles",
         "craters.models.keras",
         "craters.models.onnx",
@@ -80,7 +81,14 @@ def test_the_package_is_small_enough_to_be_overseen() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [*PACKAGES, "craters.models.circles", "craters.models.keras", "craters.models.onnx"]
+    "name",
+    [
+        *PACKAGES,
+        "craters.maps.scan.circles",
+        "craters.models.circles",
+        "craters.models.keras",
+        "craters.models.onnx",
+    ],
 )
 def test_a_package_names_its_interface(name: str) -> None:
     package = importlib.import_module(name)

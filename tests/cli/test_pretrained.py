@@ -25,7 +25,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Work in a folder with patches x.npy, lit from 100 degrees; the stand-in lies elsewhere."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "package").mkdir()
-    monkeypatch.setattr(folder, "_PRETRAINED_FOLDER", write_lit(tmp_path / "package" / "lit"))
+    monkeypatch.setitem(folder._SHIPPED, "pretrained", write_lit(tmp_path / "package" / "lit"))
     images, labels = lit_patches(60, 100, 5)
     np.save("x.npy", images)
     (tmp_path / "DATA").mkdir()
@@ -88,7 +88,7 @@ def test_doubts_are_warnings_also_when_quiet(place: Path, monkeypatch) -> None:
     assert "Warning: dark.npy: is darker than training patches: 100%" in result.stderr
     assert np.load("y.npy").shape == (60,)
     unsure = write_lit(place / "unsure", light=LightFrame(least_certainty=1))
-    monkeypatch.setattr(folder, "_PRETRAINED_FOLDER", unsure)
+    monkeypatch.setitem(folder._SHIPPED, "pretrained", unsure)
     result = craters("predict", "x.npy", "--quiet")
     assert result.stderr.startswith("Warning: direction of light unknown (")
     assert result.stderr.endswith("averaged over four orientations. State it by --sun-azimuth.\n")

@@ -201,5 +201,7 @@ def same_results(one: Path, other: Path) -> None:
 def rows_of(path: Path) -> dict[str, list]:
     with sqlite3.connect(path) as base:
         listed = {row[0] for row in base.execute("SELECT table_name FROM gpkg_contents")}
-        tables = sorted(listed & {"detections", "windows", "footprint", "run"})
+        tables = sorted(
+            listed & {"detections", "rims", "candidates", "windows", "footprint", "run"}
+        )
         return {name: base.execute(f"SELECT * FROM {name}").fetchall() for name in tables}

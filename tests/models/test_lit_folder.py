@@ -242,7 +242,7 @@ def test_pretrained_is_the_model_of_the_package(
     lit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(folder, "_PRETRAINED_FOLDER", lit)
+    monkeypatch.setitem(folder._SHIPPED, "pretrained", lit)
     assert find_model("pretrained") == lit
     assert find_model("./pretrained") == Path("pretrained")
     assert load_model("pretrained").sha256 == Classifier.load(lit).sha256
@@ -252,7 +252,7 @@ def test_pretrained_is_the_model_of_the_package(
         load_model("pretrained")
     for path in ("./pretrained", tmp_path / "pretrained"):
         assert load_model(path).description.network == "original"
-    monkeypatch.setattr(folder, "_PRETRAINED_FOLDER", tmp_path / "nowhere")
+    monkeypatch.setitem(folder._SHIPPED, "pretrained", tmp_path / "nowhere")
     (tmp_path / "pretrained").rename(tmp_path / "other")
     with pytest.raises(ModelError, match="pretrained: this installation lacks it"):
         load_model("pretrained")

@@ -31,7 +31,7 @@ AUTO = JobSettings(threads=1, start="random")
 
 @pytest.fixture(autouse=True)
 def _small_pretrained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folder, "_PRETRAINED_FOLDER", write_lit(tmp_path / "lit"))
+    monkeypatch.setitem(folder._SHIPPED, "pretrained", write_lit(tmp_path / "lit"))
 
 
 def patches_of(n: int, azimuth: float, seed: int = 1, side: int = 32) -> PatchSet:

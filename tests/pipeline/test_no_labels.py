@@ -44,7 +44,7 @@ def lit(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _small_pretrained(lit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folder, "_PRETRAINED_FOLDER", lit)
+    monkeypatch.setitem(folder._SHIPPED, "pretrained", lit)
 
 
 def write_data(data: Path) -> Path:
@@ -69,7 +69,7 @@ def run(data: Path, out: str = "RUN", **changes) -> tuple[RunOutcome, Notes]:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, lit: Path) -> tuple[RunOutcome, Notes]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(folder, "_PRETRAINED_FOLDER", lit)
+        patch.setitem(folder._SHIPPED, "pretrained", lit)
         return run(write_data(tmp_path_factory.mktemp("made") / "DATA"))
 
 

@@ -436,7 +436,7 @@ def test_an_audit_says_which_labels_are_doubted(run_folder: Path, tmp_path: Path
 def test_arrays_can_be_reviewed_without_any_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model_folder, "_PRETRAINED_FOLDER", tmp_path / "none")
+    monkeypatch.setitem(model_folder._SHIPPED, "pretrained", tmp_path / "none")
     np.save(tmp_path / "p.npy", simple_patches(50, 1)[0])
     session = make_session(tmp_path / "p.npy", tmp_path / "l.sqlite")
     cards = session.queue("Ann", count=4)

@@ -32,7 +32,7 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def place(shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with 200 patches lit from 100 degrees; the stand-in is shipped."""
-    monkeypatch.setattr(folder, "_PRETRAINED_FOLDER", shipped)
+    monkeypatch.setitem(folder._SHIPPED, "pretrained", shipped)
     np.save(tmp_path / "p.npy", lit_patches(200, AZIMUTH, 5)[0])
     return tmp_path
 
@@ -114,7 +114,7 @@ def test_a_stated_light_is_used(place: Path) -> None:
 def test_a_stated_light_is_refused_where_no_model_needs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folder, "_PRETRAINED_FOLDER", tmp_path / "none")
+    monkeypatch.setitem(folder._SHIPPED, "pretrained", tmp_path / "none")
     np.save(tmp_path / "p.npy", simple_patches(30, 1)[0])
     with pytest.raises(ConfigError, match="there is no model that needs it"):
         make_session(tmp_path / "p.npy", tmp_path / "l.sqlite", sun_azimuth=90)
@@ -164,7 +164,7 @@ def test_images_have_their_own_light(place: Path) -> None:
 
 def test_an_unknown_light_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     doubtful = write_lit(tmp_path / "doubtful", light=LightFrame(least_certainty=1))
-    monkeypatch.setattr(folder, "_PRETRAINED_FOLDER", doubtful)
+    monkeypatch.setitem(folder._SHIPPED, "pretrained", doubtful)
     np.save(tmp_path / "p.npy", lit_patches(40, AZIMUTH, 5)[0])
     session = make_session(tmp_path / "p.npy", tmp_path / "l.sqlite")
     assert progress(session)["light"].startswith("direction of light unknown (")

@@ -148,7 +148,9 @@ def export_command(
 
 
 def info_command(
-    folder: Annotated[str, typer.Argument(help="Run folder, model folder, or pretrained.")],
+    folder: Annotated[
+        str, typer.Argument(help="Run folder, model folder, pretrained, or circles.")
+    ],
     json: JsonOption = False,
 ) -> None:
     """Check and describe a run or model folder, and the meaning of its predictions.
@@ -158,19 +160,21 @@ def info_command(
       craters info RUN
       craters info RUN/model
       craters info pretrained
+      craters info circles
     """
     with report_errors():
         import dataclasses
 
         from craters.core import files
-        from craters.models import Classifier
+        from craters.models import CircleDetector, Classifier, is_circle_model
         from craters.pipeline import info
 
         if info.is_run(folder):
             run = info.read_run(folder)
             typer.echo(files.to_json(run.to_dict()) if json else "\n".join(run.lines()))
             return
-        model = Classifier.load(folder)
+        load = CircleDetector.load if is_circle_model(folder) else Classifier.load
+        model: CircleDetector | Classifier = load(folder)
         facts = dataclasses.asdict(model.description) | {"sha256": model.sha256}
         typer.echo(files.to_json(facts) if json else model.describe())
 

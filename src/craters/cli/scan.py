@@ -25,22 +25,24 @@ def scan_command(
     resume: Annotated[bool, typer.Option(help="Continue an interrupted scan.")] = False,
     force: Annotated[bool, typer.Option(help="Move an earlier folder aside first.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only estimate windows, time, memory and disk.")
+        bool, typer.Option("--dry-run", help="Only estimate blocks, time, memory and disk.")
     ] = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Scan images of any size: a map of probabilities and a catalogue of detections.
+    """Scan images of any size: a catalogue of craters with diameters and probabilities.
 
-    Writes probability.tif, detections.gpkg and .csv, summary.json and report.html to a new folder.
-    Detections are candidate locations; diameters are not measured.
+    Writes detections.gpkg and .csv, summary.json and report.html to a new folder. With a model of
+    patches (--model), windows are predicted instead: also a map of their probabilities, and no
+    diameters.
 
     \b
     Examples:
+      craters scan mosaic.tif --out SCAN
+      craters scan tiles/ --out SCAN --precision 0.9 --workers 2 --memory 2000
+      craters scan mosaic.tif --out SCAN --resume
+      craters scan mosaic.tif --out SCAN --dask tcp://HOST:8786
       craters scan mosaic.tif --model RUN --out SCAN
-      craters scan tiles/ --model RUN --out SCAN --workers 2 --dry-run
-      craters scan mosaic.tif --model RUN --out SCAN --resume
-      craters scan mosaic.tif --model RUN --out SCAN --dask tcp://HOST:8786
     """
     from craters.maps.scan import estimate, plan_scan, scan_images
 
@@ -61,16 +63,10 @@ def scan_command(
 
 def _show(folder: Path, summary: dict[str, Any], *, as_json: bool) -> None:
     from craters.core import files
-    from craters.maps.scan import precision_sentence
+    from craters.maps.scan import describe_results
 
     if as_json:
         typer.echo(files.to_json({"scan": folder, "summary": summary}))
         return
-    area = summary["area_km2"]
-    typer.echo(
-        f"{summary['detections']:,} detections from {summary['windows_with_value']:,} of "
-        f"{summary['windows']:,} windows"
-        + (f", over {area:,.0f} km2 of {summary['body']}." if area is not None else ".")
-    )
-    typer.echo(precision_sentence(summary["expected"]))
+    typer.echo("\n".join(describe_results(summary)))
     typer.echo(f"Report: {folder / 'report.html'}")

@@ -156,7 +156,8 @@ class Lights:
             middle, spread = _circular(own)
             parts[0] += f": from {name_azimuth(middle)} within {spread:.0f} degrees"
         if common := sum(not light.is_own for light in lights):
-            parts.append(f"that of all patches together taken for {common} uncertain ones")
+            members = "patches" if groups == "groups" else groups
+            parts.append(f"that of all {members} together taken for {common} uncertain ones")
         if unknown := sum(not light.is_used for light in lights):
             parts.append(
                 f"unknown in {unknown}, where predictions are averaged over four orientations"

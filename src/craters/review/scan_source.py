@@ -184,9 +184,14 @@ def open_scan(target: Path, *, model: Path | None = None, data: Path | None = No
     Raises
     ------
     DataError
-        If the size of an image has changed since the scan.
+        If the size of an image has changed since the scan, or the scan is one for circles.
     """
     summary = json.loads((target / "summary.json").read_text(encoding="utf-8"))
+    if "window" not in summary:
+        raise DataError(
+            f"{target}: holds circles, and the review page shows windows",
+            "Scan with --model pretrained to review windows, or check circles in a GIS.",
+        )
     scaled = summary.get("pixels")  # absent in older scans
     fill = PixelReference().fill if scaled is None else scaled["fill"]
     images = [_find_image(row, summary, fill) for row in summary["images"]]

@@ -46,6 +46,8 @@ class Setting:
         Parses the text of the command line, if the type alone does not determine how.
     in_environment : bool
         Whether an environment variable `CRATERS_*` may set it.
+    must_be_given : bool
+        Whether it is required although it has a default, as it follows one with a default.
     """
 
     help: str
@@ -62,6 +64,7 @@ class Setting:
     is_argument: bool = False
     read: Callable[[str], Any] | None = None
     in_environment: bool = True
+    must_be_given: bool = False
 
     def limits(self, kind: Any) -> str:
         """Describe the allowed values of a type; empty if all are allowed."""
@@ -159,8 +162,8 @@ class Declared:
 
     @property
     def is_required(self) -> bool:
-        """Whether there is no default."""
-        return self.default is dataclasses.MISSING
+        """Whether it must be given."""
+        return self.default is dataclasses.MISSING or self.setting.must_be_given
 
     @property
     def flag(self) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from craters.errors import ConfigError
-from craters.settings.declaration import check_settings, group, setting
+from craters.settings.declaration import check_settings, declared, group, setting
 
 
 def parse_scale(text: str) -> tuple[float, float]:
@@ -83,6 +83,8 @@ class ReadOptions:
 class ScanConfig:
     """Settings of `craters scan`: `images`, `model`, `out`; others by keyword.
 
+    `out` is required. Settings of windows are for models of patches, `precision` is for circles.
+
     The page [Settings](settings.md) describes every field.
 
     Raises
@@ -95,8 +97,13 @@ class ScanConfig:
         help="Images (GeoTIFF, VRT, ISIS3, PDS4, ...), or folders.", is_argument=True
     )
     # Text, not a path: `pretrained` and `./pretrained` differ.
-    model: str = setting(help="Model folder, a run folder that contains one, or pretrained.")
-    out: Path = setting(help="Folder to create; must not exist.")
+    model: str = setting(
+        "circles",
+        help="circles, pretrained, a model folder, or a run folder that contains one.",
+        meaning="`circles` finds craters with their diameters; `pretrained`, and models trained by "
+        "`craters run`, predict windows.",
+    )
+    out: Path = setting(Path(), help="Folder to create; must not exist.", must_be_given=True)
     _: dataclasses.KW_ONLY
     window: int | None = setting(
         None,
@@ -114,10 +121,19 @@ class ScanConfig:
     )
     decision_threshold: float | None = setting(
         None,
-        help="Minimum probability of a candidate.",
-        meaning="Minimum probability of a window to be a candidate.",
-        unset="the model's",
+        help="Minimum probability of a detection.",
+        meaning="Minimum probability of a detection; of a window to be a candidate.",
+        unset="from --precision, or the model's",
         options=("--decision-threshold", "--threshold"),
+    )
+    precision: float | None = setting(
+        None,
+        help="Expected share of craters among the detections, for circles.",
+        meaning="Expected share of craters among the detections, from which the threshold follows, "
+        "for `circles`; excludes --threshold.",
+        unset="0.8",
+        above=0,
+        most=1,
     )
     merge: float | None = setting(
         None,
@@ -128,10 +144,10 @@ class ScanConfig:
     )
     sun_azimuth: float | None = setting(
         None,
-        help="Degrees clockwise from map north where the light comes from, for pretrained.",
+        help="Degrees clockwise from map north where the light comes from.",
         meaning="Direction that the light comes from, clockwise from map north (the upper edge of "
-        "an image without coordinates), for a model that turns patches to their light, such as "
-        "`pretrained`.",
+        "an image without coordinates), for `circles` and models that turn patches to their light, "
+        "such as `pretrained`.",
         unset="estimated for each image",
         unit="degrees",
         least=0,
@@ -182,16 +198,37 @@ class ScanConfig:
         pattern=r"cpu|torch|cuda(:\d+)?",
         expected="cpu, torch, cuda or cuda:NUMBER",
     )
-    precision: Literal["float32", "bfloat16"] = setting(
+    arithmetic: Literal["float32", "bfloat16"] = setting(
         "bfloat16",
-        help="Precision of torch: bfloat16 or float32.",
-        meaning="Precision of torch, if device is not cpu.",
+        help="Numbers that torch computes with: bfloat16 or float32.",
+        meaning="Numbers that torch computes with, if device is not cpu.",
     )
     windows: bool = setting(True, help="Write the outlines of all candidate windows.")
     parquet: bool = setting(False, help="Also write detections.parquet (GeoParquet).")
 
     def __post_init__(self) -> None:
+        if isinstance(self.precision, str):
+            raise ConfigError(
+                f"precision is {self.precision!r}, expected a number",
+                "The numbers that torch computes with are `arithmetic`, --arithmetic.",
+            )
         check_settings(self)
         object.__setattr__(self, "model", os.fspath(self.model))
         if self.out.name in ("", ".", ".."):
             raise ConfigError(f"--out {self.out}: expected the name of a new folder")
+        if self.precision is not None and self.decision_threshold is not None:
+            raise ConfigError(
+                "--precision and --threshold exclude each other",
+                "Either the precision or the threshold follows from the other.",
+            )
+
+    def refuse_changed(self, names: tuple[str, ...], reason: str) -> None:
+        """Refuse settings that have no meaning for a model, if they are not as by default.
+
+        Raises
+        ------
+        ConfigError
+        """
+        for each in declared(type(self)):
+            if each.name in names and getattr(self, each.name) != each.default:
+                raise ConfigError(f"{each.flag} {reason}", f"Leave out {each.flag}.")

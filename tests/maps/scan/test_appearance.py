@@ -134,7 +134,7 @@ def test_torch_gives_what_onnx_runtime_gives(model: Path, doubtful: Path, tmp_pa
     for name, folder_ in (("sure", model), ("doubtful", doubtful)):
         outs = {"onnx": tmp_path / f"{name}-onnx", "torch": tmp_path / f"{name}-torch"}
         scan_images(config(folder_, path, outs["onnx"]))
-        scan_images(config(folder_, path, outs["torch"], device="torch", precision="float32"))
+        scan_images(config(folder_, path, outs["torch"], device="torch", arithmetic="float32"))
         lights = [summary(out)["light"][0] for out in outs.values()]
         assert lights[0]["azimuth"] == pytest.approx(lights[1]["azimuth"], abs=0.11)
         assert lights[0]["certainty"] == pytest.approx(lights[1]["certainty"], abs=0.0011)
@@ -413,7 +413,7 @@ def test_sentences() -> None:
 def test_the_word_pretrained_scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "package").mkdir()
-    monkeypatch.setattr(folder, "_PRETRAINED_FOLDER", write_lit(tmp_path / "package" / "lit"))
+    monkeypatch.setitem(folder._SHIPPED, "pretrained", write_lit(tmp_path / "package" / "lit"))
     write_raster(tmp_path / "a.tif", discs(90))
 
     def craters(*words: str, code: int = 0) -> str:

@@ -186,6 +186,6 @@ def test_a_block_that_ends_every_worker_is_a_failed_block() -> None:
         def result(self):
             raise KilledWorker("key", None, 3)
 
-    crew = dask_workers.DaskExecutor("local", lambda: None, 1, 0.2)
+    crew = dask_workers.DaskExecutor("local", lambda: None, 1)
     with pytest.raises(DataError, match=r"4 of them\). Out of memory"):
         crew.result(Ticket())

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from craters.errors import ConfigError, CratersError, DataError, ExistsError, GeoError
 from craters.maps.scan import grid as scan_grid
-from craters.maps.scan import store, workers
+from craters.maps.scan import predict, store
 from craters.maps.scan.grid import Blocks, Grid, plan_blocks
 from craters.models import ModelDescription
 from tests.maps import tools as maps
@@ -443,8 +443,8 @@ def test_an_interrupted_scan_goes_on_to_equal_results(
         with pytest.raises(ExistsError, match=f"unfinished scan is of other settings.*: .*{told}"):
             scan_images(config(model, image, out, **(settings_ | changed)), resume=True)
     done: list[int] = []
-    work = workers.scan_block
-    monkeypatch.setattr(workers, "scan_block", lambda *a: done.append(a[2].index) or work(*a))
+    work = predict.scan_block
+    monkeypatch.setattr(predict, "scan_block", lambda *a: done.append(a[2].index) or work(*a))
     # Another budget would cut other blocks; the first one's cut is kept.
     scan_images(config(model, image, out, **(settings_ | {"memory": 900.0})), resume=True)
     total = len(plan_scan(config(model, image, out, **settings_)).blocks(0))
@@ -458,7 +458,7 @@ def test_a_changed_image_or_model_is_not_resumed(
 ) -> None:
     image = write_raster(tmp_path / "a.tif", noise(60, 60))
     with monkeypatch.context() as patch:
-        patch.setattr(workers, "scan_block", lambda *_: (_ for _ in ()).throw(_Killed))
+        patch.setattr(predict, "scan_block", lambda *_: (_ for _ in ()).throw(_Killed))
         with pytest.raises(_Killed):
             scan_images(config(model, image, tmp_path / "out"))
     other = maps.write_classifier(tmp_path / "other", resolution=100.0, temperature=3.0)
@@ -513,7 +513,7 @@ def test_a_failing_block_costs_only_itself(
     image = write_raster(tmp_path / "a.tif", noise(260, 310, 3))
     settings_ = {"decision_threshold": 0.5, "memory": 367.4, "workers": 1}
     scan_images(config(model, image, tmp_path / "whole", **settings_))
-    work, tries = workers.scan_block, []
+    work, tries = predict.scan_block, []
 
     def fail(reader, grid, block, *rest):
         tries.append(block.index)
@@ -522,7 +522,7 @@ def test_a_failing_block_costs_only_itself(
         return work(reader, grid, block, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(workers, "scan_block", fail)
+        patch.setattr(predict, "scan_block", fail)
         outcome = scan_images(config(model, image, tmp_path / "out", **settings_))
     assert [(row["block"], row["reason"]) for row in outcome.failed] == [
         (2, "the disk has a bad spot")

@@ -57,7 +57,7 @@ def test_a_scan_in_torch(tmp_path: Path) -> None:
     wanted = read_map(tmp_path / "onnx")
     for precision, tolerance in TOLERANCES.items():
         out = tmp_path / precision
-        scan_images(config(model, image, out, device="torch", precision=precision, workers=2))
+        scan_images(config(model, image, out, device="torch", arithmetic=precision, workers=2))
         found = read_map(out)
         assert np.array_equal(np.isnan(found), np.isnan(wanted))
         assert np.nanmax(np.abs(found - wanted)) <= tolerance

@@ -201,7 +201,7 @@ def test_a_scan_warns_by_the_statistics_of_its_model(tmp_path: Path) -> None:
 
 
 def test_statistics_do_not_change_what_a_scan_was_hashed_with(tmp_path: Path) -> None:
-    from craters.maps.scan.plan import _hashed_content
+    from craters.maps.scan.base_plan import _hashed_content
 
     path = write_raster(tmp_path / "a.tif", noise(60, 80))
     image = describe_image(str(path), "a", ReadOptions())

@@ -210,12 +210,11 @@ def _embed_styles(path: Path, styles: dict[str, str]) -> None:
     database.close()
 
 
-_STYLE = (
+_STYLE_HEAD = (
     '<!DOCTYPE qgis PUBLIC "http://mrcc.com/qgis.dtd" "SYSTEM">\n<qgis version="3.28" '
-    'styleCategories="Symbology"><renderer-v2 type="singleSymbol"><symbols><symbol type="{kind}" '
-    'name="0" alpha="1"><layer class="{symbol}" enabled="1"><Option type="Map">{options}</Option>'
-    "</layer></symbol></symbols></renderer-v2></qgis>\n"
+    'styleCategories="Symbology">'
 )
+_SYMBOL_LAYER = '<layer class="{symbol}" enabled="1"><Option type="Map">{options}</Option></layer>'
 
 
 def point_style(color: str, *, shape: str = "circle", size: float = 4) -> str:
@@ -241,11 +240,53 @@ def outline_style(color: str, width: float) -> str:
     return _style("fill", "SimpleFill", options)
 
 
+def class_style(column: str, classes: Sequence[tuple[float, str]]) -> str:
+    """Make a QGIS style (QML): polygons as outlines, coloured by classes of a number up to 1.
+
+    A dark line under the coloured one keeps it visible on bright ground.
+
+    Parameters
+    ----------
+    column : str
+        Name of the attribute.
+    classes : sequence of tuple
+        Least value and color ("#rrggbb") of each class, from the highest on.
+    """
+    ranges, symbols, above = [], [], 1.0
+    for number, (least, color) in enumerate(classes):
+        label = f"{least:g} to {above:g}"
+        ranges.append(
+            f'<range symbol="{number}" lower="{least:g}" upper="{above:g}" label="{label}" '
+            'render="true"/>'
+        )
+        layers = "".join(
+            _SYMBOL_LAYER.format(
+                symbol="SimpleFill",
+                options=_options({"style": "no", "outline_color": line, "outline_width": width}),
+            )
+            for line, width in (("0,0,0,120", "0.8"), (color, "0.45"))
+        )
+        symbols.append(f'<symbol type="fill" name="{number}" alpha="1">{layers}</symbol>')
+        above = least
+    return (
+        _STYLE_HEAD + f'<renderer-v2 type="graduatedSymbol" attr="{column}" '
+        f'graduatedMethod="GraduatedColor"><ranges>{"".join(ranges)}</ranges>'
+        f"<symbols>{''.join(symbols)}</symbols></renderer-v2></qgis>\n"
+    )
+
+
 def _style(kind: str, symbol: str, options: Mapping[str, str]) -> str:
-    listed = "".join(
+    layer = _SYMBOL_LAYER.format(symbol=symbol, options=_options(options))
+    return (
+        f'{_STYLE_HEAD}<renderer-v2 type="singleSymbol"><symbols><symbol type="{kind}" '
+        f'name="0" alpha="1">{layer}</symbol></symbols></renderer-v2></qgis>\n'
+    )
+
+
+def _options(options: Mapping[str, str]) -> str:
+    return "".join(
         f'<Option name="{name}" type="QString" value="{value}"/>' for name, value in options.items()
     )
-    return _STYLE.format(kind=kind, symbol=symbol, options=listed)
 
 
 def require_parquet() -> None:

@@ -1,4 +1,4 @@
-"""Scan images of any size: probability maps and catalogues of detections.
+"""Scan images of any size: catalogues of craters, and maps of the probability of windows.
 
 Interface: `scan_images`, `plan_scan`, `ScanConfig`.
 This package does not train and does not use crater catalogues.
@@ -6,11 +6,12 @@ This package does not train and does not use crater catalogues.
 
 from craters.maps.scan.plan import estimate, plan_scan
 from craters.maps.scan.report import precision_sentence
-from craters.maps.scan.run import scan_images
+from craters.maps.scan.run import describe_results, scan_images
 from craters.settings import ScanConfig
 
 __all__ = [
     "ScanConfig",
+    "describe_results",
     "estimate",
     "plan_scan",
     "precision_sentence",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,8 @@ SAMPLE = 512  # windows of an image, at most
 
 _SMALL = 1024  # side in pixels of the copy that says where an image has valid pixels
 _PLACES = 1 << 20  # windows that the sample is drawn from, about
+_CLEAR = 0.5  # length of the mean direction of light of several images, if it is clear
+_LEAST_SHARING = 2  # images
 _LISTED = 5  # names of images in a warning
 
 
@@ -72,15 +75,24 @@ class Inspection:
     light : Light or None
         What is known beforehand: the light that the user stated; one that is not used, to be
         estimated; None for a model that takes patches as they are.
+    shares_light : bool
+        Whether images whose light is uncertain have that of all images together, if it is clear.
     """
 
     side: int
     max_gap: float
     light: Light | None = None
+    shares_light: bool = False
 
     @classmethod
     def plan(
-        cls, classifier: Classifier, side: int, max_gap: float, sun_azimuth: float | None
+        cls,
+        classifier: Classifier,
+        side: int,
+        max_gap: float,
+        sun_azimuth: float | None,
+        *,
+        shares_light: bool = False,
     ) -> Inspection | None:
         """Return how images are inspected for a model; None if it needs to know nothing.
 
@@ -96,7 +108,13 @@ class Inspection:
             light = classifier.find_light(none, sun_azimuth=sun_azimuth).groups[""]
         elif description.light is not None:
             light = Light(description.light.azimuth, certainty=0, is_used=False)
-        return cls(side, max_gap, light) if light or description.looks else None
+        if not (light or description.looks):
+            return None
+        return cls(side=side, max_gap=max_gap, light=light, shares_light=shares_light)
+
+    def in_worker(self, reader: Reader, predictor: Any) -> Appearance:
+        """Inspect an image with the classifier of a worker's predictor."""
+        return self(reader, predictor.classifier)
 
     def __call__(self, reader: Reader, network: Network) -> Appearance:
         """Inspect an image; without a valid window, its light is unknown."""
@@ -114,6 +132,37 @@ def _rounded(light: Light) -> Light:
     """Return an estimate to a tenth of a degree, so that stating it gives the same results."""
     certainty = None if light.certainty is None else round(light.certainty, 3)
     return dataclasses.replace(light, azimuth=round(light.azimuth, 1) % 360, certainty=certainty)
+
+
+def share_light(seen: dict[int, Appearance], inspection: Inspection) -> dict[int, Appearance]:
+    """Return the appearance of each image, with the light of all images where it is uncertain.
+
+    The light of all images is the mean direction, weighted by certainty. It is clear if the length
+    of the mean is at least half of what it would be if all directions were equal.
+
+    Parameters
+    ----------
+    seen : dict of Appearance
+        By number of the image.
+    inspection : Inspection
+        Decides whether light is shared.
+    """
+    lights = [each.light for _, each in sorted(seen.items()) if each.light and each.light.certainty]
+    if not inspection.shares_light or len(lights) < _LEAST_SHARING:
+        return seen
+    weights = np.array([light.certainty for light in lights], np.float64)
+    angles = np.radians([light.azimuth for light in lights])
+    right, up = (weights * np.sin(angles)).sum(), (weights * np.cos(angles)).sum()
+    if np.hypot(right, up) < _CLEAR * weights.sum():
+        return seen
+    azimuth = round(float(np.degrees(np.arctan2(right, up))), 1) % 360
+    shared = {}
+    for number, each in seen.items():
+        light = each.light
+        if light is not None and not light.is_used:
+            light = dataclasses.replace(light, azimuth=azimuth, is_used=True, is_own=False)
+        shared[number] = dataclasses.replace(each, light=light)
+    return shared
 
 
 def sample_windows(reader: Reader, side: int, max_gap: float) -> np.ndarray:

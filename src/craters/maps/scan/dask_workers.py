@@ -20,10 +20,7 @@ from typing import Any, cast
 from craters.core import environment
 from craters.errors import ConfigError, CratersError, DataError, WorkerError
 from craters.maps.geo import Image
-from craters.maps.scan.appearance import Inspection
-from craters.maps.scan.grid import Block, Blocks
-from craters.maps.scan.predict import Predictor
-from craters.maps.scan.workers import AHEAD, LOCAL, Worker
+from craters.maps.scan.workers import AHEAD, LOCAL, Task, Worker
 
 _CONNECT_TIMEOUT = 20  # seconds
 _NO_WORKER_TIMEOUT = 60  # seconds
@@ -45,20 +42,20 @@ class _ScanPlugin:
 
     idempotent = False
 
-    def __init__(self, make: Callable[[], Predictor], max_gap: float) -> None:
-        self.make, self.max_gap = make, max_gap
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self.make = make
 
     def setup(self, worker: Any) -> None:  # noqa: ARG002
         """Create the `Worker` in the Dask worker process."""
-        self.worker = Worker(self.make, self.max_gap)
+        self.worker = Worker(self.make)
 
     def teardown(self, worker: Any) -> None:  # noqa: ARG002
         """Close the images."""
         self.worker.close()
 
 
-def _call_worker(name: str, method: str, image: Image, *arguments: Any) -> Any:
-    """Call a method of the `Worker` in a Dask worker; return its result or its error.
+def _call_worker(name: str, image: Image, task: Task) -> Any:
+    """Do a task by the `Worker` in a Dask worker; return its result or its error.
 
     Errors become text, because errors of GDAL, their causes, cannot be sent to another process.
     """
@@ -66,7 +63,7 @@ def _call_worker(name: str, method: str, image: Image, *arguments: Any) -> Any:
 
     worker: Worker = cast("Any", get_worker().plugins[name]).worker
     try:
-        return getattr(worker, method)(image, *arguments)
+        return worker.work(image, task)
     except (CratersError, OSError, MemoryError) as error:
         return str(error)
 
@@ -82,8 +79,6 @@ class DaskExecutor:
         Makes a predictor; must be picklable, as it is sent to the workers.
     workers : int
         Number of local processes.
-    max_gap : float
-        Largest share of missing pixels in a window.
 
     Raises
     ------
@@ -91,12 +86,9 @@ class DaskExecutor:
         If Dask is not installed.
     """
 
-    def __init__(
-        self, address: str, make: Callable[[], Predictor], workers: int, max_gap: float
-    ) -> None:
+    def __init__(self, address: str, make: Callable[[], Any], workers: int) -> None:
         require_dask()
         self.address, self._make, self._workers = address, make, workers
-        self._max_gap = max_gap
         self._name = f"craters-{secrets.token_hex(8)}"
         self._last_worker = self._counted = 0.0
         self._threads = 0
@@ -154,7 +146,7 @@ class DaskExecutor:
 
         kind = type("ScanPlugin", (_ScanPlugin, WorkerPlugin), {})
         try:
-            self.client.register_plugin(kind(self._make, self._max_gap), name=self._name)
+            self.client.register_plugin(kind(self._make), name=self._name)
         except Exception as error:  # anything that the worker processes raise
             raise WorkerError(
                 f"{self.address}: the workers cannot be used ({error})",
@@ -188,24 +180,13 @@ class DaskExecutor:
             f"{self.address}: the Dask scheduler is gone", "Start it again, then --resume."
         )
 
-    def submit(
-        self, image: Image, blocks: Blocks, block: Block, azimuth: float | None = None
-    ) -> Any:
+    def submit(self, image: Image, task: Task) -> Any:
         """See `Executor`."""
-        return self._submit("work", image, blocks, block, azimuth)
-
-    def inspect(self, image: Image, inspection: Inspection) -> Any:
-        """See `Executor`."""
-        return self._submit("inspect", image, inspection)
-
-    def _submit(self, method: str, image: Image, *arguments: Any) -> Any:
         path = Path(image.path)
         if path.exists():  # workers may have another working directory
             image = dataclasses.replace(image, path=os.path.abspath(path))  # noqa: PTH100
         try:
-            return self.client.submit(
-                _call_worker, self._name, method, image, *arguments, pure=False
-            )
+            return self.client.submit(_call_worker, self._name, image, task, pure=False)
         except (OSError, CancelledError, RuntimeError) as error:
             raise self._scheduler_lost() from error
 

@@ -22,6 +22,12 @@ from craters.models import Classifier
 BINS = 50  # of the histogram of probabilities
 RISK = 0.1  # error rate of the prediction sets in the catalogue
 
+SUMMARY = "summary.json"
+FAILED = (  # follows their number
+    "block(s) could not be scanned and have no values; see failed.csv. Retry them with --resume."
+)
+
+_NOT_IN_TABLE = ("images", "histogram", "depends_on")  # too long for the layer `run`
 _BAND = 256  # rows of windows in memory at once: those of one tile of the map
 _CELLS = 1 << 22  # largest number of squares in the raster of a footprint
 _PIECE = 0.5  # radians: larger footprints are divided, so that no polygon spans half the body
@@ -42,6 +48,15 @@ MAP_STYLE = (
     'color="#fcffa4" alpha="255"/></colorrampshader></rastershader></rasterrenderer></pipe>'
     "</qgis>\n"
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class ScanOutcome:
+    """The outcome of a scan: its folder, the content of summary.json, and the failed blocks."""
+
+    folder: Path
+    summary: dict[str, Any]
+    failed: list[dict[str, Any]]
 
 
 @dataclasses.dataclass
@@ -211,6 +226,7 @@ def join(tables: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
 def to_csv(table: dict[str, np.ndarray]) -> str:
     """Format a table as CSV: degrees to 1e-8, metres to 1e-3; unknown numbers become empty."""
     forms = {"lon": ".8f", "lat": ".8f", "x": ".3f", "y": ".3f", "row": ".1f", "col": ".1f"}
+    forms |= {"diameter_px": ".2f", "diameter_error_px": ".2f"}
     columns = [
         [_cell(value, forms.get(name, ".9g")) for value in values.tolist()]
         for name, values in table.items()
@@ -222,6 +238,37 @@ def _cell(value: Any, form: str) -> str:
     if isinstance(value, float):
         return format(value, form) if np.isfinite(value) else ""
     return str(value)
+
+
+def run_layer(summary: dict[str, Any]) -> Layer:
+    """Return the settings and results of a scan as the table `run`."""
+    texts = {
+        name: value if isinstance(value, str) else files.to_json(value)
+        for name, value in summary.items()
+        if name not in _NOT_IN_TABLE
+    }
+    columns = {
+        "name": np.array(list(texts), object),
+        "value": np.array(list(texts.values()), object),
+    }
+    return Layer(name="run", kind="none", shapes=np.empty(0, object), columns=columns)
+
+
+def failed_rows(failed: dict[str, dict[int, str]]) -> list[dict[str, Any]]:
+    """Return the rows of failed.csv from the reasons by image and block."""
+    return [
+        {"image": name, "block": block, "reason": reason}
+        for name, reasons in failed.items()
+        for block, reason in reasons.items()
+    ]
+
+
+def write_summary(folder: Path, summary: dict[str, Any], failed: list[dict[str, Any]]) -> None:
+    """Write failed.csv, if blocks failed, and summary.json, which marks a folder as complete."""
+    if failed:
+        rows = files.to_csv([failed[0], *(row.values() for row in failed)])
+        files.write_text(folder / "failed.csv", rows)
+    files.write_json(folder / SUMMARY, summary)
 
 
 def window_parts(scanned: Scanned, threshold: float) -> Iterator[Layer]:
@@ -250,10 +297,27 @@ def footprint(scanned: Scanned) -> tuple[Layer, float | None]:
     The footprint is a raster of squares whose side divides window and stride, or of larger ones if
     these are too many. A square counts if such windows cover at least half of it.
     """
+    return footprint_of(*_covered(scanned), scanned.image, scanned.planet)
+
+
+def footprint_of(
+    mask: np.ndarray, cell: int, image: Image, target: Planet
+) -> tuple[Layer, float | None]:
+    """Return marked squares of an image as polygons with holes, and their area in square metres.
+
+    Parameters
+    ----------
+    mask : ndarray of bool
+        Squares that count; the first is at the upper left corner of the image.
+    cell : int
+        Side of a square in pixels.
+    image : Image
+    target : Planet
+        CRS of the layer.
+    """
     from rasterio.features import shapes
 
-    mask, cell = _covered(scanned)
-    image, planet = scanned.image, scanned.image.planet
+    planet = image.planet
     labels = mask.astype(np.int32)
     if planet.is_known and mask.any():
         pixel = planet.metres * float(np.hypot(image.transform[1], image.transform[4]))
@@ -268,11 +332,11 @@ def footprint(scanned: Scanned) -> tuple[Layer, float | None]:
             )
         )
         areas.append(_area(planet, outlines[-1]))  # by its own radius
-        if not planet.equals(scanned.planet):
+        if not planet.equals(target):
             outlines[-1] = shapely.transform(
                 outlines[-1],
                 lambda corners: np.column_stack(
-                    planet.convert(corners[:, 0], corners[:, 1], scanned.planet)
+                    planet.convert(corners[:, 0], corners[:, 1], target)
                 ),
             )
     total = float(sum(areas)) if planet.is_known else None

@@ -5,87 +5,147 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import hashlib
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from craters.core import Fingerprint, files, library_versions
-from craters.data import PixelRecord
-from craters.errors import GeoError
-from craters.maps.geo import (
-    Image,
-    PixelReference,
-    Reader,
-    Undeclared,
-    describe_image,
-    find_images,
-    image_notes,
-    skipped_files,
-)
+from craters.core import Fingerprint
+from craters.maps.geo import Image, Reader
 from craters.maps.scan.appearance import Inspection
+from craters.maps.scan.base_plan import (
+    BasePlan,
+    check_extras,
+    make_fingerprint,
+    pixel_reference,
+    read_images,
+    threads_each,
+)
+from craters.maps.scan.circles import CirclePlan, plan_circles
 from craters.maps.scan.detections import MergeRule, merge_rule
-from craters.maps.scan.grid import Blocks, Grid, plan_blocks
-from craters.maps.scan.predict import Engine, choose_side, choose_stride, scan_block
-from craters.maps.scan.workers import LOCAL
-from craters.models import Classifier, find_model
+from craters.maps.scan.grid import Block, Blocks, Grid, plan_blocks
+from craters.maps.scan.predict import Engine, WindowTask, choose_side, choose_stride, scan_block
+from craters.maps.scan.store import BlockIndex, Store
+from craters.models import Classifier, find_model, is_circle_model, measured_quality
 from craters.settings import ScanConfig
 
-_BASE, _ENGINE = 220 << 20, 130 << 20  # bytes per process, and per worker for its predictor
 _PER_PIXEL = 26  # bytes per pixel in progress, besides the stored value
 _LIBRARIES = ("numpy", "onnxruntime", "rasterio", "pyproj")  # results depend on their versions
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
-    """The plan of a scan."""
+class WindowJob:
+    """The windows of one image, see `Job`: its blocks, and the store of its logits."""
 
-    config: ScanConfig
-    classifier: Classifier
+    number: int
+    image: Image
+    blocks: Blocks
+    store: Store
+    max_gap: float
+
+    @property
+    def stages(self) -> tuple[Blocks]:
+        """All blocks: no block needs the result of another."""
+        return (self.blocks,)
+
+    def task(self, block: Block, azimuth: float | None) -> WindowTask:
+        """Return what predicts a block in a worker."""
+        return WindowTask(grid=self.blocks.grid, block=block, max_gap=self.max_gap, azimuth=azimuth)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WindowPlan(BasePlan):
+    """The plan of a scan with a model of patches."""
+
     engine: Engine
-    reference: PixelReference
-    images: list[Image]
+    classifier: Classifier
     grids: list[Grid]
     rule: MergeRule
-    inspection: Inspection | None
-    fingerprint: Fingerprint
 
     @property
-    def notes(self) -> list[str]:
-        """What a user should know about the images before a scan."""
-        systems = {image.planet.wkt: image.planet for image in self.images}
-        first, *others = systems.values()
-        notes = image_notes(self.images)
-        if any(not planet.equals(first) for planet in others):
-            radii = ", ".join(sorted({f"{planet.radius:.0f}" for planet in systems.values()}))
-            notes.append(
-                f"The images are on several spheres or ellipsoids of {first.body_label} (radii: "
-                f"{radii} m); tables and layers are in the system of {self.images[0].name}"
+    def remarks(self) -> list[str]:
+        """What a user should know about the model before a scan."""
+        description = self.classifier.description
+        if description.pretraining is not None:
+            quality = measured_quality(description, self.engine.side)
+            return [
+                "The model was trained without real labels; on real patches like these: "
+                f"{quality}. It finds craters by their size in windows of {self.engine.side} px "
+                "(--window)."
+            ]
+        remarks = []
+        if description.stride is None:
+            remarks.append(
+                f"The network {description.network!r} is not dense-exact: each window is predicted "
+                "separately, which is slow. Models of the networks 'dense' and 'original' scan in "
+                "one pass."
             )
-        return notes
+        if description.resolution is None and self.config.read.resolution is None:
+            remarks.append("The model does not record its resolution: images are not resampled.")
+        return remarks
 
     @property
-    def on_cluster(self) -> bool:
-        """Whether an existing Dask cluster processes the blocks."""
-        return self.config.dask not in ("", LOCAL)
+    def disk_bytes(self) -> int:
+        """Bytes that the scan stores besides its results."""
+        return sum(grid.rows * grid.columns for grid in self.grids) * 4
 
     def blocks(self, number: int) -> Blocks:
         """Divide an image into blocks so that all workers stay within the memory limit."""
-        image, config = self.images[number], self.config
-        workers = 1 if self.on_cluster else config.workers
-        processes = 1 + workers if config.dask == LOCAL else 1
-        free = config.memory * 1e6 - processes * _BASE - workers * _ENGINE
+        image = self.images[number]
         return plan_blocks(
             self.grids[number],
-            memory=int(free / workers),
+            memory=self.block_bytes(),
             pixel_bytes=_pixel_bytes(image),
             in_strips=image.in_strips,
         )
 
+    def jobs(self, work: Path, index: BlockIndex) -> list[WindowJob]:
+        """Open the store of each image, in the blocks that the scan began with."""
+        jobs = []
+        for number, image in enumerate(self.images):
+            planned = self.blocks(number)
+            layout = index.layout(number, planned.tile_rows, planned.tile_columns)
+            blocks = Blocks(self.grids[number], *layout)
+            jobs.append(
+                WindowJob(
+                    number=number,
+                    image=image,
+                    blocks=blocks,
+                    store=Store(work / f"logits-{number}.f32", blocks),
+                    max_gap=self.config.max_gap,
+                )
+            )
+        return jobs
 
-def plan_scan(config: ScanConfig) -> Plan:
+    def estimate(self) -> list[str]:
+        """Describe windows, time, memory and disk."""
+        lines, windows, pixels = [self.model_line], 0, 0
+        for number, (image, grid) in enumerate(zip(self.images, self.grids, strict=True)):
+            windows += grid.rows * grid.columns
+            pixels += image.height * image.width
+            if number < 10:
+                lines.append(
+                    f"{image.name}: {image.width} x {image.height} px"
+                    + (" after resampling" if image.resampled else "")
+                    + f", {grid.columns} x {grid.rows} windows in {len(self.blocks(number))} blocks"
+                )
+        if len(self.images) > 10:
+            lines.append(f"... and {len(self.images) - 10} more images")
+        return [
+            *lines,
+            f"{windows:,} windows of {self.engine.side} px every "
+            f"{self.engine.stride} px, {pixels / 1e6:,.1f} Mpx",
+            self.time_line(_measure_speed(self) * windows),
+            f"memory: up to {self.config.memory:,.0f} MB (--memory)",
+            f"disk: up to {windows * 4 * 2.5 / 1e6:,.1f} MB during the scan, in the folder of "
+            "--out",
+            *self.image_notes(),
+        ]
+
+
+def plan_scan(config: ScanConfig) -> WindowPlan | CirclePlan:
     """Read the model and inspect every image.
 
     Raises
@@ -93,7 +153,13 @@ def plan_scan(config: ScanConfig) -> Plan:
     CratersError
         If settings, model or images cannot be used.
     """
-    _check_extras(config)
+    return plan_circles(config) if is_circle_model(config.model) else plan_windows(config)
+
+
+def plan_windows(config: ScanConfig) -> WindowPlan:
+    """Plan a scan with a model of patches; see `plan_scan`."""
+    config.refuse_changed(("precision",), "has no meaning for a model of patches")
+    check_extras(config)
     classifier = Classifier.load(config.model, threads=config.threads)
     description = classifier.description
     side = choose_side(description, config.window)
@@ -104,59 +170,35 @@ def plan_scan(config: ScanConfig) -> Plan:
         sha256=classifier.sha256,
         stride=stride,
         side=side,
-        threads=_threads_each(config),
+        threads=threads_each(config),
         device=config.device,
-        precision=config.precision,
+        precision=config.arithmetic,
     )
     reference = pixel_reference(description.pixels)
-    images = [
-        describe_image(path, name, config.read, description.resolution, reference)
-        for path, name in find_images(list(config.images))
-    ]
-    _refuse_mixed(images)
+    images = read_images(config, reference, description.resolution)
     threshold = config.decision_threshold
     threshold = description.decision_threshold if threshold is None else threshold
     rule = merge_rule(side, stride, threshold, config.merge)
-    grids = [
-        Grid(height=image.height, width=image.width, side=side, stride=stride) for image in images
-    ]
-    fingerprint = _fingerprint(config, classifier, engine, images, rule)
-    return Plan(
+    return WindowPlan(
         config=config,
         classifier=classifier,
+        model_sha256=classifier.sha256,
         engine=engine,
         reference=reference,
         images=images,
-        grids=grids,
+        grids=[
+            Grid(height=image.height, width=image.width, side=side, stride=stride)
+            for image in images
+        ],
         rule=rule,
         inspection=inspection,
-        fingerprint=fingerprint,
+        fingerprint=_fingerprint(config, classifier, engine, images, rule),
     )
 
 
-def pixel_reference(pixels: PixelRecord | None) -> PixelReference:
-    """Return how images are scaled for a model, by the record of its training pixels.
-
-    Statistics that the record lacks are those of THEMIS patches. Without a record, so is all else.
-    """
-    default = PixelReference()
-    if pixels is None:
-        return default
-    ends = (pixels.percentiles[0], pixels.percentiles[-1]) if pixels.percentiles else None
-    low, high = pixels.stretch or ends or (default.low, default.high)
-    if low == high:
-        low, high = default.low, default.high
-    mean = default.mean if pixels.mean is None else pixels.mean
-    return PixelReference(
-        dtype=pixels.dtype,
-        range=(float(pixels.range[0]), float(pixels.range[1])),
-        given=pixels.given,
-        low=low,
-        high=high,
-        mean=mean,
-        spread=default.spread if pixels.spread is None else pixels.spread,
-        fill=round(mean) if pixels.fill is None else pixels.fill,
-    )
+def estimate(plan: WindowPlan | CirclePlan) -> list[str]:
+    """Estimate the cost of a scan: blocks, time, memory, disk."""
+    return plan.estimate()
 
 
 def _pixel_bytes(image: Image) -> int:
@@ -167,17 +209,6 @@ def _pixel_bytes(image: Image) -> int:
     return _PER_PIXEL + 2 * stored + colors + means
 
 
-def _hashed_content(image: Image) -> str:
-    """Return an image's properties as JSON, under the keys that existing scans were hashed with."""
-    content = dataclasses.asdict(image) | {"path": ""}
-    del content["notes"]
-    if image.undeclared == Undeclared():
-        del content["undeclared"]
-    content["mark"] = content.pop("fingerprint")
-    del content["fill"]  # follows from the model
-    return files.to_json(content)
-
-
 def _fingerprint(
     config: ScanConfig,
     model: Classifier,
@@ -185,15 +216,13 @@ def _fingerprint(
     images: list[Image],
     rule: MergeRule,
 ) -> Fingerprint:
-    libraries = _LIBRARIES if config.device == "cpu" else (*_LIBRARIES, "torch")
-    described = {f"image {image.name}": _hashed_content(image) for image in images}
     further = {}  # of models without these, existing scans were hashed without them
     if model.description.light is not None:
         further["sun_azimuth"] = config.sun_azimuth
     if model.description.sides is not None:
         further["window"] = engine.side
-    return Fingerprint(
-        settings={
+    return make_fingerprint(
+        {
             "stride": engine.stride,
             "max_gap": config.max_gap,
             **dataclasses.asdict(rule),
@@ -203,80 +232,13 @@ def _fingerprint(
             "parquet": config.parquet,
             **further,
         },
-        inputs={"model": model.sha256}
-        | {name: hashlib.sha256(text.encode()).hexdigest() for name, text in described.items()},
-        versions=library_versions(*libraries),
+        {"model": model.sha256},
+        images,
+        _LIBRARIES if config.device == "cpu" else (*_LIBRARIES, "torch"),
     )
 
 
-def _threads_each(config: ScanConfig) -> int:
-    """Divide the CPUs among the predictors."""
-    if config.dask not in ("", LOCAL):
-        return max(1, config.threads)
-    return max(1, (config.threads or len(os.sched_getaffinity(0))) // config.workers)
-
-
-def _check_extras(config: ScanConfig) -> None:
-    """Raise an error if a required package or device is not available."""
-    if config.dask:
-        from craters.maps.scan.dask_workers import require_dask
-
-        require_dask()
-    if config.device != "cpu" and config.dask in ("", LOCAL):
-        from craters.maps.scan.torch_network import check_device
-
-        check_device(config.device)
-    if config.parquet:
-        from craters.maps.geo import require_parquet
-
-        require_parquet()
-
-
-def _refuse_mixed(images: list[Image]) -> None:
-    """Raise GeoError if the images do not share one CRS, as one catalogue requires.
-
-    One projection on several spheres or ellipsoids of a body is accepted: positions are converted.
-    """
-    first = images[0]
-    for image in images[1:]:
-        if image.planet.equals(first.planet) or image.planet.differs_in_shape(first.planet):
-            continue
-        raise GeoError(
-            f"{image.path} and {first.path} have different coordinate systems",
-            "Scan images of each system separately.",
-        )
-
-
-def estimate(plan: Plan) -> list[str]:
-    """Estimate the cost of a scan: windows, time, memory, disk."""
-    lines, windows, pixels = [], 0, 0
-    for number, (image, grid) in enumerate(zip(plan.images, plan.grids, strict=True)):
-        windows += grid.rows * grid.columns
-        pixels += image.height * image.width
-        if number < 10:
-            lines.append(
-                f"{image.name}: {image.width} x {image.height} px"
-                + (" after resampling" if image.resampled else "")
-                + f", {grid.columns} x {grid.rows} windows in {len(plan.blocks(number))} blocks"
-            )
-    if len(plan.images) > 10:
-        lines.append(f"... and {len(plan.images) - 10} more images")
-    seconds = _measure_speed(plan) * windows
-    workers = min(plan.config.workers, len(os.sched_getaffinity(0)))
-    lines += [
-        f"{windows:,} windows of {plan.engine.side} px every "
-        f"{plan.engine.stride} px, {pixels / 1e6:,.1f} Mpx",
-        f"time: about {_span(seconds / workers)} with {plan.config.workers} worker(s), if no "
-        "pixel is missing",
-        f"memory: up to {plan.config.memory:,.0f} MB (--memory)",
-        f"disk: up to {windows * 4 * 2.5 / 1e6:,.1f} MB during the scan, in the folder of --out",
-        *(f"note: {note}" for note in skipped_files(plan.config.images)),
-        *(f"note: {note}" for note in plan.notes),
-    ]
-    return lines
-
-
-def _measure_speed(plan: Plan) -> float:
+def _measure_speed(plan: WindowPlan) -> float:
     """Scan one tile in the middle of the first image; return seconds per window."""
     grid = plan.grids[0]
     blocks = Blocks(grid, 1, 1)
@@ -291,9 +253,3 @@ def _measure_speed(plan: Plan) -> float:
         start = time.monotonic()
         scan_block(reader, grid, block, predictor, 1.0)
         return (time.monotonic() - start) / block.size
-
-
-def _span(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -257,6 +258,32 @@ def scan_block(
             logits[windows] = predictor(pixels[rectangle], wanted[windows])
     logits[~wanted] = np.nan
     return logits
+
+
+@dataclasses.dataclass(frozen=True)
+class WindowTask:
+    """A block of windows to predict in a worker.
+
+    Parameters
+    ----------
+    grid : Grid
+    block : Block
+    max_gap : float
+        Largest share of missing pixels in a window.
+    azimuth : float or None
+        Of the light in the image; see `WindowPredictor`.
+    """
+
+    grid: Grid
+    block: Block
+    max_gap: float
+    azimuth: float | None
+
+    def __call__(self, reader: Reader, predictor: Any) -> np.ndarray:
+        """Read the block and predict its windows."""
+        if self.azimuth is not None:
+            predictor = functools.partial(predictor, azimuth=self.azimuth)
+        return scan_block(reader, self.grid, self.block, predictor, self.max_gap)
 
 
 def _tiles(grid: Grid, block: Block) -> Iterator[tuple[tuple[slice, slice], tuple[slice, slice]]]:

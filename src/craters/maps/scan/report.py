@@ -12,7 +12,7 @@ from craters.errors import DataError
 from craters.maps.geo import Image, PixelReference, gdal_errors, small_copy
 from craters.models import ModelDescription
 
-_SIDE = 900  # of the quick-look map, in pixels at most
+QUICK_LOOK_SIDE = 900  # of the quick-look map, in pixels at most
 _WIDTH, _HEIGHT = 720, 220  # of the histogram, in pixels
 _MARKS = 5000  # most detections marked on a map
 QUICK_LOOKS = 4  # most images shown
@@ -77,7 +77,7 @@ def expected_precision(called: float, rates: tuple[float, float] | None) -> dict
 def read_quick_look(image: Image) -> tuple[np.ndarray, np.ndarray] | None:
     """Downsample an image; None if the file is damaged."""
     try:
-        return small_copy(image, _SIDE)
+        return small_copy(image, QUICK_LOOK_SIDE)
     except DataError:  # its blocks are listed as failed
         return None
 
@@ -238,7 +238,7 @@ def _describe_quick_look(
     y = (table["row"][:_MARKS] + 0.5) * (height / image.height)
     return {
         "name": image.name,
-        "picture": _png(pixels, missing),
+        "picture": encode_png(pixels, missing),
         "height": height,
         "width": width,
         "words": words,
@@ -246,7 +246,7 @@ def _describe_quick_look(
     }
 
 
-def _png(pixels: np.ndarray, missing: np.ndarray) -> str:
+def encode_png(pixels: np.ndarray, missing: np.ndarray) -> str:
     """Encode gray and alpha as a PNG data URL."""
     import warnings
 

@@ -16,27 +16,14 @@ from craters.core import Progress, files
 from craters.maps.geo import Layer, map_files, skipped_files
 from craters.maps.scan import output, report
 from craters.maps.scan.appearance import Appearance, light_sentence, unknown_light
-from craters.maps.scan.output import Scanned
-from craters.maps.scan.plan import Plan
+from craters.maps.scan.output import Scanned, ScanOutcome
+from craters.maps.scan.plan import WindowJob, WindowPlan
 from craters.maps.scan.store import BlockIndex
-from craters.maps.scan.workers import Job
 from craters.models import measured_quality
-
-SUMMARY = "summary.json"
-_NOT_IN_TABLE = ("images", "histogram", "depends_on")  # too long for the layer `run`
-
-
-@dataclasses.dataclass(frozen=True)
-class ScanOutcome:
-    """The outcome of a scan: its folder, the content of summary.json, and the failed blocks."""
-
-    folder: Path
-    summary: dict[str, Any]
-    failed: list[dict[str, Any]]
 
 
 def write_all(
-    plan: Plan, folder: Path, jobs: list[Job], index: BlockIndex, progress: Progress
+    plan: WindowPlan, folder: Path, jobs: list[WindowJob], index: BlockIndex, progress: Progress
 ) -> ScanOutcome:
     """Write all files of the result; summary.json comes last and marks the folder complete."""
     shutil.rmtree(folder, ignore_errors=True)
@@ -66,11 +53,7 @@ def write_all(
         tables.append(table)
         footprints.append(outline)
         histogram += counts.histogram
-    failed = [
-        {"image": item.image.name, "block": block, "reason": reason}
-        for item in scanned
-        for block, reason in item.failed.items()
-    ]
+    failed = output.failed_rows({item.image.name: item.failed for item in scanned})
     seen = {
         job.image.name: appearance
         for job in jobs
@@ -82,15 +65,12 @@ def write_all(
     _write_tables(plan, folder, scanned, tables, footprints, summary)
     page = report.html_report(summary, quick_looks, len(jobs), histogram, _facts(plan, seen))
     files.write_text(folder / "report.html", page)
-    if failed:
-        failed_rows = files.to_csv([failed[0], *(row.values() for row in failed)])
-        files.write_text(folder / "failed.csv", failed_rows)
-    files.write_json(folder / SUMMARY, summary)
+    output.write_summary(folder, summary, failed)
     return ScanOutcome(plan.config.out, summary, failed)
 
 
 def _write_image(
-    plan: Plan, item: Scanned, folder: Path, *, single: bool
+    plan: WindowPlan, item: Scanned, folder: Path, *, single: bool
 ) -> tuple[dict[str, Any], dict[str, np.ndarray], output.Counts, Layer]:
     """Write the map of one image; return its statistics, detections and footprint."""
     image = item.image
@@ -125,7 +105,7 @@ def _write_image(
     return row, table, counts, outline
 
 
-def _facts(plan: Plan, seen: dict[str, Appearance]) -> dict[str, str]:
+def _facts(plan: WindowPlan, seen: dict[str, Appearance]) -> dict[str, str]:
     """Return model, windows and coordinates as text, for the report."""
     planet = plan.images[0].planet
     return {
@@ -141,7 +121,7 @@ def _facts(plan: Plan, seen: dict[str, Appearance]) -> dict[str, str]:
 
 
 def _warnings(
-    plan: Plan,
+    plan: WindowPlan,
     rows: list[dict[str, Any]],
     failed: list[dict[str, Any]],
     seen: dict[str, Appearance],
@@ -161,15 +141,12 @@ def _warnings(
             )
     warnings += unknown_light(seen)
     if failed:
-        warnings.append(
-            f"{len(failed)} block(s) could not be scanned and have no values; see failed.csv. "
-            "Retry them with --resume."
-        )
+        warnings.append(f"{len(failed)} {output.FAILED}")
     return warnings
 
 
 def _summary(
-    plan: Plan,
+    plan: WindowPlan,
     rows: list[dict[str, Any]],
     failed: list[dict[str, Any]],
     histogram: np.ndarray,
@@ -228,7 +205,7 @@ def _light_of(seen: dict[str, Appearance]) -> dict[str, Any]:
     return {"light": rows} if rows else {}
 
 
-def _pretrained_facts(plan: Plan, seen: dict[str, Appearance]) -> dict[str, str]:
+def _pretrained_facts(plan: WindowPlan, seen: dict[str, Appearance]) -> dict[str, str]:
     """Return settings and facts of models that turn patches, or that ship with craters."""
     description, sentence = plan.classifier.description, light_sentence(seen)
     facts = {"direction of light": sentence} if sentence else {}
@@ -238,7 +215,7 @@ def _pretrained_facts(plan: Plan, seen: dict[str, Appearance]) -> dict[str, str]
 
 
 def _write_tables(
-    plan: Plan,
+    plan: WindowPlan,
     folder: Path,
     scanned: list[Scanned],
     tables: list[dict[str, np.ndarray]],
@@ -257,25 +234,11 @@ def _write_tables(
     windows = itertools.chain.from_iterable(
         output.window_parts(item, plan.rule.decision_threshold) for item in scanned
     )
-    plain = {name: value for name, value in summary.items() if name not in _NOT_IN_TABLE}
-    texts = {
-        name: value if isinstance(value, str) else files.to_json(value)
-        for name, value in plain.items()
-    }
-    run = Layer(
-        name="run",
-        kind="none",
-        shapes=np.empty(0, object),
-        columns={
-            "name": np.array(list(texts), object),
-            "value": np.array(list(texts.values()), object),
-        },
-    )
     layers = {
         "detections": iter([points]),
         "windows": windows,
         "footprint": iter(footprints),
-        "run": iter([run]),
+        "run": iter([output.run_layer(summary)]),
     }
     if not config.windows:
         del layers["windows"]

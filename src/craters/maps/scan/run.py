@@ -1,22 +1,25 @@
-"""Scan images of any size to maps of crater probability and a catalogue; resumable if interrupted.
+"""Scan images of any size to a catalogue of craters, or maps of probability; resumable.
 
-Data flow: blocks of windows -> predictor -> file of logits and block index -> maps, layers, report.
+Data flow: blocks -> predictor -> stored results and block index -> layers, maps, report.
 The results depend neither on the number of workers nor on the size of the blocks.
 """
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from craters.core import NullProgress, Progress, Workspace
 from craters.errors import ConfigError
-from craters.maps.scan.grid import Blocks
-from craters.maps.scan.plan import Plan, plan_scan
-from craters.maps.scan.result import SUMMARY, ScanOutcome, write_all
-from craters.maps.scan.store import BlockIndex, Store
-from craters.maps.scan.workers import Executor, Job, ThreadExecutor, refuse_lost, run_blocks
-from craters.models import measured_quality
+from craters.maps.scan.circles import CirclePlan, circle_sentences, write_circles
+from craters.maps.scan.output import SUMMARY, ScanOutcome
+from craters.maps.scan.plan import WindowPlan, plan_scan
+from craters.maps.scan.report import precision_sentence
+from craters.maps.scan.result import write_all
+from craters.maps.scan.store import BlockIndex
+from craters.maps.scan.workers import Executor, ThreadExecutor, refuse_lost, run_blocks
 from craters.settings import ScanConfig
 
 
@@ -27,7 +30,7 @@ def scan_images(
     force: bool = False,
     progress: Progress | None = None,
 ) -> ScanOutcome:
-    """Scan images and write a folder of maps, layers and tables.
+    """Scan images and write a folder of layers, tables and, of windows, maps.
 
     The scan works in a hidden folder beside `config.out`, which is renamed on completion. If the
     scan is interrupted, the hidden folder remains, and `resume` continues after the last finished
@@ -64,7 +67,7 @@ def scan_images(
         workspace.discard_work()  # of a scan interrupted between its last two steps
         progress.say(f"{config.out} is finished already; nothing was done.")
         return ScanOutcome(config.out, record, [])
-    for line in _notes(plan):
+    for line in (plan.model_line, *plan.remarks):
         progress.say(line)
     with workspace.open(plan.fingerprint, progress) as work:
         index = BlockIndex(work)
@@ -77,66 +80,54 @@ def scan_images(
     return outcome
 
 
-def _check_disk(plan: Plan, work: Path) -> None:
-    need = sum(grid.rows * grid.columns for grid in plan.grids) * 4
+def describe_results(summary: dict[str, Any]) -> list[str]:
+    """Describe the results of a scan in sentences.
+
+    Parameters
+    ----------
+    summary : dict
+        Content of summary.json.
+    """
+    if "window" not in summary:
+        return circle_sentences(summary)
+    area = summary["area_km2"]
+    return [
+        f"{summary['detections']:,} detections from {summary['windows_with_value']:,} of "
+        f"{summary['windows']:,} windows"
+        + (f", over {area:,.0f} km2 of {summary['body']}." if area is not None else "."),
+        precision_sentence(summary["expected"]),
+    ]
+
+
+def _check_disk(plan: WindowPlan | CirclePlan, work: Path) -> None:
     free = shutil.disk_usage(work).free
-    if need > free:
+    if plan.disk_bytes > free:
         raise ConfigError(
-            f"{work.parent}: {free / 1e6:,.0f} MB are free, and the scan needs {need / 1e6:,.0f}",
+            f"{work.parent}: {free / 1e6:,.0f} MB are free, and the scan needs "
+            f"{plan.disk_bytes / 1e6:,.0f}",
             "Choose another disk by --out, or a longer --stride.",
         )
 
 
-def _notes(plan: Plan) -> list[str]:
-    """Return notes for the user before a scan."""
-    description = plan.classifier.description
-    notes = []
-    if description.pretraining is not None:
-        quality = measured_quality(description, plan.engine.side)
-        notes.append(
-            f"The model was trained without real labels; on real patches like these: {quality}. "
-            f"It finds craters by their size in windows of {plan.engine.side} px (--window)."
-        )
-        return notes
-    if description.stride is None:
-        notes.append(
-            f"The network {description.network!r} is not dense-exact: each window is predicted "
-            "separately, which is slow. Models of the networks 'dense' and 'original' scan in one "
-            "pass."
-        )
-    if description.resolution is None and plan.config.read.resolution is None:
-        notes.append("The model does not record its resolution: images are not resampled.")
-    return notes
-
-
-def _scan(plan: Plan, work: Path, index: BlockIndex, progress: Progress) -> ScanOutcome:
-    jobs = []
-    for number, image in enumerate(plan.images):
-        planned = plan.blocks(number)
-        layout = index.layout(number, planned.tile_rows, planned.tile_columns)
-        blocks = Blocks(plan.grids[number], *layout)
-        jobs.append(
-            Job(
-                number=number,
-                image=image,
-                blocks=blocks,
-                store=Store(work / f"logits-{number}.f32", blocks),
-            )
-        )
+def _scan(
+    plan: WindowPlan | CirclePlan, work: Path, index: BlockIndex, progress: Progress
+) -> ScanOutcome:
+    jobs: Sequence[Any] = plan.jobs(work, index)
+    write: Callable[..., ScanOutcome] = write_circles if isinstance(plan, CirclePlan) else write_all
     try:
         run_blocks(jobs, index, _executor(plan), progress, plan.inspection)
         refuse_lost(jobs, index)
-        return write_all(plan, work / "whole", jobs, index, progress)
+        return write(plan, work / "whole", jobs, index, progress)
     finally:
         for job in jobs:
             job.store.close()
 
 
-def _executor(plan: Plan) -> Executor:
+def _executor(plan: WindowPlan | CirclePlan) -> Executor:
     """Choose the executor: threads or Dask workers; the results are equal."""
     config = plan.config
     if not config.dask:
-        return ThreadExecutor(plan.engine, config.workers, config.max_gap)
+        return ThreadExecutor(plan.engine, config.workers)
     from craters.maps.scan.dask_workers import DaskExecutor
 
-    return DaskExecutor(config.dask, plan.engine, config.workers, config.max_gap)
+    return DaskExecutor(config.dask, plan.engine, config.workers)

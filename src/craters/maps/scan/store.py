@@ -29,6 +29,9 @@ CREATE TABLE IF NOT EXISTS blocks (
   image INTEGER NOT NULL, block INTEGER NOT NULL, status TEXT NOT NULL, note TEXT NOT NULL,
   PRIMARY KEY (image, block)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS appearances (image INTEGER PRIMARY KEY, content TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS circles (
+  image INTEGER NOT NULL, block INTEGER NOT NULL, content BLOB NOT NULL,
+  PRIMARY KEY (image, block));
 """
 
 
@@ -105,6 +108,30 @@ class BlockIndex:
                 "INSERT OR REPLACE INTO blocks VALUES (?, ?, ?, ?)", (image, block, status, note)
             )
 
+    def forget(self, image: int, first: int) -> None:
+        """Remove the status of an image's blocks from the number `first` on."""
+        with self._sqlite_errors(), self._database:
+            self._database.execute(
+                "DELETE FROM blocks WHERE image = ? AND block >= ?", (image, first)
+            )
+
+    def circles(self, image: int) -> list[bytes]:
+        """Return the stored circles of an image's finished blocks, by block."""
+        with self._sqlite_errors():
+            rows = self._database.execute(
+                "SELECT content FROM circles JOIN blocks USING (image, block) "
+                "WHERE image = ? AND status = 'done' ORDER BY block",
+                (image,),
+            )
+            return [content for (content,) in rows]
+
+    def keep_circles(self, image: int, block: int, content: bytes) -> None:
+        """Store the circles of a block; they count once the block is "done"."""
+        with self._sqlite_errors(), self._database:
+            self._database.execute(
+                "INSERT OR REPLACE INTO circles VALUES (?, ?, ?)", (image, block, content)
+            )
+
     def appearances(self) -> dict[int, Appearance]:
         """Return the recorded appearance of images, by their numbers."""
         with self._sqlite_errors():
@@ -133,7 +160,7 @@ class Store:
         self.path, self.blocks = path, blocks
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         grid = blocks.grid
-        with _disk_errors(path):
+        with disk_errors(path):
             os.ftruncate(self._file, grid.rows * grid.columns * _ITEM)
 
     def close(self) -> None:
@@ -146,11 +173,8 @@ class Store:
     def write(self, block: Block, logits: np.ndarray) -> None:
         """Write the logits of a block and flush them to disk."""
         content = np.ascontiguousarray(logits, "<f4").tobytes()
-        with _disk_errors(self.path):
-            place = self._offset(block)
-            while content:
-                count = os.pwrite(self._file, content, place)
-                content, place = content[count:], place + count
+        with disk_errors(self.path):
+            write_at(self._file, content, self._offset(block))
             os.fdatasync(self._file)
 
     def read_rows(self, first: int, last: int, done: set[int]) -> np.ndarray:
@@ -180,8 +204,16 @@ class Store:
         return rows_read
 
 
+def write_at(file: int, content: bytes, place: int) -> None:
+    """Write bytes to an open file, all of them."""
+    while content:
+        count = os.pwrite(file, content, place)
+        content, place = content[count:], place + count
+
+
 @contextlib.contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
+def disk_errors(path: Path) -> Iterator[None]:
+    """Explain a full disk."""
     try:
         yield
     except OSError as error:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
+import itertools
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, Protocol
-
-import numpy as np
 
 from craters.core import Progress
 from craters.errors import CratersError, DataError, WorkerError
 from craters.maps.geo import Image, Reader, bounded_gdal
-from craters.maps.scan.appearance import Appearance, Inspection, light_sentence
-from craters.maps.scan.grid import Block, Blocks
-from craters.maps.scan.predict import Predictor, scan_block
-from craters.maps.scan.store import BlockIndex, Store
+from craters.maps.scan.appearance import Appearance, Inspection, light_sentence, share_light
+from craters.maps.scan.store import BlockIndex
 
 LOCAL = "local"  # a Dask cluster of processes on this machine
 AHEAD = 2  # submitted blocks per worker: one running, one waiting
@@ -25,20 +20,57 @@ AHEAD = 2  # submitted blocks per worker: one running, one waiting
 _TRIES = 2
 
 
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """One image of a scan: its blocks, and the store of its logits."""
+Task = Callable[[Reader, Any], Any]
+"""What a worker does with an image: called with its reader and the worker's predictor."""
 
-    number: int
-    image: Image
-    blocks: Blocks
-    store: Store
+
+class ResultStore(Protocol):
+    """Where the results of an image's blocks are kept."""
+
+    def write(self, block: Any, result: Any) -> None:
+        """Write the result of a block and flush it to disk."""
+        ...
+
+    def close(self) -> None:
+        """Close the files."""
+        ...
+
+
+class Job(Protocol):
+    """One image of a scan: its blocks, and the store of their results."""
+
+    @property
+    def number(self) -> int:
+        """Position of the image in the scan."""
+        ...
+
+    @property
+    def image(self) -> Image:
+        """The image."""
+        ...
+
+    @property
+    def store(self) -> ResultStore:
+        """Receives results."""
+        ...
+
+    @property
+    def stages(self) -> Sequence[Any]:
+        """Blocks by stage; those of a stage may need the results of the stage before.
+
+        A block has its number in the image as `index`.
+        """
+        ...
+
+    def task(self, block: Any, azimuth: float | None) -> Task:
+        """Return what a worker does for a block; picklable."""
+        ...
 
 
 class Executor(Protocol):
-    """Interface of executors: compute the logits of submitted blocks, in any order.
+    """Interface of executors: do submitted tasks, in any order.
 
-    A context manager: on exit it cancels blocks that have not started.
+    A context manager: on exit it cancels tasks that have not started.
     """
 
     def __enter__(self) -> Executor:
@@ -46,20 +78,14 @@ class Executor(Protocol):
         ...
 
     def __exit__(self, *error: object) -> None:
-        """Cancel waiting blocks and release the workers."""
+        """Cancel waiting tasks and release the workers."""
 
     def ahead(self) -> int:
-        """Return the largest number of submitted blocks."""
+        """Return the largest number of submitted tasks."""
         ...
 
-    def submit(
-        self, image: Image, blocks: Blocks, block: Block, azimuth: float | None = None
-    ) -> Any:
-        """Submit a block; return a ticket for its result."""
-        ...
-
-    def inspect(self, image: Image, inspection: Inspection) -> Any:
-        """Submit an image to be inspected; return a ticket for its appearance."""
+    def submit(self, image: Image, task: Task) -> Any:
+        """Submit a task; return a ticket for its result."""
         ...
 
     def ended(self, waiting: Collection[Any]) -> Collection[Any]:
@@ -67,18 +93,20 @@ class Executor(Protocol):
         ...
 
     def result(self, ticket: Any) -> Any:
-        """Return the logits or appearance of a submission that has ended, or raise its error."""
+        """Return the result of a task that has ended, or raise its error."""
         ...
 
 
 def run_blocks(
-    jobs: list[Job],
+    jobs: Sequence[Job],
     index: BlockIndex,
     executor: Executor,
     progress: Progress,
     inspection: Inspection | None = None,
 ) -> None:
-    """Predict every block not yet done; results do not depend on the executor.
+    """Process every block not yet done; results do not depend on the executor.
+
+    A stage begins when that before is finished, in all images.
 
     Parameters
     ----------
@@ -89,7 +117,7 @@ def run_blocks(
     progress : Progress
         Receives the number of finished blocks, and the direction of light.
     inspection : Inspection, optional
-        Inspects each image before its blocks are predicted.
+        Inspects each image before its blocks are processed.
 
     Raises
     ------
@@ -98,48 +126,55 @@ def run_blocks(
         cannot be read or predicted raises no error: the block index lists it as failed.
     """
     done = {job.number: index.done(job.number) for job in jobs}
-    total = sum(len(job.blocks) for job in jobs)
+    total = sum(len(blocks) for job in jobs for blocks in job.stages)
     ended = sum(len(numbers) for numbers in done.values())
-    todo = (
-        (job, block) for job in jobs for block in job.blocks if block.index not in done[job.number]
-    )
     if ended == total:
         return
     with executor:
         seen = {} if inspection is None else _inspect(jobs, index, executor, inspection)
         if sentence := light_sentence({job.image.name: seen[job.number] for job in jobs if seen}):
             progress.say(sentence)
-        waiting: dict[Any, tuple[Job, Block]] = {}
-        for job, block in todo:
-            azimuth = seen[job.number].azimuth if seen else None
-            waiting[executor.submit(job.image, job.blocks, block, azimuth)] = job, block
-            if len(waiting) >= executor.ahead():
+        for stage in itertools.count():
+            at_stage = [(job, job.stages[stage]) for job in jobs if len(job.stages) > stage]
+            if not at_stage:
+                break
+            todo = (
+                (job, block)
+                for job, blocks in at_stage
+                for block in blocks
+                if block.index not in done[job.number]
+            )
+            waiting: dict[Any, tuple[Job, Any]] = {}
+            for job, block in todo:
+                azimuth = seen[job.number].azimuth if seen else None
+                waiting[executor.submit(job.image, job.task(block, azimuth))] = job, block
+                if len(waiting) >= executor.ahead():
+                    ended += _collect(waiting, index, executor)
+                    progress.blocks(ended, total)
+            while waiting:
                 ended += _collect(waiting, index, executor)
                 progress.blocks(ended, total)
-        while waiting:
-            ended += _collect(waiting, index, executor)
-            progress.blocks(ended, total)
 
 
-def _collect(waiting: dict[Any, tuple[Job, Block]], index: BlockIndex, executor: Executor) -> int:
+def _collect(waiting: dict[Any, tuple[Job, Any]], index: BlockIndex, executor: Executor) -> int:
     """Store the results of finished blocks; wait for at least one."""
     ended = list(executor.ended(waiting))
     for ticket in ended:
         job, block = waiting.pop(ticket)
         try:
-            logits = executor.result(ticket)
+            result = executor.result(ticket)
         except WorkerError:
             raise
         except (CratersError, OSError, MemoryError) as error:
             index.note(job.number, block.index, "failed", str(error))
             continue
-        job.store.write(block, logits)
+        job.store.write(block, result)
         index.note(job.number, block.index, "done")
     return len(ended)
 
 
 def _inspect(
-    jobs: list[Job], index: BlockIndex, executor: Executor, inspection: Inspection
+    jobs: Sequence[Job], index: BlockIndex, executor: Executor, inspection: Inspection
 ) -> dict[int, Appearance]:
     """Return the appearance of each image by its number; find and record those not yet known."""
     seen = index.appearances()
@@ -158,12 +193,12 @@ def _inspect(
 
     for job in jobs:
         if job.number not in seen:
-            waiting[executor.inspect(job.image, inspection)] = job.number
+            waiting[executor.submit(job.image, inspection.in_worker)] = job.number
             if len(waiting) >= executor.ahead():
                 collect()
     while waiting:
         collect()
-    return seen
+    return share_light(seen, inspection)
 
 
 class Worker:
@@ -173,12 +208,10 @@ class Worker:
     ----------
     make : callable
         Makes a predictor.
-    max_gap : float
-        Largest share of missing pixels in a window.
     """
 
-    def __init__(self, make: Callable[[], Predictor], max_gap: float) -> None:
-        self._make, self._max_gap = make, max_gap
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
         self._own = threading.local()
         self._lock = threading.Lock()
         self._readers: list[Reader] = []
@@ -189,47 +222,24 @@ class Worker:
             while self._readers:
                 self._readers.pop().close()
 
-    def work(
-        self, image: Image, blocks: Blocks, block: Block, azimuth: float | None = None
-    ) -> np.ndarray:
-        """Process one block in the calling thread; retry once on failure.
-
-        Parameters
-        ----------
-        image, blocks, block
-            What to predict.
-        azimuth : float, optional
-            Of the light in the image; see `WindowPredictor`.
-        """
+    def work(self, image: Image, task: Task) -> Any:
+        """Do a task in the calling thread; retry once on failure."""
         predictor = self._predictor()
-        if azimuth is not None:
-            predictor = functools.partial(predictor, azimuth=azimuth)
-        return self._with_reader(
-            image, lambda reader: scan_block(reader, blocks.grid, block, predictor, self._max_gap)
-        )
-
-    def inspect(self, image: Image, inspection: Inspection) -> Appearance:
-        """Inspect an image in the calling thread; retry once on failure."""
-        network = self._predictor().classifier
-        return self._with_reader(image, lambda reader: inspection(reader, network))
+        for attempt in range(_TRIES):
+            try:
+                with bounded_gdal():
+                    return task(self._reader(image), predictor)
+            except (CratersError, OSError, MemoryError):
+                self._drop_reader()
+                if attempt == _TRIES - 1:
+                    raise
+        raise AssertionError
 
     def _predictor(self) -> Any:
         if not hasattr(self._own, "predictor"):
             self._own.reader = None
             self._own.predictor = self._make()
         return self._own.predictor
-
-    def _with_reader(self, image: Image, use: Callable[[Reader], Any]) -> Any:
-        """Call a function with the thread's reader of an image; retry once on failure."""
-        for attempt in range(_TRIES):
-            try:
-                with bounded_gdal():
-                    return use(self._reader(image))
-            except (CratersError, OSError, MemoryError):
-                self._drop_reader()
-                if attempt == _TRIES - 1:
-                    raise
-        raise AssertionError
 
     def _reader(self, image: Image) -> Reader:
         if self._own.reader is None or self._own.reader.image != image:
@@ -256,12 +266,10 @@ class ThreadExecutor:
         Makes a predictor; called once per thread.
     workers : int
         Number of threads.
-    max_gap : float
-        Largest share of missing pixels in a window.
     """
 
-    def __init__(self, make: Callable[[], Predictor], workers: int, max_gap: float) -> None:
-        self._worker, self._count = Worker(make, max_gap), workers
+    def __init__(self, make: Callable[[], Any], workers: int) -> None:
+        self._worker, self._count = Worker(make), workers
 
     def __enter__(self) -> ThreadExecutor:
         self._pool = ThreadPoolExecutor(self._count)
@@ -275,15 +283,9 @@ class ThreadExecutor:
         """See `Executor`."""
         return AHEAD * self._count
 
-    def submit(
-        self, image: Image, blocks: Blocks, block: Block, azimuth: float | None = None
-    ) -> Future[np.ndarray]:
+    def submit(self, image: Image, task: Task) -> Future[Any]:
         """See `Executor`."""
-        return self._pool.submit(self._worker.work, image, blocks, block, azimuth)
-
-    def inspect(self, image: Image, inspection: Inspection) -> Future[Appearance]:
-        """See `Executor`."""
-        return self._pool.submit(self._worker.inspect, image, inspection)
+        return self._pool.submit(self._worker.work, image, task)
 
     def ended(self, waiting: Collection[Future[Any]]) -> Collection[Future[Any]]:
         """See `Executor`."""
@@ -294,14 +296,16 @@ class ThreadExecutor:
         return ticket.result()
 
 
-def refuse_lost(jobs: list[Job], index: BlockIndex) -> None:
-    """Raise DataError if no block succeeded.
+def refuse_lost(jobs: Sequence[Job], index: BlockIndex) -> None:
+    """Raise DataError if no block of the first stage succeeded.
 
     Raises
     ------
     DataError
     """
-    if any(index.done(job.number) for job in jobs):
-        return
+    for job in jobs:
+        done = index.done(job.number)
+        if any(block.index in done for block in job.stages[0]):
+            return
     reason = next(iter(index.failed(jobs[0].number).values()), "unknown")
     raise DataError(f"no block could be scanned; the first: {reason}")

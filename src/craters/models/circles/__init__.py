@@ -12,7 +12,16 @@ import lazy_loader
 
 from craters.models.circles.decode import CIRCLE_DTYPE, merge_circles, raw_probability, size_strata
 from craters.models.circles.description import Calibration, CircleDescription
-from craters.models.circles.detector import STRIDE, USUAL_DIAMETER, CircleDetector
+from craters.models.circles.detector import (
+    STAGE,
+    STRIDE,
+    USUAL_DIAMETER,
+    CircleBlock,
+    CircleDetector,
+    is_circle_model,
+    plan_blocks,
+    stage_shape,
+)
 from craters.models.circles.pixels import halve, standardize
 
 if TYPE_CHECKING:
@@ -21,19 +30,24 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CIRCLE_DTYPE",
+    "STAGE",
     "STRIDE",
     "USUAL_DIAMETER",
     "Calibration",
+    "CircleBlock",
     "CircleDescription",
     "CircleDetector",
     "CircleNet",
     "circles_to_onnx",
     "halve",
+    "is_circle_model",
     "merge_circles",
     "new_circle_net",
+    "plan_blocks",
     "raw_probability",
     "restore_circle_net",
     "size_strata",
+    "stage_shape",
     "standardize",
     "write_circle_model",
 ]

@@ -9,6 +9,7 @@ depend on how many there are: each gets the pixels around it on which its places
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +19,9 @@ import numpy as np
 from craters.core import StrPath
 from craters.data import SYMMETRIES, transform
 from craters.errors import DataError, ModelError
+from craters.models.circles.card import circle_facts, circle_measured
 from craters.models.circles.decode import CIRCLE_DTYPE, find_peaks, merge_circles
-from craters.models.circles.description import CircleDescription
+from craters.models.circles.description import NETWORK, CircleDescription
 from craters.models.circles.pixels import MARGIN, halve, standardize
 from craters.models.description import DAMAGED
 from craters.models.folder import DESCRIPTION, GRAPH, find_model, parse_weights, read_parts
@@ -66,6 +68,12 @@ class CircleBlock:
     height: int
     width: int
     levels: int
+
+    @property
+    def window(self) -> tuple[int, int, int, int]:
+        """Pixels of the stage that are read for it: first row and column, height and width."""
+        height, width = (-(-side // 32) * 32 + 2 * _AROUND for side in (self.height, self.width))
+        return self.row - _AROUND, self.col - _AROUND, height, width
 
 
 def stage_shape(shape: tuple[int, int], stage: int) -> tuple[int, int]:
@@ -173,6 +181,11 @@ class CircleDetector:
         source = str(folder / GRAPH)
         return cls(description, parts[GRAPH], threads=threads, source=source, sha256=sha256)
 
+    def describe(self) -> str:
+        """Return a description of the model as lines of text."""
+        rows = circle_facts(self.description) + circle_measured(self.description)
+        return "\n".join(f"{name + ':':20}{text}" for name, text in rows)
+
     def detect(
         self,
         image: np.ndarray,
@@ -241,9 +254,7 @@ class CircleDetector:
         reduced : ndarray, shape (height / 4, width / 4), uint8
             The block in the image of the next stage; 0: missing.
         """
-        top, left = block.row - _AROUND, block.col - _AROUND
-        sides = [-(-side // 32) * 32 + 2 * _AROUND for side in (block.height, block.width)]
-        pixels, missing = read(top, left, sides[0], sides[1])
+        pixels, missing = read(*block.window)
         values = pixels.astype(np.float32)
         found = []
         if not missing.all():
@@ -352,6 +363,23 @@ def _turn_back(maps: np.ndarray, name: str) -> np.ndarray:
     turned[1] *= -1 if rows else 1
     turned[2] *= -1 if columns else 1
     return turned.transpose(0, 2, 1)[[0, 2, 1, 3, 4]] if transposed else turned
+
+
+def is_circle_model(model: StrPath) -> bool:
+    """Return whether a model folder, or what ships under a name, says that it finds circles.
+
+    Nothing else is checked; a folder that cannot be read is not one.
+
+    Raises
+    ------
+    ConfigError, ModelError
+        See `find_model`.
+    """
+    try:
+        content = json.loads((find_model(model) / DESCRIPTION).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and content.get("network") == NETWORK
 
 
 def read_circle_description(parts: dict[str, bytes], folder: Path) -> CircleDescription:

@@ -1,0 +1,126 @@
+"""Intermediate results of a scan for circles: candidates by block, and the images of later stages.
+
+Candidates are in the block index. The image of each later stage is a file of one byte per pixel,
+written by the blocks of the stage before; pixels that no block has written are 0, which is missing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+import numpy as np
+
+from craters.errors import DataError
+from craters.maps.scan.store import BlockIndex, disk_errors, write_at
+from craters.models import CIRCLE_DTYPE, STAGE, CircleBlock, plan_blocks, stage_shape
+
+
+@dataclasses.dataclass(frozen=True)
+class StageBlock:
+    """A block of an image, numbered over all its stages."""
+
+    index: int
+    block: CircleBlock
+
+
+def number_blocks(shape: tuple[int, int]) -> list[list[StageBlock]]:
+    """Return the blocks of an image of this height and width, by stage."""
+    stages: list[list[StageBlock]] = []
+    count = 0
+    for blocks in plan_blocks(shape):
+        stages.append([StageBlock(count + place, block) for place, block in enumerate(blocks)])
+        count += len(blocks)
+    return stages
+
+
+class CircleStore:
+    """The candidates of one image and the images of its later stages.
+
+    Parameters
+    ----------
+    folder : Path
+        Working folder of the scan.
+    number : int
+        Of the image in the scan.
+    shape : tuple of int
+        Height and width of the image.
+    index : BlockIndex
+        Holds the candidates.
+    """
+
+    def __init__(
+        self, folder: Path, number: int, shape: tuple[int, int], index: BlockIndex
+    ) -> None:
+        self.stages = number_blocks(shape)
+        self._folder, self._number, self._shape, self._index = folder, number, shape, index
+
+    def close(self) -> None:
+        """Do nothing: files are open only while they are used."""
+
+    def path(self, stage: int) -> Path:
+        """Return the file of the image of a stage from 1 on."""
+        return self._folder / f"image-{self._number}-stage-{stage}.u8"
+
+    def start(self) -> None:
+        """Begin or resume: make blocks undone that a block which is tried again may change."""
+        failed = self._index.failed(self._number)
+        for stage, blocks in enumerate(self.stages):
+            if any(block.index in failed for block in blocks):
+                self._index.forget(self._number, blocks[-1].index + 1)
+                for later in range(stage + 2, len(self.stages) + 1):
+                    self.path(later).unlink(missing_ok=True)
+                return
+
+    def write(self, block: StageBlock, result: tuple[np.ndarray, np.ndarray]) -> None:
+        """Write the candidates of a block and its part of the image of the next stage."""
+        circles, reduced = result
+        stage = block.block.stage + 1
+        if stage == 1 or stage < len(self.stages):
+            self._write_reduced(stage, block.block, reduced)
+        self._index.keep_circles(self._number, block.index, circles.tobytes())
+
+    def _write_reduced(self, stage: int, block: CircleBlock, reduced: np.ndarray) -> None:
+        height, width = stage_shape(self._shape, stage)
+        path = self.path(stage)
+        with disk_errors(path):
+            file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                os.ftruncate(file, height * width)
+                for row, values in enumerate(np.ascontiguousarray(reduced), block.row // STAGE):
+                    write_at(file, values.tobytes(), row * width + block.col // STAGE)
+                os.fdatasync(file)
+            finally:
+                os.close(file)
+
+    def reduced(self, stage: int) -> np.ndarray:
+        """Return the image of a stage from 1 on, as a memory map; 0 is missing.
+
+        Raises
+        ------
+        DataError
+            If the file is truncated.
+        """
+        shape, path = stage_shape(self._shape, stage), self.path(stage)
+        if not path.exists():  # every block of the stage before failed
+            return np.zeros(shape, np.uint8)
+        if path.stat().st_size != shape[0] * shape[1]:
+            raise DataError(f"{path}: is truncated", "Start over with --force.")
+        return np.memmap(path, np.uint8, "r", shape=shape)
+
+    def read(self, block: CircleBlock) -> np.ndarray:
+        """Read the pixels that a block of a later stage needs; 0 is missing."""
+        row, col, height, width = block.window
+        pixels = np.zeros((height, width), np.uint8)
+        image = self.reduced(block.stage)
+        top, left = max(row, 0), max(col, 0)
+        part = image[top : row + height, left : col + width]
+        pixels[top - row : top - row + part.shape[0], left - col : left - col + part.shape[1]] = (
+            part
+        )
+        return pixels
+
+    def circles(self) -> np.ndarray:
+        """Return the candidates of all finished blocks, not merged."""
+        return np.frombuffer(b"".join(self._index.circles(self._number)), CIRCLE_DTYPE)
