@@ -16,13 +16,14 @@ from circles import measure, ship
 from craters.core import Progress, files
 from craters.detection import LabeledImage
 from craters.evaluation import operating_point, scene_probability
-from craters.models import CIRCLE_DTYPE, Calibration, size_strata
+from craters.models import CIRCLE_DTYPE, Calibration, CircleDetector, size_strata
 from harness import Bench, BenchError, Keys, Row, Rows
 from pretrained import sets
 
 NAME = "circles"
 TITLE = "Circles on real images"
 RESULT_VERSION = 1
+STRETCHED = "tiles, stretched twice"
 SYNTHETIC, TRAINED, PYCDA = "no real label", "trained on THEMIS", "PyCDA 0.1.16"
 
 _TITLES = {
@@ -85,31 +86,36 @@ def keys(bench: Bench) -> Keys:
             f"{contender}: {name}",
             0,
             {
-                "set": sets.fingerprint(name, bench.data.parent),
-                "rule": dataclasses.astuple(real.RULES[name]),
+                "set": sets.fingerprint(_source(name), bench.data.parent),
+                "rule": dataclasses.astuple(real.RULES[_source(name)]),
                 "models": [files.sha256_of(folder / "SHA256SUMS")[:16] for folder in folders],
             },
             RESULT_VERSION,
         )
         for contender, folders in models.items()
-        for name in real.RULES
-        if sets.folder_of(name, bench.data.parent).is_dir()
+        for name in (*real.RULES, *([STRETCHED] if contender == TRAINED else []))
+        if sets.folder_of(_source(name), bench.data.parent).is_dir()
     }
+
+
+def _source(name: str) -> str:
+    """Return the set that images are of."""
+    return "tiles" if name == STRETCHED else name
 
 
 def search(contender: str, name: str, data: Path) -> Row:
     """Search the images of a set by a detector that saw none of their craters, and measure it."""
-    images, rule = real.load_images(name, data), real.RULES[name]
+    images, rule = real.load_images(_source(name), data), real.RULES[_source(name)]
     if contender == SYNTHETIC:
         detector = ship.load(ship.SYNTHETIC)
         found = [ship.detect(detector, image) for image in images]
         probability = at_scene(found, ship.load(ship.SHIPPED).description.calibration)
         return figures(images, found, probability, rule)
-    if name != "tiles":
+    if not name.startswith("tiles"):
         detector = ship.load(ship.SHIPPED)
         found = [ship.detect(detector, image) for image in images]
         return figures(images, found, at_scene(found, detector.description.calibration), rule)
-    return _folds(images, rule)
+    return _folds(images, rule, is_stretched=name == STRETCHED)
 
 
 def search_by_pycda(name: str, data: Path, progress: Progress) -> Row:
@@ -134,18 +140,22 @@ def search_by_pycda(name: str, data: Path, progress: Progress) -> Row:
     return row | {"within_error": None, "expected_precision": None}  # it states neither
 
 
-def _folds(images: Sequence[LabeledImage], rule: real.CircleRule) -> Row:
+def _folds(
+    images: Sequence[LabeledImage], rule: real.CircleRule, *, is_stretched: bool = False
+) -> Row:
     """Measure the images of each fold by the detector and calibration of the other folds."""
     folds = real.fold_of(images)
     truth = ship.prepared(images, ship.load(ship.SYNTHETIC))
-    raw = ship.out_of_fold(images, folds)
+    calibrated_on = raw = ship.out_of_fold(images, folds)
+    if is_stretched:
+        raw = ship.out_of_fold(images, folds, find=detect_stretched)
     found: list[np.ndarray] = [np.empty(0)] * len(images)
     probability = list(found)
     is_called = list(found)
     for fold in range(real.FOLDS):
         rows, others = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
         description = ship.calibrated(
-            [truth[row] for row in others], [raw[row] for row in others], rule
+            [truth[row] for row in others], [calibrated_on[row] for row in others], rule
         )
         scene = [raw[row].copy() for row in rows]
         for circles in scene:
@@ -162,6 +172,17 @@ def _folds(images: Sequence[LabeledImage], rule: real.CircleRule) -> Row:
     shifted = figures(moved, found, probability, rule, called=is_called)
     row["registered"] = {name: shifted[name] for name in _TITLES}
     return row
+
+
+def detect_stretched(detector: CircleDetector, image: LabeledImage) -> np.ndarray:
+    """Find the circles of an image whose columns are repeated, as plate carree at latitude 60."""
+    wide, missing = (np.repeat(array, 2, axis=1) for array in (image.pixels, image.missing))
+    pixel = np.array([[0.0, -1.0], [0.5, 0.0]])  # a row covers twice the ground of a column
+    circles = detector.detect(wide, missing=missing, azimuth=image.azimuth, pixel=pixel)
+    circles["col"] = (circles["col"] + 0.5) / 2 - 0.5
+    for name in ("diameter", "error"):
+        circles[name] /= np.sqrt(2)
+    return circles
 
 
 def at_scene(found: Sequence[np.ndarray], calibration: Calibration) -> list[np.ndarray]:
@@ -225,6 +246,8 @@ def _result(rows: Rows) -> Row:
             "of `themis_tiles`, for `tiles` on those of the other regions, four folds; no other "
             "set was ever trained on. The default threshold expects a precision of 0.8; its "
             "calibration is of THEMIS images of other regions.",
+            "Tiles that are stretched twice: every column is repeated, as in plate carree at "
+            "latitude 60, and searched in conformal pixels.",
             "PyCDA is a public package (TensorFlow 2.15), with its shipped models and its own "
             "threshold of 0.5; it was trained on images of `hrsc`.",
         ],

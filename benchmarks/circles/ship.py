@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -167,10 +167,14 @@ def _train(images: Sequence[LabeledImage], folder: Path, seed: int) -> None:
     write_circle_model(folder, network, CircleDescription(), license_id="mit")
 
 
-def out_of_fold(images: Sequence[LabeledImage], folds: np.ndarray) -> list[np.ndarray]:
+def out_of_fold(
+    images: Sequence[LabeledImage],
+    folds: np.ndarray,
+    find: Callable[[CircleDetector, LabeledImage], np.ndarray] = detect,
+) -> list[np.ndarray]:
     """Find the circles of each image by the detector that was trained without its region."""
     detectors = [load(fold_model(fold)) for fold in range(real.FOLDS)]
-    return [detect(detectors[fold], image) for image, fold in zip(images, folds, strict=True)]
+    return [find(detectors[fold], image) for image, fold in zip(images, folds, strict=True)]
 
 
 def calibrated(

@@ -20,17 +20,7 @@ def circles() -> CircleDetector:
     return CircleDetector.load(find_pretrained(CIRCLES), threads=1)
 
 
-def search(
-    circles: CircleDetector, image: np.ndarray, shape: np.ndarray, azimuth: float
-) -> np.ndarray:
-    """Search all blocks of an image of one stage."""
-    missing = image == 0
-    read = detector._reader_of(image, missing)
-    found = [
-        search_conformal(circles, read, ConformalBlock(block, shape), azimuth)[0]
-        for block in detector.plan_blocks(image.shape)[0]
-    ]
-    return circles.finish(np.concatenate(found), image.shape)
+TALL, WIDE = (np.array([[0, -50.0], [100, 0]]), np.array([[0, -100.0], [50, 0]]))  # pixels
 
 
 @pytest.mark.parametrize("turn", [0.0, 0.4, 2.0])
@@ -70,19 +60,20 @@ def test_a_block_reads_what_it_needs_and_no_more(
     plain = circles.search(detector._reader_of(image, image == 0), block, 270)[1]
     np.testing.assert_array_equal(reduced, plain)
     row, col, height, width = conformal.window
-    assert (row, col) < (64 - 400, 96 - 400)  # the halo, in conformal pixels
-    assert row + height > 64 + 90 + 400 * 0.9
-    assert col + width > 96 + 130 + 400 * 0.9
+    around = 0.9 * detector._AROUND  # the halo, in conformal pixels
+    assert row < 64 - around
+    assert col < 96 - around
+    assert row + height > 64 + 90 + around
+    assert col + width > 96 + 130 + around
 
 
 def test_blocks_do_not_change_the_circles(
     circles: CircleDetector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    image = make_scene(300, 600, seed=2, missing=0.0, look="moon").image
-    shape = np.diag([1, 0.5])
-    whole = search(circles, image, shape, 270)
+    image = make_scene(300, 600, seed=2, look="moon").image
+    whole = circles.detect(image, azimuth=270, pixel=WIDE)
     monkeypatch.setattr(detector, "BLOCK", 128)
-    parts = search(circles, image, shape, 270)
+    parts = circles.detect(image, azimuth=270, pixel=WIDE)
     assert len(whole) == len(parts) > 10
     for name in ("row", "col", "diameter", "logit"):
         np.testing.assert_allclose(parts[name], whole[name], atol=2e-2, err_msg=name)
@@ -92,11 +83,11 @@ def test_blocks_do_not_change_the_circles(
 def test_a_stretched_image_gives_the_craters_of_the_image(
     circles: CircleDetector, axis: int
 ) -> None:
-    scene = make_scene(400, 400, seed=4, missing=0.0)
+    scene = make_scene(400, 400, seed=4, look="moon")
     stretched = np.repeat(scene.image, 2, axis=axis)
-    shape = np.diag([0.5, 1.0] if axis == 0 else [1.0, 0.5])
     base = circles.detect(scene.image, azimuth=scene.azimuth)
-    found = search(circles, stretched, shape, scene.azimuth)
+    pixel = (TALL, WIDE)[axis]
+    found = circles.detect(stretched, azimuth=scene.azimuth, pixel=pixel)
     sure = base[raw_probability(base) >= 0.5]
     assert len(sure) >= 5
     name = ("row", "col")[axis]

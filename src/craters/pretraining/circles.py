@@ -219,7 +219,13 @@ class CircleRecipe(Recipe):
         error = math.expm1(row["accuracy"])
         return f"loss {row['loss']:.4f}, diameters off by {error:.1%} in {row['patches']:,} scenes."
 
-    def write(self, folder: Path, state: TrainState, config: PretrainConfig, last: Scenes) -> Path:  # noqa: ARG002
+    def write(
+        self,
+        folder: StrPath,
+        state: TrainState,
+        config: PretrainConfig,
+        last: Scenes,  # noqa: ARG002
+    ) -> Path:
         """Write the model folder, without figures on real images."""
         network = self.build(config.seed)
         network.load_state_dict(state.best_weights)

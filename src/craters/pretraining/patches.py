@@ -132,7 +132,11 @@ class PatchRecipe(Recipe):
             f"loss {row['loss']:.4f}, {row['accuracy']:.1%} of {row['patches']:,} patches correct."
         )
 
-    def write(self, folder: Path, state: TrainState, config: PretrainConfig, last: Round) -> Path:
+    def write(
+        self, folder: StrPath, state: TrainState, config: PretrainConfig, last: Round
+    ) -> Path:
         """Write the model folder; see `write_pretrained`."""
         network = self.trained(config.seed, state.best_weights)
-        return write_pretrained(folder, network, self.network_settings, config, state.history, last)
+        return write_pretrained(
+            Path(folder), network, self.network_settings, config, state.history, last
+        )

@@ -60,7 +60,7 @@ class Recipe(abc.ABC):
         """Return a row of the history in words."""
 
     @abc.abstractmethod
-    def write(self, folder: Path, state: TrainState, config: PretrainConfig, last: Any) -> Path:
+    def write(self, folder: StrPath, state: TrainState, config: PretrainConfig, last: Any) -> Path:
         """Write the model folder of a finished training, with the images of its last round."""
 
 

@@ -14,7 +14,7 @@ from craters.maps.geo.footprints import (
     to_segments,
 )
 from craters.maps.geo.gdal import bounded_gdal, gdal_errors
-from craters.maps.geo.image import Image, image_notes
+from craters.maps.geo.image import Image, image_notes, pixel_sides
 from craters.maps.geo.image_files import find_images, image_name, skipped_files
 from craters.maps.geo.map_files import Layer, require_parquet, write_layers
 from craters.maps.geo.masks import box_sums, no_values, read_missing
@@ -51,6 +51,7 @@ __all__ = [
     "image_notes",
     "map_files",
     "no_values",
+    "pixel_sides",
     "read_footprints",
     "read_length",
     "read_missing",

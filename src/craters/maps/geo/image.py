@@ -160,6 +160,23 @@ class Distortion:
         return float(np.log(max(self.stretch, self.scale, 1 / self.scale)))
 
 
+def pixel_sides(image: Image, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+    """Return the sides of pixels of an image with a CRS, on the ground.
+
+    Returns
+    -------
+    ndarray, shape (N, 2, 2)
+        Metres east and north of a step by a row, and by a column; NaN off the body.
+    """
+    middle = image.to_lonlat(rows, cols)
+    sides = [
+        image.planet.offsets(middle, image.to_lonlat(rows + down, cols + right))
+        - image.planet.offsets(middle, image.to_lonlat(rows - down, cols - right))
+        for down, right in ((0.5, 0.0), (0.0, 0.5))
+    ]
+    return np.stack(sides, axis=1)
+
+
 def measure_distortion(image: Image) -> Distortion | None:
     """Measure the distortion of an image by its map projection and by pixels that are not square.
 
@@ -174,17 +191,11 @@ def measure_distortion(image: Image) -> Distortion | None:
         np.linspace(0, image.height - 1, _POINTS), np.linspace(0, image.width - 1, _POINTS)
     )
     rows, cols = (axis.ravel() for axis in grid)
-    middle = image.to_lonlat(rows, cols)
-    sides = [
-        image.planet.offsets(middle, image.to_lonlat(rows + down, cols + right))
-        - image.planet.offsets(middle, image.to_lonlat(rows - down, cols - right))
-        for down, right in ((0.5, 0.0), (0.0, 0.5))
-    ]
-    pixels = np.stack(sides, axis=1)  # (N, 2, 2): metres east and north per row and column
+    lat, pixels = image.to_lonlat(rows, cols)[1], pixel_sides(image, rows, cols)
     on_body = np.isfinite(pixels).all(axis=(1, 2))
     if not on_body.any():
         return None
-    lat, lengths = middle[1][on_body], np.linalg.svd(pixels[on_body], compute_uv=False)
+    lat, lengths = lat[on_body], np.linalg.svd(pixels[on_body], compute_uv=False)
     longest, shortest = lengths[:, 0], np.maximum(lengths[:, 1], lengths[:, 0] / _MOST)
     stretch, scale = longest / shortest, np.sqrt(longest * shortest) / image.resolution
     worst = int(np.argmax(np.maximum(np.log(stretch), np.abs(np.log(scale)))))
@@ -193,7 +204,7 @@ def measure_distortion(image: Image) -> Distortion | None:
     )
 
 
-def distortion_note(image: Image) -> tuple[float, str]:
+def distortion_note(image: Image, least_stretch: float = 1.0) -> tuple[float, str]:
     """Describe the distortion of an image if it exceeds 10 %.
 
     Returns
@@ -204,7 +215,7 @@ def distortion_note(image: Image) -> tuple[float, str]:
         Stretch, true scale, and a command that removes both; "" if the distortion is small.
     """
     worst = measure_distortion(image)
-    if worst is None or worst.size <= np.log(1 + _LIMIT):
+    if worst is None or worst.size <= np.log(1 + _LIMIT) or worst.stretch < least_stretch:
         return 0.0, ""
     nominal = image.resolution or 1.0
     return worst.size, (
@@ -236,8 +247,14 @@ def _remedy(image: Image) -> str:
     return f"gdalwarp -t_srs '+proj=stere {around}{size}' -tr {side} {side} IN.tif OUT.tif"
 
 
-def image_notes(images: Sequence[Image]) -> list[str]:
+def image_notes(images: Sequence[Image], *, least_stretch: float = 1.0) -> list[str]:
     """Collect what a user should know about images: equal notes once, with the images' names.
+
+    Parameters
+    ----------
+    images : sequence of Image
+    least_stretch : float
+        Distortion is noted where the map stretches more than this: smaller stretches are taken out.
 
     Returns
     -------
@@ -249,7 +266,7 @@ def image_notes(images: Sequence[Image]) -> list[str]:
         for note in image.notes:
             named.setdefault(note, []).append(image.name)
     notes = [f"{_join(names)}: {note}" for note, names in named.items()]
-    distorted = [(image.name, *distortion_note(image)) for image in images]
+    distorted = [(image.name, *distortion_note(image, least_stretch)) for image in images]
     distorted = sorted((row for row in distorted if row[2]), key=lambda row: -row[1])
     if distorted:
         notes.append(f"{_join([row[0] for row in distorted])}: {distorted[0][2]}")

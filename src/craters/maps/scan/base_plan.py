@@ -53,11 +53,16 @@ class BasePlan:
     fingerprint: Fingerprint
 
     @property
+    def stretch_taken_out(self) -> float:
+        """Stretch of the map that the scan takes out, at most; 1: none."""
+        return 1.0
+
+    @property
     def notes(self) -> list[str]:
         """What a user should know about the images before a scan."""
         systems = {image.planet.wkt: image.planet for image in self.images}
         first, *others = systems.values()
-        notes = image_notes(self.images)
+        notes = image_notes(self.images, least_stretch=self.stretch_taken_out)
         if any(not planet.equals(first) for planet in others):
             radii = ", ".join(sorted({f"{planet.radius:.0f}" for planet in systems.values()}))
             notes.append(

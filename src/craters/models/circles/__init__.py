@@ -10,6 +10,12 @@ from typing import TYPE_CHECKING
 
 import lazy_loader
 
+from craters.models.circles.conformal import (
+    MOST_STRETCH,
+    ConformalBlock,
+    conformal_shape,
+    search_conformal,
+)
 from craters.models.circles.decode import CIRCLE_DTYPE, merge_circles, raw_probability, size_strata
 from craters.models.circles.description import Calibration, CircleDescription
 from craters.models.circles.detector import (
@@ -30,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CIRCLE_DTYPE",
+    "MOST_STRETCH",
     "STAGE",
     "STRIDE",
     "USUAL_DIAMETER",
@@ -38,7 +45,9 @@ __all__ = [
     "CircleDescription",
     "CircleDetector",
     "CircleNet",
+    "ConformalBlock",
     "circles_to_onnx",
+    "conformal_shape",
     "halve",
     "is_circle_model",
     "merge_circles",
@@ -46,6 +55,7 @@ __all__ = [
     "plan_blocks",
     "raw_probability",
     "restore_circle_net",
+    "search_conformal",
     "size_strata",
     "stage_shape",
     "standardize",

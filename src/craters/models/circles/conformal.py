@@ -126,9 +126,7 @@ def search_conformal(
     origin = np.array([block.row - window[0], block.col - window[1]])
     values, valid = _smoothed(pixels, missing, conformal.shape)
 
-    def read_conformal(
-        row: int, col: int, height: int, width: int
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def resample(row: int, col: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
         corner = conformal.corner + np.array([row, col])
         return _resampled(values, valid, conformal.shape, corner, origin, (height, width))
 

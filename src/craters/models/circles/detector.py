@@ -38,6 +38,7 @@ BLOCK = 1536  # px of a stage's image: side of a block
 STAGE = 4  # the image of a stage is so much smaller than that of the stage before
 LEVELS = 2  # of a stage
 
+_WELL_MEASURED = 16.0  # px: largest craters, at the last level, are no larger than this
 _SIDE_OF_LEVEL = 4  # diameters of a crater that fit along the shorter side of the image, at least
 _AROUND = LEVELS * (HALO + MARGIN)  # px of a stage's image around a block on which it depends
 
@@ -91,7 +92,7 @@ def count_levels(shape: tuple[int, int]) -> int:
     (4, 1, 11)
     """
     largest = min(shape) / _SIDE_OF_LEVEL
-    return max(1, math.floor(math.log2(max(largest / LEAST_DIAMETER, 1))) + 1)
+    return max(0, math.ceil(math.log2(largest / _WELL_MEASURED))) + 1
 
 
 def plan_blocks(shape: tuple[int, int]) -> list[list[CircleBlock]]:
@@ -192,6 +193,7 @@ class CircleDetector:
         *,
         missing: np.ndarray | None = None,
         azimuth: float = math.nan,
+        pixel: np.ndarray | None = None,
     ) -> np.ndarray:
         """Find the craters of an image in memory.
 
@@ -203,11 +205,14 @@ class CircleDetector:
         azimuth : float
             Of the light: degrees clockwise from image up, where it comes from. NaN: unknown, then
             the maps of four turns are averaged.
+        pixel : ndarray, shape (2, 2), optional
+            Ground covered by a step by a row and by a column, east and north, if the image is
+            stretched: see `conformal_shape`.
 
         Returns
         -------
         ndarray, shape (K,), `CIRCLE_DTYPE`
-            Circles by falling logit.
+            Circles by falling logit; in a stretched image, of the same area.
 
         Raises
         ------
@@ -222,12 +227,23 @@ class CircleDetector:
         missing = np.zeros(image.shape, bool) if missing is None else np.asarray(missing, bool)
         if missing.shape != image.shape:
             raise DataError(f"the mask has shape {missing.shape}, the image {image.shape}")
+        from craters.models.circles.conformal import (
+            ConformalBlock,
+            conformal_shape,
+            search_conformal,
+        )
+
         circles, shape = [], image.shape
+        stretch = None if pixel is None else conformal_shape(pixel)
         for blocks in plan_blocks(shape):
             read = _reader_of(image, missing)
             smaller = np.zeros(stage_shape(image.shape, 1), np.uint8)  # of the next stage
             for block in blocks:
-                found, reduced = self.search(read, block, azimuth)
+                if stretch is None:
+                    found, reduced = self.search(read, block, azimuth)
+                else:
+                    stretched = ConformalBlock(block, stretch)
+                    found, reduced = search_conformal(self, read, stretched, azimuth)
                 circles.append(found)
                 row, col = block.row // STAGE, block.col // STAGE
                 smaller[row : row + reduced.shape[0], col : col + reduced.shape[1]] = reduced

@@ -19,10 +19,18 @@ from craters.maps.scan.base_plan import (
     read_images,
     threads_each,
 )
-from craters.maps.scan.circles.search import CircleEngine, CircleJob, CircleTask
+from craters.maps.scan.circles.search import CircleEngine, CircleJob, CircleTask, unstretched
 from craters.maps.scan.circles.store import CircleStore, number_blocks
 from craters.maps.scan.store import BlockIndex
-from craters.models import CircleBlock, CircleDetector, Classifier, find_model, find_pretrained
+from craters.models import (
+    MOST_STRETCH,
+    CircleBlock,
+    CircleDetector,
+    Classifier,
+    ConformalBlock,
+    find_model,
+    find_pretrained,
+)
 from craters.settings import ScanConfig
 
 PRECISION = 0.8  # expected of the detections, by default
@@ -48,6 +56,11 @@ class CirclePlan(BasePlan):
         return PRECISION if self.config.precision is None else self.config.precision
 
     @property
+    def stretch_taken_out(self) -> float:
+        """Stretch of the map that the search in conformal pixels takes out."""
+        return MOST_STRETCH
+
+    @property
     def remarks(self) -> list[str]:
         """What a user should know about the model before a scan."""
         return []
@@ -68,8 +81,12 @@ class CirclePlan(BasePlan):
 
     def check_memory(self) -> None:
         """Raise ConfigError if a block needs more memory than there is for it."""
-        blocks = (number_blocks((image.height, image.width))[0][0] for image in self.images)
-        need = _PER_PIXEL * max(_padded(each.block) for each in blocks)
+        blocks = (
+            unstretched(image, each.block)
+            for image in self.images
+            for each in number_blocks((image.height, image.width))[0]
+        )
+        need = _PER_PIXEL * max(map(_padded, blocks))
         if need > self.block_bytes():
             raise ConfigError(
                 f"a block needs {need / 1e6:,.0f} MB, more than is left for it",
@@ -83,7 +100,9 @@ class CirclePlan(BasePlan):
             stages = number_blocks((image.height, image.width))
             count = sum(map(len, stages))
             blocks, pixels = blocks + count, pixels + image.height * image.width
-            padded += sum(_padded(each.block) for stage in stages for each in stage)
+            padded += sum(
+                _padded(unstretched(image, each.block)) for stage in stages for each in stage
+            )
             if number < _LISTED:
                 lines.append(
                     f"{image.name}: {image.width} x {image.height} px"
@@ -122,7 +141,7 @@ class CirclePlan(BasePlan):
             return (time.monotonic() - start) / _padded(block)
 
 
-def _padded(block: CircleBlock) -> int:
+def _padded(block: CircleBlock | ConformalBlock) -> int:
     """Return the number of pixels that are read for a block."""
     return block.window[2] * block.window[3]
 

@@ -10,9 +10,17 @@ from pathlib import Path
 import numpy as np
 
 from craters.errors import ModelError
-from craters.maps.geo import Image, Reader
+from craters.maps.geo import Image, Reader, pixel_sides
 from craters.maps.scan.circles.store import CircleStore, StageBlock
-from craters.models import CircleBlock, CircleDetector, Classifier
+from craters.models import (
+    STAGE,
+    CircleBlock,
+    CircleDetector,
+    Classifier,
+    ConformalBlock,
+    conformal_shape,
+    search_conformal,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +89,7 @@ class CircleTask:
 
     Parameters
     ----------
-    block : CircleBlock
+    block : CircleBlock or ConformalBlock
     azimuth : float
         Of the light in the image; NaN: unknown.
     pixels : ndarray of uint8, or None
@@ -89,7 +97,7 @@ class CircleTask:
         at full size, which is read from its file.
     """
 
-    block: CircleBlock
+    block: CircleBlock | ConformalBlock
     azimuth: float
     pixels: np.ndarray | None = None
 
@@ -102,7 +110,25 @@ class CircleTask:
                 return pixels, pixels == 0
             return read_stage_0(reader, row, col, height, width)
 
+        if isinstance(self.block, ConformalBlock):
+            return search_conformal(predictor.detector, read, self.block, self.azimuth)
         return predictor.detector.search(read, self.block, self.azimuth)
+
+
+def unstretched(image: Image, block: CircleBlock) -> CircleBlock | ConformalBlock:
+    """Return a block, in conformal pixels if the map stretches the ground in its middle."""
+    if not image.planet.is_known:
+        return block
+    scale = STAGE**block.stage
+    row, col = (
+        np.array([min((first + side / 2) * scale, length) - 0.5])
+        for first, side, length in (
+            (block.row, block.height, image.height),
+            (block.col, block.width, image.width),
+        )
+    )
+    shape = conformal_shape(pixel_sides(image, row, col)[0])
+    return block if shape is None else ConformalBlock(block, shape)
 
 
 def read_stage_0(
@@ -133,5 +159,6 @@ class CircleJob:
 
     def task(self, block: StageBlock, azimuth: float | None) -> CircleTask:
         """Return what searches a block in a worker, with its pixels if it is of a later stage."""
-        pixels = self.store.read(block.block) if block.block.stage else None
-        return CircleTask(block.block, math.nan if azimuth is None else azimuth, pixels)
+        searched = unstretched(self.image, block.block)
+        pixels = self.store.read(block.block.stage, searched.window) if block.block.stage else None
+        return CircleTask(searched, math.nan if azimuth is None else azimuth, pixels)

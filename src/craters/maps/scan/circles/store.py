@@ -109,11 +109,11 @@ class CircleStore:
             raise DataError(f"{path}: is truncated", "Start over with --force.")
         return np.memmap(path, np.uint8, "r", shape=shape)
 
-    def read(self, block: CircleBlock) -> np.ndarray:
-        """Read the pixels that a block of a later stage needs; 0 is missing."""
-        row, col, height, width = block.window
+    def read(self, stage: int, window: tuple[int, int, int, int]) -> np.ndarray:
+        """Read pixels of a later stage by first row and column, height and width; 0 is missing."""
+        row, col, height, width = window
         pixels = np.zeros((height, width), np.uint8)
-        image = self.reduced(block.stage)
+        image = self.reduced(stage)
         top, left = max(row, 0), max(col, 0)
         part = image[top : row + height, left : col + width]
         pixels[top - row : top - row + part.shape[0], left - col : left - col + part.shape[1]] = (
