@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from craters.core import describe_hardware, package_versions
+from craters.core import StrPath, describe_hardware, package_versions
 from craters.data import transform, transform_places
 from craters.models import (
     CircleDescription,

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from craters.core import StrPath
 from craters.data import SYMMETRIES, normalize
 from craters.models import Network, initialize, make_network
 from craters.pretraining.batches import Batch, draw_batch

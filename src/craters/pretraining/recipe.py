@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from craters.core import StrPath
 from craters.pretraining.rounds import Rounds
 from craters.settings import PretrainConfig
 from craters.synthetic import Look
