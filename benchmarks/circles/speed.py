@@ -1,0 +1,118 @@
+"""Time and memory of a scan with the circle detector, beside one with `dense`."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import sys
+from pathlib import Path
+
+import harness
+from circles import ship
+from craters.core import Progress, files
+from harness import WORK, Bench, Keys, Row, Rows
+
+NAME = "circles_speed"
+TITLE = "Circles: time and memory of a scan"
+RESULT_VERSION = 1
+ROUNDS = 3
+SIDE = 9000  # px of the image
+MARS = 106_694 * 53_347 / SIDE**2  # images of this size that a mosaic of Mars at 100 m/px has
+
+_PLACE = WORK / NAME
+_LABELS = {
+    "dense": "`dense`, stride 4, 1 worker of 1 thread",
+    "circles": "`circles`, 1 worker of 1 thread",
+    "circles_two": "`circles`, 2 workers of 1 thread",
+}
+_TITLES = {
+    "wall_s": ["wall seconds", 1],
+    "cpu_s": ["CPU seconds", 1],
+    "peak_mib": ["peak memory, MiB", 0],
+}
+
+
+def run(bench: Bench, progress: Progress) -> Row | None:
+    """Measure the missing rows; a quick call reports the stored result."""
+    if not bench.full:
+        return harness.tell_stored(NAME, progress)
+
+    def measure(name: str, number: int) -> Row:
+        row = dataclasses.asdict(_scan(name))
+        progress.say(f"{name}, round {number}: {row['wall_s']:.1f} s, {row['peak_mib']:.0f} MiB")
+        return row
+
+    return _result(harness.measure_missing(bench, NAME, keys(bench), measure))
+
+
+def keys(bench: Bench) -> Keys:
+    """Return what the row of each contender and round depends on."""
+    settings = {"side": SIDE, "model": files.sha256_of(ship.SHIPPED / "model.onnx")[:16]}
+    return {
+        (name, number): harness.row_key(bench, name, number, settings, RESULT_VERSION)
+        for number in range(ROUNDS)
+        for name in _LABELS
+    }
+
+
+def _scan(name: str) -> harness.Usage:
+    """Scan the image by one contender, in a process of its own."""
+    harness.write_models(_PLACE)
+    image = harness.write_image(_PLACE / f"{SIDE}.tif", SIDE, SIDE)
+    out = _PLACE / "out"
+    for folder in (out, out.with_name(".out.unfinished")):
+        shutil.rmtree(folder, ignore_errors=True)
+    workers = 2 if name == "circles_two" else 1
+    model: str | Path = _PLACE / "dense" if name == "dense" else ship.SHIPPED
+    command = [
+        sys.executable, "-m", "craters", "scan", str(image), "--model", str(model), "--out",
+        str(out), "--workers", str(workers), "--threads", str(workers), "--memory", "2000",
+        "--sun-azimuth", "270", "-q",
+    ]  # fmt: skip
+    if name == "dense":
+        command = [*command[:-3], "--no-windows", "-q"]
+    usage = harness.measure_process(
+        command, _PLACE / "last.log", cpus=harness.usable_cpus(workers), one_thread=True
+    )
+    shutil.rmtree(out)
+    return usage
+
+
+def _result(rows: Rows) -> Row:
+    by_name = harness.by_contender(rows, list(_LABELS))
+    contenders = [
+        harness.contender(label, by_name[name], tuple(_TITLES), name == "dense")
+        for name, label in _LABELS.items()
+        if by_name[name]
+    ]
+    findings = []
+    for above, below, words in (
+        ("dense", "circles", "`circles` is {} times as fast as `dense` at stride 4, whole command, "
+         "pyramid included (target: 1)."),
+        ("circles", "circles_two", "Two workers are {} times as fast as one (target: 1.8)."),
+    ):  # fmt: skip
+        both = sorted(by_name[above].keys() & by_name[below].keys())
+        if both:
+            ratios = [by_name[above][n]["wall_s"] / by_name[below][n]["wall_s"] for n in both]
+            findings.append(words.format(harness.spread(ratios)))
+    two = [row["wall_s"] for row in by_name["circles_two"].values()]
+    if two:
+        minutes = harness.spread([MARS * seconds / 60 for seconds in two])
+        findings.append(
+            f"At this speed, a mosaic of Mars at 100 m/px (5.7 Gpx) takes two workers {minutes} "
+            "minutes (target: 60)."
+        )
+    return harness.result(
+        NAME,
+        TITLE,
+        rows=rows.values(),
+        about=[
+            f"An image of {SIDE} x {SIDE} pixels; contenders take turns, round by round, each in a "
+            "process of its own on pinned cores. The light is stated.",
+        ],
+        settings={"rounds": ROUNDS, "side": SIDE},
+        titles=_TITLES,
+        tables={"The whole command": tuple(_TITLES)},
+        contenders=contenders,
+        findings=findings,
+    )
