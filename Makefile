@@ -15,6 +15,7 @@ help:
 	@echo "make docs       the documentation as a site, in site/; warnings are errors"
 	@echo "make bench      quick benchmarks; BENCH=full for all"
 	@echo "make pretrained train the shipped network again, in hours, and measure it"
+	@echo "make circles    train the shipped circle detector again, in an hour, and measure it"
 
 # torch first and pinned: left to itself pip may take a build of several gigabytes.
 $(VENV)/train.stamp: pyproject.toml constraints.txt

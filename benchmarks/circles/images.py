@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from circles.plan import FOLDS
 from craters.data import splits
 from craters.detection import LabeledImage
 from craters.models import load_model
@@ -16,26 +17,6 @@ from harness import MODEL
 from pretrained import sets, windows
 
 SIDE = 48  # px of the windows that tell the light
-FOLDS = 4  # of regions
-
-
-@dataclasses.dataclass(frozen=True)
-class CircleRule:
-    """Which craters of a set count: diameters and distance from the edge, in pixels."""
-
-    least: float
-    largest: float = np.inf
-    border: float = 0.0
-
-
-# The catalogue of the THEMIS images lists craters of 1 km, 10 px, and more; those up to a window of
-# 48 px are counted, as in the benchmark of windows.
-RULES = {
-    "tiles": CircleRule(10, 48, 24),
-    "nac_moon": CircleRule(12),
-    "ctx_mars": CircleRule(12),
-    "hrsc": CircleRule(12),
-}
 
 
 def load_images(name: str, data: Path) -> list[LabeledImage]:

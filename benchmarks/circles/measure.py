@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import shapely
 
-from circles.images import CircleRule
+from circles.plan import CircleRule
 from craters.detection import LabeledImage
 from craters.maps.catalogues import (
     Catalogue,
@@ -28,6 +28,11 @@ from harness import Row
 
 FALSE = 0.5  # detections an image, at which recall is stated
 PRECISION = 0.8
+FIGURES = (
+    "recall_at_rate", "recall_at_precision", "average_precision", "best_f1", "precision",
+    "expected_precision", "recall", "f1", "false_per_megapixel", "diameter_ratio",
+    "diameter_scatter", "within_error", "distance_px",
+)  # fmt: skip
 EDGES = np.array([8.0, 12.0, 24.0, np.inf])  # px
 
 

@@ -10,46 +10,28 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 import harness
 from circles import images as real
-from circles import measure
+from circles.plan import FOLDS, RULES, SHIPPED, SYNTHETIC, TRAINED, WORK, fold_model
+from circles.search import search
+from circles.training import HOW, calibrated, load, out_of_fold, prepared, train
 from craters.core import NullProgress, describe_hardware, package_versions
-from craters.detection import (
-    FineTuning,
-    LabeledImage,
-    fine_tune,
-    fit_calibration,
-    fit_error_scale,
-)
-from craters.maps.catalogues import register
+from craters.detection import LabeledImage
 from craters.models import (
-    CIRCLES,
     CircleDescription,
-    CircleDetector,
     CircleNet,
-    LightFrame,
-    raw_probability,
     read_weights,
     restore_circle_net,
-    size_strata,
     write_circle_model,
 )
 from craters.pretraining import pretrain
 from craters.settings import PretrainConfig
 from craters.synthetic import GENERATOR_VERSION
-
-WORK = harness.WORK / CIRCLES
-SYNTHETIC = WORK / "synthetic"
-SHIPPED = harness.MODEL.parent / "pretrained_circles"
-HOW = FineTuning()
-
-_CONFIDENT = 0.3  # raw probability of the circles that the shift of a catalogue is measured with
-_UNLISTED = 11.5  # px: smaller circles may be craters that are too small for the catalogue
 
 LIMITS = [
     "Craters of fewer than 12 px are found incompletely; larger than a quarter of the image, not "
@@ -73,13 +55,13 @@ def main(arguments: list[str] | None = None) -> None:
         pretrain(PretrainConfig(SYNTHETIC, network="circles"), resume=True, progress=_Lines())
     images = prepared(real.load_images("tiles", data), load(SYNTHETIC))
     folds = real.fold_of(images)
-    for fold in range(real.FOLDS):
+    for fold in range(FOLDS):
         if not fold_model(fold).is_dir():
             others = [image for image, each in zip(images, folds, strict=True) if each != fold]
-            _train(others, fold_model(fold), seed=fold)
+            train(others, fold_model(fold), seed=fold, progress=_Lines())
     final = WORK / "all"
     if not final.is_dir():
-        _train(images, final, seed=real.FOLDS)
+        train(images, final, seed=FOLDS, progress=_Lines())
     _ship(images, folds, final, data)
 
 
@@ -91,137 +73,33 @@ class _Lines(NullProgress):
         print(text, flush=True)
 
 
-def load(folder: Path) -> CircleDetector:
-    """Load a detector for one thread."""
-    return CircleDetector.load(folder, threads=1)
-
-
-def fold_model(fold: int) -> Path:
-    """Return the folder of the detector that was trained without the regions of a fold."""
-    return WORK / f"fold-{fold + 1}"
-
-
-def prepared(images: Sequence[LabeledImage], detector: CircleDetector) -> list[LabeledImage]:
-    """Prepare images with a catalogue for training.
-
-    The craters of each region are moved by the shift between catalogue and image, as the circles of
-    a detector that saw no real image show it; circles that may be craters too small for the
-    catalogue are added as craters that do not count.
-    """
-    result = []
-    for group in sorted({image.group for image in images}):
-        members = [image for image in images if image.group == group]
-        found = [detect(detector, image) for image in members]
-        moved = _registered(members, found)
-        result += [
-            dataclasses.replace(image, craters=_with_unlisted(image.craters, circles))
-            for image, circles in zip(moved, found, strict=True)
-        ]
-    return result
-
-
-def detect(detector: CircleDetector, image: LabeledImage) -> np.ndarray:
-    """Find the circles of an image."""
-    return detector.detect(image.pixels, missing=image.missing, azimuth=image.azimuth)
-
-
-def _registered(images: Sequence[LabeledImage], found: Sequence[np.ndarray]) -> list[LabeledImage]:
-    """Move the craters of images by the shift of the catalogue."""
-    sure = [circles[raw_probability(circles) >= _CONFIDENT] for circles in found]
-    inputs = measure.inputs(images, sure, [raw_probability(circles) for circles in sure])
-    shifts = register(*inputs, measure.match_rule(real.RULES["tiles"])).shifts
-    moved = []
-    for image, (right, down) in zip(images, shifts, strict=True):
-        craters = image.craters.copy()
-        craters["col"] += right
-        craters["row"] += down
-        moved.append(dataclasses.replace(image, craters=craters))
-    return moved
-
-
-def _with_unlisted(craters: np.ndarray, circles: np.ndarray) -> np.ndarray:
-    """Add small circles that are no listed crater, as craters that do not count."""
-    small = circles[circles["diameter"] < _UNLISTED]
-    distance = np.hypot(
-        small["row"][:, None] - craters["row"], small["col"][:, None] - craters["col"]
-    )
-    ratio = small["diameter"][:, None] / np.maximum(craters["diameter"], 1)
-    listed = (distance < np.maximum(craters["diameter"] / 2, 5)) & (ratio > 0.5) & (ratio < 2)
-    small = small[~listed.any(axis=1)]
-    added = np.zeros(len(small), craters.dtype)
-    for name in ("row", "col", "diameter"):
-        added[name] = small[name]
-    return np.concatenate([craters, added])
-
-
-def _train(images: Sequence[LabeledImage], folder: Path, seed: int) -> None:
-    """Train from the synthetic weights on images, and write a model folder."""
-    network = fine_tune(
-        read_weights(SYNTHETIC),
-        images,
-        LightFrame(),
-        dataclasses.replace(HOW, seed=seed),
-        threads=len(harness.usable_cpus()),
-        progress=_Lines(),
-    )
-    write_circle_model(folder, network, CircleDescription(), license_id="mit")
-
-
-def out_of_fold(
-    images: Sequence[LabeledImage],
-    folds: np.ndarray,
-    find: Callable[[CircleDetector, LabeledImage], np.ndarray] = detect,
-) -> list[np.ndarray]:
-    """Find the circles of each image by the detector that was trained without its region."""
-    detectors = [load(fold_model(fold)) for fold in range(real.FOLDS)]
-    return [find(detectors[fold], image) for image, fold in zip(images, folds, strict=True)]
-
-
-def calibrated(
-    images: Sequence[LabeledImage], found: Sequence[np.ndarray], rule: real.CircleRule
-) -> CircleDescription:
-    """Return a description with calibration and error scale from circles with known truth."""
-    raw = [raw_probability(circles) for circles in found]
-    _, catalogue, matching = measure.matched(images, found, raw, rule)
-    circles = np.concatenate(found)
-    judged = np.isin(matching.detection_state, (measure.HIT, measure.IS_FALSE))
-    judged &= size_strata(circles) == 1
-    groups = np.repeat([image.group for image in images], [len(each) for each in found])
-    is_crater = matching.detection_state == measure.HIT
-    calibration = fit_calibration(circles["logit"][judged], is_crater[judged], groups[judged])
-    sure = is_crater & (calibration.slope * circles["logit"] + calibration.offset > 0)
-    truth = catalogue.diameters
-    target = matching.target_crater[matching.detection_target[sure]]
-    errors = circles["diameter"][sure] - truth[target]
-    return CircleDescription(
-        calibration=calibration,
-        error_scale=fit_error_scale(errors, circles["error"][sure]),
-    )
-
-
 def _ship(images: Sequence[LabeledImage], folds: np.ndarray, final: Path, data: Path) -> None:
     """Write the model of the package, with its calibration and its figures."""
-    from circles import bench  # which reads the folders of this module
-
-    description = calibrated(images, out_of_fold(images, folds), real.RULES["tiles"])
+    description = calibrated(images, out_of_fold(images, folds), RULES["tiles"])
     network = restore_circle_net(read_weights(final))
     described = dataclasses.replace(
         description,
         training={
-            "images": f"synthetic scenes, then {len(images)} THEMIS images of Mars "
+            "images": f"{_count(SYNTHETIC)}, then {len(images)} THEMIS images of Mars "
             "(NASA/JPL-Caltech/ASU) with the catalogue of Robbins & Hynek (2012)",
             "generator": str(GENERATOR_VERSION),
             "steps on THEMIS": HOW.steps,
             "share of synthetic scenes there": HOW.rehearsed,
+            "share of the way from the synthetic weights": HOW.share,
             "hardware": "{processor}, {usable_cpus} CPUs".format(**describe_hardware()),
         },
         limits=LIMITS,
         versions=package_versions(),
     )
     _write(network, described)
-    measured = {name: _shown(bench.search(bench.TRAINED, name, data)) for name in real.RULES}
+    measured = {name: _shown(search(TRAINED, name, data, _Lines())) for name in RULES}
     _write(network, dataclasses.replace(described, metrics=measured))
     print(f"Written: {SHIPPED.relative_to(harness.ROOT)}")
+
+
+def _count(folder: Path) -> str:
+    """Return what the synthetic weights were trained on: the number of scenes."""
+    return str(load(folder).description.training["images"])
 
 
 def _write(network: CircleNet, description: CircleDescription) -> None:

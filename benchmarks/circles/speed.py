@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import harness
-from circles import ship
+from circles.plan import SHIPPED
 from craters.core import Progress, files
 from harness import WORK, Bench, Keys, Row, Rows
 
@@ -47,7 +47,7 @@ def run(bench: Bench, progress: Progress) -> Row | None:
 
 def keys(bench: Bench) -> Keys:
     """Return what the row of each contender and round depends on."""
-    settings = {"side": SIDE, "model": files.sha256_of(ship.SHIPPED / "model.onnx")[:16]}
+    settings = {"side": SIDE, "model": files.sha256_of(SHIPPED / "model.onnx")[:16]}
     return {
         (name, number): harness.row_key(bench, name, number, settings, RESULT_VERSION)
         for number in range(ROUNDS)
@@ -63,7 +63,7 @@ def _scan(name: str) -> harness.Usage:
     for folder in (out, out.with_name(".out.unfinished")):
         shutil.rmtree(folder, ignore_errors=True)
     workers = 2 if name == "circles_two" else 1
-    model: str | Path = _PLACE / "dense" if name == "dense" else ship.SHIPPED
+    model: str | Path = _PLACE / "dense" if name == "dense" else SHIPPED
     command = [
         sys.executable, "-m", "craters", "scan", str(image), "--model", str(model), "--out",
         str(out), "--workers", str(workers), "--threads", str(workers), "--memory", "2000",

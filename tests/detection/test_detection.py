@@ -98,7 +98,7 @@ def test_crops_carry_their_craters(side: int) -> None:
 def test_training_finds_more_craters() -> None:
     images = [labeled(seed) for seed in range(6)]
     network = new_circle_net(0)
-    how = FineTuning(steps=150, learning_rate=3e-3, rehearsed=0.0, batch_size=4)
+    how = FineTuning(steps=150, learning_rate=3e-3, rehearsed=0.0, batch_size=4, share=1.0)
     trained = fine_tune(network_weights(network), images, LightFrame(), how)
     detector = CircleDetector(CircleDescription(), circles_to_onnx(trained), threads=1)
     image = labeled(50)
@@ -119,6 +119,20 @@ def test_training_is_reproducible() -> None:
     assert any(
         not np.array_equal(weight, start[name]) for name, weight in network_weights(first).items()
     )
+
+
+def test_weights_are_kept_half_way() -> None:
+    images, start = [labeled(0)], network_weights(new_circle_net(0))
+    ends = [
+        network_weights(
+            fine_tune(start, images, LightFrame(), FineTuning(steps=2, rehearsed=0.0, share=share))
+        )
+        for share in (0.0, 0.5, 1.0)
+    ]
+    for name, weight in ends[1].items():
+        if weight.dtype.kind == "f":
+            np.testing.assert_allclose(weight, (ends[0][name] + ends[2][name]) / 2, atol=1e-6)
+            np.testing.assert_array_equal(ends[0][name], start[name])
 
 
 def test_images_without_counted_craters_are_refused() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from craters.core import NullProgress, Progress, torch_threads
 from craters.detection.images import LabeledImage, Level, draw_crop, make_levels
 from craters.errors import DataError
-from craters.models import CircleNet, LightFrame, restore_circle_net
+from craters.models import CircleNet, LightFrame, network_weights, restore_circle_net
 from craters.pretraining import CircleBatch, CircleRecipe, Scenes, SceneStream
 from craters.synthetic import PRESETS
 from craters.training import (
@@ -40,6 +40,9 @@ class FineTuning:
         Peak rate of the one-cycle schedule.
     rehearsed : float
         Share of synthetic scenes in each batch, which keeps what was learned before.
+    share : float
+        Share of the way from the given to the trained weights that is kept: such a mean often
+        finds craters of other sensors better than either (Wortsman et al. 2022).
     batch_size : int
     seed : int
     """
@@ -47,6 +50,7 @@ class FineTuning:
     steps: int = 800
     learning_rate: float = 1e-3
     rehearsed: float = 0.5
+    share: float = 0.5
     batch_size: int = 8
     seed: int = 0
 
@@ -76,7 +80,7 @@ def fine_tune(
     Returns
     -------
     CircleNet
-        In evaluation mode; the moving average of the weights.
+        In evaluation mode: between the given weights and the moving average of the trained ones.
 
     Raises
     ------
@@ -121,8 +125,19 @@ def fine_tune(
             if (step + 1) % 100 == 0:
                 progress.say(f"Step {step + 1} of {attempt.steps}: loss {total / 100:.4f}.")
                 total = 0.0
-    network: CircleNet = attempt.evaluated
-    return network.eval()
+    return restore_circle_net(between(start, network_weights(attempt.evaluated), how.share))
+
+
+def between(
+    start: Mapping[str, np.ndarray], trained: Mapping[str, np.ndarray], share: float
+) -> dict[str, np.ndarray]:
+    """Return weights at a share of the way from one network to another, counts as of the latter."""
+    return {
+        name: ((1 - share) * start[name] + share * weight).astype(weight.dtype)
+        if weight.dtype.kind == "f"
+        else weight
+        for name, weight in trained.items()
+    }
 
 
 def _rehearsal(how: FineTuning, threads: int) -> Scenes | None:
