@@ -93,7 +93,7 @@ class Light:
     is_used : bool
         Whether it is certain enough: else predictions are averaged over four orientations.
     is_own : bool
-        False: an uncertain group, to which the light of all groups together is attributed.
+        False: a group that is uncertain of its own, and has the light of all groups together.
     """
 
     azimuth: float

@@ -469,6 +469,10 @@ def test_an_uncertain_image_has_the_light_of_all_images_if_that_is_clear() -> No
         assert share_light(unchanged, inspection) == unchanged
     own = dataclasses.replace(inspection, shares_light=False)
     assert share_light(seen, own) == seen
+    others = [(270, 0.6), (280, 0.9), (260, 0.9)]
+    for odd, expected in (((100, 0.6), 270), ((100, 0.8), 100), ((300, 0.6), 300)):
+        apart = share_light(appearances(odd, *others), inspection)
+        assert apart[0].azimuth == pytest.approx(expected, abs=12)
     mean = share_light(appearances((350, 0.6), (20, 0.3), (100, 0.05)), inspection)[2]
     east = 0.6 * math.sin(math.radians(350)) + 0.3 * math.sin(math.radians(20))
     east += 0.05 * math.sin(math.radians(100))

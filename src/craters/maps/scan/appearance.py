@@ -25,6 +25,8 @@ _SMALL = 1024  # side in pixels of the copy that says where an image has valid p
 _PLACES = 1 << 20  # windows that the sample is drawn from, about
 _CLEAR = 0.5  # length of the mean direction of light of several images, if it is clear
 _LEAST_SHARING = 2  # images
+_APART = 45.0  # degrees from the light of all images, from which an image must be sure of its own
+_SURE = 0.75  # certainty of an image that is: small images without craters are sure of wrong ones
 _LISTED = 5  # names of images in a warning
 
 
@@ -138,7 +140,8 @@ def share_light(seen: dict[int, Appearance], inspection: Inspection) -> dict[int
     """Return the appearance of each image, with the light of all images where it is uncertain.
 
     The light of all images is the mean direction, weighted by certainty. It is clear if the length
-    of the mean is at least half of what it would be if all directions were equal.
+    of the mean is at least half of what it would be if all directions were equal. Then an image
+    whose own light is more than 45 degrees from it must be sure of that.
 
     Parameters
     ----------
@@ -159,10 +162,18 @@ def share_light(seen: dict[int, Appearance], inspection: Inspection) -> dict[int
     shared = {}
     for number, each in seen.items():
         light = each.light
-        if light is not None and not light.is_used:
+        if light is not None and _is_doubtful(light, azimuth):
             light = dataclasses.replace(light, azimuth=azimuth, is_used=True, is_own=False)
         shared[number] = dataclasses.replace(each, light=light)
     return shared
+
+
+def _is_doubtful(light: Light, common: float) -> bool:
+    """Return whether the light of all images is likelier than the estimate of one image."""
+    if light.certainty is None or not light.is_used:
+        return not light.is_used
+    apart = abs((light.azimuth - common + 180) % 360 - 180)
+    return apart > _APART and light.certainty < _SURE
 
 
 def sample_windows(reader: Reader, side: int, max_gap: float) -> np.ndarray:
