@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import harness
 from circles.plan import (
     FOLDS,
@@ -84,7 +82,7 @@ def keys(bench: Bench) -> Keys:
             0,
             {
                 "set": sets.fingerprint(source_of(name), bench.data.parent),
-                "rule": dataclasses.astuple(RULES[source_of(name)]),
+                "rule": str(RULES[source_of(name)]),
                 "models": [files.sha256_of(folder / "SHA256SUMS")[:16] for folder in folders],
             },
             RESULT_VERSION,
@@ -118,7 +116,8 @@ def _result(rows: Rows) -> Row:
             "No real label: trained on synthetic scenes alone. Trained on THEMIS: also on images "
             "of `themis_tiles`, for `tiles` on those of the other regions, four folds; no other "
             "set was ever trained on. The default threshold expects a precision of 0.8; its "
-            "calibration is of THEMIS images of other regions.",
+            "calibration is of THEMIS images of other regions, also for the detector without real "
+            "labels.",
             "Tiles that are stretched twice: every column is repeated, as in plate carree at "
             "latitude 60, and searched in conformal pixels.",
             "PyCDA is a public package (TensorFlow 2.15), with its shipped models and its own "
