@@ -38,7 +38,7 @@ LIMITS = [
     "at all.",
     "Worn, crowded and overlapping craters are missed more often than others.",
     "Diameters are those of the rims that catalogues of Mars list; annotators of other sets draw "
-    "circles up to a quarter wider.",
+    "circles up to 30 % wider.",
     "The direction of light must be known, or recognizable in the image or in the others of the "
     "scan.",
 ]

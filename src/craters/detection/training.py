@@ -12,20 +12,24 @@ from craters.core import NullProgress, Progress, torch_threads
 from craters.detection.images import LabeledImage, Level, draw_crop, make_levels
 from craters.errors import DataError
 from craters.models import CircleNet, LightFrame, network_weights, restore_circle_net
-from craters.pretraining import CircleBatch, CircleRecipe, Scenes, SceneStream
+from craters.pretraining import (
+    SIDE,
+    CircleBatch,
+    CircleRecipe,
+    Scenes,
+    SceneStream,
+    make_batch,
+)
 from craters.synthetic import PRESETS
 from craters.training import (
     TrainConfig,
     TrainState,
     derive_seed,
     descend,
-    make_targets,
     prepare_attempt,
 )
 
-_SIDE = 256  # px of a crop
 _LEVELS = (0.6, 0.28, 0.12)  # how often crops are of full size, a half and a quarter
-_JITTER = 0.12  # standard deviation of the log of the contrast
 _SCENES = 0.5  # size of the round of synthetic scenes that is rehearsed
 
 
@@ -159,7 +163,7 @@ def _draw_batch(
 ) -> CircleBatch:
     """Draw crops of images and synthetic scenes, and vary their contrast."""
     n_scenes = 0 if scenes is None else int(random.binomial(how.batch_size, how.rehearsed))
-    brightness = np.empty((how.batch_size, _SIDE, _SIDE), np.float32)
+    brightness = np.empty((how.batch_size, SIDE, SIDE), np.float32)
     truths: list[np.ndarray] = []
     if scenes is not None and n_scenes:
         drawn = CircleRecipe().draw_scenes(scenes, n_scenes, random)
@@ -167,9 +171,6 @@ def _draw_batch(
     for place in range(n_scenes, how.batch_size):
         levels = pyramids[int(random.integers(len(pyramids)))]
         level = levels[int(random.choice(len(_LEVELS), p=_LEVELS))]
-        brightness[place], craters = draw_crop(level, _SIDE, random)
+        brightness[place], craters = draw_crop(level, SIDE, random)
         truths.append(craters)
-    contrast = np.exp(_JITTER * random.standard_normal((how.batch_size, 1, 1)))
-    return CircleBatch(
-        brightness=brightness * contrast.astype(np.float32), targets=make_targets(truths, _SIDE)
-    )
+    return make_batch(brightness, truths, random)

@@ -28,6 +28,7 @@ from craters.models.folder import (
     DESCRIPTION,
     GRAPH,
     WEIGHTS,
+    description_text,
     find_model,
     parse_weights,
     read_parts,
@@ -434,10 +435,7 @@ def read_graph(model: StrPath) -> bytes:
 
 
 def _read_description(parts: dict[str, bytes], folder: Path) -> ModelDescription:
-    try:
-        text = parts[DESCRIPTION].decode()
-    except UnicodeDecodeError as error:
-        raise ModelError(f"{folder / DESCRIPTION}: is no UTF-8 text", DAMAGED) from error
+    text = description_text(parts, folder)
     return ModelDescription.from_json(text, str(folder / DESCRIPTION))
 
 

@@ -204,6 +204,20 @@ def _parse_sums(content: bytes, path: Path, present: tuple[str, ...]) -> dict[st
     return sums
 
 
+def description_text(parts: dict[str, bytes], folder: Path) -> str:
+    """Return the text of model.json among the files of a model folder.
+
+    Raises
+    ------
+    ModelError
+        If it is not UTF-8.
+    """
+    try:
+        return parts[DESCRIPTION].decode()
+    except UnicodeDecodeError as error:
+        raise ModelError(f"{folder / DESCRIPTION}: is no UTF-8 text", DAMAGED) from error
+
+
 def parse_weights(parts: dict[str, bytes], folder: Path) -> dict[str, np.ndarray]:
     """Parse the weights of a model folder: those of its own file, or the tensors of its graph.
 

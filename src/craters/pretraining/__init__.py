@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from craters.pretraining.circles import (
         COUNTED,
         POSSIBLE,
+        SIDE,
         CircleBatch,
         CircleRecipe,
         Scenes,
         SceneStream,
+        make_batch,
     )
     from craters.pretraining.patches import PatchRecipe
     from craters.pretraining.recipe import Recipe
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "COUNTED",
     "POSSIBLE",
+    "SIDE",
     "Batch",
     "CircleBatch",
     "CircleRecipe",
@@ -36,6 +39,7 @@ __all__ = [
     "SceneStream",
     "Scenes",
     "Stream",
+    "make_batch",
     "pretrain",
 ]
 
@@ -44,7 +48,16 @@ __getattr__, _, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "batches": ["Batch"],
-        "circles": ["COUNTED", "POSSIBLE", "CircleBatch", "CircleRecipe", "SceneStream", "Scenes"],
+        "circles": [
+            "COUNTED",
+            "POSSIBLE",
+            "CircleBatch",
+            "CircleRecipe",
+            "SceneStream",
+            "Scenes",
+            "SIDE",
+            "make_batch",
+        ],
         "patches": ["PatchRecipe"],
         "recipe": ["Recipe"],
         "rounds": ["Stream"],

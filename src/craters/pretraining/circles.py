@@ -147,6 +147,16 @@ class CircleBatch:
     targets: CircleTargets
 
 
+def make_batch(
+    brightness: np.ndarray, truths: list[np.ndarray], random: np.random.Generator
+) -> CircleBatch:
+    """Make a batch of images (B, S, S) and their craters, and vary the contrast of each."""
+    contrast = np.exp(_JITTER * random.standard_normal((len(brightness), 1, 1)))
+    return CircleBatch(
+        brightness=brightness * contrast.astype(np.float32), targets=make_targets(truths, SIDE)
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class CircleRecipe(Recipe):
     """How the circle detector is pretrained.
@@ -183,11 +193,7 @@ class CircleRecipe(Recipe):
 
     def draw(self, images: Scenes, size: int, random: np.random.Generator) -> CircleBatch:
         """Draw scenes, flip half of them up-down and vary their contrast."""
-        brightness, truths = self.draw_scenes(images, size, random)
-        contrast = np.exp(_JITTER * random.standard_normal((size, 1, 1)))
-        return CircleBatch(
-            brightness=brightness * contrast.astype(np.float32), targets=make_targets(truths, SIDE)
-        )
+        return make_batch(*self.draw_scenes(images, size, random), random)
 
     def draw_scenes(
         self, images: Scenes, size: int, random: np.random.Generator

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -25,16 +26,16 @@ Part = TypeVar("Part")
 Task = tuple[Callable[..., Any], tuple[Any, ...]]  # a function and its arguments
 
 
-class Rounds(Generic[Part, Made]):
+class Rounds(abc.ABC, Generic[Part, Made]):
     """A stream of rounds, each made of parts by independent tasks."""
 
+    @abc.abstractmethod
     def tasks(self, number: int) -> Sequence[Task]:
         """Return the tasks of a round, each of which returns a part."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def gather(self, number: int, parts: Iterator[Part]) -> Made:
         """Join the parts of a round, in the order of its tasks."""
-        raise NotImplementedError
 
     def rounds(self, first: int, end: int, workers: int) -> Generator[Made]:
         """Yield the rounds of numbers `first` to `end` - 1.

@@ -24,7 +24,14 @@ from craters.models.circles.decode import CIRCLE_DTYPE, find_peaks, merge_circle
 from craters.models.circles.description import NETWORK, CircleDescription
 from craters.models.circles.pixels import MARGIN, halve, standardize
 from craters.models.description import DAMAGED
-from craters.models.folder import DESCRIPTION, GRAPH, find_model, parse_weights, read_parts
+from craters.models.folder import (
+    DESCRIPTION,
+    GRAPH,
+    description_text,
+    find_model,
+    parse_weights,
+    read_parts,
+)
 from craters.models.light import orientations
 from craters.models.onnx import graph_errors, open_graph
 
@@ -406,12 +413,7 @@ def read_circle_description(parts: dict[str, bytes], folder: Path) -> CircleDesc
     ModelError
         If it is not that of a circle detector.
     """
-    path = folder / DESCRIPTION
-    try:
-        text = parts[DESCRIPTION].decode()
-    except UnicodeDecodeError as error:
-        raise ModelError(f"{path}: is no UTF-8 text", DAMAGED) from error
-    return CircleDescription.from_json(text, str(path))
+    return CircleDescription.from_json(description_text(parts, folder), str(folder / DESCRIPTION))
 
 
 def _rescale(circles: np.ndarray, scale: float) -> None:
