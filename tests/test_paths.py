@@ -26,7 +26,7 @@ from craters.models import keras
 from tests.maps.tools import SIDE, noise, write_classifier
 
 UNTRAINED = SimpleNamespace(description=SimpleNamespace(pixels=None))
-RESULTS = {"RunOutcome"}  # classes that functions return, with paths in them
+RESULTS = {"Conversion", "RunOutcome"}  # classes that functions return, with paths in them
 
 
 def packages() -> Iterator[ModuleType]:

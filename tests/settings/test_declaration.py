@@ -118,14 +118,15 @@ def test_what_training_needs_is_part_of_a_job() -> None:
     job = JobSettings(network="dense")
     assert dataclasses.asdict(job).keys() == (
         dataclasses.asdict(RunConfig(Path("D"), Path("R"))).keys()
-        - {"data", "out", "labels", "no_labels", "resolution"}
+        - {"data", "out", "labels", "no_labels", "resolution", "positive", "side", "group_by"}
     )
 
 
 def test_a_runs_settings_keep_their_names_and_their_order() -> None:
     """config.json and the fingerprint of a run are made of them."""
     assert [field.name for field in dataclasses.fields(RunConfig)] == [
-        "data", "out", "method", "network", "start", "members", "symmetry", "sun_azimuth",
+        "data", "out", "positive", "side", "group_by",
+        "method", "network", "start", "members", "symmetry", "sun_azimuth",
         "protocol", "epochs", "initial_lr", "final_lr", "initial_epochs", "final_epochs",
         "threshold_initial", "threshold_final", "aim", "pseudo_threshold",
         "batch_size", "validation_share", "seed",

@@ -69,8 +69,8 @@ def test_paths_in_a_file_start_from_its_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("sede = 1", "unknown setting 'sede'. Did you mean 'seed'?"),
-        ("zzz = 1", "unknown setting 'zzz'. Known: data, out, method"),
+        ("seeed = 1", "unknown setting 'seeed'. Did you mean 'seed'?"),
+        ("zzz = 1", "unknown setting 'zzz'. Known: data, out, positive, side"),
         ('seed = "1"', "seed is '1', expected a whole number"),
         ("seed = true", "seed is True, expected a whole number"),
         ("seed = 1.5", "seed is 1.5, expected a whole number"),

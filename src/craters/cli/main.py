@@ -1,4 +1,4 @@
-"""The `craters` command, and its subcommands run, synth, demo, predict, evaluate and compare."""
+"""The `craters` command, and its subcommands run, dataset, synth, demo, predict and others."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ from craters.cli.options import command_of
 from craters.cli.quality import StrictOption
 from craters.cli.terminal import (
     PARTIAL,
+    GroupByOption,
     JsonOption,
+    PositiveOption,
     QuietOption,
+    SideOption,
     SunAzimuthOption,
     TerminalProgress,
     configure_threads,
     report_errors,
 )
-from craters.settings import CompareConfig, LookName, RunConfig
+from craters.settings import CompareConfig, DataForm, LookName, RunConfig
 
 if TYPE_CHECKING:
     from craters.models import Inputs, Lights, Predictions
@@ -135,6 +138,43 @@ def synth(
         )
         for path in paths.values():
             typer.echo(path)
+
+
+@app.command("dataset")
+def dataset_command(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="IN", help="Class folders of pictures, a table (CSV) or an archive (.npz)."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to create; must not exist.")],
+    positive: PositiveOption = None,
+    side: SideOption = 0,
+    group_by: GroupByOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Write a data set as arrays, and say how it was understood.
+
+    Commands with --data read such data sets themselves; this one shows what they see.
+
+    \b
+    Examples:
+      craters dataset FOLDERS --out DATA
+      craters dataset labels.csv --out DATA --positive hole --group-by 'ESP_[0-9]+'
+    """
+    with TerminalProgress(quiet=quiet or json) as progress, report_errors():
+        from craters.core import files
+        from craters.data import convert_dataset
+
+        form = DataForm(positive=positive, side=side, group_by=group_by)
+        made = convert_dataset(source, out, form, progress=progress)
+        for warning in made.summary["warnings"]:
+            typer.echo(f"Warning: {warning}", err=True)
+        typer.echo(files.to_json(made.summary) if json else "\n".join(made.lines))
+        if not json:
+            typer.echo(f"Arrays: {out}")
 
 
 @app.command()
@@ -298,29 +338,43 @@ def _check_new_table(out: Path | None) -> None:
 @app.command("evaluate")
 def evaluate_command(
     model: ModelArgument,
-    data: Annotated[Path, typer.Option(help="Folder of Xtest1 and Ytest1 (or Xtrain1, Ytrain1).")],
-    which: Annotated[str, typer.Option("--set", help="Labeled set: test or train.")] = "test",
+    data: Annotated[
+        Path, typer.Option(help="Labeled data set: arrays, class folders, a table, or an archive.")
+    ],
+    *,
+    which: Annotated[
+        str | None,
+        typer.Option("--set", help="Labeled set: test or train. [test, if there is one]"),
+    ] = None,
     prior: Annotated[
         float, typer.Option(help="Assumed share of craters, for which precision is computed.")
     ] = 0.03,
     risk: Annotated[
         float, typer.Option(help="Accepted share of prediction sets that miss the true class.")
     ] = 0.1,
+    positive: PositiveOption = None,
+    side: SideOption = 0,
+    group_by: GroupByOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Evaluate a model folder on labeled arrays, with confidence intervals.
+    """Evaluate a model folder on labeled patches, with confidence intervals.
 
     \b
     Examples:
       craters evaluate RUN --data DATA
       craters evaluate pretrained --data DATA --set train
+      craters evaluate pretrained --data FOLDERS --positive hole
     """
     with report_errors():
         from craters.core import files
+        from craters.data import arrays_of, find_array
         from craters.models import Classifier
         from craters.pipeline import assess
         from craters.quality import test_set_uses
 
+        form = DataForm(positive=positive, side=side, group_by=group_by)
+        data = arrays_of(data, form, TerminalProgress(quiet=json))
+        which = which or ("test" if find_array(data, "Xtest1").is_file() else "train")
         assessment = assess(Classifier.load(model), data, which=which, prior=prior, risk=risk)
         missed = test_set_uses.note_evaluation(
             model, data, which, assessment.figures["metrics"]["n"]

@@ -168,6 +168,18 @@ def report_errors() -> Iterator[None]:
 
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")]
+PositiveOption = Annotated[
+    str | None,
+    typer.Option(help="Class or label that means 'with crater', if its name does not say so."),
+]
+SideOption = Annotated[
+    int,
+    typer.Option(min=0, help="Side of patches that pictures are resized to; 0: their median."),
+]
+GroupByOption = Annotated[
+    str | None,
+    typer.Option(help="Regular expression that finds the source image in a file name."),
+]
 SunAzimuthOption = Annotated[
     float | None,
     typer.Option(

@@ -64,7 +64,10 @@ def read_compare_data(folder: Path) -> CompareData:
         find_array(folder, stem) for stem in STEMS
     )
     labeled = patches.read_patches(images, labels, groups)
-    extra = patches.read_patches(extra_images, None, extra_groups, least=0)
+    if extra_images.is_file():
+        extra = patches.read_patches(extra_images, None, extra_groups, least=0)
+    else:
+        extra = dataclasses.replace(labeled.take(np.arange(0)), groups=None, notes=())
     if extra.side != labeled.side:
         raise DataError(
             f"{extra.source}: found patches of {extra.side} x {extra.side} pixels, expected "

@@ -35,7 +35,7 @@ from craters.core import (
     run_tasks,
     usable_threads,
 )
-from craters.data import find_array
+from craters.data import arrays_of, find_array
 from craters.errors import ConfigError, CratersError, DataError
 from craters.evaluation import save_figure
 from craters.models import PRETRAINED, find_pretrained, read_description, sides_text
@@ -115,7 +115,7 @@ def compare(
         raise ConfigError("--resume and --force exclude each other", "Give one of them.")
     progress = progress or NullProgress()
     workspace = _workspace(config, resume=resume, force=force)
-    job = _prepare(config)
+    job = _prepare(config, progress)
     with workspace.open(job.fingerprint, progress, _entries(job)):
         return _work(job, _read_cells(config.out), progress)
 
@@ -157,13 +157,14 @@ class _Job:
         return [*self.folds.notes, *self.config.contenders()[1], *sources]
 
 
-def _prepare(config: CompareConfig) -> _Job:
+def _prepare(config: CompareConfig, progress: Progress | None = None) -> _Job:
     """Read and validate the inputs, before anything is written."""
-    data = read_compare_data(config.data)
+    folder = arrays_of(config.data, config.form, progress)
+    data = read_compare_data(folder)
     _check_start(config, data)
     folds = draw_folds(data, config.hold_out, config.folds)
     check_budgets(config, folds.folds)
-    paths = [find_array(config.data, stem) for stem in STEMS]
+    paths = [find_array(folder, stem) for stem in STEMS]
     # Only what a cell depends on, so that seeds or contenders can be added later.
     fingerprint = Fingerprint(
         settings={"held_out": folds.held_out, "folds": config.folds, "pool": config.pool},

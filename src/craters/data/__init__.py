@@ -1,10 +1,10 @@
 """Patches, labels and data folders, their splits, copies and augmentation.
 
-Interface: `PatchSet`, `read_patches`, `read_job_data`, `validation_split`, `search_copies`.
+Interface: `PatchSet`, `read_patches`, `read_dataset`, `validation_split`, `search_copies`.
 This package neither trains nor evaluates, and does not need torch.
 """
 
-from craters.data import dataset, patches, splits
+from craters.data import dataset, patches, pictures, splits
 from craters.data.augment import (
     SYMMETRIES,
     SymmetryReport,
@@ -16,6 +16,14 @@ from craters.data.augment import (
     shift_and_flip,
     transform,
     transform_places,
+)
+from craters.data.conversion import (
+    Conversion,
+    arrays_of,
+    convert_dataset,
+    is_archive,
+    read_dataset,
+    recorded_arrays,
 )
 from craters.data.copies import COPY_CORRELATION, CopySearch, search_copies
 from craters.data.dataset import (
@@ -45,6 +53,7 @@ from craters.data.patches import (
     read_array,
     read_patches,
 )
+from craters.data.pictures import Picture
 from craters.data.pixels import ROUNDING, PixelRecord, differences, to_8bit
 from craters.data.splits import validation_split
 
@@ -55,12 +64,15 @@ __all__ = [
     "ROUNDING",
     "SYMMETRIES",
     "UNLABELED",
+    "Conversion",
     "CopySearch",
     "JobData",
     "LookRange",
     "PatchSet",
+    "Picture",
     "PixelRecord",
     "SymmetryReport",
+    "arrays_of",
     "as_squares",
     "check_groups",
     "check_labels",
@@ -68,11 +80,13 @@ __all__ = [
     "choose_symmetry",
     "class_counts",
     "compose",
+    "convert_dataset",
     "dataset",
     "differences",
     "explain_labels",
     "explain_shape",
     "find_array",
+    "is_archive",
     "lacks_labels",
     "make_patch_set",
     "meaning_of",
@@ -82,10 +96,13 @@ __all__ = [
     "normalize",
     "pad_for_shifts",
     "patches",
+    "pictures",
     "read_array",
+    "read_dataset",
     "read_job_data",
     "read_patches",
     "read_unlabeled_data",
+    "recorded_arrays",
     "search_copies",
     "shift_and_flip",
     "splits",

@@ -14,11 +14,11 @@ from craters.data.patches import PatchSet
 from craters.data.pixels import PixelRecord
 from craters.errors import DataError
 
-# The files of each set: images, labels, groups.
+# The files of each set: images, labels, groups, ids.
 STEMS = {
-    "labeled": ("Xtrain1", "Ytrain1", "groups_train"),
-    "extra": ("Xtrain1_extra", "", "groups_extra"),
-    "test": ("Xtest1", "Ytest1", "groups_test"),
+    "labeled": ("Xtrain1", "Ytrain1", "groups_train", "ids_train"),
+    "extra": ("Xtrain1_extra", "", "groups_extra", "ids_extra"),
+    "test": ("Xtest1", "Ytest1", "groups_test", "ids_test"),
 }
 # Files beside arrays that may record how their pixels were scaled, under the key `RECORD`.
 _RECORD_FILES = ("summary.json", "labels.json")  # of `craters patches`, `craters labels merge`
@@ -174,11 +174,17 @@ def read_unlabeled_data(folder: StrPath) -> JobData:
         )
     sets = {name: read_set(folder, name, labeled=False) for name in STEMS if present[name]}
     check_equal_sides(*sets.values())
-    first = next(iter(sets.values()))
-    empty = dataclasses.replace(first.take(np.arange(0)), source="none", notes=(), pixels=None)
+    empty = _empty(next(iter(sets.values())))
     pools = [sets[name] for name in ("labeled", "extra") if present[name]]
     pool = _join(*pools) if len(pools) == 2 else next(iter(pools), empty)
     return JobData(train=empty, pool=pool, test=sets.get("test", empty))
+
+
+def _empty(patch_set: PatchSet) -> PatchSet:
+    """Return a set without patches, of the same size."""
+    return dataclasses.replace(
+        patch_set.take(np.arange(0)), groups=None, source="none", notes=(), pixels=None
+    )
 
 
 def _join(first: PatchSet, second: PatchSet) -> PatchSet:
@@ -221,14 +227,33 @@ def read_set(folder: StrPath, name: str, *, labeled: bool = True) -> PatchSet:
         If a file is missing or invalid.
     """
     folder = Path(folder)
-    images, labels, groups = STEMS[name]
+    images, labels, groups, ids = STEMS[name]
     truth = find_array(folder, labels) if labels else None
     if truth is not None and not truth.is_file() and (name == "test" or not labeled):
         truth = None
     least = 0 if name == "extra" else 1
-    return patches.read_patches(
+    patch_set = patches.read_patches(
         find_array(folder, images), truth, find_array(folder, groups), least=least
     )
+    names = find_array(folder, ids)
+    if not names.is_file():
+        return patch_set
+    return dataclasses.replace(
+        patch_set, ids=_check_ids(patches.read_array(names), patch_set, names)
+    )
+
+
+def _check_ids(ids: np.ndarray, patch_set: PatchSet, path: Path) -> np.ndarray:
+    """Return the ids of patches as an array of str; raise DataError if they are invalid."""
+    if ids.dtype.kind != "U" or ids.shape != (len(patch_set),):
+        raise DataError(
+            f"{path}: ids are {ids.dtype} of shape {ids.shape}, expected one text for each of "
+            f"{len(patch_set)} patches",
+            "Remove the file, or write the name of each row.",
+        )
+    if len(np.unique(ids)) < len(ids):
+        raise DataError(f"{path}: ids are not unique", "Remove the file, or name each row.")
+    return np.asarray(ids)
 
 
 def check_equal_sides(labeled: PatchSet, *others: PatchSet) -> None:
@@ -248,8 +273,8 @@ def read_job_data(folder: StrPath) -> JobData:
     Parameters
     ----------
     folder : path-like
-        With Xtrain1, Ytrain1, Xtrain1_extra (may be empty) and Xtest1; groups_train, groups_extra,
-        groups_test and Ytest1 (the labels of the test set) are optional.
+        With Xtrain1 and Ytrain1. Xtrain1_extra (may be empty), Xtest1, Ytest1 (the labels of the
+        test set), and the groups and ids of each set are optional.
 
     Raises
     ------
@@ -259,10 +284,14 @@ def read_job_data(folder: StrPath) -> JobData:
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(
-            f"{folder}: no such folder, expected one with Xtrain1.npy, Ytrain1.npy, "
-            "Xtrain1_extra.npy and Xtest1.npy"
+            f"{folder}: no such folder, expected a data set: arrays (Xtrain1.npy, Ytrain1.npy), "
+            "class folders, a table or an archive"
         )
-    train, pool, test = (read_set(folder, name) for name in STEMS)
+    train = read_set(folder, "labeled")
+    pool, test = (
+        read_set(folder, name) if find_array(folder, STEMS[name][0]).is_file() else _empty(train)
+        for name in ("extra", "test")
+    )
     check_equal_sides(train, pool, test)
     is_8bit = train.pixels is not None and train.pixels.dtype == "uint8"
     scaled = _read_record(folder) if is_8bit else None

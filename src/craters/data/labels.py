@@ -6,6 +6,7 @@ means a crater is the user's knowledge.
 
 from __future__ import annotations
 
+import re
 import reprlib
 from typing import Any
 
@@ -13,10 +14,13 @@ import numpy as np
 
 from craters.errors import DataError
 
-_CRATER = ("1", "1.0", "true", "crater", "craters", "with crater")
+_CRATER = (
+    "1", "1.0", "true", "yes", "positive", "crater", "craters", "with crater", "with craters",
+)  # fmt: skip
 _NO_CRATER = (
-    "0", "0.0", "false", "no crater", "without crater", "not crater", "not a crater", "non crater",
-    "noncrater",
+    "0", "0.0", "false", "no", "negative", "background", "no crater", "no craters",
+    "without crater", "without craters", "not crater", "not a crater", "not craters", "non crater",
+    "non craters", "noncrater", "noncraters",
 )  # fmt: skip
 _SHOWN = 6  # values listed in a message
 
@@ -66,12 +70,89 @@ def meaning_of(value: Any) -> int | None:
 
     Examples
     --------
-    >>> meaning_of("No crater"), meaning_of("True"), meaning_of("2")
-    (0, 1, None)
+    >>> meaning_of("Non-crater"), meaning_of("True"), meaning_of("2"), meaning_of("-1")
+    (0, 1, None, None)
     """
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-    word = " ".join(text.lower().replace("_", " ").replace("-", " ").split())
+    word = " ".join(re.sub(r"(?<=\w)-", " ", text.lower().replace("_", " ")).split())
     return 1 if word in _CRATER else 0 if word in _NO_CRATER else None
+
+
+def convert_labels(labels: np.ndarray, positive: str | None, source: str) -> np.ndarray:
+    """Convert labels of any two values to 0 and 1.
+
+    Parameters
+    ----------
+    labels : ndarray, shape (N,), (N, 1) or (N, 2)
+        Numbers or texts; (N, 2): one-hot.
+    positive : str or None
+        The value that means 'with crater', or the column of one-hot labels. None: only values whose
+        meaning is certain are converted.
+    source : str
+        Name of the labels in messages.
+
+    Returns
+    -------
+    ndarray, shape (N,), int8
+
+    Raises
+    ------
+    DataError
+        If the meaning is not certain, or there are other than two values.
+
+    Examples
+    --------
+    >>> convert_labels(np.array([1, 2, 2]), "2", "y").tolist()
+    [0, 1, 1]
+    """
+    labels = np.asarray(labels)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim == 2 and positive in ("0", "1") and _are_one_hot(labels):
+        return labels[:, int(positive)].astype(np.int8)
+    if labels.ndim != 1:
+        raise DataError(
+            f"{source}: labels have shape {labels.shape}, expected (N,) or (N, 1)",
+            "Are they one-hot? Give the column that means crater: --positive 1."
+            if _are_one_hot(labels)
+            else "Write one label per row.",
+        )
+    texts = np.array([_text(value) for value in labels.tolist()], dtype=object)
+    values = sorted(set(texts.tolist()))
+    listed = ", ".join(values[:_SHOWN]) + (", ..." if len(values) > _SHOWN else "")
+    if positive is not None:
+        if positive not in values:
+            raise DataError(
+                f"{source}: found labels {listed}, but --positive is {positive!r}",
+                "Give one of them.",
+            )
+        if len(values) > 2:
+            raise DataError(
+                f"{source}: found {len(values)} labels, {listed}, expected two",
+                "Join those of patches without crater.",
+            )
+        return (texts == positive).astype(np.int8)
+    meanings = [meaning_of(value) for value in values]
+    if None in meanings:
+        raise DataError(
+            f"{source}: found labels {listed}, of which it is not certain which means a crater",
+            "Give the one that does: --positive NAME.",
+        )
+    known = dict(zip(values, meanings, strict=True))
+    return np.array([known[text] for text in texts.tolist()], np.int8)
+
+
+def _are_one_hot(labels: np.ndarray) -> bool:
+    """Return whether labels are two columns, one of which is 1 and the other 0."""
+    is_pair = labels.ndim == 2 and labels.shape[1] == 2 and labels.dtype.kind in "biuf"
+    return is_pair and bool(np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all())
+
+
+def _text(value: Any) -> str:
+    """Return a label as text: whole numbers without fraction."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def explain_labels(values: list[Any], name: str = "Y") -> str:
@@ -142,12 +223,12 @@ def explain_shape(labels: np.ndarray, name: str = "Y") -> str:
     """Explain how to bring labels to one dimension, such as one-hot labels."""
     if labels.ndim == 2 and labels.shape[0] == 1:
         return f"Convert them: {name}.ravel()."
-    numbers = labels.ndim == 2 and labels.shape[1] == 2 and labels.dtype.kind in "biuf"
-    if numbers and np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all():
+    if _are_one_hot(labels):
         return (
             "They are one-hot: which column means crater? If the second does, convert them: "
             f"{name}[:, 1]."
         )
+    numbers = labels.ndim == 2 and labels.shape[1] == 2 and labels.dtype.kind in "biuf"
     if numbers and (labels >= 0).all() and np.allclose(labels.sum(axis=1), 1):
         return (
             "Are they probabilities of two classes? If the second means crater, convert them: "

@@ -206,6 +206,22 @@ def _only_array(path: Path) -> np.ndarray:
         return archive[names[0]]
 
 
+def read_npz(path: StrPath) -> dict[str, np.ndarray]:
+    """Read all arrays of an archive (.npz) by name; never unpickle.
+
+    Raises
+    ------
+    DataError
+        If the file is truncated, of another format, or holds Python objects.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (*_UNREADABLE, AttributeError) as error:  # AttributeError: one array, not an archive
+        raise _unreadable(path, error) from error
+
+
 def _unreadable(path: Path, error: Exception) -> DataError:
     with path.open("rb") as stream:
         start = stream.read(6)

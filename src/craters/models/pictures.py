@@ -1,42 +1,18 @@
-"""Read pictures of one patch each with Pillow: PNG, TIFF, JPEG and others, as gray pixels."""
+"""Find pictures of one patch each, and read those of the sides that a model takes."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
 
 from craters.core import files
+from craters.data import Picture, pictures
 from craters.errors import DataError
 from craters.models.description import sides_text, size_hint
 from craters.models.folder import DESCRIPTION, find_model
 
-if TYPE_CHECKING:
-    from PIL import Image
-
 ARRAY_SUFFIXES = (".npy", ".npz")
-
-_GRAY_16 = ("I;16", "I;16B", "I;16L", "I;16N")
-
-
-@dataclasses.dataclass(frozen=True)
-class Picture:
-    """A picture as gray pixels.
-
-    Parameters
-    ----------
-    pixels : ndarray, shape (H, W)
-        uint8, uint16, int32 or float32, as stored; color as its luminance (ITU-R BT.601), uint8.
-    is_color : bool
-        Whether red, green and blue differ anywhere.
-    """
-
-    pixels: np.ndarray
-    is_color: bool
 
 
 def find_pictures(paths: Sequence[Path]) -> list[tuple[Path, str]]:
@@ -59,12 +35,12 @@ def find_pictures(paths: Sequence[Path]) -> list[tuple[Path, str]]:
     """
     if len(paths) == 1 and paths[0].is_dir():
         return [(path, path.relative_to(paths[0]).as_posix()) for path in _pictures_in(paths[0])]
-    pictures: list[Path] = []
+    found: list[Path] = []
     for path in paths:
         if not path.exists():
             raise DataError(f"{path}: no such file, expected an array or an image")
-        pictures += _pictures_in(path) if path.is_dir() else [path]
-    return [(path, str(path)) for path in pictures]
+        found += _pictures_in(path) if path.is_dir() else [path]
+    return [(path, str(path)) for path in found]
 
 
 def _pictures_in(folder: Path) -> list[Path]:
@@ -133,75 +109,15 @@ def read_picture(path: Path, sides: tuple[int, int]) -> Picture:
     Raises
     ------
     DataError
-        If it cannot be read, has another size or several frames, is transparent anywhere, or
-        holds one bit per pixel.
+        If it has another size, or cannot be used; see `data.pictures.read_picture`.
     """
-    from PIL import Image
 
-    if not path.is_file():
-        raise DataError(f"{path}: no such file, expected an array or an image")
-    try:
-        with Image.open(path) as image:
-            _check_kind(image, path, sides)
-            return _to_gray(image, path)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(
-            f"{path}: cannot be read as an image ({error})",
-            "Give pictures of one patch each, such as PNG or TIFF; maps are read by craters scan.",
-        ) from error
+    def check_size(width: int, height: int) -> None:
+        if not sides[0] <= width == height <= sides[1]:
+            raise DataError(
+                f"{path}: found {width} x {height} pixels, expected one image of "
+                f"{sides_text(sides)}",
+                size_hint(sides),
+            )
 
-
-def _check_kind(image: Image.Image, path: Path, sides: tuple[int, int]) -> None:
-    """Refuse pictures of another size, and those that are not one picture of gray or color."""
-    width, height = image.size
-    if not sides[0] <= width == height <= sides[1]:
-        raise DataError(
-            f"{path}: found {width} x {height} pixels, expected one image of {sides_text(sides)}",
-            size_hint(sides),
-        )
-    if (frames := getattr(image, "n_frames", 1)) != 1:
-        raise DataError(
-            f"{path}: found {frames} images in one file, expected one", "Save each as a file."
-        )
-    if image.mode == "1":
-        raise DataError(
-            f"{path}: holds one bit per pixel, black or white, expected shades of gray",
-            "Is it a mask? Give the image itself.",
-        )
-    is_deep = any(";16" in str(tile) for tile in image.tile)  # type: ignore[attr-defined]
-    if is_deep and image.mode in ("RGB", "RGBA", "RGBX", "LA"):
-        raise DataError(
-            f"{path}: holds 16 bits per channel in {image.mode}, of which Pillow reads only 8",
-            "Save it as 16-bit gray, or as 8-bit.",
-        )
-
-
-def _to_gray(image: Image.Image, path: Path) -> Picture:
-    transparent = _transparent_pixels(image)
-    if transparent:
-        raise DataError(
-            f"{path}: {transparent} of its {image.width * image.height} pixels are transparent, "
-            "expected none: what they show is unknown",
-            "Fill them with the gray of the ground around, and save it without transparency.",
-        )
-    if image.mode == "L":
-        return Picture(np.asarray(image), is_color=False)
-    if image.mode in _GRAY_16:
-        return Picture(np.asarray(image).astype(np.uint16), is_color=False)
-    if image.mode in ("I", "F"):
-        pixels = np.asarray(image)
-        fits = image.mode == "I" and pixels.min() >= 0 and pixels.max() < 2**16
-        return Picture(pixels.astype(np.uint16) if fits else pixels, is_color=False)
-    colors = np.asarray(image.convert("RGB"))
-    is_color = bool((colors != colors[..., :1]).any())
-    return Picture(np.asarray(image.convert("RGB").convert("L")), is_color=is_color)
-
-
-def _transparent_pixels(image: Image.Image) -> int:
-    """Count the pixels that are not opaque."""
-    if image.mode in _GRAY_16 or image.mode == "I":  # Pillow does not convert these with alpha
-        key = image.info.get("transparency")
-        return 0 if key is None else int((np.asarray(image) == key).sum())
-    if not image.has_transparency_data:
-        return 0
-    return int((np.asarray(image.convert("RGBA"))[..., 3] < 255).sum())
+    return pictures.read_picture(path, check_size)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from craters.core import StrPath, files
-from craters.data import PatchSet, PixelRecord, make_patch_set, read_patches
+from craters.data import PatchSet, Picture, PixelRecord, make_patch_set, read_patches
 from craters.errors import DataError
 from craters.models.classifier import Classifier
 from craters.models.description import (
@@ -22,7 +22,6 @@ from craters.models.description import (
 from craters.models.light import Lights
 from craters.models.pictures import (
     ARRAY_SUFFIXES,
-    Picture,
     commonest_side,
     find_pictures,
     read_picture,

@@ -105,7 +105,7 @@ class Job:
         test = data.test
         test_probability = sigmoid(predict_logits(network, test.images) / temperature)
         test_scored = None
-        if (test.labels >= 0).all():
+        if len(test) and (test.labels >= 0).all():
             test_scored = Scored(
                 labels=test.labels,
                 probability=test_probability,

@@ -57,7 +57,9 @@ def _training_lines(metrics: dict[str, Any]) -> list[str]:
             f"The decision threshold {metrics['decision_threshold']:.4g} was chosen for "
             f"{metrics['threshold_chosen_for']}. {metrics['threshold_remark']}"
         )
-    lines.append(f"Test set: {metrics['test_called_with_crater']} patches predicted with crater.")
+    if metrics["test_called_with_crater"] is not None:
+        called = metrics["test_called_with_crater"]
+        lines.append(f"Test set: {called} patches predicted with crater.")
     return lines
 
 

@@ -23,7 +23,7 @@ from craters.core import (
     package_versions,
     usable_threads,
 )
-from craters.data import JobData, dataset, lacks_labels, read_unlabeled_data
+from craters.data import JobData, arrays_of, dataset, lacks_labels, read_unlabeled_data
 from craters.errors import DataError
 from craters.models import (
     ModelDescription,
@@ -124,10 +124,11 @@ def run_job(
     progress, clock = progress or NullProgress(), time.monotonic()
     workspace = Workspace(config.out, "run", record=_MANIFEST, resume=resume, force=force)
     workspace.refuse_existing()
-    config = _resolve_labels(config, progress)
-    data, more = _read_data(config, progress)
+    arrays = arrays_of(config.data, config.form, progress)
+    config = _resolve_labels(config, arrays, progress)
+    data, more = _read_data(config, arrays, progress)
     evaluations = test_set_uses.read_log(config.out)  # of a run that this one replaces
-    inputs = {path.name: files.sha256_of(path) for path in dataset.input_files(config.data)}
+    inputs = {path.name: files.sha256_of(path) for path in dataset.input_files(arrays)}
     inputs |= more
     fingerprint = _fingerprint(config, inputs)
     if resume and workspace.read_record(fingerprint) is not None:
@@ -149,7 +150,7 @@ def run_job(
     return RunOutcome(config.out, metrics, made)
 
 
-def _resolve_labels(config: RunConfig, progress: Progress) -> RunConfig:
+def _resolve_labels(config: RunConfig, arrays: Path, progress: Progress) -> RunConfig:
     """Return the settings with `no_labels` set where the data folder has no labels.
 
     Raises
@@ -159,23 +160,25 @@ def _resolve_labels(config: RunConfig, progress: Progress) -> RunConfig:
     ConfigError
         If a setting of training is given without labels.
     """
-    if not config.no_labels and (config.labels is not None or not lacks_labels(config.data)):
+    if not config.no_labels and (config.labels is not None or not lacks_labels(arrays)):
         return config
     no_labels.check_settings(config)
     progress.say(
-        f"{config.data}: no labels (Ytrain1), so nothing is trained: the pretrained model predicts "
+        f"{config.data}: no labels, so nothing is trained: the pretrained model predicts "
         "all patches."
     )
     return dataclasses.replace(config, no_labels=True)
 
 
-def _read_data(config: RunConfig, progress: Progress) -> tuple[JobData, dict[str, str]]:
+def _read_data(
+    config: RunConfig, arrays: Path, progress: Progress
+) -> tuple[JobData, dict[str, str]]:
     """Read and check the data, before anything is written; return the hash of other inputs, too."""
     if config.no_labels:
-        data = read_unlabeled_data(config.data)
+        data = read_unlabeled_data(arrays)
         no_labels.load_pretrained(data, config)
         return data, {}
-    data, more = _add_labels(dataset.read_job_data(config.data), config, progress)
+    data, more = _add_labels(dataset.read_job_data(arrays), config, progress)
     stages.check_data(data, config)
     return data, more
 
@@ -226,7 +229,7 @@ def _write_all(
     else:
         metrics, html_report = _write_trained(result, config, folder, inputs)
     n_test = len(result.data.test) if metrics["test"] else 0
-    _write_usage_log(n_test, config.data, folder, evaluations)
+    _write_usage_log(n_test, arrays_of(config.data, config.form), folder, evaluations)
     made = checks.check_new_run(folder, result.data)
     files.write_json(folder / checks.NAME, checks.as_json(made))
     hardware = describe_hardware()
@@ -259,9 +262,10 @@ def _write_trained(
     files.write_json(folder / "metrics.json", metrics)
     files.write_text(folder / "history.csv", report.history_csv(result))
     files.write_text(folder / "origins.csv", report.origins_csv(result))
-    files.write_array(folder / "predictions.npy", result.test_predicted)
     files.write_array(folder / "probabilities.npy", result.test_probability)
-    files.write_text(folder / "predictions.csv", report.predictions_csv(result))
+    if len(result.data.test):
+        files.write_array(folder / "predictions.npy", result.test_predicted)
+        files.write_text(folder / "predictions.csv", report.predictions_csv(result))
     _write_models(result, config.resolution, metrics, folder, inputs)
     pictures = report.write_figures(result, folder / "figures", _FIGURES)
     return metrics, lambda content, facts: report.html_report(result, content, pictures, facts)

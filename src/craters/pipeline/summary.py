@@ -41,7 +41,7 @@ def summarize(result: JobResult) -> dict[str, Any]:
     Takes seconds: intervals need thousands of bootstrap draws.
     """
     objective, refitted = result.config.aim, _is_refitted(result)
-    test = result.test_scored
+    test, has_test = result.test_scored, len(result.data.test) > 0
     return {
         "classes": {str(label): name for label, name in enumerate(CLASS_NAMES)},
         "protocol": result.config.protocol,
@@ -63,10 +63,12 @@ def summarize(result: JobResult) -> dict[str, Any]:
         "class_balance": _balance(result),
         **_unlabeled(result),
         "test": None if test is None else scores.score(test).to_dict(),
-        "test_called_with_crater": int(result.test_predicted.sum()),
+        "test_called_with_crater": int(result.test_predicted.sum()) if has_test else None,
         "prediction_sets": scores.set_shares(
             conformal_scores(result), result.test_probability, result.data.test.labels
-        ),
+        )
+        if has_test
+        else None,
     }
 
 

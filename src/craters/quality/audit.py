@@ -20,7 +20,7 @@ from craters.core import (
     library_versions,
     usable_threads,
 )
-from craters.data import CopySearch, PatchSet, dataset, search_copies
+from craters.data import CopySearch, PatchSet, arrays_of, dataset, search_copies
 from craters.errors import DataError
 from craters.quality import audit_report
 from craters.quality.cleaning import LeftOut, check_target, choose, write_cleaned
@@ -90,9 +90,11 @@ def run_audit(
     if config.fix is not None:
         check_target(config.fix)
     workspace = _workspace(config, resume=resume, force=force)
+    source = config.data
+    config = dataclasses.replace(config, data=arrays_of(source, config.form, progress))
     sets = read_arrays(config.data)
     with _opened(workspace, config, progress) as cells:
-        findings = _examine(config, sets, cells, progress)
+        findings = _examine(config, source, sets, cells, progress)
         left_out = None
         if config.fix is not None:
             left_out = choose(findings, drop_labels=config.fix_labels == "drop")
@@ -108,7 +110,11 @@ def run_audit(
 
 
 def _examine(
-    config: AuditConfig, sets: dict[str, PatchSet], cells: Path | None, progress: Progress
+    config: AuditConfig,
+    source: Path,
+    sets: dict[str, PatchSet],
+    cells: Path | None,
+    progress: Progress,
 ) -> Findings:
     images = np.concatenate([array.images for array in sets.values()])
     threads = usable_threads(config.threads)
@@ -121,6 +127,7 @@ def _examine(
     labels = _audit_labels(config, sets["labeled"], copies, cells, threads, progress)
     return Findings(
         folder=config.data,
+        source=source,
         sets=sets,
         flaws=flaws,
         copies=copies,

@@ -88,7 +88,7 @@ def _shift(shift: Shift) -> dict[str, Any]:
 def lines(findings: Findings, left_out: list[LeftOut] | None = None) -> list[str]:
     """Format the findings for the terminal."""
     sizes = ", ".join(f"{len(patches):,} {name}" for name, patches in findings.sets.items())
-    text_lines = [f"Audit of {findings.folder}: {sizes} patches.", ""]
+    text_lines = [f"Audit of {findings.source}: {sizes} patches.", ""]
     text_lines += [*_label_lines(findings), "", *_copy_lines(findings), "", *_flaw_lines(findings)]
     if findings.shifts:
         text_lines += ["", "Shift between the arrays:"]

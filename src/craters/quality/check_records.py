@@ -14,7 +14,14 @@ from typing import Any
 import numpy as np
 
 from craters.core import files, usable_threads
-from craters.data import CopySearch, JobData, dataset, search_copies, splits
+from craters.data import (
+    CopySearch,
+    JobData,
+    dataset,
+    recorded_arrays,
+    search_copies,
+    splits,
+)
 from craters.errors import CratersError, DataError
 from craters.models import PRETRAINED
 from craters.quality import test_set_uses
@@ -215,7 +222,7 @@ def read_run_record(folder: Path, data_folder: Path | None = None) -> RunRecord:
     manifest, config = _read_json(folder / "manifest.json"), _read_json(folder / "config.json")
     read = dataset.read_unlabeled_data if config.get("no_labels") else dataset.read_job_data
     inputs = manifest.get("inputs", {})
-    data, reason = _find_data(data_folder or Path(config["data"]), inputs, read)
+    data, reason = _find_data(data_folder or Path(config["data"]), config, inputs, read)
     changed = [
         name
         for name, digest in manifest.get("outputs", {}).items()
@@ -278,20 +285,27 @@ def _unreadable(path: Path, error: Exception) -> DataError:
 
 
 def _find_data(
-    folder: Path, inputs: dict[str, str], read: Callable[[Path], JobData]
+    folder: Path, config: dict[str, Any], inputs: dict[str, str], read: Callable[[Path], JobData]
 ) -> tuple[JobData | None, str]:
     """Read the arrays of a run if they are unchanged; else return the reason."""
-    if not folder.is_dir():
-        return None, f"the data folder {folder} is not there; name it by --data"
+    if not folder.exists():
+        return None, f"the data set {folder} is not there; name it by --data"
     if "labels" in inputs:
         return None, "labels of a label store were merged into the arrays, which are not on record"
-    present = {path.name: path for path in dataset.input_files(folder)}
-    for name in sorted(inputs.keys() | present.keys()):
-        if name not in present:
-            return None, f"{name} is no longer in {folder}"
-        if inputs.get(name) != files.sha256_of(present[name]):
-            return None, f"{name} in {folder} is not the file that the run was made from"
     try:
-        return read(folder), ""
+        arrays = recorded_arrays(folder, config)
+        reason = _what_changed(arrays, folder, inputs)
+        return (None, reason) if reason else (read(arrays), "")
     except CratersError as error:
         return None, str(error)
+
+
+def _what_changed(arrays: Path, folder: Path, inputs: dict[str, str]) -> str:
+    """Return how the arrays of a data set differ from those of a run; empty if they do not."""
+    present = {path.name: path for path in dataset.input_files(arrays)}
+    for name in sorted(inputs.keys() | present.keys()):
+        if name not in present:
+            return f"{name} is no longer in {folder}"
+        if inputs.get(name) != files.sha256_of(present[name]):
+            return f"{name} in {folder} is not the file that the run was made from"
+    return ""

@@ -27,7 +27,7 @@ def read_arrays(folder: Path) -> dict[str, PatchSet]:
         raise DataError(f"{folder}: no such folder, expected one with Xtrain1.npy and Ytrain1.npy")
     sets = {
         name: dataset.read_set(folder, name)
-        for name, (images, _, _) in dataset.STEMS.items()
+        for name, (images, *_) in dataset.STEMS.items()
         if name == "labeled" or find_array(folder, images).is_file()
     }
     sets = {name: patches for name, patches in sets.items() if len(patches)}
@@ -43,6 +43,8 @@ class Findings:
     ----------
     folder : Path
         Folder of the arrays.
+    source : Path
+        The data set that they are of.
     sets : dict of PatchSet
         By name: labeled, extra, test.
     flaws : ndarray of str, shape (N,)
@@ -55,6 +57,7 @@ class Findings:
     """
 
     folder: Path
+    source: Path
     sets: dict[str, PatchSet]
     flaws: np.ndarray
     copies: CopySearch

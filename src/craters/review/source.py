@@ -25,6 +25,7 @@ from craters.data import (
     check_labels,
     find_array,
     read_array,
+    recorded_arrays,
     to_8bit,
 )
 from craters.errors import DataError
@@ -333,11 +334,12 @@ def open_run(target: Path, *, model: Path | None = None, data: Path | None = Non
     """Open the arrays that a run was trained on, with its model."""
     settings = json.loads((target / "config.json").read_text(encoding="utf-8"))
     folder = data or Path(settings["data"])
-    if not folder.is_dir():
+    if not folder.exists():
         raise DataError(
             f"{target}: was trained on {folder}, which does not exist", "Name the folder by --data."
         )
-    return open_data(target, folder, model=model or target / "model", settings=settings)
+    arrays = recorded_arrays(folder, settings)
+    return open_data(target, arrays, model=model or target / "model", settings=settings)
 
 
 def random_rows(source: Source, seed: int) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from craters.core import StrPath
-from craters.data import find_array
+from craters.data import arrays_of, find_array, is_archive
 from craters.errors import DataError
 from craters.models import find_model
 from craters.review.source import Source, open_arrays, open_data, open_run
@@ -14,7 +14,7 @@ from craters.review.source import Source, open_arrays, open_data, open_run
 def open_target(
     target: StrPath, *, model: StrPath | None = None, data: StrPath | None = None
 ) -> Source:
-    """Open a target: an array, a folder of arrays, a run folder or a scan folder.
+    """Open a target: an array, a data set, a run folder or a scan folder.
 
     Raises
     ------
@@ -24,7 +24,7 @@ def open_target(
     target = Path(target)
     model = None if model is None else find_model(model)
     data = None if data is None else Path(data)
-    if target.is_file() and target.suffix in (".npy", ".npz"):
+    if target.is_file() and target.suffix in (".npy", ".npz") and not is_archive(target):
         return open_arrays(target, model=model, data=data)
     if (target / "summary.json").is_file() and (target / "detections.csv").is_file():
         from craters.review.scan_source import open_scan
@@ -34,8 +34,14 @@ def open_target(
         return open_run(target, model=model, data=data)
     if any(find_array(target, stem).is_file() for stem in ("Xtrain1", "Xtrain1_extra")):
         return open_data(target, target, model=model)
-    problem = "no such file or folder" if not target.exists() else "cannot be reviewed"
+    if target.exists():
+        try:
+            return open_data(target, arrays_of(target), model=model)
+        except DataError as error:
+            raise DataError(
+                f"{target}: cannot be reviewed ({error.message})", error.hint
+            ) from error
     raise DataError(
-        f"{target}: {problem}, expected an array of patches (.npy, .npz), a folder with "
-        "Xtrain1.npy or Xtrain1_extra.npy, a run folder or a scan folder"
+        f"{target}: no such file or folder, expected an array of patches (.npy, .npz), a data set, "
+        "a run folder or a scan folder"
     )

@@ -15,6 +15,7 @@ from craters.settings.compare import (
     Pool,
     budget_size,
 )
+from craters.settings.data import DataForm
 from craters.settings.declaration import Declared, check_settings, declared, make_settings, setting
 from craters.settings.pretrain import LookName, PretrainConfig
 from craters.settings.run import (
@@ -38,6 +39,7 @@ __all__ = [
     "Budget",
     "Cell",
     "CompareConfig",
+    "DataForm",
     "Declared",
     "HoldOut",
     "JobSettings",

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Literal
 
 from craters.errors import ConfigError
+from craters.settings.data import DataForm
 from craters.settings.declaration import check_settings, setting
 
 MOST_SHIFT = 4
 
 
 @dataclasses.dataclass(frozen=True)
-class AuditConfig:
+class AuditConfig(DataForm):
     """Settings of `craters audit`: `data`, `out`; others by keyword.
 
     The page [Settings](settings.md) describes every field.
@@ -25,9 +26,8 @@ class AuditConfig:
     """
 
     data: Path = setting(
-        help="Folder of Xtrain1, Ytrain1 and optional arrays.",
-        meaning="Folder of Xtrain1 and Ytrain1; Xtrain1_extra, Xtest1, Ytest1 and groups may be "
-        "absent.",
+        help="Data set: arrays (Xtrain1, Ytrain1, ...), class folders, a table, or an archive.",
+        meaning="Data set, as for [craters run](own-data.md).",
     )
     out: Path | None = setting(
         None,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from craters.errors import ConfigError
+from craters.settings.data import DataForm
 from craters.settings.declaration import check_settings, choices_of, setting
 from craters.settings.run import JobSettings, Method, NetworkName, StartName
 
@@ -93,7 +94,7 @@ def parse_budgets(text: str) -> tuple[Budget, ...]:
 
 
 @dataclasses.dataclass(frozen=True)
-class CompareConfig:
+class CompareConfig(DataForm):
     """Settings of `craters compare`: `data`, `out`; others by keyword.
 
     The page [Settings](settings.md) describes every field. Every combination of `methods`,
@@ -107,9 +108,9 @@ class CompareConfig:
     """
 
     data: Path = setting(
-        help="Folder of Xtrain1, Ytrain1, Xtrain1_extra.",
-        meaning="Folder of Xtrain1, Ytrain1, Xtrain1_extra (.npy or .npz) and, if source images "
-        "are known, groups_train and groups_extra.",
+        help="Data set: arrays (Xtrain1, Ytrain1, ...), class folders, a table, or an archive.",
+        meaning="Data set, as for [craters run](own-data.md); folds are of whole source images "
+        "where these are known.",
     )
     out: Path = setting(
         help="Folder of the comparison to create; must not exist, except with --resume."

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from craters.errors import ConfigError
+from craters.settings.data import DataForm
 from craters.settings.declaration import check_settings, setting
 
 Protocol = Literal["clean", "original"]
@@ -284,14 +285,17 @@ class _Folders:
     """Input and output folders of the main job."""
 
     data: Path = setting(
-        help="Folder of Xtrain1, Ytrain1, Xtrain1_extra, Xtest1 (.npy or .npz).",
+        help="Data set: arrays (Xtrain1, Ytrain1, ...), class folders, a table, or an archive.",
+        meaning="Data set: a folder of the arrays Xtrain1 and Ytrain1, and optionally "
+        "Xtrain1_extra, Xtest1 and others (.npy or .npz); class folders of pictures; a table (CSV) "
+        "of files and labels; or an archive (.npz) of X and y. See [your own data](own-data.md).",
         in_environment=False,  # $CRATERS_DATA is where tests and benchmarks find real images
     )
     out: Path = setting(help="Run folder to create; must not exist.")
 
 
 @dataclasses.dataclass(frozen=True)
-class RunConfig(JobSettings, _Folders):
+class RunConfig(JobSettings, DataForm, _Folders):
     """Settings of the main job in a run folder: `data`, `out`, and keywords for all others.
 
     The page [Settings](settings.md) describes every field, with its default and limits.
