@@ -8,22 +8,29 @@ from pathlib import Path
 
 import numpy as np
 
-from circles.plan import FOLDS
+from circles.plan import FOLDS, SCENES
 from craters.data import splits
 from craters.detection import LabeledImage
 from craters.models import load_model
+from craters.synthetic import make_scenes
 from craters.training import TRUTH_DTYPE
 from harness import MODEL
 from pretrained import sets, windows
 
 SIDE = 48  # px of the windows that tell the light
 
+_SCENES, _SEED, _SCENE_SIDE = range(100), 1, 416  # no scene of a training: its side is another
+_VISIBLE = 0.7  # contrast of craters that count, as in training
+
 
 def load_images(name: str, data: Path) -> list[LabeledImage]:
     """Load a set with the direction of its light, estimated without labels.
 
-    The light is estimated for each image; for `tiles`, whose images are small, for each region.
+    The light is estimated for each image; for `tiles`, whose images are small, for each region. For
+    synthetic scenes it is known.
     """
+    if name == SCENES:
+        return _synthetic()
     folder, in_pixels = sets.folder_of(name, data), name != "tiles"
     pairs = sets.pairs_of(name, folder)
     images = []
@@ -40,6 +47,24 @@ def load_images(name: str, data: Path) -> list[LabeledImage]:
             )
         )  # fmt: skip
     return with_light(images)
+
+
+def _synthetic() -> list[LabeledImage]:
+    """Make synthetic scenes, whose craters count where they are clearly visible."""
+    images = []
+    for scene in make_scenes(_SCENES, seed=_SEED, side=_SCENE_SIDE):
+        craters = np.zeros(len(scene.craters), TRUTH_DTYPE)
+        for column in ("row", "col", "diameter"):
+            craters[column] = scene.craters[column]
+        craters["counted"] = scene.craters["contrast"] >= _VISIBLE
+        name = f"scene-{len(images)}"
+        images.append(
+            LabeledImage(
+                name=name, group=name, pixels=scene.image, missing=scene.image == 0,
+                craters=craters, azimuth=scene.azimuth,
+            )
+        )  # fmt: skip
+    return images
 
 
 def with_light(images: Sequence[LabeledImage]) -> list[LabeledImage]:

@@ -15,6 +15,7 @@ FOLDS = 4  # of regions
 
 NO_LABEL, TRAINED, PYCDA = "no real label", "trained on THEMIS", "PyCDA 0.1.16"
 STRETCHED = "tiles, stretched twice"
+SCENES = "synthetic"  # scenes whose truth is exact
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +34,7 @@ RULES = {
     "nac_moon": CircleRule(12),
     "ctx_mars": CircleRule(12),
     "hrsc": CircleRule(12),
+    SCENES: CircleRule(12, 64, 24),
 }
 
 
