@@ -120,9 +120,9 @@ def _result(rows: Rows) -> Row:
             "2. Craters of the THEMIS tiles count from 10 to 48 px (1 to 4.8 km), 24 px from the "
             "edge at least; those of other sets from 12 px. `ctx_mars` lists craters incompletely, "
             "and its boxes and those of `nac_moon` are wider than the rims.",
-            "Synthetic scenes (12 to 64 px, 24 px from the edge) have an exact truth: they show how "
-            "far off centres and diameters are where no catalogue is. Only clearly visible craters "
-            "count there, so that others that are found are false.",
+            "Synthetic scenes (12 to 64 px, 24 px from the edge) have an exact truth: they show "
+            "the errors of centres and diameters without those of a catalogue. Only clearly visible "
+            "craters count there, so that others that are found are false.",
             "No real label: trained on synthetic scenes alone. Trained on THEMIS: also on images "
             "of `themis_tiles`, for `tiles` on those of the other regions, four folds; no other "
             "set was ever trained on. The default threshold expects a precision of 0.8; its "
