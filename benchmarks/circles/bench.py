@@ -121,8 +121,8 @@ def _result(rows: Rows) -> Row:
             "edge at least; those of other sets from 12 px. `ctx_mars` lists craters incompletely, "
             "and its boxes and those of `nac_moon` are wider than the rims.",
             "Synthetic scenes (12 to 64 px, 24 px from the edge) have an exact truth: they show "
-            "the errors of centres and diameters without those of a catalogue. Only clearly visible "
-            "craters count there, so that others that are found are false.",
+            "the errors of centres and diameters without those of a catalogue. Only clearly "
+            "visible craters count there, so that others that are found are false.",
             "No real label: trained on synthetic scenes alone. Trained on THEMIS: also on images "
             "of `themis_tiles`, for `tiles` on those of the other regions, four folds; no other "
             "set was ever trained on. The default threshold expects a precision of 0.8; its "
