@@ -189,6 +189,42 @@ def test_merging_is_greedy_and_does_not_depend_on_the_order(seed: int, n: int) -
     assert shuffled.tolist() == merged.tolist()
 
 
+def _first_row(circles: np.ndarray) -> float:
+    return float(circles["row"].min(initial=np.inf))
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.integers(0, 10**6), st.integers(0, 80), st.integers(1, 6))
+def test_merging_in_parts_keeps_what_merging_all_at_once_keeps(
+    seed: int, n: int, n_parts: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    circles = np.zeros(n, CIRCLE_DTYPE)
+    circles["row"], circles["col"] = rng.uniform(0, 200, n), rng.uniform(0, 40, n)
+    circles["diameter"], circles["error"] = 7 * 2 ** rng.uniform(0, 4, n), rng.uniform(0, 1, n)
+    circles["logit"], circles["level"] = rng.integers(-2, 2, n), rng.integers(0, 2, n)
+    # Parts overlap, as blocks of different stages do: what counts is the first row of later ones.
+    place = np.minimum(circles["row"] / 200 + rng.exponential(0.1, n), 0.999) * n_parts
+    members = [circles[place.astype(int) == number] for number in range(n_parts)]
+    members.sort(key=_first_row)
+    later = [members[number + 1 :] for number in range(n_parts)]
+    least = [min(map(_first_row, parts), default=np.inf) for parts in later]
+    merged = np.concatenate(list(decode.merge_parts(zip(members, least, strict=True))))
+    assert np.sort(merged).tolist() == np.sort(merge_circles(circles)).tolist()
+
+
+def test_merging_in_parts_waits_for_no_more_than_the_neighbours() -> None:
+    circles = make([(10.0, 10, 10, 0), (30, 10, 10, 1), (50, 10, 10, 2), (50, 90, 90, 0)])
+    parts = [(circles[[0, 3]], 30.0), (circles[1:2], 50.0), (circles[2:3], np.inf)]
+    merged = [part["row"].tolist() for part in decode.merge_parts(parts)]
+    assert merged == [[10], [30], [50, 50]]
+    # 15 suppresses 18, which is not kept, so that 21 is: each of the three waits for the one below.
+    chain = make([(15.0, 10, 10, 2), (18, 10, 10, 1), (21, 10, 10, 0)])
+    parts = [(chain[2:], 15.0), (chain[:1], 18.0), (chain[1:2], np.inf)]
+    merged = [part["row"].tolist() for part in decode.merge_parts(parts)]
+    assert merged == [[], [], [15, 21]]
+
+
 # --- detector -----------------------------------------------------------------------------------
 
 
