@@ -8,7 +8,6 @@ CELL = 8  # px: statistics are of squares of this side, which start at multiples
 REACH = 8  # cells to each side over which the statistics are taken
 FLOOR = 3.0  # grey levels added to the standard deviation, so that flat ground stays flat
 LIMIT = 3.0  # standard deviations that brightness approaches
-STRIP = 16 * CELL  # px: rows in temporary arrays at once
 MARGIN = CELL * (REACH + 1)  # px around a pixel on which its value depends, at most
 
 
@@ -31,27 +30,16 @@ def standardize(pixels: np.ndarray, missing: np.ndarray) -> np.ndarray:
     ndarray, shape (H, W), float32
         0 where pixels are missing.
     """
-    strips = [np.s_[top : top + STRIP] for top in range(0, len(pixels), STRIP)]
-    parts = [_cell_sums(pixels[strip], missing[strip]) for strip in strips]
-    count, total, squares = map(_around, np.concatenate(parts, axis=1))
+    valid = (~missing).astype(np.float32)
+    values = pixels.astype(np.float32) * valid
+    count, total, squares = (_around(_cells(array)) for array in (valid, values, values * values))
     count = np.maximum(count, 1)
     mean = total / count
     spread = np.sqrt(np.maximum(squares / count - mean * mean, 0)) + FLOOR
-    result = np.empty(pixels.shape, np.float32)
-    for strip in strips:
-        values = pixels[strip].astype(np.float32)
-        rows = np.arange(strip.start, strip.start + len(values))
-        values = (values - _between(mean, rows)) / _between(spread, rows)
-        values /= np.sqrt(1 + (values / LIMIT) ** 2)
-        result[strip] = np.where(missing[strip], 0, values)
+    result = (values - _between(mean)) / _between(spread)
+    result /= np.sqrt(1 + (result / LIMIT) ** 2)
+    result *= valid
     return result
-
-
-def _cell_sums(pixels: np.ndarray, missing: np.ndarray) -> np.ndarray:
-    """Sum the valid pixels of each cell: number, values, squares; shape (3, rows, columns)."""
-    valid = (~missing).astype(np.float32)
-    values = pixels.astype(np.float32) * valid
-    return np.stack([_cells(array) for array in (valid, values, values * values)])
 
 
 def _cells(array: np.ndarray) -> np.ndarray:
@@ -69,11 +57,11 @@ def _around(cells: np.ndarray) -> np.ndarray:
     return cells
 
 
-def _between(cells: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Interpolate linearly from the middles of cells to all pixels of some rows."""
+def _between(cells: np.ndarray) -> np.ndarray:
+    """Interpolate linearly from the middles of cells to pixels, along rows and columns."""
     values = cells.astype(np.float32)
-    for pixels in (rows, np.arange(cells.shape[1] * CELL)):  # transposed twice
-        place = (pixels - (CELL - 1) / 2) / CELL
+    for _ in range(2):  # transposed twice
+        place = (np.arange(len(values) * CELL) - (CELL - 1) / 2) / CELL
         first = np.clip(np.floor(place).astype(int), 0, len(values) - 1)
         second = np.minimum(first + 1, len(values) - 1)
         weight = np.clip(place - first, 0, 1).astype(np.float32)[:, None]
