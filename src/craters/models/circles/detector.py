@@ -41,7 +41,7 @@ USUAL_DIAMETER = 12.0  # px: 0 of the log diameter
 HALO = 112  # px around a place on which its values depend, at most
 LEAST_DIAMETER = 6.5  # px: of a circle; the network learned craters of 7 to 26 px
 
-BLOCK = 1536  # px of a stage's image: side of a block
+BLOCK = 2304  # px of a stage's image: side of a block
 STAGE = 4  # the image of a stage is so much smaller than that of the stage before
 LEVELS = 2  # of a stage
 
@@ -306,10 +306,9 @@ class CircleDetector:
         around, height, width = (
             -(-length // scale) for length in (_AROUND, block.height, block.width)
         )
-        brightness = standardize(pixels, missing)
-        cut = around - HALO
-        inside = np.s_[cut : brightness.shape[0] - cut, cut : brightness.shape[1] - cut]
-        maps = self._maps(brightness[inside], azimuth)
+        seen = _without_edges(around - HALO - MARGIN, pixels, missing)
+        (brightness,) = _without_edges(MARGIN, standardize(*seen))
+        maps = self._maps(brightness, azimuth)
         first = HALO // STRIDE
         own = first, first + -(-height // STRIDE), first, first + -(-width // STRIDE)
         circles = find_peaks(maps, own, stride=STRIDE, usual_diameter=USUAL_DIAMETER)
@@ -367,6 +366,11 @@ class CircleDetector:
             merged["diameter"] *= self.description.diameter_scale
             merged["error"] *= self.description.diameter_scale * self.description.error_scale
             yield merged[merged["diameter"] >= LEAST_DIAMETER]
+
+
+def _without_edges(width: int, *images: np.ndarray) -> list[np.ndarray]:
+    """Return images without a number of pixels along their edges."""
+    return [image[width : len(image) - width, width : image.shape[1] - width] for image in images]
 
 
 def reduce_block(

@@ -10,6 +10,8 @@ FLOOR = 3.0  # grey levels added to the standard deviation, so that flat ground 
 LIMIT = 3.0  # standard deviations that brightness approaches
 MARGIN = CELL * (REACH + 1)  # px around a pixel on which its value depends, at most
 
+_BAND = 16 * CELL  # rows that are standardized at once
+
 
 def standardize(pixels: np.ndarray, missing: np.ndarray) -> np.ndarray:
     """Standardize brightness by the mean and spread of the surroundings of each pixel.
@@ -31,21 +33,27 @@ def standardize(pixels: np.ndarray, missing: np.ndarray) -> np.ndarray:
         0 where pixels are missing.
     """
     valid = (~missing).astype(np.float32)
-    values = pixels.astype(np.float32) * valid
+    values = np.multiply(pixels, valid, dtype=np.float32)
     count, total, squares = (_around(_cells(array)) for array in (valid, values, values * values))
     count = np.maximum(count, 1)
     mean = total / count
     spread = np.sqrt(np.maximum(squares / count - mean * mean, 0)) + FLOOR
-    result = (values - _between(mean)) / _between(spread)
-    result /= np.sqrt(1 + (result / LIMIT) ** 2)
-    result *= valid
-    return result
+    mean, spread = (_between(array.T).T for array in (mean, spread))  # along columns
+    for start in range(0, len(values), _BAND):  # a band stays in the cache of the processor
+        band = np.s_[start : start + _BAND]
+        result = values[band]
+        result -= _between(mean, start, len(result))
+        result /= _between(spread, start, len(result))
+        result /= np.sqrt(1 + (result / LIMIT) ** 2)
+        result *= valid[band]
+    return values
 
 
 def _cells(array: np.ndarray) -> np.ndarray:
     """Sum the pixels of each cell."""
     height, width = array.shape
-    sums = array.reshape(height // CELL, CELL, width // CELL, CELL).sum((1, 3), dtype=np.float64)
+    rows = array.reshape(height // CELL, CELL, width).sum(1)
+    sums = rows.reshape(len(rows), width // CELL, CELL).sum(2, dtype=np.float64)
     return np.asarray(sums)
 
 
@@ -57,16 +65,24 @@ def _around(cells: np.ndarray) -> np.ndarray:
     return cells
 
 
-def _between(cells: np.ndarray) -> np.ndarray:
-    """Interpolate linearly from the middles of cells to pixels, along rows and columns."""
-    values = cells.astype(np.float32)
-    for _ in range(2):  # transposed twice
-        place = (np.arange(len(values) * CELL) - (CELL - 1) / 2) / CELL
-        first = np.clip(np.floor(place).astype(int), 0, len(values) - 1)
-        second = np.minimum(first + 1, len(values) - 1)
-        weight = np.clip(place - first, 0, 1).astype(np.float32)[:, None]
-        values = (values[first] * (1 - weight) + values[second] * weight).T
-    return values
+def _between(cells: np.ndarray, start: int = 0, count: int | None = None) -> np.ndarray:
+    """Interpolate linearly from the middles of cells to rows of pixels.
+
+    Parameters
+    ----------
+    cells : ndarray, shape (R, W)
+    start, count : int
+        First row of pixels, and their number; all by default.
+    """
+    count = len(cells) * CELL if count is None else count
+    values = cells.astype(np.float32, copy=False)
+    place = (np.arange(start, start + count) - (CELL - 1) / 2) / CELL
+    first = np.clip(np.floor(place).astype(int), 0, len(values) - 1)
+    second = np.minimum(first + 1, len(values) - 1)
+    weight = np.clip(place - first, 0, 1).astype(np.float32)[:, None]
+    result = values[first]
+    result += (values[second] - result) * weight
+    return result
 
 
 def halve(pixels: np.ndarray, missing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -85,9 +101,14 @@ def halve(pixels: np.ndarray, missing: np.ndarray) -> tuple[np.ndarray, np.ndarr
     missing : ndarray of bool, shape (H / 2, W / 2)
         Where more than two of the four pixels are missing.
     """
-    height, width = pixels.shape
-    shape = (height // 2, 2, width // 2, 2)
     valid = (~missing).astype(np.float32)
-    count = valid.reshape(shape).sum((1, 3))
-    total = (pixels.astype(np.float32) * valid).reshape(shape).sum((1, 3))
+    count = _pairs(valid)
+    total = _pairs(np.multiply(pixels, valid, dtype=np.float32))
     return total / np.maximum(count, 1), count < 2
+
+
+def _pairs(array: np.ndarray) -> np.ndarray:
+    """Sum squares of 2 x 2 pixels."""
+    rows = array[::2] + array[1::2]
+    sums: np.ndarray = rows[:, ::2] + rows[:, 1::2]
+    return sums
