@@ -170,7 +170,7 @@ def test_workers_threads_and_memory_change_no_byte(
         scan_images(config(model, image, tmp_path / name, **changes))
         same_results(tmp_path / "one", tmp_path / name)
     with pytest.raises(ConfigError, match=r"a block needs \d+ MB, more than is left"):
-        plan_scan(config(model, image, tmp_path / "x", memory=400.0))
+        plan_scan(config(model, image, tmp_path / "x", memory=300.0))
 
 
 def test_a_cluster_gives_the_same_bytes(model: Path, tmp_path: Path, small_blocks: None) -> None:

@@ -37,7 +37,8 @@ PRECISION = 0.8  # expected of the detections, by default
 
 _OF_WINDOWS = ("window", "stride", "merge", "dtype", "device", "arithmetic")
 _LIBRARIES = ("numpy", "scipy", "onnxruntime", "rasterio", "pyproj")  # results depend on these
-_PER_PIXEL = 100  # bytes per pixel that is read for a block, with unknown light
+_PER_PIXEL = 80  # bytes per pixel that is read for a block: the image, and the network's maps
+_ENGINE_BYTES = 30 << 20  # of the detector, and of the classifier that estimates the light
 _DISK = 0.25  # bytes per pixel during a scan: smaller images, and candidates twice
 _RESULT = 0.5  # bytes per pixel of the layers, where there are many candidates
 _SAMPLE = 256  # px: side of the block whose time is measured
@@ -71,6 +72,11 @@ class CirclePlan(BasePlan):
     def disk_bytes(self) -> int:
         """Bytes that the scan stores besides its results."""
         return int(_DISK * sum(image.height * image.width for image in self.images))
+
+    @property
+    def engine_bytes(self) -> int:
+        """Memory of the models of a worker."""
+        return _ENGINE_BYTES
 
     def jobs(self, work: StrPath, index: BlockIndex) -> list[CircleJob]:
         """Open the store of each image."""
