@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 .PHONY: demo test test-slow lint format docs bench pretrained circles clean help
 
 help:
-	@echo "make demo       install, then train and report on data that the package makes itself"
+	@echo "make demo       install, then train, report and scan on data that the package makes itself"
 	@echo "make test       install, then run the tests"
 	@echo "make test-slow  the long tests"
 	@echo "make lint       style, types, and the order of imports"

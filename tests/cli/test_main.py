@@ -195,6 +195,8 @@ def test_demo_ends_with_figures_and_a_report(tmp_path: Path) -> None:
     assert "Compared with the labels of the test set" in result.stdout
     metrics = json.loads((tmp_path / "demo" / "run" / "metrics.json").read_text())
     assert 0.80 <= metrics["phases"]["initial"]["macro_f1"] <= 0.95
+    assert "29 of 30 craters of at least 12 px found" in result.stdout
+    assert (tmp_path / "demo" / "scene" / "circles.png").exists()
 
 
 def test_the_terminal_bar_and_the_layer_table(monkeypatch: pytest.MonkeyPatch, capsys) -> None:

@@ -198,6 +198,20 @@ def same_results(one: Path, other: Path) -> None:
             assert (one / name).read_bytes() == (other / name).read_bytes(), name
 
 
+def gpkg_bytes(path: Path) -> bytes:
+    """Return the content of a GeoPackage as bytes, with times of writing made equal."""
+    with sqlite3.connect(path) as base, sqlite3.connect(":memory:") as copy:
+        base.backup(copy)
+        copy.execute("UPDATE gpkg_contents SET last_change = '2000-01-01T00:00:00.000Z'")
+        copy.execute("UPDATE layer_styles SET update_time = '2000-01-01T00:00:00.000Z'")
+        copy.commit()
+        copy.execute("VACUUM")
+        content = copy.serialize()
+    base.close()
+    copy.close()
+    return content
+
+
 def rows_of(path: Path) -> dict[str, list]:
     with sqlite3.connect(path) as base:
         listed = {row[0] for row in base.execute("SELECT table_name FROM gpkg_contents")}

@@ -15,10 +15,12 @@ from craters.data import SYMMETRIES, transform, transform_places
 from craters.errors import DataError, ExistsError, ModelError
 from craters.models import (
     CIRCLE_DTYPE,
+    CIRCLES,
     Calibration,
     CircleDescription,
     CircleDetector,
     Classifier,
+    find_pretrained,
     halve,
     merge_circles,
     new_circle_net,
@@ -30,6 +32,7 @@ from craters.models import (
 )
 from craters.models.circles import decode, detector
 from craters.synthetic import make_scene
+from craters.synthetic.craters import CRATER_DTYPE
 from tests.models import tools
 
 
@@ -47,6 +50,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def circles(model: Path) -> CircleDetector:
     return CircleDetector.load(model, threads=1)
+
+
+def _is_shipped() -> bool:
+    try:
+        return find_pretrained(CIRCLES).is_dir()
+    except ModelError:
+        return False
 
 
 def scene(height: int, width: int) -> np.ndarray:
@@ -189,6 +199,42 @@ def test_merging_is_greedy_and_does_not_depend_on_the_order(seed: int, n: int) -
     assert shuffled.tolist() == merged.tolist()
 
 
+def _first_row(circles: np.ndarray) -> float:
+    return float(circles["row"].min(initial=np.inf))
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.integers(0, 10**6), st.integers(0, 80), st.integers(1, 6))
+def test_merging_in_parts_keeps_what_merging_all_at_once_keeps(
+    seed: int, n: int, n_parts: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    circles = np.zeros(n, CIRCLE_DTYPE)
+    circles["row"], circles["col"] = rng.uniform(0, 200, n), rng.uniform(0, 40, n)
+    circles["diameter"], circles["error"] = 7 * 2 ** rng.uniform(0, 4, n), rng.uniform(0, 1, n)
+    circles["logit"], circles["level"] = rng.integers(-2, 2, n), rng.integers(0, 2, n)
+    # Parts overlap, as blocks of different stages do: what counts is the first row of later ones.
+    place = np.minimum(circles["row"] / 200 + rng.exponential(0.1, n), 0.999) * n_parts
+    members = [circles[place.astype(int) == number] for number in range(n_parts)]
+    members.sort(key=_first_row)
+    later = [members[number + 1 :] for number in range(n_parts)]
+    least = [min(map(_first_row, parts), default=np.inf) for parts in later]
+    merged = np.concatenate(list(decode.merge_parts(zip(members, least, strict=True))))
+    assert np.sort(merged).tolist() == np.sort(merge_circles(circles)).tolist()
+
+
+def test_merging_in_parts_waits_for_no_more_than_the_neighbours() -> None:
+    circles = make([(10.0, 10, 10, 0), (30, 10, 10, 1), (50, 10, 10, 2), (50, 90, 90, 0)])
+    parts = [(circles[[0, 3]], 30.0), (circles[1:2], 50.0), (circles[2:3], np.inf)]
+    merged = [part["row"].tolist() for part in decode.merge_parts(parts)]
+    assert merged == [[10], [30], [50, 50]]
+    # 15 suppresses 18, which is not kept, so that 21 is: each of the three waits for the one below.
+    chain = make([(15.0, 10, 10, 2), (18, 10, 10, 1), (21, 10, 10, 0)])
+    parts = [(chain[2:], 15.0), (chain[:1], 18.0), (chain[1:2], np.inf)]
+    merged = [part["row"].tolist() for part in decode.merge_parts(parts)]
+    assert merged == [[], [], [15, 21]]
+
+
 # --- detector -----------------------------------------------------------------------------------
 
 
@@ -277,6 +323,45 @@ def test_wrong_images_are_refused(circles: CircleDetector) -> None:
         circles.detect(np.zeros((40, 40)))
     with pytest.raises(DataError, match="the mask has shape"):
         circles.detect(np.zeros((40, 40), np.uint8), missing=np.zeros((40, 41), bool))
+
+
+_SIDE = 330  # px of an image with blocks of 160 px
+
+
+@pytest.mark.parametrize("where", ["seam", "corner of blocks", "edge", "corner"])
+@settings(deadline=None, max_examples=6)
+@given(st.integers(0, 10**6), st.sampled_from([13.0, 26.0, 52.0]), st.booleans())
+def test_a_planted_crater_is_found_once(where: str, seed: int, change: float, turned: bool) -> None:
+    """Of a diameter at which one level ends or the next one begins, on seams and at the frame."""
+    if not _is_shipped():
+        pytest.skip("this installation lacks the circle detector")
+    random = np.random.default_rng(seed)
+    diameter = change * 2 ** random.uniform(-0.1, 0.1)
+
+    def at_seam() -> float:
+        return 160 + random.uniform(-3, 3)
+
+    def at_edge() -> float:
+        away = 1 + diameter * random.uniform(0.52, 0.62)
+        return away if random.random() < 0.5 else _SIDE - 1 - away
+
+    anywhere = random.uniform(diameter, _SIDE - diameter)
+    row, col = {
+        "seam": (anywhere, at_seam()),
+        "corner of blocks": (at_seam(), at_seam()),
+        "edge": (anywhere, at_edge()),
+        "corner": (at_edge(), at_edge()),
+    }[where]
+    crater = np.zeros(1, CRATER_DTYPE)
+    crater["row"], crater["col"] = (col, row) if turned else (row, col)
+    crater["diameter"], crater["freshness"] = diameter, 1.0
+    image = make_scene(_SIDE, _SIDE, seed=seed, craters=crater, missing=0.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(detector, "BLOCK", 160)
+        found = CircleDetector.load(CIRCLES, threads=1).detect(image.image, azimuth=image.azimuth)
+    away = np.hypot(found["row"] - crater["row"], found["col"] - crater["col"])
+    alike = np.abs(np.log2(found["diameter"] / diameter)) < 0.5
+    assert np.count_nonzero((away < 0.25 * diameter) & alike) == 1
 
 
 # --- model folder -------------------------------------------------------------------------------

@@ -183,10 +183,12 @@ def demo(
     seed: Annotated[int, typer.Option(help="Random seed of data and training.")] = 2,
     quiet: QuietOption = False,
 ) -> None:
-    """Run the whole pipeline on synthetic data; takes about half a minute.
+    """Run the whole pipeline on synthetic data, and scan a scene; takes about half a minute.
 
-    With the default seed, pseudo-labels are added and shift the class balance; other seeds may add
-    none. Each call writes a new folder `run` and moves an earlier one aside.
+    After training, the shipped circle detector searches a synthetic scene, and its circles are
+    compared with the craters that are there. With the default seed, pseudo-labels are added and
+    shift the class balance; other seeds may add none. Each call writes a new folder `run` and moves
+    an earlier one aside.
 
     \b
     Example:
@@ -194,6 +196,7 @@ def demo(
     """
     with report_errors():
         configure_threads()
+        from craters.cli.demo import scan_scene
         from craters.pipeline import run_job
         from craters.synthetic import write_dataset
 
@@ -210,6 +213,8 @@ def demo(
         with TerminalProgress(quiet=quiet) as progress:
             outcome = run_job(settings, force=True, progress=progress)
         _show_run(outcome)
+        for line in scan_scene(out / "scene", seed):
+            typer.echo(line)
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -14,6 +15,7 @@ _SAME = 1e-7  # change of the share at which they end
 _LEAST_SHARE = 1e-4  # of craters among the candidates: keeps the odds finite
 _DROP = 1.92  # of the log likelihood at the ends of a 95 % interval
 _NORMAL = 1.96
+_PART = 1 << 18  # candidates in temporary arrays at once: a scene may have millions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,19 +102,30 @@ def scene_probability(
     if not 0 < share < 1:
         raise ConfigError(f"share is {share:g}, expected more than 0 and less than 1")
     odds = np.log(share / (1 - share))
-    evidence = slope * np.asarray(logits, np.float64) + offset - odds  # log likelihood ratio
-    n = len(evidence)
+    logits = np.asarray(logits, np.float64)
+    n = len(logits)
     if not n:
         return SceneProbability(np.zeros(0), share, (0.0, 1.0))
     kinds = np.zeros(n, int) if strata is None else np.asarray(strata)
     probability, total = np.empty(n), np.zeros(3)
     for kind in np.unique(kinds):
         inside = kinds == kind
-        best = _best_share(evidence[inside], share)
-        probability[inside] = _posterior(evidence[inside], best)
-        ends = _share_interval(evidence[inside], best)
-        total += np.array([best, *ends]) * inside.sum() / n
+        evidence = logits[inside]  # log likelihood ratio
+        evidence *= slope
+        evidence += offset - odds
+        best = _best_share(evidence, share)
+        ends = _share_interval(evidence, best)
+        for part in _parts(evidence):
+            evidence[part] = _posterior(evidence[part], best)
+        probability[inside] = evidence
+        total += np.array([best, *ends]) * len(evidence) / n
     return SceneProbability(probability, float(total[0]), (float(total[1]), float(total[2])))
+
+
+def _parts(values: np.ndarray) -> Iterator[slice]:
+    """Yield slices of limited size that make up an array."""
+    for start in range(0, len(values), _PART):
+        yield slice(start, min(start + _PART, len(values)))
 
 
 def _best_share(evidence: np.ndarray, start: float) -> float:
@@ -120,7 +133,8 @@ def _best_share(evidence: np.ndarray, start: float) -> float:
     best = start
     for _ in range(_ROUNDS):
         last = best
-        best = float(np.clip(_posterior(evidence, best).mean(), _LEAST_SHARE, 1 - _LEAST_SHARE))
+        total = sum(float(_posterior(evidence[part], best).sum()) for part in _parts(evidence))
+        best = min(max(total / len(evidence), _LEAST_SHARE), 1 - _LEAST_SHARE)
         if abs(best - last) < _SAME:
             break
     return best
@@ -132,10 +146,11 @@ def _posterior(evidence: np.ndarray, share: float) -> np.ndarray:
 
 def _share_interval(evidence: np.ndarray, best: float) -> tuple[float, float]:
     """Return the shares whose likelihood is not much below that of the best."""
-    ratio = np.exp(np.minimum(evidence, 30))
+    ratio = np.minimum(evidence, 30)
+    np.exp(ratio, out=ratio)
 
     def likelihood(share: float) -> float:
-        return float(np.log(share * ratio + 1 - share).sum())
+        return sum(float(np.log(share * ratio[part] + 1 - share).sum()) for part in _parts(ratio))
 
     least = likelihood(best) - _DROP
     ends = []
@@ -190,18 +205,41 @@ def operating_point(
     """
     if not 0 < target <= 1:
         raise ConfigError(f"precision is {target:g}, expected more than 0, up to 1")
-    falling = np.sort(np.asarray(probability, np.float64))[::-1]
+    rising = np.sort(np.asarray(probability, np.float64))
+    falling = rising[::-1]
     if threshold is None:
-        means = np.cumsum(falling) / np.arange(1, len(falling) + 1)
-        count = int(np.count_nonzero(means >= target))  # the means fall
+        count = _count_precise(falling, target)
         threshold = float(falling[count - 1]) if count else float("inf")
-    detected = falling[falling >= threshold]  # with all candidates of equal probability
-    if not len(detected):
+    n = len(rising) - int(np.searchsorted(rising, threshold))  # with all of equal probability
+    if not n:
         return OperatingPoint(threshold, None, None, 0)
-    logits = np.log(np.clip(detected, 1e-9, 1 - 1e-9) / np.clip(1 - detected, 1e-9, 1))
-    ends = []
-    for sign in (-1, 1):
-        shifted = sigmoid(logits + sign * _NORMAL * scatter)
-        error = np.sqrt((shifted * (1 - shifted)).sum()) / len(shifted)
-        ends.append(float(np.clip(shifted.mean() + sign * _NORMAL * error, 0, 1)))
-    return OperatingPoint(threshold, float(detected.mean()), (ends[0], ends[1]), len(detected))
+    detected = falling[:n]
+    ends = tuple(_shifted_precision(detected, sign * _NORMAL, scatter) for sign in (-1, 1))
+    return OperatingPoint(threshold, float(detected.mean()), (ends[0], ends[1]), n)
+
+
+def _count_precise(falling: np.ndarray, target: float) -> int:
+    """Return how many of the surest candidates have a mean probability of the target."""
+    total = 0.0
+    for part in _parts(falling):
+        sums = falling[part].copy()
+        sums[0] += total
+        np.cumsum(sums, out=sums)
+        is_precise = sums / np.arange(part.start + 1, part.stop + 1) >= target
+        if not is_precise.all():  # the means fall
+            return part.start + int(np.count_nonzero(is_precise))
+        total = float(sums[-1])
+    return len(falling)
+
+
+def _shifted_precision(detected: np.ndarray, deviations: float, scatter: float) -> float:
+    """Return the precision at one end of its interval, so many standard deviations away."""
+    total = variance = 0.0
+    for part in _parts(detected):
+        p = detected[part]
+        logits = np.log(np.clip(p, 1e-9, 1 - 1e-9) / np.clip(1 - p, 1e-9, 1))
+        shifted = sigmoid(logits + deviations * scatter)
+        total += float(shifted.sum())
+        variance += float((shifted * (1 - shifted)).sum())
+    n = len(detected)
+    return min(max(total / n + deviations * variance**0.5 / n, 0.0), 1.0)

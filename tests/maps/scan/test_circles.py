@@ -6,7 +6,6 @@ import csv
 import dataclasses
 import json
 import math
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from craters.evaluation import operating_point, scene_probability
 from craters.maps.scan import store
 from craters.maps.scan.appearance import Appearance, Inspection, light_sentence, share_light
 from craters.maps.scan.circles import result, search
+from craters.maps.scan.circles import store as circle_store
 from craters.models import (
     CIRCLES,
     CircleDescription,
@@ -37,7 +37,7 @@ from craters.models import (
 from craters.models.circles import Calibration, detector, write_circle_model
 from craters.settings import ScanConfig
 from tests.conftest import Notes
-from tests.maps.tools import MARS, config, gappy, noise, same_results, write_raster
+from tests.maps.tools import MARS, config, gappy, gpkg_bytes, noise, same_results, write_raster
 
 rasterio = pytest.importorskip("rasterio", reason="rasterio is not installed")
 pytest.importorskip("onnx", reason="onnx is not installed")
@@ -170,7 +170,7 @@ def test_workers_threads_and_memory_change_no_byte(
         scan_images(config(model, image, tmp_path / name, **changes))
         same_results(tmp_path / "one", tmp_path / name)
     with pytest.raises(ConfigError, match=r"a block needs \d+ MB, more than is left"):
-        plan_scan(config(model, image, tmp_path / "x", memory=400.0))
+        plan_scan(config(model, image, tmp_path / "x", memory=300.0))
 
 
 def test_a_cluster_gives_the_same_bytes(model: Path, tmp_path: Path, small_blocks: None) -> None:
@@ -275,45 +275,70 @@ def test_without_any_block_there_is_no_result(
         scan_images(config(model, image, tmp_path / "out", sun_azimuth=90.0))
 
 
-# Kills a scan, resumes and kills it again. Scans are forks, so that only one process imports.
+# Kills scans at random moments and resumes them. Scans are forks, so that only one process imports.
+# A scan that ends before it is killed is kept, and another one begins.
 KILLER = """
 import os, random, signal, sys, time
 from pathlib import Path
-import onnxruntime, rasterio, scipy.spatial
+import onnxruntime, pyogrio, rasterio, scipy.spatial
 from craters.maps.scan import ScanConfig, scan_images
 from craters.models.circles import detector
 
 detector.BLOCK = 64
-image, model, out = map(Path, sys.argv[1:])
-config = ScanConfig((image,), model, out, sun_azimuth=90.0, threads=1)
+image, model, place = map(Path, sys.argv[1:])
 random.seed(5)
-for _ in range(4):
-    child, ended = os.fork(), 0
+
+
+def begin(number):
+    config = ScanConfig((image,), model, place / f"out{number}", sun_azimuth=90.0, threads=1)
+    child = os.fork()
     if child == 0:
         scan_images(config, resume=True)
         os._exit(0)
-    while not ended and not out.with_name(f".{out.name}.unfinished").exists():
-        time.sleep(0.01)
-        ended, _ = os.waitpid(child, os.WNOHANG)
-    if ended:
-        break
-    time.sleep(random.uniform(0, 1.5))
-    os.kill(child, signal.SIGKILL)
-    print(os.waitpid(child, 0)[1], flush=True)
+    return child, time.monotonic()
+
+
+def end(child):
+    _, status = os.waitpid(child, 0)
+    assert status in (0, signal.SIGKILL), status
+    return status == 0
+
+
+child, start = begin(0)
+end(child)
+whole = time.monotonic() - start
+number = 1
+for _ in range(30):
+    while True:
+        child, start = begin(number)
+        time.sleep(random.uniform(0, whole))
+        os.kill(child, signal.SIGKILL)
+        if not end(child):
+            break
+        number += 1
+    print("killed", number, flush=True)
+child, start = begin(number)
+assert end(child)
 """
 
 
 @pytest.mark.slow
-def test_kill_9_at_any_moment(model: Path, tmp_path: Path, small_blocks: None) -> None:
-    image = write_raster(tmp_path / "a.tif", gappy(400, 400, 3), nodata=0)
-    out = tmp_path / "out"
-    scan_images(config(model, image, tmp_path / "whole", sun_azimuth=90.0, threads=1))
-    killer = [sys.executable, "-c", KILLER, str(image), str(model), str(out)]
-    ends = subprocess.run(killer, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
-    assert str(int(signal.SIGKILL)) in ends
-    if not out.exists():
-        scan_images(config(model, image, out, sun_azimuth=90.0, threads=1), resume=True)
-    same_results(tmp_path / "whole", out)
+def test_kill_9_at_30_random_moments(model: Path, tmp_path: Path, small_blocks: None) -> None:
+    image = write_raster(tmp_path / "a.tif", gappy(260, 310, 3), nodata=0)
+    whole = tmp_path / "whole"
+    scan_images(config(model, image, whole, sun_azimuth=90.0, threads=1))
+    killer = [sys.executable, "-c", KILLER, str(image), str(model), str(tmp_path)]
+    told = subprocess.run(killer, check=True, stdout=subprocess.PIPE, text=True).stdout
+    assert told.count("killed") == 30
+    numbers = {0, *map(int, told.replace("killed", "").split())}
+    assert len(numbers) > 2
+    expected = [gpkg_bytes(whole / "detections.gpkg")]
+    for number in numbers:
+        same_results(whole, tmp_path / f"out{number}")
+        assert [gpkg_bytes(tmp_path / f"out{number}" / "detections.gpkg")] == expected
+    left = {path.name for path in tmp_path.iterdir()} - {"a.tif", "whole"}
+    assert {f"out{number}" for number in numbers} <= left
+    assert not [name for name in left if name.endswith(".unfinished")]
 
 
 # --- settings -----------------------------------------------------------------------------------
@@ -370,9 +395,8 @@ def test_all_images_are_one_scene_with_one_threshold(model: Path, tmp_path: Path
         share=CALIBRATION.share, strata=size_strata(circles),
     )  # fmt: skip
     point = operating_point(scene.probability, 0.6, scatter=CALIBRATION.scatter)
-    for part in parts:
-        for name in "ab":
-            assert (np.diff(part["p_crater"][part["source"] == name]) <= 0).all()
+    for name in "ab":
+        assert (np.diff(parts[0]["p_crater"][parts[0]["source"] == name]) <= 0).all()
     assert summary["expected"]["precision_interval"] == point.interval
     assert len(np.unique(size_strata(circles))) == 2
     assert np.array_equal(np.sort(table["p_crater"]), np.sort(scene.probability))
@@ -748,7 +772,7 @@ def test_a_dry_run_tells_blocks_time_memory_and_disk(
     image = write_raster(tmp_path / "a.tif", noise(100, 140))
     lines = "\n".join(estimate(plan_scan(config(model, image, tmp_path / "out"))))
     assert "a: 140 x 100 px, 7 blocks in 2 stages" in lines or "blocks in" in lines
-    for word in ("time: about", "memory: up to 1,000 MB", "disk: about"):
+    for word in ("time: about", "memory: up to 1,000 MB", "disk: up to"):
         assert word in lines
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tif"]
 
@@ -787,18 +811,51 @@ def test_tables_of_limited_size_hold_every_row_once(
     image = write_raster(tmp_path / "a.tif", noise(150, 130))
     scan_images(config(model, image, tmp_path / "one", sun_azimuth=270.0))
     monkeypatch.setattr(result, "_ROWS", 7)
+    monkeypatch.setattr(result, "_RIMS", 3)
     scan_images(config(model, image, tmp_path / "many", sun_azimuth=270.0))
     same_results(tmp_path / "one", tmp_path / "many")
+    lines = (tmp_path / "many" / "detections.csv").read_text().splitlines()
+    assert len(lines) == 1 + len(read(tmp_path / "many", "detections")[0]["row"]) > 2 * 7
+
+
+def test_candidates_are_merged_and_written_from_top_to_bottom_in_parts(
+    model: Path, tmp_path: Path, small_blocks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = noise(260, 310)
+    image = write_raster(tmp_path / "a.tif", pixels)
+    merged = []
+    finish_parts = CircleDetector.finish_parts
+
+    def finish(self, parts, shape):
+        for part in finish_parts(self, parts, shape):
+            merged.append(part)
+            yield part
+
+    monkeypatch.setattr(CircleDetector, "finish_parts", finish)
+    monkeypatch.setattr(circle_store, "_PART", 1)  # of one block each
+    scan_images(config(model, image, tmp_path / "out", sun_azimuth=270.0, precision=0.95))
+    assert len(merged) == sum(map(len, plan_blocks(pixels.shape)))
+    assert sum(map(len, merged[: len(merged) // 2])) > sum(map(len, merged)) / 4
+    rows = np.concatenate(merged)["row"]
+    expected = expected_circles(model, pixels, azimuth=270.0)
+    same_circles(circles_of(tmp_path / "out"), expected)
+    table = read(tmp_path / "out", "candidates")[0]
+    assert np.array_equal(table["row"], rows[np.isin(rows, table["row"])])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tif", "out"]
 
 
 def test_diameters_are_counted_by_octaves() -> None:
-    rows = count_diameters(
-        np.array([0.5, 0.99, 1.0, 3.9, np.nan]), np.array([0.9, 0.1, 0.9, 0.8, 0.9]), 0.5
-    )
-    assert [tuple(row.values()) for row in rows] == [
-        (0.5, 1.0, 1, 2), (1.0, 2.0, 1, 1), (2.0, 4.0, 1, 1)
-    ]  # fmt: skip
-    assert count_diameters(np.array([]), np.array([]), 0.5) == []
+    p = np.array([0.9, 0.1, 0.9, 0.8, 0.9])
+    diameters = np.array([0.5, 0.99, 1.0, 3.9, np.nan])
+    expected = [(0.5, 1.0, 1, 2), (1.0, 2.0, 1, 1), (2.0, 4.0, 1, 1)]
+    whole = [(diameters, p)]
+    parts = [(diameters[:1], p[:1]), (diameters[3:], p[3:]), (diameters[1:3], p[1:3])]
+    for given_parts in (whole, parts):
+        rows = count_diameters(given_parts, 0.5)
+        assert [tuple(row.values()) for row in rows] == expected
+    (low, middle, _) = count_diameters([(np.array([1.0, 5.0]), np.ones(2))], 0.5)
+    assert (low["candidates"], middle["candidates"]) == (1, 0)
+    assert count_diameters([], 0.5) == []
 
 
 # --- the shipped detector -----------------------------------------------------------------------

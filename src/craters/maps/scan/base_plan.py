@@ -81,12 +81,17 @@ class BasePlan:
         """Whether an existing Dask cluster processes the blocks."""
         return self.config.dask not in ("", LOCAL)
 
+    @property
+    def engine_bytes(self) -> int:
+        """Memory of the predictor of a worker, besides that for a block."""
+        return ENGINE_BYTES
+
     def block_bytes(self) -> int:
         """Return the memory for one block, so that all workers stay within the limit."""
         config = self.config
         workers = 1 if self.on_cluster else config.workers
         processes = 1 + workers if config.dask == LOCAL else 1
-        free = config.memory * 1e6 - processes * BASE_BYTES - workers * ENGINE_BYTES
+        free = config.memory * 1e6 - processes * BASE_BYTES - workers * self.engine_bytes
         return int(free / workers)
 
     def image_notes(self) -> list[str]:

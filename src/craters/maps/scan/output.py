@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +232,13 @@ def to_csv(table: dict[str, np.ndarray]) -> str:
         for name, values in table.items()
     ]
     return files.to_csv([table, *zip(*columns, strict=True)])
+
+
+def csv_parts(tables: Iterable[dict[str, np.ndarray]]) -> Iterator[str]:
+    """Yield the CSV of one table that comes in parts of equal columns; see `to_csv`."""
+    for number, table in enumerate(tables):
+        text = to_csv(table)
+        yield text.partition("\n")[2] if number else text
 
 
 def _cell(value: Any, form: str) -> str:

@@ -115,15 +115,22 @@ class BlockIndex:
                 "DELETE FROM blocks WHERE image = ? AND block >= ?", (image, first)
             )
 
-    def circles(self, image: int) -> list[bytes]:
-        """Return the stored circles of an image's finished blocks, by block."""
+    def circles(self, image: int) -> Iterator[tuple[int, bytes]]:
+        """Yield the finished blocks of an image and their circles, one block at a time."""
         with self._sqlite_errors():
-            rows = self._database.execute(
-                "SELECT content FROM circles JOIN blocks USING (image, block) "
+            yield from self._database.execute(
+                "SELECT block, content FROM circles JOIN blocks USING (image, block) "
                 "WHERE image = ? AND status = 'done' ORDER BY block",
                 (image,),
             )
-            return [content for (content,) in rows]
+
+    def circles_of(self, image: int, block: int) -> bytes:
+        """Return the stored circles of a block."""
+        with self._sqlite_errors():
+            (content,) = self._database.execute(
+                "SELECT content FROM circles WHERE image = ? AND block = ?", (image, block)
+            ).fetchone()
+        return bytes(content)
 
     def keep_circles(self, image: int, block: int, content: bytes) -> None:
         """Store the circles of a block; they count once the block is "done"."""

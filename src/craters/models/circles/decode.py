@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 
 from craters.evaluation import sigmoid
@@ -79,7 +82,7 @@ def merge_circles(circles: np.ndarray) -> np.ndarray:
     """Keep one circle of each crater: the one with the highest logit.
 
     Circles are taken by falling logit, and each suppresses later ones of the same crater. Ties are
-    broken by level, row and column, so that the result does not depend on the order of the input.
+    broken by the other properties, so that the result does not depend on the order of the input.
 
     Parameters
     ----------
@@ -90,14 +93,51 @@ def merge_circles(circles: np.ndarray) -> np.ndarray:
     ndarray, shape (M,), `CIRCLE_DTYPE`
         By falling logit.
     """
-    order = np.lexsort((circles["col"], circles["row"], circles["level"], -circles["logit"]))
-    ordered: np.ndarray = circles[order]
-    first, second = _same_craters(ordered)
-    keep = np.ones(len(ordered), bool)
-    for place, later in zip(first.tolist(), second.tolist(), strict=True):
-        if keep[place]:
-            keep[later] = False
-    return ordered[keep]
+    (merged,) = merge_parts([(circles, math.inf)])
+    return merged
+
+
+def merge_parts(parts: Iterable[tuple[np.ndarray, float]]) -> Iterator[np.ndarray]:
+    """Merge circles part by part: in total, keep those that `merge_circles` keeps of all.
+
+    A circle is kept or suppressed as soon as all circles that may be of its crater are there, and
+    it is known which of them are kept. Until then it waits, so that only circles near the later
+    parts are in memory.
+
+    Parameters
+    ----------
+    parts : iterable of (ndarray, float)
+        Circles of `CIRCLE_DTYPE`, and a row that no circle of a later part is above.
+
+    Yields
+    ------
+    ndarray, shape (M,), `CIRCLE_DTYPE`
+        The circles that are kept of this part and of those that waited, by falling logit.
+    """
+    waiting = np.zeros(0, CIRCLE_DTYPE)
+    for circles, later in parts:
+        together = np.concatenate([waiting, circles])
+        keys = [together[name] for name in ("error", "diameter", "col", "row", "level")]
+        ordered = together[np.lexsort((*keys, -together["logit"]))]
+        is_kept, is_waiting = _judge(ordered, later)
+        yield ordered[is_kept]
+        waiting = ordered[is_waiting]
+
+
+def _judge(circles: np.ndarray, later: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return which circles, by falling logit, are kept, and which wait for those of later rows."""
+    reach = max(distance for distance, _ in _SAME) * circles["diameter"]
+    is_waiting = circles["row"] + reach > later - 1  # a pixel covers errors of rounding
+    is_suppressed = np.zeros(len(circles), bool)
+    first, second = _same_craters(circles)
+    for place, other in zip(first.tolist(), second.tolist(), strict=True):
+        if is_suppressed[place]:
+            continue
+        if is_waiting[place]:
+            is_waiting[other] = True
+        else:
+            is_suppressed[other] = True
+    return ~is_waiting & ~is_suppressed, is_waiting & ~is_suppressed
 
 
 def _same_craters(circles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from craters.core import StrPath
 from craters.data import SYMMETRIES, transform
 from craters.errors import DataError, ModelError
 from craters.models.circles.card import circle_facts, circle_measured
-from craters.models.circles.decode import CIRCLE_DTYPE, find_peaks, merge_circles
+from craters.models.circles.decode import CIRCLE_DTYPE, find_peaks, merge_parts
 from craters.models.circles.description import NETWORK, CircleDescription
 from craters.models.circles.pixels import MARGIN, halve, standardize
 from craters.models.description import DAMAGED
@@ -348,13 +348,24 @@ class CircleDetector:
         ndarray, shape (M,), `CIRCLE_DTYPE`
             By falling logit; centred in the image, at least `LEAST_DIAMETER` wide.
         """
-        row, col = circles["row"], circles["col"]
+        (finished,) = self.finish_parts([(circles, math.inf)], shape)
+        return finished
+
+    def finish_parts(
+        self, parts: Iterable[tuple[np.ndarray, float]], shape: tuple[int, int]
+    ) -> Iterator[np.ndarray]:
+        """Finish the candidates of an image part by part: see `merge_parts` and `finish`."""
         height, width = shape
-        is_inside = (row >= -0.5) & (row < height - 0.5) & (col >= -0.5) & (col < width - 0.5)
-        merged = merge_circles(circles[is_inside])
-        merged["diameter"] *= self.description.diameter_scale
-        merged["error"] *= self.description.diameter_scale * self.description.error_scale
-        return merged[merged["diameter"] >= LEAST_DIAMETER]
+
+        def inside(circles: np.ndarray) -> np.ndarray:
+            row, col = circles["row"], circles["col"]
+            is_inside = (row >= -0.5) & (row < height - 0.5) & (col >= -0.5) & (col < width - 0.5)
+            return np.asarray(circles[is_inside])
+
+        for merged in merge_parts((inside(circles), later) for circles, later in parts):
+            merged["diameter"] *= self.description.diameter_scale
+            merged["error"] *= self.description.diameter_scale * self.description.error_scale
+            yield merged[merged["diameter"] >= LEAST_DIAMETER]
 
 
 def _without_edges(width: int, *images: np.ndarray) -> list[np.ndarray]:

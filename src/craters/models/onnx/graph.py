@@ -44,6 +44,7 @@ def open_graph(graph: bytes, *, threads: int = 0, source: str = NAME) -> Any:
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads or _usable_cpus()
     options.inter_op_num_threads = 1
+    options.enable_mem_pattern = False  # or the maps of each size of images are held twice
     options.log_severity_level = 4  # errors are raised anyway
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:

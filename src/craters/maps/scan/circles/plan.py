@@ -37,7 +37,10 @@ PRECISION = 0.8  # expected of the detections, by default
 
 _OF_WINDOWS = ("window", "stride", "merge", "dtype", "device", "arithmetic")
 _LIBRARIES = ("numpy", "scipy", "onnxruntime", "rasterio", "pyproj")  # results depend on these
-_PER_PIXEL = 100  # bytes per pixel that is read for a block, with unknown light
+_PER_PIXEL = 80  # bytes per pixel that is read for a block: the image, and the network's maps
+_ENGINE_BYTES = 30 << 20  # of the detector, and of the classifier that estimates the light
+_DISK = 0.25  # bytes per pixel during a scan: smaller images, and candidates twice
+_RESULT = 0.5  # bytes per pixel of the layers, where there are many candidates
 _SAMPLE = 256  # px: side of the block whose time is measured
 _LISTED = 10  # images in an estimate
 
@@ -68,7 +71,12 @@ class CirclePlan(BasePlan):
     @property
     def disk_bytes(self) -> int:
         """Bytes that the scan stores besides its results."""
-        return sum(image.height * image.width for image in self.images) // 15
+        return int(_DISK * sum(image.height * image.width for image in self.images))
+
+    @property
+    def engine_bytes(self) -> int:
+        """Memory of the models of a worker."""
+        return _ENGINE_BYTES
 
     def jobs(self, work: StrPath, index: BlockIndex) -> list[CircleJob]:
         """Open the store of each image."""
@@ -116,8 +124,7 @@ class CirclePlan(BasePlan):
             f"{blocks:,} blocks, {pixels / 1e6:,.1f} Mpx",
             self.time_line(self._measure_speed() * padded),
             f"memory: up to {self.config.memory:,.0f} MB (--memory)",
-            f"disk: about {2 * self.disk_bytes / 1e6:,.1f} MB during the scan, in the folder of "
-            "--out",
+            f"disk: up to about {(_DISK + _RESULT) * pixels / 1e6:,.1f} MB, in the folder of --out",
             *self.image_notes(),
         ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ _BAR = 220  # px: longest bar
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Shown:
-    """The candidates of an image, by falling probability, for pictures.
+    """The detections of an image and the candidates near them, by falling probability.
 
     Parameters
     ----------
@@ -52,11 +53,16 @@ class Shown:
 
     def is_near(self, threshold: float) -> np.ndarray:
         """Return which candidates are near the threshold."""
-        if not 0 < threshold < 1:
-            return np.zeros(len(self.p), bool)
-        odds = np.clip(self.p, 1e-9, 1 - 1e-9)
-        distance = np.log(odds / (1 - odds)) - np.log(threshold / (1 - threshold))
-        return np.asarray(np.abs(distance) < _NEAR)
+        return is_near(self.p, threshold)
+
+
+def is_near(p: np.ndarray, threshold: float) -> np.ndarray:
+    """Return which probabilities are near a threshold."""
+    if not 0 < threshold < 1:
+        return np.zeros(len(p), bool)
+    odds = np.clip(p, 1e-9, 1 - 1e-9)
+    distance = np.log(odds / (1 - odds)) - np.log(threshold / (1 - threshold))
+    return np.asarray(np.abs(distance) < _NEAR)
 
 
 def circle_sentences(summary: dict[str, Any]) -> list[str]:
@@ -119,33 +125,31 @@ def expectations(summary: dict[str, Any]) -> list[str]:
 
 
 def count_diameters(
-    diameters: np.ndarray, probability: np.ndarray, threshold: float
+    parts: Iterable[tuple[np.ndarray, np.ndarray]], threshold: float
 ) -> list[dict[str, Any]]:
     """Count detections and candidates in ranges of diameter, from one power of 2 to the next.
 
     Parameters
     ----------
-    diameters : ndarray, shape (N,)
-        NaN where unknown.
-    probability : ndarray, shape (N,)
+    parts : iterable of (ndarray, ndarray)
+        Diameters, NaN where unknown, and probabilities.
     threshold : float
         Least probability of a detection.
     """
-    known = np.isfinite(diameters) & (diameters > 0)
-    octave = np.floor(np.log2(diameters[known])).astype(int)
-    p = probability[known]
-    rows = []
-    for number in range(octave.min(), octave.max() + 1) if len(octave) else ():
-        inside = octave == number
-        rows.append(
-            {
-                "low": 2.0**number,
-                "high": 2.0 ** (number + 1),
-                "detections": int((inside & (p >= threshold)).sum()),
-                "candidates": int(inside.sum()),
-            }
-        )
-    return rows
+    counts: dict[int, np.ndarray] = {}
+    for diameters, probability in parts:
+        known = np.isfinite(diameters) & (diameters > 0)
+        octaves = np.floor(np.log2(diameters[known])).astype(int)
+        is_detection = probability[known] >= threshold
+        for octave in np.unique(octaves).tolist():
+            found = is_detection[octaves == octave]
+            counts.setdefault(octave, np.zeros(2, int))[:] += found.sum(), len(found)
+    ends = range(min(counts), max(counts) + 1) if counts else range(0)
+    return [
+        {"low": 2.0**octave, "high": 2.0 ** (octave + 1), "detections": detections, "candidates": n}
+        for octave in ends
+        for detections, n in [counts.get(octave, np.zeros(2, int)).tolist()]
+    ]
 
 
 def html_report(summary: dict[str, Any], images: list[Shown], facts: dict[str, str]) -> str:

@@ -26,23 +26,27 @@ from craters.maps.scan.appearance import Appearance, share_light, unknown_light
 from craters.maps.scan.circles import report, table
 from craters.maps.scan.circles.plan import CirclePlan
 from craters.maps.scan.circles.search import CircleJob
+from craters.maps.scan.circles.store import CircleFile
 from craters.maps.scan.output import ScanOutcome
 from craters.maps.scan.report import brightness, read_quick_look, unlike_patches
 from craters.maps.scan.store import BlockIndex
 from craters.models import size_strata
 
-_ROWS = 1 << 17  # of a table in memory at once
+_ROWS = 1 << 16  # of a table in memory at once
+_RIMS = 1 << 13  # of rims, which have many corners
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Found:
-    """The circles of one image, and what was searched.
+    """What was found in one image, and what was searched.
 
     Parameters
     ----------
     job : CircleJob
+    candidates, detections : int
     circles : ndarray, `CIRCLE_DTYPE`
-        All candidates; in a `Catalogue` by falling probability.
+        The detections and the candidates near the threshold, by falling probability.
+    probability : ndarray
     failed : dict of str
         Reason of failure by block.
     appearance : Appearance
@@ -52,7 +56,10 @@ class Found:
     """
 
     job: CircleJob
+    candidates: int
+    detections: int
     circles: np.ndarray
+    probability: np.ndarray
     failed: dict[int, str]
     appearance: Appearance
     footprint: Layer
@@ -66,39 +73,44 @@ class Catalogue:
     Parameters
     ----------
     plan : CirclePlan
-    found : list of Found
+    circles : CircleFile
+        All candidates.
     scene : SceneProbability
-        Of the candidates of all images, one after the other.
+        Of the candidates in the order of the file.
     point : OperatingPoint
+    found : list of Found
     """
 
     plan: CirclePlan
-    found: list[Found]
+    circles: CircleFile
     scene: SceneProbability
     point: OperatingPoint
+    found: list[Found]
 
-    def probability(self) -> list[np.ndarray]:
-        """Return the probabilities of the candidates of each image."""
-        return _split(self.scene.probability, self.found)
+    def candidates(self) -> Iterator[tuple[Image, np.ndarray, np.ndarray]]:
+        """Yield all candidates from top to bottom, some at a time: circles and probabilities."""
+        for number, image in enumerate(self.plan.images):
+            for place, circles in self.circles.read(number, _ROWS):
+                yield image, circles, self.scene.probability[place]
 
-    def tables(self, *, detected: bool) -> Iterator[tuple[Image, dict[str, np.ndarray]]]:
-        """Yield the detections, or all others, as tables of limited size: at least one an image."""
-        planet = self.plan.images[0].planet
-        for each, p in zip(self.found, self.probability(), strict=True):
-            rows = np.flatnonzero((p >= self.point.threshold) == detected)
-            for start in range(0, max(len(rows), 1), _ROWS):
-                part = rows[start : start + _ROWS]
-                yield (
-                    each.job.image,
-                    table.circle_table(
-                        each.job.image, each.circles[part], p[part], planet, self.plan.model_sha256
-                    ),
-                )
+    def detected(self, rows: int = _ROWS) -> Iterator[tuple[Image, dict[str, np.ndarray]]]:
+        """Yield the detections by falling probability as tables: at least one an image."""
+        for each in self.found:
+            for start in range(0, max(each.detections, 1), rows):
+                part = slice(start, min(start + rows, each.detections))
+                yield self._table(each.job.image, each.circles[part], each.probability[part])
 
+    def others(self) -> Iterator[tuple[Image, dict[str, np.ndarray]]]:
+        """Yield the other candidates from top to bottom as tables: at least one an image."""
+        for image, circles, p in self.candidates():
+            is_other = p < self.point.threshold
+            yield self._table(image, circles[is_other], p[is_other])
 
-def _split(values: np.ndarray, found: list[Found]) -> list[np.ndarray]:
-    """Divide values of the candidates of all images by image."""
-    return np.split(values, np.cumsum([len(each.circles) for each in found])[:-1])
+    def _table(
+        self, image: Image, circles: np.ndarray, p: np.ndarray
+    ) -> tuple[Image, dict[str, np.ndarray]]:
+        planet, model = self.plan.images[0].planet, self.plan.model_sha256
+        return image, table.circle_table(image, circles, p, planet, model)
 
 
 def write_circles(
@@ -108,79 +120,96 @@ def write_circles(
     folder = Path(folder)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    catalogue = _judge(plan, _collect(plan, jobs, index))
+    catalogue = _catalogue(plan, jobs, index, folder.with_name("merged.circles"))
     summary = _summary(catalogue)
     for text in summary["warnings"]:
         progress.warn(text)
     _write_tables(catalogue, folder, summary)
     shown = [
-        report.Shown.of(each.job.image, each.circles, p)
-        for each, p in zip(catalogue.found, catalogue.probability(), strict=True)
+        report.Shown.of(each.job.image, each.circles, each.probability) for each in catalogue.found
     ]
     files.write_text(folder / "report.html", report.html_report(summary, shown, _facts(plan)))
     failed = output.failed_rows({each.job.image.name: each.failed for each in catalogue.found})
     output.write_summary(folder, summary, failed)
+    catalogue.circles.path.unlink()
     return ScanOutcome(plan.config.out, summary, failed)
 
 
-def _collect(plan: CirclePlan, jobs: list[CircleJob], index: BlockIndex) -> list[Found]:
-    """Merge the candidates of each image."""
-    seen = share_light(index.appearances(), plan.inspection)
-    found = []
+def _catalogue(plan: CirclePlan, jobs: list[CircleJob], index: BlockIndex, path: Path) -> Catalogue:
+    """Merge the candidates of each image, calibrate them, and choose the threshold."""
+    merged = CircleFile(path)
     for job in jobs:
         shape = job.image.height, job.image.width
-        outline, area = table.circle_footprint(job.image, job.store, plan.images[0].planet)
-        found.append(
-            Found(
-                job=job,
-                circles=plan.detector.finish(job.store.circles(), shape),
-                failed=index.failed(job.number),
-                appearance=seen.get(job.number, Appearance(plan.inspection.light)),
-                footprint=outline,
-                area=area,
-            )
-        )
-    return found
+        merged.append(plan.detector.finish_parts(job.store.circles(), shape))
+    appearances = share_light(index.appearances(), plan.inspection)
+    seen = [appearances.get(job.number, Appearance(plan.inspection.light)) for job in jobs]
+    scene, point = _judge(plan, merged, [not each.doubts for each in seen])
+    catalogue = Catalogue(plan=plan, circles=merged, scene=scene, point=point, found=[])
+    for job, appearance in zip(jobs, seen, strict=True):
+        catalogue.found.append(_find(catalogue, job, index.failed(job.number), appearance))
+    return catalogue
 
 
-def _judge(plan: CirclePlan, found: list[Found]) -> Catalogue:
-    """Calibrate all candidates as one scene, order them, and choose the threshold.
+def _find(
+    catalogue: Catalogue, job: CircleJob, failed: dict[int, str], appearance: Appearance
+) -> Found:
+    """Collect what was found in an image."""
+    threshold, parts, values = catalogue.point.threshold, [], []
+    for place, circles in catalogue.circles.read(job.number, _ROWS):
+        p = catalogue.scene.probability[place]
+        is_shown = (p >= threshold) | report.is_near(p, threshold)
+        parts.append(circles[is_shown])
+        values.append(p[is_shown])
+    probability = np.concatenate(values)
+    order = np.argsort(-probability, kind="stable")
+    outline, area = table.circle_footprint(job.image, job.store, catalogue.plan.images[0].planet)
+    return Found(
+        job=job,
+        candidates=catalogue.circles.counts[job.number],
+        detections=int((probability >= threshold).sum()),
+        circles=np.concatenate(parts)[order],
+        probability=probability[order],
+        failed=failed,
+        appearance=appearance,
+        footprint=outline,
+        area=area,
+    )
+
+
+def _judge(
+    plan: CirclePlan, merged: CircleFile, is_like: list[bool]
+) -> tuple[SceneProbability, OperatingPoint]:
+    """Calibrate all candidates as one scene, and choose the threshold.
 
     Images unlike those that the model was made for do not affect the threshold, unless all are.
     """
     calibration = plan.detector.description.calibration
-    circles = np.concatenate([each.circles for each in found])
-    logits = circles["logit"]
+    total = sum(merged.counts)
+    logits, strata, counts = np.empty(total), np.empty(total, np.int8), np.empty(total, bool)
+    for number, like in enumerate(is_like):
+        for place, circles in merged.read(number, _ROWS):
+            logits[place], strata[place] = circles["logit"], size_strata(circles)
+            counts[place] = like or not any(is_like)
     if calibration.candidates:
         scene = scene_probability(
             logits,
             slope=calibration.slope,
             offset=calibration.offset,
             share=calibration.share,
-            strata=size_strata(circles),
+            strata=strata,
         )
     else:  # nothing is known of the share that the network's own probability stands for
         probability = sigmoid(logits)
-        share = float(probability.mean()) if len(logits) else 0.0
+        share = float(probability.mean()) if total else 0.0
         scene = SceneProbability(probability, share, (0.0, 1.0))
-    parts = _split(scene.probability, found)
-    orders = [np.argsort(-part, kind="stable") for part in parts]
-    found = [
-        dataclasses.replace(each, circles=each.circles[order])
-        for each, order in zip(found, orders, strict=True)
-    ]
-    parts = [part[order] for part, order in zip(parts, orders, strict=True)]
-    scene = dataclasses.replace(scene, probability=np.concatenate(parts))
-    is_like = [not each.appearance.doubts for each in found]
+    del logits
     point = operating_point(
-        np.concatenate(
-            [part for part, like in zip(parts, is_like, strict=True) if like or not any(is_like)]
-        ),
+        scene.probability if counts.all() else scene.probability[counts],
         plan.precision,
         threshold=plan.config.decision_threshold,
         scatter=calibration.scatter,
     )
-    return Catalogue(plan=plan, found=found, scene=scene, point=point)
+    return scene, point
 
 
 def _why_unknown(catalogue: Catalogue) -> str:
@@ -197,7 +226,6 @@ def _why_unknown(catalogue: Catalogue) -> str:
 def _summary(catalogue: Catalogue) -> dict[str, Any]:
     plan, found, point = catalogue.plan, catalogue.found, catalogue.point
     planet = plan.images[0].planet
-    probability = catalogue.scene.probability
     areas = [each.area for each in found]
     unit = "km" if planet.is_known else "px"
     return {
@@ -218,20 +246,18 @@ def _summary(catalogue: Catalogue) -> dict[str, Any]:
         "crs": planet.wkt or None,
         "body": plan.config.read.body or planet.body_label,
         "pixels": plan.reference.record(plan.images, plan.config.read.scale),
-        "detections": int((probability >= point.threshold).sum()),
-        "candidates": len(probability),
+        "detections": sum(each.detections for each in found),
+        "candidates": sum(each.candidates for each in found),
         "area_km2": None if None in areas else sum(areas) / 1e6,  # type: ignore[arg-type]
         "failed_blocks": sum(len(each.failed) for each in found),
         "expected": _expected(catalogue),
         "diameter_unit": unit,
         "diameters": report.count_diameters(
-            np.concatenate([_diameters(each) for each in found]), probability, point.threshold
+            ((_diameters(image, circles), p) for image, circles, p in catalogue.candidates()),
+            point.threshold,
         ),
         "warnings": _warnings(plan, found),
-        "images": [
-            _image_row(each, p, point.threshold)
-            for each, p in zip(found, catalogue.probability(), strict=True)
-        ],
+        "images": [_image_row(each) for each in found],
     }
 
 
@@ -250,16 +276,15 @@ def _expected(catalogue: Catalogue) -> dict[str, Any]:
     }
 
 
-def _diameters(found: Found) -> np.ndarray:
-    """Return the diameters of an image's circles in kilometres; in pixels without a body."""
-    image, circles = found.job.image, found.circles
+def _diameters(image: Image, circles: np.ndarray) -> np.ndarray:
+    """Return the diameters of circles in kilometres; in pixels without a body."""
     if not image.planet.is_known:
         return np.asarray(circles["diameter"])
     metres = table.metres_per_pixel(image, circles["row"], circles["col"])
     return np.asarray(circles["diameter"] * metres / 1000)
 
 
-def _image_row(found: Found, p: np.ndarray, threshold: float) -> dict[str, Any]:
+def _image_row(found: Found) -> dict[str, Any]:
     """Return the results of one image."""
     image = found.job.image
     return {
@@ -273,8 +298,8 @@ def _image_row(found: Found, p: np.ndarray, threshold: float) -> dict[str, Any]:
         "resolution": image.resolution,
         "scale": image.scale,
         "scale_rule": image.scale_rule,
-        "candidates": len(p),
-        "detections": int((p >= threshold).sum()),
+        "candidates": found.candidates,
+        "detections": found.detections,
         "doubts": found.appearance.doubts,
         "area_km2": None if found.area is None else found.area / 1e6,
         "blocks": sum(map(len, found.job.stages)),
@@ -311,22 +336,22 @@ def _facts(plan: CirclePlan) -> dict[str, str]:
 def _write_tables(catalogue: Catalogue, folder: Path, summary: dict[str, Any]) -> None:
     """Write the catalogue as GeoPackage and CSV, with QGIS styles."""
     planet = catalogue.plan.images[0].planet
-    tables = list(catalogue.tables(detected=True))
-    detections = output.join([part for _, part in tables])
     rims = (
         Layer(name="rims", kind="Polygon", shapes=table.map_rims(image, part, planet), columns=part)
-        for image, part in tables
+        for image, part in catalogue.detected(_RIMS)
     )
     layers: list[Iterator[Layer]] = [
-        iter([_points("detections", detections)]),
+        (_points("detections", part) for _, part in catalogue.detected()),
         rims,
-        (_points("candidates", part) for _, part in catalogue.tables(detected=False)),
+        (_points("candidates", part) for _, part in catalogue.others()),
         (each.footprint for each in catalogue.found),
         iter([output.run_layer(summary)]),
     ]
     map_files.write_layers(folder / "detections.gpkg", layers, planet, table.STYLES)
-    files.write_text(folder / "detections.csv", output.to_csv(detections))
+    parts = (part for _, part in catalogue.detected())
+    files.write_parts(folder / "detections.csv", output.csv_parts(parts))
     if catalogue.plan.config.parquet:
+        detections = output.join([part for _, part in catalogue.detected()])
         shapes = _points("detections", detections).shapes
         map_files.write_points(folder / "detections.parquet", shapes, detections, planet)
     for name, qml in table.STYLES.items():

@@ -7,7 +7,10 @@ written by the blocks of the stage before; pixels that no block has written are 
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,8 @@ import numpy as np
 from craters.errors import DataError
 from craters.maps.scan.store import BlockIndex, disk_errors, write_at
 from craters.models import CIRCLE_DTYPE, STAGE, CircleBlock, plan_blocks, stage_shape
+
+_PART = 12 << 20  # bytes of candidates that are merged together, at least
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,6 +126,56 @@ class CircleStore:
         )
         return pixels
 
-    def circles(self) -> np.ndarray:
-        """Return the candidates of all finished blocks, not merged."""
-        return np.frombuffer(b"".join(self._index.circles(self._number)), CIRCLE_DTYPE)
+    def circles(self) -> Iterator[tuple[np.ndarray, float]]:
+        """Yield the candidates of all finished blocks from top to bottom, not merged, in parts.
+
+        With each part comes the least row of all later ones.
+        """
+        least = sorted(
+            (float(circles["row"].min()), block)
+            for block, content in self._index.circles(self._number)
+            if len(circles := np.frombuffer(content, CIRCLE_DTYPE))
+        )
+        part: list[bytes] = []
+        for (_, block), (later, _) in itertools.pairwise([*least, (math.inf, -1)]):
+            part.append(self._index.circles_of(self._number, block))
+            if math.isinf(later) or sum(map(len, part)) >= _PART:
+                yield np.frombuffer(b"".join(part), CIRCLE_DTYPE), later
+                part.clear()
+
+
+class CircleFile:
+    """The merged circles of all images of a scan, one image after the other, in a file.
+
+    Parameters
+    ----------
+    path : Path
+        Replaced.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.counts: list[int] = []  # by image
+        path.write_bytes(b"")
+
+    def append(self, parts: Iterable[np.ndarray]) -> None:
+        """Add the circles of the next image."""
+        count = 0
+        with disk_errors(self.path), self.path.open("ab") as stream:
+            for circles in parts:
+                stream.write(circles.tobytes())
+                count += len(circles)
+        self.counts.append(count)
+
+    def read(self, number: int, rows: int) -> Iterator[tuple[slice, np.ndarray]]:
+        """Yield the circles of an image, some rows at a time, and their place among all circles.
+
+        At least one part, which may be empty.
+        """
+        first = sum(self.counts[:number])
+        with self.path.open("rb") as stream:
+            stream.seek(first * CIRCLE_DTYPE.itemsize)
+            for start in range(0, max(self.counts[number], 1), rows):
+                count = min(rows, self.counts[number] - start)
+                circles = np.frombuffer(stream.read(count * CIRCLE_DTYPE.itemsize), CIRCLE_DTYPE)
+                yield slice(first + start, first + start + count), circles

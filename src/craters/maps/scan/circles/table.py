@@ -7,6 +7,7 @@ import math
 import numpy as np
 import shapely
 
+from craters.core import files
 from craters.maps.geo import Image, Layer, Planet, Sphere, map_files, rim_polygons
 from craters.maps.scan import output
 from craters.maps.scan.circles.store import CircleStore
@@ -173,6 +174,7 @@ def circle_footprint(
     mask = np.zeros((-(-valid.shape[0] // fold), -(-valid.shape[1] // fold)), bool)
     for row in range(len(mask)):
         band = valid[row * fold : (row + 1) * fold] > 0
+        files.release_pages(valid)
         starts = np.arange(0, valid.shape[1], fold)
         count = np.add.reduceat(band.sum(axis=0), starts)
         size = len(band) * np.diff(np.append(starts, valid.shape[1]))
