@@ -456,6 +456,29 @@ def test_export_is_the_original_layout_and_import_brings_it_back(
         assert labels_csv(copy, theirs).count("\n") == 7
 
 
+KILLED_EXPORT = """
+import os, signal, sys
+from craters.core import files
+from craters.labels import LabelStore, export_labels
+files.write_text = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+export_labels(LabelStore(sys.argv[1]), sys.argv[2])
+"""
+
+
+def test_an_export_goes_through_after_one_that_was_killed(
+    tmp_path: Path, store: LabelStore
+) -> None:
+    store.add("Ann", [Answer(patch(0), CRATER), Answer(patch(1), NOT)])
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED_EXPORT, str(store.path), str(tmp_path / "new" / "OUT")],
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert [path.suffix for path in (tmp_path / "new").iterdir()] == [".partial"]
+    assert export_labels(store, tmp_path / "new" / "OUT")["labels"] == 2
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["OUT"]
+
+
 def test_a_copy_of_before_takes_back_no_correction(tmp_path: Path, store: LabelStore) -> None:
     patches = {f"p:{number}": patch(number) for number in range(4)}
 
