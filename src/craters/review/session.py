@@ -189,7 +189,8 @@ class ReviewSession:
     def close(self) -> None:
         """Stop training and predictions, and close the label store."""
         self.retraining.stop()
-        self.background.stop()
+        self.background.close()
+        self.retraining.wait()
         self.store.close()
 
     # Items to show.
