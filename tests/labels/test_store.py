@@ -273,6 +273,8 @@ def test_agreement_of_a_known_pair(store: LabelStore) -> None:
     assert np.isnan(pairs["Ann", "Cy"].kappa)
     summary = agreement_summary(store)
     assert len(summary["disputed"]) == 15
+    assert summary["pairs"][0]["kappa"] == found.kappa
+    assert summary["pairs"][0]["interval"] == list(found.interval)
     json.dumps(summary, allow_nan=False)
 
 
@@ -570,9 +572,10 @@ def test_the_verbs(tmp_path: Path, job_folder: Path) -> None:
     assert "0 answers added" in run.invoke(app, [*args, "Bo"]).stdout
     assert "3 answers added" in run.invoke(app, [*args, "Cy"]).stdout
     told = run.invoke(app, ["labels", "agree", str(path)]).stdout
-    assert "Bo and Cy: n = 3, equal 100.0%, kappa 1.000" in told
+    assert "Bo and Cy: n = 3, equal 100.0%, kappa shown from 20 common patches on" in told
     found = json.loads(run.invoke(app, ["labels", "agree", str(path), "--json"]).stdout)
-    assert found["pairs"][0]["kappa"] == 1.0
+    assert found["pairs"][0]["kappa"] is None
+    assert found["pairs"][0]["interval"] == [None, None]
     out = run.invoke(app, ["labels", "export", str(path), "--out", str(tmp_path / "E")])
     assert out.stdout.startswith("3 labels of 3 patches, 6 entries")
     merged = tmp_path / "MERGED"
