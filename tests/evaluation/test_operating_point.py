@@ -115,3 +115,31 @@ def test_wrong_numbers_are_refused() -> None:
         scene_probability(np.zeros(2), slope=1, offset=0, share=1.0)
     with pytest.raises(ConfigError, match="precision is 0"):
         operating_point(np.zeros(2), 0.0)
+
+
+@pytest.mark.parametrize("logits", [[4.0], [0.5], [3.0, 2.0], [0.5] * 5])
+def test_a_few_candidates_are_no_certainty(logits: list[float]) -> None:
+    scene = scene_probability(np.array(logits), slope=1, offset=0, share=0.5)
+    assert scene.share > 0.999
+    point = operating_point(scene.probability, ends=(scene.low, scene.high))
+    assert point.precision is not None
+    assert point.precision > 0.999
+    low, high = point.interval or (0, 0)
+    assert low == pytest.approx(
+        max(0, scene.low.mean() - 1.96 * np.sqrt((scene.low * (1 - scene.low)).sum()) / len(logits))
+    )
+    assert high - low > 0.2
+
+
+def test_the_interval_of_the_precision_covers_it_in_small_scenes() -> None:
+    covered = known = 0
+    for seed in range(200):
+        logits, labels = simulate(0.3, 40, seed)
+        scene = scene_probability(logits, slope=1, offset=0, share=0.5)
+        point = operating_point(scene.probability, 0.6, ends=(scene.low, scene.high))
+        detected = scene.probability >= point.threshold
+        if point.interval is not None:
+            known += 1
+            covered += point.interval[0] <= labels[detected].mean() <= point.interval[1]
+    assert known > 190
+    assert covered >= 0.95 * known

@@ -32,6 +32,7 @@ from craters.maps.scan.store import BlockIndex
 from craters.models import size_strata
 
 _ROWS = 1 << 17  # of a table in memory at once
+_WIDEST = 0.5  # interval of a precision that is claimed
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -162,23 +163,29 @@ def _judge(plan: CirclePlan, found: list[Found]) -> Catalogue:
     else:  # nothing is known of the share that the network's own probability stands for
         probability = sigmoid(logits)
         share = float(probability.mean()) if len(logits) else 0.0
-        scene = SceneProbability(probability, share, (0.0, 1.0))
+        scene = SceneProbability(probability, share, (0.0, 1.0), probability, probability)
     parts = _split(scene.probability, found)
     orders = [np.argsort(-part, kind="stable") for part in parts]
     found = [
         dataclasses.replace(each, circles=each.circles[order])
         for each, order in zip(found, orders, strict=True)
     ]
-    parts = [part[order] for part, order in zip(parts, orders, strict=True)]
-    scene = dataclasses.replace(scene, probability=np.concatenate(parts))
-    is_like = [not each.appearance.doubts for each in found]
+    firsts = np.cumsum([0, *map(len, orders)])[:-1]
+    order = np.concatenate([rows + first for rows, first in zip(orders, firsts, strict=True)])
+    scene = dataclasses.replace(
+        scene,
+        probability=scene.probability[order],
+        low=scene.low[order],
+        high=scene.high[order],
+    )
+    is_like = np.repeat([not each.appearance.doubts for each in found], [*map(len, orders)])
+    judged = is_like if any(not each.appearance.doubts for each in found) else ~is_like
     point = operating_point(
-        np.concatenate(
-            [part for part, like in zip(parts, is_like, strict=True) if like or not any(is_like)]
-        ),
+        scene.probability[judged],
         plan.precision,
         threshold=plan.config.decision_threshold,
         scatter=calibration.scatter,
+        ends=(scene.low[judged], scene.high[judged]),
     )
     return Catalogue(plan=plan, found=found, scene=scene, point=point)
 
@@ -191,7 +198,15 @@ def _why_unknown(catalogue: Catalogue) -> str:
         return f"{where} from those that the model was made for"
     if not catalogue.plan.detector.description.calibration.candidates:
         return "the model's probabilities are not calibrated"
-    return "there are no detections" if catalogue.point.precision is None else ""
+    if catalogue.point.interval is None:
+        return "there are no detections"
+    low, high = catalogue.point.interval
+    if high - low > _WIDEST:
+        return (
+            "too few candidates show how common craters are among them, so that the precision "
+            f"may be {100 * low:.0f} to {100 * high:.0f} %"
+        )
+    return ""
 
 
 def _summary(catalogue: Catalogue) -> dict[str, Any]:
