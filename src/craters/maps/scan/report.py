@@ -132,10 +132,8 @@ def expected_precision(called: int, windows: int, rates: MeasuredRates | None) -
 
 def _why_no_estimate(called: int, windows: int, rates: MeasuredRates | None) -> str:
     """Return why the precision cannot be estimated; empty if it can."""
-    if rates is None:
-        return _NO_RATES
-    if not windows:
-        return "no window has a value"
+    if rates is None or not windows:
+        return _NO_RATES if rates is None else "no window has a value"
     recall, alarms, share = rates.recall, rates.false_alarm_rate, called / windows
     if recall <= alarms:
         return (
