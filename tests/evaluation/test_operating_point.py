@@ -121,14 +121,14 @@ def test_wrong_numbers_are_refused() -> None:
 def test_a_few_candidates_are_no_certainty(logits: list[float]) -> None:
     scene = scene_probability(np.array(logits), slope=1, offset=0, share=0.5)
     assert scene.share > 0.999
-    point = operating_point(scene.probability, ends=(scene.low, scene.high))
+    point = operating_point(scene.probability, shift=scene.shift)
     assert point.precision is not None
     assert point.precision > 0.999
-    low, high = point.interval or (0, 0)
-    assert low == pytest.approx(
-        max(0, scene.low.mean() - 1.96 * np.sqrt((scene.low * (1 - scene.low)).sum()) / len(logits))
-    )
-    assert high - low > 0.2
+    odds = np.array(logits) + np.log(scene.interval[0] / (1 - scene.interval[0]))
+    p = 1 / (1 + np.exp(-odds))  # at the lower end of the share
+    low = p.mean() - 1.96 * np.sqrt((p * (1 - p)).sum()) / len(p)
+    assert point.interval == pytest.approx((max(0, low), 1), abs=1e-3)
+    assert low < 0.8
 
 
 def test_the_interval_of_the_precision_covers_it_in_small_scenes() -> None:
@@ -136,7 +136,7 @@ def test_the_interval_of_the_precision_covers_it_in_small_scenes() -> None:
     for seed in range(200):
         logits, labels = simulate(0.3, 40, seed)
         scene = scene_probability(logits, slope=1, offset=0, share=0.5)
-        point = operating_point(scene.probability, 0.6, ends=(scene.low, scene.high))
+        point = operating_point(scene.probability, 0.6, shift=scene.shift)
         detected = scene.probability >= point.threshold
         if point.interval is not None:
             known += 1

@@ -28,15 +28,20 @@ class SceneProbability:
     interval : tuple of float
         95 % interval of the share, if the scene is like those of the calibration; with strata, the
         mean of their intervals.
-    low, high : ndarray, shape (N,)
-        Probabilities at the ends of the interval of the share of each stratum.
     """
 
     probability: np.ndarray
     share: float
     interval: tuple[float, float]
-    low: np.ndarray
-    high: np.ndarray
+
+    @property
+    def shift(self) -> tuple[float, float]:
+        """How far the log odds of all probabilities may be off, since the share is uncertain."""
+        low, best, high = np.clip(
+            (self.interval[0], self.share, self.interval[1]), _LEAST_SHARE, 1 - _LEAST_SHARE
+        )
+        odds = np.log(np.array([low, best, high]) / (1 - np.array([low, best, high])))
+        return float(odds[0] - odds[1]), float(odds[2] - odds[1])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,22 +112,16 @@ def scene_probability(
     evidence = slope * np.asarray(logits, np.float64) + offset - odds  # log likelihood ratio
     n = len(evidence)
     if not n:
-        return SceneProbability(np.zeros(0), share, (0.0, 1.0), np.zeros(0), np.zeros(0))
+        return SceneProbability(np.zeros(0), share, (0.0, 1.0))
     kinds = np.zeros(n, int) if strata is None else np.asarray(strata)
-    probability, total = np.empty((3, n)), np.zeros(3)
+    probability, total = np.empty(n), np.zeros(3)
     for kind in np.unique(kinds):
         inside = kinds == kind
         best = _best_share(evidence[inside], share)
-        shares = [best, *_share_interval(evidence[inside], best)]
-        probability[:, inside] = [_posterior(evidence[inside], each) for each in shares]
-        total += np.array(shares) * inside.sum() / n
-    return SceneProbability(
-        probability=probability[0],
-        share=float(total[0]),
-        interval=(float(total[1]), float(total[2])),
-        low=probability[1],
-        high=probability[2],
-    )
+        probability[inside] = _posterior(evidence[inside], best)
+        ends = _share_interval(evidence[inside], best)
+        total += np.array([best, *ends]) * inside.sum() / n
+    return SceneProbability(probability, float(total[0]), (float(total[1]), float(total[2])))
 
 
 def _best_share(evidence: np.ndarray, start: float) -> float:
@@ -167,7 +166,7 @@ def operating_point(
     *,
     threshold: float | None = None,
     scatter: float = 0.0,
-    ends: tuple[np.ndarray, np.ndarray] | None = None,
+    shift: tuple[float, float] = (0.0, 0.0),
 ) -> OperatingPoint:
     """Choose the lowest threshold at which the expected precision reaches a target.
 
@@ -185,8 +184,8 @@ def operating_point(
         Used instead of the target.
     scatter : float
         Standard deviation over scenes of the error of the calibration, in logits.
-    ends : tuple of ndarray, optional
-        `low` and `high` of `SceneProbability`; without them, the share counts as known.
+    shift : tuple of float
+        Of `SceneProbability`; by default, the share counts as known.
 
     Returns
     -------
@@ -204,22 +203,18 @@ def operating_point(
     """
     if not 0 < target <= 1:
         raise ConfigError(f"precision is {target:g}, expected more than 0, up to 1")
-    order = np.argsort(-np.asarray(probability, np.float64), kind="stable")
-    falling = np.asarray(probability, np.float64)[order]
+    falling = np.sort(np.asarray(probability, np.float64))[::-1]
     if threshold is None:
         means = np.cumsum(falling) / np.arange(1, len(falling) + 1)
         count = int(np.count_nonzero(means >= target))  # the means fall
         threshold = float(falling[count - 1]) if count else float("inf")
-    count = int(np.count_nonzero(falling >= threshold))  # with all candidates of equal probability
-    if not count:
+    detected = falling[falling >= threshold]  # with all candidates of equal probability
+    if not len(detected):
         return OperatingPoint(threshold, None, None, 0)
-    precision = float(falling[:count].mean())
-    limits = []
-    for sign, each in zip((-1, 1), ends or (probability, probability), strict=True):
-        p = np.asarray(each, np.float64)[order[:count]]
-        logits = np.log(np.clip(p, 1e-9, 1 - 1e-9) / np.clip(1 - p, 1e-9, 1))
-        shifted = sigmoid(logits + sign * _NORMAL * scatter)
+    logits = np.log(np.clip(detected, 1e-9, 1 - 1e-9) / np.clip(1 - detected, 1e-9, 1))
+    ends = []
+    for sign, off in zip((-1, 1), shift, strict=True):
+        shifted = sigmoid(logits + off + sign * _NORMAL * scatter)
         error = np.sqrt((shifted * (1 - shifted)).sum()) / len(shifted)
-        limits.append(float(np.clip(shifted.mean() + sign * _NORMAL * error, 0, 1)))
-    interval = min(limits[0], precision), max(limits[1], precision)
-    return OperatingPoint(threshold, precision, interval, count)
+        ends.append(float(np.clip(shifted.mean() + sign * _NORMAL * error, 0, 1)))
+    return OperatingPoint(threshold, float(detected.mean()), (ends[0], ends[1]), len(detected))

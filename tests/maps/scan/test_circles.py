@@ -12,7 +12,6 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -370,9 +369,7 @@ def test_all_images_are_one_scene_with_one_threshold(model: Path, tmp_path: Path
         circles["logit"], slope=CALIBRATION.slope, offset=CALIBRATION.offset,
         share=CALIBRATION.share, strata=size_strata(circles),
     )  # fmt: skip
-    point = operating_point(
-        scene.probability, 0.6, scatter=CALIBRATION.scatter, ends=(scene.low, scene.high)
-    )
+    point = operating_point(scene.probability, 0.6, scatter=CALIBRATION.scatter, shift=scene.shift)
     for part in parts:
         for name in "ab":
             assert (np.diff(part["p_crater"][part["source"] == name]) <= 0).all()
@@ -450,7 +447,7 @@ def test_a_single_candidate_is_no_certainty(
 ) -> None:
     finish = CircleDetector.finish
 
-    def one(self: CircleDetector, *given: Any) -> np.ndarray:
+    def one(self: CircleDetector, *given: object) -> np.ndarray:
         circles = finish(self, *given)[:1]
         circles["logit"] = 0.05  # slightly more like a crater than not
         return circles

@@ -163,29 +163,24 @@ def _judge(plan: CirclePlan, found: list[Found]) -> Catalogue:
     else:  # nothing is known of the share that the network's own probability stands for
         probability = sigmoid(logits)
         share = float(probability.mean()) if len(logits) else 0.0
-        scene = SceneProbability(probability, share, (0.0, 1.0), probability, probability)
+        scene = SceneProbability(probability, share, (0.0, 1.0))
     parts = _split(scene.probability, found)
     orders = [np.argsort(-part, kind="stable") for part in parts]
     found = [
         dataclasses.replace(each, circles=each.circles[order])
         for each, order in zip(found, orders, strict=True)
     ]
-    firsts = np.cumsum([0, *map(len, orders)])[:-1]
-    order = np.concatenate([rows + first for rows, first in zip(orders, firsts, strict=True)])
-    scene = dataclasses.replace(
-        scene,
-        probability=scene.probability[order],
-        low=scene.low[order],
-        high=scene.high[order],
-    )
-    is_like = np.repeat([not each.appearance.doubts for each in found], [*map(len, orders)])
-    judged = is_like if any(not each.appearance.doubts for each in found) else ~is_like
+    parts = [part[order] for part, order in zip(parts, orders, strict=True)]
+    scene = dataclasses.replace(scene, probability=np.concatenate(parts))
+    is_like = [not each.appearance.doubts for each in found]
     point = operating_point(
-        scene.probability[judged],
+        np.concatenate(
+            [part for part, like in zip(parts, is_like, strict=True) if like or not any(is_like)]
+        ),
         plan.precision,
         threshold=plan.config.decision_threshold,
         scatter=calibration.scatter,
-        ends=(scene.low[judged], scene.high[judged]),
+        shift=scene.shift if calibration.candidates else (0.0, 0.0),
     )
     return Catalogue(plan=plan, found=found, scene=scene, point=point)
 
