@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import errno
 import fcntl
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,7 +70,7 @@ def test_sha256_of_known_text(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from craters import files
+from craters.core import files
 target = Path(sys.argv[1])
 print("ready", flush=True)
 number = 0
@@ -186,12 +189,63 @@ def test_a_new_folder_is_whole_or_absent(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match="planted"):
         broken()
-    killed = subprocess.Popen(["true"])
-    killed.wait()
-    (tmp_path / "a" / f".C.{killed.pid}.partial").mkdir()
     with files.new_folder(tmp_path / "a" / "C"):
         pass
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["B.1", "C"]
+
+
+@pytest.mark.parametrize("owner", ["1", str(os.getpid()), "999999999", "host-7-x"])
+def test_leftovers_are_told_from_work_by_a_lock_and_not_by_process_ids(
+    tmp_path: Path, owner: str
+) -> None:
+    leftover = tmp_path / f".C.{owner}.partial"  # as if of a machine with this file system
+    leftover.mkdir()
+    (leftover / "x").write_text("x")
+    descriptor = os.open(leftover, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    files.write_text(tmp_path / "C", "first")
+    assert (leftover / "x").read_text() == "x"
+    os.close(descriptor)
+    files.write_text(tmp_path / "C", "second")
+    assert [path.name for path in tmp_path.iterdir()] == ["C"]
+
+
+def test_threads_may_write_one_file_at_once(tmp_path: Path) -> None:
+    with files.atomic_path(tmp_path / "a.txt") as first:
+        first.write_text("first")
+        files.write_text(tmp_path / "a.txt", "second")
+        assert first.read_text() == "first"
+    assert (tmp_path / "a.txt").read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_file_systems_without_locks_of_folders_keep_leftovers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int, how: int) -> None:
+        raise OSError(errno.EBADF, "planted")
+
+    (tmp_path / ".a.b.partial").mkdir()
+    monkeypatch.setattr(files.fcntl, "flock", refuse)
+    files.write_text(tmp_path / "a", "x")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".a.b.partial", "a"]
+
+
+def test_a_lock_is_waited_for(tmp_path: Path) -> None:
+    def hold(seconds: float, begun: threading.Event) -> None:
+        with files.locked(tmp_path / "a", "note"):
+            begun.set()
+            time.sleep(seconds)
+
+    begun = threading.Event()
+    thread = threading.Thread(target=hold, args=(0.3, begun))
+    thread.start()
+    begun.wait()
+    with pytest.raises(ExistsError), files.locked(tmp_path / "a", "note", wait=0.05):
+        pass
+    with files.locked(tmp_path / "a", "note", wait=30):
+        pass
+    thread.join()
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])

@@ -152,6 +152,39 @@ def test_workers_end_with_the_process_that_waits(tmp_path: Path) -> None:
         time.sleep(0.05)
 
 
+CHILD = """
+import os, subprocess, sys, time
+from craters.core.parallel import end_with_input
+end_with_input()
+other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print(os.getpid(), other.pid, flush=True)
+time.sleep(600)
+"""
+PARENT = f"""
+import subprocess, sys, time
+child = subprocess.Popen(
+    [sys.executable, "-c", {CHILD!r}], stdin=subprocess.PIPE, start_new_session=True
+)
+time.sleep(600)
+"""
+
+
+def test_a_group_of_processes_ends_with_the_input_from_a_process_that_is_killed() -> None:
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
+    )
+    assert parent.stdout is not None
+    pids = list(map(int, parent.stdout.readline().split()))
+    assert list(map(is_running, pids)) == [True, True]
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    deadline = time.monotonic() + 30
+    while any(map(is_running, pids)):
+        assert time.monotonic() < deadline, "orphans go on"
+        time.sleep(0.05)
+
+
 def is_running(pid: int) -> bool:
     try:
         return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

@@ -115,3 +115,31 @@ def test_wrong_numbers_are_refused() -> None:
         scene_probability(np.zeros(2), slope=1, offset=0, share=1.0)
     with pytest.raises(ConfigError, match="precision is 0"):
         operating_point(np.zeros(2), 0.0)
+
+
+@pytest.mark.parametrize("logits", [[4.0], [0.5], [3.0, 2.0], [0.5] * 5])
+def test_a_few_candidates_are_no_certainty(logits: list[float]) -> None:
+    scene = scene_probability(np.array(logits), slope=1, offset=0, share=0.5)
+    assert scene.share > 0.999
+    point = operating_point(scene.probability, shift=scene.shift)
+    assert point.precision is not None
+    assert point.precision > 0.999
+    odds = np.array(logits) + np.log(scene.interval[0] / (1 - scene.interval[0]))
+    p = 1 / (1 + np.exp(-odds))  # at the lower end of the share
+    low = p.mean() - 1.96 * np.sqrt((p * (1 - p)).sum()) / len(p)
+    assert point.interval == pytest.approx((max(0, low), 1), abs=1e-3)
+    assert low < 0.8
+
+
+def test_the_interval_of_the_precision_covers_it_in_small_scenes() -> None:
+    covered = known = 0
+    for seed in range(200):
+        logits, labels = simulate(0.3, 40, seed)
+        scene = scene_probability(logits, slope=1, offset=0, share=0.5)
+        point = operating_point(scene.probability, 0.6, shift=scene.shift)
+        detected = scene.probability >= point.threshold
+        if point.interval is not None:
+            known += 1
+            covered += point.interval[0] <= labels[detected].mean() <= point.interval[1]
+    assert known > 190
+    assert covered >= 0.95 * known

@@ -273,6 +273,8 @@ def test_agreement_of_a_known_pair(store: LabelStore) -> None:
     assert np.isnan(pairs["Ann", "Cy"].kappa)
     summary = agreement_summary(store)
     assert len(summary["disputed"]) == 15
+    assert summary["pairs"][0]["kappa"] == found.kappa
+    assert summary["pairs"][0]["interval"] == list(found.interval)
     json.dumps(summary, allow_nan=False)
 
 
@@ -456,6 +458,29 @@ def test_export_is_the_original_layout_and_import_brings_it_back(
         assert labels_csv(copy, theirs).count("\n") == 7
 
 
+KILLED_EXPORT = """
+import os, signal, sys
+from craters.core import files
+from craters.labels import LabelStore, export_labels
+files.write_text = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+export_labels(LabelStore(sys.argv[1]), sys.argv[2])
+"""
+
+
+def test_an_export_goes_through_after_one_that_was_killed(
+    tmp_path: Path, store: LabelStore
+) -> None:
+    store.add("Ann", [Answer(patch(0), CRATER), Answer(patch(1), NOT)])
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED_EXPORT, str(store.path), str(tmp_path / "new" / "OUT")],
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert [path.suffix for path in (tmp_path / "new").iterdir()] == [".partial"]
+    assert export_labels(store, tmp_path / "new" / "OUT")["labels"] == 2
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["OUT"]
+
+
 def test_a_copy_of_before_takes_back_no_correction(tmp_path: Path, store: LabelStore) -> None:
     patches = {f"p:{number}": patch(number) for number in range(4)}
 
@@ -547,9 +572,10 @@ def test_the_verbs(tmp_path: Path, job_folder: Path) -> None:
     assert "0 answers added" in run.invoke(app, [*args, "Bo"]).stdout
     assert "3 answers added" in run.invoke(app, [*args, "Cy"]).stdout
     told = run.invoke(app, ["labels", "agree", str(path)]).stdout
-    assert "Bo and Cy: n = 3, equal 100.0%, kappa 1.000" in told
+    assert "Bo and Cy: n = 3, equal 100.0%, kappa shown from 20 common patches on" in told
     found = json.loads(run.invoke(app, ["labels", "agree", str(path), "--json"]).stdout)
-    assert found["pairs"][0]["kappa"] == 1.0
+    assert found["pairs"][0]["kappa"] is None
+    assert found["pairs"][0]["interval"] == [None, None]
     out = run.invoke(app, ["labels", "export", str(path), "--out", str(tmp_path / "E")])
     assert out.stdout.startswith("3 labels of 3 patches, 6 entries")
     merged = tmp_path / "MERGED"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,13 @@ from craters.pipeline import assess
 from tests.conftest import simple_patches, write_job
 
 SIDE = 28
+
+
+@pytest.fixture
+def useful(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the untrained network for a useful one."""
+    module = sys.modules["craters.pipeline.assess"]
+    monkeypatch.setattr(module, "evaluation_doubts", lambda *_: [])
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +61,7 @@ def made(network, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]
     return folder, data
 
 
+@pytest.mark.usefixtures("useful")
 def test_figures_are_those_of_the_model_s_probabilities(made: tuple[Path, Path]) -> None:
     folder, data = made
     model = Classifier.load(folder)
@@ -77,6 +86,7 @@ def test_what_the_model_has_seen_is_told(made: tuple[Path, Path]) -> None:
     assert found.figures["metrics"]["n"] == 120
 
 
+@pytest.mark.usefixtures("useful")
 def test_unknown_places_are_told(made: tuple[Path, Path], tmp_path: Path) -> None:
     folder, _ = made
     data = write_job(tmp_path / "DATA", side=SIDE)
@@ -85,6 +95,7 @@ def test_unknown_places_are_told(made: tuple[Path, Path], tmp_path: Path) -> Non
     assert found.figures["intervals"]["macro_f1"]["n_groups"] is None
 
 
+@pytest.mark.usefixtures("useful")
 def test_patches_unlike_the_training_ones_are_told(
     made: tuple[Path, Path], network, tmp_path: Path
 ) -> None:
@@ -97,6 +108,15 @@ def test_patches_unlike_the_training_ones_are_told(
         found = assess(Classifier.load(folder), made[1]).warnings
         assert len(found) == told
     assert "Xtest1.npy is much brighter than training patches (mean" in found[0]
+
+
+def test_a_useless_model_is_told(made: tuple[Path, Path]) -> None:
+    folder, data = made  # an untrained network, whose ROC AUC is 0.23
+    result = CliRunner().invoke(app, ["evaluate", str(folder), "--data", str(data)])
+    told = [line for line in result.stderr.splitlines() if line.startswith("Warning: ")]
+    assert "ranks the patches of Xtest1 the wrong way round (ROC AUC 0.23)" in told[0]
+    assert "of the commoner class alone 0.6000 (n = 30)" in told[1]
+    assert result.exit_code == 0
 
 
 def test_bad_requests(made: tuple[Path, Path], tmp_path: Path) -> None:
@@ -134,5 +154,5 @@ def test_the_command_prints_lines_or_json(made: tuple[Path, Path]) -> None:
     lines = CliRunner().invoke(app, arguments)
     assert lines.exit_code == 0
     assert "macro F1" in lines.output
-    figures = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).output)
+    figures = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
     assert figures == json.loads(json.dumps(assess(Classifier.load(folder), data).figures))

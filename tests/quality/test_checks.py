@@ -8,7 +8,9 @@ import html
 import json
 import re
 import shutil
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,8 @@ from craters.cli.main import app
 from craters.core import files
 from craters.errors import DataError
 from craters.models import folder
-from craters.pipeline import run_job
+from craters.pipeline import run_job, stages
+from craters.pipeline.result import JobResult
 from craters.quality import Check, check_rules, checks, test_set_uses
 from craters.quality.check_records import read_run_record
 from craters.quality.checks import run_checks
@@ -574,6 +577,22 @@ def test_looks_are_inherited_from_the_run_that_is_replaced(
     assert len(test_set_uses.read_log(run.with_name("RUN.1"))) == 1
 
 
+@pytest.mark.slow
+def test_evaluations_during_the_run_that_replaces_another_are_inherited(
+    clean: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, train = copy_of(clean, tmp_path), stages.run_stages
+
+    def evaluated_meanwhile(*given: Any, **options: Any) -> JobResult:
+        assert test_set_uses.note_evaluation(run, data, "test", 30) is None
+        return train(*given, **options)
+
+    monkeypatch.setattr(stages, "run_stages", evaluated_meanwhile)
+    run_job(config_for(data, run, initial_epochs=2), force=True)
+    commands = [entry.by for entry in test_set_uses.read_log(run)]
+    assert commands == ["craters run", "craters evaluate", "craters run"]
+
+
 def test_a_ledger_that_cannot_be_written_is_told(clean: Path, data: Path, tmp_path: Path) -> None:
     run = copy_of(clean, tmp_path)
     assert test_set_uses.note_evaluation(run, data, "test", 30) is None
@@ -589,6 +608,27 @@ def test_a_ledger_that_cannot_be_written_is_told(clean: Path, data: Path, tmp_pa
     moved = shutil.copytree(clean / "model", tmp_path / "model")
     assert test_set_uses.note_evaluation(moved, data, "test", 30) is None  # lies in no run
     assert not (tmp_path / test_set_uses.NAME).exists()
+
+
+def test_evaluations_at_once_are_all_noted(
+    clean: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, read = copy_of(clean, tmp_path), test_set_uses.read_log
+
+    def slow(folder: Path) -> list[test_set_uses.Evaluation]:
+        entries = read(folder)
+        time.sleep(0.02)  # in which another evaluation would read the same entries
+        return entries
+
+    monkeypatch.setattr(test_set_uses, "read_log", slow)
+    before = len(read(run))
+    with ThreadPoolExecutor(6) as pool:
+        missed = list(
+            pool.map(lambda _: test_set_uses.note_evaluation(run, data, "test", 30), range(6))
+        )
+    assert missed == [None] * 6
+    assert len(read(run)) == before + 6
+    assert not list(run.glob(".*"))
 
 
 def test_changed_files(clean: Path, tmp_path: Path) -> None:

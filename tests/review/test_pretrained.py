@@ -64,8 +64,9 @@ def test_the_first_queue_of_an_array_is_that_of_the_pretrained_model(place: Path
 
 
 def test_the_page_measures_it_on_the_random_part(place: Path) -> None:
-    session = make_session(place / "p.npy", place / "l.sqlite")
-    labels = lit_patches(200, AZIMUTH, 5)[1]
+    images, labels = lit_patches(400, AZIMUTH, 5)
+    np.save(place / "many.npy", images)
+    session = make_session(place / "many.npy", place / "l.sqlite")
     rows = session.strategy.random_rows.tolist()
     answers = [
         ReceivedAnswer(session.source.id_of(row), ("not", "crater")[labels[row]], "random")
@@ -77,7 +78,7 @@ def test_the_page_measures_it_on_the_random_part(place: Path) -> None:
     assert progress(session)["models"][0]["estimate"]["accuracy"] == expected
     session.close()
     # A restart takes the predictions that are there, and finds the light anew for the table.
-    again = make_session(place / "p.npy", place / "l.sqlite")
+    again = make_session(place / "many.npy", place / "l.sqlite")
     assert again.predictions.light == session.predictions.light
     assert progress(again)["models"][0]["estimate"]["accuracy"] == expected
     again.close()

@@ -34,7 +34,8 @@ for number in range(count):
     answer = {"patch": f"p:{number}", "answer": ("crater", "not", "unsure")[number % 3],
               "why": "chosen"}
     link = http.client.HTTPConnection(host, timeout=60)
-    link.request("POST", "/as/Ann/answers", json.dumps({"key": f"k{number}", "answers": [answer]}),
+    link.request("POST", f"/{address.split('/')[3]}/as/Ann/answers",
+                 json.dumps({"key": f"k{number}", "answers": [answer]}),
                  {"Cookie": cookie, "Origin": f"http://{host}"})
     reply = link.getresponse()
     saved = json.loads(reply.read())["saved"]

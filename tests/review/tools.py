@@ -16,7 +16,7 @@ from craters.review.guard import RequestGuard
 from craters.review.session import ReviewSession
 from tests.conftest import simple_patches, write_job
 
-TOKEN, PORT = "secret-token", 8123
+TOKEN, PORT, PLACE = "secret-token", 8123, "secret-place"
 HOST = f"127.0.0.1:{PORT}"
 
 
@@ -53,10 +53,10 @@ def make_session(target: Path, store: Path, **options: Any) -> ReviewSession:
 
 
 class Client:
-    """Speaks ASGI to the application behind its guard."""
+    """Speaks ASGI to the application behind its guard; paths are below the secret place."""
 
     def __init__(self, session: ReviewSession) -> None:
-        self.app = RequestGuard(make_app(session, reviewer="Ann"), TOKEN, PORT)
+        self.app = RequestGuard(make_app(session, reviewer="Ann"), TOKEN, PORT, PLACE)
         self.cookie = f"craters-{PORT}={TOKEN}"
 
     def send(
@@ -67,6 +67,7 @@ class Client:
         headers: dict[str, str] | None = None,
         *,
         cookie: bool = True,
+        root: str = f"/{PLACE}",
     ) -> tuple[int, dict[str, str], bytes]:
         """Send one request; return status, headers and body."""
         given = {"host": HOST}
@@ -75,7 +76,7 @@ class Client:
         if method == "POST":
             given |= {"origin": f"http://{HOST}", "content-type": "application/json"}
         given |= headers or {}
-        raw, _, query = path.partition("?")
+        raw, _, query = f"{root}{path}".partition("?")
         from urllib.parse import unquote
 
         scope = {

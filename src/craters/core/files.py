@@ -13,7 +13,9 @@ import json
 import mmap
 import os
 import re
+import secrets
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,8 @@ PICTURE_SUFFIXES = (
 StrPath = str | os.PathLike[str]
 
 _CHUNK = 1 << 20
+_PARTIAL = ".partial"
+_POLL = 0.02  # seconds between two attempts to lock
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")  # characters that no table holds
 _ASIDE = re.compile(r"\([^)]*\)|\[[^]]*\]|\"[^\"]*\"")
 
@@ -57,7 +61,7 @@ def sync_folder(folder: StrPath) -> None:
 
 
 @contextlib.contextmanager
-def locked(target: StrPath, job: str) -> Iterator[None]:
+def locked(target: StrPath, job: str, *, wait: float = 0.0) -> Iterator[None]:
     """Lock a file or folder against other processes.
 
     The lock is on a hidden file next to `target`, which its holder removes before it releases the
@@ -70,6 +74,8 @@ def locked(target: StrPath, job: str) -> Iterator[None]:
         May be absent.
     job : str
         "run", "scan", ...: used in the message.
+    wait : float
+        Seconds to wait for another process that holds the lock.
 
     Raises
     ------
@@ -78,16 +84,17 @@ def locked(target: StrPath, job: str) -> Iterator[None]:
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    lock = target.with_name(f".{target.name}.lock")
+    lock, end = target.with_name(f".{target.name}.lock"), time.monotonic() + wait
     while True:
         with lock.open("w") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+            if not _try_lock(stream.fileno()):
+                if time.monotonic() < end:
+                    time.sleep(_POLL)
+                    continue
                 raise ExistsError(
                     f"{target}: another process is working on this {job}",
                     "Wait for it, or stop it.",
-                ) from error
+                )
             if not _is_at(stream.fileno(), lock):
                 continue
             try:
@@ -95,6 +102,18 @@ def locked(target: StrPath, job: str) -> Iterator[None]:
             finally:
                 lock.unlink(missing_ok=True)
             return
+
+
+def _try_lock(descriptor: int) -> bool:
+    """Lock an open file or folder, unless another process holds the lock.
+
+    The system frees the lock when the file is closed, also if the process is killed.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
@@ -120,15 +139,10 @@ def new_folder(folder: StrPath) -> Iterator[Path]:
         A new, empty folder, removed if the block raises.
     """
     folder = Path(folder)
-    temporary = _temporary(folder)
-    shutil.rmtree(temporary, ignore_errors=True)  # left by a killed process with this process's id
-    temporary.mkdir()
-    try:
+    with _temporary_folder(folder) as temporary:
         yield temporary
         temporary.rename(folder)
         sync_folder(folder.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -144,7 +158,7 @@ def atomic_path(path: StrPath) -> Iterator[Path]:
     Yields
     ------
     Path
-        A new, empty file in the same folder, with the same suffix.
+        A new, empty file of the same name, in a hidden folder next to it.
 
     Examples
     --------
@@ -156,41 +170,67 @@ def atomic_path(path: StrPath) -> Iterator[Path]:
     'complete'
     """
     path = Path(path)
-    temporary = _temporary(path)
-    temporary.open("wb").close()
-    try:
+    with _temporary_folder(path) as folder:
+        temporary = folder / path.name
+        temporary.touch()
         yield temporary
         with temporary.open("rb") as stream:
             os.fsync(stream.fileno())
         temporary.replace(path)
         sync_folder(path.parent)
-    finally:  # also after an interrupt
-        temporary.unlink(missing_ok=True)
 
 
-def _temporary(path: Path) -> Path:
-    """Return a temporary name next to `path`; remove leftovers of killed processes."""
+@contextlib.contextmanager
+def _temporary_folder(path: Path) -> Iterator[Path]:
+    """Create a hidden folder next to `path`, locked inside the block and removed after it.
+
+    Such folders without a lock were left by killed processes, of this machine or of another one
+    with the same file system, and are removed. Process ids could not tell that.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in path.parent.glob(f".{glob.escape(path.stem)}.*.partial{path.suffix}"):
-        owner = leftover.name.removesuffix(f".partial{path.suffix}").rpartition(".")[2]
-        if not owner.isdigit() or is_alive(int(owner)):
-            continue
-        if leftover.is_dir():
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*{_PARTIAL}"):
+        with contextlib.suppress(OSError), _locked_folder(leftover):
             shutil.rmtree(leftover, ignore_errors=True)
-        else:
-            leftover.unlink(missing_ok=True)
-    return path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
-
-
-def is_alive(pid: int) -> bool:
-    """Return whether a process is running on this machine."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{_PARTIAL}")
     try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
+        with contextlib.ExitStack() as stack:
+            while True:
+                temporary.mkdir(exist_ok=True)
+                try:
+                    stack.enter_context(_locked_folder(temporary))
+                except (BlockingIOError, FileNotFoundError):  # taken for a leftover meanwhile
+                    time.sleep(_POLL)
+                    continue
+                except OSError:  # this file system has no locks: nobody removes leftovers
+                    pass
+                break
+            yield temporary
+    finally:  # also after an interrupt
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked_folder(folder: Path) -> Iterator[None]:
+    """Lock a folder inside the block.
+
+    Raises
+    ------
+    BlockingIOError
+        If another process holds the lock.
+    FileNotFoundError
+        If the folder was removed meanwhile.
+    OSError
+        If the file system has no locks of folders.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if not _try_lock(descriptor):
+            raise BlockingIOError(f"{folder}: in use")
+        if not _is_at(descriptor, folder):
+            raise FileNotFoundError(f"{folder}: removed")
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def move_aside(path: StrPath) -> Path:

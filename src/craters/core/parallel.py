@@ -7,9 +7,11 @@ import dataclasses
 import functools
 import os
 import secrets
+import signal
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener
@@ -19,6 +21,8 @@ from typing import Any
 from craters.errors import WorkerError
 
 Send = Callable[[Any], None]
+
+_GRACE = 5.0  # seconds in which a process ends by itself
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,6 +206,23 @@ class _MessageServer:
                 self.failure = error
         if self.failure is not None:
             raise ConnectionAbortedError
+
+
+def end_with_input() -> None:
+    """End all processes of this process group when the standard input ends.
+
+    A process that starts another one with a pipe as its input so makes it end with itself, even if
+    it is killed: the system closes the pipe.
+    """
+
+    def watch() -> None:
+        while os.read(0, 1):
+            pass
+        os.killpg(0, signal.SIGTERM)
+        time.sleep(_GRACE)
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _ignore(key: str, message: Any) -> None:

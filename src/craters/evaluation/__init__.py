@@ -27,6 +27,7 @@ from craters.evaluation.figures import (
 )
 from craters.evaluation.intervals import (
     Difference,
+    Estimate,
     Interval,
     bootstrap_interval,
     estimate,
@@ -61,6 +62,7 @@ __all__ = [
     "ClassShare",
     "ConformalScores",
     "Difference",
+    "Estimate",
     "Interval",
     "Metrics",
     "OperatingPoint",

@@ -36,6 +36,15 @@ class SceneProbability:
     share: float
     interval: tuple[float, float]
 
+    @property
+    def shift(self) -> tuple[float, float]:
+        """How far the log odds of all probabilities may be off, since the share is uncertain."""
+        low, best, high = np.clip(
+            (self.interval[0], self.share, self.interval[1]), _LEAST_SHARE, 1 - _LEAST_SHARE
+        )
+        odds = np.log(np.array([low, best, high]) / (1 - np.array([low, best, high])))
+        return float(odds[0] - odds[1]), float(odds[2] - odds[1])
+
 
 @dataclasses.dataclass(frozen=True)
 class OperatingPoint:
@@ -172,11 +181,13 @@ def operating_point(
     *,
     threshold: float | None = None,
     scatter: float = 0.0,
+    shift: tuple[float, float] = (0.0, 0.0),
 ) -> OperatingPoint:
     """Choose the lowest threshold at which the expected precision reaches a target.
 
     The expected precision is the mean probability of the detections. Its interval covers their
-    number, and how far calibrations of scenes differ.
+    number, how far calibrations of scenes differ, and the uncertainty of the scene's share, which
+    is large where there are few candidates.
 
     Parameters
     ----------
@@ -188,6 +199,8 @@ def operating_point(
         Used instead of the target.
     scatter : float
         Standard deviation over scenes of the error of the calibration, in logits.
+    shift : tuple of float
+        Of `SceneProbability`; by default, the share counts as known.
 
     Returns
     -------
@@ -214,7 +227,10 @@ def operating_point(
     if not n:
         return OperatingPoint(threshold, None, None, 0)
     detected = falling[:n]
-    ends = tuple(_shifted_precision(detected, sign * _NORMAL, scatter) for sign in (-1, 1))
+    ends = tuple(
+        _shifted_precision(detected, sign * _NORMAL, scatter, off)
+        for sign, off in zip((-1, 1), shift, strict=True)
+    )
     return OperatingPoint(threshold, float(detected.mean()), (ends[0], ends[1]), n)
 
 
@@ -232,13 +248,15 @@ def _count_precise(falling: np.ndarray, target: float) -> int:
     return len(falling)
 
 
-def _shifted_precision(detected: np.ndarray, deviations: float, scatter: float) -> float:
+def _shifted_precision(
+    detected: np.ndarray, deviations: float, scatter: float, off: float
+) -> float:
     """Return the precision at one end of its interval, so many standard deviations away."""
     total = variance = 0.0
     for part in _parts(detected):
         p = detected[part]
         logits = np.log(np.clip(p, 1e-9, 1 - 1e-9) / np.clip(1 - p, 1e-9, 1))
-        shifted = sigmoid(logits + deviations * scatter)
+        shifted = sigmoid(logits + off + deviations * scatter)
         total += float(shifted.sum())
         variance += float((shifted * (1 - shifted)).sum())
     n = len(detected)

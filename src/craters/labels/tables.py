@@ -37,6 +37,7 @@ ENTRY_COLUMNS = (
     "entry", "id", "reviewer", "answer", "undoes", "at", "seconds", "why", "model", "probability",
     "saw_probability",
 )  # fmt: skip
+LEAST_COMMON = 20  # patches that both of a pair labeled, to show kappa
 _WORDS = {"1": CRATER, "0": NOT, "with crater": CRATER, "without crater": NOT} | {
     word: word for word in ANSWERS
 }
@@ -267,14 +268,21 @@ def _read_answer(row: dict[str, str], find_patch: Callable[[str], Patch], where:
 
 
 def agreement_summary(store: LabelStore) -> dict[str, Any]:
-    """Compare all pairs of reviewers, and list the disputed patches."""
+    """Compare all pairs of reviewers, and list the disputed patches.
+
+    Kappa is None where a pair labeled fewer than `LEAST_COMMON` patches in common.
+    """
     tally = Tally.of(store)
     pairs = []
     for agreement in agreements(tally):
         row = dataclasses.asdict(agreement)
-        for name in ("agreement", "kappa"):
-            row[name] = row[name] if np.isfinite(row[name]) else None
-        row["interval"] = [value if np.isfinite(value) else None for value in agreement.interval]
+        row["is_too_few"] = agreement.n < LEAST_COMMON
+        values = (agreement.kappa, *agreement.interval)
+        kappa, low, high = (
+            value if np.isfinite(value) and not row["is_too_few"] else None for value in values
+        )
+        row["agreement"] = row["agreement"] if agreement.n else None
+        row |= {"kappa": kappa, "interval": [low, high]}
         pairs.append(row)
     disputed = [
         {"id": name, "votes": {who: vote.answer for who, vote in tally.votes(name).items()}}
@@ -299,7 +307,9 @@ def agreement_lines(summary: dict[str, Any]) -> list[str]:
             lines.append(f"{pair}: no patch that both labeled")
             continue
         kappa = "undefined (all answers are one class)"
-        if row["kappa"] is not None:
+        if row["is_too_few"]:
+            kappa = f"shown from {LEAST_COMMON} common patches on"
+        elif row["kappa"] is not None:
             low, high = row["interval"]
             kappa = f"{row['kappa']:.3f} [{low:.3f}, {high:.3f}]"
         lines.append(

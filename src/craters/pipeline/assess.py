@@ -13,6 +13,7 @@ from craters.data import PatchSet, PixelRecord, find_array, patches
 from craters.errors import ConfigError, DataError
 from craters.evaluation import PRIOR, Scored, conformal, scores
 from craters.models import Classifier, doubts, predict_table, sides_text
+from craters.quality import evaluation_doubts
 
 SETS = ("test", "train")
 _SHOWN = ("macro_f1", "accuracy", "crater_precision", "crater_recall", "roc_auc")
@@ -101,8 +102,11 @@ def assess(
     if predictions.light is not None:
         figures["light"] = predictions.light.to_dict()
         lines.append(f"  {predictions.light.sentence}")
+    useless = evaluation_doubts(
+        scored, result, f"X{which}1", model.description.metrics.get("threshold_chosen_for")
+    )
     return Assessment(
-        figures=figures, lines=lines, warnings=_warnings(model, folder, which, patch_set)
+        figures=figures, lines=lines, warnings=_warnings(model, folder, which, patch_set) + useless
     )
 
 

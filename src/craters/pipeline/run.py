@@ -127,7 +127,7 @@ def run_job(
     arrays = arrays_of(config.data, config.form, progress)
     config = _resolve_labels(config, arrays, progress)
     data, more = _read_data(config, arrays, progress)
-    evaluations = test_set_uses.read_log(config.out)  # of a run that this one replaces
+    test_set_uses.read_log(config.out)  # refuses a damaged one before the training
     inputs = {path.name: files.sha256_of(path) for path in dataset.input_files(arrays)}
     inputs |= more
     fingerprint = _fingerprint(config, inputs)
@@ -144,6 +144,7 @@ def run_job(
             result = stages.run_stages(data, config, store=FolderStore(work), progress=progress)
         whole = work / "whole"
         shutil.rmtree(whole, ignore_errors=True)
+        evaluations = test_set_uses.read_log(config.out)  # of a run that this one replaces
         metrics, made = _write_all(result, config, whole, inputs, fingerprint, evaluations)
         files.write_json(whole / "times.json", _times(workspace, clock))
         workspace.publish(whole)

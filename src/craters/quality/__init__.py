@@ -1,6 +1,6 @@
 """Data quality: the audit of arrays before a run, and the honesty checks after it.
 
-Interface: `run_audit`, `run_checks`, `test_set_uses`.
+Interface: `run_audit`, `run_checks`, `evaluation_doubts`, `test_set_uses`.
 It modifies no run and no data; cleaning writes a copy. The checks do not need torch.
 """
 
@@ -12,6 +12,7 @@ import lazy_loader
 
 from craters.quality import checks, test_set_uses
 from craters.quality.checks import Check, run_checks
+from craters.quality.usefulness import evaluation_doubts
 from craters.settings import AuditConfig
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ __all__ = [
     "AuditConfig",
     "Check",
     "checks",
+    "evaluation_doubts",
     "run_audit",
     "run_checks",
     "test_set_uses",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -188,9 +188,21 @@ def _sentence(parts: list[str]) -> str:
 
 def majority(record: RunRecord) -> Finding:
     """C03: no better than predicting the majority class for every patch."""
-    aim = record.metrics.get("threshold_chosen_for")
+    return above_majority(_measured(record), record.metrics.get("threshold_chosen_for"))
+
+
+def above_majority(measured: Iterable[tuple[str, dict[str, Any]]], aim: str | None) -> Finding:
+    """Compare metrics with those of predicting the majority class for every patch.
+
+    Parameters
+    ----------
+    measured : iterable of (str, dict)
+        Name and metrics of each evaluation set.
+    aim : str or None
+        What the decision threshold was chosen for.
+    """
     results = []
-    for word, row in _measured(record):
+    for word, row in measured:
         share = _majority_share(row)
         measure, words, floor = "accuracy", "accuracy", share
         if aim and aim != "macro_f1":  # such a threshold trades accuracy on purpose
@@ -205,9 +217,13 @@ def majority(record: RunRecord) -> Finding:
 
 def chance_in_interval(record: RunRecord) -> Finding:
     """C12: intervals that include the chance level."""
+    return above_chance(_measured(record), record.metrics.get("threshold_chosen_for"))
+
+
+def above_chance(measured: Iterable[tuple[str, dict[str, Any]]], aim: str | None) -> Finding:
+    """Compare intervals with the chance level; for the parameters, see `above_majority`."""
     fired, passed, reasons = [], [], []
-    aim = record.metrics.get("threshold_chosen_for")
-    for word, row in _measured(record):
+    for word, row in measured:
         intervals = row.get("intervals") or {}
         limits = {"roc_auc": 0.5} | ({} if aim else {"accuracy": _majority_share(row)})
         for name, chance in limits.items():
@@ -229,17 +245,32 @@ def chance_in_interval(record: RunRecord) -> Finding:
 
 def collapsed(record: RunRecord) -> Finding:
     """C10: a network that gives nearly the same prediction for every patch."""
+    row = record.headline[1] if record.has_labels else None
+    return one_sided(row, record.probability, "validation", "test " if record.has_labels else "")
+
+
+def one_sided(
+    row: dict[str, Any] | None, probability: np.ndarray, measured: str, predicted: str
+) -> Finding:
+    """Find a model that gives nearly the same prediction for every patch.
+
+    Parameters
+    ----------
+    row : dict or None
+        Metrics of evaluated patches.
+    probability : ndarray
+    measured, predicted : str
+        What the patches of `row` and of `probability` are called.
+    """
     parts, fires = [], False
-    if record.has_labels:
-        row = record.headline[1]
+    if row is not None:
         (tn, fp), (fn, tp) = row["confusion_matrix"]
         called = (fp + tp) / (tn + fp + fn + tp)
-        parts = [f"{called:.1%} of the {row['n']} validation patches are called with crater"]
+        parts = [f"{called:.1%} of the {row['n']} {measured} patches are called with crater"]
         fires = min(called, 1 - called) < ONE_SIDED
-    low, high = np.percentile(record.probability, (1, 99)) if len(record.probability) else (0, 1)
-    name = "test " if record.has_labels else ""
+    low, high = np.percentile(probability, (1, 99)) if len(probability) else (0, 1)
     parts.append(
-        f"the probabilities of {len(record.probability)} {name}patches lie between {low:.3f} and "
+        f"the probabilities of {len(probability)} {predicted}patches lie between {low:.3f} and "
         f"{high:.3f} (98 % of them)"
     )
     fires = fires or high - low < NARROW
@@ -356,7 +387,9 @@ def prior_shift(record: RunRecord) -> Finding:
         f"labels from {before:.1%} to {after:.1%}"
     )
     share = record.metrics.get("class_share")
-    if share:
+    if share and share["share"] is None:
+        text += "; that of the unlabeled patches cannot be estimated"
+    elif share:
         text += (
             f"; that of the unlabeled patches is estimated as {share['share']:.1%} "
             f"({share['low']:.1%} to {share['high']:.1%})"

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from craters.core import StrPath, files
 from craters.data import find_array
-from craters.errors import DataError
+from craters.errors import CratersError, DataError
 from craters.models import SUMS, find_model
 
 NAME = "evaluations.jsonl"  # not in the manifest, since it grows
+_WAIT = 30.0  # seconds for other evaluations that are being noted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +141,8 @@ def note_evaluation(path: StrPath, data: StrPath, which: str, n: int) -> str | N
     if entry.images in (inputs.get("Xtrain1.npy"), inputs.get("Xtrain1.npz")):
         return None  # the model's training set is not a test set
     try:
-        write_log(folder, [*read_log(folder), entry])
-    except (OSError, DataError) as error:
+        with files.locked(folder / NAME, "log", wait=_WAIT):
+            write_log(folder, [*read_log(folder), entry])
+    except (OSError, CratersError) as error:
         return f"this evaluation could not be added to the run's test-set usage log: {error}"
     return None

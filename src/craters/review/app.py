@@ -37,6 +37,7 @@ _KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _STATUS = ((ConfigError, 400), (DataError, 404), (ExistsError, 409))
 _WIDTH, _HEIGHT = 640, 220  # of the learning curve, px
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 16, 12, 34  # its margins, px
+_DIGITS = 12  # of a number in a request
 _SKIPS = 1000  # ids of patches that a page may exclude
 
 Handler = Callable[["Call"], dict[str, Any]]
@@ -53,7 +54,7 @@ class Call:
 
     def __init__(self, request: Request, body: bytes) -> None:
         self.query = request.query_params
-        self.path = request.path_params
+        self.path, self.root = request.path_params, _root(request)
         self.who = check_reviewer(self.path["who"]) if "who" in self.path else ""
         self.body = body
 
@@ -72,7 +73,7 @@ class Call:
         text = self.query.get(name, "")
         if not text:
             return default
-        if not (text.isascii() and text.isdigit()) or len(text) > 12:
+        if not (text.isascii() and text.isdigit()) or len(text) > _DIGITS:
             raise ConfigError(f"{name} is {text[:40]!r}, expected {least} to {most}")
         return min(max(int(text), least), most)
 
@@ -104,7 +105,8 @@ class Pages:
     def common(self, call: Call) -> dict[str, Any]:
         """Return the content common to all pages."""
         content = {
-            "who": call.who, "mark": self.mark, "target": self.session.source.target.name,
+            "who": call.who, "mark": self.mark, "root": call.root,
+            "target": self.session.source.target.name,
             "kind": self.session.source.kind, "notes": self.session.notes,
         }  # fmt: skip
         return content | ({"counts": self.session.counts(call.who)} if call.who else {})
@@ -199,7 +201,7 @@ class Pages:
 
     def picture(self, request: Request) -> Response:
         """Return a patch as PNG; with its surroundings if `around=1`."""
-        row = int(request.path_params["number"])
+        row = _path_number(request, "number")
         if row >= len(self.session.source):
             raise HTTPException(404)
         pixels = None
@@ -212,8 +214,21 @@ class Pages:
     def window(self, request: Request) -> Response:
         """Return a square of an image of a scan as PNG."""
         names = ("image", "shrink", "top", "left")
-        pixels = view(self.session, *(int(request.path_params[name]) for name in names))
+        pixels = view(self.session, *(_path_number(request, name) for name in names))
         return Response(_png(pixels), media_type="image/png", headers=_FOREVER)
+
+
+def _path_number(request: Request, name: str) -> int:
+    """Return a number of the path; other words, and numbers of more than 12 digits, are unknown."""
+    text = request.path_params[name]
+    if not (text.isascii() and text.isdigit()) or len(text) > _DIGITS:
+        raise HTTPException(404)
+    return int(text)
+
+
+def _root(request: Request) -> str:
+    """Return the path that all pages are below."""
+    return str(request.scope.get("root_path", ""))
 
 
 def _key(content: dict[str, Any]) -> str:
@@ -264,7 +279,7 @@ def make_app(session: ReviewSession, *, reviewer: str = "me") -> Starlette:
         if request.method == "POST" or _wants_json(request):
             return JSONResponse({"error": text}, status, headers=_NOT_KEPT)
         html = templates.get_template("error.html").render(
-            text=text, status=status, mark=pages.mark, who=""
+            text=text, status=status, mark=pages.mark, root=_root(request), who=""
         )
         return HTMLResponse(html, status, headers=_NOT_KEPT)
 
@@ -281,8 +296,8 @@ def make_app(session: ReviewSession, *, reviewer: str = "me") -> Starlette:
         Route("/as/{who}/progress", page(pages.progress, "progress.html")),
         Route("/as/{who}/train", page(pages.train, ""), methods=["POST"]),
         Route("/as/{who}/stop", page(pages.stop, ""), methods=["POST"]),
-        Route("/patches/{mark}/{number:int}.png", pages.picture),
-        Route("/windows/{mark}/{image:int}/{shrink:int}/{top:int}/{left:int}.png", pages.window),
+        Route("/patches/{mark}/{number}.png", pages.picture),
+        Route("/windows/{mark}/{image}/{shrink}/{top}/{left}.png", pages.window),
         Route("/static/{mark}/{name}", _static_handler()),
     ]
     handlers: dict[Any, Any] = {CratersError: fail, HTTPException: fail}
@@ -315,7 +330,7 @@ def _static_handler() -> Callable[[Request], Awaitable[Response]]:
 async def _enter(request: Request) -> Response:
     """Redirect from the start page to the queue of a reviewer."""
     name = check_reviewer(request.query_params.get("name", ""))
-    return RedirectResponse(f"/as/{quote(name, safe='')}/queue", 303)
+    return RedirectResponse(f"{_root(request)}/as/{quote(name, safe='')}/queue", 303)
 
 
 def _png(pixels: np.ndarray) -> bytes:

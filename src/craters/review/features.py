@@ -409,11 +409,13 @@ class Background:
         self.source, self.cache, self.on_done = source, cache, on_done
         self.progress, self.failure = (0, 0), ""
         self._thread: threading.Thread | None = None
-        self._stop = threading.Event()
+        self._stop, self._is_closed = threading.Event(), False
 
     def start(self, scorer: Scorer | None) -> None:
         """Start predicting, after stopping a running prediction."""
         self.stop()
+        if self._is_closed:
+            return
         self._stop, self.failure = threading.Event(), ""
         self.progress = (0, len(self.source))
         self._thread = threading.Thread(target=self._run, args=(scorer,), daemon=True)
@@ -424,6 +426,11 @@ class Background:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
+
+    def close(self) -> None:
+        """Stop, and start nothing any more."""
+        self._is_closed = True
+        self.stop()
 
     def wait(self) -> None:
         """Wait until all patches are predicted."""

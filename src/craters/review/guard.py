@@ -1,8 +1,9 @@
 """Request checks of the review page: host, token, origin and size, and security headers.
 
 Requests must name the local host and port (against DNS rebinding) and carry the token: once in the
-URL, then in a cookie that other sites cannot send. Changes must come from a page of this server.
-The size of bodies is limited.
+URL, then in a cookie that other sites cannot send. Browsers send cookies of a host to all its
+ports, so the cookie holds for one path only, whose random name no other local server knows; all
+pages are below it. Changes must come from a page of this server. The size of bodies is limited.
 """
 
 from __future__ import annotations
@@ -40,10 +41,13 @@ class RequestGuard:
     app : ASGI application
     token : str
     port : int
+    place : str
+        Random name of the path of all pages, in letters, digits, - and _.
     """
 
-    def __init__(self, app: Any, token: str, port: int) -> None:
+    def __init__(self, app: Any, token: str, port: int, place: str) -> None:
         self.app, self.token, self.cookie = app, token, f"craters-{port}"
+        self.root = f"/{place}"
         self.hosts = {f"127.0.0.1:{port}", f"localhost:{port}"}
         self.origins = {f"http://{host}" for host in self.hosts}
 
@@ -63,7 +67,7 @@ class RequestGuard:
         if body is None:
             await _too_large()(scope, receive, safe_send)
             return
-        await self.app(scope, _replay(body), safe_send)
+        await self.app({**scope, "root_path": self.root}, _replay(body), safe_send)
 
     def _response(self, scope: Any) -> Response | None:
         """Return the response to a request that must not reach the app, else None."""
@@ -75,7 +79,7 @@ class RequestGuard:
         if scope["method"] in ("GET", "HEAD") and "token" in query:
             return self._set_cookie(scope, query)
         if not self._has_cookie(headers):
-            return PlainTextResponse("Open the address that `craters review` printed.", 403)
+            return _unknown()
         return None
 
     def _refuse(self, scope: Any, headers: Headers) -> Response | None:  # noqa: PLR0911
@@ -87,6 +91,8 @@ class RequestGuard:
             return PlainTextResponse("Expected GET, HEAD or POST.", 405)
         if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > LONGEST:
             return PlainTextResponse("The address is too long.", 414)
+        if not scope["path"].startswith(f"{self.root}/"):
+            return _unknown()
         sites = headers.getlist("sec-fetch-site")
         if sites and sites[0] not in ("same-origin", "none"):
             # A link from elsewhere may only open the page by its token, as a typed address does.
@@ -120,8 +126,12 @@ class RequestGuard:
         rest = urlencode(query, doseq=True)
         path = scope["raw_path"].decode("latin-1") if scope.get("raw_path") else "/"
         place = "/" + path.partition("?")[0].lstrip("/") + (f"?{rest}" if rest else "")
-        cookie = f"{self.cookie}={self.token}; HttpOnly; SameSite=Strict; Path=/"
+        cookie = f"{self.cookie}={self.token}; HttpOnly; SameSite=Strict; Path={self.root}"
         return PlainTextResponse("", 303, {"location": place, "set-cookie": cookie})
+
+
+def _unknown() -> Response:
+    return PlainTextResponse("Open the address that `craters review` printed.", 403)
 
 
 def _too_large() -> Response:

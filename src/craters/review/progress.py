@@ -3,40 +3,96 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from craters.errors import CratersError
-from craters.evaluation import decide, estimate, gain
+from craters.evaluation import Estimate, decide, estimate, gain
 from craters.labels import ANSWERS, CRATER, NOT, RULE, agreement_summary, answered_start
 from craters.review.queue import MIX_WORDS
 from craters.review.session import ReviewSession
 
+LEAST_LABELS = 20  # answered patches of the random part, to show any figure of a model
+LEAST_OF_A_CLASS = 5  # of them, of each class
+LEAST_CHANGED = 5  # different answers of two models, to show the gain
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """The answered start of the random part, on which models are evaluated.
+
+    Parameters
+    ----------
+    rows, labels : list of int
+    """
+
+    rows: list[int]
+    labels: list[int]
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether there are enough labels to show figures."""
+        counts = np.bincount(self.labels, minlength=2)
+        return bool(counts.sum() >= LEAST_LABELS and counts.min() >= LEAST_OF_A_CLASS)
+
+    def estimate(self, called: Sequence[int] | np.ndarray) -> dict[str, Any]:
+        """Evaluate the predicted classes of the rows; without figures if there are too few."""
+        if not self.is_enough:
+            return Estimate(n=len(self.labels), craters=sum(self.labels)).to_dict()
+        return estimate(np.array(self.labels), np.asarray(called, int)).to_dict()
+
 
 def progress(session: ReviewSession) -> dict[str, Any]:
-    """Return the content of the progress page."""
+    """Return the content of the progress page.
+
+    The lock, which answers need, is not held while models predict or intervals are drawn.
+    """
     with session.lock:
         session.tally.catch_up(session.store)
+        measured = _answered_random_part(session)
+        predictions, scorer = session.predictions, session.scorer
         page: dict[str, Any] = {
             "reviewers": _reviewers(session),
             "whys": dict(sorted(_reasons(session).items())),
             "classes": _classes(session),
-            "agreement": agreement_summary(session.store),
             "rule": RULE,
             "mix": MIX_WORDS,
-            "random": _random_part(session),
-            "models": _models(session),
             "training": session.retraining.to_dict(),
             "can_train": True,
             "predicting": predicting(session),
-            "features": None if session.predictions is None else session.predictions.origin,
-            "light": "" if session.predictions is None else session.predictions.light,
+            "features": None if predictions is None else predictions.origin,
+            "light": "" if predictions is None else predictions.light,
         }
-    page["gain"] = _last_gain(session, page["models"])
+    page["agreement"] = agreement_summary(session.store)
+    page["random"] = {
+        "patches": len(session.strategy.random_rows),
+        "labels": len(measured.rows),
+        "crater_share": float(np.mean(measured.labels)) if measured.labels else None,
+        "estimate": None,
+        "too_few": "" if measured.is_enough else _too_few(measured),
+    }
+    if predictions is not None and scorer is not None:
+        called = decide(predictions.probability[measured.rows], predictions.threshold)
+        page["random"]["estimate"] = measured.estimate(called)
+    with session.evaluating:
+        page["models"] = _models(session, measured)
+    page["gain"] = _last_gain(measured, page["models"])
     return page
+
+
+def _too_few(measured: Measured) -> str:
+    """Say how many labels of the random part are missing for figures."""
+    craters = sum(measured.labels)
+    return (
+        f"Figures are shown from {LEAST_LABELS} labels of the random part on, with at least "
+        f"{LEAST_OF_A_CLASS} of each class; now there are {craters} with and "
+        f"{len(measured.labels) - craters} without crater."
+    )
 
 
 def predicting(session: ReviewSession) -> dict[str, Any]:
@@ -96,41 +152,22 @@ def _classes(session: ReviewSession) -> dict[str, Any]:
     }
 
 
-def _answered_random_part(session: ReviewSession) -> tuple[list[int], list[int]]:
-    """Return rows and labels of the random part up to the first patch without an answer."""
+def _answered_random_part(session: ReviewSession) -> Measured:
+    """Return the random part up to the first patch without an answer."""
     rows = session.strategy.random_rows.tolist()
     start = answered_start(map(session.source.id_of, rows), session.tally)
-    return [rows[place] for place, _, _ in start], [label for _, _, label in start]
+    return Measured([rows[place] for place, _, _ in start], [label for _, _, label in start])
 
 
-def _random_part(session: ReviewSession) -> dict[str, Any]:
-    rows, labels = _answered_random_part(session)
-    facts: dict[str, Any] = {
-        "patches": len(session.strategy.random_rows),
-        "labels": len(rows),
-        "crater_share": float(np.mean(labels)) if labels else None,
-        "estimate": None,
-    }
-    if session.predictions is not None and session.scorer is not None:
-        called = decide(session.predictions.probability[rows], session.predictions.threshold)
-        facts["estimate"] = estimate(np.array(labels, int), called).to_dict()
-    return facts
-
-
-def _models(session: ReviewSession) -> list[dict[str, Any]]:
+def _models(session: ReviewSession, measured: Measured) -> list[dict[str, Any]]:
     """Evaluate every recorded model on the same answered random part."""
-    rows, labels = _answered_random_part(session)
     evaluated = []
     for noted in session.store.models():
-        called = _predicted_classes(session, noted, rows)
+        called = _predicted_classes(session, noted, measured.rows)
         row = {name: noted[name] for name in ("number", "labels", "at", "note")}
         row["sha256"] = noted["sha256"][:16]
         row["is_current"] = session.scorer is not None and session.scorer.sha256 == noted["sha256"]
-        row["estimate"] = (
-            None
-            if called is None
-            else estimate(np.array(labels, int), np.array(called, int)).to_dict()
-        )
+        row["estimate"] = None if called is None else measured.estimate(called)
         row["called"] = called
         evaluated.append(row)
     return evaluated
@@ -159,11 +196,22 @@ def _predicted_classes(
     return [known[name] for name in names]
 
 
-def _last_gain(session: ReviewSession, models: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """Compare the last two models on the random part; remove `called` from all rows."""
-    _, labels = _answered_random_part(session)
+def _last_gain(measured: Measured, models: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Compare the last two models on the random part; remove `called` from all rows.
+
+    Returns
+    -------
+    dict or None
+        `n`, `changed`: answers in which the models differ; `macro_f1` and `interval`: None if
+        these are too few. None if there are too few labels or models.
+    """
     called = [row.pop("called") for row in models]
-    known = [classes for classes in called if classes is not None]
-    if len(known) < 2:
+    known = [np.array(classes, int) for classes in called if classes is not None]
+    if len(known) < 2 or not measured.is_enough:
         return None
-    return gain(np.array(labels, int), np.array(known[-2], int), np.array(known[-1], int))
+    changed = int((known[-2] != known[-1]).sum())
+    if changed < LEAST_CHANGED:
+        found: dict[str, Any] = {"n": len(measured.labels), "macro_f1": None, "interval": None}
+    else:
+        found = gain(np.array(measured.labels), known[-2], known[-1]) or {}
+    return found | {"changed": changed}

@@ -29,6 +29,11 @@ from craters.errors import CratersError, ExistsError
 
 _NICE = 5  # so that the page stays responsive
 _LINES = 40  # of output kept
+_GRACE = 5.0  # seconds in which a stopped training ends by itself
+_START = (  # the command line, which ends with this process, even if that is killed
+    "from craters.core.parallel import end_with_input; end_with_input(); "
+    "from craters.cli import main; main()"
+)
 _NOT_OF_A_RUN = ("data", "out", "threads", "labels", "no_labels")
 
 
@@ -111,15 +116,25 @@ class Retraining:
         return number
 
     def stop(self) -> None:
-        """Stop the training, if one is running."""
+        """Stop the running training; kill its processes if they do not end within seconds.
+
+        Once it is trained, the new model is used: there is nothing to stop any more.
+        """
         with self._lock:
-            process = self._process
-            if self.is_running:
-                self.status.state = "stopped"
-        if process is not None and process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
+            if not self.is_running or self.status.state == "judging":
+                return
+            self.status.state = "stopped"
+            self._signal(signal.SIGTERM)
+        self.wait(_GRACE)
+        with self._lock:
+            self._signal(signal.SIGKILL)
         self.wait()
+
+    def _signal(self, number: int) -> None:
+        """Send a signal to all processes of the training."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # already ended
+                os.killpg(self._process.pid, number)
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until the training has ended."""
@@ -138,7 +153,7 @@ class Retraining:
     def commands(self, number: int) -> list[list[str]]:
         """Return the two commands of a training."""
         data, out = self.folder / f"{number}.data", self.folder / str(number)
-        python = [sys.executable, "-m", "craters"]
+        python = [sys.executable, "-c", _START]
         arrays = ["--data", str(self.data)] if self.data else []
         return [
             [*python, "labels", "merge", str(self.store), str(self.target), *arrays,
@@ -152,17 +167,15 @@ class Retraining:
             self.folder.mkdir(parents=True, exist_ok=True)
             files.write_text(self.folder / f"{number}.toml", to_toml(self.settings))
             for state, command in zip(("merging", "training"), self.commands(number), strict=True):
-                if self.status.state == "stopped":
+                if not self._enter(state):
                     return
-                self.status.state = state
                 self._run_command(command)
                 if state == "merging":
                     merged = self.folder / f"{number}.data" / "labels.json"
                     self.status.merged = json.loads(merged.read_text(encoding="utf-8"))
-            self.status.state, self.status.line = (
-                "judging",
-                "Predicting all patches with the new model.",
-            )
+            if not self._enter("judging"):
+                return
+            self.status.line = "Predicting all patches with the new model."
             self.on_done(self.folder / str(number), self.status.merged or {})
             self.status.state = "done"
         except (CratersError, OSError) as error:
@@ -170,21 +183,35 @@ class Retraining:
                 self.status.state, self.status.error = "failed", str(error)
         finally:
             self.status.seconds = time.monotonic() - self.status.started
-            self._process = None
+
+    def _enter(self, state: str) -> bool:
+        """Begin a part of the training, unless it was stopped."""
+        with self._lock:
+            if self.status.state == "stopped":
+                return False
+            self.status.state = state
+            return True
 
     def _run_command(self, command: list[str]) -> None:
         """Run a command, and record its output."""
         clean = {name: text for name, text in os.environ.items() if not name.startswith("CRATERS_")}
-        with subprocess.Popen(
-            command, env=clean, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, start_new_session=True, errors="replace",
-        ) as process:  # fmt: skip
-            self._process = process
+        with self._lock:
+            if self.status.state == "stopped":
+                return
+            # Its input ends with this process; see `end_with_input`.
+            process = self._process = subprocess.Popen(
+                command, env=clean, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT, start_new_session=True, errors="replace",
+            )  # fmt: skip
+        with process:
             with contextlib.suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, process.pid, _NICE)
             for line in process.stdout or ():
                 self.status.line = line.rstrip()
                 self.lines.append(self.status.line)
+            process.wait()
+        with self._lock:
+            self._process = None
         if process.returncode:
             message = next((line for line in reversed(self.lines) if line), "")
             raise CratersError(

@@ -110,8 +110,9 @@ def serve(
         session.open_model()
         for note in session.notes:
             (progress or NullProgress()).say(f"Note: {note}.")
-        number, token = listener.getsockname()[1], secrets.token_urlsafe(24)
-        app = RequestGuard(make_app(session, reviewer=reviewer), token, number)
+        number = listener.getsockname()[1]
+        token, place = secrets.token_urlsafe(24), secrets.token_urlsafe(12)
+        app = RequestGuard(make_app(session, reviewer=reviewer), token, number, place)
         config = uvicorn.Config(
             app, log_level="error", access_log=False, server_header=False, date_header=False,
             proxy_headers=False, ws="none", lifespan="off", limit_concurrency=_AT_ONCE,
@@ -123,7 +124,7 @@ def serve(
             threading.Thread(target=_stop_by, args=(stop, server), daemon=True).start()
         listener.listen(_BACKLOG)
         if on_ready is not None:
-            on_ready(f"http://{HOST}:{number}/?token={token}")
+            on_ready(f"http://{HOST}:{number}/{place}/?token={token}")
         try:
             server.run(sockets=[listener])
         finally:

@@ -83,6 +83,7 @@ class ReviewSession:
         self.sun_azimuth = sun_azimuth
         self.notes = list(source.notes)
         self.lock = threading.RLock()
+        self.evaluating = threading.Lock()  # held while models predict the random part
         self.tally = Tally()
         self.strategy = QueryStrategy(source, store.seed)
         self.scorer: Scorer | None = None
@@ -189,7 +190,8 @@ class ReviewSession:
     def close(self) -> None:
         """Stop training and predictions, and close the label store."""
         self.retraining.stop()
-        self.background.stop()
+        self.background.close()
+        self.retraining.wait()
         self.store.close()
 
     # Items to show.
@@ -272,6 +274,7 @@ class ReviewSession:
         if len({received.patch for received in answers}) < len(answers):
             raise ConfigError("a patch is answered twice in one request")
         rows = [self.find(received.patch) for received in answers]
+        patches = [self.source.patch(row) for row in rows]
         with self.lock:
             self.tally.catch_up(self.store)
             conflicts = [
@@ -284,7 +287,7 @@ class ReviewSession:
                 reviewer,
                 [
                     Answer(
-                        patch=self.source.patch(row),
+                        patch=patch,
                         answer=received.answer,
                         why=received.why,
                         seconds=received.seconds,
@@ -292,7 +295,7 @@ class ReviewSession:
                         probability=self.probability(row),
                         saw_probability=received.saw_probability,
                     )
-                    for row, received in zip(rows, answers, strict=True)
+                    for row, patch, received in zip(rows, patches, answers, strict=True)
                 ],
                 key,
             )

@@ -394,10 +394,10 @@ def test_all_images_are_one_scene_with_one_threshold(model: Path, tmp_path: Path
         circles["logit"], slope=CALIBRATION.slope, offset=CALIBRATION.offset,
         share=CALIBRATION.share, strata=size_strata(circles),
     )  # fmt: skip
-    point = operating_point(scene.probability, 0.6, scatter=CALIBRATION.scatter)
+    point = operating_point(scene.probability, 0.6, scatter=CALIBRATION.scatter, shift=scene.shift)
     for name in "ab":
         assert (np.diff(parts[0]["p_crater"][parts[0]["source"] == name]) <= 0).all()
-    assert summary["expected"]["precision_interval"] == point.interval
+    assert summary["expected"]["precision_interval"] == pytest.approx(point.interval)
     assert len(np.unique(size_strata(circles))) == 2
     assert np.array_equal(np.sort(table["p_crater"]), np.sort(scene.probability))
     assert summary["decision_threshold"] == point.threshold
@@ -464,6 +464,26 @@ def test_no_precision_is_claimed_of_images_unlike_the_training_images(
     assert expected["precision"] == pytest.approx(like.mean())
     assert "1 image differs from those that the model was made for: no precision" in sentences
     assert f"in the other 1 images, {100 * like.mean():.0f} % are expected" in sentences
+
+
+def test_a_single_candidate_is_no_certainty(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish = CircleDetector.finish
+
+    def one(self: CircleDetector, *given: object) -> np.ndarray:
+        circles = finish(self, *given)[:1]
+        circles["logit"] = 0.05  # slightly more like a crater than not
+        return circles
+
+    monkeypatch.setattr(CircleDetector, "finish", one)
+    image = write_raster(tmp_path / "a.tif", noise(90, 80))
+    summary = scan_images(config(model, image, tmp_path / "out", sun_azimuth=270.0)).summary
+    assert summary["candidates"] == summary["detections"] == 1
+    assert summary["expected"]["precision"] is None
+    assert "No precision is claimed: too few candidates show how common craters are" in " ".join(
+        describe_results(summary)
+    )
 
 
 # --- light --------------------------------------------------------------------------------------

@@ -20,7 +20,6 @@ from craters.errors import ConfigError, CratersError, DataError, ExistsError, Ge
 from craters.maps.scan import grid as scan_grid
 from craters.maps.scan import predict, store
 from craters.maps.scan.grid import Blocks, Grid, plan_blocks
-from craters.models import ModelDescription
 from tests.maps import tools as maps
 from tests.maps.tools import (
     SIDE,
@@ -41,11 +40,10 @@ from craters.maps.geo import Planet, Reader, ReadOptions, describe_image, read_f
 from craters.maps.scan import (
     estimate,
     plan_scan,
-    precision_sentence,
     scan_images,
 )
 from craters.maps.scan.predict import choose_stride, make_predictor, scan_block
-from craters.maps.scan.report import expected_precision, measured_rates
+from craters.maps.scan.report import MeasuredRates, expected_precision
 from craters.review.scan_source import open_scan
 
 
@@ -328,9 +326,10 @@ def test_the_report_warns_in_plain_words(tmp_path: Path) -> None:
     assert "much darker than training patches" in page
     assert "$" not in page.replace("$/", "")
     assert "http" not in page.replace("http://www.w3.org", "")
-    called = found["candidates"] / found["windows_with_value"]
-    prior = min(max((called - 0.05) / 0.85, 0), 1)
-    assert found["expected"]["prior"] == pytest.approx(prior)
+    rates = MeasuredRates(detected=90, craters=100, false_alarms=5, others=100)
+    expected = expected_precision(found["candidates"], found["windows_with_value"], rates)
+    assert expected["prior_interval"] is not None
+    assert {name: found["expected"][name] for name in expected} == expected
     # The estimate is of the model's own threshold, whatever the scan's is.
     low = scan_images(config(model, image, tmp_path / "low", decision_threshold=0.0)).summary
     assert low["candidates"] == low["windows_with_value"] > low["called_by_model"]
@@ -608,27 +607,6 @@ def test_the_command_line(model: Path, tmp_path: Path, capfd: pytest.CaptureFixt
     assert run("--crs", maps.MARS, "--json") == 0
     assert json.loads(capfd.readouterr().out)["summary"]["body"] == "mars"
     assert run("--crs", maps.MARS) == 6
-
-
-@pytest.mark.parametrize(
-    ("matrix", "called", "reason"),
-    [
-        (None, 0.1, "has no confusion matrix of validation patches of both classes."),
-        ([[9, 1], [0, 0]], 0.1, "has no confusion matrix of validation patches of both classes."),
-        (
-            [[0, 13], [0, 27]], 1.0,
-            "detects 100.0 % of those with a crater and 100.0 % of those without, so its "
-            "predictions carry no information.",
-        ),
-        ([[10, 0], [1, 9]], 0.0, "no window was called, and the model gave no false alarm"),
-    ],
-)  # fmt: skip
-def test_why_precision_cannot_be_said(matrix, called: float, reason: str) -> None:
-    metrics = {} if matrix is None else {"confusion_matrix": matrix}
-    rates = measured_rates(ModelDescription("original", {}, 48, metrics=metrics))
-    found = expected_precision(called, rates)
-    assert found["precision"] is None
-    assert reason in precision_sentence(found)
 
 
 def test_several_radii_of_a_body_are_one_catalogue(model: Path, tmp_path: Path) -> None:

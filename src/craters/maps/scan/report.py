@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,13 @@ import numpy as np
 from craters.core import embed_png, page_templates, report_style
 from craters.data import differences
 from craters.errors import DataError
+from craters.evaluation import percentile_limits
 from craters.maps.geo import Image, PixelReference, gdal_errors, small_copy
 from craters.models import ModelDescription
 
 QUICK_LOOK_SIDE = 900  # of the quick-look map, in pixels at most
 _WIDTH, _HEIGHT = 720, 220  # of the histogram, in pixels
+_DRAWS = 20_000  # of the rates on validation patches
 _MARKS = 5000  # most detections marked on a map
 QUICK_LOOKS = 4  # most images shown
 _NO_RATES = "the model's description has no confusion matrix of validation patches of both classes"
@@ -22,56 +25,134 @@ _NO_RATES = "the model's description has no confusion matrix of validation patch
 QuickLook = tuple[Image, dict[str, np.ndarray], tuple[np.ndarray, np.ndarray] | None]
 
 
-def measured_rates(description: ModelDescription) -> tuple[float, float] | None:
-    """Return recall and false-alarm rate on the model's validation patches; None if unknown."""
+@dataclasses.dataclass(frozen=True)
+class MeasuredRates:
+    """How a model did on its validation patches.
+
+    Parameters
+    ----------
+    detected, craters : int
+        Patches with a crater that it detects, of all that have one.
+    false_alarms, others : int
+        Patches without a crater that it calls one, of all without.
+    """
+
+    detected: int
+    craters: int
+    false_alarms: int
+    others: int
+
+    @property
+    def recall(self) -> float:
+        """Share of the craters that are detected."""
+        return self.detected / self.craters
+
+    @property
+    def false_alarm_rate(self) -> float:
+        """Share of the patches without a crater that are called one."""
+        return self.false_alarms / self.others
+
+    def draw(self, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Draw recalls and false-alarm rates that may have given these counts."""
+        recall, alarms = (
+            random.beta(count + 0.5, total - count + 0.5, _DRAWS)  # Jeffreys
+            for count, total in (
+                (self.detected, self.craters),
+                (self.false_alarms, self.others),
+            )
+        )
+        return recall, alarms
+
+
+def measured_rates(description: ModelDescription) -> MeasuredRates | None:
+    """Return the counts on the model's validation patches; None if unknown."""
     matrix = description.metrics.get("confusion_matrix")
     if not isinstance(matrix, list) or list(np.shape(matrix)) != [2, 2]:
         return None
     (true_negative, false), (missed, hit) = matrix
     if true_negative + false == 0 or missed + hit == 0:
         return None
-    return hit / (missed + hit), false / (true_negative + false)
+    return MeasuredRates(
+        detected=hit, craters=missed + hit, false_alarms=false, others=true_negative + false
+    )
 
 
-def expected_precision(called: float, rates: tuple[float, float] | None) -> dict[str, Any]:
+def expected_precision(called: int, windows: int, rates: MeasuredRates | None) -> dict[str, Any]:
     """Estimate the precision of a scan from recall and false-alarm rate on validation patches.
 
     The share of windows above the threshold is recall times prevalence, plus false-alarm rate times
-    the rest. This gives the prevalence (Rogan & Gladen, 1978) and thus the precision.
+    the rest. This gives the prevalence (Rogan & Gladen, 1978) and thus the precision. Where it is
+    below 0 or above 1, the rates do not hold for these windows, or chance prevails. The intervals
+    hold the uncertainty of both rates and of the share.
 
     Parameters
     ----------
-    called : float
-        Share of the windows above the threshold, 0..1.
-    rates : tuple of float, or None
-        Recall and false-alarm rate at the same threshold.
+    called, windows : int
+        Windows above the threshold, and all with a value.
+    rates : MeasuredRates or None
+        At the same threshold.
 
     Returns
     -------
     dict
-        `prior`, `precision`: None if unknown; `why_unknown`: the reason, or "".
+        `prior`, `precision` and their 95 % intervals `prior_interval`, `precision_interval`: None
+        if unknown; `why_unknown`: the reason, or "".
 
     Examples
     --------
-    >>> expected = expected_precision(0.1, (0.9, 0.05))
+    >>> expected = expected_precision(1000, 10_000, MeasuredRates(900, 1000, 50, 1000))
     >>> round(expected["prior"], 4), round(expected["precision"], 4)
     (0.0588, 0.5294)
+    >>> [round(end, 2) for end in expected["precision_interval"]]
+    [0.38, 0.65]
     """
-    if rates is None:
-        return {"prior": None, "precision": None, "why_unknown": _NO_RATES}
-    recall, alarms = rates
+    unknown = {
+        "prior": None, "precision": None, "prior_interval": None, "precision_interval": None
+    }  # fmt: skip
+    reason = _why_no_estimate(called, windows, rates)
+    if reason or rates is None:
+        return unknown | {"why_unknown": reason}
+    recall, alarms, share = rates.recall, rates.false_alarm_rate, called / windows
+    prior = (share - alarms) / (recall - alarms)
+    random = np.random.default_rng(0)
+    recalls, false_alarms = rates.draw(random)
+    shares = random.beta(called + 0.5, windows - called + 0.5, _DRAWS)
+    priors = np.clip((shares - false_alarms) / (recalls - false_alarms), 0, 1)
+    priors[recalls <= false_alarms] = random.random(int((recalls <= false_alarms).sum()))
+    hits = priors * recalls
+    precisions = hits / (hits + (1 - priors) * false_alarms)
+    return {
+        "prior": prior,
+        "precision": prior * recall / share,
+        "prior_interval": percentile_limits(priors),
+        "precision_interval": percentile_limits(precisions),
+        "why_unknown": "",
+    }
+
+
+def _why_no_estimate(called: int, windows: int, rates: MeasuredRates | None) -> str:
+    """Return why the precision cannot be estimated; empty if it can."""
+    if rates is None or not windows:
+        return _NO_RATES if rates is None else "no window has a value"
+    recall, alarms, share = rates.recall, rates.false_alarm_rate, called / windows
     if recall <= alarms:
-        reason = (
+        return (
             f"on validation patches, the model detects {100 * recall:.1f} % of those with a crater "
             f"and {100 * alarms:.1f} % of those without, so its predictions carry no information"
         )
-        return {"prior": None, "precision": None, "why_unknown": reason}
-    prior = min(max((called - alarms) / (recall - alarms), 0.0), 1.0)
-    share = prior * recall + (1 - prior) * alarms
-    if not share:  # no candidate and no false alarm
-        reason = "no window was called, and the model gave no false alarm on validation patches"
-        return {"prior": prior, "precision": None, "why_unknown": reason}
-    return {"prior": prior, "precision": prior * recall / share, "why_unknown": ""}
+    if not called and not alarms:
+        return "no window was called, and the model gave no false alarm on validation patches"
+    if share < alarms:
+        return (
+            f"{100 * share:.2f} % of the windows are called with crater, fewer than the false "
+            f"alarms on validation patches without a crater ({100 * alarms:.2f} %) would give alone"
+        )
+    if share > recall:
+        return (
+            f"{100 * share:.1f} % of the windows are called with crater, more than if all held one "
+            f"(recall on validation patches: {100 * recall:.1f} %)"
+        )
+    return ""
 
 
 def read_quick_look(image: Image) -> tuple[np.ndarray, np.ndarray] | None:
@@ -210,17 +291,30 @@ def precision_sentence(expected: dict[str, Any]) -> str:
     """Describe the expected precision of windows classified as with crater."""
     if expected["precision"] is None:
         reason = expected.get("why_unknown") or _NO_RATES  # absent in older scans
-        return f"The share of windows called with crater that hold one is unknown: {reason}."
+        return (
+            f"The share of windows called with crater that hold one cannot be estimated: {reason}."
+        )
+    prior, precision = (
+        f"{100 * expected[name]:.{digits}f} %" + _interval_words(expected, name, digits)
+        for name, digits in (("prior", 1), ("precision", 0))
+    )
     text = (
         f"From the model's recall ({expected['recall']:.3f}) and false alarms "
-        f"({expected['false_alarms']:.4f}) on validation patches, about "
-        f"{100 * expected['prior']:.1f} % of the windows hold a crater, and about "
-        f"{100 * expected['precision']:.0f} % of the windows called with crater do. This holds "
+        f"({expected['false_alarms']:.4f}) on validation patches, about {prior} of the windows "
+        f"hold a crater, and about {precision} of the windows called with crater do. This holds "
         "if the imagery is like the training imagery; check a sample by eye."
     )
     if expected["other_threshold"]:
         text += " Windows are called at the model's own threshold, which this scan does not use."
     return text
+
+
+def _interval_words(expected: dict[str, Any], name: str, digits: int) -> str:
+    """Return an interval in brackets; nothing for older scans, which have none."""
+    if expected.get(f"{name}_interval") is None:
+        return ""
+    low, high = (f"{100 * end:.{digits}f}" for end in expected[f"{name}_interval"])
+    return f" (95 % interval {low} to {high} %)"
 
 
 def _describe_quick_look(

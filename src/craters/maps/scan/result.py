@@ -158,9 +158,9 @@ def _summary(
         for name in ("windows", "windows_with_value", "candidates", "called_by_model", "detections")
     }
     rates = report.measured_rates(description)
-    called = sums["called_by_model"] / max(sums["windows_with_value"], 1)
-    expected: dict[str, Any] = dict(report.expected_precision(called, rates))
-    expected["recall"], expected["false_alarms"] = rates or (None, None)
+    expected = report.expected_precision(sums["called_by_model"], sums["windows_with_value"], rates)
+    expected["recall"] = None if rates is None else rates.recall
+    expected["false_alarms"] = None if rates is None else rates.false_alarm_rate
     expected["other_threshold"] = plan.rule.decision_threshold != description.decision_threshold
     areas = [row["area_km2"] for row in rows]
     return {

@@ -7,7 +7,8 @@ const page = (() => {
   return element ? JSON.parse(element.textContent) : {};
 })();
 const $ = (id) => document.getElementById(id);
-const base = page.who ? `/as/${encodeURIComponent(page.who)}` : "";
+const root = document.documentElement.dataset.root;
+const base = page.who ? `${root}/as/${encodeURIComponent(page.who)}` : "";
 const WORDS = { crater: "crater", not: "not a crater", unsure: "unsure" };
 const KEYS = { c: "crater", n: "not", u: "unsure", 1: "crater", 2: "not", 3: "unsure" };
 
@@ -34,7 +35,7 @@ function where(card) {
 }
 
 function picture(number, around = false) {
-  return `/patches/${page.mark}/${number}.png${around ? "?around=1" : ""}`;
+  return `${root}/patches/${page.mark}/${number}.png${around ? "?around=1" : ""}`;
 }
 
 async function ask(path) {

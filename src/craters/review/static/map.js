@@ -48,7 +48,7 @@ function square(shrink, top, left) {
   if (!image) {
     image = new Image();
     image.addEventListener("load", redraw);
-    image.src = `/windows/${page.mark}/${page.image}/${key}.png`;
+    image.src = `${root}/windows/${page.mark}/${page.image}/${key}.png`;
     if (squares.size > KEEP) squares.delete(squares.keys().next().value);
   } else {
     squares.delete(key);

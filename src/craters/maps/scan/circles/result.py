@@ -34,6 +34,7 @@ from craters.models import size_strata
 
 _ROWS = 1 << 16  # of a table in memory at once
 _RIMS = 1 << 13  # of rims, which have many corners
+_WIDEST = 0.5  # interval of a precision that is claimed
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -208,6 +209,7 @@ def _judge(
         plan.precision,
         threshold=plan.config.decision_threshold,
         scatter=calibration.scatter,
+        shift=scene.shift if calibration.candidates else (0.0, 0.0),
     )
     return scene, point
 
@@ -220,7 +222,15 @@ def _why_unknown(catalogue: Catalogue) -> str:
         return f"{where} from those that the model was made for"
     if not catalogue.plan.detector.description.calibration.candidates:
         return "the model's probabilities are not calibrated"
-    return "there are no detections" if catalogue.point.precision is None else ""
+    if catalogue.point.interval is None:
+        return "there are no detections"
+    low, high = catalogue.point.interval
+    if high - low > _WIDEST:
+        return (
+            "too few candidates show how common craters are among them, so that the precision "
+            f"may be {100 * low:.0f} to {100 * high:.0f} %"
+        )
+    return ""
 
 
 def _summary(catalogue: Catalogue) -> dict[str, Any]:
