@@ -384,10 +384,12 @@ VERDICT = {
         ({}, set()),
         ({"outcome": "no difference can be shown", "low": -0.01}, {"C04"}),
         ({"outcome": "did not help", "difference": -0.03, "low": -0.05, "high": -0.01}, {"C04"}),
-        ({"n_folds": 3}, {"C08"}),
-        ({"n_folds": None, "n_seeds": 4}, {"C08"}),
-        ({"n_folds": None, "n_seeds": 5}, set()),
+        ({"n_folds": 3}, set()),  # as every run has it
         ({"low": -0.001}, {"C08"}),
+        ({"n_groups": 51}, set()),
+        ({"n_groups": 5}, {"C08"}),
+        ({"fell_back": True}, {"C08"}),
+        ({"outcome": "no difference can be shown", "low": -0.01, "n_groups": 5}, {"C04"}),
         ({"outcome": "no difference can be shown", "low": -0.01, "n_folds": 3}, {"C04"}),
     ],
 )
