@@ -32,7 +32,7 @@ GROUPS = (6, 13, 25)
 RANKED = (50, 100)
 SHARES = (0.5, 0.2)
 ACCURACIES = (0.85, 0.95)
-SAMPLES = {"patches": 2000, "groups": 500, "ranking": 200}
+SAMPLES = {"patches": 2000, "groups": 400, "ranking": 200}
 DRAWS = {"patches": 1000, "groups": 400, "ranking": 400}
 GROUPED = 300  # patches in all groups together
 TRUTH = 1_000_000  # patches whose metrics are the truth
@@ -246,7 +246,7 @@ def _result(rows: Rows) -> Row:
             f"Groups: {GROUPED} patches in all, with places that differ in difficulty and in their "
             "share of craters. Samples a row: "
             + ", ".join(f"{count:,} ({kind})" for kind, count in SAMPLES.items())
-            + ", so that chance alone moves the figures by about 0.010, 0.019 and 0.030.",
+            + ", so that chance alone moves the figures by about 0.010, 0.022 and 0.030.",
         ],
         settings={"samples": SAMPLES, "draws": DRAWS},
         titles=_TITLES,

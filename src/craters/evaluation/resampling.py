@@ -148,8 +148,10 @@ def random_weights(units: np.ndarray, prior: np.ndarray, tail: float = 0.025) ->
     return draw
 
 
-def random_tables(table: np.ndarray, prior: float, tail: float = 0.025) -> Draw[np.ndarray]:
-    """Prepare draws of tables, as `random_weights` of the rows behind them.
+def random_tables(
+    table: np.ndarray, prior: float, *, draws: int = 1000, seed: int = 0
+) -> np.ndarray:
+    """Draw tables of counts, as `random_weights` of the rows behind them would give.
 
     Parameters
     ----------
@@ -157,12 +159,21 @@ def random_tables(table: np.ndarray, prior: float, tail: float = 0.025) -> Draw[
         Counts; at least one row.
     prior : float
         Rows added to each cell, above 0.
-    tail : float
+    draws, seed : int
+
+    Returns
+    -------
+    ndarray, shape (draws, *table.shape)
+
+    Examples
+    --------
+    >>> random_tables(np.array([[3, 1], [0, 4]]), 0.5, draws=20).shape
+    (20, 2, 2)
     """
     counts = np.asarray(table)
-    shape = weight_shape(int(counts.sum()), tail)
-    masses = shape * (counts + prior)
-    return lambda random: random.standard_gamma(masses) / shape
+    shape = weight_shape(int(counts.sum()))
+    random = np.random.default_rng(seed)
+    return random.standard_gamma(shape * (counts + prior), (draws, *counts.shape)) / shape
 
 
 def weight_shape(count: int, tail: float = 0.025) -> float:
