@@ -57,7 +57,7 @@ def test_limits_leave_the_tails_out_of_each_column() -> None:
 
 
 def test_random_weights_vary_a_mean_as_students_t_does() -> None:
-    """With 6 units the standard deviation of the weighted mean is 2.571 / 1.960 times s / sqrt(6)."""
+    """With 6 units its standard deviation is 2.571 / 1.960 times s / sqrt(6)."""
     values = np.array([1.0, 2.0, 4.0, 4.5, 7.0, 9.0])
     draw = random_weights(np.arange(6), np.array([1e-9]))
     drawn = bootstrap(lambda random: draw(random)[:6], lambda weights: weights / weights.sum(),

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from craters.data import UNLABELED
-from craters.evaluation import scores
+from craters.evaluation import calibration, scores
 from craters.models import chose_pretrained
 from craters.quality.check_records import TRAIN, VALIDATION, RunRecord, StageSplit
 
@@ -382,8 +382,8 @@ def prior_shift(record: RunRecord) -> Finding:
 def fitted_and_reported(record: RunRecord) -> Finding:
     """C07: calibration or threshold are evaluated only on the patches they were fitted on."""
     metrics = record.metrics
-    aim, calibration = metrics.get("threshold_chosen_for"), metrics.get("calibration")
-    fitted = [f"the temperature {calibration['temperature']:.3f}"] if calibration else []
+    aim, scaled = metrics.get("threshold_chosen_for"), metrics.get("calibration")
+    fitted = [f"the temperature {scaled['temperature']:.3f}"] if scaled else []
     if aim:
         fitted.append(f"the decision threshold {metrics['decision_threshold']:.4g} (for {aim})")
     if not fitted:
@@ -398,6 +398,21 @@ def fitted_and_reported(record: RunRecord) -> Finding:
         )
     n = record.headline[1]["n"]
     return _judge(True, _sentence([f"{sentence}, and all figures are of the same {n} patches"]))
+
+
+def temperature_at_limit(record: RunRecord) -> Finding:
+    """C16: no temperature makes the probabilities fit the labels of validation."""
+    fitted = record.metrics.get("calibration")
+    if not fitted:
+        return _judge(False, "No temperature was fitted.")
+    temperature = fitted["temperature"]
+    text = f"The fitted temperature is {temperature:.3f}"
+    if not calibration.is_at_limit(temperature):
+        return _judge(False, f"{text}, within its limits.")
+    word = "largest" if temperature > 1 else "smallest"
+    return _judge(
+        True, f"{text}, the {word} allowed: no temperature makes the probabilities fit the labels."
+    )
 
 
 def repeated_test(record: RunRecord) -> Finding:

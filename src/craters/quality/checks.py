@@ -74,6 +74,7 @@ RULES = (
     Rule("C13", "files changed since the run", "severe", rules.changed_files, False),
     Rule("C14", "arrays read as of different pixel ranges", "warning", rules.mixed_ranges, False),
     Rule("C15", "patches that chose the pretrained model", "note", rules.chosen_on, False),
+    Rule("C16", "probabilities that mean nothing", "severe", rules.temperature_at_limit),
 )
 
 
