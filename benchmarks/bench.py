@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import harness
-from accuracy import designs, nanedi, region_cv
+from accuracy import designs, intervals, nanedi, region_cv
 from circles import bench as circles
 from circles import speed as circles_speed
 from craters.core import NullProgress
@@ -35,8 +35,8 @@ from unlabeled import auto_choice, auto_time, methods, share, starts
 
 _MODULES = (
     audit, auto_choice, auto_time, circles, circles_speed, cold_predict, designs, floor, folds,
-    generator, growth, ideas, installed, job, keras_parity, light, nanedi, original_job_time,
-    quality, realism, region_cv, review, scan, share, starts, tiles, methods,
+    generator, growth, ideas, installed, intervals, job, keras_parity, light, nanedi,
+    original_job_time, quality, realism, region_cv, review, scan, share, starts, tiles, methods,
 )  # fmt: skip
 BENCHMARKS = {module.NAME: module for module in _MODULES}
 

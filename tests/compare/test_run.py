@@ -316,16 +316,18 @@ def test_a_seed_counts_when_all_its_folds_are_there() -> None:
     assert second.difference is not None
     assert second.difference.n == 2
     assert second.difference.mean == pytest.approx(0.2)
-    assert second.difference.verdict == "better"
+    assert second.difference.verdict == "too few pairs to judge"
+    assert second.interval() is None
     assert first.values("roc_auc").tolist() == first.values("macro_f1").tolist()
     lines = table_lines([first, second], "a/compact/random")
     assert len({len(line) for line in lines}) == 1
-    assert "better; 1 cell failed" in lines[-1]
+    assert "+0.2000 " in lines[-1]
+    assert "too few pairs to judge; 1 cell failed" in lines[-1]
     one = gather_rows(outcomes[:2] + outcomes[8:10], names, [50], 2, "a/compact/random")
     assert one[1].difference is None
     assert one[1].gap == pytest.approx(0.2)
     assert one[1].interval() is None
-    assert "no interval: requires two seeds" in table_lines(one, "a/compact/random")[-1]
+    assert "no interval: requires three seeds" in table_lines(one, "a/compact/random")[-1]
 
 
 def test_one_sided_networks_are_counted() -> None:

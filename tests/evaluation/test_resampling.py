@@ -8,6 +8,8 @@ from craters.evaluation.resampling import (
     draw_counts,
     group_weights,
     percentile_limits,
+    random_tables,
+    random_weights,
     row_weights,
     table_counts,
 )
@@ -52,3 +54,26 @@ def test_limits_leave_the_tails_out_of_each_column() -> None:
     low, high = percentile_limits(values, 0.1)
     assert (low.tolist(), high.tolist()) == ([10.0, 100.0], [90.0, 900.0])
     assert percentile_limits(values[:, 0], 0.1) == (10.0, 90.0)
+
+
+def test_random_weights_vary_a_mean_as_students_t_does() -> None:
+    """With 6 units its standard deviation is 2.571 / 1.960 times s / sqrt(6)."""
+    values = np.array([1.0, 2.0, 4.0, 4.5, 7.0, 9.0])
+    draw = random_weights(np.arange(6), np.array([1e-9]))
+    drawn = bootstrap(lambda random: draw(random)[:6], lambda weights: weights / weights.sum(),
+                      draws=20_000)  # fmt: skip
+    expected = np.std(values, ddof=1) / np.sqrt(6) * 2.570582 / 1.959964
+    assert np.std(drawn @ values) == pytest.approx(expected, rel=0.03)
+    assert np.mean(drawn @ values) == pytest.approx(values.mean(), abs=0.05)
+
+
+def test_random_tables_are_random_weights_of_their_rows() -> None:
+    labels = np.repeat([0, 1], [6, 4])
+    draw = random_weights(np.arange(10), np.array([0.5, 0.5]))
+    cells = np.append(labels, [0, 1])
+    by_rows = bootstrap(draw, lambda weights: np.bincount(cells, weights), draws=8000)
+    tables = random_tables(np.array([6, 4]), 0.5, draws=8000)
+    assert tables.mean(axis=0) == pytest.approx([6.5, 4.5], rel=0.02)
+    for quantile in (0.025, 0.5, 0.975):
+        ours, theirs = (np.quantile(each, quantile, axis=0) for each in (tables, by_rows))
+        assert ours == pytest.approx(theirs, rel=0.06)

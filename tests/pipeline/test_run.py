@@ -466,7 +466,7 @@ def test_intervals_of_the_last_stage_and_the_test_set_are_by_source_image(
             )
             assert (low, high) == (by_hand.low, by_hand.high), statistic
         by = row["intervals_by"]
-        assert by["method"] == "percentile bootstrap over groups"
+        assert by["method"] == "Bayesian bootstrap over groups"
         assert by["n_groups"] == len(np.unique(units))
     assert "intervals" not in metrics["phases"]["initial"]
     rare = at_prior(measure(result.test_scored), 0.03)
@@ -474,7 +474,7 @@ def test_intervals_of_the_last_stage_and_the_test_set_are_by_source_image(
     row = metrics["phases"]["final"]
     low, high = row["intervals"]["macro_f1"]
     expected = (
-        f"  macro F1 {row['macro_f1']:.4f} [{low:.4f}, {high:.4f}]: 95 %, percentile bootstrap "
+        f"  macro F1 {row['macro_f1']:.4f} [{low:.4f}, {high:.4f}]: 95 %, Bayesian bootstrap "
         f"over groups (n = {row['intervals_by']['n_groups']})"
     )
     assert any(line.startswith(expected) for line in summary_lines(metrics))

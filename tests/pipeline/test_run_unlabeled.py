@@ -101,6 +101,8 @@ def test_a_fixmatch_run_is_measured_on_every_label_and_says_whether_it_helped(
     page = (outcome.folder / "report.html").read_text()
     assert told["sentence"] in page
     assert share["sentence"] in page
+    assert "lowest validation loss" not in page
+    assert outcome.metrics["kept_weights"] in page
     assert "pool.png" in {path.name for path in (outcome.folder / "figures").iterdir()}
     model = Classifier.load(outcome.folder / "model")
     images = np.load(data / "Xtest1.npy").reshape(-1, SIDE, SIDE)

@@ -10,7 +10,7 @@ from craters.data import read_job_data
 from craters.errors import DataError
 from craters.evaluation import Scored, fit_temperature, measure
 from craters.evaluation.calibration import choose_threshold
-from craters.pipeline import stages
+from craters.pipeline import job, stages
 from craters.pipeline.stages import run_stages
 from craters.training import Examples, RunConfig, build_network, derive_seed, fit
 from craters.training.recipes import TrainConfig
@@ -265,3 +265,21 @@ def test_a_one_sided_network_is_told(tmp_path: Path) -> None:
     config = config_for(folder, initial_epochs=1, final_epochs=1, initial_lr=1e-6)
     run_stages(read_job_data(folder), config, progress=notes)
     assert any("the validation patches; it has learned" in w for w in notes.warned)
+    assert any("helps only where the images show what the labels say" in w for w in notes.warned)
+    assert not any("at a limit" in w for w in notes.warned)
+
+
+@pytest.mark.parametrize(("temperature", "is_told"), [(0.05, True), (20.0, True), (1.7, False)])
+def test_a_temperature_at_a_limit_is_told(
+    job_folder: Path, monkeypatch: pytest.MonkeyPatch, temperature: float, is_told: bool
+) -> None:
+    monkeypatch.setattr(job, "fit_temperature", lambda *_: temperature)
+    notes = Notes()
+    config = config_for(
+        job_folder, method="supervised", network="compact", start="random", symmetry="none",
+        epochs=1,
+    )  # fmt: skip
+    run_stages(read_job_data(job_folder), config, progress=notes)
+    told = [w for w in notes.warned if "at a limit" in w]
+    assert len(told) == is_told
+    assert all(w.startswith(f"the fitted temperature {temperature:.3g} is at") for w in told)

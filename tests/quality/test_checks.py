@@ -33,7 +33,7 @@ from craters.training import RunConfig, trainer
 from craters.training.recipes import TrainConfig, modern_recipe
 from tests.conftest import REPOSITORY, simple_patches, write_job
 
-SEVERE = ["C01", "C03", "C05", "C09", "C10", "C13"]
+SEVERE = ["C01", "C03", "C05", "C09", "C10", "C13", "C16"]
 Edit = Callable[[Any], None]
 
 
@@ -126,7 +126,7 @@ def parts_of(run: Path) -> dict[str, list[int]]:
 
 def test_a_clean_run_fires_nothing_and_keeps_its_checks(clean: Path, data: Path) -> None:
     made = run_checks(clean)
-    assert [check.id for check in made] == [f"C{number:02}" for number in range(1, 16)]
+    assert [check.id for check in made] == [f"C{number:02}" for number in range(1, 17)]
     assert {check.state for check in made} == {"passed"}
     stored = json.loads((clean / "checks.json").read_text())
     now = checks.as_json(made)
@@ -138,7 +138,7 @@ def test_a_clean_run_fires_nothing_and_keeps_its_checks(clean: Path, data: Path)
     (entry,) = test_set_uses.read_log(clean)
     assert (entry.by, entry.which, entry.n) == ("craters run", "test", 30)
     assert entry.images == files.sha256_of(data / "Xtest1.npy")
-    assert checks.lines(made) == ["Checks: none of 15 fired."]
+    assert checks.lines(made) == ["Checks: none of 16 fired."]
     page = html.unescape((clean / "report.html").read_text())
     assert all(check["sentence"] in page for check in stored)
 
@@ -387,10 +387,12 @@ VERDICT = {
         ({}, set()),
         ({"outcome": "no difference can be shown", "low": -0.01}, {"C04"}),
         ({"outcome": "did not help", "difference": -0.03, "low": -0.05, "high": -0.01}, {"C04"}),
-        ({"n_folds": 3}, {"C08"}),
-        ({"n_folds": None, "n_seeds": 4}, {"C08"}),
-        ({"n_folds": None, "n_seeds": 5}, set()),
+        ({"n_folds": 3}, set()),  # as every run has it
         ({"low": -0.001}, {"C08"}),
+        ({"n_groups": 51}, set()),
+        ({"n_groups": 5}, {"C08"}),
+        ({"fell_back": True}, {"C08"}),
+        ({"outcome": "no difference can be shown", "low": -0.01, "n_groups": 5}, {"C04"}),
         ({"outcome": "no difference can be shown", "low": -0.01, "n_folds": 3}, {"C04"}),
     ],
 )
@@ -535,6 +537,23 @@ def test_fitted_and_reported_on_the_same_patches(clean: Path, tmp_path: Path) ->
         "The temperature 0.500 and the decision threshold 0.375 (for macro_f1) were fitted on "
         "validation, and all figures are of the same 24 patches."
     )
+
+
+@pytest.mark.parametrize(
+    ("temperature", "fired", "words"),
+    [(0.05, {"C16"}, "0.050, the smallest"), (20.0, {"C16"}, "20.000, the largest"),
+     (1.7, set(), "1.700, within"), (19.9, set(), "19.900, within")],
+)  # fmt: skip
+def test_a_temperature_at_a_limit(
+    clean: Path, tmp_path: Path, temperature: float, fired: set[str], words: str
+) -> None:
+    made = plant(
+        clean,
+        tmp_path,
+        metrics=lambda content: content.update(calibration={"temperature": temperature}),
+    )
+    assert_only(made, *fired)
+    assert made["C16"].sentence.startswith(f"The fitted temperature is {words}")
 
 
 def copy_of(run: Path, root: Path) -> Path:
@@ -758,7 +777,7 @@ def test_lines_leave_out_what_passed(original: Path) -> None:
     assert [line.split()[0] for line in shown[1:]] == [check.id for check in fired]
     severe = sum(check.severity == "severe" for check in fired)
     rest = len(fired) - severe
-    assert shown[0] == f"Checks: {len(fired)} of 15 fired ({severe} severe, {rest} warnings)."
+    assert shown[0] == f"Checks: {len(fired)} of 16 fired ({severe} severe, {rest} warnings)."
 
 
 class Cells(HTMLParser):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from craters.data import make_patch_set
-from craters.data.splits import regions_of
+from craters.data.splits import fold_unit, regions_of
 from craters.errors import DataError
 from craters.semi_supervised.folds import draw_folds
 from tests.conftest import simple_patches
@@ -45,6 +45,31 @@ def test_regions_are_held_out_whole_and_missing_from_the_folds_pool() -> None:
         assert not away & set(regions_of(labeled.groups[fold.train]))
         expected = [row for row in range(40) if f"place{row % 14}" not in away]
         assert fold.pool.tolist() == expected
+
+
+def test_a_pool_whose_places_are_not_known_is_named_in_the_rule() -> None:
+    names = [f"place{row % 12}_{row // 24}_1" for row in range(120)]
+    labeled, pool = labeled_and_pool(120, names)
+    # A third of the pool names its region as the labels do, a third the region alone.
+    other = [(f"place{row % 12}_9_9", f"place{row % 12}", f"scene {row}")[row % 3]
+             for row in range(40)]  # fmt: skip
+    found = draw_folds(labeled, dataclasses.replace(pool, groups=np.array(other)), 0)
+    assert found.rule == (
+        "3 folds of whole regions, each held out once; the region of 26 unlabeled patches is not "
+        "known, so that some may be of held-out regions"
+    )
+    assert fold_unit(found.rule) == "region"
+    for fold in found.folds:
+        away = set(regions_of(labeled.groups[fold.held_out]))
+        expected = [row for row in range(40) if row % 3 == 2 or f"place{row % 12}" not in away]
+        assert fold.pool.tolist() == expected
+    unknown = draw_folds(labeled, pool, 0)
+    assert "the region of 40 unlabeled patches is not known" in unknown.rule
+    plain = [f"image {row // 5}" for row in range(120)]
+    assert (
+        "the source image of 40 unlabeled patches"
+        in draw_folds(*labeled_and_pool(120, plain), 0).rule
+    )
 
 
 def test_source_images_where_regions_are_too_few_or_not_named() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 
 import numpy as np
@@ -33,21 +34,39 @@ def test_the_paired_interval_is_that_of_paired_draws_by_hand() -> None:
     scored = Scored(labels=labels, probability=first)
     value, reference_value, interval = paired_bootstrap(scored, second, draws=400, seed=3)
 
-    def gain(rows: np.ndarray) -> float:
+    def gain(columns: np.ndarray, weights: np.ndarray) -> float:
         ours, theirs = (
-            f1_score(labels[rows], values[rows] >= 0.5, average="macro")
-            for values in (first, second)
+            f1_score(columns[0], values >= 0.5, average="macro", sample_weight=weights)
+            for values in columns[1:]
         )
         return ours - theirs
 
-    assert value - reference_value == pytest.approx(gain(np.arange(80)))
-    random, found = np.random.default_rng(3), []
-    classes = [np.flatnonzero(labels == label) for label in (0, 1)]
-    for _ in range(400):
-        rows = [rows[random.integers(0, len(rows), len(rows))] for rows in classes]
-        found.append(gain(np.concatenate(rows)))
-    assert interval.low == pytest.approx(np.quantile(found, 0.025))
-    assert interval.high == pytest.approx(np.quantile(found, 0.975))
+    columns = np.array([labels, first, second])
+    assert value - reference_value == pytest.approx(gain(columns, np.ones(80)))
+    prior = np.array(list(itertools.product((0, 1), repeat=3))).T  # label, ours, theirs
+    columns = np.concatenate([columns, prior], axis=1)
+    # Gamma weights of this shape vary the mean as Student's t does with 79 degrees of freedom.
+    shape = (79 * (1.959964 / 1.990450) ** 2 - 1) / 80
+    random = np.random.default_rng(3)
+    found = [
+        gain(columns, np.append(random.standard_gamma(shape, 80),
+                                random.standard_gamma(np.full(8, 0.25 * shape))))
+        for _ in range(400)
+    ]  # fmt: skip
+    assert interval.low == pytest.approx(np.quantile(found, 0.025), abs=1e-6)
+    assert interval.high == pytest.approx(np.quantile(found, 0.975), abs=1e-6)
+
+
+def test_a_claim_between_two_equals_is_as_rare_as_the_level_says() -> None:
+    """Without a prior it is claimed in 13 of these 200 samples of 60 labels."""
+    random, claims = np.random.default_rng(0), 0
+    for _ in range(200):
+        labels = random.integers(0, 2, 60)
+        both = [np.where(random.random(60) < 0.9, labels, 1 - labels) for _ in range(2)]
+        _, _, interval = paired_bootstrap(Scored(labels=labels, probability=both[0]), both[1],
+                                          draws=300)  # fmt: skip
+        claims += not interval.low <= 0 <= interval.high
+    assert claims <= 12
 
 
 def test_pairing_makes_the_interval_of_two_like_predictions_narrow() -> None:
@@ -72,6 +91,7 @@ def test_a_verdict_says_helped_only_where_the_interval_leaves_zero_out() -> None
     same = compare_with_supervised("x", better, good, n_folds=5)
     assert (same.difference, same.outcome) == (0, "no difference can be shown")
     assert "groups" in helped.interval_by
+    assert (helped.fell_back, helped.n_groups) == (False, 30)
 
 
 def test_where_a_class_is_of_one_image_patches_are_drawn() -> None:
@@ -79,6 +99,16 @@ def test_where_a_class_is_of_one_image_patches_are_drawn() -> None:
     scored = Scored(labels=labels, probability=good, groups=np.where(labels, "a", "b"))
     found = compare_with_supervised("x", scored, good, n_folds=5)
     assert "over patches" in found.interval_by
+    assert (found.fell_back, found.n_groups) == (True, None)
+    assert found.sentence.endswith(
+        "All patches of a class are of one source image, so the interval is over single patches: "
+        "it is too narrow."
+    )
+    unknown = compare_with_supervised(
+        "x", dataclasses.replace(scored, groups=None), good, n_folds=5
+    )
+    assert (unknown.fell_back, unknown.n_groups) == (False, None)
+    assert unknown.sentence.endswith("5 folds, 1 seed).")
 
 
 def test_the_choice_is_the_product_of_two_normal_measurements() -> None:

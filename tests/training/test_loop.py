@@ -155,7 +155,9 @@ def test_a_short_training_that_ends_dead_is_restarted_too() -> None:
 def test_when_all_networks_die_the_error_is_clear() -> None:
     everyone = set(range(MOST_RESTARTS + 1))
     config = dataclasses.replace(CONFIG, epochs=1)
-    with pytest.raises(DeadNetworkError, match="all 6 networks died: .* Try another --seed"):
+    with pytest.raises(
+        DeadNetworkError, match="all 6 networks died: .* Look at the images and labels first"
+    ):
         fit(planted(everyone, 5), examples(48, 0), examples(20, 1), config)
 
 

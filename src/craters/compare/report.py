@@ -98,12 +98,12 @@ class Row:
         return np.array([] if None in scores else scores, np.float64)
 
     def interval(self) -> tuple[float, float] | None:
-        """Return the 95 % t interval of the mean macro F1 over seeds; None for fewer than two."""
+        """Return the 95 % t interval of the mean macro F1 over seeds; None for too few seeds."""
         scores = self.values("macro_f1")
         if len(scores) < 2:
             return None
         spread = paired_difference(scores.tolist(), [0.0] * len(scores))
-        return spread.low, spread.high
+        return (spread.low, spread.high) if spread.is_judged else None
 
 
 def gather_rows(
@@ -206,6 +206,8 @@ def row_facts(row: Row) -> dict[str, Any]:
     change, facts["difference_mean"] = row.difference, row.gap
     for name in ("low", "high", "n", "verdict"):
         facts[f"difference_{name}"] = None if change is None else getattr(change, name)
+    if change is not None and not change.is_judged:
+        facts["difference_low"] = facts["difference_high"] = None
     return facts
 
 
@@ -266,9 +268,10 @@ def table_lines(rows: Sequence[Row], baseline: str) -> list[str]:
 
 def _table_row(row: Row, baseline: str) -> tuple[str, ...]:
     change, difference = row.difference, _NOTHING if row.gap is None else f"{row.gap:+.4f}"
-    verdict = "baseline" if row.contender == baseline else "no interval: requires two seeds"
-    if change is not None:
+    verdict = "baseline" if row.contender == baseline else "no interval: requires three seeds"
+    if change is not None and change.is_judged:
         difference += f" ({change.low:+.4f} to {change.high:+.4f})"
+    if change is not None:
         verdict = change.verdict
     if row.failed:
         verdict += f"; {row.failed} cell{'s' * (row.failed > 1)} failed"
@@ -316,7 +319,7 @@ def draw_rows(rows: Sequence[Row], baseline: str) -> Figure | None:
     draw(axes, shown, names, baseline)
     n = {row.seeds for row in shown}
     count = f"{min(n)} to {max(n)} seeds" if len(n) > 1 else f"{max(n)} seed{'s' * (max(n) > 1)}"
-    bars = "bars: 95 % interval of the mean" if max(n) > 1 else "one seed has no interval"
+    bars = "bars: 95 % interval of the mean" if max(n) > 2 else "no interval below three seeds"
     axes.set_title(f"Macro F1 on held-out folds ({count}; {bars})", fontsize=10, loc="left")
     return figure
 

@@ -39,11 +39,14 @@ def fold_unit(rule: str) -> HeldOut | None:
     --------
     >>> fold_unit("3 folds of whole source images, each held out once")
     'group'
+    >>> fold_unit("3 folds of whole regions, each held out once; more about the pool")
+    'region'
     """
-    number, _, _ = rule.partition(" ")
+    drawn, _, _ = rule.partition("; ")
+    number, _, _ = drawn.partition(" ")
     if not number.isdecimal():
         return None
-    return next((unit for unit in _HELD_OUT_WORDS if rule == fold_rule(unit, int(number))), None)
+    return next((unit for unit in _HELD_OUT_WORDS if drawn == fold_rule(unit, int(number))), None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,13 +254,25 @@ def regions_of(groups: np.ndarray) -> np.ndarray:
     >>> regions_of(np.array(["elysium_20_33", "terra_nova_1_2"])).tolist()
     ['elysium', 'terra_nova']
     """
-    matches = [re.fullmatch(r"(.+)_\d+_\d+", str(group)) for group in groups]
-    wrong = [str(group) for group, match in zip(groups, matches, strict=True) if match is None]
-    if wrong:
+    regions = [region_of(str(group)) for group in groups]
+    if None in regions:
+        wrong = str(groups[regions.index(None)])
         raise DataError(
-            f"group {wrong[0]!r} names no region, expected REGION_i_j", "Split by group instead."
+            f"group {wrong!r} names no region, expected REGION_i_j", "Split by group instead."
         )
-    return np.array([match[1] for match in matches if match is not None])
+    return np.array(regions)
+
+
+def region_of(group: str) -> str | None:
+    """Return the region of one group; None if it is not named REGION_i_j.
+
+    Examples
+    --------
+    >>> region_of("terra_nova_1_2"), region_of("scene 7")
+    ('terra_nova', None)
+    """
+    match = re.fullmatch(r"(.+)_\d+_\d+", group)
+    return None if match is None else match[1]
 
 
 def whole_folds(units: np.ndarray, folds: int = 5) -> list[Split]:

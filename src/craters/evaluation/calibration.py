@@ -20,6 +20,8 @@ from craters.settings import parse_objective
 LEAST_PATCHES = 20  # fewer cannot tell one temperature from another
 TEMPERATURE_LIMITS = (0.05, 20.0)
 
+_AT_LIMIT = 1.001  # within a thousandth of a limit
+
 
 @dataclasses.dataclass(frozen=True)
 class Reliability:
@@ -102,6 +104,18 @@ def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
     if not best.fun < loss(0.0):
         return 1.0
     return float(np.clip(math.exp(best.x), *TEMPERATURE_LIMITS))
+
+
+def is_at_limit(temperature: float) -> bool:
+    """Return whether a fitted temperature is at a limit, where no temperature fits the logits.
+
+    Examples
+    --------
+    >>> [is_at_limit(temperature) for temperature in (0.05, 1.7, 19.9999)]
+    [True, False, True]
+    """
+    low, high = TEMPERATURE_LIMITS
+    return not low * _AT_LIMIT < temperature < high / _AT_LIMIT
 
 
 def apply_temperature(logits: np.ndarray, temperature: float) -> np.ndarray:

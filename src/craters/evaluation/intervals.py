@@ -1,8 +1,9 @@
-"""Confidence intervals of metrics by the group bootstrap, and differences over seeds."""
+"""Confidence intervals of metrics by the Bayesian bootstrap, and differences over seeds."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -23,8 +24,8 @@ from craters.evaluation.resampling import (
     bootstrap,
     has_both,
     percentile_limits,
-    row_weights,
-    table_counts,
+    random_tables,
+    random_weights,
 )
 from craters.evaluation.scored import Scored
 
@@ -32,6 +33,13 @@ STATISTICS = (
     "macro_f1", "accuracy", "crater_precision", "crater_recall", "crater_f1",
     "average_precision", "roc_auc",
 )  # fmt: skip
+
+LEAST_PAIRS = 3  # for a verdict; two may agree by chance to the last digit
+_EQUAL = 1e-12  # of differences, but for rounding
+TOO_FEW = "too few pairs to judge"
+PRIOR = 0.5  # patches added for each label and each answer (benchmark `intervals`)
+RANKINGS = ("average_precision", "roc_auc")  # metrics without a threshold
+RANKING_PRIOR = 0.05  # for these: they change much by a patch at either end
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,8 +54,8 @@ class Interval:
     method : str
         Description of the resampling, for the report.
     n_groups : int or None
-        Number of resampled groups; None if rows were resampled. With fewer than about 20 groups
-        the interval is too narrow.
+        Number of groups; None if the interval is over rows. With fewer than 6 groups the interval
+        may be too narrow.
     skipped : int
         Number of draws left out because they lacked a class.
     """
@@ -72,7 +80,8 @@ class Difference:
     n : int
         Number of pairs.
     verdict : str
-        Verdict on the first: "better", "worse" or "no difference can be shown".
+        Verdict on the first: "better", "worse", "no difference can be shown", or "too few pairs to
+        judge".
     """
 
     mean: float
@@ -82,20 +91,27 @@ class Difference:
     n: int
     verdict: str
 
+    @property
+    def is_judged(self) -> bool:
+        """Whether the pairs are enough for a verdict, and their spread for an interval."""
+        return self.verdict != TOO_FEW
+
 
 def bootstrap_interval(
     scored: Scored, statistic: str, *, draws: int = 1000, level: float = 0.95, seed: int = 0
 ) -> Interval:
-    """Compute the percentile bootstrap interval of a metric, resampling whole groups.
+    """Compute the interval of a metric by the Bayesian bootstrap, weighting whole groups.
 
-    Patches of one image are correlated, so drawing single patches makes the interval too narrow;
-    whole images are drawn if they are known. Without groups, rows are drawn within each class, so
-    that the class balance does not vary.
+    Patches of one image are correlated, so weighting single patches makes the interval too narrow;
+    whole images are weighted if they are known. For each class, half a patch that is predicted
+    rightly is added and half a patch that is not (a twentieth for metrics without a threshold):
+    otherwise, the interval of a sample with few errors is much too narrow. It always includes the
+    metric itself.
 
     Parameters
     ----------
     scored : Scored
-        Both classes present. With groups, draws in which a class is absent are left out.
+        Both classes present.
     statistic : str
         One of `STATISTICS`; as `measure` defines them.
     draws : int
@@ -118,8 +134,9 @@ def bootstrap_interval(
 
     References
     ----------
-    Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 8 and 13. Field and
-    Welsh 2007, doi 10.1111/j.1467-9868.2007.00593.x, for groups.
+    Rubin 1981, doi 10.1214/aos/1176345338, for the Bayesian bootstrap. Goutte and Gaussier 2005,
+    doi 10.1007/978-3-540-31865-1_25, for the same of precision, recall and F1 of single patches.
+    Field and Welsh 2007, doi 10.1111/j.1467-9868.2007.00593.x, for groups.
 
     Examples
     --------
@@ -128,7 +145,7 @@ def bootstrap_interval(
     >>> probability = np.clip(0.5 + 0.3 * (labels - 0.5) + random.normal(0, 0.2, 200), 0, 1)
     >>> found = bootstrap_interval(Scored(labels=labels, probability=probability), "roc_auc")
     >>> 0.7 < found.low < found.high < 0.95, found.method
-    (True, 'percentile bootstrap over patches, within classes')
+    (True, 'Bayesian bootstrap over patches')
     """
     intervals = bootstrap_intervals(scored, (statistic,), draws=draws, level=level, seed=seed)
     return intervals[statistic]
@@ -145,11 +162,23 @@ def bootstrap_intervals(
     """Compute the intervals of several metrics from the same draws, as `bootstrap_interval`."""
     _check_request(statistics, draws, level)
     _check_drawable(scored)
-    figures = [weighted_statistic(scored, name) for name in statistics]
-    intervals = _intervals(
-        scored, figures, "percentile bootstrap", draws=draws, level=level, seed=seed
-    )
-    return dict(zip(statistics, intervals, strict=True))
+    prior = [(label, (answer,)) for label in (0, 1) for answer in (0, 1)]
+    (extended,) = _add_rows(scored, [scored.probability], prior)
+    found: dict[str, Interval] = {}
+    for weight in sorted({_prior_of(name) for name in statistics}):
+        names = [name for name in statistics if _prior_of(name) == weight]
+        figures = [weighted_statistic(extended, name) for name in names]
+        intervals = _intervals(
+            scored, figures, np.full(4, weight), "Bayesian bootstrap",
+            draws=draws, level=level, seed=seed,
+        )  # fmt: skip
+        found |= zip(names, intervals, strict=True)
+    return {name: found[name] for name in statistics}
+
+
+def _prior_of(statistic: str) -> float:
+    """Return the patches added for each label and each answer."""
+    return RANKING_PRIOR if statistic in RANKINGS else PRIOR
 
 
 def paired_bootstrap(
@@ -161,7 +190,7 @@ def paired_bootstrap(
     level: float = 0.95,
     seed: int = 0,
 ) -> tuple[float, float, Interval]:
-    """Compare two predictions of the same patches by the paired bootstrap.
+    """Compare two predictions of the same patches by the paired Bayesian bootstrap.
 
     Parameters
     ----------
@@ -199,14 +228,20 @@ def paired_bootstrap(
     """
     _check_request((statistic,), draws, level)
     _check_drawable(scored)
-    ours = weighted_statistic(scored, statistic)
-    theirs = weighted_statistic(dataclasses.replace(scored, probability=reference), statistic)
+    prior = [(label, pair) for label in (0, 1) for pair in itertools.product((0, 1), repeat=2)]
+    ours, theirs = (
+        weighted_statistic(extended, statistic)
+        for extended in _add_rows(scored, [scored.probability, reference], prior)
+    )
 
     def gain(weights: np.ndarray) -> float:
         return ours(weights) - theirs(weights)
 
-    every, method = np.ones(len(scored), np.int64), "paired percentile bootstrap"
-    (interval,) = _intervals(scored, [gain], method, draws=draws, level=level, seed=seed)
+    (interval,) = _intervals(
+        scored, [gain], np.full(8, _prior_of(statistic) / 2), "paired Bayesian bootstrap",
+        draws=draws, level=level, seed=seed,
+    )  # fmt: skip
+    every = np.append(np.ones(len(scored)), np.zeros(8))
     return ours(every), theirs(every), interval
 
 
@@ -222,31 +257,60 @@ def with_drawable_groups(scored: Scored) -> Scored:
     return scored
 
 
+def _add_rows(
+    scored: Scored, columns: Sequence[np.ndarray], prior: Sequence[tuple[int, tuple[int, ...]]]
+) -> list[Scored]:
+    """Add the rows of a prior, (label, answer by each column), to each column of probabilities."""
+    labels = np.append(scored.labels, [label for label, _ in prior])
+    return [
+        Scored(
+            labels=labels,
+            probability=np.append(column, [float(answers[number]) for _, answers in prior]),
+            decision_threshold=scored.decision_threshold,
+        )
+        for number, column in enumerate(columns)
+    ]
+
+
 def _intervals(
     scored: Scored,
     figures: Sequence[Callable[[np.ndarray], float]],
+    prior: np.ndarray,
     method: str,
     *,
     draws: int,
     level: float,
     seed: int,
 ) -> list[Interval]:
-    """Draw, skip draws that lack a class, and compute the percentiles of each metric."""
-    labels, groups = scored.labels, scored.groups
+    """Draw weights, skip draws that lack a class, and compute the percentiles of each metric.
+
+    `figures` are functions of the weights of the rows, then of the rows of the prior.
+    """
+    n, tail = len(scored), (1 - level) / 2
+    if scored.groups is None:
+        count, units, words = n, np.arange(n), "patches"
+    else:
+        names, units = np.unique(scored.groups, return_inverse=True)
+        count, words = len(names), "groups"
 
     def statistic(weights: np.ndarray) -> list[float] | None:
-        return [figure(weights) for figure in figures] if has_both(labels, weights) else None
+        if not has_both(scored.labels, weights[:n]):
+            return None
+        return [figure(weights) for figure in figures]
 
-    drawn = bootstrap(row_weights(labels, groups), statistic, draws=draws, seed=seed)
-    limits = zip(*percentile_limits(drawn, (1 - level) / 2), strict=True)
-    units = "patches, within classes" if groups is None else "groups"
+    drawn = bootstrap(random_weights(units, prior, tail), statistic, draws=draws, seed=seed)
+    every = np.append(np.ones(n), np.zeros(len(prior)))
+    limits = [
+        _around(figure(every), column, tail)
+        for figure, column in zip(figures, drawn.T, strict=True)
+    ]
     return [
         Interval(
-            low=float(low),
-            high=float(high),
+            low=low,
+            high=high,
             level=level,
-            method=f"{method} over {units}",
-            n_groups=None if groups is None else len(np.unique(groups)),
+            method=f"{method} over {words}",
+            n_groups=None if scored.groups is None else count,
             skipped=draws - len(drawn),
         )
         for low, high in limits
@@ -309,7 +373,7 @@ def weighted_statistic(scored: Scored, statistic: str) -> Callable[[np.ndarray],
     >>> accuracy(np.array([1, 0, 1])), accuracy(np.array([0, 1, 3]))
     (1.0, 0.75)
     """
-    if statistic in ("average_precision", "roc_auc"):
+    if statistic in RANKINGS:
         return _ranking(statistic, scored.labels, scored.probability)
     cell = 2 * scored.labels.astype(np.int64) + scored.called
 
@@ -344,7 +408,7 @@ def _ranking(
         if statistic == "roc_auc":
             area = np.trapezoid(np.append(0.0, tp), np.append(0.0, fp))
             return float(area / (tp[-1] * fp[-1]))
-        precision = tp / np.maximum(tp + fp, 1)
+        precision = tp / np.maximum(tp + fp, np.finfo(np.float64).tiny)
         return float(np.sum(np.diff(tp, prepend=0.0) * precision) / tp[-1])
 
     return figure
@@ -365,9 +429,10 @@ def paired_difference(
     Returns
     -------
     Difference
-        First minus second. "better" or "worse" only if the interval excludes 0. Seeds cover the
-        randomness of training, not other places; folds share most of their training patches, so
-        their interval is too narrow (Nadeau and Bengio 2003).
+        First minus second. "better" or "worse" only if the interval excludes 0; there is no
+        verdict on two pairs, nor on equal differences other than 0, whose interval has no width.
+        Seeds cover the randomness of training, not other places; folds share most of their training
+        patches, so their interval is too narrow (Nadeau and Bengio 2003).
 
     Raises
     ------
@@ -385,8 +450,8 @@ def paired_difference(
     >>> found = paired_difference([0.93, 0.92, 0.94], [0.90, 0.89, 0.90])
     >>> round(found.mean, 3), round(found.low, 3), round(found.high, 3), found.verdict
     (0.033, 0.019, 0.048, 'better')
-    >>> paired_difference([0.93, 0.90], [0.90, 0.91]).verdict
-    'no difference can be shown'
+    >>> paired_difference([0.93, 0.90], [0.90, 0.87]).verdict
+    'too few pairs to judge'
     """
     _check_level(level)
     pairs = [np.asarray(values, np.float64) for values in (first, second)]
@@ -401,6 +466,8 @@ def paired_difference(
     differences = pairs[0] - pairs[1]
     mean, low, high = _t_interval(differences, level)
     shown = "better" if low > 0 else "worse" if high < 0 else "no difference can be shown"
+    if len(differences) < LEAST_PAIRS or (np.ptp(differences) < _EQUAL and abs(mean) > _EQUAL):
+        shown = TOO_FEW
     return Difference(mean=mean, low=low, high=high, level=level, n=len(differences), verdict=shown)
 
 
@@ -424,7 +491,7 @@ class Estimate:
     accuracy, macro_f1 : float or None
         None if there are no patches.
     accuracy_interval, macro_f1_interval : tuple of float or None
-        Percentile bootstrap over patches.
+        Bayesian bootstrap over patches, as `bootstrap_interval`.
     """
 
     n: int
@@ -444,14 +511,14 @@ def estimate(labels: np.ndarray, called: np.ndarray) -> Estimate:
     if len(labels) == 0:
         return Estimate(n=0, craters=0)
     table = confusion_table(labels, called)
-    drawn = bootstrap(table_counts(table), np.asarray)
+    drawn = random_tables(table, PRIOR)
     return Estimate(
         n=len(labels),
         craters=int(table[1].sum()),
         accuracy=float(accuracy(table)),
         macro_f1=float(macro_f1(table)),
-        accuracy_interval=percentile_limits(accuracy(drawn)),
-        macro_f1_interval=percentile_limits(macro_f1(drawn)),
+        accuracy_interval=_around(accuracy(table), accuracy(drawn)),
+        macro_f1_interval=_around(macro_f1(table), macro_f1(drawn)),
     )
 
 
@@ -465,6 +532,12 @@ def gain(labels: np.ndarray, before: np.ndarray, after: np.ndarray) -> dict[str,
     def gained(tables: np.ndarray) -> np.ndarray:
         return macro_f1(tables.sum(axis=-2)) - macro_f1(tables.sum(axis=-1))
 
-    drawn = gained(bootstrap(table_counts(table), np.asarray))
+    drawn = gained(random_tables(table, PRIOR / 2))
     return {"n": len(labels), "macro_f1": float(gained(table)),
-            "interval": percentile_limits(drawn)}  # fmt: skip
+            "interval": _around(gained(table), drawn)}  # fmt: skip
+
+
+def _around(point: Any, drawn: np.ndarray, tail: float = 0.025) -> tuple[float, float]:
+    """Return the percentile limits of draws, extended to include the metric itself."""
+    low, high = percentile_limits(drawn, tail)
+    return min(float(low), float(point)), max(float(high), float(point))

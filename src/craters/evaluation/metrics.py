@@ -11,6 +11,8 @@ from craters.evaluation.scored import Scored
 
 # scikit-learn is imported in the functions that use it: counts need numpy only.
 
+_TINY = np.finfo(np.float64).tiny  # instead of a divisor of 0; weights may be small
+
 
 @dataclasses.dataclass(frozen=True)
 class Metrics:
@@ -104,7 +106,7 @@ def confusion_table(labels: np.ndarray, called: np.ndarray) -> np.ndarray:
 def accuracy(table: np.ndarray) -> np.ndarray:
     """Compute the accuracy of confusion matrices (..., 2, 2)."""
     counts = np.asarray(table, np.float64)
-    return (counts[..., 0, 0] + counts[..., 1, 1]) / np.maximum(counts.sum((-1, -2)), 1)
+    return (counts[..., 0, 0] + counts[..., 1, 1]) / np.maximum(counts.sum((-1, -2)), _TINY)
 
 
 def recalls(table: np.ndarray) -> np.ndarray:
@@ -119,7 +121,7 @@ def precisions(table: np.ndarray) -> np.ndarray:
 
 def _share_right(table: np.ndarray, axis: int) -> np.ndarray:
     counts = np.asarray(table, np.float64)
-    return counts[..., [0, 1], [0, 1]] / np.maximum(counts.sum(axis), 1)
+    return counts[..., [0, 1], [0, 1]] / np.maximum(counts.sum(axis), _TINY)
 
 
 def class_f1(table: np.ndarray) -> np.ndarray:
@@ -128,7 +130,7 @@ def class_f1(table: np.ndarray) -> np.ndarray:
     F1 is 2 TP / (2 TP + FP + FN).
     """
     counts = np.asarray(table, np.float64)
-    return 2 * counts[..., [0, 1], [0, 1]] / np.maximum(counts.sum(-1) + counts.sum(-2), 1)
+    return 2 * counts[..., [0, 1], [0, 1]] / np.maximum(counts.sum(-1) + counts.sum(-2), _TINY)
 
 
 def macro_f1(table: np.ndarray) -> np.ndarray:

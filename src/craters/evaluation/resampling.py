@@ -1,17 +1,21 @@
 """The bootstrap: draw with replacement, compute a statistic of each draw, take percentiles.
 
-Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 8 and 13.
+Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 8 and 13. The Bayesian
+bootstrap draws random weights instead of whole numbers: Rubin 1981, doi 10.1214/aos/1176345338.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from statistics import NormalDist
 from typing import Any, TypeVar
 
 import numpy as np
 
 T = TypeVar("T")
 Draw = Callable[[np.random.Generator], T]  # makes one draw
+
+_LEAST_SHAPE = 0.02  # of gamma weights; less would give nearly all weight to one unit
 
 
 def bootstrap(
@@ -106,6 +110,89 @@ def group_weights(groups: np.ndarray) -> Draw[np.ndarray]:
     """Prepare draws of whole groups; a draw is the count of each row, shape (N,)."""
     names, units = np.unique(groups, return_inverse=True)
     return lambda random: draw_counts(len(names), random)[units]
+
+
+def random_weights(units: np.ndarray, prior: np.ndarray, tail: float = 0.025) -> Draw[np.ndarray]:
+    """Prepare draws of the Bayesian bootstrap: a random weight for each unit, and for a prior.
+
+    Parameters
+    ----------
+    units : ndarray of int, shape (N,)
+        Number of the unit (row, group) of each row, from 0; rows of a unit have the same weight.
+    prior : ndarray, shape (P,)
+        Mean weights of the rows of the prior, above 0, in rows; each is drawn by itself.
+    tail : float
+        As in `percentile_limits`: `weight_shape` depends on it.
+
+    Returns
+    -------
+    callable
+        Makes a draw: weights of the rows, then of the prior, shape (N + P,). Their mean is 1 for
+        rows.
+
+    Examples
+    --------
+    >>> draw = random_weights(np.array([0, 0, 1]), np.array([0.5]))
+    >>> weights = draw(np.random.default_rng(0))
+    >>> weights.shape, bool(weights[0] == weights[1])
+    ((4,), True)
+    """
+    count = int(units.max()) + 1
+    shape = weight_shape(count, tail)
+    masses = shape * prior
+
+    def draw(random: np.random.Generator) -> np.ndarray:
+        drawn = random.standard_gamma(shape, count)[units]
+        return np.concatenate([drawn, random.standard_gamma(masses)]) / shape
+
+    return draw
+
+
+def random_tables(
+    table: np.ndarray, prior: float, *, draws: int = 1000, seed: int = 0
+) -> np.ndarray:
+    """Draw tables of counts, as `random_weights` of the rows behind them would give.
+
+    Parameters
+    ----------
+    table : ndarray of int, any shape
+        Counts; at least one row.
+    prior : float
+        Rows added to each cell, above 0.
+    draws, seed : int
+
+    Returns
+    -------
+    ndarray, shape (draws, *table.shape)
+
+    Examples
+    --------
+    >>> random_tables(np.array([[3, 1], [0, 4]]), 0.5, draws=20).shape
+    (20, 2, 2)
+    """
+    counts = np.asarray(table)
+    shape = weight_shape(int(counts.sum()))
+    random = np.random.default_rng(seed)
+    return random.standard_gamma(shape * (counts + prior), (draws, *counts.shape)) / shape
+
+
+def weight_shape(count: int, tail: float = 0.025) -> float:
+    """Return the shape of the gamma weights of `count` units.
+
+    With shape 1, as by Rubin, the weighted mean varies less than the mean of new data. This shape
+    makes it vary as Student's t interval of a mean does, which matters with few units.
+
+    Examples
+    --------
+    >>> [round(weight_shape(n), 2) for n in (2, 6, 20, 1000)]
+    [0.02, 0.31, 0.78, 1.0]
+    """
+    from scipy.stats import t
+
+    if count < 2:
+        return _LEAST_SHAPE
+    ratio = NormalDist().inv_cdf(1 - tail) / float(t.ppf(1 - tail, count - 1))
+    return max(((count - 1) * ratio**2 - 1) / count, _LEAST_SHAPE)
 
 
 def table_counts(table: np.ndarray) -> Draw[np.ndarray]:

@@ -30,7 +30,7 @@ def learning_curve(stages: list[Stage]) -> Figure:
                 color=GRAY,
                 linestyle=":",
                 linewidth=1.2,
-                label=f"kept: epoch {stage.state.best_epoch}",
+                label=f"epoch {stage.state.best_epoch}",
             )
             axes.set_xlabel("epoch")
             axes.set_ylabel(measure)

@@ -8,7 +8,15 @@ import numpy as np
 
 from craters.core import Progress
 from craters.data import JobData, SymmetryReport
-from craters.evaluation import LEAST_PATCHES, Scored, decide, fit_temperature, measure, scores
+from craters.evaluation import (
+    LEAST_PATCHES,
+    Scored,
+    calibration,
+    decide,
+    fit_temperature,
+    measure,
+    scores,
+)
 from craters.models import Network
 from craters.pipeline.result import JobResult, Stage
 from craters.semi_supervised import CrossFit, Learned, pseudo_labels
@@ -24,6 +32,10 @@ from craters.training import (
 )
 
 ONE_SIDED = 0.02  # share of the rarer prediction below which a network is called one-sided
+LOOK_FIRST = (
+    "Look at the images and labels (craters audit): another --seed helps only where the images "
+    "show what the labels say."
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,6 +109,7 @@ class Job:
         config, data = self.config, self.data
         first_of_last = min(1, len(stages) - 1)
         temperature = self._fit_temperature(stages[first_of_last])
+        self._warn_if_at_limit(temperature)
         threshold = self._choose_threshold(stages[first_of_last], temperature)
         last = [
             _as_predicted(stage, self._fit_temperature(stage), threshold)
@@ -147,7 +160,7 @@ class Job:
             word = "without crater" if share < 0.5 else "with crater"
             self.progress.warn(
                 f"stage {name}: the network predicts {word!r} for {max(share, 1 - share):.0%} of "
-                "the validation patches; it has learned little. Try another --seed."
+                f"the validation patches; it has learned little. {LOOK_FIRST}"
             )
 
     def _fit_temperature(self, stage: Stage) -> float:
@@ -158,6 +171,14 @@ class Job:
             return 1.0
         assert scored.logits is not None
         return fit_temperature(scored.labels, scored.logits)
+
+    def _warn_if_at_limit(self, temperature: float) -> None:
+        """Warn about a temperature at a limit of its fit."""
+        if calibration.is_at_limit(temperature):
+            self.progress.warn(
+                f"the fitted temperature {temperature:.3g} is at a limit: no temperature makes the "
+                f"probabilities fit the labels, so they mean nothing. {LOOK_FIRST}"
+            )
 
     def _choose_threshold(self, stage: Stage, temperature: float) -> float:
         """Return the decision threshold: the given one, or the best for the objective."""

@@ -46,7 +46,7 @@ def summary_lines(metrics: dict[str, Any]) -> list[str]:
 def _training_lines(metrics: dict[str, Any]) -> list[str]:
     lines: list[str] = []
     for name, row in metrics["phases"].items():
-        lines += _stage_lines(name, row)
+        lines += _stage_lines(name, row, chooses_epoch=metrics["network"] == "original")
     if metrics["why_protocols_differ"]:
         lines.append(metrics["why_protocols_differ"])
     lines += report_unlabeled.lines(metrics)
@@ -63,11 +63,12 @@ def _training_lines(metrics: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _stage_lines(name: str, row: dict[str, Any]) -> list[str]:
+def _stage_lines(name: str, row: dict[str, Any], *, chooses_epoch: bool) -> list[str]:
     pseudo = row["n_validation_pseudo"]
     whose = f"{pseudo} of them pseudo-labeled" if pseudo else "all human-labeled"
+    epochs = f"epoch {row['best_epoch']} kept" if chooses_epoch else f"{row['epochs']} epochs"
     return [
-        f"Validation, {stage_title(name)} (epoch {row['best_epoch']} kept, n = {row['n']}, "
+        f"Validation, {stage_title(name)} ({epochs}, n = {row['n']}, "
         f"{whose}, threshold {row['decision_threshold']:.4g}):",
         _figures_line(row),
         *_interval_lines(row),

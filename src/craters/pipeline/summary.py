@@ -11,6 +11,7 @@ from craters.data import CLASS_NAMES, patches
 from craters.evaluation import calibration, scores
 from craters.pipeline.result import JobResult, Stage
 from craters.semi_supervised import PSEUDO, Verdict, pseudo_labels, verdict
+from craters.training import FINE_TUNED, KEPT
 
 WHY_PROTOCOLS_DIFFER = (
     "They differ because protocol 'original' draws the validation set again after merging "
@@ -35,6 +36,35 @@ REFIT_AFTER_FOLDS = (
 )
 
 
+BEST_EPOCH = "The weights of the epoch with the lowest validation loss are kept (dotted line)."
+
+LAST_AVERAGE = (
+    "The moving average of the weights after the last epoch is kept (dotted line), whatever the "
+    "validation loss."
+)
+
+START_IS_KEPT = (
+    "The weights of the pretrained model are kept: those of this training were compared with them, "
+    "and dropped."
+)
+
+
+def kept_weights(result: JobResult) -> str:
+    """Explain which weights of the trainings are kept, for the learning curve."""
+    if result.config.network == "original":
+        return BEST_EPOCH
+    if result.config.start != "pretrained" or result.config.network != "compact":
+        return LAST_AVERAGE
+    choice = None if result.learned is None else result.learned.measured.start_choice
+    share = FINE_TUNED if choice is None else choice.share
+    if share == KEPT:
+        return START_IS_KEPT
+    return (
+        f"A mean of weights is kept: {share:.0%} the moving average after the last epoch (dotted "
+        f"line), {1 - share:.0%} the pretrained weights."
+    )
+
+
 def summarize(result: JobResult) -> dict[str, Any]:
     """Compute all metrics of a job as plain values, for metrics.json.
 
@@ -54,6 +84,7 @@ def summarize(result: JobResult) -> dict[str, Any]:
         "calibration": _calibration(result),
         "method": result.config.method,
         "network": result.config.network,
+        "kept_weights": kept_weights(result),
         "refit": refitted,
         "refit_remark": _refit_words(result) if refitted else "",
         "members": result.config.members,

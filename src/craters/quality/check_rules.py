@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from craters.data import UNLABELED
+from craters.evaluation import calibration, scores
 from craters.models import chose_pretrained
 from craters.quality.check_records import TRAIN, VALIDATION, RunRecord, StageSplit
 
@@ -18,7 +19,6 @@ State = Literal["fired", "passed", "not checked"]
 ONE_SIDED = 0.02  # share of the rarer prediction below which a network counts as collapsed
 NARROW = 0.1  # between the 1st and the 99th percentile of probabilities: nearly constant
 WORTH_A_WARNING = 0.05  # change of the share of craters among training labels
-LEAST_PAIRS = 5  # of trainings; with fewer, a t interval is hardly informative
 
 
 @dataclasses.dataclass(frozen=True)
@@ -321,19 +321,19 @@ def no_gain(record: RunRecord) -> Finding:
     )
 
 
-def too_few_seeds(record: RunRecord) -> Finding:
-    """C08: a difference between methods is claimed from too few trainings."""
+def unshown_difference(record: RunRecord) -> Finding:
+    """C08: a difference between methods is claimed that its interval does not show."""
     if record.method == "supervised":
         return _judge(False, "The final network claims no gain from unlabeled patches.")
     verdict = record.metrics.get("verdict")
     if verdict:
-        pairs = verdict["n_seeds"] * max(verdict.get("n_folds") or 1, 1)
         claims = verdict["outcome"] != "no difference can be shown"
         holds_zero = verdict["low"] <= 0 <= verdict["high"]
+        doubt = "its interval includes 0" if holds_zero else _doubt(verdict)
+        reason = f", but {doubt}" if doubt and claims else ""
         return _judge(
-            claims and (pairs < LEAST_PAIRS or holds_zero),
-            f"The verdict is {verdict['outcome']!r}, paired trainings: {pairs} (expected at "
-            f"least {LEAST_PAIRS}); {_verdict_numbers(verdict)}.",
+            claims and bool(doubt),
+            f"The verdict is {verdict['outcome']!r}{reason}; {_verdict_numbers(verdict)}.",
         )
     phases = record.metrics["phases"]
     if len(phases) == 1:
@@ -341,9 +341,21 @@ def too_few_seeds(record: RunRecord) -> Finding:
     figures = ", ".join(f"{row['macro_f1']:.4f} ({name})" for name, row in sorted(phases.items()))
     return _judge(
         True,
-        f"Macro F1 of {len(phases)} stages is compared, {figures}, each from one training "
-        f"(expected at least {LEAST_PAIRS} pairs): chance alone also changes them.",
+        f"Macro F1 of {len(phases)} stages is compared, {figures}, each from one training, "
+        "without an interval of the difference: chance alone also changes them.",
     )
+
+
+def _doubt(verdict: dict[str, Any]) -> str:
+    """Return why a verdict's interval is too narrow; empty if it is not."""
+    if verdict.get("fell_back"):
+        return "its interval is over single patches although source images are known"
+    groups = verdict.get("n_groups")  # earlier versions did not store it
+    if groups is not None and groups < scores.FEW_GROUPS:
+        return (
+            f"its interval is over {groups} source images (expected at least {scores.FEW_GROUPS})"
+        )
+    return ""
 
 
 def _verdict_numbers(verdict: dict[str, Any]) -> str:
@@ -403,8 +415,8 @@ def prior_shift(record: RunRecord) -> Finding:
 def fitted_and_reported(record: RunRecord) -> Finding:
     """C07: calibration or threshold are evaluated only on the patches they were fitted on."""
     metrics = record.metrics
-    aim, calibration = metrics.get("threshold_chosen_for"), metrics.get("calibration")
-    fitted = [f"the temperature {calibration['temperature']:.3f}"] if calibration else []
+    aim, scaled = metrics.get("threshold_chosen_for"), metrics.get("calibration")
+    fitted = [f"the temperature {scaled['temperature']:.3f}"] if scaled else []
     if aim:
         fitted.append(f"the decision threshold {metrics['decision_threshold']:.4g} (for {aim})")
     if not fitted:
@@ -419,6 +431,21 @@ def fitted_and_reported(record: RunRecord) -> Finding:
         )
     n = record.headline[1]["n"]
     return _judge(True, _sentence([f"{sentence}, and all figures are of the same {n} patches"]))
+
+
+def temperature_at_limit(record: RunRecord) -> Finding:
+    """C16: no temperature makes the probabilities fit the labels of validation."""
+    fitted = record.metrics.get("calibration")
+    if not fitted:
+        return _judge(False, "No temperature was fitted.")
+    temperature = fitted["temperature"]
+    text = f"The fitted temperature is {temperature:.3f}"
+    if not calibration.is_at_limit(temperature):
+        return _judge(False, f"{text}, within its limits.")
+    word = "largest" if temperature > 1 else "smallest"
+    return _judge(
+        True, f"{text}, the {word} allowed: no temperature makes the probabilities fit the labels."
+    )
 
 
 def repeated_test(record: RunRecord) -> Finding:

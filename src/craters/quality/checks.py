@@ -66,7 +66,7 @@ RULES = (
     Rule("C05", "pseudo-labels in an evaluation set", "severe", rules.pseudo_labels_evaluated),
     Rule("C06", "pseudo-labels shift the share of craters", "warning", rules.prior_shift),
     Rule("C07", "fitted and reported on the same patches", "note", rules.fitted_and_reported),
-    Rule("C08", "too few seeds for the difference claimed", "warning", rules.too_few_seeds),
+    Rule("C08", "a difference claimed that is not shown", "warning", rules.unshown_difference),
     Rule("C09", "source images on both sides of a split", "severe", rules.shared_groups),
     Rule("C10", "nearly the same answer for every patch", "severe", rules.collapsed, False),
     Rule("C11", "a test set evaluated more than once", "warning", rules.repeated_test, False),
@@ -74,6 +74,7 @@ RULES = (
     Rule("C13", "files changed since the run", "severe", rules.changed_files, False),
     Rule("C14", "arrays read as of different pixel ranges", "warning", rules.mixed_ranges, False),
     Rule("C15", "patches that chose the pretrained model", "note", rules.chosen_on, False),
+    Rule("C16", "probabilities that mean nothing", "severe", rules.temperature_at_limit),
 )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Iterator
 
@@ -35,15 +34,32 @@ class Fold:
 
 @dataclasses.dataclass(frozen=True)
 class Folds:
-    """All folds, and the unit (region, group, patch) that each keeps together."""
+    """All folds, and what each keeps together.
+
+    Parameters
+    ----------
+    folds : list of Fold
+    unit : {"region", "group", "patch"}
+    n_unplaced : int
+        Rows of the unlabeled set that may be of held-out places, because their region (unit
+        "region") or source image (unit "group") is not known. They stay in each fold's pool.
+    """
 
     folds: list[Fold]
     unit: splits.HeldOut
+    n_unplaced: int = 0
 
     @property
     def rule(self) -> str:
-        """How the folds were drawn, as a sentence."""
-        return splits.fold_rule(self.unit, len(self.folds))
+        """How the folds were drawn, and which unlabeled patches may be of held-out places."""
+        drawn = splits.fold_rule(self.unit, len(self.folds))
+        if not self.n_unplaced:
+            return drawn
+        word = "region" if self.unit == "region" else "source image"
+        return (
+            f"{drawn}; the {word} of {self.n_unplaced} unlabeled patches is not known, so that "
+            f"some may be of held-out {word}s"
+        )
 
 
 def draw_folds(labeled: PatchSet, pool: PatchSet, seed: int) -> Folds:
@@ -75,7 +91,7 @@ def draw_folds(labeled: PatchSet, pool: PatchSet, seed: int) -> Folds:
                 )
                 for train, held_out in parts
             ]
-            return Folds(folds=folds, unit=unit)
+            return Folds(folds=folds, unit=unit, n_unplaced=_count_unplaced(pool, unit))
     counts = np.bincount(labeled.labels, minlength=2)
     raise DataError(
         f"{labeled.source}: found {counts[0]} labels without and {counts[1]} with crater, "
@@ -93,7 +109,8 @@ def pool_apart(pool: PatchSet, held_out: PatchSet, *, by_region: bool = False) -
     pool, held_out : PatchSet
         Places are compared if both have groups.
     by_region : bool
-        Whether a place is a whole region, if groups are named REGION_i_j.
+        Whether a place is a whole region. A group that is not named REGION_i_j is a place by
+        itself.
 
     Returns
     -------
@@ -104,10 +121,25 @@ def pool_apart(pool: PatchSet, held_out: PatchSet, *, by_region: bool = False) -
     if pool.groups is not None and held_out.groups is not None:
         ours, theirs = pool.groups, held_out.groups
         if by_region:
-            with contextlib.suppress(DataError):  # groups of other names are compared whole
-                ours, theirs = splits.regions_of(ours), splits.regions_of(theirs)
+            ours, theirs = _regions_or_names(ours), _regions_or_names(theirs)
         keep &= ~np.isin(ours, theirs)
     return np.flatnonzero(keep)
+
+
+def _regions_or_names(groups: np.ndarray) -> np.ndarray:
+    """Return the region of each group, or its name if it names no region."""
+    return np.array([splits.region_of(str(group)) or str(group) for group in groups], str)
+
+
+def _count_unplaced(pool: PatchSet, unit: splits.HeldOut) -> int:
+    """Count the unlabeled patches whose place cannot be compared with held-out ones."""
+    if unit == "patch":
+        return 0
+    if pool.groups is None:
+        return len(pool)
+    if unit == "group":
+        return 0
+    return sum(splits.region_of(str(group)) is None for group in pool.groups)
 
 
 def _units(labeled: PatchSet) -> Iterator[tuple[np.ndarray, splits.HeldOut]]:

@@ -167,6 +167,8 @@ def learn(
     wanted = [] if method == SUPERVISED else [method]
     if method == "auto":
         wanted = verdict.candidates(len(labeled), pretrained=trainer.is_pretrained)
+    if not wanted:  # no network learns from the pool
+        context = dataclasses.replace(context, folds=dataclasses.replace(folds, n_unplaced=0))
     runs = [context.training_run(SUPERVISED, number) for number in context.numbers]
     _plan(trainer, runs, wanted)
     supervised = cross_fit(SUPERVISED, context, runs, on_pool=bool(wanted), refit=refit)

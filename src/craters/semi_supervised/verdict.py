@@ -17,6 +17,10 @@ Outcome = Literal["helped", "did not help", "no difference can be shown"]
 SUPERVISED = "supervised"
 LEVEL = 0.95
 SURE_ENOUGH = 0.9  # least probability of a gain for which `auto` leaves `supervised`
+FELL_BACK = (
+    "All patches of a class are of one source image, so the interval is over single patches: it is "
+    "too narrow."
+)
 LIKELY = 0.5  # least probability of a gain, after the first fold, for which `auto` goes on
 
 # Prior gain over `supervised` from random weights in macro F1: mean and standard deviation, for up
@@ -44,6 +48,11 @@ class Verdict:
     interval_by : str
         How the interval was made.
     n_labels, n_seeds, n_folds : int
+    n_groups : int or None
+        Source images that the interval is over; None if it is over single patches.
+    fell_back : bool
+        Whether it is over single patches although source images are known, because all patches of
+        a class are of one image. It is too narrow then.
     """
 
     method: str
@@ -59,6 +68,8 @@ class Verdict:
     n_labels: int
     n_seeds: int
     n_folds: int
+    n_groups: int | None = None
+    fell_back: bool = False
 
     @property
     def outcome(self) -> Outcome:
@@ -81,7 +92,7 @@ class Verdict:
             f"{word}: {self.method} {self.value:.4f} against {self.reference} "
             f"{self.reference_value:.4f} in macro F1, {100 * self.difference:+.1f} points "
             f"({self.level:.0%} interval {100 * self.low:+.1f} to {100 * self.high:+.1f}; "
-            f"{self.n_labels} labels, {folds}, {seeds})."
+            f"{self.n_labels} labels, {folds}, {seeds}).{f' {FELL_BACK}' if self.fell_back else ''}"
         )
 
 
@@ -94,15 +105,16 @@ def compare_with_supervised(
     ----------
     method : str
     scored : Scored
-        Out-of-fold predictions of `supervised` for the human labels. Whole source images are
-        resampled if each class has several.
+        Out-of-fold predictions of `supervised` for the human labels. The interval is over whole
+        source images if each class has several.
     probability : ndarray, shape (N,)
         Out-of-fold probability of "with crater" by the method.
     n_folds : int
     """
     ours = dataclasses.replace(scored, probability=probability, decision_threshold=0.5)
+    drawable = intervals.with_drawable_groups(ours)
     value, reference_value, interval = intervals.paired_bootstrap(
-        intervals.with_drawable_groups(ours), scored.probability, level=LEVEL
+        drawable, scored.probability, level=LEVEL
     )
     return Verdict(
         method=method,
@@ -118,6 +130,8 @@ def compare_with_supervised(
         n_labels=len(scored),
         n_seeds=1,
         n_folds=n_folds,
+        n_groups=interval.n_groups,
+        fell_back=scored.groups is not None and drawable.groups is None,
     )
 
 

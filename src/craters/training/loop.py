@@ -340,8 +340,9 @@ def _restart(state: TrainState, reason: str) -> None:
     if len(state.restarts) > MOST_RESTARTS:
         raise DeadNetworkError(
             f"all {len(state.restarts)} networks died: {reason}",
-            "Try another --seed or a lower learning rate, and look at the images: a network that "
-            "sees no structure predicts the same for every patch.",
+            "Look at the images and labels first (craters audit): where the images do not show "
+            "what the labels say, another --seed does not help. Else try a lower learning rate or "
+            "another --seed.",
         )
     state.attempt += 1
     state.epoch = state.best_epoch = 0
