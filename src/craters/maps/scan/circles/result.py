@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -106,7 +105,6 @@ def write_circles(
 ) -> ScanOutcome:
     """Write all files of the result; summary.json comes last and marks the folder complete."""
     folder = Path(folder)
-    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     catalogue = _judge(plan, _collect(plan, jobs, index))
     summary = _summary(catalogue)
