@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import typing
 from pathlib import Path
 
@@ -173,6 +176,30 @@ def test_other_ends_are_plain_too(capsys, error: BaseException, code: int, messa
         raise error
     assert caught.value.code == code
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stopped_run_says_how_to_continue(tmp_path: Path, sent: int, code: int) -> None:
+    data, out = write_job(tmp_path / "DATA", side=28), tmp_path / "RUN"
+    command = [
+        sys.executable, "-W", "error", "-m", "craters", "run", "--data",
+        str(data), "--out", str(out), "--quiet", "--method", "supervised", "--start", "random",
+        "--threads", "2",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    work, deadline = tmp_path / ".RUN.unfinished", time.monotonic() + 120
+    while not work.exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(process.pid, sent)
+    told = process.communicate(timeout=60)[1]
+    assert process.returncode == code
+    assert told.splitlines()[-1] == (
+        f"craters: interrupted. What is finished of this run is kept in {work}; continue with the "
+        "same command and --resume."
+    )
+    assert not any(word in told for word in ("Traceback", "loky", "joblib", "leaked"))
 
 
 def test_synth_writes_the_asked_numbers_once(tmp_path: Path) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client
 from pathlib import Path
 
@@ -114,6 +117,73 @@ def test_the_message_server_outlives_a_client_that_leaves_during_the_handshake()
             client.send(None)
             assert client.recv() is None
     assert seen == [("one", 7)]
+
+
+def test_a_client_that_hangs_in_the_handshake_holds_nobody_up() -> None:
+    seen: list[tuple[str, int]] = []
+    start = time.monotonic()
+    with socket.socket(socket.AF_UNIX) as silent:
+        with parallel._MessageServer(lambda key, number: seen.append((key, number))) as server:
+            silent.connect(server.address)
+            with Client(server.address, authkey=server.secret) as client:
+                client.send(("one", 7))
+                client.send(None)
+                assert client.recv() is None
+        assert time.monotonic() - start < 10
+    assert seen == [("one", 7)]
+
+
+def test_a_client_without_the_secret_is_not_heard() -> None:
+    seen: list[tuple[str, int]] = []
+    with parallel._MessageServer(lambda key, number: seen.append((key, number))) as server:
+        with pytest.raises(AuthenticationError):
+            Client(server.address, authkey=b"other")
+        with Client(server.address) as client:
+            client.recv_bytes()  # the challenge
+            client.send(("one", 7))
+            assert client.recv_bytes().startswith(b"#FAILURE#")
+    assert seen == []
+
+
+@pytest.mark.parametrize("has_unix", [True, False])
+def test_where_no_socket_file_can_be_made_messages_take_another_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_unix: bool
+) -> None:
+    if has_unix:
+        (tmp_path / ("x" * 120)).mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("x" * 120)))
+    else:
+        monkeypatch.delattr(socket, "AF_UNIX")
+        monkeypatch.delattr(signal, "pthread_sigmask")
+    found = dict(run_tasks(squares(2), threads=2))
+    assert sorted(found) == ["n0", "n1"]
+
+
+INTERRUPTED = """
+import sys
+from craters.core import Task, run_tasks
+from tests.core.test_parallel import linger
+tasks = [Task(str(n), linger, {"folder": sys.argv[1]}) for n in range(3)]
+try:
+    list(run_tasks(tasks, threads=2))
+except KeyboardInterrupt:
+    sys.exit("interrupted")
+"""
+
+
+@pytest.mark.parametrize("whom", ["all", "parent"])
+def test_an_interrupt_ends_the_workers_without_a_word(tmp_path: Path, whom: str) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, str(tmp_path)], cwd=REPOSITORY, text=True,
+        start_new_session=True, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.iterdir())) < 2:
+        assert time.monotonic() < deadline, "the workers never started"
+        time.sleep(0.05)
+    (os.killpg if whom == "all" else os.kill)(process.pid, signal.SIGINT)
+    assert process.communicate(timeout=60)[1] == "interrupted\n"
+    assert not any(is_running(int(path.name)) for path in tmp_path.iterdir())
 
 
 def test_a_process_that_vanishes_is_told() -> None:

@@ -78,6 +78,17 @@ def test_an_interrupted_job_is_resumed_and_counted(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["OUT"]
 
 
+@pytest.mark.parametrize(("make", "kept"), [(beside, ".OUT.unfinished"), (in_place, "OUT")])
+def test_an_interrupt_says_where_the_work_is(tmp_path: Path, make, kept: str) -> None:
+    workspace = make(tmp_path / "OUT")
+    with pytest.raises(KeyboardInterrupt) as caught, workspace.open(PRINT, PROGRESS):
+        raise KeyboardInterrupt
+    assert caught.value.__notes__ == [
+        f"What is finished of this {workspace.job} is kept in {tmp_path / kept}; continue with the "
+        "same command and --resume."
+    ]
+
+
 def test_force_moves_unfinished_work_aside(tmp_path: Path) -> None:
     interrupt(beside(tmp_path / "OUT"))
     finish(beside(tmp_path / "OUT", force=True))

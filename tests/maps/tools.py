@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from functools import cache
 from pathlib import Path
@@ -185,6 +186,18 @@ def config(model: Path, image: Path, out: Path, **changes: object) -> Any:
     from craters.maps.scan import ScanConfig
 
     return ScanConfig((image,), model, out, **changes)  # type: ignore[arg-type]
+
+
+def damage(path: Path, how: str) -> None:
+    """Remove or cut off a file of an unfinished scan, or change four bytes of it."""
+    if how == "lost":
+        path.unlink()
+    elif how == "short":
+        os.truncate(path, path.stat().st_size // 3)
+    else:
+        with path.open("r+b") as file:
+            file.seek(40)
+            file.write(b"\x55\x55\x55\x3f")
 
 
 def same_results(one: Path, other: Path) -> None:

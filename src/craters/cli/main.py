@@ -23,6 +23,7 @@ from craters.cli.terminal import (
     SunAzimuthOption,
     TerminalProgress,
     configure_threads,
+    interrupt_on_sigterm,
     report_errors,
 )
 from craters.settings import CompareConfig, DataForm, LookName, RunConfig
@@ -435,5 +436,6 @@ catalogues.register(app)
 
 def main() -> None:
     """Run the command line."""
+    interrupt_on_sigterm()
     with report_errors():
         app()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -163,8 +164,23 @@ def report_errors() -> Iterator[None]:
         typer.echo(f"craters: error: {file}{error.strerror or error}", err=True)
         raise SystemExit(1) from error
     except KeyboardInterrupt as error:
-        typer.echo("craters: interrupted; continue an unfinished job with --resume", err=True)
-        raise SystemExit(130) from error
+        notes = getattr(error, "__notes__", [])[-1:]
+        typer.echo(" ".join(["craters: interrupted.", *notes]), err=True)
+        ended_by = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
+        raise SystemExit(128 + ended_by) from error
+
+
+class Terminated(KeyboardInterrupt):
+    """The process received SIGTERM, by which a system, or `kill`, asks it to end."""
+
+
+def interrupt_on_sigterm() -> None:
+    """Make SIGTERM an interrupt like Ctrl-C, so that processes and locks are released."""
+    signal.signal(signal.SIGTERM, _raise_terminated)
+
+
+def _raise_terminated(*_: object) -> None:
+    raise Terminated
 
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")]

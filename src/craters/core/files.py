@@ -60,6 +60,11 @@ def sync_folder(folder: StrPath) -> None:
         os.close(descriptor)
 
 
+def sync_data(descriptor: int) -> None:
+    """Flush the content of an open file to disk, and of its metadata what reading needs."""
+    getattr(os, "fdatasync", os.fsync)(descriptor)  # Linux and BSD have the former
+
+
 @contextlib.contextmanager
 def locked(target: StrPath, job: str, *, wait: float = 0.0) -> Iterator[None]:
     """Lock a file or folder against other processes.

@@ -12,15 +12,25 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from multiprocessing import AuthenticationError
-from multiprocessing.connection import Client, Connection, Listener
+from multiprocessing.connection import (
+    Client,
+    Connection,
+    Listener,
+    answer_challenge,
+    deliver_challenge,
+)
 from pathlib import Path
 from typing import Any
 
 from craters.errors import WorkerError
 
 Send = Callable[[Any], None]
+Address = str | tuple[str, int]
+
+_LONGEST_SOCKET = 100  # bytes of a socket's path; systems allow 103 or more
 
 _GRACE = 5.0  # seconds in which a process ends by itself
 
@@ -110,8 +120,13 @@ def _run_in_processes(
         # script needs no `if __name__ == "__main__"`.
         pool = joblib.Parallel(workers, backend="loky", return_as="generator_unordered")
         jobs = (joblib.delayed(_work)(task, each, server.address, server.secret) for task in tasks)
+        results: Generator[tuple[str, Any]] | None = None
         try:
-            yield from pool(jobs)
+            with _signals_blocked():
+                results = pool(jobs)
+            # `yield from` would close them, with warnings, before the last clause below.
+            for result in results:  # noqa: UP028
+                yield result
         except Exception as error:
             if server.failure is not None:  # the worker's error only reports a closed connection
                 raise server.failure from None
@@ -121,9 +136,31 @@ def _run_in_processes(
                 "a training process ended before its work was done",
                 "It may have run out of memory: use fewer --threads, and --resume.",
             ) from error
+        except BaseException:  # interrupted: end the workers, without warnings about lost work
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                if results is not None:
+                    results.close()
+            raise
 
 
-def _work(task: Task, threads: int, address: str, secret: bytes) -> tuple[str, Any]:
+@contextlib.contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Start processes that ignore Ctrl-C and SIGTERM: this one ends them, without tracebacks.
+
+    Signals that this process receives meanwhile are handled at the end of the block.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _work(task: Task, threads: int, address: Address, secret: bytes) -> tuple[str, Any]:
     """Run one task in this worker process; exit if the parent process ends."""
     with Client(address, authkey=secret) as connection, torch_threads(threads):
         watcher = threading.Thread(target=_end_with_parent, args=(connection,), daemon=True)
@@ -163,8 +200,11 @@ class _MessageServer:
     def __init__(self, on_message: Callable[[str, Any], None]) -> None:
         self.on_message, self.secret = on_message, secrets.token_bytes(16)
         self.folder = tempfile.TemporaryDirectory(prefix="craters-")
-        self.address = str(Path(self.folder.name) / "messages")
-        self.listener = Listener(self.address, authkey=self.secret)
+        path = str(Path(self.folder.name) / "messages")
+        is_file = hasattr(socket, "AF_UNIX") and len(os.fsencode(path)) <= _LONGEST_SOCKET
+        # Clients are authenticated by their own threads: one that hangs does not hold up others.
+        self.listener = Listener(path if is_file else ("127.0.0.1", 0))
+        self.address: Address = self.listener.address
         self.one_at_a_time = threading.Lock()
         self.is_open = True
         self.failure: BaseException | None = None  # raised by `on_message`; ends the sending worker
@@ -176,9 +216,8 @@ class _MessageServer:
 
     def __exit__(self, *_: object) -> None:
         self.is_open = False
-        # Wakes `accept`. A client's handshake would wait forever if the thread has just ended.
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as wake:
-            wake.connect(self.address)
+        with contextlib.suppress(OSError):
+            Client(self.address).close()  # wakes `accept`
         self.thread.join()
         self.listener.close()
         self.folder.cleanup()
@@ -187,12 +226,14 @@ class _MessageServer:
         while self.is_open:
             try:
                 connection = self.listener.accept()
-            except (OSError, EOFError, AuthenticationError):  # closed during the handshake
+            except OSError:  # the client has closed the connection already
                 continue
             threading.Thread(target=self._receive, args=(connection,), daemon=True).start()
 
     def _receive(self, connection: Connection) -> None:
-        with connection, contextlib.suppress(EOFError, OSError):
+        with connection, contextlib.suppress(EOFError, OSError, AuthenticationError):
+            deliver_challenge(connection, self.secret)
+            answer_challenge(connection, self.secret)
             while (message := connection.recv()) is not None:
                 with self.one_at_a_time:
                     self._pass_on(*message)

@@ -179,6 +179,10 @@ class Workspace:
         ------
         ExistsError
             If the folder is in use, or may not be resumed.
+
+        Notes
+        -----
+        An interrupt gets a note (`__notes__`) that says where the unfinished job is.
         """
         with files.locked(self.out, self.job):
             self.refuse_existing()  # again: another process may have finished meanwhile
@@ -190,7 +194,19 @@ class Workspace:
                 aside = files.move_aside(self.folder)
                 progress.say(f"The earlier folder is now {aside}.")
                 self._begin(fingerprint, progress, entries)
-            yield self.folder
+            try:
+                yield self.folder
+            except KeyboardInterrupt as error:
+                if self.folder.exists():
+                    error.add_note(self._kept())
+                raise
+
+    def _kept(self) -> str:
+        """Say where an unfinished job is, and how to continue it."""
+        return (
+            f"What is finished of this {self.job} is kept in {self.folder}; continue with the same "
+            "command and --resume."
+        )
 
     def publish(self, complete: StrPath, *, keep_work: bool = False) -> None:
         """Rename a complete folder to `out`; an existing one is moved aside.

@@ -260,7 +260,7 @@ def test_a_resumed_scan_has_the_bytes_of_an_uninterrupted_one(
     scan_images(config(model, path, tmp_path / "whole", **settings))
     scan_images(config(model, path, tmp_path / "two", workers=2, **(settings | {"memory": 900.0})))
     same_results(tmp_path / "whole", tmp_path / "two")
-    out, note, calls = tmp_path / "out", store.BlockIndex.note, []
+    out, note, calls = tmp_path / "out", store.BlockIndex.note_done, []
 
     def stop(self, *arguments: object) -> None:
         if len(calls) == after:
@@ -269,7 +269,7 @@ def test_a_resumed_scan_has_the_bytes_of_an_uninterrupted_one(
         note(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store.BlockIndex, "note", stop)
+        patch.setattr(store.BlockIndex, "note_done", stop)
         with pytest.raises(_Killed):
             scan_images(config(model, path, out, **settings))
     for changed, told in (({"sun_azimuth": 140.0}, "sun_azimuth was"), ({"window": 48}, "window")):

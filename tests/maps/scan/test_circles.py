@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from craters.errors import ConfigError, DataError, ExistsError, ModelError
 from craters.evaluation import operating_point, scene_probability
-from craters.maps.scan import store
+from craters.maps.scan import run, store
 from craters.maps.scan.appearance import Appearance, Inspection, light_sentence, share_light
 from craters.maps.scan.circles import result, search
 from craters.maps.scan.circles import store as circle_store
@@ -37,7 +37,16 @@ from craters.models import (
 from craters.models.circles import Calibration, detector, write_circle_model
 from craters.settings import ScanConfig
 from tests.conftest import Notes
-from tests.maps.tools import MARS, config, gappy, gpkg_bytes, noise, same_results, write_raster
+from tests.maps.tools import (
+    MARS,
+    config,
+    damage,
+    gappy,
+    gpkg_bytes,
+    noise,
+    same_results,
+    write_raster,
+)
 
 rasterio = pytest.importorskip("rasterio", reason="rasterio is not installed")
 pytest.importorskip("onnx", reason="onnx is not installed")
@@ -200,7 +209,7 @@ def test_an_interrupted_scan_goes_on_to_equal_results_after_any_block(
     scan_images(config(model, image, tmp_path / "whole", **settings_))
     total = sum(map(len, plan_blocks((150, 130))))
     assert total == 5
-    note = store.BlockIndex.note
+    note = store.BlockIndex.note_done
     work = search.CircleTask.__call__
     for after in range(total):
         out, calls = tmp_path / f"out{after}", []
@@ -212,7 +221,7 @@ def test_an_interrupted_scan_goes_on_to_equal_results_after_any_block(
             note(self, *arguments)
 
         with monkeypatch.context() as patch:
-            patch.setattr(store.BlockIndex, "note", stop)
+            patch.setattr(store.BlockIndex, "note_done", stop)
             with pytest.raises(_Killed):
                 scan_images(config(model, image, out, **settings_))
         with pytest.raises(ExistsError, match="precision was None and is 0.9"):
@@ -260,6 +269,56 @@ def test_a_failing_block_is_missing_until_it_is_tried_again(
     assert 5 < len(found) < len(complete)
     scan_images(config(model, image, out, **settings_), resume=True)
     same_results(tmp_path / "whole", out)
+
+
+@pytest.mark.parametrize(("how", "again"), [("lost", 29), ("short", 29), ("changed", 5)])
+def test_blocks_whose_results_are_damaged_are_searched_again(
+    model: Path, tmp_path: Path, small_blocks: None, monkeypatch: pytest.MonkeyPatch,
+    how: str, again: int,
+) -> None:  # fmt: skip
+    image = write_raster(tmp_path / "a.tif", noise(260, 310))
+    out, settings_ = tmp_path / "out", {"sun_azimuth": 90.0}
+    scan_images(config(model, image, tmp_path / "whole", **settings_))
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "write_circles", lambda *_: (_ for _ in ()).throw(_Killed))
+        with pytest.raises(_Killed):
+            scan_images(config(model, image, out, **settings_))
+    damage(tmp_path / ".out.unfinished" / "image-0-stage-1.u8", how)
+    searched: list = []
+    work = search.CircleTask.__call__
+    monkeypatch.setattr(
+        search.CircleTask, "__call__",
+        lambda self, *a: searched.append(self.block) or work(self, *a),
+    )  # fmt: skip
+    scan_images(config(model, image, out, **settings_), resume=True)
+    assert len(set(searched)) == len(searched) == again
+    same_results(tmp_path / "whole", out)
+
+
+def test_a_damaged_block_that_fails_again_is_missing(
+    model: Path, tmp_path: Path, small_blocks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, out = write_raster(tmp_path / "a.tif", noise(260, 310)), tmp_path / "out"
+    settings_ = {"sun_azimuth": 90.0}
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "write_circles", lambda *_: (_ for _ in ()).throw(_Killed))
+        with pytest.raises(_Killed):
+            scan_images(config(model, image, out, **settings_))
+    damage(tmp_path / ".out.unfinished" / "image-0-stage-1.u8", "changed")
+    work, seen = search.CircleTask.__call__, []
+
+    def fail(self, reader, predictor):
+        if self.block.stage == 0:
+            raise DataError("the disk has a bad spot")
+        row, col = (-first for first in self.block.window[:2])  # of the first pixel of the stage
+        seen.append(self.pixels[row : row + 16, col + 32 : col + 48].any())
+        return work(self, reader, predictor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(search.CircleTask, "__call__", fail)
+        outcome = scan_images(config(model, image, out, **settings_), resume=True)
+    assert [row["block"] for row in outcome.failed] == [2]
+    assert not seen[0]
 
 
 def test_without_any_block_there_is_no_result(
@@ -543,7 +602,7 @@ def test_the_light_of_all_images_reaches_the_detector_also_after_resuming(
         note(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store.BlockIndex, "note", stop)
+        patch.setattr(store.BlockIndex, "note_done", stop)
         with pytest.raises(_Killed):
             scan_images(config(model, folder, out))
     summary = scan_images(config(model, folder, out), resume=True).summary

@@ -20,10 +20,13 @@ from craters.errors import ConfigError, CratersError, DataError, ExistsError, Ge
 from craters.maps.scan import grid as scan_grid
 from craters.maps.scan import predict, store
 from craters.maps.scan.grid import Blocks, Grid, plan_blocks
+from craters.models import ModelDescription
+from tests.conftest import Notes
 from tests.maps import tools as maps
 from tests.maps.tools import (
     SIDE,
     config,
+    damage,
     gappy,
     noise,
     plain_scan,
@@ -423,7 +426,7 @@ def test_an_interrupted_scan_goes_on_to_equal_results(
     image = write_raster(tmp_path / "a.tif", gappy(260, 310, 3), nodata=0)
     settings_ = {"decision_threshold": 0.5, "memory": 367.4}
     scan_images(config(model, image, tmp_path / "whole", **settings_))
-    out, note, calls = tmp_path / "out", store.BlockIndex.note, []
+    out, note, calls = tmp_path / "out", store.BlockIndex.note_done, []
 
     def stop(self, *arguments: object) -> None:
         if len(calls) == after:
@@ -432,7 +435,7 @@ def test_an_interrupted_scan_goes_on_to_equal_results(
         note(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store.BlockIndex, "note", stop)
+        patch.setattr(store.BlockIndex, "note_done", stop)
         with pytest.raises(_Killed):
             scan_images(config(model, image, out, **settings_))
     assert not out.exists()
@@ -450,6 +453,41 @@ def test_an_interrupted_scan_goes_on_to_equal_results(
     assert len(set(done)) == len(done) == total - after
     same_results(tmp_path / "whole", out)
     assert list(tmp_path.glob(".out*")) == []
+
+
+@pytest.mark.parametrize(("how", "again"), [("lost", 6), ("short", 3), ("changed", 1)])
+def test_blocks_whose_logits_are_damaged_are_scanned_again(
+    model: Path, tmp_path: Path, small_tiles: None, monkeypatch: pytest.MonkeyPatch,
+    how: str, again: int,
+) -> None:  # fmt: skip
+    image = write_raster(tmp_path / "a.tif", noise(260, 310, 3))
+    settings_ = {"decision_threshold": 0.5, "memory": 367.4, "workers": 1}
+    scan_images(config(model, image, tmp_path / "whole", **settings_))
+    out, note, calls = tmp_path / "out", store.BlockIndex.note_done, []
+
+    def stop(self, *arguments: object) -> None:
+        if len(calls) == 6:
+            raise _Killed
+        calls.append(arguments)
+        note(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.BlockIndex, "note_done", stop)
+        with pytest.raises(_Killed):
+            scan_images(config(model, image, out, **settings_))
+    damage(tmp_path / ".out.unfinished" / "logits-0.f32", how)
+    done: list[int] = []
+    work = predict.scan_block
+    monkeypatch.setattr(predict, "scan_block", lambda *a: done.append(a[2].index) or work(*a))
+    notes = Notes()
+    scan_images(config(model, image, out, **settings_), resume=True, progress=notes)
+    total = len(plan_scan(config(model, image, out, **settings_)).blocks(0))
+    assert len(set(done)) == len(done) == total - 6 + again
+    same_results(tmp_path / "whole", out)
+    assert notes.warned[0] == (
+        f"a: the stored results of {again} of 6 finished blocks are damaged or missing; these "
+        "blocks are scanned again."
+    )
 
 
 def test_a_changed_image_or_model_is_not_resumed(
@@ -568,22 +606,64 @@ def test_a_full_disk_is_told_and_resumed(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "pwrite", full)
+        patch.setattr(store, "write_at", full)
         with pytest.raises(CratersError, match="no space is left on the disk. Free some"):
             scan_images(config(model, image, tmp_path / "out"))
     scan_images(config(model, image, tmp_path / "out"), resume=True)
     with monkeypatch.context() as patch:
         usage = shutil.disk_usage(tmp_path)
         patch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10))
-        with pytest.raises(ConfigError, match="0 MB are free"):
+        with pytest.raises(ConfigError, match="0 MB are free, and the scan needs about 2 MB more"):
             scan_images(config(model, image, tmp_path / "other"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "per_window"),
+    [({}, 4 * 1.6 + 15.5), ({"dtype": "uint8", "windows": False}, 1.6 + 0.5)],
+)
+def test_a_resumed_scan_needs_the_disk_for_what_is_missing(
+    model: Path, tmp_path: Path, small_tiles: None, monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, object], per_window: float,
+) -> None:  # fmt: skip
+    image = write_raster(tmp_path / "a.tif", noise(260, 310))
+    settings_ = {"decision_threshold": 0.5, "memory": 367.4, "workers": 1} | changes
+    plan = plan_scan(config(model, image, tmp_path / "out", **settings_))
+    windows = plan.grids[0].rows * plan.grids[0].columns
+    results = (2 << 20) + int(per_window * windows)
+    free, usage = [0], shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=free[0]))
+    note, calls = store.BlockIndex.note_done, []
+
+    def stop(self, *arguments: object) -> None:
+        if len(calls) == 6:
+            raise _Killed
+        calls.append(arguments)
+        note(self, *arguments)
+
+    def scan(free_bytes: int) -> None:
+        free[0] = free_bytes
+        scan_images(config(model, image, tmp_path / "out", **settings_), resume=True)
+
+    with pytest.raises(ConfigError, match="MB are free"):
+        scan(results + 4 * windows - 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(store.BlockIndex, "note_done", stop)
+        with pytest.raises(_Killed):
+            scan(results + 4 * windows)
+    left = windows - sum(plan.blocks(0)[block].size for _, block, _ in calls)
+    assert 0 < left < windows
+    with pytest.raises(ConfigError, match="MB are free"):
+        scan(results + 4 * left - 1)
+    scan(results + 4 * left)
+    found = sum(path.stat().st_size for path in (tmp_path / "out").iterdir())
+    assert found < results
 
 
 def test_a_dry_run_tells_and_writes_nothing(model: Path, tmp_path: Path) -> None:
     image = write_raster(tmp_path / "a.tif", noise(100, 100))
     lines = "\n".join(estimate(plan_scan(config(model, image, tmp_path / "out"))))
     assert "225 windows of 20 px every 6 px" in lines
-    for word in ("time: about", "memory: up to 1,000 MB", "disk: up to"):
+    for word in ("time: about", "memory: up to 1,000 MB", "disk: about 2.1 MB"):
         assert word in lines
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tif"]
 

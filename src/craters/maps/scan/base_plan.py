@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import hashlib
 import os
@@ -24,11 +25,12 @@ from craters.maps.scan.appearance import Inspection
 from craters.maps.scan.workers import LOCAL
 from craters.settings import ScanConfig
 
+RESULT_BYTES = 2 << 20  # of the report, and of empty layers
 BASE_BYTES, ENGINE_BYTES = 220 << 20, 130 << 20  # per process, and per worker for its predictor
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BasePlan:
+class BasePlan(abc.ABC):
     """The plan of a scan, whatever the model.
 
     Parameters
@@ -98,6 +100,16 @@ class BasePlan:
         """Return notes on the images and on files that are not scanned, for an estimate."""
         notes = [*skipped_files(self.config.images), *self.notes]
         return [f"note: {note}" for note in notes]
+
+    @property
+    @abc.abstractmethod
+    def result_bytes(self) -> int:
+        """About the most bytes that results need on disk, while they are written."""
+
+    def disk_line(self, stored: int) -> str:
+        """Describe the need on disk of a scan that stores so many bytes besides its results."""
+        need = (stored + self.result_bytes) / 1e6
+        return f"disk: about {need:,.1f} MB during the scan, in the folder of --out"
 
     def time_line(self, seconds: float) -> str:
         """Describe the time of a scan from the seconds that one worker needs."""

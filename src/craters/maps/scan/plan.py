@@ -16,6 +16,7 @@ from craters.core import Fingerprint
 from craters.maps.geo import Image, Reader
 from craters.maps.scan.appearance import Inspection
 from craters.maps.scan.base_plan import (
+    RESULT_BYTES,
     BasePlan,
     check_extras,
     make_fingerprint,
@@ -32,6 +33,9 @@ from craters.models import Classifier, find_model, is_circle_model, measured_qua
 from craters.settings import ScanConfig
 
 _PER_PIXEL = 26  # bytes per pixel in progress, besides the stored value
+# Measured on disk: bytes of a map and its copy, per byte of a value; of layers, per window.
+_MAP = 1.6
+_DETECTIONS, _CANDIDATES = 0.5, 15.0
 _LIBRARIES = ("numpy", "onnxruntime", "rasterio", "pyproj")  # results depend on their versions
 
 
@@ -87,9 +91,16 @@ class WindowPlan(BasePlan):
         return remarks
 
     @property
-    def disk_bytes(self) -> int:
-        """Bytes that the scan stores besides its results."""
-        return sum(grid.rows * grid.columns for grid in self.grids) * 4
+    def _windows(self) -> int:
+        return sum(grid.rows * grid.columns for grid in self.grids)
+
+    @property
+    def result_bytes(self) -> int:
+        """About the most bytes that maps and layers need on disk, while they are written."""
+        per_window = _MAP * np.dtype(self.config.dtype).itemsize + _DETECTIONS
+        if self.config.windows:
+            per_window += _CANDIDATES
+        return RESULT_BYTES + int(per_window * self._windows)
 
     def blocks(self, number: int) -> Blocks:
         """Divide an image into blocks so that all workers stay within the memory limit."""
@@ -121,9 +132,8 @@ class WindowPlan(BasePlan):
 
     def estimate(self) -> list[str]:
         """Describe windows, time, memory and disk."""
-        lines, windows, pixels = [self.model_line], 0, 0
+        lines, pixels = [self.model_line], 0
         for number, (image, grid) in enumerate(zip(self.images, self.grids, strict=True)):
-            windows += grid.rows * grid.columns
             pixels += image.height * image.width
             if number < 10:
                 lines.append(
@@ -135,12 +145,11 @@ class WindowPlan(BasePlan):
             lines.append(f"... and {len(self.images) - 10} more images")
         return [
             *lines,
-            f"{windows:,} windows of {self.engine.side} px every "
+            f"{self._windows:,} windows of {self.engine.side} px every "
             f"{self.engine.stride} px, {pixels / 1e6:,.1f} Mpx",
-            self.time_line(_measure_speed(self) * windows),
+            self.time_line(_measure_speed(self) * self._windows),
             f"memory: up to {self.config.memory:,.0f} MB (--memory)",
-            f"disk: up to {windows * 4 * 2.5 / 1e6:,.1f} MB during the scan, in the folder of "
-            "--out",
+            self.disk_line(4 * self._windows),
             *self.image_notes(),
         ]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,6 @@ def write_all(
     plan: WindowPlan, folder: Path, jobs: list[WindowJob], index: BlockIndex, progress: Progress
 ) -> ScanOutcome:
     """Write all files of the result; summary.json comes last and marks the folder complete."""
-    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     scanned = [
         Scanned(

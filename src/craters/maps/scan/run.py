@@ -6,6 +6,7 @@ The results depend neither on the number of workers nor on the size of the block
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,8 +20,17 @@ from craters.maps.scan.plan import WindowPlan, plan_scan
 from craters.maps.scan.report import precision_sentence
 from craters.maps.scan.result import write_all
 from craters.maps.scan.store import BlockIndex
-from craters.maps.scan.workers import Executor, ThreadExecutor, refuse_lost, run_blocks
+from craters.maps.scan.workers import (
+    Executor,
+    Job,
+    ThreadExecutor,
+    refuse_lost,
+    run_blocks,
+    start_stores,
+)
 from craters.settings import ScanConfig
+
+_COMPLETE = "whole"  # folder of the results, in the work folder
 
 
 def scan_images(
@@ -72,11 +82,10 @@ def scan_images(
     with workspace.open(plan.fingerprint, progress) as work:
         index = BlockIndex(work)
         try:
-            _check_disk(plan, work)
             outcome = _scan(plan, work, index, progress)
         finally:
             index.close()
-        workspace.publish(work / "whole", keep_work=bool(outcome.failed))
+        workspace.publish(work / _COMPLETE, keep_work=bool(outcome.failed))
     return outcome
 
 
@@ -99,13 +108,21 @@ def describe_results(summary: dict[str, Any]) -> list[str]:
     ]
 
 
-def _check_disk(plan: WindowPlan | CirclePlan, work: Path) -> None:
+def _check_disk(
+    plan: WindowPlan | CirclePlan, work: Path, jobs: Sequence[Job], index: BlockIndex
+) -> None:
+    """Raise ConfigError if the disk has no space for the results that are not yet stored."""
+    missing = plan.result_bytes
+    for job in jobs:
+        done = index.done(job.number)
+        blocks = itertools.chain.from_iterable(job.stages)
+        missing += sum(job.store.size(block) for block in blocks if block.index not in done)
     free = shutil.disk_usage(work).free
-    if plan.disk_bytes > free:
+    if missing > free:
         raise ConfigError(
-            f"{work.parent}: {free / 1e6:,.0f} MB are free, and the scan needs "
-            f"{plan.disk_bytes / 1e6:,.0f}",
-            "Choose another disk by --out, or a longer --stride.",
+            f"{work.parent}: {free / 1e6:,.0f} MB are free, and the scan needs about "
+            f"{missing / 1e6:,.0f} MB more",
+            "Free some space, then continue with --resume; or choose another disk by --out.",
         )
 
 
@@ -115,9 +132,12 @@ def _scan(
     jobs: Sequence[Any] = plan.jobs(work, index)
     write: Callable[..., ScanOutcome] = write_circles if isinstance(plan, CirclePlan) else write_all
     try:
+        start_stores(jobs, index, progress)
+        shutil.rmtree(work / _COMPLETE, ignore_errors=True)  # left by a scan killed in writing it
+        _check_disk(plan, work, jobs, index)
         run_blocks(jobs, index, _executor(plan), progress, plan.inspection)
         refuse_lost(jobs, index)
-        return write(plan, work / "whole", jobs, index, progress)
+        return write(plan, work / _COMPLETE, jobs, index, progress)
     finally:
         for job in jobs:
             job.store.close()

@@ -1,20 +1,24 @@
 """Intermediate results of a scan on disk: files of logits, and the index of finished blocks.
 
-A block's logits are flushed to disk before the index lists the block as "done", so a killed
-process loses only the blocks it was working on.
+A block's logits are flushed to disk before the index lists the block as "done", with their
+checksum. So a killed process loses only the blocks it was working on, and blocks whose files are
+damaged or missing are found.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import sqlite3
+import zlib
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from craters.core import files
 from craters.errors import CratersError, DataError
 from craters.maps.scan.appearance import Appearance
 from craters.maps.scan.grid import Block, Blocks
@@ -27,7 +31,7 @@ CREATE TABLE IF NOT EXISTS images (
   image INTEGER PRIMARY KEY, tile_rows INTEGER NOT NULL, tile_columns INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS blocks (
   image INTEGER NOT NULL, block INTEGER NOT NULL, status TEXT NOT NULL, note TEXT NOT NULL,
-  PRIMARY KEY (image, block)) WITHOUT ROWID;
+  checksum INTEGER NOT NULL, PRIMARY KEY (image, block)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS appearances (image INTEGER PRIMARY KEY, content TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS circles (
   image INTEGER NOT NULL, block INTEGER NOT NULL, content BLOB NOT NULL,
@@ -86,27 +90,37 @@ class BlockIndex:
 
     def done(self, image: int) -> set[int]:
         """Return the finished blocks of an image."""
-        return set(self._of("done", image))
+        return set(self.checksums(image))
+
+    def checksums(self, image: int) -> dict[int, int]:
+        """Return the checksums of an image's finished blocks."""
+        return self._of("done", image, "checksum")
 
     def failed(self, image: int) -> dict[int, str]:
         """Return the failed blocks of an image, with the reasons."""
-        return self._of("failed", image)
+        return self._of("failed", image, "note")
 
-    def _of(self, status: str, image: int) -> dict[int, str]:
+    def _of(self, status: str, image: int, column: str) -> dict[int, Any]:
         with self._sqlite_errors():
             return dict(
                 self._database.execute(
-                    "SELECT block, note FROM blocks WHERE image = ? AND status = ? ORDER BY block",
+                    f"SELECT block, {column} FROM blocks "  # noqa: S608
+                    "WHERE image = ? AND status = ? ORDER BY block",
                     (image, status),
                 )
             )
 
-    def note(self, image: int, block: int, status: str, note: str = "") -> None:
-        """Record the status of a block, "done" or "failed", with the reason of a failure."""
+    def note_done(self, image: int, block: int, checksum: int) -> None:
+        """Record that a block is finished, with the checksum of its stored result."""
+        self._note(image, block, "done", "", checksum)
+
+    def note_failed(self, image: int, block: int, reason: str) -> None:
+        """Record that a block has failed."""
+        self._note(image, block, "failed", reason, 0)
+
+    def _note(self, *row: int | str) -> None:
         with self._sqlite_errors(), self._database:
-            self._database.execute(
-                "INSERT OR REPLACE INTO blocks VALUES (?, ?, ?, ?)", (image, block, status, note)
-            )
+            self._database.execute("INSERT OR REPLACE INTO blocks VALUES (?, ?, ?, ?, ?)", row)
 
     def forget(self, image: int, first: int) -> None:
         """Remove the status of an image's blocks from the number `first` on."""
@@ -131,6 +145,14 @@ class BlockIndex:
                 "SELECT content FROM circles WHERE image = ? AND block = ?", (image, block)
             ).fetchone()
         return bytes(content)
+
+    def circles_of(self, image: int, block: int) -> bytes | None:
+        """Return the stored circles of a block; None if there are none."""
+        with self._sqlite_errors():
+            row = self._database.execute(
+                "SELECT content FROM circles WHERE image = ? AND block = ?", (image, block)
+            ).fetchone()
+        return None if row is None else row[0]
 
     def keep_circles(self, image: int, block: int, content: bytes) -> None:
         """Store the circles of a block; they count once the block is "done"."""
@@ -165,24 +187,38 @@ class Store:
 
     def __init__(self, path: Path, blocks: Blocks) -> None:
         self.path, self.blocks = path, blocks
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        grid = blocks.grid
-        with disk_errors(path):
-            os.ftruncate(self._file, grid.rows * grid.columns * _ITEM)
+        path.touch()
+        self._file = path.open("r+b", buffering=0)
+
+    def start(self) -> None:
+        """Begin or resume: give the file its full size."""
+        grid = self.blocks.grid
+        with disk_errors(self.path):
+            self._file.truncate(grid.rows * grid.columns * _ITEM)
 
     def close(self) -> None:
         """Close the file."""
-        os.close(self._file)
+        self._file.close()
 
     def _offset(self, block: Block) -> int:
         return (block.row * self.blocks.grid.columns + block.column * block.rows) * _ITEM
 
-    def write(self, block: Block, logits: np.ndarray) -> None:
-        """Write the logits of a block and flush them to disk."""
+    def size(self, block: Block) -> int:
+        """Return the bytes that a block takes on disk."""
+        return block.size * _ITEM
+
+    def write(self, block: Block, logits: np.ndarray) -> int:
+        """Write the logits of a block and flush them to disk; return their checksum."""
         content = np.ascontiguousarray(logits, "<f4").tobytes()
         with disk_errors(self.path):
             write_at(self._file, content, self._offset(block))
-            os.fdatasync(self._file)
+            files.sync_data(self._file.fileno())
+        return zlib.crc32(content)
+
+    def checksum(self, block: Block) -> int | None:
+        """Return the checksum of a block as it is stored; None if the file is too short."""
+        content = read_at(self._file, self.size(block), self._offset(block))
+        return zlib.crc32(content) if len(content) == self.size(block) else None
 
     def read_rows(self, first: int, last: int, done: set[int]) -> np.ndarray:
         """Read rows of windows; NaN for blocks that are not `done`.
@@ -201,9 +237,11 @@ class Store:
                 rows = max(first, block.row), min(last, block.row + block.rows)
                 start = self._offset(block) + (rows[0] - block.row) * block.columns * _ITEM
                 size = (rows[1] - rows[0]) * block.columns
-                content = os.pread(self._file, size * _ITEM, start)
+                content = read_at(self._file, size * _ITEM, start)
                 if len(content) < size * _ITEM:
-                    raise DataError(f"{self.path}: is truncated", "Start over with --force.")
+                    raise DataError(
+                        f"{self.path}: was truncated during the scan", "Repeat it with --resume."
+                    )
                 rows_read[rows[0] - first : rows[1] - first,
                       block.column : block.column + block.columns] = np.frombuffer(
                     content, "<f4"
@@ -211,11 +249,22 @@ class Store:
         return rows_read
 
 
-def write_at(file: int, content: bytes, place: int) -> None:
-    """Write bytes to an open file, all of them."""
-    while content:
-        count = os.pwrite(file, content, place)
-        content, place = content[count:], place + count
+def read_at(file: FileIO, size: int, place: int) -> bytes:
+    """Read bytes of an unbuffered file: all of them, unless the file ends before."""
+    file.seek(place)
+    pieces = []
+    while size and (piece := file.read(size)):
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
+
+
+def write_at(file: FileIO, content: bytes, place: int) -> None:
+    """Write bytes to an unbuffered file, all of them."""
+    file.seek(place)
+    rest = memoryview(content)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 @contextlib.contextmanager

@@ -27,8 +27,19 @@ Task = Callable[[Reader, Any], Any]
 class ResultStore(Protocol):
     """Where the results of an image's blocks are kept."""
 
-    def write(self, block: Any, result: Any) -> None:
-        """Write the result of a block and flush it to disk."""
+    def start(self) -> None:
+        """Begin or resume, when the index lists which blocks are finished and which have failed."""
+
+    def size(self, block: Any) -> int:
+        """Return the bytes that the result of a block takes on disk, about."""
+        ...
+
+    def write(self, block: Any, result: Any) -> int:
+        """Write the result of a block and flush it to disk; return its checksum."""
+        ...
+
+    def checksum(self, block: Any) -> int | None:
+        """Return the checksum of a block's result as it is stored; None if it is missing."""
         ...
 
     def close(self) -> None:
@@ -95,6 +106,34 @@ class Executor(Protocol):
     def result(self, ticket: Any) -> Any:
         """Return the result of a task that has ended, or raise its error."""
         ...
+
+
+def start_stores(jobs: Sequence[Job], index: BlockIndex, progress: Progress) -> None:
+    """Begin or resume; finished blocks whose stored results are damaged are processed again.
+
+    Parameters
+    ----------
+    jobs : list of Job
+    index : BlockIndex
+        Lists such blocks as failed, until they are finished again.
+    progress : Progress
+        Is warned of them.
+    """
+    for job in jobs:
+        checksums = index.checksums(job.number)
+        damaged = [
+            block.index
+            for block in itertools.chain.from_iterable(job.stages)
+            if block.index in checksums and job.store.checksum(block) != checksums[block.index]
+        ]
+        for block in damaged:
+            index.note_failed(job.number, block, "its stored result is damaged or missing")
+        if damaged:
+            progress.warn(
+                f"{job.image.name}: the stored results of {len(damaged)} of {len(checksums)} "
+                "finished blocks are damaged or missing; these blocks are scanned again."
+            )
+        job.store.start()
 
 
 def run_blocks(
@@ -166,10 +205,9 @@ def _collect(waiting: dict[Any, tuple[Job, Any]], index: BlockIndex, executor: E
         except WorkerError:
             raise
         except (CratersError, OSError, MemoryError) as error:
-            index.note(job.number, block.index, "failed", str(error))
+            index.note_failed(job.number, block.index, str(error))
             continue
-        job.store.write(block, result)
-        index.note(job.number, block.index, "done")
+        index.note_done(job.number, block.index, job.store.write(block, result))
     return len(ended)
 
 

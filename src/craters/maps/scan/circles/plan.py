@@ -13,6 +13,7 @@ from craters.errors import ConfigError
 from craters.maps.geo import PixelReference, Reader
 from craters.maps.scan.appearance import Inspection
 from craters.maps.scan.base_plan import (
+    RESULT_BYTES,
     BasePlan,
     check_extras,
     make_fingerprint,
@@ -39,8 +40,7 @@ _OF_WINDOWS = ("window", "stride", "merge", "dtype", "device", "arithmetic")
 _LIBRARIES = ("numpy", "scipy", "onnxruntime", "rasterio", "pyproj")  # results depend on these
 _PER_PIXEL = 80  # bytes per pixel that is read for a block: the image, and the network's maps
 _ENGINE_BYTES = 30 << 20  # of the detector, and of the classifier that estimates the light
-_DISK = 0.25  # bytes per pixel during a scan: smaller images, and candidates twice
-_RESULT = 0.5  # bytes per pixel of the layers, where there are many candidates
+_RESULT = 0.7  # bytes per pixel of candidates, twice, and of layers, where they are many
 _SAMPLE = 256  # px: side of the block whose time is measured
 _LISTED = 10  # images in an estimate
 
@@ -69,21 +69,21 @@ class CirclePlan(BasePlan):
         return []
 
     @property
-    def disk_bytes(self) -> int:
-        """Bytes that the scan stores besides its results."""
-        return int(_DISK * sum(image.height * image.width for image in self.images))
-
-    @property
     def engine_bytes(self) -> int:
         """Memory of the models of a worker."""
         return _ENGINE_BYTES
+
+    @property
+    def result_bytes(self) -> int:
+        """About the bytes that candidates, layers and tables need on disk."""
+        pixels = sum(image.height * image.width for image in self.images)
+        return RESULT_BYTES + int(_RESULT * pixels)
 
     def jobs(self, work: StrPath, index: BlockIndex) -> list[CircleJob]:
         """Open the store of each image."""
         work, jobs = Path(work), []
         for number, image in enumerate(self.images):
             store = CircleStore(work, number, (image.height, image.width), index)
-            store.start()
             jobs.append(CircleJob(number=number, image=image, store=store))
         return jobs
 
@@ -124,7 +124,7 @@ class CirclePlan(BasePlan):
             f"{blocks:,} blocks, {pixels / 1e6:,.1f} Mpx",
             self.time_line(self._measure_speed() * padded),
             f"memory: up to {self.config.memory:,.0f} MB (--memory)",
-            f"disk: up to about {(_DISK + _RESULT) * pixels / 1e6:,.1f} MB, in the folder of --out",
+            self.disk_line(pixels // 15),  # images of later stages
             *self.image_notes(),
         ]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -119,7 +118,6 @@ def write_circles(
 ) -> ScanOutcome:
     """Write all files of the result; summary.json comes last and marks the folder complete."""
     folder = Path(folder)
-    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     catalogue = _catalogue(plan, jobs, index, folder.with_name("merged.circles"))
     summary = _summary(catalogue)

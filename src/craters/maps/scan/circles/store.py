@@ -10,11 +10,13 @@ import dataclasses
 import itertools
 import math
 import os
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
+from craters.core import files
 from craters.errors import DataError
 from craters.maps.scan.store import BlockIndex, disk_errors, write_at
 from craters.models import CIRCLE_DTYPE, STAGE, CircleBlock, plan_blocks, stage_shape
@@ -38,6 +40,11 @@ def number_blocks(shape: tuple[int, int]) -> list[list[StageBlock]]:
         stages.append([StageBlock(count + place, block) for place, block in enumerate(blocks)])
         count += len(blocks)
     return stages
+
+
+def _reduced_shape(block: StageBlock) -> tuple[int, int]:
+    """Return the height and width of a block in the image of the next stage."""
+    return -(-block.block.height // STAGE), -(-block.block.width // STAGE)
 
 
 class CircleStore:
@@ -72,32 +79,60 @@ class CircleStore:
         """Begin or resume: make blocks undone that a block which is tried again may change."""
         failed = self._index.failed(self._number)
         for stage, blocks in enumerate(self.stages):
-            if any(block.index in failed for block in blocks):
+            again = [block for block in blocks if block.index in failed]
+            if again:
                 self._index.forget(self._number, blocks[-1].index + 1)
                 for later in range(stage + 2, len(self.stages) + 1):
                     self.path(later).unlink(missing_ok=True)
+                if self.path(stage + 1).exists():  # what is left of them there may be damaged
+                    for block in again:
+                        self._write_reduced(block.block, np.zeros(_reduced_shape(block), np.uint8))
                 return
 
-    def write(self, block: StageBlock, result: tuple[np.ndarray, np.ndarray]) -> None:
+    def size(self, block: StageBlock) -> int:
+        """Return the bytes that a block takes on disk, without its candidates."""
+        return math.prod(_reduced_shape(block)) if self._has_reduced(block) else 0
+
+    def write(self, block: StageBlock, result: tuple[np.ndarray, np.ndarray]) -> int:
         """Write the candidates of a block and its part of the image of the next stage."""
         circles, reduced = result
-        stage = block.block.stage + 1
-        if stage == 1 or stage < len(self.stages):
-            self._write_reduced(stage, block.block, reduced)
+        if self._has_reduced(block):
+            self._write_reduced(block.block, reduced)
+        else:
+            reduced = reduced[:0]
         self._index.keep_circles(self._number, block.index, circles.tobytes())
+        return zlib.crc32(reduced.tobytes(), zlib.crc32(circles.tobytes()))
 
-    def _write_reduced(self, stage: int, block: CircleBlock, reduced: np.ndarray) -> None:
-        height, width = stage_shape(self._shape, stage)
-        path = self.path(stage)
+    def checksum(self, block: StageBlock) -> int | None:
+        """Return the checksum of a block as it is stored; None if a part is missing."""
+        circles, reduced = self._index.circles_of(self._number, block.index), b""
+        if circles is None:
+            return None
+        if self._has_reduced(block):
+            stage, (height, width) = block.block.stage + 1, _reduced_shape(block)
+            shape, path = stage_shape(self._shape, stage), self.path(stage)
+            if not path.exists() or path.stat().st_size != math.prod(shape):
+                return None
+            row, col = block.block.row // STAGE, block.block.col // STAGE
+            part = self.reduced(stage)[row : row + height, col : col + width]
+            reduced = part.tobytes()
+        return zlib.crc32(reduced, zlib.crc32(circles))
+
+    def _has_reduced(self, block: StageBlock) -> bool:
+        """Return whether a later stage, or the footprint, needs the reduced block."""
+        stage = block.block.stage + 1
+        return stage == 1 or stage < len(self.stages)
+
+    def _write_reduced(self, block: CircleBlock, reduced: np.ndarray) -> None:
+        height, width = stage_shape(self._shape, block.stage + 1)
+        path = self.path(block.stage + 1)
         with disk_errors(path):
-            file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-            try:
-                os.ftruncate(file, height * width)
+            path.touch()
+            with path.open("r+b", buffering=0) as file:
+                file.truncate(height * width)
                 for row, values in enumerate(np.ascontiguousarray(reduced), block.row // STAGE):
                     write_at(file, values.tobytes(), row * width + block.col // STAGE)
-                os.fdatasync(file)
-            finally:
-                os.close(file)
+                files.sync_data(file.fileno())
 
     def reduced(self, stage: int) -> np.ndarray:
         """Return the image of a stage from 1 on, as a memory map; 0 is missing.
@@ -111,7 +146,7 @@ class CircleStore:
         if not path.exists():  # every block of the stage before failed
             return np.zeros(shape, np.uint8)
         if path.stat().st_size != shape[0] * shape[1]:
-            raise DataError(f"{path}: is truncated", "Start over with --force.")
+            raise DataError(f"{path}: was truncated during the scan", "Repeat it with --resume.")
         return np.memmap(path, np.uint8, "r", shape=shape)
 
     def read(self, stage: int, window: tuple[int, int, int, int]) -> np.ndarray:
