@@ -64,6 +64,7 @@ def test_every_package_has_its_layer() -> None:
     without_layer = {
         "craters",
         "craters.maps",
+        "craters.maps.catalogues.matching",
         "craters.maps.scan.circles",
         "craters.models.circles",
         "craters.models.keras",
@@ -84,6 +85,7 @@ def test_the_package_is_small_enough_to_be_overseen() -> None:
     "name",
     [
         *PACKAGES,
+        "craters.maps.catalogues.matching",
         "craters.maps.scan.circles",
         "craters.models.circles",
         "craters.models.keras",

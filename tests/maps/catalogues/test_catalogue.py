@@ -8,7 +8,7 @@ import pytest
 from craters.errors import ConfigError, DataError
 from craters.maps.catalogues import read_catalogue
 from craters.maps.catalogues.catalogue import read_detections
-from craters.maps.catalogues.match_run import read_scan_summary
+from craters.maps.catalogues.matching.run import read_scan_summary
 from craters.maps.catalogues.tables import (
     Table,
     find_columns,

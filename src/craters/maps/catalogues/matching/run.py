@@ -13,12 +13,12 @@ import shapely
 from craters.core import StrPath, files
 from craters.errors import ConfigError, DataError, ExistsError, GeoError
 from craters.maps.catalogues import catalogue as readers
-from craters.maps.catalogues import match_summary
 from craters.maps.catalogues.catalogue import Catalogue, Detections
-from craters.maps.catalogues.curves import FalseRate
-from craters.maps.catalogues.match_tables import MatchOutcome
-from craters.maps.catalogues.matching import MatchRule, match
-from craters.maps.catalogues.registration import register
+from craters.maps.catalogues.matching import summary
+from craters.maps.catalogues.matching.curves import FalseRate
+from craters.maps.catalogues.matching.pairing import MatchRule, match
+from craters.maps.catalogues.matching.registration import register
+from craters.maps.catalogues.matching.tables import MatchOutcome
 from craters.maps.geo import (
     BODIES,
     EARTH,
@@ -79,7 +79,7 @@ def run_match(request: MatchRequest) -> dict[str, Any]:
     if areas is not None and not len(matching.target_crater):
         raise _none_in_sight(catalogue, areas)
     rate = make_rate(request, space, matching.areas)
-    return match_summary.write_all(
+    return summary.write_all(
         request.out,
         MatchOutcome(
             matching=matching,
