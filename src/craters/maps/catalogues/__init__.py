@@ -5,12 +5,9 @@ This package neither runs networks nor scans images.
 """
 
 from craters.maps.catalogues import patch_writer
-from craters.maps.catalogues.catalogue import (
-    Catalogue,
-    Detections,
-    read_catalogue,
-    read_detections,
-)
+from craters.maps.catalogues.catalogue import Catalogue, Detections
+from craters.maps.catalogues.detections import read_detections
+from craters.maps.catalogues.formats import read_catalogue
 from craters.maps.catalogues.matching import (
     Curve,
     DiameterAccuracy,
