@@ -94,3 +94,13 @@ def themis_tiles() -> Path:
     if not (root / "themis_tiles" / "robbins.csv").is_file():
         pytest.skip(f"no real data: {root.name}/themis_tiles not found; set $CRATERS_DATA")
     return root / "themis_tiles"
+
+
+@pytest.fixture
+def real_images() -> Path:
+    """The folder of the real images with circles or boxes, or a skip with the reason."""
+    root = Path(os.environ.get("CRATERS_DATA", REPOSITORY.parent / "shared" / "data"))
+    for name in ("ctx_mars", "hrsc", "nac_moon"):
+        if not (root / name).is_dir():
+            pytest.skip(f"no real data: {root.name}/{name} not found; set $CRATERS_DATA")
+    return root

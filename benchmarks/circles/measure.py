@@ -20,9 +20,9 @@ from craters.maps.catalogues import (
     precision_by_diameter,
     recall_by_diameter,
 )
-from craters.maps.catalogues.curves import threshold_at_rate
-from craters.maps.catalogues.matching import FALSE as IS_FALSE
-from craters.maps.catalogues.matching import HIT
+from craters.maps.catalogues.matching.curves import threshold_at_rate
+from craters.maps.catalogues.matching.pairing import FALSE as IS_FALSE
+from craters.maps.catalogues.matching.pairing import HIT
 from craters.maps.geo import Footprint, Plane
 from harness import Row
 

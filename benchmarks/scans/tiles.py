@@ -193,7 +193,14 @@ def _average(scan: Path, rows: list[dict[str, str]]) -> None:
 def pooled(rows: dict[int, Row], score: str):
     """Put the folds' stored matches together, as `craters match` would have them."""
     from craters.maps.catalogues.catalogue import Detections
-    from craters.maps.catalogues.matching import COUNTED, FALSE, HIT, IGNORED, OUTSIDE, Matching
+    from craters.maps.catalogues.matching.pairing import (
+        COUNTED,
+        FALSE,
+        HIT,
+        IGNORED,
+        OUTSIDE,
+        Matching,
+    )
     from craters.maps.geo import NO_PLANET
 
     images = [name for row in rows.values() for name in row["images"]]
@@ -225,7 +232,11 @@ def pooled(rows: dict[int, Row], score: str):
 
 def figures(rows: dict[int, Row], score: str) -> Row:
     """Work out recall at each rate, its interval over images, precision, and recall by size."""
-    from craters.maps.catalogues.curves import bootstrap_rates, make_curve, threshold_at_rate
+    from craters.maps.catalogues.matching.curves import (
+        bootstrap_rates,
+        make_curve,
+        threshold_at_rate,
+    )
 
     matching, detections, craters = pooled(rows, score)
     curve = make_curve(matching, detections)
@@ -250,7 +261,7 @@ def figures(rows: dict[int, Row], score: str) -> Row:
 
 def points(rows: dict[int, Row], score: str) -> Row:
     """Return precision and recall of all folds together where each further crater is found."""
-    from craters.maps.catalogues.curves import make_curve
+    from craters.maps.catalogues.matching.curves import make_curve
 
     matching, detections, _ = pooled(rows, score)
     curve = make_curve(matching, detections)

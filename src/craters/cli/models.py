@@ -125,26 +125,41 @@ def import_command(
 
 
 def export_command(
-    model: ModelArgument,
-    out: Annotated[Path, typer.Option(help="File to write; must not exist.")],
+    source: Annotated[
+        str,
+        typer.Argument(help="Model folder, run folder or pretrained; or the folder of a scan."),
+    ],
+    out: Annotated[Path, typer.Option(help="File to write, or folder for a scan; must not exist.")],
     file_format: Annotated[
         str | None,
-        typer.Option("--format", help="h5, keras or onnx. [from the file name]"),
+        typer.Option(
+            "--format",
+            help="Model: h5, keras or onnx [from the file name]. Scan: voc, yolo or coco.",
+        ),
     ] = None,
 ) -> None:
-    """Export a model to one file: ONNX, or Keras for the original network.
+    """Export a model to one file, or the detections of a scan to a labeling tool.
+
+    Models become ONNX, or Keras for the original network. Detections with diameters become boxes
+    of Pascal VOC, YOLO or COCO, in pixels of the images.
 
     \b
     Examples:
       craters export RUN --out model.onnx
       craters export pretrained --out pretrained.onnx
       craters export RUN --out model.keras
+      craters export SCAN --format voc --out BOXES
     """
     with report_errors():
         configure_threads()
+        if (Path(source) / "detections.csv").is_file():
+            from craters.maps.scan import export_scan
+
+            typer.echo(export_scan(source, out, file_format or out.suffix.lstrip(".")))
+            return
         from craters.models import export_model
 
-        typer.echo(export_model(model, out, file_format or out.suffix.lstrip(".")))
+        typer.echo(export_model(source, out, file_format or out.suffix.lstrip(".")))
 
 
 def info_command(

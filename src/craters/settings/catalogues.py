@@ -11,6 +11,13 @@ from craters.settings.declaration import check_settings, group, setting
 from craters.settings.scan import ReadOptions
 
 _COLUMNS = "Column names of the catalogue, if unusual: lon=LON_E,lat=LAT_N,diameter_km=D."
+_CATALOGUE = "Craters: CSV, boxes (VOC, YOLO, COCO, VIA), GIS layer, .scc or .diam."
+_CRATER_CLASS = {
+    "help": "Class of the catalogue that means crater; several: old,new.",
+    "meaning": "Class of the catalogue that means crater, or several, separated by commas. Without "
+    "it, classes named crater or impact crater are.",
+    "unset": "crater, impact crater",
+}
 _BODY = "Body (mars, moon, ...), if no file states it."
 
 
@@ -48,7 +55,7 @@ class MatchRequest:
     detections: Path = setting(
         help="Folder of a scan, its detections.gpkg, or a CSV table.", is_argument=True
     )
-    catalogue: Path = setting(help="CSV of craters: lon, lat, diameter_km.")
+    catalogue: Path = setting(help=_CATALOGUE)
     out: Path = setting(help="Folder to create; must not exist.")
     _: dataclasses.KW_ONLY
     diameters: str = setting(
@@ -121,6 +128,7 @@ class MatchRequest:
         "", help="Edges of diameter bins, km: 1.5,2,3,4.5.", unset="steps of root 2"
     )
     columns: str = setting("", help=_COLUMNS)
+    crater_class: str = setting("", **_CRATER_CLASS)
     detection_columns: str = setting(
         "", help="Column names of the detections, if unusual: probability=score."
     )
@@ -150,7 +158,7 @@ class SamplingRequest:
     _: dataclasses.KW_ONLY
     catalogue: Path | None = setting(
         None,
-        help="CSV of craters: lon, lat, diameter_km.",
+        help=_CATALOGUE,
         unset="none: unlabeled patches only",
     )
     side: int = setting(48, help="Side of a patch in pixels.", unit="pixels", least=8, most=1024)
@@ -216,6 +224,7 @@ class SamplingRequest:
         no_crs={"help": "Images have no coordinates; the catalogue has x_px, y_px."},
     )
     columns: str = setting("", help=_COLUMNS)
+    crater_class: str = setting("", **_CRATER_CLASS)
     seed: int = setting(0, help="Random seed; equal seeds give identical files.", least=0)
 
     def __post_init__(self) -> None:

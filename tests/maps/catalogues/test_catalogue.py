@@ -7,8 +7,8 @@ import pytest
 
 from craters.errors import ConfigError, DataError
 from craters.maps.catalogues import read_catalogue
-from craters.maps.catalogues.catalogue import read_detections
-from craters.maps.catalogues.match_run import read_scan_summary
+from craters.maps.catalogues.detections import read_detections
+from craters.maps.catalogues.matching.run import read_scan_summary
 from craters.maps.catalogues.tables import (
     Table,
     find_columns,
@@ -171,11 +171,11 @@ def test_metres_for_kilometres_are_refused(tmp_path: Path) -> None:
     assert read_catalogue(path, "diameter_m=diameter_km").diameters.max() == 4e3
     large = read_catalogue(path, "diameter_km=diameter_km")
     assert large.diameters.max() == 4e6
-    large.check_size(Planet.named("IAU_2015:49900"))
+    large.check_body(Planet.named("IAU_2015:49900"))
     with pytest.raises(
         DataError, match=r"row 4 has a diameter of 4000 km, larger than moon.*metres"
     ):
-        large.check_size(Planet.named("IAU_2015:30100"))
+        large.check_body(Planet.named("IAU_2015:30100"))
 
 
 @pytest.mark.parametrize(

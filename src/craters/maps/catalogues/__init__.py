@@ -4,24 +4,28 @@ Interface: `read_catalogue`, `run_match`, `sample_patches`; `match`, `register` 
 This package neither runs networks nor scans images.
 """
 
-from craters.maps.catalogues import match_report, patch_writer
-from craters.maps.catalogues.catalogue import (
-    Catalogue,
-    Detections,
-    read_catalogue,
-    read_detections,
-)
-from craters.maps.catalogues.curves import (
+from craters.maps.catalogues import patch_writer
+from craters.maps.catalogues.catalogue import Catalogue, Detections
+from craters.maps.catalogues.detections import read_detections
+from craters.maps.catalogues.formats import read_catalogue
+from craters.maps.catalogues.matching import (
     Curve,
+    DiameterAccuracy,
+    Matching,
+    MatchRule,
+    Registration,
+    Shift,
     make_curve,
+    match,
+    measure_diameters,
+    measure_shift,
     precision_by_diameter,
     recall_by_diameter,
+    register,
+    run_match,
 )
-from craters.maps.catalogues.diameters import DiameterAccuracy, measure_diameters
-from craters.maps.catalogues.match_run import run_match
-from craters.maps.catalogues.matching import Matching, MatchRule, match
+from craters.maps.catalogues.matching import report as match_report
 from craters.maps.catalogues.patch_writer import sample_patches
-from craters.maps.catalogues.registration import Registration, Shift, measure_shift, register
 from craters.settings import MatchRequest, SamplingRequest
 
 __all__ = [

@@ -15,7 +15,8 @@ from craters.core import NullProgress, Progress, files
 from craters.data import class_counts
 from craters.errors import DataError, ExistsError
 from craters.maps.catalogues import sampling
-from craters.maps.catalogues.catalogue import Catalogue, read_catalogue
+from craters.maps.catalogues.catalogue import Catalogue
+from craters.maps.catalogues.formats import read_catalogue
 from craters.maps.catalogues.sampling import LABELED, TEST, UNLABELED, PatchWindow
 from craters.maps.catalogues.sampling_units import SamplingUnit, make_sampling_units
 from craters.maps.geo import EIGHT_BIT, Image, Reader, bounded_gdal, image_notes
@@ -55,10 +56,10 @@ def sample_patches(request: SamplingRequest, progress: Progress | None = None) -
         raise ExistsError(f"{request.out}: exists already", "Choose a new folder.")
     catalogue = None
     if request.catalogue is not None:
-        catalogue = read_catalogue(request.catalogue, request.columns)
+        catalogue = read_catalogue(request.catalogue, request.columns, request.crater_class)
     units = make_sampling_units(request, progress)
     if catalogue is not None and units[0].chart.image.planet.is_known and not catalogue.in_pixels:
-        catalogue.check_size(units[0].chart.image.planet)
+        catalogue.check_body(units[0].chart.image.planet)
     progress.say(f"Choosing windows in {len(units)} image(s) or cells ...")
     plan = sampling.plan_patches(request, units, catalogue)
     _refuse_empty(request, plan)
@@ -188,8 +189,8 @@ def _summarize(
         "pixels": EIGHT_BIT.record(list(images.values()), request.read.scale),
         "version": __version__,
     }  # fmt: skip
-    if request.catalogue is not None:
-        content["catalogue"] = files.sha256_of(request.catalogue)
+    if catalogue is not None:
+        content["catalogue"] = catalogue.sha256()
     images = {unit.chart.image.name: unit.chart.image for unit in units}
     notes = _notes(request, plan, list(images.values()))
     if catalogue is not None:

@@ -52,7 +52,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "diameter_km": (
         "diameterkm", "diamkm", "dkm", "diamcircimg", "diamcircleimage", "diameterinkm",
         "diamcirckm", "diamellipmajorimg", "diamellipsemajorimage", "diameterkilometers",
-        "diameterkilometres",
+        "diameterkilometres", "diameterk", "diamcirc", "diamcircl",  # cut off in shapefiles
     ),
     "diameter_m": (
         "diameterm", "diamm", "dm", "diameterinm", "diametermeters", "diametermetres",
@@ -64,7 +64,13 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "diameter_error_km": ("diametererrorkm", "diametersigmakm"),
     "diameter_error_m": ("diametererrorm", "diametersigmam"),
     "diameter_error_px": ("diametererrorpx", "diametersigmapx"),
-    "source": ("source", "image", "tile", "sourceimage", "file", "filename"),
+    "source": (
+        "source", "image", "tile", "sourceimage", "file", "filename", "imagename", "imagefile",
+        "imagepath", "filepath",
+    ),
+    "class": (
+        "class", "label", "category", "classname", "labelname", "categoryname", "objectclass",
+    ),
     "probability": ("probability", "pcrater", "probabilityofcrater", "score", "confidence"),
 }  # fmt: skip
 
@@ -203,21 +209,21 @@ def find_columns(table: Table, given: Mapping[str, str]) -> dict[str, str]:
     >>> find_columns(table, {})["diameter_km"]
     'DIAM_CIRC_IMG'
     """
-    plain = {_plain(name): name for name in reversed(table.columns)}
+    simple = {plain(name): name for name in reversed(table.columns)}
     columns = {}
     for kind, synonyms in SYNONYMS.items():
         if kind in given:
             if given[kind] not in table.columns:
                 raise missing(table, f"column {given[kind]!r} (from --columns)")
             columns[kind] = given[kind]
-        elif matches := [plain[name] for name in synonyms if name in plain]:
+        elif matches := [simple[name] for name in synonyms if name in simple]:
             columns[kind] = matches[0]
     if not columns.keys() & {"lon", "lon_west", "lat"} and columns.keys() & _IN_METRES:
         # The shapefiles of Craterstats: degrees, with diameters on the body.
         columns |= {
-            kind: plain[name]
+            kind: simple[name]
             for kind, name in (("lon", "xcoord"), ("lat", "ycoord"))
-            if name in plain
+            if name in simple
         }
     if repeated := [name for name in columns.values() if name in table.repeated]:
         raise DataError(
@@ -226,7 +232,8 @@ def find_columns(table: Table, given: Mapping[str, str]) -> dict[str, str]:
     return columns
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
+    """Return the letters and digits of a name, in lower case."""
     return "".join(letter for letter in name.lower() if letter.isascii() and letter.isalnum())
 
 
@@ -237,14 +244,43 @@ def missing(table: Table, quantity: str) -> DataError:
     hint = "Name it by --columns, e.g. --columns lon=LON_E,lat=LAT_N,diameter_km=D."
     if "diameter" in quantity and vague:
         unit = "px" if quantity == "diameter_px" else "km"
-        kind = "radius" if _plain(vague[0]).startswith("r") else "diameter"
+        kind = "radius" if plain(vague[0]).startswith("r") else "diameter"
         hint = f"In which unit is {vague[0]!r}? If it fits: --columns {kind}_{unit}={vague[0]}"
     return DataError(f"{table.source}: has no {quantity}; its columns are {listed}", hint)
 
 
 def sizes_without_unit(table: Table) -> list[str]:
     """Return the columns that look like diameters or radii in an unknown unit."""
-    return [name for name in table.columns if _plain(name) in _UNKNOWN_UNIT]
+    return [name for name in table.columns if plain(name) in _UNKNOWN_UNIT]
+
+
+def as_text(columns: Mapping[str, np.ndarray]) -> dict[str, list[str]]:
+    """Return columns of values as columns of text; None becomes an empty text."""
+    return {
+        name: ["" if value is None else str(value) for value in values.tolist()]
+        for name, values in columns.items()
+    }
+
+
+def take(table: Table, rows: np.ndarray) -> Table:
+    """Return some rows of a table; they keep their numbers in the file."""
+    if len(rows) == len(table):
+        return table
+    chosen = rows.tolist()
+    return dataclasses.replace(
+        table,
+        columns={name: [column[row] for row in chosen] for name, column in table.columns.items()},
+        numbers=[table.number(row) for row in chosen],
+    )
+
+
+def is_number(text: str) -> bool:
+    """Return whether a text is a number, which may be infinite or NaN."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def is_blank(column: Sequence[str]) -> bool:

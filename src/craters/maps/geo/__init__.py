@@ -9,17 +9,18 @@ from craters.maps.geo.brightness import EIGHT_BIT, PixelReference, to_bytes
 from craters.maps.geo.footprints import (
     VECTOR_SUFFIXES,
     Footprint,
+    measure_rims,
     read_footprints,
     rim_polygons,
     to_segments,
 )
-from craters.maps.geo.gdal import bounded_gdal, gdal_errors
+from craters.maps.geo.gdal import bounded_gdal, gdal_errors, image_size
 from craters.maps.geo.image import Image, image_notes, pixel_sides
 from craters.maps.geo.image_files import find_images, image_name, skipped_files
 from craters.maps.geo.map_files import Layer, require_parquet, write_layers
 from craters.maps.geo.masks import box_sums, no_values, read_missing
 from craters.maps.geo.planet import NO_PLANET, Planet, resolve_planet
-from craters.maps.geo.raster import describe_image
+from craters.maps.geo.raster import describe_image, is_north_up
 from craters.maps.geo.reader import Reader, small_copy
 from craters.maps.geo.sphere import BODIES, EARTH, Plane, Space, Sphere, read_length, wrap_lon
 from craters.maps.geo.undeclared import Undeclared
@@ -49,7 +50,10 @@ __all__ = [
     "gdal_errors",
     "image_name",
     "image_notes",
+    "image_size",
+    "is_north_up",
     "map_files",
+    "measure_rims",
     "no_values",
     "pixel_sides",
     "read_footprints",

@@ -16,7 +16,7 @@ from craters.maps.geo import gdal, image_files, raster, vectors
 from craters.maps.geo.image_files import image_name
 from craters.maps.geo.orientation import find_orientation
 from craters.maps.geo.planet import Planet
-from craters.maps.geo.sphere import Plane, Space, Sphere
+from craters.maps.geo.sphere import Plane, Space, Sphere, wrap_lon
 from craters.settings import ReadOptions
 
 VECTOR_SUFFIXES = (".gpkg", ".geojson", ".json", ".shp", ".fgb")
@@ -169,6 +169,62 @@ def rim_polygons(sphere: Sphere, places: np.ndarray, diameters: np.ndarray) -> n
     for row in np.flatnonzero(around_pole):
         polygons[row] = shapely.Polygon(_close_at_pole(rings[row]))
     return polygons
+
+
+def measure_rims(sphere: Sphere, polygons: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the centroids of rims, and the diameters of the circles of the same area.
+
+    Holes are ignored; the parts of a multipolygon are one rim. The inverse of `rim_polygons`, whose
+    64 corners make the area 0.16 % and the diameter 0.08 % smaller.
+
+    Parameters
+    ----------
+    sphere : Sphere
+    polygons : ndarray of shapely polygons or multipolygons, shape (N,)
+        In degrees.
+
+    Returns
+    -------
+    places : ndarray, shape (N, 2)
+        Longitude and latitude.
+    diameters : ndarray, shape (N,)
+        Metres.
+
+    Examples
+    --------
+    >>> moon, pole = Sphere(1737400.0), np.array([[0.0, 90.0]])
+    >>> places, diameters = measure_rims(moon, rim_polygons(moon, pole, np.array([2e4])))
+    >>> round(float(places[0, 1]), 6), round(float(diameters[0]))
+    (90.0, 19984)
+    """
+    parts, rim_of_part = shapely.get_parts(polygons, return_index=True)
+    corners, part = shapely.get_coordinates(shapely.get_exterior_ring(parts), return_index=True)
+    rim, count = rim_of_part[part], len(polygons)
+    unit = Sphere(1.0)
+    vectors_3d = unit.embed(corners)
+    middle = np.stack([np.bincount(rim, axis, count) for axis in vectors_3d.T], axis=1)
+    lon = np.degrees(np.arctan2(middle[:, 1], middle[:, 0]))
+    lat = np.degrees(np.arctan2(middle[:, 2], np.hypot(middle[:, 0], middle[:, 1])))
+    origin = np.column_stack([lon, lat])
+    # Lambert's azimuthal equal-area plane around each rim.
+    offsets = unit.offsets(origin[rim], corners)
+    angle = np.hypot(*offsets.T)
+    x, y = (offsets * (2 * np.sin(angle / 2) / np.where(angle > 0, angle, 1))[:, None]).T
+    inside = part[1:] == part[:-1]
+    cross = np.where(inside, x[:-1] * y[1:] - x[1:] * y[:-1], 0.0)
+    area_of_part = np.bincount(part[:-1], cross, len(parts)) / 2
+    signs = np.sign(area_of_part)
+    area = np.bincount(rim_of_part, np.abs(area_of_part), count)
+    moments = [
+        np.bincount(rim[:-1], signs[part[:-1]] * cross * (axis[1:] + axis[:-1]), count) / 6
+        for axis in (x, y)
+    ]
+    shift = np.column_stack(moments) / np.where(area > 0, area, 1)[:, None]
+    reach = np.hypot(*shift.T)
+    arc = 2 * np.arcsin(np.clip(reach / 2, 0, 1)) / np.where(reach > 0, reach, 1)
+    places = unit.travel(origin, shift * arc[:, None])
+    diameters = 4 * sphere.radius * np.arcsin(np.sqrt(np.clip(area / (4 * np.pi), 0, 1)))
+    return np.column_stack([wrap_lon(places[:, 0]), places[:, 1]]), diameters
 
 
 def read_footprints(path: StrPath, layer: str | None = None) -> list[Footprint]:

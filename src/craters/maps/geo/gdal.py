@@ -18,7 +18,7 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
-from craters.core import luminance
+from craters.core import StrPath, luminance
 from craters.errors import DataError
 
 _OPENING = threading.Lock()  # Python's warning filters are shared by all threads
@@ -75,6 +75,18 @@ def open_dataset(path: str) -> Any:
             "Convert it with pds2isis of ISIS, and scan the cube.",
         )
     return dataset
+
+
+def image_size(path: StrPath) -> tuple[int, int]:
+    """Return the height and width of a raster in pixels, as stored.
+
+    Raises
+    ------
+    DataError
+        If GDAL cannot open it.
+    """
+    with open_dataset(str(path)) as dataset:
+        return dataset.height, dataset.width
 
 
 def _refuse_without_label(path: Path) -> None:

@@ -132,12 +132,12 @@ def _images_in(folder: Path) -> list[Path]:
 
 
 def image_name(source: str) -> str:
-    """Return the name of an image without folder and suffix; other dots are kept.
+    r"""Return the name of an image without folder and suffix; other dots are kept.
 
     Examples
     --------
-    >>> image_name("maps/aeolis_40_1.tif"), image_name("P01.v2")
-    ('aeolis_40_1', 'P01.v2')
+    >>> image_name("maps/aeolis_40_1.tif"), image_name("P01.v2"), image_name("C:\\maps\\a.png")
+    ('aeolis_40_1', 'P01.v2', 'a')
     """
-    path = Path(str(source))
+    path = Path(str(source).replace("\\", "/"))  # tools on Windows write such paths
     return path.stem if path.suffix.lower() in SUFFIXES else path.name

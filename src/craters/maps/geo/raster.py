@@ -23,7 +23,7 @@ from craters.maps.geo.gdal import (
 )
 from craters.maps.geo.image import Image
 from craters.maps.geo.masks import no_values
-from craters.maps.geo.orientation import find_orientation, north_up_grid
+from craters.maps.geo.orientation import AS_STORED, find_orientation, north_up_grid
 from craters.maps.geo.planet import NO_PLANET, Planet, resolve_planet
 from craters.maps.geo.reader import read_small
 from craters.maps.geo.sphere import BODIES, Sphere
@@ -184,6 +184,19 @@ def _has_colors(dataset: Any, path: str) -> bool:
         )
         return not (np.array_equal(red, green) and np.array_equal(green, blue))
     return True
+
+
+def is_north_up(path: StrPath) -> bool:
+    """Return whether the rows of a georeferenced file run from north to south, unturned.
+
+    Raises
+    ------
+    DataError
+        If it cannot be opened.
+    """
+    with open_dataset(os.fspath(path)) as dataset:
+        size = dataset.height, dataset.width
+        return find_orientation(tuple(dataset.transform), *size) == AS_STORED
 
 
 def _is_in_strips(dataset: Any, planet: Planet, band: int) -> bool:

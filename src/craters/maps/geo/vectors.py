@@ -78,6 +78,27 @@ def read_layer(path: StrPath, layer: str | None = None) -> Layer:
     return Layer(fields, geometry, planet)
 
 
+def parse_geometries(wkb: np.ndarray, source: str) -> np.ndarray:
+    """Parse the geometries of a layer; None where there is none.
+
+    Parameters
+    ----------
+    wkb : ndarray of bytes or None, shape (N,)
+        Well-known binary.
+    source : str
+        Name of the file, for messages.
+
+    Raises
+    ------
+    DataError
+        If one is damaged, or has curves.
+    """
+    try:
+        return np.asarray(shapely.from_wkb(wkb), object)
+    except (shapely.errors.ShapelyError, NotImplementedError) as error:
+        raise DataError(f"{source}: has a geometry that cannot be read ({error})") from error
+
+
 def parse_polygons(wkb: bytes | None, source: str) -> list[shapely.Polygon]:
     """Parse a polygon, or the polygons of a multipolygon, without empty ones.
 
@@ -93,10 +114,7 @@ def parse_polygons(wkb: bytes | None, source: str) -> list[shapely.Polygon]:
     DataError
         If the geometry is anything else.
     """
-    try:
-        geometry = shapely.from_wkb(wkb)
-    except (shapely.errors.ShapelyError, NotImplementedError) as error:  # damaged, or curves
-        raise DataError(f"{source}: has a geometry that cannot be read ({error})") from error
+    geometry = parse_geometries(np.array([wkb], object), source)[0]
     if not isinstance(geometry, shapely.Polygon | shapely.MultiPolygon):
         raise DataError(f"{source}: holds something else than polygons", "Give polygons.")
     return [part for part in shapely.get_parts(geometry) if not part.is_empty]

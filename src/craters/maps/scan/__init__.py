@@ -1,9 +1,10 @@
 """Scan images of any size: catalogues of craters, and maps of the probability of windows.
 
-Interface: `scan_images`, `plan_scan`, `ScanConfig`.
+Interface: `scan_images`, `plan_scan`, `ScanConfig`, `export_scan`.
 This package does not train and does not use crater catalogues.
 """
 
+from craters.maps.scan.export import export_scan
 from craters.maps.scan.plan import estimate, plan_scan
 from craters.maps.scan.report import precision_sentence
 from craters.maps.scan.run import describe_results, scan_images
@@ -13,6 +14,7 @@ __all__ = [
     "ScanConfig",
     "describe_results",
     "estimate",
+    "export_scan",
     "plan_scan",
     "precision_sentence",
     "scan_images",

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from craters.core import embed_png, page_templates, report_style
-from craters.maps.catalogues import curves
-from craters.maps.catalogues.match_tables import RATE_KEYS, MatchOutcome
+from craters.maps.catalogues.matching import curves
+from craters.maps.catalogues.matching.tables import RATE_KEYS, MatchOutcome
 
 _IMAGES = 200  # most images in the table of the report
 

@@ -34,7 +34,7 @@ from craters.maps.catalogues import (
     register,
     run_match,
 )
-from craters.maps.catalogues.matching import (
+from craters.maps.catalogues.matching.pairing import (
     COUNTED,
     FALSE,
     HIT,
@@ -45,7 +45,7 @@ from craters.maps.catalogues.matching import (
     OUTSIDE,
     WRONG_SIZE,
 )
-from craters.maps.catalogues.registration import ORIGINS, pair_offsets
+from craters.maps.catalogues.matching.registration import ORIGINS, pair_offsets
 from craters.maps.geo import Footprint, Plane, Planet, Sphere, map_files, rim_polygons
 from tests.maps.scenes import RADIUS, write_csv
 

@@ -8,7 +8,7 @@ import itertools
 import numpy as np
 
 from craters.maps.catalogues.catalogue import Catalogue, Detections
-from craters.maps.catalogues.matching import HIT, Matching
+from craters.maps.catalogues.matching.pairing import HIT, Matching
 
 LATITUDE_EDGES = np.arange(-90.0, 91.0, 15.0)
 
@@ -80,7 +80,7 @@ def measure_diameters(
 
     Examples
     --------
-    >>> from craters.maps.catalogues.matching import MatchRule, match
+    >>> from craters.maps.catalogues.matching.pairing import MatchRule, match
     >>> from craters.maps.geo import Plane
     >>> places = np.array([[0.0, 0.0], [90.0, 0.0], [190.0, 0.0]])
     >>> catalogue = Catalogue(places, np.array([10.0, 20.0, 40.0]), in_pixels=True)

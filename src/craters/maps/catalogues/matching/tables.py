@@ -10,11 +10,11 @@ import numpy as np
 import shapely
 
 from craters.core import files
-from craters.maps.catalogues import curves
 from craters.maps.catalogues.catalogue import Catalogue, Detections
-from craters.maps.catalogues.curves import Bin, Curve
-from craters.maps.catalogues.diameters import DiameterAccuracy, RatioGroup
-from craters.maps.catalogues.matching import (
+from craters.maps.catalogues.matching import curves
+from craters.maps.catalogues.matching.curves import Bin, Curve
+from craters.maps.catalogues.matching.diameters import DiameterAccuracy, RatioGroup
+from craters.maps.catalogues.matching.pairing import (
     COUNTED,
     CRATER_STATES,
     DETECTION_STATES,
@@ -24,7 +24,7 @@ from craters.maps.catalogues.matching import (
     Matching,
     MatchRule,
 )
-from craters.maps.catalogues.registration import ORIGINS, Registration, image_shifts
+from craters.maps.catalogues.matching.registration import ORIGINS, Registration, image_shifts
 from craters.maps.geo import Plane, Planet, Space, Sphere, map_files, rim_polygons
 
 RATE_KEYS = {

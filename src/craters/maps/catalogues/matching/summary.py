@@ -12,13 +12,16 @@ import numpy as np
 from craters._version import __version__
 from craters.core import StrPath, files
 from craters.evaluation import Interval, save_figure
-from craters.maps.catalogues import curves, match_tables
-from craters.maps.catalogues.curves import Bin, Curve, FalseRate
-from craters.maps.catalogues.diameters import DiameterAccuracy, RatioGroup, measure_diameters
-from craters.maps.catalogues.match_figure import draw, draw_diameters
-from craters.maps.catalogues.match_report import html_report, rule_words
-from craters.maps.catalogues.match_tables import MatchOutcome, to_csv
-from craters.maps.catalogues.matching import (
+from craters.maps.catalogues.matching import curves
+from craters.maps.catalogues.matching import tables as match_tables
+from craters.maps.catalogues.matching.curves import Bin, Curve, FalseRate
+from craters.maps.catalogues.matching.diameters import (
+    DiameterAccuracy,
+    RatioGroup,
+    measure_diameters,
+)
+from craters.maps.catalogues.matching.figure import draw, draw_diameters
+from craters.maps.catalogues.matching.pairing import (
     COUNTED,
     FALSE,
     HIT,
@@ -27,7 +30,9 @@ from craters.maps.catalogues.matching import (
     OTHER_SIZE,
     OUTSIDE,
 )
-from craters.maps.catalogues.registration import ORIGINS, Shift, measure_shift
+from craters.maps.catalogues.matching.registration import ORIGINS, Shift, measure_shift
+from craters.maps.catalogues.matching.report import html_report, rule_words
+from craters.maps.catalogues.matching.tables import MatchOutcome, to_csv
 from craters.maps.geo import map_files
 
 _GRID = (0.0, *(round(0.05 * step, 2) for step in range(1, 20)), 0.99)  # thresholds of a table

@@ -21,7 +21,7 @@ from craters.cli.main import app
 from craters.errors import ConfigError, DataError, ExistsError, GeoError
 from craters.maps.catalogues import MatchRequest, match_report, run_match
 from craters.maps.catalogues.catalogue import Catalogue, Detections
-from craters.maps.catalogues.curves import (
+from craters.maps.catalogues.matching.curves import (
     Curve,
     bin_edges,
     bootstrap_rates,
@@ -31,7 +31,7 @@ from craters.maps.catalogues.curves import (
     threshold_at_rate,
     wilson,
 )
-from craters.maps.catalogues.matching import (
+from craters.maps.catalogues.matching.pairing import (
     COUNTED,
     FALSE,
     HIT,

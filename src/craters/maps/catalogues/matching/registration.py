@@ -14,7 +14,7 @@ import numpy as np
 
 from craters.evaluation import Interval, bootstrap, draw_counts, percentile_limits
 from craters.maps.catalogues.catalogue import Catalogue, Detections
-from craters.maps.catalogues.matching import (
+from craters.maps.catalogues.matching.pairing import (
     COUNTED,
     Matching,
     MatchRule,

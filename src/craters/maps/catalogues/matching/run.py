@@ -12,13 +12,14 @@ import shapely
 
 from craters.core import StrPath, files
 from craters.errors import ConfigError, DataError, ExistsError, GeoError
-from craters.maps.catalogues import catalogue as readers
-from craters.maps.catalogues import match_summary
 from craters.maps.catalogues.catalogue import Catalogue, Detections
-from craters.maps.catalogues.curves import FalseRate
-from craters.maps.catalogues.match_tables import MatchOutcome
-from craters.maps.catalogues.matching import MatchRule, match
-from craters.maps.catalogues.registration import register
+from craters.maps.catalogues.detections import read_detections
+from craters.maps.catalogues.formats import read_catalogue
+from craters.maps.catalogues.matching import summary
+from craters.maps.catalogues.matching.curves import FalseRate
+from craters.maps.catalogues.matching.pairing import MatchRule, match
+from craters.maps.catalogues.matching.registration import register
+from craters.maps.catalogues.matching.tables import MatchOutcome
 from craters.maps.geo import (
     BODIES,
     EARTH,
@@ -58,14 +59,16 @@ def run_match(request: MatchRequest) -> dict[str, Any]:
     """
     if request.out.exists():
         raise ExistsError(f"{request.out}: exists already", "Choose a new folder.")
-    catalogue = readers.read_catalogue(request.catalogue, request.columns)
-    detections = readers.read_detections(
+    catalogue = read_catalogue(request.catalogue, request.columns, request.crater_class)
+    detections = read_detections(
         request.detections, request.detection_columns, in_pixels=catalogue.in_pixels
     )
     areas = _find_footprints(request)
-    planet = NO_PLANET if catalogue.in_pixels else _resolve_body(request, detections, areas)
+    planet = NO_PLANET
+    if not catalogue.in_pixels:
+        planet = _resolve_body(request, detections, areas, catalogue)
     if planet.is_known:
-        catalogue.check_size(planet)
+        catalogue.check_body(planet)
     space: Space = Plane() if catalogue.in_pixels else Sphere(planet.radius)
     _check_spaces(areas, space)
     by_diameter = detections.diameters is not None
@@ -79,7 +82,7 @@ def run_match(request: MatchRequest) -> dict[str, Any]:
     if areas is not None and not len(matching.target_crater):
         raise _none_in_sight(catalogue, areas)
     rate = make_rate(request, space, matching.areas)
-    return match_summary.write_all(
+    return summary.write_all(
         request.out,
         MatchOutcome(
             matching=matching,
@@ -93,13 +96,11 @@ def run_match(request: MatchRequest) -> dict[str, Any]:
         rate=rate,
         bins=request.bins,
         seed=request.seed,
-        inputs=_hash_inputs(request, detections),
+        inputs={
+            Path(detections.name).name: files.sha256_of(detections.name),
+            request.catalogue.name: catalogue.sha256(),
+        },
     )
-
-
-def _hash_inputs(request: MatchRequest, detections: Detections) -> dict[str, str]:
-    paths = (Path(detections.name), request.catalogue)
-    return {path.name: files.sha256_of(path) for path in paths}
 
 
 def _find_footprints(request: MatchRequest) -> list[Footprint] | None:
@@ -166,13 +167,18 @@ def _footprint_of_scan(path: Path) -> Path | None:
 
 
 def _resolve_body(
-    request: MatchRequest, detections: Detections, areas: list[Footprint] | None
+    request: MatchRequest,
+    detections: Detections,
+    areas: list[Footprint] | None,
+    catalogue: Catalogue,
 ) -> Planet:
-    """Return the sphere of the body: of the detections, of the footprint, or of --body."""
+    """Return the sphere of the body: of the detections, the footprint, --body or the catalogue."""
     radius = detections.planet.radius if detections.planet.is_known else None
     spheres = [area.space for area in areas or () if isinstance(area.space, Sphere)]
     if radius is None and spheres:
         radius = spheres[0].radius
+    if radius is None and not request.body and catalogue.planet.is_known:
+        radius = catalogue.planet.radius
     if radius is None:
         if not request.body:
             raise GeoError(f"{detections.name}: does not record its body", "Add --body mars.")

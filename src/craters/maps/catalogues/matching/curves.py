@@ -12,7 +12,13 @@ import numpy as np
 from craters.errors import ConfigError
 from craters.evaluation import Interval, bootstrap, decide, draw_counts, percentile_limits
 from craters.maps.catalogues.catalogue import Catalogue, Detections
-from craters.maps.catalogues.matching import COUNTED, FALSE, HIT, Matching, probability_order
+from craters.maps.catalogues.matching.pairing import (
+    COUNTED,
+    FALSE,
+    HIT,
+    Matching,
+    probability_order,
+)
 
 RATE_UNITS = {  # of false detections: the unit in a sentence
     "image": "an image",

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from craters.evaluation import BLUE, GRAY, ORANGE, new_figure, tidy
-from craters.maps.catalogues.curves import RATE_UNITS, Bin, Curve, FalseRate
-from craters.maps.catalogues.diameters import DiameterAccuracy
-from craters.maps.catalogues.match_tables import MatchOutcome
-from craters.maps.catalogues.matching import HIT
-from craters.maps.catalogues.registration import pair_offsets
+from craters.maps.catalogues.matching.curves import RATE_UNITS, Bin, Curve, FalseRate
+from craters.maps.catalogues.matching.diameters import DiameterAccuracy
+from craters.maps.catalogues.matching.pairing import HIT
+from craters.maps.catalogues.matching.registration import pair_offsets
+from craters.maps.catalogues.matching.tables import MatchOutcome
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
