@@ -20,7 +20,6 @@ from craters.errors import ConfigError, CratersError, DataError, ExistsError, Ge
 from craters.maps.scan import grid as scan_grid
 from craters.maps.scan import predict, store
 from craters.maps.scan.grid import Blocks, Grid, plan_blocks
-from craters.models import ModelDescription
 from tests.conftest import Notes
 from tests.maps import tools as maps
 from tests.maps.tools import (

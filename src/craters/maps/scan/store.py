@@ -138,14 +138,6 @@ class BlockIndex:
                 (image,),
             )
 
-    def circles_of(self, image: int, block: int) -> bytes:
-        """Return the stored circles of a block."""
-        with self._sqlite_errors():
-            (content,) = self._database.execute(
-                "SELECT content FROM circles WHERE image = ? AND block = ?", (image, block)
-            ).fetchone()
-        return bytes(content)
-
     def circles_of(self, image: int, block: int) -> bytes | None:
         """Return the stored circles of a block; None if there are none."""
         with self._sqlite_errors():

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-import os
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -173,7 +172,7 @@ class CircleStore:
         )
         part: list[bytes] = []
         for (_, block), (later, _) in itertools.pairwise([*least, (math.inf, -1)]):
-            part.append(self._index.circles_of(self._number, block))
+            part.append(self._index.circles_of(self._number, block) or b"")
             if math.isinf(later) or sum(map(len, part)) >= _PART:
                 yield np.frombuffer(b"".join(part), CIRCLE_DTYPE), later
                 part.clear()
