@@ -134,7 +134,7 @@ def same_circles(found: np.ndarray, expected: np.ndarray) -> None:
 # --- equal to the detector ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("block", [2304, 64])
+@pytest.mark.parametrize("block", [1536, 64])
 @pytest.mark.parametrize("azimuth", [200.0, None])
 def test_a_scan_is_the_detector_on_the_array(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int, azimuth: float | None

@@ -41,7 +41,7 @@ USUAL_DIAMETER = 12.0  # px: 0 of the log diameter
 HALO = 112  # px around a place on which its values depend, at most
 LEAST_DIAMETER = 6.5  # px: of a circle; the network learned craters of 7 to 26 px
 
-BLOCK = 2304  # px of a stage's image: side of a block
+BLOCK = 1536  # px of a stage's image: side of a block
 STAGE = 4  # the image of a stage is so much smaller than that of the stage before
 LEVELS = 2  # of a stage
 
