@@ -247,6 +247,7 @@ def test_class_counts_add_up(labels: list[int]) -> None:
     parts = counts["with_crater"] + counts["without_crater"] + counts["unlabeled"]
     assert parts == counts["n"] == len(labels)
     assert counts["with_crater"] == labels.count(1)
+    assert (counts["crater_share"] is None) == (set(labels) <= {-1})
 
 
 def test_an_array_of_no_patch_is_taken_only_where_it_may_be() -> None:

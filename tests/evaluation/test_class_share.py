@@ -94,6 +94,23 @@ def test_a_large_pool_is_binned_without_harm_and_seeds_repeat() -> None:
     assert "of the unlabeled patches contain a crater (95% interval" in once.sentence
 
 
+def test_no_share_is_stated_of_a_pool_that_no_mix_of_the_labeled_classes_explains() -> None:
+    random = np.random.default_rng(1)
+    labels, logits = draw(random, 1000, 0.45)
+    truth, pool = draw(random, 4000, 0.1)
+    like = estimate_class_share(labels, logits, pool, draws=120)
+    assert like.is_estimable
+    assert like.to_dict()["share"] == like.share
+    shifted = estimate_class_share(labels, logits, np.where(truth, pool, pool - 1.5), draws=120)
+    assert not shifted.is_estimable
+    assert shifted.p_of_fit < 0.01
+    assert shifted.to_dict() | {"used": shifted.share} == shifted.to_dict()
+    assert [shifted.to_dict()[name] for name in ("share", "low", "high")] == [None] * 3
+    assert "cannot be estimated" in shifted.sentence
+    few = estimate_class_share(labels[::8], logits[::8], pool - 1.5, draws=20)
+    assert few.p_of_fit == 1  # so few labels cannot tell
+
+
 def test_what_cannot_be_estimated_is_refused() -> None:
     random = np.random.default_rng(0)
     labels, logits = draw(random, 100, 0.5)

@@ -118,6 +118,52 @@ def test_copies_are_those_of_brute_force(
     assert (near == (has_near & ~has_equal))[is_clear[n // 2 :, : n // 2].all(axis=1)].all()
 
 
+@settings(max_examples=25)
+@given(
+    seed=st.integers(0, 999),
+    n=st.integers(4, 40),
+    near=st.integers(0, 12),
+    shift=st.integers(0, 2),
+    share=st.floats(0.1, 1),
+)
+def test_copies_of_judged_patches_are_those_of_the_whole_search(
+    seed: int, n: int, near: int, shift: int, share: float
+) -> None:
+    random = np.random.default_rng(seed)
+    images = textured(n, seed)
+    for _ in range(near):
+        moved = np.roll(images[random.integers(n)].astype(float), random.integers(-1, 2, 2), (0, 1))
+        noise = random.normal(0, random.choice([0, 1, 8]), (16, 16))
+        images[random.integers(n)] = np.clip(moved + noise, 0, 255)
+    judged = np.flatnonzero(random.random(n) < share)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(copies, "_SEARCHED", 6)
+        patch.setattr(copies, "_ROWS", 3)
+        found = search_copies(images, shift=shift, threads=2, judged=judged)
+    whole = search_copies(images, shift=shift)
+    assert np.array_equal(found.content, whole.content)
+    is_wanted = np.isin(whole.pairs, whole.content[judged]).any(axis=1)
+    assert np.array_equal(found.pairs, whole.pairs[is_wanted])
+    assert np.array_equal(found.shift, whole.shift[is_wanted])
+    np.testing.assert_allclose(found.correlation, whole.correlation[is_wanted], atol=1e-6)
+    for ours, theirs in zip(
+        found.among(judged, np.arange(n)), whole.among(judged, np.arange(n)), strict=True
+    ):
+        assert np.array_equal(ours, theirs)
+
+
+def test_a_crowd_is_found_for_each_judged_patch() -> None:
+    random = np.random.default_rng(0)
+    n = 3 * MOST_PARTNERS
+    crowd = np.clip(textured(1, 3).astype(float) + random.normal(0, 3, (n, 16, 16)), 0, 255)
+    images = np.concatenate([crowd.astype(np.uint8), textured(20, 4)])
+    found = search_copies(images, shift=1, judged=np.array([0, 1, n]))
+    assert found.crowded.nonzero()[0].tolist() == [0, 1]
+    _, near = found.among(np.array([0, 1, n]), np.arange(2, len(images)))
+    assert near.tolist() == [True, True, False]
+    assert len(found.pairs) <= 2 * MOST_PARTNERS
+
+
 def test_the_correlation_and_the_shift_of_a_pair_are_told() -> None:
     patch = textured(1, 0, 24)[0]
     images = np.stack([patch[:20, :20], textured(1, 1, 20)[0], patch[2:22, 1:21]])

@@ -30,6 +30,7 @@ _SLACK = 1e-4  # tolerance for rounding in the bound
 _SAMPLE = 1024  # patches from which the number of coefficients is chosen
 _PAIRS = 1024  # pairs compared in full at a time
 _EMBEDDED = 1024  # patches transformed at a time
+_SEARCHED = 1 << 16  # patches whose coefficients are in memory at a time, if some are judged
 _SECONDS_PER_COEFFICIENT, _SECONDS_PER_ENTRY, _SECONDS_PER_PIXEL = 2.5e-11, 2e-9, 6e-9
 
 
@@ -114,7 +115,9 @@ class CopySearch:
         return has_near[self.content]
 
 
-def search_copies(images: np.ndarray, *, shift: int = 1, threads: int = 1) -> CopySearch:
+def search_copies(
+    images: np.ndarray, *, shift: int = 1, threads: int = 1, judged: np.ndarray | None = None
+) -> CopySearch:
     """Find all equal patches, and all pairs that correlate by more than 0.95.
 
     Parameters
@@ -126,6 +129,10 @@ def search_copies(images: np.ndarray, *, shift: int = 1, threads: int = 1) -> Co
         and columns; 0 to 4. The time grows with 2 * shift * (shift + 1).
     threads : int
         Does not affect results.
+    judged : ndarray of int, optional
+        Rows of the patches whose near copies are wanted: those of others with each other are not
+        searched, so that the time grows with N and not with its square, and memory beyond the
+        patches does not grow with N.
 
     Returns
     -------
@@ -145,15 +152,31 @@ def search_copies(images: np.ndarray, *, shift: int = 1, threads: int = 1) -> Co
     distinct = images if len(rows) == len(images) else images[rows]
     results, crowded = [], np.zeros(len(rows), bool)
     size = _choose_size(distinct)
-    for down, right in _shifts(shift):
-        left = np.flatnonzero(~crowded)
-        part = distinct if len(left) == len(distinct) else distinct[left]
-        first, second = _overlap(part, down, right), _overlap(part, -down, -right)
-        for pairs, full in _search_bands(first, second, size, threads):
+    if judged is not None:
+        wanted = np.unique(content[judged])
+    for down, right in _shifts(shift) if judged is None else _all_shifts(shift):
+        first, second = _overlap(distinct, down, right), _overlap(distinct, -down, -right)
+        if judged is None:
+            left = np.flatnonzero(~crowded)
+            if len(left) < len(distinct):
+                first, second = first[left], second[left]
+            found = _search_bands(first, second, size, threads)
+        else:
+            left = np.arange(len(distinct))
+            found = _search_rows(first, second, wanted[~crowded[wanted]], size, threads)
+        for pairs, full in found:
             crowded[left[full]] = True
             pairs[:, :2] = left[pairs[:, :2].astype(int)]
             results.append((pairs, np.broadcast_to((down, right), (len(pairs), 2))))
     return _gather(results, content, rows, crowded)
+
+
+def _all_shifts(most: int) -> Iterator[tuple[int, int]]:
+    """Yield each shift and its reverse."""
+    for down, right in _shifts(most):
+        yield down, right
+        if down or right:
+            yield -down, -right
 
 
 def _shifts(most: int) -> Iterator[tuple[int, int]]:
@@ -177,47 +200,75 @@ _Pairs = np.ndarray  # (n, 3): first, second, correlation
 
 
 def _search_bands(
-    first: np.ndarray, second: np.ndarray, size: int, threads: int
+    first: np.ndarray,
+    second: np.ndarray,
+    size: int,
+    threads: int,
+    own: np.ndarray | None = None,
 ) -> Iterator[tuple[_Pairs, np.ndarray]]:
-    """Yield the pairs of each band of rows, and the rows with more pairs than are listed."""
+    """Yield the pairs of each band of rows, and the rows with more pairs than are listed.
+
+    `own` is the place of each row of `first` in `second`, by default the same.
+    """
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     ours, theirs = _embed(first, size), _embed(second, size)
+    places = np.arange(len(first)) if own is None else own
 
     def band(start: int) -> tuple[_Pairs, np.ndarray]:
-        return _search_band(first, second, ours, theirs, start)
+        rows = slice(start, start + _ROWS)
+        pairs, full = _search_band(first[rows], second, ours[rows], theirs, places[rows])
+        pairs[:, 0] += start
+        return pairs, full + start
 
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
         yield from pool.map(band, range(0, len(first), _ROWS))
 
 
+def _search_rows(
+    first: np.ndarray, second: np.ndarray, rows: np.ndarray, size: int, threads: int
+) -> Iterator[tuple[_Pairs, np.ndarray]]:
+    """Yield the pairs of some rows of `first`, comparing them with a part of `second` at a time."""
+    judged, found = first[rows], [np.zeros((0, 3))]
+    is_full = np.zeros(len(rows), bool)
+    for begin in range(0, len(second), _SEARCHED):
+        part = second[begin : begin + _SEARCHED]
+        for pairs, full in _search_bands(judged, part, size, threads, own=rows - begin):
+            pairs[:, 1] += begin
+            found.append(pairs)
+            is_full[full] = True
+    pairs = np.concatenate(found)
+    pairs = pairs[np.lexsort((pairs[:, 1], -pairs[:, 2], pairs[:, 0]))]
+    is_listed = _ranks(pairs[:, 0]) < MOST_PARTNERS
+    is_full[pairs[~is_listed, 0].astype(int)] = True
+    pairs = pairs[is_listed]
+    pairs[:, 0] = rows[pairs[:, 0].astype(int)]
+    yield pairs, rows[is_full]
+
+
 def _search_band(
-    first: np.ndarray, second: np.ndarray, ours: np.ndarray, theirs: np.ndarray, start: int
+    first: np.ndarray, second: np.ndarray, ours: np.ndarray, theirs: np.ndarray, own: np.ndarray
 ) -> tuple[_Pairs, np.ndarray]:
     """Compare a band of patches with all patches; rows do not affect each other."""
-    rows = ours[start : start + _ROWS]
-    partners, kept = np.zeros(len(rows), int), []
+    partners, kept = np.zeros(len(ours), int), []
     for begin in range(0, len(theirs), _COLUMNS):
-        bound = rows @ theirs[begin : begin + _COLUMNS].T
+        bound = ours @ theirs[begin : begin + _COLUMNS].T
         flat = np.flatnonzero(bound > COPY_CORRELATION - _SLACK)
         row, column = np.divmod(flat, bound.shape[1])
-        is_other = row + start != column + begin
+        is_other = own[row] != column + begin
         row, column = row[is_other], column[is_other]
         while len(row):
             is_due = (partners[row] <= MOST_PARTNERS) & (_ranks(row) < 2 * MOST_PARTNERS)
-            value = correlate(first, second, row[is_due] + start, column[is_due] + begin)
+            value = correlate(first, second, row[is_due], column[is_due] + begin)
             good = value > COPY_CORRELATION
-            pair = (row[is_due][good] + start, column[is_due][good] + begin, value[good])
+            pair = (row[is_due][good], column[is_due][good] + begin, value[good])
             kept.append(np.stack(pair, axis=1).astype(np.float64))
-            partners += np.bincount(row[is_due][good], minlength=len(rows))
+            partners += np.bincount(row[is_due][good], minlength=len(ours))
             is_left = ~is_due & (partners[row] <= MOST_PARTNERS)
             row, column = row[is_left], column[is_left]
     pairs = np.concatenate(kept) if kept else np.zeros((0, 3))
     pairs = pairs[np.lexsort((pairs[:, 1], -pairs[:, 2], pairs[:, 0]))]
-    return (
-        pairs[_ranks(pairs[:, 0]) < MOST_PARTNERS],
-        np.flatnonzero(partners > MOST_PARTNERS) + start,
-    )
+    return pairs[_ranks(pairs[:, 0]) < MOST_PARTNERS], np.flatnonzero(partners > MOST_PARTNERS)
 
 
 def _ranks(sorted_values: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ import math
 import tokenize
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -372,14 +373,14 @@ def check_two_classes(patches: PatchSet, least: int) -> None:
         )
 
 
-def class_counts(labels: np.ndarray) -> dict[str, float | int]:
+def class_counts(labels: np.ndarray) -> dict[str, Any]:
     """Count the classes of an array of labels.
 
     Returns
     -------
     dict
         `n`, `without_crater`, `with_crater`, `unlabeled`, and `crater_share` among the labeled
-        (0 if none is labeled).
+        (None if none is labeled).
 
     Examples
     --------
@@ -393,5 +394,5 @@ def class_counts(labels: np.ndarray) -> dict[str, float | int]:
         "without_crater": without,
         "with_crater": craters,
         "unlabeled": len(labels) - labeled,
-        "crater_share": craters / labeled if labeled else 0.0,
+        "crater_share": craters / labeled if labeled else None,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -24,6 +24,12 @@ ShareMethod = Literal["likelihood", "confusion"]
 
 LEAST_OF_A_CLASS = 5  # labeled patches, to fit two parameters
 
+LEAST_P = 0.01  # of the fit of a mix of the labeled classes, to state a share
+
+_FIT_BINS = 4, 10  # fewest and most bins of logits of the test of fit
+_IN_BIN = 10  # labeled patches of the rarer class in a bin, on average
+_LEAST_TO_TEST = 80  # labeled patches of the rarer class: with fewer, chance fires the test
+_SHARES = np.linspace(0, 1, 101)  # that are tried for the best fit
 _FEWEST_SETS = 3  # measured sets, for an interval without labels
 _LEAST_SHARE = 1e-3  # of measured sets, so that their log odds are finite
 _MOST_BINS = 4096  # bins of pool logits; enough for a million patches
@@ -45,6 +51,9 @@ class ClassShare:
     n_labeled, n_pool : int
     labeled_share : float
         Share of craters in the labeled patches, for comparison.
+    p_of_fit : float
+        P-value of the test that the predictions on the unlabeled set are those of a mix of the two
+        labeled classes, as the estimate assumes; 1 without a test, which needs 80 of each class.
     """
 
     share: float
@@ -55,15 +64,33 @@ class ClassShare:
     n_labeled: int
     n_pool: int
     labeled_share: float
+    p_of_fit: float = 1.0
+
+    @property
+    def is_estimable(self) -> bool:
+        """Whether the predictions may be those of a mix of the labeled classes."""
+        return self.p_of_fit >= LEAST_P
 
     @property
     def sentence(self) -> str:
         """Describe the estimate in words."""
+        if not self.is_estimable:
+            return (
+                "The share of unlabeled patches that contain a crater cannot be estimated: the "
+                "predictions on them are not those of any mix of the labeled patches with and "
+                f"without crater (p = {self.p_of_fit:.3f}), so they show other terrain; of the "
+                f"labeled ones, {self.labeled_share:.1%}."
+            )
         return (
             f"About {self.share:.1%} of the unlabeled patches contain a crater ({self.level:.0%} "
             f"interval {self.low:.1%} to {self.high:.1%}); of the labeled ones, "
             f"{self.labeled_share:.1%}."
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, for JSON: share and interval are None if not estimable."""
+        content = dataclasses.asdict(self) | {"sentence": self.sentence, "used": self.share}
+        return content if self.is_estimable else content | dict.fromkeys(("share", "low", "high"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,8 +191,9 @@ def estimate_class_share(
     """Estimate the share of craters in an unlabeled set from a classifier's predictions.
 
     Assumes label shift: patches of a class look alike in both sets, and only the class shares
-    differ. If the pool shows other terrain, neither method is valid; a large disagreement between
-    the two is a sign of that.
+    differ. If the pool shows other terrain, neither method is valid: `p_of_fit` is small if no mix
+    of the labeled classes gives the distribution of the pool's logits. With few labels, only large
+    differences show.
 
     Parameters
     ----------
@@ -228,21 +256,25 @@ def estimate_class_share(
     draw_labeled = row_weights(column, _check_groups(groups, len(column)))
     draw_pool = _pool_counts(bins, full, _check_groups(pool_groups, len(pool)))
 
-    def statistic(drawn: tuple[np.ndarray, np.ndarray]) -> float | None:
+    fit = _MixtureFit(column, values, centres, full)
+
+    def statistic(drawn: tuple[np.ndarray, np.ndarray]) -> tuple[float, float] | None:
         weights, counts = drawn
         if not has_both(column, weights):
             return None
-        return estimate(column, values, weights, centres, counts)
+        return estimate(column, values, weights, centres, counts), fit.by_chance(weights, counts)
 
-    shares = bootstrap(
+    drawn = bootstrap(
         lambda random: (draw_labeled(random), draw_pool(random)), statistic, draws=draws, seed=seed
     )
-    if len(shares) < 2:
+    if len(drawn) < 2:
         raise DataError(
             "the labeled patches of a class are of too few source images to draw from",
             "Omit the groups, and report that the interval is too narrow.",
         )
-    low, high = percentile_limits(shares, (1 - level) / 2)
+    low, high = percentile_limits(drawn[:, 0], (1 - level) / 2)
+    can_test = np.bincount(column).min() >= _LEAST_TO_TEST
+    p_of_fit = (1 + (drawn[:, 1] >= fit.distance).sum()) / (1 + len(drawn)) if can_test else 1
     return ClassShare(
         share=share,
         low=min(low, share),
@@ -252,7 +284,63 @@ def estimate_class_share(
         n_labeled=len(column),
         n_pool=len(pool),
         labeled_share=float(column.mean()),
+        p_of_fit=float(p_of_fit),
     )
+
+
+class _MixtureFit:
+    """How well a mix of the labeled classes explains the distribution of the pool's logits.
+
+    The distance is Pearson's, over some bins, at the share of the best fit. Its distribution by
+    chance is that of draws of labeled patches, and of the pool around the best mix.
+
+    Parameters
+    ----------
+    labels, logits : ndarray, shape (N,)
+    centres, counts : ndarray, shape (B,)
+        The bins of the pool.
+    """
+
+    def __init__(
+        self, labels: np.ndarray, logits: np.ndarray, centres: np.ndarray, counts: np.ndarray
+    ) -> None:
+        rarer = int(np.bincount(labels, minlength=2).min())
+        number = int(np.clip(rarer // _IN_BIN, *_FIT_BINS))
+        steps = np.arange(1, number) / number
+        edges = np.unique(
+            np.mean([np.quantile(logits[labels == label], steps) for label in (0, 1)], axis=0)
+        )
+        self.labels, self.size = labels, len(edges) + 1
+        self.labeled, self.pool = (np.searchsorted(edges, each) for each in (logits, centres))
+        self.seen = self._shares(self.pool, counts)
+        classes = self._classes(np.ones(len(labels)))
+        self.distance, self.best = self._closest(classes, self.seen)
+
+    def by_chance(self, weights: np.ndarray, counts: np.ndarray) -> float:
+        """Return the distance of a draw of labeled patches and pool, if the best mix is true."""
+        drawn = self.best + self._shares(self.pool, counts) - self.seen
+        return self._closest(self._classes(weights), np.maximum(drawn, 0))[0]
+
+    def _shares(self, bins: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        counts = np.bincount(bins, weights=weights, minlength=self.size)
+        return counts / counts.sum()
+
+    def _classes(self, weights: np.ndarray) -> np.ndarray:
+        """Return the distribution of each class over the bins, never 0."""
+        rows = []
+        for label in (0, 1):
+            inside = self.labels == label
+            counts = np.bincount(self.labeled[inside], weights[inside], minlength=self.size) + 0.5
+            rows.append(counts / counts.sum())
+        return np.array(rows)
+
+    @staticmethod
+    def _closest(classes: np.ndarray, seen: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return the distance to the best mix, and that mix."""
+        mixes = np.outer(1 - _SHARES, classes[0]) + np.outer(_SHARES, classes[1])
+        distances = ((seen - mixes) ** 2 / mixes).sum(axis=1)
+        place = int(distances.argmin())
+        return float(distances[place]), mixes[place]
 
 
 def calibration_line(labels: np.ndarray, logits: np.ndarray) -> tuple[float, float]:

@@ -95,7 +95,7 @@ class Job:
         final_split_rule: str,
         learned: Learned | None = None,
     ) -> JobResult:
-        """Fit the temperature, set the threshold, predict the pool and the test set.
+        """Fit the temperature, set the threshold, predict the test set.
 
         Parameters
         ----------
@@ -136,7 +136,6 @@ class Job:
             decision_threshold=threshold,
             symmetry=self.symmetry,
             labeled=labeled,
-            pool_probability=sigmoid(predict_logits(stages[0].network, data.pool.images)),
             test_probability=test_probability,
             test_predicted=decide(test_probability, threshold),
             test_scored=test_scored,

@@ -19,13 +19,12 @@ def report_data(data: JobData, progress: Progress) -> None:
         for note in array.notes:
             progress.say(f"Note: {note}.")
         counts = patches.class_counts(array.labels)
-        known = (
-            f"{counts['with_crater']} with crater, {counts['without_crater']} without "
-            f"({counts['crater_share']:.1%} craters)"
-            if counts["unlabeled"] == 0
-            else "no labels"
-        )
-        known = known if len(array) else "none"
+        known = "no labels" if len(array) else "none"
+        if len(array) and counts["unlabeled"] == 0:
+            known = (
+                f"{counts['with_crater']} with crater, {counts['without_crater']} without "
+                f"({counts['crater_share']:.1%} craters)"
+            )
         progress.say(f"{name:8} {counts['n']:6} patches of {array.side} x {array.side}: {known}")
     if data.mixed_ranges:
         progress.warn(

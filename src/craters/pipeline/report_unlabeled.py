@@ -64,8 +64,13 @@ def draw_pool(result: JobResult) -> Figure | None:
     )
     share = result.learned.share if result.learned is not None else None
     if share is not None:
-        text = f"about {share.share:.1%} craters, {share.level:.0%} interval"
-        axes.set_title(f"Pool: {text} {share.low:.1%} to {share.high:.1%}", fontsize=10)
+        text = "the share of craters cannot be estimated"
+        if share.is_estimable:
+            text = (
+                f"about {share.share:.1%} craters, {share.level:.0%} interval {share.low:.1%} to "
+                f"{share.high:.1%}"
+            )
+        axes.set_title(f"Pool: {text}", fontsize=10)
     axes.set_xlim(0, 1)
     axes.set_ylim(bottom=0.8)
     calibrated = ", calibrated at the pool's class share" if share is not None else ""

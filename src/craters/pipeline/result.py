@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from craters.evaluation import Metrics, Scored
 from craters.models import Network
 from craters.semi_supervised import Learned, pseudo_labels
 from craters.settings import JobSettings
-from craters.training import TrainingSet, TrainState
+from craters.training import TrainingSet, TrainState, predict_logits, sigmoid
 
 _TITLES = {
     "initial": "first stage",
@@ -86,9 +87,8 @@ class JobResult:
     symmetry : SymmetryReport
     labeled : TrainingSet
         All labels available to the last stage: human, then pseudo.
-    pool_probability, test_probability : ndarray, float32
-        Probability of "with crater": of the pool by the first stage's network, of the test set by
-        `network`.
+    test_probability : ndarray, float32
+        Probability of "with crater" of the test set, by `network`.
     test_predicted : ndarray, int32
     test_scored : Scored or None
         The test set, if its labels are known.
@@ -106,11 +106,15 @@ class JobResult:
     decision_threshold: float
     symmetry: SymmetryReport
     labeled: TrainingSet
-    pool_probability: np.ndarray
     test_probability: np.ndarray
     test_predicted: np.ndarray
     test_scored: Scored | None
     learned: Learned | None = None
+
+    @functools.cached_property
+    def pool_probability(self) -> np.ndarray:
+        """Probability of "with crater" of the pool, by the first stage's network."""
+        return sigmoid(predict_logits(self.stages[0].network, self.data.pool.images))
 
     @property
     def initial(self) -> Stage:

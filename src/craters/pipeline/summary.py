@@ -139,7 +139,7 @@ def _calibration(result: JobResult) -> dict[str, Any] | None:
     }
 
 
-def _balance(result: JobResult) -> dict[str, dict[str, float | int]]:
+def _balance(result: JobResult) -> dict[str, dict[str, Any]]:
     """Count the classes of every array, before and after pseudo-labels."""
     rows = {
         name: patches.class_counts(patch_set.labels) for name, patch_set in result.data.sets.items()
@@ -207,9 +207,7 @@ def _unlabeled(result: JobResult) -> dict[str, Any]:
     choice = None if learned is None else learned.choice
     return {
         "verdict": None if verdict_used is None else _as_dict(verdict_used),
-        "class_share": (
-            None if share is None else dataclasses.asdict(share) | {"sentence": share.sentence}
-        ),
+        "class_share": None if share is None else share.to_dict(),
         "auto": None if choice is None else dataclasses.asdict(choice),
         "tried": {name: _as_dict(each) for name, each in tried.items()},
     }
@@ -258,7 +256,7 @@ def _pseudo_labels(result: JobResult) -> dict[str, Any] | None:
     return {
         "threshold": result.config.pseudo_threshold if method == "original" else None,
         "confidence": None if method == "original" else pseudo_labels.CONFIDENCE,
-        "pool": len(result.pool_probability),
+        "pool": len(result.data.pool),
         "added_without_crater": int((given == 0).sum()),
         "added_with_crater": int((given == 1).sum()),
         "rounds": [

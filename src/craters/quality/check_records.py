@@ -154,7 +154,11 @@ class RunRecord:
         """Copies among the arrays."""
         assert self.data is not None
         threads = usable_threads(self.config.get("threads", 0))
-        return Copies(self.data, search_pool=self.learns_from_pool, threads=threads)
+        evaluated = [
+            self.origins["id"][split.rows[split.is_evaluated]] for split in self.stage_splits
+        ]
+        ids = np.concatenate([np.zeros(0, str), *evaluated])
+        return Copies(self.data, search_pool=self.learns_from_pool, threads=threads, evaluated=ids)
 
 
 class Copies:
@@ -166,14 +170,14 @@ class Copies:
     search_pool : bool
         Whether to include the unlabeled patches.
     threads : int
+    evaluated : ndarray of str
+        Ids of patches of the labeled or unlabeled set that are evaluated, besides the test set.
     """
 
-    def __init__(self, data: JobData, *, search_pool: bool, threads: int) -> None:
+    def __init__(
+        self, data: JobData, *, search_pool: bool, threads: int, evaluated: np.ndarray
+    ) -> None:
         sets = [data.train, data.test, *([data.pool] if search_pool else [])]
-        images = np.concatenate([patches.images for patches in sets])
-        flat = images.reshape(len(images), -1)
-        self.is_constant = (flat == flat[:, :1]).all(axis=1)
-        self.search: CopySearch = search_copies(images, shift=_SHIFT, threads=threads)
         ends = np.cumsum([0, *map(len, sets)])
         rows = [np.arange(start, end) for start, end in itertools.pairwise(ends)]
         self.labeled, self.test = rows[:2]
@@ -183,6 +187,13 @@ class Copies:
             for patches, rows_of_set in zip(sets, rows, strict=True)
             for name, row in zip(patches.ids.tolist(), rows_of_set.tolist(), strict=True)
         }
+        images = np.concatenate([patches.images for patches in sets])
+        flat = images.reshape(len(images), -1)
+        self.is_constant = flat.min(axis=1) == flat.max(axis=1)
+        judged = np.union1d(self.test, self.rows_of(evaluated))
+        self.search: CopySearch = search_copies(
+            images, shift=_SHIFT, threads=threads, judged=judged
+        )
 
     def rows_of(self, ids: np.ndarray) -> np.ndarray:
         """Return the rows of patches, by id."""

@@ -142,13 +142,14 @@ def _classes(session: ReviewSession) -> dict[str, Any]:
     words = Counter(session.tally.consensus(patch) for patch in session.tally.answered())
     labeled = words[CRATER] + words[NOT]
     given = session.source.given
+    n_given = int((given >= 0).sum())
     return {
         "patches": sum(words.values()),
         "labels": labeled,
         **{str(word): count for word, count in words.items() if word},
         "crater_share": words[CRATER] / labeled if labeled else None,
-        "given": int((given >= 0).sum()),
-        "given_crater_share": float((given == 1).sum() / max((given >= 0).sum(), 1)),
+        "given": n_given,
+        "given_crater_share": float((given == 1).sum() / n_given) if n_given else None,
     }
 
 

@@ -58,6 +58,7 @@ ROUNDS = 2  # of self-training
 MOST_POOL = 20_000  # unlabeled patches used for training: bounds time and memory
 
 _POOL_DRAW, _PSEUDO_DRAW = 90, 91
+_LEAST_IMAGES = 5  # of the pool, to draw whole images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,9 +76,10 @@ class Round:
     without_crater: int
 
     @property
-    def crater_share(self) -> float:
-        """Share of craters among them."""
-        return self.with_crater / max(1, self.with_crater + self.without_crater)
+    def crater_share(self) -> float | None:
+        """Share of craters among them; None if there are none."""
+        total = self.with_crater + self.without_crater
+        return self.with_crater / total if total else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,13 +186,13 @@ def learn(
             continue
         runs = [context.training_run(name, n, share) for n in context.numbers]
         if method != "auto":
-            tried |= {name: cross_fit(name, context, runs)} if judge else {}
+            tried |= {name: cross_fit(name, context, runs, on_pool=False)} if judge else {}
             continue
         first = trainer.train(runs[0])[0]
         if why := _why_drop(name, context, first[0], supervised):
             dropped.append(why)
         else:
-            tried[name] = cross_fit(name, context, runs, first=first)
+            tried[name] = cross_fit(name, context, runs, on_pool=False, first=first)
     verdicts = {
         name: _judge(name, context, fitted.logits, supervised.logits)
         for name, fitted in tried.items()
@@ -226,8 +228,12 @@ def _share(context: CrossFitContext, supervised: CrossFit, *, must: bool) -> Cla
                 "Give unlabeled patches that are not copies of the labeled ones.",
             )
         return None
-    # A patch is repeated for each fold that may use it; the bootstrap draws its rows together.
+    # A patch is repeated for each fold that may use it; the bootstrap draws its rows together,
+    # and whole source images where several are known.
     rows = np.concatenate([context.pool_rows(number) for number in context.numbers])
+    units = rows
+    if context.pool.groups is not None and len(np.unique(context.pool.groups)) >= _LEAST_IMAGES:
+        units = context.pool.groups[rows]
     pool_logits = np.concatenate(supervised.pool_logits)
 
     # Resample whole source images if each class has several of them, else single labels.
@@ -236,7 +242,7 @@ def _share(context: CrossFitContext, supervised: CrossFit, *, must: bool) -> Cla
         try:
             estimate = class_share.estimate_class_share(
                 context.labeled.labels, supervised.logits, pool_logits,
-                groups=groups, pool_groups=rows,
+                groups=groups, pool_groups=units,
             )  # fmt: skip
         except DataError as error:
             failure = error
@@ -257,7 +263,7 @@ def _self_train(
         runs = [_taught(context, before, share, number, fold) for fold in context.numbers]
         if number == ROUNDS and not judge:
             return before, None
-        last = cross_fit("self-training", context, runs)
+        last = cross_fit("self-training", context, runs, on_pool=number < ROUNDS)
         if number < ROUNDS:
             before = last
     return before, last
