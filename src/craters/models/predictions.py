@@ -19,6 +19,7 @@ from craters.models.description import (
     sides_text,
     size_hint,
 )
+from craters.models.folder import PRETRAINED
 from craters.models.light import Lights
 from craters.models.pictures import (
     ARRAY_SUFFIXES,
@@ -170,6 +171,61 @@ def predict_table(
         decision_threshold=description.decision_threshold,
         light=light,
     )
+
+
+def predict(
+    images: StrPath | Sequence[StrPath] | np.ndarray | PatchSet,
+    model: StrPath | Classifier = PRETRAINED,
+    *,
+    sun_azimuth: float | None = None,
+) -> Predictions:
+    """Predict whether patches show a crater.
+
+    Parameters
+    ----------
+    images : ndarray, PatchSet, path-like or sequence of path-like
+        An array (N, S, S) or (N, S, S, 1), in any range that `make_patch_set` takes; the path of
+        such an array; or image files of one patch each, and folders of them.
+    model : path-like or Classifier
+        A model folder, a run folder, `pretrained`, or the result of `load_model`.
+    sun_azimuth : float, optional
+        For `pretrained`: degrees clockwise from image up where the light comes from. [estimated]
+
+    Returns
+    -------
+    Predictions
+        `ids`, `probability` and `labels` as arrays; `columns` makes a data frame:
+        `pandas.DataFrame(predictions.columns)`.
+
+    Raises
+    ------
+    ConfigError, DataError, ModelError
+        If the model or the patches cannot be used, or one of the images; the message names it.
+
+    Examples
+    --------
+    >>> from craters import make_patches
+    >>> patches = make_patches(4, crater_share=0.5, seed=1)
+    >>> predictions = predict(patches.images)
+    >>> predictions.probability.shape, list(predictions.columns)
+    ((4,), ['id', 'probability', 'label'])
+    """
+    classifier = model if isinstance(model, Classifier) else Classifier.load(model)
+    description = classifier.description
+    if isinstance(images, PatchSet):
+        patches = images
+    elif isinstance(images, np.ndarray):
+        patches = make_patch_set(images, trained=description.pixels)
+    else:
+        inputs = read_inputs(images, description.side_range, description.pixels)
+        if inputs.skipped:
+            raise DataError(
+                f"{len(inputs.skipped)} of the images cannot be used; the first: "
+                f"{inputs.skipped[0]}",
+                "Leave them out; craters predict skips them.",
+            )
+        patches = inputs.patches
+    return predict_table(classifier, patches, sun_azimuth=sun_azimuth)
 
 
 def doubts(description: ModelDescription, images: np.ndarray) -> list[str]:
