@@ -7,15 +7,17 @@ This package does not train and does not use crater catalogues.
 from craters.maps.scan.export import export_scan
 from craters.maps.scan.plan import estimate, plan_scan
 from craters.maps.scan.report import precision_sentence
-from craters.maps.scan.run import describe_results, scan_images
+from craters.maps.scan.run import Found, describe_results, scan, scan_images
 from craters.settings import ScanConfig
 
 __all__ = [
+    "Found",
     "ScanConfig",
     "describe_results",
     "estimate",
     "export_scan",
     "plan_scan",
     "precision_sentence",
+    "scan",
     "scan_images",
 ]
