@@ -13,7 +13,7 @@ import lazy_loader
 from craters._version import __version__
 
 if TYPE_CHECKING:
-    from craters.data import PatchSet, make_patch_set, normalize, read_patches
+    from craters.data import PatchSet, make_patch_set, normalize, read_dataset, read_patches
     from craters.errors import CratersError, DataError
     from craters.evaluation import plot_image_48x48
     from craters.maps.scan import scan
@@ -37,6 +37,7 @@ __all__ = [
     "normalize",
     "plot_image_48x48",
     "predict",
+    "read_dataset",
     "read_patches",
     "run_job",
     "scan",
@@ -47,7 +48,7 @@ __all__ = [
 __getattr__, _, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "data": ["PatchSet", "make_patch_set", "normalize", "read_patches"],
+        "data": ["PatchSet", "make_patch_set", "normalize", "read_dataset", "read_patches"],
         "errors": ["CratersError", "DataError"],
         "evaluation": ["plot_image_48x48"],
         "maps.scan": ["scan"],

@@ -195,7 +195,7 @@ class CircleFile:
     def append(self, parts: Iterable[np.ndarray]) -> None:
         """Add the circles of the next image."""
         count = 0
-        with disk_errors(self.path), self.path.open("ab") as stream:
+        with files.disk_errors(self.path), self.path.open("ab") as stream:
             for circles in parts:
                 stream.write(circles.tobytes())
                 count += len(circles)
