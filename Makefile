@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test test-slow lint format docs bench pretrained circles clean help
+.PHONY: demo test test-slow lint format docs bench pretrained circles craterstats clean help
 
 help:
 	@echo "make demo       install, then train, report and scan on data that the package makes itself"
@@ -16,6 +16,7 @@ help:
 	@echo "make bench      quick benchmarks; BENCH=full for all"
 	@echo "make pretrained train the shipped network again, in hours, and measure it"
 	@echo "make circles    train the shipped circle detector again, in an hour, and measure it"
+	@echo "make craterstats  install Craterstats, which the long tests then give our files to read"
 
 # torch first and pinned: left to itself pip may take a build of several gigabytes.
 $(VENV)/train.stamp: pyproject.toml constraints.txt
@@ -67,6 +68,12 @@ pretrained: $(VENV)/dev.stamp
 # Trains and calibrates the circle detector of the package; continues where it stopped.
 circles: $(VENV)/dev.stamp
 	cd benchmarks && ../$(BIN)/python -m circles.ship
+
+# In its own environment: it needs Python 3.12 or newer.
+CRATERSTATS_PYTHON ?= python3.12
+craterstats:
+	$(CRATERSTATS_PYTHON) -m venv build/craterstats
+	build/craterstats/bin/python -m pip --quiet --disable-pip-version-check install craterstats==3.6.11
 
 BENCH ?= quick
 bench: $(VENV)/dev.stamp

@@ -150,14 +150,17 @@ def export_command(
         str | None,
         typer.Option(
             "--format",
-            help="Model: h5, keras or onnx [from the file name]. Scan: voc, yolo or coco.",
+            help="Model: h5, keras or onnx [from the file name]. Scan: voc, yolo, coco, scc, diam, "
+            "craterstats-shp or robbins.",
         ),
     ] = None,
 ) -> None:
-    """Export a model to one file, or the detections of a scan to a labeling tool.
+    """Export a model to one file, or the detections of a scan to the files of other tools.
 
     Models become ONNX, or Keras for the original network. Detections with diameters become boxes
-    of Pascal VOC, YOLO or COCO, in pixels of the images.
+    of Pascal VOC, YOLO or COCO, in pixels of the images; or a count with the scanned area, which
+    Craterstats reads (scc, diam, craterstats-shp); or a table with the column names of Robbins's
+    catalogues.
 
     \b
     Examples:
@@ -165,6 +168,7 @@ def export_command(
       craters export pretrained --out pretrained.onnx
       craters export RUN --out model.keras
       craters export SCAN --format voc --out BOXES
+      craters export SCAN --format scc --out COUNT
     """
     with report_errors():
         configure_threads()

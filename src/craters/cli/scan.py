@@ -1,4 +1,4 @@
-"""The command `scan`."""
+"""Commands for images of any size: `scan`, `sfd`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,20 @@ from typing import Annotated, Any
 import typer
 
 from craters.cli.options import command_of
-from craters.cli.terminal import PARTIAL, JsonOption, QuietOption, TerminalProgress
+from craters.cli.terminal import (
+    PARTIAL,
+    JsonOption,
+    QuietOption,
+    TerminalProgress,
+    report_errors,
+)
 from craters.settings import ScanConfig
 
 
 def register(app: typer.Typer) -> None:
-    """Register the command."""
+    """Register the commands."""
     app.command("scan")(scan_command)
+    app.command("sfd")(size_frequency_command)
 
 
 @command_of(ScanConfig)
@@ -59,6 +66,41 @@ def scan_command(
             err=True,
         )
         sys.exit(PARTIAL)
+
+
+def size_frequency_command(
+    scan: Annotated[Path, typer.Argument(help="Folder of a finished scan for circles.")],
+    out: Annotated[Path, typer.Option(help="Folder to create; must not exist.")],
+    completeness: Annotated[
+        Path | None,
+        typer.Option(
+            help="Recall by diameter: completeness.csv, or its folder. [only precision corrected]"
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
+    json: JsonOption = False,
+) -> None:
+    """Count the craters of a scan by diameter: size-frequency distribution, and clusters.
+
+    Writes the distribution, cumulative and differential, raw and corrected, with intervals
+    (sfd.csv, sfd.png), the craters with their clusters (craters.csv), and summary.json. It gives
+    no ages: craters export SCAN --format scc writes what Craterstats reads.
+
+    \b
+    Examples:
+      craters sfd SCAN --out SFD
+      craters sfd SCAN --out SFD --completeness COMPLETENESS
+    """
+    with report_errors():
+        from craters.core import files
+        from craters.detection import describe_size_frequency, write_size_frequency
+
+        summary = write_size_frequency(scan, out, completeness=completeness, seed=seed)
+        if json:
+            typer.echo(files.to_json({"sfd": out, **summary}))
+            return
+        typer.echo("\n".join(describe_size_frequency(summary)))
+        typer.echo(f"Figure and tables: {out}")
 
 
 def _show(folder: Path, summary: dict[str, Any], *, as_json: bool) -> None:

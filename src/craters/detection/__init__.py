@@ -1,7 +1,7 @@
-"""Circles from images with catalogues: train the detector, and calibrate it.
+"""Circles from images with catalogues: train the detector, calibrate it, and count with it.
 
-Interface: `LabeledImage`, `fine_tune`, `fit_calibration`.
-It reads no files. torch is imported on first use.
+Interface: `LabeledImage`, `fine_tune`, `fit_calibration`, `write_size_frequency`.
+torch, and the libraries of maps, are imported on first use.
 """
 
 from __future__ import annotations
@@ -14,11 +14,24 @@ from craters.detection.calibration import fit_calibration, fit_error_scale
 from craters.detection.images import LabeledImage
 
 if TYPE_CHECKING:
+    from craters.detection.size_frequency import describe_size_frequency, write_size_frequency
     from craters.detection.training import FineTuning, fine_tune
 
-__all__ = ["FineTuning", "LabeledImage", "fine_tune", "fit_calibration", "fit_error_scale"]
+__all__ = [
+    "FineTuning",
+    "LabeledImage",
+    "describe_size_frequency",
+    "fine_tune",
+    "fit_calibration",
+    "fit_error_scale",
+    "write_size_frequency",
+]
 
-# Imported when they are first used: they need torch.
+# Imported when they are first used: they need torch, or the libraries of maps.
 __getattr__, _, _ = lazy_loader.attach(
-    __name__, submod_attrs={"training": ["FineTuning", "fine_tune"]}
+    __name__,
+    submod_attrs={
+        "size_frequency": ["describe_size_frequency", "write_size_frequency"],
+        "training": ["FineTuning", "fine_tune"],
+    },
 )

@@ -1,16 +1,17 @@
 """Scan images of any size: catalogues of craters, and maps of the probability of windows.
 
-Interface: `scan_images`, `plan_scan`, `ScanConfig`, `export_scan`.
+Interface: `scan_images`, `plan_scan`, `ScanConfig`, `export_scan`, `read_counted`.
 This package does not train and does not use crater catalogues.
 """
 
-from craters.maps.scan.export import export_scan
+from craters.maps.scan.export import CountedScan, export_scan, read_counted
 from craters.maps.scan.plan import estimate, plan_scan
 from craters.maps.scan.report import precision_sentence
 from craters.maps.scan.run import Found, describe_results, scan, scan_images
 from craters.settings import ScanConfig
 
 __all__ = [
+    "CountedScan",
     "Found",
     "ScanConfig",
     "describe_results",
@@ -18,6 +19,7 @@ __all__ = [
     "export_scan",
     "plan_scan",
     "precision_sentence",
+    "read_counted",
     "scan",
     "scan_images",
 ]

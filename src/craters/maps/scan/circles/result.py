@@ -276,6 +276,7 @@ def _expected(catalogue: Catalogue) -> dict[str, Any]:
     return {
         "precision": None if why else point.precision,
         "precision_interval": None if why else point.interval,
+        "scatter": catalogue.plan.detector.description.calibration.scatter,
         "why_unknown": why,
         "unlike_images": sum(bool(each.appearance.doubts) for each in catalogue.found),
         "craters": scene.share * count,

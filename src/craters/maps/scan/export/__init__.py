@@ -1,9 +1,10 @@
 """Write the detections of a scan in the formats of other tools.
 
-Interface: `export_scan`, `FORMATS`.
+Interface: `export_scan`, `FORMATS`; `read_counted` for craters and area of a scan.
 It reads the folder of a finished scan, and no pixels.
 """
 
+from craters.maps.scan.export.counted import CountedScan, read_counted
 from craters.maps.scan.export.formats import FORMATS, export_scan
 
-__all__ = ["FORMATS", "export_scan"]
+__all__ = ["FORMATS", "CountedScan", "export_scan", "read_counted"]

@@ -8,6 +8,12 @@ from pathlib import Path
 from craters.core import StrPath, files
 from craters.errors import ConfigError, ExistsError
 from craters.maps.scan.export.boxes import write_coco, write_voc, write_yolo
+from craters.maps.scan.export.counting import (
+    write_diam,
+    write_robbins,
+    write_scc,
+    write_shapefiles,
+)
 from craters.maps.scan.export.scan_folder import ScanFolder, read_scan_folder
 
 # Each writes its files into an empty folder, and says in a few words what it wrote.
@@ -15,6 +21,10 @@ FORMATS: dict[str, Callable[[ScanFolder, Path], str]] = {
     "voc": write_voc,
     "yolo": write_yolo,
     "coco": write_coco,
+    "scc": write_scc,
+    "diam": write_diam,
+    "craterstats-shp": write_shapefiles,
+    "robbins": write_robbins,
 }
 
 
