@@ -166,10 +166,38 @@ def test_training_keeps_the_averages_of_the_start() -> None:
 @pytest.mark.parametrize(("n", "steps"), [(33, 82), (50, 100), (200, 201), (1216, 380)])
 def test_recipe_of_pretrained_weights_takes_fewer_steps(n: int, steps: int) -> None:
     plain = recipes.modern_recipe(n, 48)
-    recipe = recipes.from_pretrained(plain, n)
+    recipe = recipes.from_pretrained(plain, n, 0)
     assert recipe.epochs * max(1, n // recipe.batch_size) == steps
     assert recipe.learning_rate == plain.learning_rate
     assert recipe.keep_statistics
+    assert recipes.from_pretrained(plain, n, 80) == recipe
+
+
+@pytest.mark.parametrize(
+    ("mistakes", "epochs", "rate"),
+    [(79, 20, 4e-3), (120, 30, 6e-3), (160, 40, 8e-3), (400, 40, 8e-3)],
+)
+def test_many_mistakes_of_the_start_take_longer_training(
+    mistakes: int, epochs: int, rate: float
+) -> None:
+    plain = recipes.modern_recipe(1000, 48)
+    recipe = recipes.from_pretrained(plain, 1000, mistakes)
+    assert (recipe.epochs, recipe.learning_rate) == (epochs, pytest.approx(rate))
+    same = {"epochs": 20, "learning_rate": 4e-3}
+    fewer = recipes.from_pretrained(plain, 1000, 0)
+    assert dataclasses.replace(recipe, **same) == fewer
+
+
+@pytest.mark.parametrize("turn", ["identity", "rotate-90"])
+def test_mistakes_are_counted_of_the_start_as_it_is(turn: str) -> None:
+    images, labels = patches()
+    back = next(name for name in SYMMETRIES if compose(turn, name) == "identity")
+    views = tuple(compose(back, name) for name in VIEWS)
+    wrong = (predict_logits(load_start().build(32, VIEWS), images) > 0) != labels
+    turned = np.ascontiguousarray(transform(images, turn))
+    assert starts.count_mistakes(load_start(), turned, labels, views) == wrong.sum()
+    flipped = starts.count_mistakes(load_start(), turned, 1 - labels, views)
+    assert flipped == len(labels) - wrong.sum()
 
 
 def test_two_epochs_from_the_start_keep_what_it_knows() -> None:

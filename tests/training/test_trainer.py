@@ -9,9 +9,12 @@ import pytest
 import torch
 
 from craters.core import NullProgress
-from craters.data import make_patch_set
+from craters.data import PatchSet, make_patch_set
 from craters.models import EnsembleNet
+from craters.semi_supervised.cross_fit import CrossFitContext
+from craters.semi_supervised.folds import draw_folds
 from craters.settings import JobSettings
+from craters.synthetic import sample_scenes
 from craters.training import (
     NoStore,
     Trainer,
@@ -19,9 +22,11 @@ from craters.training import (
     TrainState,
     Unlabeled,
     human_only,
+    load_start,
     predict_logits,
     recipes,
 )
+from craters.training import trainer as training
 from craters.training.distillation import TEACHERS
 from tests.conftest import simple_patches
 
@@ -140,3 +145,53 @@ def test_epochs_can_be_asked_for(network: str) -> None:
     made.train(*runs())
     assert {state.epoch for state in keeper.states.values()} == {3}
     assert made.planned_epochs(*runs()) == 3 * len(keeper.states)
+
+
+@pytest.fixture
+def short_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plan 8 epochs from random weights; 4 mistakes of the pretrained model are many."""
+    monkeypatch.setattr(recipes, "_MANY_MISTAKES", 4)
+    for name in ("modern_recipe", "distillation_recipe"):
+        recipe = recipes.TrainConfig(epochs=8, learning_rate=1e-3, keep="last")
+        monkeypatch.setattr(training, name, lambda *_, recipe=recipe, **__: recipe)
+
+
+def contradicted(*rows: int) -> PatchSet:
+    """Return 50 patches with the pretrained model's own answers as labels, but for some rows."""
+    images = sample_scenes(range(8), seed=4, size=SIDE).images
+    labels = predict_logits(load_start().build(SIDE, SYMMETRY), images) > 0
+    labels[list(rows)] ^= True
+    return make_patch_set(images, labels.astype(int))
+
+
+def from_start(network: str, **more) -> Trainer:
+    settings = JobSettings(network=network, threads=1)
+    return Trainer(settings.training, SYMMETRY, simple_patches(10, 3, side=SIDE)[0], **more)
+
+
+@pytest.mark.parametrize(
+    ("network", "wanted"),
+    [("compact", [2, 3, 4]), ("dense", [8 + TEACHERS * epochs for epochs in (2, 3, 4)])],
+)
+def test_epochs_grow_with_the_mistakes_of_the_start_as_planned(
+    network: str, wanted: list[int], short_recipes: None
+) -> None:
+    planned, trained = [], []
+    for mistakes in (4, 6, 9):
+        counter = Counter()
+        made = from_start(network, progress=counter)
+        run = TrainingRun("refit", human_only(contradicted(*range(mistakes))), None, 1)
+        planned.append(made.planned_epochs(run))
+        made.train(run)
+        trained.append(sum(counter.epochs.values()))
+    assert planned == trained == wanted
+
+
+def test_mistakes_on_held_out_and_pseudo_labels_do_not_count(short_recipes: None) -> None:
+    made, folds = from_start("compact"), draw_folds(contradicted(), contradicted(), 0)
+    labeled = contradicted(*folds.folds[0].held_out[:8])
+    context = CrossFitContext(labeled, labeled, folds, np.arange(0), made)
+    runs = [context.training_run("supervised", number) for number in context.numbers]
+    assert [made.planned_epochs(run) for run in runs] == [2, 4, 4]
+    pseudo = dataclasses.replace(runs[1].train, origin=np.full(len(runs[1].train), "pseudo"))
+    assert made.planned_epochs(dataclasses.replace(runs[1], train=pseudo)) == 2

@@ -15,6 +15,7 @@ from craters.data import SYMMETRIES
 from craters.errors import ConfigError
 
 _KERAS_EPSILON = 1e-7
+_MANY_MISTAKES = 80  # of the pretrained model; with fewer, longer training does harm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,15 +185,31 @@ def distillation_recipe(
     )
 
 
-def from_pretrained(recipe: TrainConfig, n: int) -> TrainConfig:
+def from_pretrained(recipe: TrainConfig, n: int, mistakes: int) -> TrainConfig:
     """Return a recipe for pretrained weights and `n` labeled patches.
 
-    A quarter of the epochs at 50 labels, growing with the root of their number to a half.
+    A quarter of the epochs at 50 labels, growing with the root of their number to a half. Labels
+    that often contradict the pretrained model follow another rule, which takes longer to learn:
+    from `_MANY_MISTAKES` on, epochs and learning rate grow in proportion, up to twice as much.
     BatchNorm keeps its statistics.
+
+    Parameters
+    ----------
+    recipe : TrainConfig
+        For random weights.
+    n : int
+        Training patches.
+    mistakes : int
+        Labels among them that the pretrained model, as it is, gets wrong.
     """
+    growth = min(2.0, max(1.0, mistakes / _MANY_MISTAKES))
     share = min(0.5, 0.25 * math.sqrt(n / 50))
-    epochs = math.ceil(share * recipe.epochs)
-    return dataclasses.replace(recipe, epochs=epochs, keep_statistics=True)
+    return dataclasses.replace(
+        recipe,
+        epochs=math.ceil(growth * share * recipe.epochs),
+        learning_rate=growth * recipe.learning_rate,
+        keep_statistics=True,
+    )
 
 
 class KerasAdam(torch.optim.Adam):

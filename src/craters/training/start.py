@@ -23,7 +23,7 @@ from craters.models import (
     read_graph,
     read_weights,
 )
-from craters.training.loop import predict_features
+from craters.training.loop import predict_features, predict_logits
 
 FINE_TUNED = 0.8  # share of the way from the start to the trained weights
 HALFWAY = 0.4
@@ -144,6 +144,24 @@ def refit_last_layer(
     refitted["last.weight"] = torch.from_numpy((weight + scale * change[:-1]).astype(np.float32))
     refitted["last.bias"] = torch.from_numpy((bias + change[-1:]).astype(np.float32))
     return dataclasses.replace(start, weights=refitted)
+
+
+def count_mistakes(
+    start: Start, images: np.ndarray, labels: np.ndarray, symmetry: tuple[str, ...]
+) -> int:
+    """Count the labels that a start gets wrong, at probability 0.5.
+
+    Parameters
+    ----------
+    start : Start
+    images : ndarray, shape (N, S, S), uint8
+    labels : ndarray, shape (N,)
+        0 or 1.
+    symmetry : tuple of str
+        Views of a patch; see `refit_last_layer`.
+    """
+    logits = predict_logits(start.build(images.shape[1], symmetry), images)
+    return int(((logits > 0) != labels).sum())
 
 
 def load_start() -> Start:

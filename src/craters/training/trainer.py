@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal, Protocol
@@ -25,8 +26,16 @@ from craters.training.recipes import (
     from_pretrained,
     modern_recipe,
 )
-from craters.training.start import FINE_TUNED, KEPT, Start, blend, load_start, refit_last_layer
-from craters.training.training_set import TrainingSet
+from craters.training.start import (
+    FINE_TUNED,
+    KEPT,
+    Start,
+    blend,
+    count_mistakes,
+    load_start,
+    refit_last_layer,
+)
+from craters.training.training_set import HUMAN, TrainingSet, take
 
 COMPACT = "compact"  # the network that can start from pretrained weights
 
@@ -259,6 +268,9 @@ class Trainer:
     store: StateStore = dataclasses.field(default_factory=NoStore)
     progress: Progress = dataclasses.field(default_factory=NullProgress)
     turn: str = "identity"
+    _counted: dict[bytes, int] = dataclasses.field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def train(self, *runs: TrainingRun) -> list[tuple[Network, TrainState]]:
         """Train the networks of independent training runs in parallel.
@@ -349,7 +361,7 @@ class Trainer:
         images = run.train.images
         make = _own_recipe(run)
         recipe = make(len(images), images.shape[1], seed=seed, symmetry=self._views(COMPACT))
-        recipe = self._adapt(recipe, COMPACT, len(images))
+        recipe = self._adapt(recipe, COMPACT, run.train)
         return dataclasses.replace(
             self._training_task(run, number, ()),
             key=_key(f"{run.name}-teacher", number),
@@ -408,13 +420,22 @@ class Trainer:
         side = run.train.images.shape[1]
         views = self._views(settings.network)
         recipe = make(len(run.train), side, seed=seed, symmetry=views)
-        return self._adapt(recipe, settings.network, len(run.train))
+        return self._adapt(recipe, settings.network, run.train)
 
-    def _adapt(self, recipe: TrainConfig, network: str, n: int) -> TrainConfig:
+    def _adapt(self, recipe: TrainConfig, network: str, train: TrainingSet) -> TrainConfig:
         """Adapt a recipe to pretrained weights, and to the number of epochs if it is given."""
         if self._start is not None and network == COMPACT:
-            recipe = from_pretrained(recipe, n)
+            recipe = from_pretrained(recipe, len(train), self._mistakes(self._start, train))
         return dataclasses.replace(recipe, epochs=self.settings.epochs or recipe.epochs)
+
+    def _mistakes(self, start: Start, train: TrainingSet) -> int:
+        """Count the human labels of a training that its start gets wrong; each set only once."""
+        human = take(train, train.origin == HUMAN)
+        digest = hashlib.sha256(human.images.tobytes() + human.labels.tobytes()).digest()
+        if digest not in self._counted:
+            views = self._views(COMPACT)
+            self._counted[digest] = count_mistakes(start, human.images, human.labels, views)
+        return self._counted[digest]
 
 
 def _own_recipe(run: TrainingRun) -> Callable[..., TrainConfig]:
