@@ -6,7 +6,6 @@ import codecs
 import contextlib
 import csv
 import errno
-import fcntl
 import glob
 import hashlib
 import io
@@ -16,11 +15,18 @@ import os
 import re
 import shutil
 import sqlite3
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
+
+if sys.platform == "win32":
+    import ctypes
+    import msvcrt
+else:
+    import fcntl
 
 from craters.errors import CratersError, DataError, DiskFullError, ExistsError
 
@@ -35,7 +41,7 @@ StrPath = str | os.PathLike[str]
 _CHUNK = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FULL_PHRASES = ("no space left", "disk is full", "quota exceeded")  # of GDAL, SQLite and HDF5
-_LEAST_FREE = 1 << 16  # bytes; a disk with less counts as full if it cannot be written
+_LEAST_FREE = 1 << 20  # bytes; a disk with less counts as full if it cannot be written
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")  # characters that no table holds
 _ASIDE = re.compile(r"\([^)]*\)|\[[^]]*\]|\"[^\"]*\"")
 
@@ -53,7 +59,8 @@ def path_list(paths: StrPath | Iterable[StrPath]) -> list[Path]:
 
 def sync_folder(folder: StrPath) -> None:
     """Flush a folder's entries to disk, so that a rename survives a power failure."""
-    folder = Path(folder)
+    if sys.platform == "win32":  # which opens no folders, and journals renames
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -113,8 +120,8 @@ def locked(target: StrPath, job: str) -> Iterator[None]:
     """Lock a file or folder against other processes.
 
     The lock is on a hidden file next to `target`, which its holder removes before it releases the
-    lock. A process that opened the file before its removal notices that the locked file is not the
-    one at the path, and tries again.
+    lock (except on Windows, where no open file can be removed). A process that opened the file
+    before its removal notices that the locked file is not the one at the path, and tries again.
 
     Parameters
     ----------
@@ -134,8 +141,8 @@ def locked(target: StrPath, job: str) -> Iterator[None]:
     while True:
         with lock.open("w") as stream:
             try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+                _lock(stream)
+            except (BlockingIOError, PermissionError) as error:
                 raise ExistsError(
                     f"{target}: another process is working on this {job}",
                     "Wait for it, or stop it.",
@@ -145,8 +152,17 @@ def locked(target: StrPath, job: str) -> Iterator[None]:
             try:
                 yield
             finally:
-                lock.unlink(missing_ok=True)
+                if sys.platform != "win32":
+                    lock.unlink(missing_ok=True)
             return
+
+
+def _lock(stream: IO[str]) -> None:
+    """Lock an open file; raise BlockingIOError or PermissionError if it is locked."""
+    if sys.platform == "win32":
+        msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
@@ -238,6 +254,10 @@ def _temporary(path: Path) -> Path:
 
 def is_alive(pid: int) -> bool:
     """Return whether a process is running on this machine."""
+    if sys.platform == "win32":  # where `os.kill` would end it
+        query = 0x1000  # PROCESS_QUERY_LIMITED_INFORMATION
+        handle = ctypes.windll.kernel32.OpenProcess(query, False, pid)
+        return bool(handle and ctypes.windll.kernel32.CloseHandle(handle))
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
@@ -279,7 +299,8 @@ def release_pages(array: np.ndarray) -> None:
     base: Any = array
     while isinstance(base, np.ndarray):
         base = base.base
-    if isinstance(base, mmap.mmap) and memoryview(base).readonly:
+    can_release = hasattr(mmap, "MADV_DONTNEED")  # not on Windows
+    if can_release and isinstance(base, mmap.mmap) and memoryview(base).readonly:
         base.madvise(mmap.MADV_DONTNEED)
 
 
