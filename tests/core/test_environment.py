@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import sys
 import tomllib
@@ -77,3 +78,11 @@ def test_what_an_option_needs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         environment.require("torch", "--device cuda")
     with pytest.raises(ModuleNotFoundError):
         environment.require("no_such_module", "--any")
+
+
+def test_systems_without_affinity_and_sysconf(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.delattr(os, "sysconf", raising=False)
+    assert environment.usable_threads() == os.cpu_count()
+    assert environment.describe_hardware()["memory_gib"] is None
+    assert "usable CPUs, unknown GiB;" in "\n".join(environment.examine().lines())

@@ -213,6 +213,42 @@ def test_a_lock_on_a_file_that_its_holder_removed_does_not_count(
         pass
 
 
+CONTENDER = """
+import sys
+from pathlib import Path
+from craters.core import files
+from craters.errors import ExistsError
+folder, held = Path(sys.argv[1]), 0
+while held < 100:
+    try:
+        with files.locked(folder / "RUN", "run"):
+            (folder / "holder").open("x").close()  # fails if another process holds the lock
+            (folder / "holder").unlink()
+            held += 1
+    except ExistsError:
+        pass
+"""
+
+
+def test_many_processes_never_hold_a_lock_together(tmp_path: Path) -> None:
+    contenders = [
+        subprocess.Popen([sys.executable, "-c", CONTENDER, str(tmp_path)]) for _ in range(4)
+    ]
+    assert [process.wait(timeout=120) for process in contenders] == [0, 0, 0, 0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_data_are_flushed_where_the_system_lacks_fdatasync(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.delattr(os, "fdatasync", raising=False)
+    monkeypatch.setattr(os, "fsync", synced.append)
+    with (tmp_path / "a").open("wb") as file:
+        files.sync_data(file.fileno())
+        assert synced == [file.fileno()]
+
+
 def test_a_new_folder_is_whole_or_absent(tmp_path: Path) -> None:
     with files.new_folder(tmp_path / "a" / "B.1") as folder:
         (folder / "x").write_text("x")

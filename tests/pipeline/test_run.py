@@ -241,6 +241,29 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(
     assert times["times_resumed"] == 2
 
 
+@pytest.mark.parametrize("name", ["torch", "onnxruntime", "numpy", "craters"])
+def test_other_versions_of_libraries_are_not_resumed(
+    finished: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    data, whole = finished
+    config = config_for(data, tmp_path / "RUN")
+    with pytest.raises(KeyboardInterrupt):
+        run_job(config, progress=StopAt("initial", 1))
+    versions = run.library_versions
+
+    def other(*names: str) -> dict[str, str]:
+        return versions(*names) | {name: "0.0"}
+
+    now = re.escape(versions(name)[name])
+    monkeypatch.setattr(run, "library_versions", other)
+    for out, which in ((config.out, "the unfinished run is"), (whole, "is a finished run")):
+        with pytest.raises(
+            ExistsError, match=f"{which} of other .* versions: {name} was {now} and is 0.0"
+        ) as caught:
+            run_job(config_for(data, out), resume=True)
+        assert caught.value.exit_code == 6
+
+
 def test_existing_folders_are_kept(finished: tuple[Path, Path], tmp_path: Path) -> None:
     data, _ = finished
     out = tmp_path / "RUN"

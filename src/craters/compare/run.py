@@ -42,7 +42,7 @@ from craters.models import PRETRAINED, find_pretrained, read_description, sides_
 from craters.settings import Cell, CompareConfig, budget_size
 
 _CELLS, _CONFIG = "cells.jsonl", "config.json"
-_LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn")  # that results depend on
+_LIBRARIES = ("torch", "onnxruntime", "numpy", "scipy", "scikit-learn")  # that results depend on
 
 
 @dataclasses.dataclass(frozen=True)

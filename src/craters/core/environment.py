@@ -112,7 +112,8 @@ class Examination:
         text_lines = [
             f"craters {machine['craters']}, Python {machine['python']}, {machine['system']}",
             f"processor: {machine['processor']}; {machine['usable_cpus']} usable CPUs, "
-            f"{machine['memory_gib']} GiB; {' '.join(machine['features']) or 'features unknown'}",
+            f"{machine['memory_gib'] or 'unknown'} GiB; "
+            f"{' '.join(machine['features']) or 'features unknown'}",
             f"GPU: {self.gpu}",
         ]
         for part in self.parts:
@@ -184,7 +185,9 @@ def _usable_cpus() -> int:
     return os.cpu_count() or 1
 
 
-def _memory_gib() -> float:
+def _memory_gib() -> float | None:
+    if not hasattr(os, "sysconf"):  # Windows
+        return None
     return round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1)
 
 

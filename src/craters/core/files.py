@@ -6,7 +6,6 @@ import codecs
 import contextlib
 import csv
 import errno
-import fcntl
 import glob
 import hashlib
 import io
@@ -17,12 +16,18 @@ import re
 import secrets
 import shutil
 import sqlite3
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
 
 from craters.errors import CratersError, DataError, DiskFullError, ExistsError
 
@@ -39,7 +44,7 @@ _PARTIAL = ".partial"
 _POLL = 0.02  # seconds between two attempts to lock
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FULL_PHRASES = ("no space left", "disk is full", "quota exceeded")  # of GDAL, SQLite and HDF5
-_LEAST_FREE = 1 << 16  # bytes; a disk with less counts as full if it cannot be written
+_LEAST_FREE = 1 << 20  # bytes; a disk with less counts as full if it cannot be written
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")  # characters that no table holds
 _ASIDE = re.compile(r"\([^)]*\)|\[[^]]*\]|\"[^\"]*\"")
 
@@ -57,7 +62,8 @@ def path_list(paths: StrPath | Iterable[StrPath]) -> list[Path]:
 
 def sync_folder(folder: StrPath) -> None:
     """Flush a folder's entries to disk, so that a rename survives a power failure."""
-    folder = Path(folder)
+    if sys.platform == "win32":  # which opens no folders, and journals renames
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -117,8 +123,8 @@ def locked(target: StrPath, job: str, *, wait: float = 0.0) -> Iterator[None]:
     """Lock a file or folder against other processes.
 
     The lock is on a hidden file next to `target`, which its holder removes before it releases the
-    lock. A process that opened the file before its removal notices that the locked file is not the
-    one at the path, and tries again.
+    lock (except on Windows, where no open file can be removed). A process that opened the file
+    before its removal notices that the locked file is not the one at the path, and tries again.
 
     Parameters
     ----------
@@ -152,7 +158,8 @@ def locked(target: StrPath, job: str, *, wait: float = 0.0) -> Iterator[None]:
             try:
                 yield
             finally:
-                lock.unlink(missing_ok=True)
+                if sys.platform != "win32":
+                    lock.unlink(missing_ok=True)
             return
 
 
@@ -162,8 +169,11 @@ def _try_lock(descriptor: int) -> bool:
     The system frees the lock when the file is closed, also if the process is killed.
     """
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        if sys.platform == "win32":
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
         return False
     return True
 
@@ -317,7 +327,8 @@ def release_pages(array: np.ndarray) -> None:
     base: Any = array
     while isinstance(base, np.ndarray):
         base = base.base
-    if isinstance(base, mmap.mmap) and memoryview(base).readonly:
+    can_release = hasattr(mmap, "MADV_DONTNEED")  # not on Windows
+    if can_release and isinstance(base, mmap.mmap) and memoryview(base).readonly:
         base.madvise(mmap.MADV_DONTNEED)
 
 

@@ -31,6 +31,8 @@ _SHIPPED = {
 CHOSEN_ON = "chosen_on.npy"  # hashes of the patches that the pretrained model was chosen by
 
 _LARGEST = 1 << 29  # bytes of a file
+# Windows lacks the flags that refuse links and pipes, and has one for files that are not text.
+_READ = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
 
 
 def find_model(model: StrPath) -> Path:
@@ -170,7 +172,7 @@ def _check_names(folder: Path) -> list[str]:
 def _read(path: Path) -> bytes:
     """Read a regular file; refuse links and pipes, even if replaced since the listing."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(path, _READ)
     except OSError as error:
         reason = "is missing" if isinstance(error, FileNotFoundError) else "is a link or no file"
         raise ModelError(f"{path}: {reason}", DAMAGED) from error

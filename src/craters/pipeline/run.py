@@ -57,7 +57,7 @@ _MANIFEST = "manifest.json"
 _PATH_SETTINGS = ("out", "data", "labels")  # settings that do not affect results
 _AFTER_TRAINING = ("aim", "threshold_initial", "threshold_final")  # that do not affect training
 HtmlReport = Callable[[dict[str, Any], dict[str, str]], str]  # of content and facts
-_LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn")  # that results depend on
+_LIBRARIES = ("torch", "onnxruntime", "numpy", "scipy", "scikit-learn")  # that results depend on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -361,7 +361,7 @@ def _hash_folder(folder: Path) -> dict[str, str]:
     paths = sorted(
         path for path in folder.rglob("*") if path.is_file() and path.name != test_set_uses.NAME
     )
-    return {str(path.relative_to(folder)): files.sha256_of(path) for path in paths}
+    return {path.relative_to(folder).as_posix(): files.sha256_of(path) for path in paths}
 
 
 def read_run(folder: Path) -> dict[str, Any]:

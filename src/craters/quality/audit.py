@@ -31,7 +31,7 @@ from craters.quality.shift import Shift, compare_arrays
 from craters.settings import AuditConfig
 
 _NOTE = "config.json"
-_LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn")  # that results depend on
+_LIBRARIES = ("torch", "onnxruntime", "numpy", "scipy", "scikit-learn")  # that results depend on
 
 
 @dataclasses.dataclass(frozen=True)

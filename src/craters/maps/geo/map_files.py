@@ -168,7 +168,6 @@ def write_layers(
 
 
 def _write_part(path: Path, layer: Layer, planet: Planet, *, append: bool) -> None:
-    from pyogrio.errors import DataSourceError
     from pyogrio.raw import write
 
     geometry = None if layer.kind == "none" else shapely.to_wkb(layer.shapes)
@@ -186,7 +185,7 @@ def _write_part(path: Path, layer: Layer, planet: Planet, *, append: bool) -> No
                 geometry_type=None if geometry is None else layer.kind,
                 layer_options=options, **creation,
             )  # fmt: skip
-    except DataSourceError as error:
+    except RuntimeError as error:  # the base of the errors of pyogrio
         raise OSError(f"{path}: cannot be written ({error})") from error
 
 

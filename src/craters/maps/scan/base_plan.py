@@ -5,11 +5,10 @@ from __future__ import annotations
 import abc
 import dataclasses
 import hashlib
-import os
 from collections.abc import Callable
 from typing import Any
 
-from craters.core import Fingerprint, files, library_versions
+from craters.core import Fingerprint, files, library_versions, usable_threads
 from craters.data import PixelRecord
 from craters.errors import GeoError
 from craters.maps.geo import (
@@ -113,7 +112,7 @@ class BasePlan(abc.ABC):
 
     def time_line(self, seconds: float) -> str:
         """Describe the time of a scan from the seconds that one worker needs."""
-        workers = min(self.config.workers, len(os.sched_getaffinity(0)))
+        workers = min(self.config.workers, usable_threads())
         return (
             f"time: about {_span(seconds / workers)} with {self.config.workers} worker(s), if no "
             "pixel is missing"
@@ -203,7 +202,7 @@ def threads_each(config: ScanConfig) -> int:
     """Divide the CPUs among the predictors."""
     if config.dask not in ("", LOCAL):
         return max(1, config.threads)
-    return max(1, (config.threads or len(os.sched_getaffinity(0))) // config.workers)
+    return max(1, usable_threads(config.threads) // config.workers)
 
 
 def check_extras(config: ScanConfig) -> None:

@@ -81,7 +81,7 @@ def _write_image(
         "name": image.name,
         "path": image.path,
         "band": image.band,
-        "map": str(path.relative_to(folder)),
+        "map": path.relative_to(folder).as_posix(),
         "native": image.native,
         "height": image.height,
         "width": image.width,

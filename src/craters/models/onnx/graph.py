@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from craters.core import usable_threads
 from craters.errors import ModelError
 
 NAME = "model.onnx"
@@ -42,7 +43,7 @@ def open_graph(graph: bytes, *, threads: int = 0, source: str = NAME) -> Any:
         raise ModelError(f"{source}: is refused ({error})", _HINT) from error
     runtime = _onnxruntime()
     options = runtime.SessionOptions()
-    options.intra_op_num_threads = threads or _usable_cpus()
+    options.intra_op_num_threads = usable_threads(threads)
     options.inter_op_num_threads = 1
     options.enable_mem_pattern = False  # or the maps of each size of images are held twice
     options.log_severity_level = 4  # errors are raised anyway
@@ -77,12 +78,6 @@ def graph_errors() -> tuple[type[BaseException], ...]:
     own = [item for item in vars(state).values() if isinstance(item, type)]
     named = [item for item in own if issubclass(item, Exception)]
     return (*named, RuntimeError, ValueError, MemoryError)
-
-
-def _usable_cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 # Messages of an ONNX file (onnx.proto3), from the model down to the tensors: fields that contain
