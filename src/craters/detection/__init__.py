@@ -1,7 +1,7 @@
-"""Circles from images with catalogues: train the detector, and calibrate it.
+"""Circles from images with catalogues: train the detector, calibrate it, and its completeness.
 
-Interface: `LabeledImage`, `fine_tune`, `fit_calibration`.
-It reads no files. torch is imported on first use.
+Interface: `LabeledImage`, `fine_tune`, `fit_calibration`, `completeness_of_scan`.
+It finds no circles itself. torch, and what reads maps, are imported on first use.
 """
 
 from __future__ import annotations
@@ -11,14 +11,34 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 from craters.detection.calibration import fit_calibration, fit_error_scale
-from craters.detection.images import LabeledImage
+from craters.detection.completeness import Completeness, Recall, measure_completeness
+from craters.detection.planting import Window
 
 if TYPE_CHECKING:
+    from craters.detection.images import LabeledImage
+    from craters.detection.scan_completeness import completeness_of_scan, completeness_sentences
     from craters.detection.training import FineTuning, fine_tune
 
-__all__ = ["FineTuning", "LabeledImage", "fine_tune", "fit_calibration", "fit_error_scale"]
+__all__ = [
+    "Completeness",
+    "FineTuning",
+    "LabeledImage",
+    "Recall",
+    "Window",
+    "completeness_of_scan",
+    "completeness_sentences",
+    "fine_tune",
+    "fit_calibration",
+    "fit_error_scale",
+    "measure_completeness",
+]
 
-# Imported when they are first used: they need torch.
+# Imported when they are first used: they need torch, or the libraries of maps.
 __getattr__, _, _ = lazy_loader.attach(
-    __name__, submod_attrs={"training": ["FineTuning", "fine_tune"]}
+    __name__,
+    submod_attrs={
+        "images": ["LabeledImage"],
+        "scan_completeness": ["completeness_of_scan", "completeness_sentences"],
+        "training": ["FineTuning", "fine_tune"],
+    },
 )

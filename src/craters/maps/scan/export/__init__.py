@@ -5,5 +5,6 @@ It reads the folder of a finished scan, and no pixels.
 """
 
 from craters.maps.scan.export.formats import FORMATS, export_scan
+from craters.maps.scan.export.scan_folder import ScanFolder, read_scan_folder
 
-__all__ = ["FORMATS", "export_scan"]
+__all__ = ["FORMATS", "ScanFolder", "export_scan", "read_scan_folder"]
