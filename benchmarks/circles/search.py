@@ -71,8 +71,28 @@ def _by_pycda(name: str, data: Path, progress: Progress) -> Row:
     return row | {"within_error": None, "expected_precision": None}  # it states neither
 
 
-def _folds(images: Sequence[LabeledImage], rule: CircleRule, *, is_stretched: bool = False) -> Row:
-    """Measure the images of each fold by the detector and calibration of the other folds."""
+@dataclasses.dataclass(frozen=True)
+class HeldOut:
+    """What detectors find in images of regions that they were not trained on.
+
+    Parameters
+    ----------
+    truth : list of LabeledImage
+        As for training, with the shift of the catalogue taken out.
+    found, probability, is_called : list of ndarray
+        Circles of each image, calibrated by the other folds, and which are detections.
+    """
+
+    truth: list[LabeledImage]
+    found: list[np.ndarray]
+    probability: list[np.ndarray]
+    is_called: list[np.ndarray]
+
+
+def held_out(
+    images: Sequence[LabeledImage], rule: CircleRule, *, is_stretched: bool = False
+) -> HeldOut:
+    """Search the images of each fold by the detector and calibration of the other folds."""
     folds = real.fold_of(images)
     truth = training.prepared(images, training.load(SYNTHETIC))
     calibrated_on = raw = training.out_of_fold(images, folds)
@@ -93,12 +113,18 @@ def _folds(images: Sequence[LabeledImage], rule: CircleRule, *, is_stretched: bo
         threshold = operating_point(np.concatenate(values)).threshold
         for row, circles, value in zip(rows, scene, values, strict=True):
             found[row], probability[row], is_called[row] = circles, value, value >= threshold
-    row = figures(images, found, probability, rule, called=is_called)
+    return HeldOut(truth, found, probability, is_called)
+
+
+def _folds(images: Sequence[LabeledImage], rule: CircleRule, *, is_stretched: bool = False) -> Row:
+    """Measure the images of each fold by the detector and calibration of the other folds."""
+    held = held_out(images, rule, is_stretched=is_stretched)
+    row = figures(images, held.found, held.probability, rule, called=held.is_called)
     moved = [
         dataclasses.replace(image, craters=each.craters[each.craters["counted"]])
-        for image, each in zip(images, truth, strict=True)
+        for image, each in zip(images, held.truth, strict=True)
     ]
-    shifted = figures(moved, found, probability, rule, called=is_called)
+    shifted = figures(moved, held.found, held.probability, rule, called=held.is_called)
     row["registered"] = {name: shifted[name] for name in FIGURES}
     return row
 

@@ -1,4 +1,4 @@
-"""Commands for images of any size: `scan`, `sfd`."""
+"""Commands for images of any size: `scan`, `completeness`, `sfd`."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from craters.settings import ScanConfig
 def register(app: typer.Typer) -> None:
     """Register the commands."""
     app.command("scan")(scan_command)
+    app.command("completeness")(completeness_command)
     app.command("sfd")(size_frequency_command)
 
 
@@ -101,6 +102,37 @@ def size_frequency_command(
             return
         typer.echo("\n".join(describe_size_frequency(summary)))
         typer.echo(f"Figure and tables: {out}")
+
+
+def completeness_command(
+    scan: Annotated[Path, typer.Argument(help="Folder of a finished scan for circles.")],
+    out: Annotated[Path, typer.Option(help="Folder to create; must not exist.")],
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="Threads; 0: all usable CPUs.")] = 0,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Measure the completeness of a scan by planted craters: recall by diameter and freshness.
+
+    Synthetic craters are planted into parts of the scan's images under their own light, and
+    searched by the scan's model at its threshold. Writes completeness.csv and .png and
+    summary.json.
+
+    \b
+    Example:
+      craters completeness SCAN --out COMPLETENESS
+    """
+    with report_errors():
+        from craters.core import files
+        from craters.detection import completeness_of_scan, completeness_sentences
+
+        progress = TerminalProgress(quiet=quiet or json)
+        summary = completeness_of_scan(scan, out, seed=seed, threads=threads, progress=progress)
+        if json:
+            typer.echo(files.to_json({"completeness": out, **summary}))
+            return
+        typer.echo("\n".join(completeness_sentences(summary)))
+        typer.echo(f"Table and figure: {out}")
 
 
 def _show(folder: Path, summary: dict[str, Any], *, as_json: bool) -> None:

@@ -23,13 +23,11 @@ from craters.data import UNLABELED, PixelRecord
 from craters.errors import DataError, ModelError
 from craters.labels import DRAWN, SCAN
 from craters.maps.geo import (
-    EARTH,
     Image,
     PixelReference,
     Reader,
-    ReadOptions,
     bounded_gdal,
-    describe_image,
+    describe_scanned,
     gdal_errors,
 )
 from craters.models import PRETRAINED, Light, Lights, find_pretrained
@@ -194,7 +192,7 @@ def open_scan(target: Path, *, model: Path | None = None, data: Path | None = No
         )
     scaled = summary.get("pixels")  # absent in older scans
     fill = PixelReference().fill if scaled is None else scaled["fill"]
-    images = [_find_image(row, summary, fill) for row in summary["images"]]
+    images = [describe_scanned(row, summary, fill) for row in summary["images"]]
     for image, row in zip(images, summary["images"], strict=True):
         _refuse_other_orientation(image, target / row["map"])
     if scaled is None:
@@ -239,25 +237,6 @@ def _light_of(summary: dict[str, Any], windows: Windows) -> Lights | None:
     }
     azimuth = [light.azimuth if light.is_used else np.nan for light in groups.values()]
     return Lights(np.array(azimuth)[windows.image], groups)
-
-
-def _find_image(row: dict[str, Any], summary: dict[str, Any], fill: int) -> Image:
-    options = ReadOptions(
-        no_crs=True,
-        crs=row.get("crs", summary["crs"]) or "",
-        body=EARTH if summary["crs"] and summary["body"] == EARTH else "",
-        scale=tuple(row["scale"]),
-        resolution=row["resolution"] if row["resampled"] else 0.0,
-        gap=summary["gap_px"],
-        band=row["band"],
-    )
-    image = describe_image(row["path"], row["name"], options, reference=PixelReference(fill=fill))
-    if (image.height, image.width) != (row["height"], row["width"]):
-        raise DataError(
-            f"{row['path']}: has {image.height} x {image.width} pixels, expected {row['height']} x "
-            f"{row['width']} as when it was scanned"
-        )
-    return image
 
 
 def _refuse_other_orientation(image: Image, path: Path) -> None:

@@ -4,6 +4,7 @@ Interface: `make_scene`, `make_patches`, `write_dataset`, `sample_scenes`; `Look
 This package uses neither external data nor networks.
 """
 
+from craters.synthetic.impacts import make_relief
 from craters.synthetic.look import (
     GENERATOR_VERSION,
     PRESETS,
@@ -32,6 +33,7 @@ __all__ = [
     "Uniform",
     "join",
     "make_patches",
+    "make_relief",
     "make_scene",
     "make_scenes",
     "sample_scenes",

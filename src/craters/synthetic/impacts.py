@@ -17,7 +17,7 @@ import math
 import numpy as np
 
 from craters.synthetic.craters import touches
-from craters.synthetic.look import Factors
+from craters.synthetic.look import PRESETS, Factors
 
 IMPACT_DTYPE = np.dtype(
     [(name, "f8") for name in ("row", "col", "diameter", "freshness", "contrast")]
@@ -142,6 +142,40 @@ def add_impacts(
         tint += blanket[cut]
     craters["contrast"][_are_buried(craters)] = 0
     return ground_slope
+
+
+def make_relief(
+    offset: tuple[float, float], diameter: float, freshness: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Make one crater on level ground, of a form drawn as in scenes of the look `mixed`.
+
+    Parameters
+    ----------
+    offset : tuple of float
+        Of the centre from the middle pixel: down and right, px.
+    diameter : float
+        In pixels.
+    freshness : float
+        0 (almost gone) to 1 (new).
+    rng : numpy Generator
+
+    Returns
+    -------
+    ndarray, shape (2 n + 1, 2 n + 1), float32
+        Heights in pixels; 0 along the edges.
+
+    Examples
+    --------
+    >>> make_relief((0, 0), 10, 1.0, np.random.default_rng(0)).shape
+    (31, 31)
+    """
+    half = math.ceil(diameter * (_REACH / 2)) + 4
+    relief = np.zeros((2 * half + 1, 2 * half + 1), np.float32)
+    crater = np.zeros(1, IMPACT_DTYPE)
+    crater["row"], crater["col"] = half + offset[0], half + offset[1]
+    crater["diameter"], crater["freshness"] = diameter, freshness
+    add_impacts(relief, np.zeros_like(relief), crater, PRESETS["mixed"].draw(rng), rng)
+    return relief
 
 
 def _rms_slope(relief: np.ndarray) -> float:

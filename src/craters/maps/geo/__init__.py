@@ -20,7 +20,7 @@ from craters.maps.geo.image_files import find_images, image_name, skipped_files
 from craters.maps.geo.map_files import Layer, require_parquet, write_layers
 from craters.maps.geo.masks import box_sums, no_values, read_missing
 from craters.maps.geo.planet import NO_PLANET, Planet, resolve_planet
-from craters.maps.geo.raster import describe_image, is_north_up
+from craters.maps.geo.raster import describe_image, describe_scanned, is_north_up
 from craters.maps.geo.reader import Reader, small_copy
 from craters.maps.geo.sphere import BODIES, EARTH, Plane, Space, Sphere, read_length, wrap_lon
 from craters.maps.geo.undeclared import Undeclared
@@ -46,6 +46,7 @@ __all__ = [
     "bounded_gdal",
     "box_sums",
     "describe_image",
+    "describe_scanned",
     "find_images",
     "gdal_errors",
     "image_name",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from craters.maps.geo.masks import no_values
 from craters.maps.geo.orientation import AS_STORED, find_orientation, north_up_grid
 from craters.maps.geo.planet import NO_PLANET, Planet, resolve_planet
 from craters.maps.geo.reader import read_small
-from craters.maps.geo.sphere import BODIES, Sphere
+from craters.maps.geo.sphere import BODIES, EARTH, Sphere
 from craters.maps.geo.undeclared import (
     Undeclared,
     inspect_values,
@@ -108,6 +109,41 @@ def describe_image(
             fingerprint=_fingerprint(dataset, path), undeclared=undeclared,
             notes=(*([shift] if shift else []), *notes, *more_notes), fill=reference.fill,
         )  # fmt: skip
+
+
+def describe_scanned(row: Mapping[str, Any], summary: Mapping[str, Any], fill: int) -> Image:
+    """Inspect an image of a finished scan, and read it as the scan did.
+
+    Parameters
+    ----------
+    row, summary : mapping
+        Of the image, and the whole content of the scan's summary.json.
+    fill : int
+        Grey level of no-data regions.
+
+    Raises
+    ------
+    DataError
+        If the size of the image has changed since the scan.
+    GeoError
+        If its coordinates cannot be used.
+    """
+    options = ReadOptions(
+        no_crs=True,
+        crs=row.get("crs", summary["crs"]) or "",
+        body=EARTH if summary["crs"] and summary["body"] == EARTH else "",
+        scale=tuple(row["scale"]),
+        resolution=row["resolution"] if row["resampled"] else 0.0,
+        gap=summary["gap_px"],
+        band=row["band"],
+    )
+    image = describe_image(row["path"], row["name"], options, reference=PixelReference(fill=fill))
+    if (image.height, image.width) != (row["height"], row["width"]):
+        raise DataError(
+            f"{row['path']}: has {image.height} x {image.width} pixels, expected {row['height']} x "
+            f"{row['width']} as when it was scanned"
+        )
+    return image
 
 
 def _choose_band(dataset: Any, band: int, path: str) -> int:

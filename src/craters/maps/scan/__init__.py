@@ -4,7 +4,13 @@ Interface: `scan_images`, `plan_scan`, `ScanConfig`, `export_scan`, `read_counte
 This package does not train and does not use crater catalogues.
 """
 
-from craters.maps.scan.export import CountedScan, export_scan, read_counted
+from craters.maps.scan.export import (
+    CountedScan,
+    ScanFolder,
+    export_scan,
+    read_counted,
+    read_scan_folder,
+)
 from craters.maps.scan.plan import estimate, plan_scan
 from craters.maps.scan.report import precision_sentence
 from craters.maps.scan.run import Found, describe_results, scan, scan_images
@@ -14,12 +20,14 @@ __all__ = [
     "CountedScan",
     "Found",
     "ScanConfig",
+    "ScanFolder",
     "describe_results",
     "estimate",
     "export_scan",
     "plan_scan",
     "precision_sentence",
     "read_counted",
+    "read_scan_folder",
     "scan",
     "scan_images",
 ]
