@@ -211,7 +211,9 @@ def test_other_types_of_numbers(kind: int, options: dict, white: int, tmp_path: 
     ours = imported_probability(path, tmp_path / "MODEL", **options)
     assert np.abs(ours - original(path, images(), white)[:, 0]).max() < 1e-5
     if kind == UINT8:
-        with pytest.raises(ModelError, match="8-bit pixels, so white is 255, not 1"):
+        with pytest.raises(
+            ModelError, match="8-bit pixels, so white is 255, but white = 1 is given"
+        ):
             import_model(path, tmp_path / "A", ImportOptions(brightest=1))
 
 

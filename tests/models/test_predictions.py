@@ -55,4 +55,4 @@ def test_images_that_cannot_be_used_are_an_error(model: Path, tmp_path: Path) ->
     with pytest.raises(DataError, match=r"1 of the images cannot be used; the first: .*b\.png"):
         craters.predict(tmp_path, model)
     with pytest.raises(DataError, match=r"patches have shape \(2, 9, 9\), expected"):
-        craters.predict(np.zeros((2, 9, 9), np.uint8), model)
+        craters.predict(np.arange(162, dtype=np.uint8).reshape(2, 9, 9), model)

@@ -186,7 +186,7 @@ def test_sizes_must_agree(job_folder: Path) -> None:
 
 
 def test_a_missing_folder_is_told(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no such folder, expected one with Xtrain1.npy"):
+    with pytest.raises(DataError, match="no such folder, expected a data set"):
         read_job_data(tmp_path / "none")
 
 

@@ -66,8 +66,12 @@ def _onnxruntime() -> Any:
     (since 1.29 on Linux too). The variable must be set before the import.
     """
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    import onnxruntime
-
+    try:
+        import onnxruntime
+    except ImportError as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):  # which its import turns into this
+            raise error.__cause__ from None
+        raise
     return onnxruntime
 
 

@@ -292,7 +292,9 @@ def wrap_onnx(
 
     end = model.session.get_inputs()[0]
     if end.type == "tensor(uint8)" and scale != InputScale(255):
-        raise ModelError(f"{model.path}: takes 8-bit pixels, so white is 255, not {scale.text}")
+        raise ModelError(
+            f"{model.path}: takes 8-bit pixels, so white is 255, but {scale.text} is given"
+        )
     columns = model.run(scale.apply(_noise(2, side))).shape[1]
     if model.end and columns != (1 if model.end == "Sigmoid" else 2):
         raise ModelError(
