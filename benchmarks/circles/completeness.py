@@ -11,7 +11,7 @@ import numpy as np
 import harness
 from circles.plan import FOLDS, RULES, SHIPPED, SYNTHETIC, CircleRule, fold_model
 from craters.core import Progress, files
-from craters.detection import Completeness, Window, measure_completeness
+from craters.detection import Completeness, PlantingWindow, measure_completeness
 from craters.models import CircleDetector, size_strata
 from harness import Bench, BenchError, Keys, Row, Rows
 from pretrained import sets
@@ -131,7 +131,7 @@ def _planted(
         called = held.is_called[place]
         if np.isfinite(image.azimuth):
             windows.append(
-                Window(
+                PlantingWindow(
                     name=image.name, pixels=image.pixels, missing=image.missing,
                     azimuth=image.azimuth, circles=held.found[place][called],
                     probability=held.probability[place][called],
@@ -139,7 +139,7 @@ def _planted(
             )  # fmt: skip
             finders[image.name] = detectors[place], least[id(detectors[place])]
 
-    def find(window: Window, pixels: np.ndarray) -> np.ndarray:
+    def find(window: PlantingWindow, pixels: np.ndarray) -> np.ndarray:
         detector, limits = finders[window.name]
         circles = detector.detect(pixels, missing=window.missing, azimuth=window.azimuth)
         return np.asarray(circles[circles["logit"] >= limits[size_strata(circles)]])

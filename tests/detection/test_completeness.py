@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from craters.detection import Recall, Window, measure_completeness
+from craters.detection import PlantingWindow, Recall, measure_completeness
 from craters.detection.completeness import (
     PLANTED_DTYPE,
     Completeness,
@@ -22,7 +22,7 @@ from tests.detection.test_planting import crater, ground
 EDGES = (8.0, 12.0, 30.0, 40.0)
 
 
-def windows(count: int = 3) -> list[Window]:
+def windows(count: int = 3) -> list[PlantingWindow]:
     """Make windows with nine craters each, which are their detections."""
     made = []
     for seed in range(count):

@@ -7,18 +7,18 @@ import dataclasses
 import numpy as np
 import pytest
 
-from craters.detection import Window
+from craters.detection import PlantingWindow
 from craters.detection.planting import estimate_blur, local_spread, measure_contrast, plant
 from craters.models import CIRCLE_DTYPE
 
 FIELDS = [(name, "f8") for name in ("row", "col", "diameter", "freshness")]
 
 
-def ground(spread: float = 8.0, side: int = 200, azimuth: float = 270.0) -> Window:
+def ground(spread: float = 8.0, side: int = 200, azimuth: float = 270.0) -> PlantingWindow:
     random = np.random.default_rng(0)
     pixels = np.clip(np.rint(random.normal(128, spread, (side, side))), 1, 255).astype(np.uint8)
     none = np.zeros(0, CIRCLE_DTYPE)
-    return Window("image", pixels, np.zeros(pixels.shape, bool), azimuth, none, np.zeros(0))
+    return PlantingWindow("image", pixels, np.zeros(pixels.shape, bool), azimuth, none, np.zeros(0))
 
 
 def crater(row: float, col: float, diameter: float, freshness: float = 1.0) -> np.ndarray:

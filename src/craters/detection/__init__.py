@@ -12,7 +12,7 @@ import lazy_loader
 
 from craters.detection.calibration import fit_calibration, fit_error_scale
 from craters.detection.completeness import Completeness, Recall, measure_completeness
-from craters.detection.planting import Window
+from craters.detection.planting import PlantingWindow
 
 if TYPE_CHECKING:
     from craters.detection.images import LabeledImage
@@ -24,8 +24,8 @@ __all__ = [
     "Completeness",
     "FineTuning",
     "LabeledImage",
+    "PlantingWindow",
     "Recall",
-    "Window",
     "completeness_of_scan",
     "completeness_sentences",
     "describe_size_frequency",

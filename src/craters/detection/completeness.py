@@ -18,7 +18,7 @@ import numpy as np
 
 from craters.core import NullProgress, Progress
 from craters.detection.planting import (
-    Window,
+    PlantingWindow,
     estimate_blur,
     fresh_fit,
     local_spread,
@@ -49,7 +49,7 @@ _TRIES = 40
 _DRAWS = 200
 _WEAK = 1e-3  # keeps the slope finite where what is found and what is not separate
 
-Find = Callable[[Window, np.ndarray], np.ndarray]
+Find = Callable[[PlantingWindow, np.ndarray], np.ndarray]
 """Find the detections of a window in given pixels."""
 
 
@@ -111,7 +111,7 @@ class Completeness:
 
 
 def measure_completeness(
-    windows: Sequence[Window],
+    windows: Sequence[PlantingWindow],
     find: Find,
     edges: Sequence[float],
     *,
@@ -124,7 +124,7 @@ def measure_completeness(
 
     Parameters
     ----------
-    windows : sequence of Window
+    windows : sequence of PlantingWindow
     find : callable
         Returns the detections of a window with other pixels, as those of the image were found.
     edges : sequence of float
@@ -152,10 +152,12 @@ def measure_completeness(
     fresh = _fresh_contrast(own, edges)
     parts = _passes(windows, find, edges, (count, border, seed), (blur, fresh), progress)
     planted = np.concatenate(parts)
-    return Completeness(planted, _recalls(planted, own, edges, seed), blur, fresh)
+    return Completeness(
+        planted=planted, recalls=_recalls(planted, own, edges, seed), blur=blur, contrast=fresh
+    )
 
 
-def _own_craters(windows: Sequence[Window], blur: float) -> np.ndarray:
+def _own_craters(windows: Sequence[PlantingWindow], blur: float) -> np.ndarray:
     """Return the detections of all windows with their contrast and probability."""
     parts = []
     for window in windows:
@@ -186,7 +188,7 @@ def _fresh_contrast(own: np.ndarray, edges: Sequence[float]) -> list[float]:
 
 
 def _passes(
-    windows: Sequence[Window],
+    windows: Sequence[PlantingWindow],
     find: Find,
     edges: Sequence[float],
     plan: tuple[int, float, int],
@@ -217,7 +219,7 @@ def _passes(
 
 
 def _draw(
-    window: Window,
+    window: PlantingWindow,
     edges: Sequence[float],
     left: np.ndarray,
     border: float,
@@ -252,7 +254,7 @@ def _draw(
 
 
 def _is_clear(
-    window: Window, crater: tuple[float, float, float], taken: Sequence[np.ndarray]
+    window: PlantingWindow, crater: tuple[float, float, float], taken: Sequence[np.ndarray]
 ) -> bool:
     """Return whether a crater lies on valid ground, clear of those of similar size."""
     row, col, diameter = crater
@@ -267,7 +269,7 @@ def _is_clear(
 
 
 def _plant_and_find(
-    window: Window,
+    window: PlantingWindow,
     craters: np.ndarray,
     find: Find,
     edges: Sequence[float],
@@ -307,12 +309,24 @@ def _recalls(
             each[(each["diameter"] >= low) & (each["diameter"] < high)] for each in (planted, own)
         )
         n, k = len(inside), int(inside["is_found"].sum())
-        recalls.append(Recall(low, high, ALL, n, k, *_image_recall(inside, detected, random)))
+        recalls.append(_recall((low, high), ALL, (n, k), _image_recall(inside, detected, random)))
         for name, least, most in FRESHNESS:
             chosen = inside[(inside["freshness"] >= least) & (inside["freshness"] < most)]
             n, k = len(chosen), int(chosen["is_found"].sum())
-            recalls.append(Recall(low, high, name, n, k, *_share(k, n)))
+            recalls.append(_recall((low, high), name, (n, k), _share(k, n)))
     return recalls
+
+
+def _recall(
+    diameters: tuple[float, float],
+    freshness: str,
+    counts: tuple[int, int],
+    recall: tuple[float, float, float],
+) -> Recall:
+    return Recall(
+        low_px=diameters[0], high_px=diameters[1], freshness=freshness, planted=counts[0],
+        found=counts[1], recall=recall[0], low=recall[1], high=recall[2],
+    )  # fmt: skip
 
 
 def _share(k: int, n: int) -> tuple[float, float, float]:

@@ -28,7 +28,7 @@ _BLURS = (0.3, 0.5, 0.7, 0.9, 1.2, 1.6, 2.0)  # px that are tried
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Window:
+class PlantingWindow:
     """A part of an image into which craters are planted.
 
     Parameters
@@ -64,7 +64,7 @@ class Window:
 
 
 def plant(
-    window: Window,
+    window: PlantingWindow,
     craters: np.ndarray,
     gain: np.ndarray,
     blur: float,
@@ -74,7 +74,7 @@ def plant(
 
     Parameters
     ----------
-    window : Window
+    window : PlantingWindow
     craters : ndarray
         With the fields `row`, `col`, `diameter` (px) and `freshness` (0 to 1).
     gain : ndarray
@@ -111,7 +111,7 @@ def planted_shade(
     crater : record
         With the fields of `plant`.
     azimuth, blur, shape
-        As of `Window` and `plant`.
+        As of `PlantingWindow` and `plant`.
     random : numpy Generator
         Draws the uneven form of the crater.
 
@@ -185,13 +185,13 @@ def _standard_shade(
 
 
 def measure_contrast(
-    window: Window, circles: np.ndarray, blur: float, pixels: np.ndarray | None = None
+    window: PlantingWindow, circles: np.ndarray, blur: float, pixels: np.ndarray | None = None
 ) -> np.ndarray:
     """Measure the contrast of circles in a window.
 
     Parameters
     ----------
-    window : Window
+    window : PlantingWindow
     circles : ndarray
         With the fields `row`, `col` and `diameter`, px.
     blur : float
@@ -210,7 +210,9 @@ def measure_contrast(
     return np.array([fit[0] for fit in fits]).reshape(-1) * _UNIT / spread
 
 
-def _fit(window: Window, circle: np.void, blur: float, pixels: np.ndarray) -> tuple[float, float]:
+def _fit(
+    window: PlantingWindow, circle: np.void, blur: float, pixels: np.ndarray
+) -> tuple[float, float]:
     """Fit a standard crater and a plane: grey levels of a slope of 1, and the correlation."""
     down, right = (float(circle[name] - np.rint(circle[name])) for name in ("row", "col"))
     shade = _standard_shade(
@@ -236,7 +238,7 @@ def _fit(window: Window, circle: np.void, blur: float, pixels: np.ndarray) -> tu
     return dot / power, dot / size if size else 0.0
 
 
-def local_spread(window: Window, circles: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+def local_spread(window: PlantingWindow, circles: np.ndarray, pixels: np.ndarray) -> np.ndarray:
     """Return the standard deviation of brightness around circles, in grey levels, with a floor."""
     valid = (~window.missing).astype(np.float64)
     values = pixels * valid
@@ -258,12 +260,12 @@ def local_spread(window: Window, circles: np.ndarray, pixels: np.ndarray) -> np.
     return np.asarray(np.sqrt(np.maximum(squares / count - (total / count) ** 2, 0)) + _FLOOR)
 
 
-def estimate_blur(windows: list[Window], least: float) -> float:
+def estimate_blur(windows: list[PlantingWindow], least: float) -> float:
     """Return the blur under which standard craters are most like the detections.
 
     Parameters
     ----------
-    windows : list of Window
+    windows : list of PlantingWindow
     least : float
         Probability of the detections that are used, of 10 to 24 px.
     """
@@ -291,7 +293,10 @@ def fresh_fit(diameter: float, blur: float, count: int = 24) -> float:
     crater["row"] = crater["col"] = side / 2
     crater["diameter"], crater["freshness"] = diameter, 1.0
     flat = np.full((side, side), 128, np.uint8)
-    ground = Window("", flat, np.zeros(flat.shape, bool), 270.0, crater[:0], np.zeros(0))
+    ground = PlantingWindow(
+        name="", pixels=flat, missing=np.zeros(flat.shape, bool), azimuth=270.0,
+        circles=crater[:0], probability=np.zeros(0),
+    )  # fmt: skip
     gain = np.array([100.0])
     fits = [
         _fit(ground, crater[0], blur, plant(ground, crater, gain, blur, seed))[0]

@@ -21,7 +21,7 @@ from craters.detection.completeness import (
     measure_completeness,
 )
 from craters.detection.completeness_figure import draw_completeness
-from craters.detection.planting import Window
+from craters.detection.planting import PlantingWindow
 from craters.errors import DataError, ExistsError, ModelError
 from craters.evaluation import save_figure
 from craters.maps.geo import Image, Reader, describe_scanned, pixel_sides
@@ -53,7 +53,7 @@ class _Finder:
     detector: CircleDetector
     least: np.ndarray
 
-    def __call__(self, window: Window, pixels: np.ndarray) -> np.ndarray:
+    def __call__(self, window: PlantingWindow, pixels: np.ndarray) -> np.ndarray:
         circles = self.detector.detect(
             pixels, missing=window.missing, azimuth=window.azimuth, pixel=window.ground
         )
@@ -158,7 +158,7 @@ def _least_logit(
     return min((math.log(threshold / (1 - threshold)) - offset) / slope, float(logits.min()))
 
 
-def _sample_windows(folder: ScanFolder, seed: int) -> tuple[list[Window], list[str]]:
+def _sample_windows(folder: ScanFolder, seed: int) -> tuple[list[PlantingWindow], list[str]]:
     """Read windows of the images of a scan; return them, and images of unknown light."""
     summary, random = folder.summary, np.random.default_rng([seed, 2])
     light = {each["image"]: each for each in summary["light"]}
@@ -179,7 +179,7 @@ def _sample_windows(folder: ScanFolder, seed: int) -> tuple[list[Window], list[s
         )
     areas = np.array([row["height"] * row["width"] for row in known], float)
     chosen = random.choice(len(known), MOST_WINDOWS * _TRIES, p=areas / areas.sum())
-    windows: list[Window] = []
+    windows: list[PlantingWindow] = []
     taken: set[tuple[int, int, int]] = set()
     with contextlib.ExitStack() as stack:
         readers: dict[int, Reader] = {}
@@ -212,7 +212,9 @@ def _place(row: dict[str, Any], random: np.random.Generator) -> tuple[int, int]:
     return first[0], first[1]
 
 
-def _read(reader: Reader, folder: ScanFolder, top: int, left: int, azimuth: float) -> Window:
+def _read(
+    reader: Reader, folder: ScanFolder, top: int, left: int, azimuth: float
+) -> PlantingWindow:
     """Read a window with the detections in it."""
     image = reader.image
     height, width = min(SIDE, image.height - top), min(SIDE, image.width - left)
@@ -228,7 +230,7 @@ def _read(reader: Reader, folder: ScanFolder, top: int, left: int, azimuth: floa
     circles["diameter"] = table["diameter_px"][inside]
     ground, scale = _ground(image, top + height / 2, left + width / 2)
     shape = None if ground is None else conformal_shape(ground)
-    return Window(
+    return PlantingWindow(
         name=image.name,
         pixels=np.where(missing, np.uint8(0), pixels),
         missing=missing,
@@ -249,13 +251,13 @@ def _ground(image: Image, row: float, col: float) -> tuple[np.ndarray | None, fl
     return sides, float(np.sqrt(np.prod(np.linalg.norm(sides, axis=1)))) / 1000
 
 
-def _edges(windows: list[Window]) -> list[float]:
+def _edges(windows: list[PlantingWindow]) -> list[float]:
     """Return the bins of diameters that are found in the windows: to a quarter of their side."""
     largest = max(min(window.pixels.shape) for window in windows) / 4
     return [each for each in EDGES if each <= largest]
 
 
-def _kilometres(windows: list[Window]) -> float | None:
+def _kilometres(windows: list[PlantingWindow]) -> float | None:
     """Return the mean size of a pixel; None if it is unknown, or differs by more than 10 %."""
     scales = np.array([window.kilometres for window in windows])
     if not np.isfinite(scales).all() or scales.max() > 1.1 * scales.min():
@@ -287,7 +289,7 @@ def _row(each: Recall, kilometres: float | None) -> dict[str, Any]:
 def _summary(
     folder: ScanFolder,
     measured: Completeness,
-    windows: list[Window],
+    windows: list[PlantingWindow],
     kilometres: float | None,
     dark: list[str],
     seed: int,
