@@ -26,7 +26,12 @@ from craters.models import keras
 from tests.maps.tools import SIDE, noise, write_classifier
 
 UNTRAINED = SimpleNamespace(description=SimpleNamespace(pixels=None))
-RESULTS = {"Conversion", "RunOutcome"}  # classes that functions return, with paths in them
+RESULTS = {
+    "Catalogue",
+    "Conversion",
+    "Found",
+    "RunOutcome",
+}  # classes that functions return, with paths in them
 
 
 def packages() -> Iterator[ModuleType]:

@@ -253,9 +253,9 @@ def test_light_commands_import_no_torch(light_folder: Path) -> None:
 def test_public_names() -> None:
     assert craters.__all__ == [
         "Classifier", "CraterClassifier", "CratersError", "DataError", "PatchSet", "RunConfig",
-        "__version__", "make_patch_set", "make_patches", "make_scene", "normalize",
-        "plot_image_48x48",
-        "read_patches", "run_job", "write_dataset",
+        "__version__", "load_model", "make_patch_set", "make_patches", "make_scene", "normalize",
+        "plot_image_48x48", "predict", "read_dataset", "read_patches",
+        "run_job", "scan", "write_dataset",
     ]  # fmt: skip
     for name in craters.__all__:
         assert getattr(craters, name) is not None

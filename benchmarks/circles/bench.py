@@ -91,7 +91,8 @@ def keys(bench: Bench) -> Keys:
         )
         for contender in (NO_LABEL, TRAINED, PYCDA)
         for name in (*RULES, *([STRETCHED] if contender == TRAINED else []))
-        if name == SCENES or sets.folder_of(source_of(name), bench.data.parent).is_dir()
+        if (name == SCENES and contender != PYCDA)
+        or sets.folder_of(source_of(name), bench.data.parent).is_dir()
     }
 
 

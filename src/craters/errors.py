@@ -8,6 +8,7 @@ CratersError            exit code 1
 ├── ExistsError         6   something would be overwritten, or does not match
 ├── CheckError          7   a severe check fired, and --strict was given
 ├── DeadNetworkError    1   training ended without a usable network
+├── DiskFullError       1   a file cannot be written: the disk is full
 └── MissingExtraError   2   an optional part of the package is not installed
 """
 
@@ -89,6 +90,10 @@ class CheckError(CratersError):
 
 class DeadNetworkError(CratersError):
     """Every attempt at training ended in a network whose output is constant."""
+
+
+class DiskFullError(CratersError):
+    """A file cannot be written: the disk is full, or a quota or limit of file sizes is reached."""
 
 
 class WorkerError(CratersError):

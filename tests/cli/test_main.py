@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from craters import __version__
 from craters.cli.main import app, run_command
 from craters.cli.terminal import TerminalProgress, report_errors
+from craters.core import files
 from craters.training import RunConfig
 from tests.conftest import write_job
 
@@ -200,6 +201,43 @@ def test_a_stopped_run_says_how_to_continue(tmp_path: Path, sent: int, code: int
         "same command and --resume."
     )
     assert not any(word in told for word in ("Traceback", "loky", "joblib", "leaked"))
+
+
+def test_a_closed_pipe_ends_a_command_quietly() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-W", "error", "-m", "craters", "info", "pretrained"]
+    result = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert result.stderr == ""
+    assert result.returncode == 141
+
+
+def test_another_broken_pipe_is_no_quiet_end(capsys) -> None:
+    with pytest.raises(SystemExit) as caught, report_errors():
+        raise BrokenPipeError(32, "Broken pipe")
+    assert caught.value.code == 1
+    assert capsys.readouterr().err == "craters: error: Broken pipe\n"
+
+
+def test_an_interrupted_synth_leaves_no_part_of_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written, write_array = [], files.write_array
+
+    def stop(path: Path, array: np.ndarray) -> None:
+        if len(written) == 4:
+            raise KeyboardInterrupt
+        written.append(path)
+        write_array(path, array)
+
+    monkeypatch.setattr(files, "write_array", stop)
+    sizes = ["--labeled", "9", "--unlabeled", "5", "--test", "7"]
+    assert craters("synth", "--out", tmp_path / "DATA", *sizes).exit_code == 130
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    assert craters("synth", "--out", tmp_path / "DATA", *sizes).exit_code == 0
+    assert len(list((tmp_path / "DATA").iterdir())) == 9
 
 
 def test_synth_writes_the_asked_numbers_once(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -16,7 +18,7 @@ import numpy as np
 import pytest
 
 from craters.core import files
-from craters.errors import DataError, ExistsError
+from craters.errors import DataError, DiskFullError, ExistsError
 
 
 def test_an_error_inside_leaves_the_earlier_file_and_no_litter(tmp_path: Path) -> None:
@@ -32,6 +34,41 @@ def test_an_error_inside_leaves_the_earlier_file_and_no_litter(tmp_path: Path) -
         fail()
     assert target.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+FULL = [
+    OSError(errno.ENOSPC, "No space left on device"),
+    OSError(errno.EDQUOT, "Disk quota exceeded"),
+    OSError(errno.EFBIG, "File too large"),
+    RuntimeError("Can't close file (errno = 28, error message = 'No space left on device')"),
+    sqlite3.OperationalError("database or disk is full"),
+]
+
+
+@pytest.mark.parametrize("error", FULL, ids=str)
+@pytest.mark.parametrize("make", [files.atomic_path, files.new_folder])
+def test_a_full_disk_is_named_with_the_path(tmp_path: Path, make, error: Exception) -> None:
+    with pytest.raises(DiskFullError) as caught, make(tmp_path / "a"):
+        raise error
+    assert str(caught.value) == (
+        f"{tmp_path / 'a'}: no space is left on the disk. Free some space, then repeat the command."
+    )
+    assert caught.value.exit_code == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_that_hides_the_full_disk_is_told_from_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden = OSError("a.gpkg: cannot be written (Failed to commit transaction)")
+    with pytest.raises(OSError, match="Failed to commit"), files.atomic_path(tmp_path / "a"):
+        raise hidden
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=4096))
+    with pytest.raises(DiskFullError), files.atomic_path(tmp_path / "a"):
+        raise hidden
+    with pytest.raises(KeyError), files.atomic_path(tmp_path / "a"):
+        raise KeyError("a mistake in a program is no full disk")
 
 
 def test_written_files_have_the_rights_of_plain_ones(tmp_path: Path) -> None:

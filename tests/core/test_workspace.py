@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from craters.core import Fingerprint, NullProgress, Workspace, files
-from craters.errors import ExistsError
+from craters.errors import DiskFullError, ExistsError
 
 PRINT = Fingerprint({"seed": 0}, {"a.npy": "12ab"}, {"craters": "1", "numpy": "2.1"})
 PROGRESS = NullProgress()
@@ -87,6 +88,19 @@ def test_an_interrupt_says_where_the_work_is(tmp_path: Path, make, kept: str) ->
         f"What is finished of this {workspace.job} is kept in {tmp_path / kept}; continue with the "
         "same command and --resume."
     ]
+
+
+def test_on_a_full_disk_the_way_on_is_resume(tmp_path: Path) -> None:
+    with (
+        pytest.raises(DiskFullError, match="OUT.unfinished/x: no space is left") as caught,
+        beside(tmp_path / "OUT").open(PRINT, PROGRESS) as folder,
+        files.atomic_path(folder / "x"),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.hint == (
+        f"Free some space. What is finished of this scan is kept in {tmp_path / '.OUT.unfinished'};"
+        " continue with the same command and --resume."
+    )
 
 
 def test_force_moves_unfinished_work_aside(tmp_path: Path) -> None:

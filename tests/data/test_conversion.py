@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -57,7 +58,7 @@ class Heard(NullProgress):
 def heard(source: Path, form: DataForm | None = None) -> tuple[JobData, str]:
     """Read a data set, and return what was said, too."""
     listener = Heard()
-    data = read_dataset(source, form, progress=listener)
+    data = read_dataset(source, **dataclasses.asdict(form or DataForm()), progress=listener)
     return data, "\n".join([*listener.lines, *(f"Warning: {text}" for text in listener.warnings)])
 
 
@@ -75,14 +76,14 @@ def test_class_folders_equal_the_same_arrays(folders: Path, images: np.ndarray) 
 
 
 def test_groups_come_from_file_names(folders: Path) -> None:
-    data = read_dataset(folders, DataForm(group_by=r"R(\d)_"))
+    data = read_dataset(folders, group_by=r"R(\d)_")
     assert data.train.groups is not None
     assert data.train.groups.tolist() == ["0", "0", "1", "1", "2", "2"] * 2
-    whole = read_dataset(folders, DataForm(group_by=r"R\d")).train.groups
+    whole = read_dataset(folders, group_by=r"R\d").train.groups
     assert whole is not None
     assert whole.tolist() == ["R0", "R0", "R1", "R1", "R2", "R2"] * 2
     with pytest.raises(DataError, match=r"crater/R0_0.png: does not match --group-by 'ESP'"):
-        read_dataset(folders, DataForm(group_by="ESP"))
+        read_dataset(folders, group_by="ESP")
     with pytest.raises(ConfigError, match=r"no regular expression"):
         DataForm(group_by="(")
 
@@ -101,7 +102,7 @@ def test_names_of_classes_that_are_known(folders: Path, crater: str, other: str)
 
 
 def labels_by_id(source: Path, form: DataForm | None = None) -> dict[str, int]:
-    data = read_dataset(source, form)
+    data = read_dataset(source, **dataclasses.asdict(form or DataForm()))
     return dict(zip(data.train.ids.tolist(), data.train.labels.tolist(), strict=True))
 
 
@@ -115,7 +116,7 @@ def test_names_of_classes_that_are_not_known_need_a_word(folders: Path) -> None:
     assert labels["Löcher rund/R0_0.png"] == 1
     assert labels["dune/R0_0.png"] == 0
     with pytest.raises(DataError, match=r"found labels Löcher rund, dune, but --positive is 'x'"):
-        read_dataset(folders, DataForm(positive="x"))
+        read_dataset(folders, positive="x")
 
 
 def test_unlabeled_and_test_folders(folders: Path, images: np.ndarray) -> None:
@@ -152,7 +153,7 @@ def test_pictures_alone_are_unlabeled(tmp_path: Path, images: np.ndarray) -> Non
     assert np.array_equal(data.pool.images, images[:4])
     assert len(data.train) == len(data.test) == 0
     with pytest.raises(DataError, match=r"has no labels, but --positive is 'p'"):
-        read_dataset(tmp_path / "in", DataForm(positive="p"))
+        read_dataset(tmp_path / "in", positive="p")
 
 
 def test_files_of_the_system_are_passed_over_and_others_listed(
@@ -174,7 +175,7 @@ def test_files_of_the_system_are_passed_over_and_others_listed(
 
 def refused(source: Path, message: str, form: DataForm | None = None) -> None:
     with pytest.raises(DataError, match=message) as caught:
-        read_dataset(source, form)
+        read_dataset(source, **dataclasses.asdict(form or DataForm()))
     assert "\n" not in str(caught.value)
     assert caught.value.hint or caught.value.message
 
@@ -285,7 +286,7 @@ def test_sizes_are_brought_to_the_median_without_stretching(tmp_path: Path) -> N
     assert np.abs(enlarged - expected)[inner].max() <= 1
     assert "2 of 7 pictures were resized to 20 x 20 pixels" in said
     assert "1 of 7 pictures were not square, of which the middle was kept" in said
-    assert read_dataset(tmp_path / "in", DataForm(side=8)).train.images.shape == (7, 8, 8)
+    assert read_dataset(tmp_path / "in", side=8).train.images.shape == (7, 8, 8)
 
 
 def test_sizes_that_tell_the_classes_apart_are_warned_of(tmp_path: Path) -> None:
@@ -389,7 +390,7 @@ def test_tables_with_groups_splits_and_absolute_paths(folders: Path) -> None:
 def test_numbers_of_unknown_meaning_need_a_word(folders: Path, crater: str, other: str) -> None:
     table = write_table(folders, "file,label", rows_of(folders, labels=(crater, other)))
     refused(table, r"of which it is not certain which means a crater")
-    assert read_dataset(table, DataForm(positive=crater)).train.labels.tolist() == [1] * N + [0] * N
+    assert read_dataset(table, positive=crater).train.labels.tolist() == [1] * N + [0] * N
 
 
 @pytest.mark.parametrize(
@@ -464,7 +465,7 @@ def test_labels_of_other_forms(
     if positive is not None:
         with pytest.raises(DataError, match="--positive"):
             read_dataset(tmp_path / "d.npz")
-    data = read_dataset(tmp_path / "d.npz", DataForm(positive=positive))
+    data = read_dataset(tmp_path / "d.npz", positive=positive)
     assert data.train.labels.tolist() == [1, 0] * N
 
 
@@ -526,7 +527,7 @@ def test_what_is_written_says_how_it_was_understood(folders: Path) -> None:
         }
     }  # fmt: skip
     assert (summary["form"], summary["side"]) == ("class folders", SIDE)
-    data, direct = read_dataset(out), read_dataset(folders, DataForm(group_by=r"R\d"))
+    data, direct = read_dataset(out), read_dataset(folders, group_by=r"R\d")
     for name in ("images", "labels", "ids", "groups"):
         assert np.array_equal(getattr(data.train, name), getattr(direct.train, name))
     with pytest.raises(ExistsError, match=r"out: exists already"):

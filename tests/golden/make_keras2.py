@@ -1,7 +1,7 @@
-"""Make keras2.h5, keras2.keras and keras2_expected.npz, by Keras 2 itself.
+"""Make keras2.h5, keras2.keras and keras2_expected.npz, and those of keras2_student, by Keras 2.
 
 python -m venv KERAS2 && KERAS2/bin/pip install tensorflow-cpu==2.15.1 "numpy<2"
-KERAS2/bin/python tests/data/make_keras2.py
+KERAS2/bin/python tests/golden/make_keras2.py
 """
 
 from pathlib import Path
@@ -59,5 +59,50 @@ def main() -> None:
     )
 
 
+def student() -> None:
+    """Write models with augmentation, adapted normalization and models within the model."""
+    keras.utils.set_random_seed(8)
+    random = np.random.default_rng(1)
+    images = random.integers(0, 256, (20, 28, 28)) * np.linspace(0.1, 1, 20)[:, None, None]
+    images = images.astype(np.uint8)
+    batch = images[..., None].astype(np.float32)
+
+    def chain() -> list[keras.layers.Layer]:
+        normalization = layers.Normalization()
+        normalization.adapt(batch)
+        return [
+            keras.Sequential(
+                [layers.RandomFlip(), layers.RandomRotation(0.1), layers.RandomZoom(0.1)],
+                name="augmentation",
+            ),
+            normalization,
+            keras.Sequential([layers.Conv2D(3, 5, strides=2), layers.BatchNormalization()]),
+            layers.ReLU(),
+            layers.RandomContrast(0.1),
+            layers.Conv2D(4, 3),
+            layers.BatchNormalization(),
+            layers.GlobalAveragePooling2D(),
+            layers.AlphaDropout(0.1),
+        ]
+
+    sequential = keras.Sequential(
+        [layers.Input((28, 28, 1)), *chain(), layers.Dense(1, activation="sigmoid")]
+    )
+    start = layers.Input((28, 28, 1))
+    last = start
+    for layer in (*chain(), layers.Dense(2, activation="softmax")):
+        last = layer(last)
+    functional = keras.Model(start, last)
+    sequential.save(HERE / "keras2_student.h5")
+    functional.save(HERE / "keras2_student.keras")
+    np.savez_compressed(
+        HERE / "keras2_student_expected.npz",
+        images=images,
+        h5=sequential.predict(batch, verbose=0)[:, 0],
+        keras=functional.predict(batch, verbose=0)[:, 1],
+    )
+
+
 if __name__ == "__main__":
     main()
+    student()

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from craters.cli.main import app
+from craters.core import files
 from craters.data import read_job_data
 from craters.errors import ConfigError, DataError, ExistsError
 from craters.labels import (
@@ -367,6 +368,11 @@ def test_a_snapshot_is_a_job_whose_test_set_is_the_random_part(
     for name, word in said.items():
         if name != order[4]:  # what follows the gap may have been chosen
             store.add("Bo", [Answer(Patch(name, images[name], part="extra"), word)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            write_snapshot(store, before, tmp_path / "MERGED")
+    assert not list(tmp_path.glob("*MERGED*"))
     facts = write_snapshot(store, before, tmp_path / "MERGED")
     job = read_job_data(tmp_path / "MERGED")
     wanted = [order[0], order[2], order[3]]

@@ -44,7 +44,8 @@ def patches_command(
     \b
     Examples:
       craters patches tiles --catalogue robbins.csv --out DATA --diameters 1,4.5
-      craters patches mosaic.tif --catalogue robbins.csv --out DATA --cells 1000
+      craters patches mosaic.tif --catalogue robbins.gpkg --out DATA --cells 1000
+      craters patches images --catalogue Annotations --out DATA --no-crs --diameters 12,48
       craters patches mosaic.tif --out POOL --unlabeled 5000
     """
     from craters.core import files

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -203,11 +202,8 @@ def demo(
 
         data = out / f"data-{seed}"
         if not data.exists():
-            unfinished = out / f".data-{seed}"
-            shutil.rmtree(unfinished, ignore_errors=True)
             typer.echo("Generating patches of a procedural Mars ...", err=True)
-            write_dataset(unfinished, seed=seed)
-            unfinished.rename(data)
+            write_dataset(data, seed=seed)
         settings = RunConfig(
             data=data, out=out / "run", method="original", network="original", seed=seed
         )

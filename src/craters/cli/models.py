@@ -67,9 +67,20 @@ def import_command(
     brightest: Annotated[
         int | None,
         typer.Option(
-            help="Input value of white: 1, 255 or 65535. [from the first scaling or "
-            "standardization; required where that leaves it open]"
+            help="Value of white in training pixels, before they were standardized: 1, 255 or "
+            "65535. [from the first scaling or standardization; required where that leaves it open]"
         ),
+    ] = None,
+    mean: Annotated[
+        float | None,
+        typer.Option(
+            help="Mean that was subtracted from the pixels before training, if they were "
+            "standardized as (pixel - MEAN) / STD; in the scale of --brightest."
+        ),
+    ] = None,
+    std: Annotated[
+        float | None,
+        typer.Option(help="Standard deviation that they were then divided by; in the same scale."),
     ] = None,
     output: Annotated[
         str | None,
@@ -101,6 +112,7 @@ def import_command(
     Examples:
       craters import my_model.keras --out MODEL
       craters import my_model.h5 --out MODEL --brightest 255 --resolution 100
+      craters import my_model.h5 --out MODEL --mean 124.8 --std 42.2
       craters import my_model.onnx --out MODEL --brightest 1 --output logit
     """
     with report_errors():
@@ -115,8 +127,12 @@ def import_command(
             resolution=resolution,
             decision_threshold=decision_threshold,
             output=output,
+            mean=mean,
+            std=std,
         )
         imported = import_model(model, out, options)
+        for text in imported.warnings:
+            typer.echo(f"Warning: {text}", err=True)
         if json:
             typer.echo(files.to_json(imported.to_dict()))
             return

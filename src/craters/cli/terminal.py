@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import sys
 import time
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from craters.training import TrainState
 
+_SIGPIPE = 13  # its number, which Windows does not define
 PARTIAL = 7  # exit code: a part of the input could not be processed
 
 _PLAIN_EVERY = 10  # epochs between two plain lines
@@ -160,7 +162,11 @@ def report_errors() -> Iterator[None]:
         typer.echo(f"craters: error: {missing}", err=True)
         raise SystemExit(missing.exit_code) from error
     except OSError as error:
-        file = f"{error.filename}: " if error.filename else ""
+        if isinstance(error, BrokenPipeError) and (closed := _closed_pipes()):
+            for descriptor in closed:  # so that flushing them at exit is no further error
+                os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+            raise SystemExit(128 + _SIGPIPE) from error
+        file = f"{error.filename2 or error.filename}: " if error.filename else ""
         typer.echo(f"craters: error: {file}{error.strerror or error}", err=True)
         raise SystemExit(1) from error
     except KeyboardInterrupt as error:
@@ -168,6 +174,20 @@ def report_errors() -> Iterator[None]:
         typer.echo(" ".join(["craters: interrupted.", *notes]), err=True)
         ended_by = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
         raise SystemExit(128 + ended_by) from error
+
+
+def _closed_pipes() -> list[int]:
+    """Return the file descriptors of output whose reader has ended, as that of `| head`."""
+    descriptors = []
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # of streams that are no files
+            descriptors.append(stream.fileno())
+    if not hasattr(select, "poll"):  # Windows
+        return descriptors[:1]
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, 0)
+    return [descriptor for descriptor, event in poll.poll(0) if event & select.POLLERR]
 
 
 class Terminated(KeyboardInterrupt):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import csv
+import errno
 import fcntl
 import glob
 import hashlib
@@ -15,6 +16,7 @@ import os
 import re
 import secrets
 import shutil
+import sqlite3
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -22,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from craters.errors import DataError, ExistsError
+from craters.errors import CratersError, DataError, DiskFullError, ExistsError
 
 # Suffixes of pictures that both Pillow and GDAL read.
 PICTURE_SUFFIXES = (
@@ -35,6 +37,9 @@ StrPath = str | os.PathLike[str]
 _CHUNK = 1 << 20
 _PARTIAL = ".partial"
 _POLL = 0.02  # seconds between two attempts to lock
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL_PHRASES = ("no space left", "disk is full", "quota exceeded")  # of GDAL, SQLite and HDF5
+_LEAST_FREE = 1 << 16  # bytes; a disk with less counts as full if it cannot be written
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")  # characters that no table holds
 _ASIDE = re.compile(r"\([^)]*\)|\[[^]]*\]|\"[^\"]*\"")
 
@@ -63,6 +68,48 @@ def sync_folder(folder: StrPath) -> None:
 def sync_data(descriptor: int) -> None:
     """Flush the content of an open file to disk, and of its metadata what reading needs."""
     getattr(os, "fdatasync", os.fsync)(descriptor)  # Linux and BSD have the former
+
+
+@contextlib.contextmanager
+def disk_errors(path: StrPath) -> Iterator[None]:
+    """Explain errors inside the block by a full disk, if that is their cause.
+
+    Parameters
+    ----------
+    path : path-like
+        The file or folder that is being written; for the message.
+
+    Raises
+    ------
+    DiskFullError
+    """
+    try:
+        yield
+    except DiskFullError:  # with the path of a file in this folder
+        raise
+    except Exception as error:
+        if _is_of_full_disk(error, Path(path)):
+            raise disk_full(path) from error
+        raise
+
+
+def disk_full(path: StrPath) -> DiskFullError:
+    """Return the error for a path on a full disk."""
+    return DiskFullError(
+        f"{path}: no space is left on the disk", "Free some space, then repeat the command."
+    )
+
+
+def _is_of_full_disk(error: Exception, path: Path) -> bool:
+    """Return whether an error, perhaps of a library that hides its cause, is of a full disk."""
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return True
+    text = str(error).casefold()
+    if any(phrase in text for phrase in _FULL_PHRASES):
+        return True
+    if not isinstance(error, OSError | CratersError | sqlite3.Error) or not path.parent.exists():
+        return False
+    return shutil.disk_usage(path.parent).free < _LEAST_FREE
 
 
 @contextlib.contextmanager
@@ -144,7 +191,7 @@ def new_folder(folder: StrPath) -> Iterator[Path]:
         A new, empty folder, removed if the block raises.
     """
     folder = Path(folder)
-    with _temporary_folder(folder) as temporary:
+    with disk_errors(folder), _temporary_folder(folder) as temporary:
         yield temporary
         temporary.rename(folder)
         sync_folder(folder.parent)
@@ -175,11 +222,11 @@ def atomic_path(path: StrPath) -> Iterator[Path]:
     'complete'
     """
     path = Path(path)
-    with _temporary_folder(path) as folder:
+    with disk_errors(path), _temporary_folder(path) as folder:
         temporary = folder / path.name
         temporary.touch()
         yield temporary
-        with temporary.open("rb") as stream:
+        with temporary.open("r+b") as stream:  # Windows flushes no file that is only read
             os.fsync(stream.fileno())
         temporary.replace(path)
         sync_folder(path.parent)

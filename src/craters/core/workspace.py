@@ -15,7 +15,7 @@ from typing import Any
 from craters.core import files
 from craters.core.files import StrPath
 from craters.core.progress import Progress
-from craters.errors import ExistsError
+from craters.errors import DiskFullError, ExistsError
 
 _STARTED = "started.json"
 _NAMED = 5  # differences listed in an error
@@ -184,7 +184,7 @@ class Workspace:
         -----
         An interrupt gets a note (`__notes__`) that says where the unfinished job is.
         """
-        with files.locked(self.out, self.job):
+        with files.locked(self.out, self.job), self._explained():
             self.refuse_existing()  # again: another process may have finished meanwhile
             if not self.folder.exists():
                 self._begin(fingerprint, progress, entries)
@@ -194,12 +194,21 @@ class Workspace:
                 aside = files.move_aside(self.folder)
                 progress.say(f"The earlier folder is now {aside}.")
                 self._begin(fingerprint, progress, entries)
-            try:
-                yield self.folder
-            except KeyboardInterrupt as error:
-                if self.folder.exists():
-                    error.add_note(self._kept())
+            yield self.folder
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Say how to continue after an interrupt, or when the disk is full."""
+        try:
+            yield
+        except KeyboardInterrupt as error:
+            if self.folder.exists():
+                error.add_note(self._kept())
+            raise
+        except DiskFullError as error:
+            if not self.folder.exists():
                 raise
+            raise DiskFullError(error.message, f"Free some space. {self._kept()}") from error
 
     def _kept(self) -> str:
         """Say where an unfinished job is, and how to continue it."""

@@ -209,7 +209,12 @@ def convert_dataset(
 
 
 def read_dataset(
-    source: StrPath, form: DataForm | None = None, *, progress: Progress | None = None
+    source: StrPath,
+    *,
+    positive: str | None = None,
+    side: int = 0,
+    group_by: str | None = None,
+    progress: Progress | None = None,
 ) -> JobData:
     """Read a data set: arrays of the original layout, class folders, a table or an archive.
 
@@ -217,8 +222,12 @@ def read_dataset(
     ----------
     source : path-like
         See `arrays_of`.
-    form : DataForm, optional
-        Which class means crater, the size of patches, groups.
+    positive : str, optional
+        Class or label that means 'with crater', if its name does not say so.
+    side : int
+        Height and width that pictures are resized to; 0: the median of their shorter sides.
+    group_by : str, optional
+        Regular expression that finds the source image in the name of a file.
     progress : Progress, optional
         Receives what was understood.
 
@@ -239,6 +248,7 @@ def read_dataset(
     Traceback (most recent call last):
     craters.errors.DataError: no-such-folder: no such folder, ...
     """
+    form = DataForm(positive=positive, side=side, group_by=group_by)
     folder = arrays_of(source, form, progress)
     return read_unlabeled_data(folder) if _has_no_labels(folder) else read_job_data(folder)
 

@@ -13,7 +13,6 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -288,7 +287,7 @@ def write_snapshot(
     least: int = 1,
     order: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """Write the merged arrays to a new folder for `craters run --data`.
+    """Write the merged arrays to a new folder for `craters run --data`, whole or not at all.
 
     The answered start of the random part becomes the test set, with its labels, so that the run's
     report evaluates on it. Without such answers the test set does not change.
@@ -313,14 +312,12 @@ def write_snapshot(
     DataError
         If a class has no labels.
     """
-    folder = Path(folder)
     order = random_order(data.pool, store.seed) if order is None else order
     merged, counts = merge_labels(store, data, least=least, order=order)
     check_two_classes(merged.train, 1)
     tally, known = Tally.of(store), store.patches()
     start = answered_start(order, tally, least=least)
     held = [(known[name], label) for _, name, label in start]
-    folder.mkdir(parents=True)
     arrays = {"Xtrain1": _flat(merged.train.images), "Xtrain1_extra": _flat(merged.pool.images),
               "Ytrain1": merged.train.labels.astype(np.int32)}  # fmt: skip
     if merged.train.groups is not None:
@@ -332,8 +329,6 @@ def write_snapshot(
         arrays["Ytest1"] = np.array([label for _, label in held], np.int32)
     else:
         arrays["Xtest1"] = _flat(merged.test.images)
-    for stem, array in arrays.items():
-        files.write_array(folder / f"{stem}.npy", array)
     facts: dict[str, Any] = {
         "merged": dataclasses.asdict(counts),
         "sentence": counts.sentence(),
@@ -344,7 +339,10 @@ def write_snapshot(
     }
     if data.pixels != PixelRecord():  # the arrays no longer show how they were scaled
         facts[dataset.RECORD] = dataclasses.asdict(data.pixels)
-    files.write_json(folder / "labels.json", facts)
+    with files.new_folder(folder) as partial:
+        for stem, array in arrays.items():
+            files.write_array(partial / f"{stem}.npy", array)
+        files.write_json(partial / "labels.json", facts)
     return json.loads(files.to_json(facts))
 
 

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from craters.core import StrPath
+from craters.core import StrPath, files
 from craters.errors import ConfigError, CratersError, DataError
 
 CRATER, NOT, UNSURE = "crater", "not", "unsure"
@@ -274,6 +274,8 @@ class LabelStore:
         try:
             yield
         except sqlite3.OperationalError as error:
+            if "full" in str(error):
+                raise files.disk_full(self.path) from error
             raise CratersError(
                 f"{self.path}: labels cannot be stored or read ({error})",
                 "Is the disk full, or does another program lock the file?",

@@ -72,6 +72,7 @@ from craters.models.predictions import (
     Predictions,
     doubts,
     measured_quality,
+    predict,
     predict_table,
     read_inputs,
 )
@@ -157,6 +158,7 @@ __all__ = [
     "orientations",
     "over_images",
     "plan_blocks",
+    "predict",
     "predict_in_frame",
     "predict_table",
     "raw_probability",

@@ -402,7 +402,30 @@ def _pixels(images: StrPath | np.ndarray | PatchSet, trained: PixelRecord | None
 
 
 def load_model(model: StrPath, *, threads: int = 0) -> Classifier:
-    """Load a model by the path of its folder, or `pretrained`; see `Classifier.load`."""
+    """Load a model of patches, after verifying its checksums.
+
+    Parameters
+    ----------
+    model : path-like
+        A model folder, a run folder, or `pretrained`: the model that ships with craters.
+    threads : int
+        0: all CPUs available to the process.
+
+    Returns
+    -------
+    Classifier
+        Its `predict_proba` and `predict` take arrays.
+
+    Raises
+    ------
+    ConfigError, ModelError
+        As `Classifier.load`.
+
+    Examples
+    --------
+    >>> load_model("pretrained").description.class_names
+    ('without crater', 'with crater')
+    """
     return Classifier.load(model, threads=threads)
 
 

@@ -11,20 +11,26 @@ import torch
 from craters._version import __version__
 from craters.core import StrPath, files
 from craters.errors import ConfigError, ExistsError, ModelError
-from craters.models.classifier import read_description, read_graph, read_weights, write_model
+from craters.models.classifier import (
+    Classifier,
+    read_description,
+    read_graph,
+    read_weights,
+    write_model,
+)
 from craters.models.description import ModelDescription
 from craters.models.input_range import (
     WHITES,
+    InputScale,
     record_of_white,
-    white_of_range,
     white_of_standardization,
 )
-from craters.models.keras.layers import TRAINING_ONLY, KerasLayer
-from craters.models.keras.network import KerasNet, build_keras_network
+from craters.models.keras.network import KerasNet, build_keras_network, find_brightest
 from craters.models.keras.reader import KerasModel, read_keras
 from craters.models.keras.writer import write_keras_h5, write_keras_zip
 from craters.models.networks import OriginalNet
 from craters.models.onnx import network_to_onnx, network_weights, onnx_weights, read_onnx, wrap_onnx
+from craters.models.predictions import constant_output
 
 FORMATS = ("h5", "keras", "onnx")
 SIDES = (8, 1024)  # pixels
@@ -56,6 +62,10 @@ class ImportOptions:
     decision_threshold : float
     output : {"logit", "probability"} or None
         Kind of output. None: as the file's last sigmoid or softmax implies.
+    mean, std : float or None
+        The pixels were standardized before they were given to the model, as (pixel - mean) / std,
+        both in the scale of `brightest`, which follows from them if it is None. Not what layers of
+        the file do. None: they were not.
     """
 
     side: int | None = None
@@ -64,6 +74,8 @@ class ImportOptions:
     resolution: float | None = None
     decision_threshold: float = 0.5
     output: str | None = None
+    mean: float | None = None
+    std: float | None = None
 
     def __post_init__(self) -> None:
         if self.brightest not in (None, *WHITES):
@@ -74,6 +86,35 @@ class ImportOptions:
             raise ConfigError(f"side is {self.side}, expected {SIDES[0]} to {SIDES[1]} pixels")
         if self.output not in (None, *OUTPUTS):
             raise ConfigError(f"output is {self.output!r}, expected {' or '.join(OUTPUTS)}")
+        self._check_standardization()
+
+    def _check_standardization(self) -> None:
+        if self.mean is None and self.std is None:
+            return
+        if self.mean is None or self.std is None:
+            known, absent = ("std", "mean") if self.mean is None else ("mean", "std")
+            raise ConfigError(
+                f"{known} is given without {absent}",
+                "Give both --mean and --std, as computed from the training pixels.",
+            )
+        largest = self.brightest or max(WHITES)
+        if not 0 <= self.mean <= largest:
+            raise ConfigError(
+                f"mean is {self.mean:g}, expected 0 to {largest}, the value of white",
+                "Give it in the scale of the pixels before they were standardized.",
+            )
+        if not 0 < self.std <= largest:
+            raise ConfigError(
+                f"std is {self.std:g}, expected more than 0, and at most {largest}, the value of "
+                "white",
+                "Give it in the scale of the pixels before they were standardized.",
+            )
+
+    def scale(self, white: int) -> InputScale:
+        """Return what the model takes, with a value of white."""
+        if self.mean is None or self.std is None:
+            return InputScale(white)
+        return InputScale(white, self.mean, self.std)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +138,10 @@ class Imported:
         Shape of the file's input.
     output : {"logit", "probability"}
         Kind of output of the file.
+    mean, std : float or None
+        Of the pixels' standardization before the model, if there was one.
+    warnings : tuple of str
+        What makes the model doubtful.
     """
 
     folder: Path
@@ -108,6 +153,9 @@ class Imported:
     keras_version: str | None
     layout: str = "(N, S, S, 1)"
     output: str = "probability"
+    mean: float | None = None
+    std: float | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def lines(self) -> list[str]:
@@ -118,10 +166,10 @@ class Imported:
         scan = f"Images are scanned in one pass, every {self.stride} px."
         if self.stride is None:
             scan = f"Images are scanned window by window: {self.why_not_dense}."
-        return [
-            f"{origin}; patches of {self.side} x {self.side} px, white = {self.brightest}.",
-            scan,
-        ]
+        scale = InputScale(self.brightest)
+        if self.mean is not None and self.std is not None:
+            scale = InputScale(self.brightest, self.mean, self.std)
+        return [f"{origin}; patches of {self.side} x {self.side} px, {scale.text}.", scan]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
@@ -161,7 +209,12 @@ def import_model(path: StrPath, out: StrPath, options: ImportOptions | None = No
     if out.exists():
         raise ExistsError(f"{out}: exists already", "Name a new folder.")
     read = _import_onnx if path.suffix.lower() == ".onnx" else _import_keras
-    return read(path, out, options)
+    imported = read(path, out, options)
+    constant = constant_output(Classifier.load(out))
+    if constant is None:
+        return imported
+    hint = "see --brightest, --mean and --std of craters import"
+    return dataclasses.replace(imported, warnings=(f"{constant}: {hint}.",))
 
 
 def _import_keras(path: Path, out: Path, options: ImportOptions) -> Imported:
@@ -175,15 +228,17 @@ def _import_keras(path: Path, out: Path, options: ImportOptions) -> Imported:
             "Only models of square, gray patches are read.",
         )
     side = _find_side(path, shape[0], options)
-    brightest = options.brightest or _find_brightest(model)
     try:
+        known = find_brightest(model)
+        brightest = _choose_brightest(path, known, options)
+        scale = options.scale(brightest or 1)
         network = build_keras_network(
-            model.layers, side, brightest=brightest or 1, crater_class=options.crater_class
+            model.layers, side, scale=scale, crater_class=options.crater_class
         )
     except ModelError as error:
         raise ModelError(f"{path}: {error.message}", error.hint) from error
-    brightest = _require_brightest(path, brightest)
-    _write(out, network, model, options, files.sha256_of(path), brightest)
+    brightest = _require_brightest(path, brightest, options)
+    _write(out, network, model, options, files.sha256_of(path))
     return Imported(
         folder=out,
         side=side,
@@ -192,21 +247,24 @@ def _import_keras(path: Path, out: Path, options: ImportOptions) -> Imported:
         why_not_dense=network.why_not_dense,
         layers=len(model.layers),
         keras_version=model.keras_version,
+        mean=options.mean,
+        std=options.std,
     )
 
 
 def _import_onnx(path: Path, out: Path, options: ImportOptions) -> Imported:
     model = read_onnx(path)
     side, output = _find_side(path, model.side, options), _find_output(path, model.output, options)
-    brightest = _require_brightest(path, options.brightest or model.brightest)
+    brightest = _choose_brightest(path, model.brightest, options)
+    scale = options.scale(_require_brightest(path, brightest, options))
     graph = wrap_onnx(
-        model, side=side, brightest=brightest, crater_class=options.crater_class, output=output
+        model, side=side, scale=scale, crater_class=options.crater_class, output=output
     )
     description = ModelDescription(
         network="onnx",
         network_settings={
             "layout": model.layout,
-            "brightest": brightest,
+            **scale.settings(),
             "output": output,
             "crater_class": options.crater_class,
         },
@@ -215,19 +273,21 @@ def _import_onnx(path: Path, out: Path, options: ImportOptions) -> Imported:
         decision_threshold=options.decision_threshold,
         data={"ONNX file": model.sha256},
         versions={"craters": __version__},
-        pixels=record_of_white(brightest),
+        pixels=record_of_white(scale.brightest),
     )
     write_model(out, onnx=graph, weights=onnx_weights(model), description=description)
     return Imported(
         folder=out,
         side=side,
-        brightest=brightest,
+        brightest=scale.brightest,
         stride=None,
         why_not_dense="an ONNX file takes patches of one size",
         layers=len(model.proto.graph.node),
         keras_version=None,
         layout=model.layout,
         output=output,
+        mean=options.mean,
+        std=options.std,
     )
 
 
@@ -253,44 +313,36 @@ def _find_side(path: Path, side: int | None, options: ImportOptions) -> int:
     return side
 
 
-def _require_brightest(path: Path, brightest: int | None) -> int:
-    if brightest is None:
+def _choose_brightest(path: Path, known: int | None, options: ImportOptions) -> int | None:
+    """Return the value of white: as given, else of the standardization, else of the file.
+
+    Raises
+    ------
+    ConfigError
+        If the pixels are said to be standardized, and the file takes plain ones.
+    """
+    scale = options.scale(1)
+    if not scale.is_standardized:
+        return options.brightest or known
+    if known not in (None, 1):
         raise ConfigError(
-            f"{path}: does not define its input value of white: it begins with no scaling from "
-            "0..1, 0..255 or 0..65535",
+            f"mean and std are given, but {path} takes plain pixels: by its input or its first "
+            f"layers, white = {known}",
+            "Leave out --mean and --std: they are for pixels standardized before the model.",
+        )
+    return options.brightest or white_of_standardization(1 / scale.std, -scale.mean / scale.std)
+
+
+def _require_brightest(path: Path, brightest: int | None, options: ImportOptions) -> int:
+    if brightest is None:
+        why = "it begins with no scaling from 0..1, 0..255 or 0..65535"
+        if options.mean is not None:
+            why = f"mean {options.mean:g} and std {options.std:g} are of no range in particular"
+        raise ConfigError(
+            f"{path}: does not define its input value of white: {why}",
             "Use --brightest 1 for input of 0..1, --brightest 255 for input of 0..255.",
         )
     return brightest
-
-
-def _find_brightest(model: KerasModel) -> int | None:
-    """Return the input value of white if the first layers define it, else None."""
-    if model.is_export:
-        return 1
-    scale, offset = 1.0, 0.0
-    for layer in model.layers:
-        if layer.kind in TRAINING_ONLY:
-            continue
-        step = _linear_step(layer)
-        if step is None:
-            break
-        scale, offset = scale * step[0], offset * step[0] + step[1]
-        if layer.kind == "BatchNormalization":
-            break
-        if (white := white_of_range(scale, offset)) is not None:
-            return white
-    return white_of_standardization(scale, offset)
-
-
-def _linear_step(layer: KerasLayer) -> tuple[float, float] | None:
-    """Return factor and summand of a layer that scales or standardizes one channel, else None."""
-    if layer.kind == "Rescaling":
-        return float(layer.settings["scale"]), float(layer.settings["offset"])
-    if layer.kind == "BatchNormalization" and all(array.size == 1 for array in layer.weights):
-        mean, variance = (float(array.item()) for array in layer.weights[-2:])
-        deviation = max(variance + layer.settings["epsilon"], 1e-12) ** 0.5  # of training pixels
-        return 1 / deviation, -mean / deviation
-    return None
 
 
 def _write(
@@ -299,13 +351,12 @@ def _write(
     model: KerasModel,
     options: ImportOptions,
     sha256: str,
-    brightest: int,
 ) -> None:
     description = ModelDescription(
         network=network.name,
         network_settings={
             "layers": [layer.name for layer in model.layers],
-            "brightest": brightest,
+            **network.scale.settings(),
             "crater_class": options.crater_class,
         },
         side=network.side,
@@ -314,7 +365,7 @@ def _write(
         decision_threshold=options.decision_threshold,
         data={"Keras file": sha256},
         versions={"craters": __version__, "keras": model.keras_version},
-        pixels=record_of_white(brightest),
+        pixels=record_of_white(network.scale.brightest),
     )
     write_model(
         out,

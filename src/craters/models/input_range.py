@@ -1,6 +1,8 @@
-"""Find the input value of white of models from other software, by how they scale their input."""
+"""The scale of the input of models from other software, and how to find it."""
 
 from __future__ import annotations
+
+import dataclasses
 
 import numpy as np
 
@@ -12,6 +14,50 @@ _RANGES = ((0, 1), (-1, 1), (-0.5, 0.5))  # what networks usually take: black, w
 _TOLERANCE = 5e-3  # of these: division by 256 instead of 255
 _MEANS = (0.05, 0.95)  # plausible means of a standardization, as shares of white
 _DEVIATIONS = (0.01, 1.0)  # plausible standard deviations, as shares of white
+
+
+@dataclasses.dataclass(frozen=True)
+class InputScale:
+    """What a model from other software takes: (pixel - mean) / std, with white = `brightest`.
+
+    Parameters
+    ----------
+    brightest : int
+        Value of white before the standardization.
+    mean, std : float
+        In the same scale. 0 and 1: the pixels were not standardized.
+
+    Examples
+    --------
+    >>> InputScale(255, mean=120, std=40).apply(np.float32([0, 1]))
+    array([-3.   ,  3.375], dtype=float32)
+    """
+
+    brightest: int = 1
+    mean: float = 0.0
+    std: float = 1.0
+
+    @property
+    def is_standardized(self) -> bool:
+        """Whether pixels were standardized."""
+        return (self.mean, self.std) != (0, 1)
+
+    @property
+    def text(self) -> str:
+        """The scale in words."""
+        text = f"white = {self.brightest}"
+        if self.is_standardized:
+            text += f", standardized as (pixel - {self.mean:g}) / {self.std:g}"
+        return text
+
+    def apply(self, images: np.ndarray) -> np.ndarray:
+        """Convert brightness 0..1 to the input of the model."""
+        return (images * self.brightest - self.mean) / self.std
+
+    def settings(self) -> dict[str, float]:
+        """Return plain values for the settings in a model folder."""
+        values = dataclasses.asdict(self)
+        return values if self.is_standardized else {"brightest": self.brightest}
 
 
 def white_of_range(scale: float, offset: float) -> int | None:

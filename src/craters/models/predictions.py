@@ -19,6 +19,7 @@ from craters.models.description import (
     sides_text,
     size_hint,
 )
+from craters.models.folder import PRETRAINED
 from craters.models.light import Lights
 from craters.models.pictures import (
     ARRAY_SUFFIXES,
@@ -28,6 +29,9 @@ from craters.models.pictures import (
 )
 
 _PIECE = 16_384  # patches per piece; bounds memory
+_PROBES = 48  # patches to find out whether a model answers the same for all
+_SAME = 1e-3  # logits in a smaller range are the same
+_SATURATED = 15  # logits that are all above, or all below its negative: the same probability
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,6 +172,61 @@ def predict_table(
     )
 
 
+def predict(
+    images: StrPath | Sequence[StrPath] | np.ndarray | PatchSet,
+    model: StrPath | Classifier = PRETRAINED,
+    *,
+    sun_azimuth: float | None = None,
+) -> Predictions:
+    """Predict whether patches show a crater.
+
+    Parameters
+    ----------
+    images : ndarray, PatchSet, path-like or sequence of path-like
+        An array (N, S, S) or (N, S, S, 1), in any range that `make_patch_set` takes; the path of
+        such an array; or image files of one patch each, and folders of them.
+    model : path-like or Classifier
+        A model folder, a run folder, `pretrained`, or the result of `load_model`.
+    sun_azimuth : float, optional
+        For `pretrained`: degrees clockwise from image up where the light comes from. [estimated]
+
+    Returns
+    -------
+    Predictions
+        `ids`, `probability` and `labels` as arrays; `columns` makes a data frame:
+        `pandas.DataFrame(predictions.columns)`.
+
+    Raises
+    ------
+    ConfigError, DataError, ModelError
+        If the model or the patches cannot be used, or one of the images; the message names it.
+
+    Examples
+    --------
+    >>> from craters import make_patches
+    >>> patches = make_patches(4, crater_share=0.5, seed=1)
+    >>> predictions = predict(patches.images)
+    >>> predictions.probability.shape, list(predictions.columns)
+    ((4,), ['id', 'probability', 'label'])
+    """
+    classifier = model if isinstance(model, Classifier) else Classifier.load(model)
+    description = classifier.description
+    if isinstance(images, PatchSet):
+        patches = images
+    elif isinstance(images, np.ndarray):
+        patches = make_patch_set(images, trained=description.pixels)
+    else:
+        inputs = read_inputs(images, description.side_range, description.pixels)
+        if inputs.skipped:
+            raise DataError(
+                f"{len(inputs.skipped)} of the images cannot be used; the first: "
+                f"{inputs.skipped[0]}",
+                "Leave them out; craters predict skips them.",
+            )
+        patches = inputs.patches
+    return predict_table(classifier, patches, sun_azimuth=sun_azimuth)
+
+
 def doubts(description: ModelDescription, images: np.ndarray) -> list[str]:
     """Describe how patches differ from those that a model was trained on; see `LookRange`.
 
@@ -185,6 +244,42 @@ def doubts(description: ModelDescription, images: np.ndarray) -> list[str]:
         relative = bool(description.network_settings.get("patch_contrast"))
         return description.looks.differences_of(images, relative=relative)
     return description.pixels.differences_of(images) if description.pixels else []
+
+
+def constant_output(classifier: Classifier) -> str | None:
+    """Say so if a model gives the same probability to patches that differ in everything, else None.
+
+    Parameters
+    ----------
+    classifier : Classifier
+    """
+    logits = classifier.logits(_probes(classifier.description.side))
+    low, high = classifier.probability(np.array([logits.min(), logits.max()]))
+    is_saturated = logits.min() > _SATURATED or logits.max() < -_SATURATED
+    if np.ptp(logits) >= _SAME and not is_saturated:
+        return None
+    return (
+        f"the model answers the same for everything: {_PROBES} test patches, with and without a "
+        f"crater, have probabilities from {low:.6f} to {high:.6f}. Its training failed, or its "
+        "input has another scale"
+    )
+
+
+def _probes(side: int) -> np.ndarray:
+    """Draw patches (N, side, side): bowls of any place, size, light and contrast, on any ground."""
+    random = np.random.default_rng(0)
+    down, right = np.meshgrid(*[np.linspace(-1, 1, side)] * 2, indexing="ij")
+    patches = np.empty((_PROBES, side, side), np.uint8)
+    for number in range(_PROBES):
+        row, col, azimuth = random.uniform((-0.5, -0.5, 0), (0.5, 0.5, 2 * np.pi))
+        toward = np.cos(azimuth) * (down - row) + np.sin(azimuth) * (right - col)
+        radius = random.uniform(0.2, 0.9)
+        inside = np.hypot(down - row, right - col) < radius
+        bowl = inside * toward / radius * random.uniform(0, 100) * (number % 2)
+        ground = random.uniform(40, 215) + random.uniform(-40, 40) * toward
+        noise = random.normal(0, random.uniform(0, 25), (side, side))
+        patches[number] = np.clip(ground + bowl + noise, 0, 255).round()
+    return patches
 
 
 def measured_quality(description: ModelDescription, side: int) -> str:

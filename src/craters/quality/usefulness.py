@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from craters.evaluation import Scored, measure
-from craters.evaluation.calibration import choose_threshold
-from craters.evaluation.scores import Scores
+from craters.evaluation import Scored, calibration, measure, scores
 from craters.quality import check_rules as rules
 
 WORTH_A_DOUBT = 0.15  # of macro F1, lost by the decision threshold
 
 
-def evaluation_doubts(scored: Scored, result: Scores, name: str, aim: str | None) -> list[str]:
+def evaluation_doubts(
+    scored: Scored, result: scores.Scores, name: str, aim: str | None
+) -> list[str]:
     """Apply the checks of runs that need no more than predictions, and two of their own.
 
     Parameters
     ----------
     scored : Scored
         The labeled patches, at the model's decision threshold.
-    result : Scores
+    result : scores.Scores
         Their metrics.
     name : str
         What the patches are called, such as "Xtest1.npy".
@@ -52,7 +52,7 @@ def _threshold_doubt(scored: Scored, macro_f1: float, auc: float, aim: str | Non
     """Say how much the decision threshold loses of what the ranking allows."""
     if aim and aim != "macro_f1":  # such a threshold trades it on purpose
         return []
-    best = choose_threshold(scored, "macro_f1")
+    best = calibration.choose_threshold(scored, "macro_f1")
     possible = measure(
         Scored(labels=scored.labels, probability=scored.probability, decision_threshold=best)
     ).macro_f1

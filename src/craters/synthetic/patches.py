@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import math
@@ -148,7 +149,7 @@ def write_dataset(
     Parameters
     ----------
     folder : path-like
-        Where to write; created if missing. Each file is written atomically.
+        Where to write. If it is missing, it appears only when it is complete.
     seed : int
         The planet.
     n_labeled, n_unlabeled, n_test : int
@@ -176,14 +177,19 @@ def write_dataset(
         ("unlabeled", n_unlabeled, 0.20, "Xtrain1_extra", "Ytrain1_extra_truth", "groups_extra"),
         ("test", n_test, 0.57, "Xtest1", "Ytest1", "groups_test"),
     )
-    paths = {}
-    for stream, n, share, *names in parts:
-        sample = make_patches(n, crater_share=share, seed=seed, stream=stream, size=size, look=look)
-        arrays = (sample.images.reshape(n, size * size), sample.labels, sample.groups)
-        for name, array in zip(names, arrays, strict=True):
-            paths[name] = Path(folder) / f"{name}.npy"
-            files.write_array(paths[name], array)
-    return paths
+    folder = Path(folder)
+    into = contextlib.nullcontext(folder) if folder.exists() else files.new_folder(folder)
+    written = []
+    with into as partial:
+        for stream, n, share, *names in parts:
+            sample = make_patches(
+                n, crater_share=share, seed=seed, stream=stream, size=size, look=look
+            )
+            arrays = (sample.images.reshape(n, size * size), sample.labels, sample.groups)
+            for name, array in zip(names, arrays, strict=True):
+                files.write_array(partial / f"{name}.npy", array)
+            written += names
+    return {name: folder / f"{name}.npy" for name in written}
 
 
 def _patch_scene(index: int, seed: int, stream: str, size: int, look: Look | None = None) -> Scene:

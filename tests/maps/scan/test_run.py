@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import craters
 from craters.errors import ConfigError, CratersError, DataError, ExistsError, GeoError
 from craters.maps.scan import grid as scan_grid
 from craters.maps.scan import predict, store
@@ -785,3 +786,49 @@ def test_a_mosaic_half_a_pixel_beyond_the_pole(model: Path, tmp_path: Path, crs:
     assert all(88 < float(row["lat"]) <= 90 for row in rows)
     (area,) = read_footprints(tmp_path / "out" / "detections.gpkg")
     assert area.area == pytest.approx(cap, rel=1e-4)
+
+
+# --- from Python -------------------------------------------------------------------------------
+
+
+def test_scan_of_an_array_is_that_of_a_file(model: Path, tmp_path: Path) -> None:
+    """The same detections, in memory and in a folder, of an array and of an image file."""
+    picture = np.clip(noise(150, 170), 1, 255).astype(np.uint8)
+    options = {"model": model, "decision_threshold": 0.3}
+    found = craters.scan(picture, **options)
+    assert found.folder is None
+    assert len(found) == found.summary["detections"] > 0
+    tif = write_raster(tmp_path / "image.tif", picture, crs=None)
+    kept = craters.scan(str(tif), tmp_path / "SCAN", no_crs=True, **options)
+    assert kept.folder == tmp_path / "SCAN"
+    with (kept.folder / "detections.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert list(found.columns) == list(kept.columns) == list(rows[0])
+    for name in ("row", "col", "p_crater"):
+        assert found.columns[name].tolist() == [float(row[name]) for row in rows]
+    with pytest.raises(GeoError, match="has no coordinate system"):
+        craters.scan(tif, **options)
+
+
+def test_scan_finds_circles_in_an_array() -> None:
+    scene = craters.make_scene(200, 200, seed=3)
+    found = craters.scan(scene.image, precision=0.6)
+    assert list(found.columns)[5:7] == ["row", "col"]
+    near = np.hypot(
+        found.columns["row"][:, None] - scene.craters["row"],
+        found.columns["col"][:, None] - scene.craters["col"],
+    )
+    assert len(found) > 0
+    assert (near.min(axis=1) < 0.5 * found.columns["diameter_px"]).mean() >= 0.5
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.int64)])
+def test_scan_refuses_arrays_that_are_no_image(wrong: np.ndarray) -> None:
+    with pytest.raises(DataError, match="expected uint8, uint16 or floats of shape"):
+        craters.scan(wrong)
+
+
+def test_scan_of_nothing_has_empty_columns(model: Path) -> None:
+    found = craters.scan(np.full((60, 60), 9, np.uint8), model=model, decision_threshold=1.0)
+    assert len(found) == 0
+    assert found.columns["p_crater"].shape == (0,)

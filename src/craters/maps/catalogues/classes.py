@@ -65,12 +65,17 @@ def choose(counts: Mapping[str, int], given: str, source: str) -> list[str]:
     )
 
 
-def note(counts: Mapping[str, int], chosen: Sequence[str], what: str) -> str:
-    """Say how many annotations are craters, and how many of which class are left out."""
+def note(counts: Mapping[str, int], chosen: Sequence[str]) -> str:
+    """List the classes that are craters, and those that are left out, with their numbers.
+
+    Examples
+    --------
+    >>> note({"crater": 5, "hill": 2, "": 1}, ["crater"])
+    "class 'crater' (5); left out: class 'hill' (2), no class (1)"
+    """
     used = {name: counts[name] for name in chosen}
     others = {name: count for name, count in counts.items() if name not in used}
-    text = f"{sum(used.values())} {what} are craters, of {_listed(used)}"
-    return text + (f"; left out: {_listed(others)}" if others else "")
+    return _listed(used) + (f"; left out: {_listed(others)}" if others else "")
 
 
 def _listed(counts: Mapping[str, int]) -> str:

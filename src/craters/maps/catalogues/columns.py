@@ -161,7 +161,8 @@ def _crater_rows(
         return every, [f"No class in {name!r} is known to mean crater: all rows are taken"]
     chosen = classes.choose(counts, crater_class, table.source)
     rows = np.flatnonzero([text in chosen for text in values])
-    return rows, [] if len(rows) == len(values) else [classes.note(counts, chosen, "rows")]
+    sentence = f"Rows that are craters: {classes.note(counts, chosen)}"
+    return rows, [sentence] if len(rows) < len(values) else []
 
 
 def _geometry_check(geometry: Geometry, rows: np.ndarray) -> Check:

@@ -20,7 +20,7 @@ import shapely
 from craters._version import __version__
 from craters.core import StrPath, environment, files
 from craters.errors import ConfigError
-from craters.maps.geo.gdal import gdal_errors
+from craters.maps.geo.gdal import bounded_gdal, gdal_errors
 from craters.maps.geo.planet import Planet
 
 # Pixel type of a map: the stored value of probability 1, and the nodata value.
@@ -86,7 +86,11 @@ def write_map(
         "tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate", "zlevel": 1,
         "bigtiff": "if_safer", "sparse_ok": True,
     }  # fmt: skip
-    with files.atomic_path(path) as target, gdal_errors(str(path), "cannot be written"):
+    with (
+        bounded_gdal(),
+        files.atomic_path(path) as target,
+        gdal_errors(str(path), "cannot be written"),
+    ):
         uncompressed = target.with_suffix(".plain.tif")
         try:
             with warnings.catch_warnings():

@@ -7,11 +7,12 @@ This package does not train and does not use crater catalogues.
 from craters.maps.scan.export import CountedScan, export_scan, read_counted
 from craters.maps.scan.plan import estimate, plan_scan
 from craters.maps.scan.report import precision_sentence
-from craters.maps.scan.run import describe_results, scan_images
+from craters.maps.scan.run import Found, describe_results, scan, scan_images
 from craters.settings import ScanConfig
 
 __all__ = [
     "CountedScan",
+    "Found",
     "ScanConfig",
     "describe_results",
     "estimate",
@@ -19,5 +20,6 @@ __all__ = [
     "plan_scan",
     "precision_sentence",
     "read_counted",
+    "scan",
     "scan_images",
 ]

@@ -6,14 +6,20 @@ The results depend neither on the number of workers nor on the size of the block
 
 from __future__ import annotations
 
+import csv
+import dataclasses
 import itertools
 import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from craters.core import NullProgress, Progress, Workspace
-from craters.errors import ConfigError
+import numpy as np
+from PIL import Image
+
+from craters.core import NullProgress, Progress, StrPath, Workspace, files
+from craters.errors import ConfigError, DataError
 from craters.maps.scan.circles import CirclePlan, circle_sentences, write_circles
 from craters.maps.scan.output import SUMMARY, ScanOutcome
 from craters.maps.scan.plan import WindowPlan, plan_scan
@@ -28,7 +34,7 @@ from craters.maps.scan.workers import (
     run_blocks,
     start_stores,
 )
-from craters.settings import ScanConfig
+from craters.settings import ReadOptions, ScanConfig
 
 _COMPLETE = "whole"  # folder of the results, in the work folder
 
@@ -87,6 +93,120 @@ def scan_images(
             index.close()
         workspace.publish(work / _COMPLETE, keep_work=bool(outcome.failed))
     return outcome
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What a scan found.
+
+    Parameters
+    ----------
+    columns : dict of ndarray
+        The columns of detections.csv, a row for each detection; `pandas.DataFrame(found.columns)`
+        makes a data frame.
+    summary : dict
+        Content of summary.json.
+    folder : Path or None
+        The folder that was written; None if none was asked for.
+    """
+
+    columns: dict[str, np.ndarray]
+    summary: dict[str, Any]
+    folder: Path | None
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+
+def scan(
+    images: np.ndarray | StrPath | Sequence[StrPath],
+    out: StrPath | None = None,
+    *,
+    model: StrPath = "circles",
+    precision: float | None = None,
+    decision_threshold: float | None = None,
+    sun_azimuth: float | None = None,
+    body: str = "",
+    no_crs: bool = False,
+    progress: Progress | None = None,
+) -> Found:
+    """Find craters in images; `scan_images` with `ScanConfig` has all settings.
+
+    Parameters
+    ----------
+    images : ndarray, path-like or sequence of path-like
+        An array (H, W) of uint8, uint16 or floats, NaN where it has no data; or image files and
+        folders of them.
+    out : path-like, optional
+        Folder to create, with layers for QGIS, tables and a report. None: nothing is kept but
+        the table.
+    model : path-like
+        `circles`, `pretrained`, a model folder or a run folder.
+    precision, decision_threshold, sun_azimuth : float, optional
+        As in `ScanConfig`.
+    body : str
+        Body of the images, such as mars, if they do not state it.
+    no_crs : bool
+        Work in pixels if images have no coordinate system, as for arrays.
+    progress : Progress, optional
+        As for `scan_images`.
+
+    Returns
+    -------
+    Found
+        For `circles`: columns of centre, diameter, its error and probability, among others.
+
+    Raises
+    ------
+    CratersError
+        As `scan_images`; also if a block fails.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        given = _write_image(images, Path(temporary)) if isinstance(images, np.ndarray) else images
+        folder = Path(temporary) / "SCAN" if out is None else Path(out)
+        config = ScanConfig(
+            tuple(files.path_list(given)),
+            str(model),
+            folder,
+            precision=precision,
+            decision_threshold=decision_threshold,
+            sun_azimuth=sun_azimuth,
+            read=ReadOptions(body=body, no_crs=no_crs or isinstance(images, np.ndarray)),
+        )
+        outcome = scan_images(config, progress=progress)
+        if outcome.failed:
+            raise DataError(
+                f"{len(outcome.failed)} blocks failed; the first: {outcome.failed[0]}",
+                "Give out, and resume by scan_images.",
+            )
+        columns = _read_columns(folder / "detections.csv")
+        return Found(columns, outcome.summary, None if out is None else folder)
+
+
+def _write_image(image: np.ndarray, folder: Path) -> Path:
+    if image.ndim != 2 or image.size == 0 or image.dtype.kind not in "uf":
+        raise DataError(
+            f"the image is {image.dtype} of shape {image.shape}, expected uint8, uint16 or floats "
+            "of shape (H, W)"
+        )
+    dtype = image.dtype if image.dtype in (np.uint8, np.uint16) else np.float32
+    path = folder / "image.tif"
+    Image.fromarray(np.ascontiguousarray(image, dtype)).save(path)
+    return path
+
+
+def _read_columns(path: Path) -> dict[str, np.ndarray]:
+    """Read a table: columns of numbers, NaN where a cell is empty, and of text."""
+    with path.open(newline="", encoding="utf-8") as stream:
+        head, *rows = csv.reader(stream)
+    columns = {}
+    for number, name in enumerate(head):
+        cells = [row[number] for row in rows]
+        try:
+            columns[name] = np.array([float(cell or "nan") for cell in cells])
+        except ValueError:
+            columns[name] = np.array(cells)
+    return columns
 
 
 def describe_results(summary: dict[str, Any]) -> list[str]:

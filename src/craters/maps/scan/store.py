@@ -8,7 +8,6 @@ damaged or missing are found.
 from __future__ import annotations
 
 import contextlib
-import errno
 import sqlite3
 import zlib
 from collections.abc import Iterator
@@ -70,7 +69,7 @@ class BlockIndex:
             yield
         except sqlite3.OperationalError as error:
             if "full" in str(error):
-                raise disk_full(self.path) from error
+                raise files.disk_full(self.path) from error
             raise CratersError(f"{self.path}: {error}") from error
         except sqlite3.DatabaseError as error:
             raise DataError(
@@ -185,7 +184,7 @@ class Store:
     def start(self) -> None:
         """Begin or resume: give the file its full size."""
         grid = self.blocks.grid
-        with disk_errors(self.path):
+        with files.disk_errors(self.path):
             self._file.truncate(grid.rows * grid.columns * _ITEM)
 
     def close(self) -> None:
@@ -202,7 +201,7 @@ class Store:
     def write(self, block: Block, logits: np.ndarray) -> int:
         """Write the logits of a block and flush them to disk; return their checksum."""
         content = np.ascontiguousarray(logits, "<f4").tobytes()
-        with disk_errors(self.path):
+        with files.disk_errors(self.path):
             write_at(self._file, content, self._offset(block))
             files.sync_data(self._file.fileno())
         return zlib.crc32(content)
@@ -257,22 +256,3 @@ def write_at(file: FileIO, content: bytes, place: int) -> None:
     rest = memoryview(content)
     while rest:
         rest = rest[file.write(rest) :]
-
-
-@contextlib.contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Explain a full disk."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise disk_full(path) from error
-        raise
-
-
-def disk_full(path: Path) -> CratersError:
-    """Return the error for a full disk."""
-    return CratersError(
-        f"{path}: no space is left on the disk",
-        "Free some space, then continue with --resume: finished blocks are kept.",
-    )

@@ -44,9 +44,9 @@ class CircleNet(nn.Module):
 
     def __init__(
         self,
-        channels: tuple[int, int, int] = (24, 48, 96),
-        blocks: tuple[int, int, int] = (2, 2, 1),
-        head: int = 64,
+        channels: tuple[int, int, int] = (16, 48, 96),
+        blocks: tuple[int, int, int] = (1, 2, 1),
+        head: int = 48,
     ) -> None:
         super().__init__()
         fine, middle, coarse = channels

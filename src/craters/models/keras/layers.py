@@ -1,10 +1,9 @@
-"""Supported Keras layers: the allow-list of their settings, and their computations in torch."""
+"""The computations of Keras layers in torch."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import reprlib
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -16,13 +15,9 @@ from torch.nn import functional
 
 from craters.errors import ModelError
 
-TRAINING_ONLY = (
-    "Dropout", "SpatialDropout2D", "GaussianNoise", "GaussianDropout", "ActivityRegularization",
-)  # fmt: skip
-
 ACTIVATION_LAYERS = ("Activation", "ELU", "Softmax")  # each names its function by `activation`
 
-_LARGEST_SIZE = 1 << 16
+_LEAST_DEVIATION = 1e-7  # of a Normalization, as in Keras
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,37 +98,6 @@ class Step(nn.Module):
         return self.function(maps, **dict(self.named_parameters()))
 
 
-def read_settings(kind: str, config: dict[str, Any]) -> dict[str, Any]:
-    """Check the settings of a layer that affect its computation, and leave out all others.
-
-    Parameters
-    ----------
-    kind : str
-        Class name in Keras.
-    config : dict
-        Settings in the file.
-
-    Raises
-    ------
-    ValueError
-        If the class is not on the allow-list, or a setting has a value that is not allowed. The
-        message follows the name of the layer.
-    """
-    if kind in TRAINING_ONLY:
-        return {}
-    if kind not in _LAYERS:
-        reason = "holds code" if kind == "Lambda" else "is of a class that is not read here"
-        raise ValueError(f"{reason} and is refused")
-    settings = {}
-    for key, setting in _LAYERS[kind][1].items():
-        value = config.get(key)
-        value = setting.default if value is None else value
-        if not setting.fits(value):
-            raise ValueError(f"has {key} {reprlib.repr(value)}, expected {setting.expected}")
-        settings[key] = value
-    return settings
-
-
 def make_step(layer: KerasLayer, before: Maps) -> Step:
     """Convert a layer to torch, for input of a given shape.
 
@@ -145,15 +109,37 @@ def make_step(layer: KerasLayer, before: Maps) -> Step:
     """
     if before.flat and layer.kind.endswith("2D"):
         raise layer.refusal("takes maps, found a vector before it")
-    return _LAYERS[layer.kind][0](layer, before)
+    return _STEPS[layer.kind](layer, before)
+
+
+# --- values of settings --------------------------------------------------------------------------
+
+
+def as_pair(value: Any) -> tuple[Any, ...]:
+    """Return a setting as a pair for rows and columns; a single value holds for both."""
+    return tuple(value) if isinstance(value, (list, tuple)) else (value, value)
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a value of parsed JSON is a finite number."""
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def flat_numbers(value: Any) -> list[float] | None:
+    """Return a number, nested lists of numbers, or Keras's form of an array as one list.
+
+    None if it is none of these.
+    """
+    if isinstance(value, dict) and value.get("class_name") == "__numpy__":
+        config = value.get("config")
+        value = config.get("value") if isinstance(config, dict) else None
+    if isinstance(value, list):
+        parts = [flat_numbers(each) for each in value]
+        return [n for part in parts for n in part or ()] if None not in parts and parts else None
+    return [float(value)] if is_number(value) else None
 
 
 # --- computations --------------------------------------------------------------------------------
-
-
-def _two(value: Any) -> tuple[Any, ...]:
-    """Return a setting as a pair for rows and columns; a single value holds for both."""
-    return tuple(value) if isinstance(value, (list, tuple)) else (value, value)
 
 
 def _not_exact(layer: KerasLayer, before: Maps, why: str) -> str:
@@ -200,8 +186,8 @@ def _slide(
 
 def _conv(layer: KerasLayer, before: Maps) -> Step:
     settings, channels = layer.settings, before.channels
-    size, strides = _two(settings["kernel_size"]), _two(settings["strides"])
-    spread = _two(settings["dilation_rate"])
+    size, strides = as_pair(settings["kernel_size"]), as_pair(settings["strides"])
+    spread = as_pair(settings["dilation_rate"])
     if layer.kind == "Conv2D":
         groups, filters = settings["groups"], settings["filters"]
         shape = (*size, channels // groups, filters)
@@ -223,8 +209,8 @@ def _conv(layer: KerasLayer, before: Maps) -> Step:
 
 
 def _pool(layer: KerasLayer, before: Maps) -> Step:
-    size = _two(layer.settings["pool_size"])
-    strides = _two(layer.settings["strides"] or size)
+    size = as_pair(layer.settings["pool_size"])
+    strides = as_pair(layer.settings["strides"] or size)
     after, padded = _slide(layer, before, size, strides, before.channels)
 
     def largest(maps: Tensor) -> Tensor:
@@ -250,7 +236,7 @@ def _global_pool(layer: KerasLayer, before: Maps) -> Step:
 
 
 def _pad(layer: KerasLayer, before: Maps) -> Step:
-    (top, bottom), (left, right) = map(_two, _two(layer.settings["padding"]))
+    (top, bottom), (left, right) = map(as_pair, as_pair(layer.settings["padding"]))
     after = before._replace(
         rows=before.rows + top + bottom,
         cols=before.cols + left + right,
@@ -283,11 +269,15 @@ def _dense(layer: KerasLayer, before: Maps) -> Step:
     return Step(after, function, weights)
 
 
+def _check_axis(layer: KerasLayer, before: Maps) -> None:
+    axis, last = layer.settings["axis"], (-1, len(before.shape))
+    if axis not in (*last, *([each] for each in last)):
+        raise layer.refusal(f"acts on axis {axis}, expected the last one")
+
+
 def _norm(layer: KerasLayer, before: Maps) -> Step:
     settings, length = layer.settings, before.shape[-1]
-    last = (-1, len(before.shape))
-    if settings["axis"] not in (*last, *([axis] for axis in last)):
-        raise layer.refusal(f"acts on axis {settings['axis']}, expected the last one")
+    _check_axis(layer, before)
     _check_arrays(layer, *[(length,)] * (2 + settings["scale"] + settings["center"]))
     arrays = [array.astype(np.float64) for array in layer.weights]
     factor = arrays.pop(0) if settings["scale"] else 1.0
@@ -302,6 +292,45 @@ def _norm(layer: KerasLayer, before: Maps) -> Step:
     why = "normalizes a flattened map" if grid[:2] != (1, 1) else ""
     after = before._replace(why_not=_not_exact(layer, before, why))
     return Step(after, normalize, {"scale": factor, "offset": offset - mean * factor})
+
+
+def statistics(layer: KerasLayer) -> tuple[np.ndarray, np.ndarray]:
+    """Return means and deviations of a Normalization layer: a number, or one for each channel.
+
+    Raises
+    ------
+    ModelError
+        If neither its settings nor its arrays hold them.
+    """
+    given = [layer.settings[key] for key in ("mean", "variance")]
+    is_adapted = given == [None, None]
+    arrays = list(layer.weights) if is_adapted else [flat_numbers(each) for each in given]
+    if len(arrays) != 2 or any(array is None for array in arrays):
+        raise layer.refusal("has no mean and variance; call its `adapt` and save the model again")
+    mean, variance = (np.asarray(array, np.float64).reshape(-1) for array in arrays)
+    if (variance < 0).any():
+        raise layer.refusal(f"has the variance {variance.min():g}, expected 0 or more")
+    return mean, np.maximum(np.sqrt(variance), _LEAST_DEVIATION)
+
+
+def _standardize(layer: KerasLayer, before: Maps) -> Step:
+    length = before.shape[-1]
+    if layer.settings["axis"]:
+        _check_axis(layer, before)
+    mean, deviation = statistics(layer)
+    if {mean.size, deviation.size} - {1, length}:
+        raise layer.refusal(f"has {mean.size} means and {deviation.size} variances, found {length} "
+                            "channels before it")  # fmt: skip
+    grid = before[:3] if before.flat else (1, 1, length)
+
+    def standardize(maps: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
+        mean, deviation = (each.reshape(grid).permute(2, 0, 1) for each in (mean, deviation))
+        return maps * deviation + mean if layer.settings["invert"] else (maps - mean) / deviation
+
+    why = "normalizes a flattened map" if grid[:2] != (1, 1) else ""
+    after = before._replace(why_not=_not_exact(layer, before, why))
+    ones = np.ones(length)
+    return Step(after, standardize, {"mean": mean * ones, "deviation": deviation * ones})
 
 
 def _rescale(layer: KerasLayer, before: Maps) -> Step:
@@ -350,96 +379,22 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 ACTIVATIONS = tuple(_ACTIVATIONS)
 
-
-# --- the allow-list ------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class _Setting:
-    """The allowed values of a setting, in words and as a test, and its default."""
-
-    expected: str
-    fits: Callable[[Any], bool]
-    default: Any = None
-
-
-def _is_size(value: Any, least: int = 1) -> bool:
-    return type(value) is int and least <= value <= _LARGEST_SIZE
-
-
-def _is_pair(value: Any, least: int = 1) -> bool:
-    return len(_two(value)) == 2 and all(_is_size(size, least) for size in _two(value))
-
-
-def _are_sides(value: Any) -> bool:
-    return len(_two(value)) == 2 and all(_is_pair(pair, least=0) for pair in _two(value))
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
-
-
-def _is_flag(value: Any) -> bool:
-    return isinstance(value, bool)
-
-
-_size = partial(_Setting, "a whole number", _is_size)
-_pair = partial(_Setting, "two whole numbers", _is_pair)
-_number = partial(_Setting, "a number", _is_number)
-_flag = partial(_Setting, "true or false", _is_flag)
-
-
-def _one_of(*values: Any) -> _Setting:
-    """Allow these values; the first is the default."""
-    words = " or ".join(map(str, values))
-    return _Setting(words, lambda value: value in values and not _is_flag(value), values[0])
-
-
-def _or_none(setting: _Setting) -> _Setting:
-    return _Setting(setting.expected, lambda value: value is None or setting.fits(value))
-
-
-_MAPS = {"data_format": _one_of("channels_last")}
-_NAMED = _Setting(
-    f"one of {', '.join(ACTIVATIONS)}; code of its own is refused",
-    lambda value: value in ACTIVATIONS,
-    default="linear",
-)
-_UNITS = {"activation": _NAMED, "use_bias": _flag(True)}
-_WINDOWS = _MAPS | {"padding": _one_of("valid", "same")}
-_CONV = _WINDOWS | _UNITS | {"kernel_size": _pair(), "strides": _pair(1), "dilation_rate": _pair(1)}
-_POOL = _WINDOWS | {"pool_size": _pair(2), "strides": _or_none(_pair())}
-_GLOBAL_POOL = _MAPS | {"keepdims": _flag(False)}
-_PLAIN = {"quantization_config": _one_of(None), "lora_rank": _one_of(None)}
-_NORM = {
-    "axis": _one_of(-1, 1, 3, [-1], [1], [3]),
-    "epsilon": _number(1e-3),
-    "center": _flag(True),
-    "scale": _flag(True),
-}
-_RELU = {
-    "max_value": _one_of(None, 6),
-    "negative_slope": _number(0),
-    "threshold": _one_of(0),
-}
-
-# All other classes are refused, except `TRAINING_ONLY` and the input layer.
-_LAYERS: dict[str, tuple[Callable[[KerasLayer, Maps], Step], dict[str, _Setting]]] = {
-    "Conv2D": (_conv, _CONV | {"filters": _size(), "groups": _size(1)}),
-    "DepthwiseConv2D": (_conv, _CONV | {"depth_multiplier": _size(1)}),
-    "Dense": (_dense, _UNITS | _PLAIN | {"units": _size()}),
-    "BatchNormalization": (_norm, _NORM),
-    "MaxPooling2D": (_pool, _POOL),
-    "AveragePooling2D": (_pool, _POOL),
-    "GlobalMaxPooling2D": (_global_pool, _GLOBAL_POOL),
-    "GlobalAveragePooling2D": (_global_pool, _GLOBAL_POOL),
-    "Flatten": (_flatten, _MAPS),
-    "Rescaling": (_rescale, {"scale": _number(), "offset": _number(0)}),
-    "ZeroPadding2D": (_pad, _MAPS | {"padding": _Setting("whole numbers", _are_sides, 1)}),
-    "Activation": (_activate, {"activation": _NAMED}),
-    "ReLU": (_rectify, _RELU),
-    # `negative_slope` in Keras 3, `alpha` in Keras 2.
-    "LeakyReLU": (_rectify, {"negative_slope": _or_none(_number()), "alpha": _number(0.3)}),
-    "ELU": (_activate, {"activation": _one_of("elu"), "alpha": _one_of(1)}),
-    "Softmax": (_activate, {"activation": _one_of("softmax"), "axis": _one_of(-1, [-1])}),
+_STEPS: dict[str, Callable[[KerasLayer, Maps], Step]] = {
+    "Conv2D": _conv,
+    "DepthwiseConv2D": _conv,
+    "Dense": _dense,
+    "BatchNormalization": _norm,
+    "MaxPooling2D": _pool,
+    "AveragePooling2D": _pool,
+    "GlobalMaxPooling2D": _global_pool,
+    "GlobalAveragePooling2D": _global_pool,
+    "Flatten": _flatten,
+    "Rescaling": _rescale,
+    "Normalization": _standardize,
+    "ZeroPadding2D": _pad,
+    "Activation": _activate,
+    "ReLU": _rectify,
+    "LeakyReLU": _rectify,
+    "ELU": _activate,
+    "Softmax": _activate,
 }

@@ -14,7 +14,7 @@ import re
 import reprlib
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,14 @@ import numpy as np
 
 from craters.core import StrPath
 from craters.errors import ModelError
-from craters.models.keras.layers import KerasLayer, read_settings
+from craters.models.keras.allowed import TRAINING_ONLY, read_settings
+from craters.models.keras.layers import KerasLayer
 
 MOST_LAYERS = 200
 
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 _LARGEST = {_CONFIG: 1 << 22, _METADATA: 1 << 20, _WEIGHTS: 1 << 28}  # bytes
+_INPUT, _MODELS = "InputLayer", ("Sequential", "Functional", "Model")
 _EXPORTED = "craters_class_names"  # an attribute that only `craters.models.keras.writer` writes
 _MODULES = re.compile(r"(tensorflow\.|tf_)?keras(\.[a-z_0-9]+)*")
 _NAME = re.compile(r"[A-Za-z0-9_.\-]{1,100}")
@@ -36,6 +38,10 @@ _DAMAGE = (
     zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error,
 )  # fmt: skip
 _HINT = "Only plain chains of layers are supported; code in a file is never executed."
+_WITHOUT_RANDOM = (
+    "model = keras.models.clone_model(model, recursive=True, clone_function=lambda each: "
+    'keras.layers.Identity() if type(each).__name__.startswith("Random") else each); '
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +68,12 @@ class KerasModel:
 
 class _RefusedError(ValueError):
     """The reason for refusing a file, without the file's name."""
+
+    hint = _HINT
+
+
+class _UnsupportedError(_RefusedError):
+    """The reason for refusing a model that may be a good one, but not of plain layers."""
 
 
 def read_keras(path: StrPath) -> KerasModel:
@@ -91,7 +103,7 @@ def read_keras(path: StrPath) -> KerasModel:
         if start == b"\x89HDF\r\n\x1a\n":
             return _read_h5(path)
     except _RefusedError as error:
-        raise ModelError(f"{path}: {error}", _HINT) from error
+        raise ModelError(f"{path}: {error}", error.hint) from error
     except _DAMAGE as error:  # a damaged file can fail anywhere, with any of these errors
         raise ModelError(f"{path}: is damaged ({error})", "Save it again.") from error
     hint = "Save it by model.save('model.keras')."
@@ -115,7 +127,7 @@ def _read_zip(path: Path) -> KerasModel:
     metadata = _parse_json(parts.get(_METADATA, b"{}"), _METADATA)
     with h5py.File(io.BytesIO(parts[_WEIGHTS]), "r") as store:
         version = metadata.get("keras_version")
-        model = _read_model(parts[_CONFIG], version, store, _groups_of_zip)
+        model = _read_model(parts[_CONFIG], version, store, _groups_of_zip, path)
     return dataclasses.replace(model, is_export=_EXPORTED in metadata)
 
 
@@ -153,7 +165,7 @@ def _read_h5(path: Path) -> KerasModel:
                 "has no model_config: it holds weights alone, expected a whole model"
             )
         version = _attribute(store, "keras_version")
-        model = _read_model(config, version, store, _groups_of_h5)
+        model = _read_model(config, version, store, _groups_of_h5, path)
         return dataclasses.replace(model, is_export=_EXPORTED in store.attrs)
 
 
@@ -186,14 +198,57 @@ def _parse_json(text: Any, name: str) -> dict[str, Any]:
 _Entry = dict[str, Any]  # JSON of a layer: its class, its settings as "config", its input layer
 
 
-def _read_model(text: Any, version: object, store: Any, groups: Any) -> KerasModel:
-    config = _parse_json(text, _CONFIG)
-    entries = _chain(config)
+_Groups = Iterator[tuple[Any, list[str]]]  # of each layer but inputs: group, paths of its arrays
+
+
+@dataclasses.dataclass(frozen=True)
+class _Node:
+    """A layer of a chain, or a model within it, which is a chain itself."""
+
+    kind: str
+    name: str
+    config: _Entry
+    chain: tuple[_Node, ...] = ()
+
+    @property
+    def leaves(self) -> list[_Node]:
+        """The layer itself, or the layers of a model within the chain."""
+        return [leaf for node in self.chain for leaf in node.leaves] if self.chain else [self]
+
+
+_FindGroups = Callable[[_Node, Any], _Groups]
+
+
+def _read_model(
+    text: Any, version: object, store: Any, groups: _FindGroups, path: Path
+) -> KerasModel:
     is_version = isinstance(version, str) and re.fullmatch(r"[\w.+\-]{1,40}", version)
-    return KerasModel(
-        layers=tuple(_read_layers(entries, store, groups)),
-        input_shape=_input_shape(entries[0]["config"], config.get("build_config")),
-        keras_version=str(version) if is_version else "unknown",
+    version = str(version) if is_version else "unknown"
+    config = _parse_json(text, _CONFIG)
+    try:
+        model = _Node("Sequential", "", config, _chain(config))
+        shape = _input_shape(
+            model.leaves[0].config, config.get("build_config"), config.get("config")
+        )
+        return KerasModel(tuple(_read_layers(model, groups(model, store))), shape, version)
+    except _UnsupportedError as error:
+        error.hint = _way_by_onnx(path, version, has_random='"Random' in json.dumps(config))
+        raise
+
+
+def _way_by_onnx(path: Path, version: str, *, has_random: bool) -> str:
+    """Return what to type to import a model that is not read here."""
+    target = f"{path.stem}.onnx"
+    lines = f"python -m tf2onnx.convert --keras {path.name} --output {target}"
+    if not version.startswith("2."):
+        random = _WITHOUT_RANDOM if has_random else ""  # ONNX lacks their operators
+        lines = (
+            f'in Python: import keras; model = keras.models.load_model("{path.name}"); {random}'
+            f'model.export("{target}", format="onnx")'
+        )
+    return (
+        f"{_HINT} If you trust the file, export it by tf2onnx and import that, {lines}; then: "
+        f"craters import {target} --out MODEL"
     )
 
 
@@ -215,15 +270,19 @@ def _kind(entry: _Entry) -> str:
         raise _RefusedError(f"its class {reprlib.repr(kind)} cannot be read")
     foreign = not isinstance(module, str) or not _MODULES.fullmatch(module)
     if foreign or own not in (None, kind):
-        raise _RefusedError(f"holds code of its own: {reprlib.repr(own or module)} ({kind[:60]})")
+        raise _UnsupportedError(
+            f"holds code of its own: {reprlib.repr(own or module)} ({kind[:60]})"
+        )
     return kind
 
 
-def _chain(config: _Entry) -> list[_Entry]:
-    """List a model's layers in order."""
+def _chain(config: _Entry) -> tuple[_Node, ...]:
+    """List a model's layers in order; those of models within it are their chains."""
     kind, inner = _kind(config), config.get("config")
-    if kind not in ("Sequential", "Functional", "Model"):
-        raise _RefusedError(f"is a {reprlib.repr(kind)}, expected a Sequential or Functional model")
+    if kind not in _MODELS:
+        raise _UnsupportedError(
+            f"is a {reprlib.repr(kind)}, expected a Sequential or Functional model"
+        )
     entries = inner if isinstance(inner, list) else _dig(inner, "layers")
     if not isinstance(entries, list) or not 0 < len(entries) <= MOST_LAYERS:
         raise _RefusedError(f"its layers are no list of 1 to {MOST_LAYERS}")
@@ -233,24 +292,37 @@ def _chain(config: _Entry) -> list[_Entry]:
         if not isinstance(name, str) or not _NAME.fullmatch(name) or name in names:
             raise _RefusedError(f"its layer name {reprlib.repr(name)} is none, odd or there twice")
         names.add(name)
-    return entries if kind == "Sequential" else _follow(entries, _dig(inner, "output_layers"))
+    if kind != "Sequential":
+        entries = _follow(entries, _dig(inner, "output_layers"))
+    nodes = []
+    for entry in entries:
+        kind, config = _kind(entry), entry["config"]
+        chain = _chain(entry) if kind in _MODELS else ()
+        nodes.append(_Node(kind, config["name"], config, chain))
+    return tuple(nodes)
 
 
 def _follow(entries: list[_Entry], ends: object) -> list[_Entry]:
     """Sort the layers of a functional model; refuse models that are not a single chain."""
-    after = {_source(entry): entry for entry in entries}
+    models = {entry["config"]["name"] for entry in entries if _kind(entry) in _MODELS}
+    after = {_source(entry, models): entry for entry in entries}
     ordered, name = [], None
     while name in after:
         ordered.append(after.pop(name))
         name = ordered[-1]["config"]["name"]
     if len(ordered) != len(entries):
-        raise _RefusedError("its layers branch or join, expected one chain")
-    if ends not in ([name, 0, 0], [[name, 0, 0]]):
-        raise _RefusedError("its output is not that of its last layer")
+        raise _UnsupportedError("its layers branch or join, expected one chain")
+    end = _dig(ends, 0) if isinstance(_dig(ends, 0), list) else ends
+    if (
+        not isinstance(end, list)
+        or end[:1] != [name]
+        or not _is_first_call(end[1:], name in models)
+    ):
+        raise _UnsupportedError("its output is not that of its last layer")
     return ordered
 
 
-def _source(entry: _Entry) -> str | None:
+def _source(entry: _Entry, models: set[str]) -> str | None:
     """Return the name of the layer that gives the input; None for an input layer."""
     nodes = entry.get("inbound_nodes")
     if nodes == []:
@@ -261,16 +333,24 @@ def _source(entry: _Entry) -> str | None:
         if isinstance(inputs, list) and len(inputs) == 1:
             origin = _dig(inputs, 0, "config", "keras_history") or inputs[0]
     name, *place = origin[:3] if isinstance(origin, list) else [None]
-    if not isinstance(name, str) or place != [0, 0]:
+    if not isinstance(name, str) or not _is_first_call(place, name in models):
         name = entry["config"]["name"]
-        raise _RefusedError(f"its layer {name!r} is used several times or has several inputs")
+        raise _UnsupportedError(f"its layer {name!r} is used several times or has several inputs")
     return name
+
+
+def _is_first_call(place: object, is_model: bool) -> bool:
+    """Return whether a tensor is the only output of a layer's only call: its numbers are 0.
+
+    The calls of a model within another are not counted from 0 by all versions of Keras.
+    """
+    return place == [0, 0] or (is_model and _dig(place, 1) == 0 and type(_dig(place, 0)) is int)
 
 
 def _input_shape(*configs: object) -> tuple[int | None, ...]:
     """Return the shape of the input without the batch, from the first settings that state it."""
     for config in configs:
-        for key in ("batch_shape", "batch_input_shape", "input_shape"):
+        for key in ("batch_shape", "batch_input_shape", "input_shape", "build_input_shape"):
             shape = _dig(config, key)
             if isinstance(shape, list) and len(shape) > 1:
                 sizes = shape[1:]
@@ -282,57 +362,79 @@ def _input_shape(*configs: object) -> tuple[int | None, ...]:
 # --- the weights ---------------------------------------------------------------------------------
 
 
-def _read_layers(entries: list[_Entry], store: Any, groups: Any) -> Iterator[KerasLayer]:
+def _read_layers(model: _Node, groups: _Groups) -> Iterator[KerasLayer]:
     """Read the settings of all layers, check the total size of the weights, then read these."""
     layers = []
-    for entry in entries:
-        kind, name = _kind(entry), entry["config"]["name"]
-        if kind == "InputLayer":
-            continue
+    leaves = [leaf for leaf in model.leaves if leaf.kind != _INPUT]
+    if len(leaves) > MOST_LAYERS:
+        raise _RefusedError(f"its layers are no list of 1 to {MOST_LAYERS}")
+    for leaf in leaves:
         try:
-            layers.append(KerasLayer(kind, name, read_settings(kind, entry["config"])))
+            layers.append(KerasLayer(leaf.kind, leaf.name, read_settings(leaf.kind, leaf.config)))
         except ValueError as error:
-            raise _RefusedError(f"its layer {name!r} ({kind[:60]}) {error}") from error
+            raise _UnsupportedError(
+                f"its layer {leaf.name!r} ({leaf.kind[:60]}) {error}"
+            ) from error
     datasets = []
-    for layer, (group, paths) in zip(layers, groups(layers, store), strict=True):
+    for layer, (group, paths) in zip(layers, groups, strict=True):
         if len(paths) > 8:
             raise _RefusedError(f"its layer {layer.name!r} has {len(paths)} arrays")
-        datasets.append([_dataset(group, path) for path in paths])
+        used = 0 if layer.kind in TRAINING_ONLY else len(paths)  # not the state of a generator
+        used = min(used, 2) if layer.kind == "Normalization" else used  # the third is a count
+        datasets.append([_dataset(group, path) for path in paths[:used]])
     size = sum(4 * dataset.size for of_layer in datasets for dataset in of_layer)
     _check_size(_WEIGHTS, size, " of weights")
     for layer, of_layer in zip(layers, datasets, strict=True):
         yield dataclasses.replace(layer, weights=tuple(map(_numbers, of_layer)))
 
 
-_Groups = Iterator[tuple[Any, list[str]]]
+def _groups_of_h5(model: _Node, store: Any) -> _Groups:
+    """Find the weights in a .h5 file: one group for each layer, which lists its arrays.
+
+    The group of a model within the model lists the arrays of all its layers; the part of a path
+    before the last is the name of a layer.
+    """
+    for node in model.chain:
+        group = _item(store, f"model_weights/{node.name}")
+        listed = [] if group is None else group.attrs.get("weight_names", [])
+        paths = [path.decode() if isinstance(path, bytes) else str(path) for path in listed]
+        if not node.chain:
+            if node.kind != _INPUT:
+                yield group, paths
+            continue
+        owners = {path: f"/{path}".split("/")[-2] for path in paths}
+        names = [leaf.name for leaf in node.leaves]
+        if odd := [path for path, owner in owners.items() if names.count(owner) != 1]:
+            raise _UnsupportedError(f"has weights {reprlib.repr(odd[0])} of no layer in particular")
+        for leaf in node.leaves:
+            if leaf.kind != _INPUT:
+                yield group, [path for path in paths if owners[path] == leaf.name]
 
 
-def _groups_of_h5(layers: list[KerasLayer], store: Any) -> _Groups:
-    """Find the weights in a .h5 file: one group for each layer, which lists its arrays."""
-    for layer in layers:
-        group = _item(store, f"model_weights/{layer.name}")
-        names = [] if group is None else group.attrs.get("weight_names", [])
-        yield group, [name.decode() if isinstance(name, bytes) else str(name) for name in names]
-
-
-def _groups_of_zip(layers: list[KerasLayer], store: Any) -> _Groups:
+def _groups_of_zip(model: _Node, store: Any) -> _Groups:
     """Find the weights in a .keras file: groups named by class and number, as conv2d_1."""
     import h5py
 
     roots = ("layers", "_layer_checkpoint_dependencies")  # Keras 3, Keras 2
     root = next((name for name in roots if _item(store, name) is not None), roots[0])
     counts: dict[str, int] = {}
-    for layer in layers:
-        stem = _snake(layer.kind)
+    for node in model.chain:
+        if node.kind == _INPUT:
+            continue
+        stem = _snake(node.kind)
         number = counts[stem] = counts.get(stem, -1) + 1
-        group = _item(store, f"{root}/{stem}{f'_{number}' if number else ''}/vars")
+        place = f"{root}/{stem}{f'_{number}' if number else ''}"
+        if node.chain:
+            yield from _groups_of_zip(node, _item(store, place))
+            continue
+        group = _item(store, f"{place}/vars")
         if not isinstance(group, h5py.Group):
             yield None, []
             continue
-        name = group.attrs.get("name", layer.name)
-        if name != layer.name:
+        name = group.attrs.get("name", node.name)
+        if name != node.name:
             raise _RefusedError(
-                f"has weights of {reprlib.repr(name)}, expected those of {layer.name!r}"
+                f"has weights of {reprlib.repr(name)}, expected those of {node.name!r}"
             )
         yield group, [str(place) for place in range(len(group))]
 

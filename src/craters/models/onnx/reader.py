@@ -15,7 +15,7 @@ import numpy as np
 from craters.core import StrPath
 from craters.errors import ModelError
 from craters.models.classifier import INPUT, OUTPUT
-from craters.models.input_range import white_of_range, white_of_standardization
+from craters.models.input_range import InputScale, white_of_range, white_of_standardization
 from craters.models.onnx.export import ONNX_TOLERANCE, without_traces
 from craters.models.onnx.graph import graph_errors, open_graph
 
@@ -260,7 +260,7 @@ def _single_numbers(graph: Any) -> Iterator[tuple[str, float]]:
 
 
 def wrap_onnx(
-    model: OnnxModel, *, side: int, brightest: int, crater_class: int, output: str
+    model: OnnxModel, *, side: int, scale: InputScale, crater_class: int, output: str
 ) -> bytes:
     """Wrap a graph into one of `images` (N, S, S), brightness 0..1, to `logits` (N,).
 
@@ -272,8 +272,8 @@ def wrap_onnx(
     model : OnnxModel
     side : int
         Height and width of a patch in pixels.
-    brightest : int
-        Input value of white.
+    scale : InputScale
+        What the graph takes.
     crater_class : {0, 1}
         The class that means "with crater". A single output is that of class 1.
     output : {"logit", "probability"}
@@ -291,9 +291,9 @@ def wrap_onnx(
     import onnx
 
     end = model.session.get_inputs()[0]
-    if end.type == "tensor(uint8)" and brightest != 255:
-        raise ModelError(f"{model.path}: takes 8-bit pixels, so white is 255, not {brightest}")
-    columns = model.run(_noise(2, side) * brightest).shape[1]
+    if end.type == "tensor(uint8)" and scale != InputScale(255):
+        raise ModelError(f"{model.path}: takes 8-bit pixels, so white is 255, not {scale.text}")
+    columns = model.run(scale.apply(_noise(2, side))).shape[1]
     if model.end and columns != (1 if model.end == "Sigmoid" else 2):
         raise ModelError(
             f"{model.path}: ends in a {model.end} of {columns} values, expected a Sigmoid of one "
@@ -305,7 +305,7 @@ def wrap_onnx(
     if end.shape[0] == 1:
         _free_batch(graph)
     as_logits = output == "logit" or bool(model.end)
-    before = _operators_before(end.type, _patch_shape(model.layout, side), brightest)
+    before = _operators_before(end.type, _patch_shape(model.layout, side), scale)
     after = _operators_after(columns, crater_class, as_logits=as_logits)
     nodes = [
         *_chain(graph, INPUT, f"{_PREFIX}{end.name}", before),
@@ -319,7 +319,7 @@ def wrap_onnx(
     graph.output.append(info(OUTPUT, onnx.TensorProto.FLOAT, ["N"]))
     proto.ir_version = max(proto.ir_version, 4)  # initializers need not be inputs
     wrapped = without_traces(proto)
-    _check_parity(model, wrapped, side, brightest, crater_class, output)
+    _check_parity(model, wrapped, side, scale, crater_class, output)
     return wrapped
 
 
@@ -346,11 +346,14 @@ def _free_batch(graph: Any) -> None:
                 tensor.CopyFrom(numpy_helper.from_array(sizes, tensor.name))
 
 
-def _operators_before(kind: str, shape: tuple[int, ...], brightest: int) -> list[_Operator]:
+def _operators_before(kind: str, shape: tuple[int, ...], scale: InputScale) -> list[_Operator]:
     """Return operators from brightness 0..1 to the input range, type and layout of the graph."""
     half = [("Add", 0.5, None)] if kind == "tensor(uint8)" else []  # casting rounds down
+    standardize: list[_Operator] = []
+    if scale.is_standardized:
+        standardize = [("Sub", scale.mean, None), ("Div", scale.std, None)]
     cast, reshape = ("Cast", None, _TYPES[kind]), ("Reshape", [-1, *shape], None)
-    return [("Mul", brightest, None), *half, cast, reshape]
+    return [("Mul", scale.brightest, None), *standardize, *half, cast, reshape]
 
 
 def _operators_after(columns: int, crater_class: int, *, as_logits: bool) -> list[_Operator]:
@@ -397,13 +400,13 @@ def _noise(count: int, side: int, seed: int = 0) -> np.ndarray:
 
 
 def _check_parity(
-    model: OnnxModel, wrapped: bytes, side: int, brightest: int, crater_class: int, output: str
+    model: OnnxModel, wrapped: bytes, side: int, scale: InputScale, crater_class: int, output: str
 ) -> None:
     """Compare original and wrapped graph on random patches."""
     session = open_graph(wrapped, source=str(model.path))
     for count in _PARITY_BATCHES:
         patches = _noise(count, side, seed=count)
-        theirs = model.run(patches * brightest).astype(np.float64)
+        theirs = model.run(scale.apply(patches)).astype(np.float64)
         try:
             ours = session.run([OUTPUT], {INPUT: patches})[0].astype(np.float64)
         except graph_errors() as error:

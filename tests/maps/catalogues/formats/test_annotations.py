@@ -48,7 +48,8 @@ def test_a_box_is_a_circle_of_its_mean_side(tmp_path: Path, name: str) -> None:
     assert "The diameters are the mean of width and height of the boxes" in text
     if name != "tf.csv":
         title = {"voc": "Pascal VOC", "yolo": "YOLO", "coco.json": "COCO"}.get(name, "VIA")
-        assert found.notes[0].startswith(f"The catalogue is {title}: 2 boxes in 1 image(s); 2 ")
+        start = f"The catalogue is {title}: 2 boxes in 1 image(s); craters: class 'crater'"
+        assert found.notes[0].startswith(start)
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -319,7 +320,7 @@ def test_classes_in_tables_of_circles(tmp_path: Path) -> None:
     path.write_text("lon,lat,diameter_km,class\n1,2,3,crater\n4,5,6,cone\n")
     found = read_catalogue(path)
     assert found.diameters.tolist() == [3000]
-    assert found.notes == ("1 rows are craters, of class 'crater' (1); left out: class 'cone' (1)",)
+    assert found.notes == ("Rows that are craters: class 'crater' (1); left out: class 'cone' (1)",)
     assert read_catalogue(path, crater_class="cone").file_rows(np.array([0])).tolist() == [3]
     for head, values in (
         ("lon,lat,diameter_km,class", (1, 3)),

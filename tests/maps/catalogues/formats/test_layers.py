@@ -148,7 +148,7 @@ def test_geojson_without_a_coordinate_system(tmp_path: Path) -> None:
     assert "GeoJSON without 'crs' names no body: its degrees are taken as longitude east" in (
         found.notes
     )
-    assert "1 rows are craters, of class 'crater' (1); left out: class 'cone' (1)" in found.notes
+    assert "Rows that are craters: class 'crater' (1); left out: class 'cone' (1)" in found.notes
     assert read_catalogue(path, crater_class="cone").file_rows(np.array([0])).tolist() == [2]
     square = [[0, 0], [1, 0], [1, 1], [0, 0]]
     content["features"][0]["geometry"] = {"type": "Polygon", "coordinates": [square]}

@@ -179,7 +179,7 @@ def _crater_shapes(
         return list(range(len(shapes))), "they have no class, and all are taken as craters"
     chosen = classes.choose(counts, crater_class, source)
     rows = [row for row, shape in enumerate(shapes) if set(shape.labels or ("",)) & set(chosen)]
-    return rows, classes.note(counts, chosen, "shapes")
+    return rows, f"craters: {classes.note(counts, chosen)}"
 
 
 def _to_circles(shapes: Sequence[Shape]) -> tuple[np.ndarray, np.ndarray]:

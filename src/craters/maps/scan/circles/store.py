@@ -17,7 +17,7 @@ import numpy as np
 
 from craters.core import files
 from craters.errors import DataError
-from craters.maps.scan.store import BlockIndex, disk_errors, write_at
+from craters.maps.scan.store import BlockIndex, write_at
 from craters.models import CIRCLE_DTYPE, STAGE, CircleBlock, plan_blocks, stage_shape
 
 _PART = 12 << 20  # bytes of candidates that are merged together, at least
@@ -125,7 +125,7 @@ class CircleStore:
     def _write_reduced(self, block: CircleBlock, reduced: np.ndarray) -> None:
         height, width = stage_shape(self._shape, block.stage + 1)
         path = self.path(block.stage + 1)
-        with disk_errors(path):
+        with files.disk_errors(path):
             path.touch()
             with path.open("r+b", buffering=0) as file:
                 file.truncate(height * width)
@@ -195,7 +195,7 @@ class CircleFile:
     def append(self, parts: Iterable[np.ndarray]) -> None:
         """Add the circles of the next image."""
         count = 0
-        with disk_errors(self.path), self.path.open("ab") as stream:
+        with files.disk_errors(self.path), self.path.open("ab") as stream:
             for circles in parts:
                 stream.write(circles.tobytes())
                 count += len(circles)
