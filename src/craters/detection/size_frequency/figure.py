@@ -44,6 +44,8 @@ def draw(
     -------
     matplotlib.figure.Figure
     """
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
     figure, panels = new_figure(10.0, 5.0, 1, 2)
     series = [(raw, GRAY, "o", 1 / _ASIDE, "detections, Poisson interval")]
     if corrected is not None:
@@ -59,6 +61,9 @@ def draw(
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_xlabel("diameter, km")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         if trusted_from is not None:
             left = min(axes.get_xlim()[0], trusted_from)
             axes.axvspan(left, trusted_from, color="#f0f0f0", zorder=0)
