@@ -41,7 +41,7 @@ _LIBRARIES = ("numpy", "scipy", "onnxruntime", "rasterio", "pyproj")  # results 
 _PER_PIXEL = 55  # bytes per pixel that is read for a block: the image, and the network's maps
 _ENGINE_BYTES = 30 << 20  # of the detector, and of the classifier that estimates the light
 _RESULT = 0.7  # bytes per pixel of candidates, twice, and of layers, where they are many
-_SAMPLE = 256  # px: side of the block whose time is measured
+_SAMPLE = 1024  # px: side of the block whose time is measured
 _LISTED = 10  # images in an estimate
 
 
