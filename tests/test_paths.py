@@ -30,6 +30,7 @@ RESULTS = {
     "Catalogue",
     "Conversion",
     "Found",
+    "ScanFolder",
     "RunOutcome",
 }  # classes that functions return, with paths in them
 

@@ -267,7 +267,8 @@ def test_scores_are_scikit_learns() -> None:
     assert found.macro_f1_interval[0] < found.macro_f1 < found.macro_f1_interval[1]
     expected = f1_score(labels, after, average="macro") - found.macro_f1
     assert gain(labels, before, after)["macro_f1"] == pytest.approx(expected)
-    assert gain(labels, before, before)["interval"] == (0.0, 0.0)
+    low, high = gain(labels, before, before)["interval"]
+    assert low < 0 < high < 0.05  # equal answers are no proof of equal networks
     assert estimate(np.empty(0), np.empty(0)).accuracy is None
     assert float(macro_f1(np.array([[0, 0], [0, 4]]))) == 0.5
 

@@ -226,7 +226,11 @@ def merge_command(
         with LabelStore(store, must_exist=True) as labels:
             source = open_target(target, data=data)
             folder = data or source.data
-            job = job_of(source, labels.seed) if folder is None else read_job_data(folder)
+            job = (
+                job_of(source, labels.seed)
+                if folder is None
+                else read_job_data(folder, is_partial=True)
+            )
             order = [source.id_of(row) for row in random_rows(source, labels.seed).tolist()]
             summary = write_snapshot(labels, job, out, least=votes, order=order)
         typer.echo(files.to_json(summary) if json else f"{summary['sentence']}.")

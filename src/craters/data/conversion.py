@@ -250,7 +250,11 @@ def read_dataset(
     """
     form = DataForm(positive=positive, side=side, group_by=group_by)
     folder = arrays_of(source, form, progress)
-    return read_unlabeled_data(folder) if _has_no_labels(folder) else read_job_data(folder)
+    return (
+        read_unlabeled_data(folder)
+        if _has_no_labels(folder)
+        else read_job_data(folder, is_partial=True)
+    )
 
 
 def _has_no_labels(folder: Path) -> bool:

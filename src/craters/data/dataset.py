@@ -267,14 +267,17 @@ def check_equal_sides(labeled: PatchSet, *others: PatchSet) -> None:
             )
 
 
-def read_job_data(folder: StrPath) -> JobData:
+def read_job_data(folder: StrPath, *, is_partial: bool = False) -> JobData:
     """Read and validate all arrays of a job.
 
     Parameters
     ----------
     folder : path-like
-        With Xtrain1 and Ytrain1. Xtrain1_extra (may be empty), Xtest1, Ytest1 (the labels of the
+        With Xtrain1, Ytrain1, Xtrain1_extra (may be empty) and Xtest1. Ytest1 (the labels of the
         test set), and the groups and ids of each set are optional.
+    is_partial : bool
+        Whether Xtrain1_extra and Xtest1 are optional, too, as they are for `craters run`; the
+        original script needs both.
 
     Raises
     ------
@@ -289,7 +292,9 @@ def read_job_data(folder: StrPath) -> JobData:
         )
     train = read_set(folder, "labeled")
     pool, test = (
-        read_set(folder, name) if find_array(folder, STEMS[name][0]).is_file() else _empty(train)
+        _empty(train)
+        if is_partial and not find_array(folder, STEMS[name][0]).is_file()
+        else read_set(folder, name)
         for name in ("extra", "test")
     )
     check_equal_sides(train, pool, test)

@@ -185,7 +185,7 @@ def weight_shape(count: int, tail: float = 0.025) -> float:
     Examples
     --------
     >>> [round(weight_shape(n), 2) for n in (2, 6, 20, 1000)]
-    [0.02, 0.31, 0.78, 1.0]
+    [0.02, 0.32, 0.78, 1.0]
     """
     from scipy.stats import t
 

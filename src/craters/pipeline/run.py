@@ -179,7 +179,7 @@ def _read_data(
         data = read_unlabeled_data(arrays)
         no_labels.load_pretrained(data, config)
         return data, {}
-    data, more = _add_labels(dataset.read_job_data(arrays), config, progress)
+    data, more = _add_labels(dataset.read_job_data(arrays, is_partial=True), config, progress)
     stages.check_data(data, config)
     return data, more
 

@@ -231,7 +231,9 @@ def read_run_record(folder: Path, data_folder: Path | None = None) -> RunRecord:
         if not (folder / name).is_file():
             raise DataError(f"{folder}: holds no {name}, expected a finished run folder")
     manifest, config = _read_json(folder / "manifest.json"), _read_json(folder / "config.json")
-    read = dataset.read_unlabeled_data if config.get("no_labels") else dataset.read_job_data
+    read: Callable[[Path], JobData] = functools.partial(dataset.read_job_data, is_partial=True)
+    if config.get("no_labels"):
+        read = dataset.read_unlabeled_data
     inputs = manifest.get("inputs", {})
     data, reason = _find_data(data_folder or Path(config["data"]), config, inputs, read)
     changed = [

