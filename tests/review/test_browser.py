@@ -157,7 +157,7 @@ def test_label_undo_sweep_train_and_see_the_figures(run_folder: Path, tmp_path: 
         )
         assert "in use" in found.find_elements("css selector", "#models tbody tr")[1].text
         assert "is done" in page.text("training")
-        assert "paired" in page.text("gain")
+        assert not found.find_elements("id", "gain")  # the random part has too few answers
         page.quiet()
 
 
