@@ -342,3 +342,12 @@ def test_text_of_tables_in_latin_1(tmp_path: Path) -> None:
         files.read_csv_text(path, may_be_latin_1=True)
     path.write_bytes(b"")
     assert files.read_csv_text(path)[0] == ""
+
+
+def test_what_exists_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").touch()
+    for there in (tmp_path, tmp_path / "a.csv"):
+        with pytest.raises(ExistsError) as refused:
+            files.refuse_existing(there)
+        assert str(refused.value) == f"{there}: exists already. Choose a new name."
+    files.refuse_existing(tmp_path / "b.csv")

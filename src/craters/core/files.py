@@ -295,6 +295,17 @@ def _locked_folder(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def refuse_existing(path: StrPath, hint: str = "Choose a new name.") -> None:
+    """Raise ExistsError if a file or folder exists, so that nothing is overwritten.
+
+    Examples
+    --------
+    >>> refuse_existing("no/such/folder")
+    """
+    if Path(path).exists():
+        raise ExistsError(f"{path}: exists already", hint)
+
+
 def move_aside(path: StrPath) -> Path:
     """Rename a file or folder to NAME.1, NAME.2, ...: the first free name."""
     path = Path(path)
