@@ -217,12 +217,10 @@ def merge_command(
     with report_errors():
         from craters.core import files
         from craters.data import read_job_data
-        from craters.errors import ExistsError
         from craters.labels import LabelStore, write_snapshot
         from craters.review import job_of, open_target, random_rows
 
-        if out.exists():
-            raise ExistsError(f"{out}: exists already", "Give a new folder.")
+        files.refuse_existing(out)
         with LabelStore(store, must_exist=True) as labels:
             source = open_target(target, data=data)
             folder = data or source.data

@@ -22,7 +22,7 @@ from craters.detection.completeness import (
 )
 from craters.detection.completeness_figure import draw_completeness
 from craters.detection.planting import PlantingWindow
-from craters.errors import DataError, ExistsError, ModelError
+from craters.errors import DataError, ModelError
 from craters.evaluation import save_figure
 from craters.maps.geo import Image, Reader, describe_scanned, pixel_sides
 from craters.maps.scan import ScanFolder, read_scan_folder
@@ -98,8 +98,7 @@ def completeness_of_scan(
         If the model is another one than that of the scan.
     """
     out = Path(out)
-    if out.exists():
-        raise ExistsError(f"{out}: exists already", "Name a new folder.")
+    files.refuse_existing(out)
     folder = read_scan_folder(scan)
     finder = _finder(folder, threads)
     windows, dark = _sample_windows(folder, seed)

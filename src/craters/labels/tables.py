@@ -15,7 +15,7 @@ import numpy as np
 
 from craters.core import StrPath, files
 from craters.data import meaning_of
-from craters.errors import DataError, ExistsError
+from craters.errors import DataError
 from craters.labels.consensus import Tally, agreements
 from craters.labels.merge import in_random_part
 from craters.labels.store import (
@@ -70,8 +70,7 @@ def export_labels(store: LabelStore, out: StrPath, *, least: int = 1) -> dict[st
         If the patches have different sizes.
     """
     out = Path(out)
-    if out.exists():
-        raise ExistsError(f"{out}: exists already", "Name a new folder.")
+    files.refuse_existing(out)
     tally = Tally.of(store)
     known = store.patches()
     labels = tally.consensus_labels(least=least)

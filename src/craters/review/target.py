@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from craters.core import StrPath
 from craters.data import arrays_of, find_array, is_archive
-from craters.errors import DataError
+from craters.errors import CratersError, DataError
 from craters.models import find_model
 from craters.review.source import Source, open_arrays, open_data, open_run
 
@@ -20,7 +21,11 @@ def open_target(
     ------
     DataError
         If it is none of these.
+    CratersError
+        On Windows, which lacks calls that reviews rely on.
     """
+    if sys.platform == "win32":
+        raise CratersError("reviews need Linux or macOS", "On Windows, use WSL.")
     target = Path(target)
     model = None if model is None else find_model(model)
     data = None if data is None else Path(data)
