@@ -187,3 +187,14 @@ def test_too_few_sure_detections_are_refused() -> None:
 def test_windows_without_room_are_refused() -> None:
     with pytest.raises(DataError, match="no ground for craters"):
         recalls(everywhere(10), border=209)
+
+
+def test_intervals_are_no_narrower_than_those_of_a_share_of_the_sure_detections() -> None:
+    measured = recalls(everywhere(10, 17, 30))
+    sure = sum(
+        int(((each.circles["diameter"] >= 8) & (each.circles["diameter"] < 12)).sum())
+        for each in windows()
+    )
+    assert (measured[8.0, "all"].low, measured[8.0, "all"].high) == pytest.approx(
+        (sure / (sure + 1.96**2), 1.0), abs=1e-3
+    )

@@ -112,10 +112,10 @@ def test_many_small_images_are_sampled_up_to_an_area(
 ) -> None:
     monkeypatch.setattr(scan_completeness, "SIDE", 100)
     folder = read_scan_folder(scan)
-    windows, _ = scan_completeness._sample_windows(folder, 0)
+    windows, _ = scan_completeness.sample_windows(folder, 0)
     assert len(windows) > 48  # of three images
     monkeypatch.setattr(scan_completeness, "MOST_PIXELS", 15_001)
-    windows, _ = scan_completeness._sample_windows(folder, 0)
+    windows, _ = scan_completeness.sample_windows(folder, 0)
     assert [window.pixels.shape for window in windows] == [(100, 100), (100, 100)]
 
 

@@ -347,7 +347,10 @@ def _share(k: int, n: int) -> tuple[float, float, float]:
 def _image_recall(
     planted: np.ndarray, detected: np.ndarray, random: np.random.Generator
 ) -> tuple[float, float, float]:
-    """Return the recall of the image's own craters, with the interval of a Bayesian bootstrap."""
+    """Return the recall of the image's own craters, with the interval of a Bayesian bootstrap.
+
+    The interval is no narrower than that of Wilson for a share of the sure detections.
+    """
     planted = planted[np.isfinite(planted["contrast"])]
     detected = detected[detected["probability"] >= _SURE]
     if len(detected) < _LEAST or not len(planted):
@@ -361,7 +364,8 @@ def _image_recall(
         for _ in range(_DRAWS)
     ]  # fmt: skip
     low, high = np.percentile(drawn, [2.5, 97.5])
-    return recall, min(float(low), recall), max(float(high), recall)
+    _, least, most = _share(round(recall * len(detected)), len(detected))
+    return recall, min(float(low), least, recall), max(float(high), most, recall)
 
 
 def _weighted_recall(

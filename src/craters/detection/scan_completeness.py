@@ -111,7 +111,7 @@ def completeness_of_scan(
         raise ExistsError(f"{out}: exists already", "Name a new folder.")
     folder = read_scan_folder(scan)
     finder = _finder(folder, threads)
-    windows, dark = _sample_windows(folder, seed)
+    windows, dark = sample_windows(folder, seed)
     measured = measure_completeness(
         windows,
         finder,
@@ -167,7 +167,7 @@ def _logit(p: np.ndarray) -> np.ndarray:
     return np.asarray(np.log(p / (1 - p)))
 
 
-def _sample_windows(folder: ScanFolder, seed: int) -> tuple[list[PlantingWindow], list[str]]:
+def sample_windows(folder: ScanFolder, seed: int) -> tuple[list[PlantingWindow], list[str]]:
     """Read windows of the images of a scan; return them, and images of unknown light."""
     summary, random = folder.summary, np.random.default_rng([seed, 2])
     light = {each["image"]: each for each in summary["light"]}
