@@ -77,7 +77,7 @@ def draw_craters(windows: list[PlantingWindow]) -> Figure:
         )
     figure, (axes,) = new_figure(7.4, 3.8)
     axes.imshow(np.vstack([np.hstack(row) for row in rows]), cmap="gray", vmin=0, vmax=255)
-    names = [name for each, *_ in FRESHNESS for name in (f"planted, {each}", "detected")]
+    names = [name for each, *_ in FRESHNESS for name in (each, "detected")]
     axes.set_yticks([(place + 0.5) * 2 * HALF for place in range(len(rows))], names)
     axes.set_xticks([])
     axes.tick_params(length=0)
