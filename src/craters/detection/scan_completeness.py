@@ -160,7 +160,7 @@ def _finder(folder: ScanFolder, threads: int) -> _Finder:
         own = kinds == kind
         offset[kind] = np.median(p[own] - slope * logits[own])
         least[kind] = min((threshold - offset[kind]) / slope, logits[own].min())
-    return _Finder(detector, slope, offset, least)
+    return _Finder(detector=detector, slope=slope, offset=offset, least=least)
 
 
 def _logit(p: np.ndarray) -> np.ndarray:
