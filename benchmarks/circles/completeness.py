@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 NAME = "circles_completeness"
 TITLE = "Completeness by planted craters"
-RESULT_VERSION = 1
+RESULT_VERSION = 2
 EDGES = (10.0, 14.0, 20.0, 48.0)  # px
 PLANTED = 300  # craters in each bin
 ROUNDS = 2  # seeds
@@ -126,7 +126,7 @@ def _planted(
 ) -> Completeness:
     """Measure completeness without the catalogue, in the images whose light is known."""
     windows, finders = [], {}
-    least = least_logits(held, [id(each) for each in detectors])
+    calibrations = calibrations_of(held, [id(each) for each in detectors])
     for place, image in enumerate(images):
         called = held.is_called[place]
         if np.isfinite(image.azimuth):
@@ -137,12 +137,17 @@ def _planted(
                     probability=held.probability[place][called],
                 )
             )  # fmt: skip
-            finders[image.name] = detectors[place], least[id(detectors[place])]
+            finders[image.name] = detectors[place], calibrations[id(detectors[place])]
 
-    def find(window: PlantingWindow, pixels: np.ndarray) -> np.ndarray:
-        detector, limits = finders[window.name]
+    def find(window: PlantingWindow, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        detector, calibration = finders[window.name]
         circles = detector.detect(pixels, missing=window.missing, azimuth=window.azimuth)
-        return np.asarray(circles[circles["logit"] >= limits[size_strata(circles)]])
+        probability = np.zeros(len(circles))
+        for kind, (logits, values) in calibration.items():
+            own = size_strata(circles) == kind
+            inside = own & (circles["logit"] >= logits[0])
+            probability[inside] = np.interp(circles["logit"][inside], logits, values)
+        return circles[probability > 0], probability[probability > 0]
 
     return measure_completeness(
         windows, find, EDGES, count=PLANTED, border=RULES[_SET].border, seed=seed,
@@ -150,13 +155,23 @@ def _planted(
     )  # fmt: skip
 
 
-def least_logits(held: HeldOut, owners: Sequence[int]) -> dict[int, np.ndarray]:
-    """Return the logits from which each detector's small and other circles are detections."""
-    least: dict[int, np.ndarray] = {}
-    for owner, circles, called in zip(owners, held.found, held.is_called, strict=True):
-        limits = least.setdefault(owner, np.full(2, np.inf))
-        np.minimum.at(limits, size_strata(circles[called]), circles["logit"][called])
-    return least
+def calibrations_of(
+    held: HeldOut, owners: Sequence[int]
+) -> dict[int, dict[int, tuple[np.ndarray, np.ndarray]]]:
+    """Return logits and probabilities of detections, rising, by detector and kind of circle."""
+    result: dict[int, dict[int, tuple[np.ndarray, np.ndarray]]] = {}
+    for owner in set(owners):
+        rows = [row for row, each in enumerate(owners) if each == owner]
+        circles, probability = (
+            np.concatenate([values[row][held.is_called[row]] for row in rows])
+            for values in (held.found, held.probability)
+        )
+        kinds, result[owner] = size_strata(circles), {}
+        for kind in np.unique(kinds).tolist():
+            logits = circles["logit"][kinds == kind]
+            order = np.argsort(logits, kind="stable")
+            result[owner][kind] = logits[order], probability[kinds == kind][order]
+    return result
 
 
 def _catalogue(
