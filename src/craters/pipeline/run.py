@@ -385,7 +385,7 @@ def _write_circles(result: JobResult, network: CirclePatchNet, folder: Path) -> 
             "images": f"{start.description.training['images']}; then {n:,} labeled patches of "
             f"{network.side} x {network.side} px",
             "labels about": f"craters of {low:g} to {high:g} px",
-            "share of the way from the shipped detector": None if choice is None else choice.share,
+            "share of the way": None if choice is None else choice.share,
             "seed": result.config.seed,
             "hardware": "{processor}, {usable_cpus} CPUs".format(**describe_hardware()),
         },
