@@ -32,10 +32,12 @@ from craters.models import (
     ModelDescription,
     OriginalNet,
     copy_model,
+    find_model,
     find_pretrained,
     network_to_onnx,
     network_weights,
     over_images,
+    read_parts,
     write_circle_model,
     write_keras_h5,
     write_model,
@@ -239,7 +241,9 @@ def _fingerprint(
         if name not in _PATH_SETTINGS + but
     }
     settings["threads"] = usable_threads(config.threads)
-    if config.start == "pretrained":
+    if config.network == "circles":
+        settings["start"] = f"{CIRCLES}, {read_parts(find_model(CIRCLES))[1]}"
+    elif config.start == "pretrained":
         settings["start"] = "{name} {version}, {sha256}".format(**load_start().record)
     return Fingerprint(settings, inputs, library_versions(*_LIBRARIES))
 
