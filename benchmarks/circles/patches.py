@@ -19,6 +19,7 @@ from pretrained import sets
 if TYPE_CHECKING:
     from craters.detection import LabeledImage
     from craters.models import CirclePatchNet
+    from craters.training import CircleStart
 
 NAME = "circles_patches"
 TITLE = "Circles from labels of patches"
@@ -50,7 +51,7 @@ def run(bench: Bench, progress: Progress) -> Row | None:
         images = real.load_images(_SET, bench.data.parent)
         models = [SYNTHETIC] * FOLDS
         if contender == TRAINED:
-            models = [_train_missing(bench, images, fold, seed, progress) for fold in range(FOLDS)]
+            models = _train_missing(bench, images, seed, progress)
         detectors = [training.load(model) for model in models]
         found = [
             training.detect(detectors[fold], image)
@@ -78,54 +79,59 @@ def keys(bench: Bench) -> Keys:
 
 
 def _train_missing(
-    bench: Bench, images: Sequence[LabeledImage], fold: int, seed: int, progress: Progress
-) -> Path:
-    """Train without the regions of a fold, unless that is done, and return the model folder."""
+    bench: Bench, images: Sequence[LabeledImage], seed: int, progress: Progress
+) -> list[Path]:
+    """Train without the regions of each fold, unless that is done; return the model folders."""
     from circles import images as real
-    from craters.models import CircleDescription, write_circle_model
+    from craters.models import CircleDescription, CircleSizes, write_circle_model
+    from craters.pipeline.stages import resolve_settings
+    from craters.pretraining import load_circle_start
 
-    folder = WORK / f"patches-{fold + 1}"
-    if folder.is_dir():
-        return folder
-    folds = real.fold_of(images)
-    held_out = {image.group for image, each in zip(images, folds, strict=True) if each == fold}
+    folders = [WORK / f"patches-{fold + 1}" for fold in range(FOLDS)]
+    if all(folder.is_dir() for folder in folders):
+        return folders
+    folds, threads = real.fold_of(images), len(harness.usable_cpus())
+    groups = np.array([image.group for image in images])
     data = dataset.read_job_data(bench.data, is_partial=True)
     assert data.train.groups is not None
-    others = ~np.isin(splits.regions_of(data.train.groups), sorted(held_out))
-    labeled = data.train.take(np.flatnonzero(others))
-    progress.say(f"Fold {fold + 1}: {len(labeled)} patches, without {', '.join(sorted(held_out))}")
-    network, share = _train(labeled, data.pool.take(np.arange(0)), FOLDS * seed + fold, progress)
-    description = CircleDescription(training={"images": f"{len(labeled)} patches", "share": share})
-    return write_circle_model(folder, network.detector, description, license_id="mit")
+    config = resolve_settings(
+        JobSettings(network="circles", method="supervised", seed=seed, threads=threads), data.train
+    )
+    assert config.diameters is not None
+    sizes = CircleSizes(*parse_diameters(config.diameters))
+    start = load_circle_start(sizes, seed, threads, model=SYNTHETIC)
+    for fold, folder in enumerate(folders):
+        if folder.is_dir():
+            continue
+        is_other = ~np.isin(splits.regions_of(data.train.groups), groups[folds == fold])
+        labeled = data.train.take(np.flatnonzero(is_other))
+        progress.say(f"Fold {fold + 1}: {len(labeled)} patches of other regions.")
+        network, share = _train(labeled, config, start, progress)
+        training = {"images": f"{len(labeled)} labeled patches", "share": share}
+        write_circle_model(folder, network.detector, CircleDescription(training=training))
+    return folders
 
 
 def _train(
-    labeled: PatchSet, pool: PatchSet, seed: int, progress: Progress
+    labeled: PatchSet, config: JobSettings, start: CircleStart, progress: Progress
 ) -> tuple[CirclePatchNet, float]:
-    """Train as `craters run --network circles`, but from the synthetic weights."""
-    from craters.models import CirclePatchNet, CircleSizes
+    """Train as `craters run --network circles`, but from another start."""
+    from craters.models import CirclePatchNet
     from craters.pipeline.light import choose_transforms
-    from craters.pipeline.stages import resolve_settings
-    from craters.pretraining import load_circle_start
     from craters.semi_supervised import SUPERVISED, learn
     from craters.training import Trainer, TrainingRun, human_only
 
-    threads = len(harness.usable_cpus())
-    config = resolve_settings(
-        JobSettings(network="circles", method=SUPERVISED, seed=seed, threads=threads), labeled
-    )
-    symmetry = choose_transforms(labeled, pool, config)
-    assert config.diameters is not None
-    sizes = CircleSizes(*parse_diameters(config.diameters))
+    none = labeled.take(np.arange(0))
+    symmetry = choose_transforms(labeled, none, config)
     trainer = Trainer(
         settings=config.training,
         symmetry=symmetry.allowed,
-        pool=pool.images,
+        pool=none.images,
         turn=symmetry.turn,
-        circles=load_circle_start(sizes, seed, threads, model=SYNTHETIC),
+        circles=start,
     )
     refit = TrainingRun(name="refit", train=human_only(labeled), validation=None, purpose=0)
-    supervised = learn(SUPERVISED, labeled, pool, trainer, refit=refit).supervised
+    supervised = learn(SUPERVISED, labeled, none, trainer, refit=refit).supervised
     assert isinstance(supervised.refitted, CirclePatchNet)
     assert supervised.start_choice is not None
     progress.say(supervised.start_choice.sentence)
