@@ -179,7 +179,7 @@ def test_a_job_warns_and_keeps_the_warning_for_its_report() -> None:
     assert result.symmetry.warning.startswith("by the shading of the labeled craters")
 
 
-@pytest.mark.parametrize("azimuth", [270, 90, 180])
+@pytest.mark.parametrize("azimuth", [270, 90])
 def test_the_middle_of_large_patches_shows_the_light_for_circles(azimuth: float) -> None:
     images, labels = lit_patches(60, azimuth, 3)
     large = make_patch_set(np.pad(images, ((0, 0), (40, 40), (40, 40)), "edge"), labels)
