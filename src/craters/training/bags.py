@@ -17,6 +17,7 @@ from craters.models import CirclePatchNet, CircleSizes, Places, patch_levels, pl
 from craters.training.circles import CircleTargets, circle_loss
 from craters.training.loop import in_mixed_precision, predict_logits
 from craters.training.recipes import TrainConfig
+from craters.training.start import between
 
 SCENES = 3  # synthetic scenes of a step
 CANVASES = 2  # images of a step that patches at full size are laid out in
@@ -65,14 +66,7 @@ class CircleStart:
         """Return the network at a share of the way from the start to a trained network."""
         network = self.build(trained.side, trained.symmetry)
         ours, theirs = network.detector.state_dict(), trained.detector.state_dict()
-        network.detector.load_state_dict(
-            {
-                name: torch.lerp(ours[name], weight, share)
-                if weight.is_floating_point()
-                else weight
-                for name, weight in theirs.items()
-            }
-        )
+        network.detector.load_state_dict(between(ours, theirs, share))
         return network
 
 

@@ -81,10 +81,8 @@ class Places:
 
     def largest(self, sizes: CircleSizes) -> Tensor:
         """Return the largest logit (N,) of the places inside; a small constant without any."""
-        inside = self.inside(sizes)
-        masked = self.logit.masked_fill(~inside, -math.inf)
-        # As of logits: places without circles give low ones, and a patch may have none at all.
-        return masked.amax(1).clamp(min=_NONE)
+        masked = self.logit.masked_fill(~self.inside(sizes), _NONE)
+        return masked.amax(1)
 
 
 def places_of(maps: Sequence[Tensor], side: int) -> Places:
