@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 
@@ -17,10 +16,9 @@ from craters.pretraining import (
     CircleBatch,
     CircleRecipe,
     Scenes,
-    SceneStream,
     make_batch,
+    rehearsal_scenes,
 )
-from craters.synthetic import PRESETS
 from craters.training import (
     TrainConfig,
     TrainState,
@@ -30,7 +28,6 @@ from craters.training import (
 )
 
 _LEVELS = (0.6, 0.28, 0.12)  # how often crops are of full size, a half and a quarter
-_SCENES = 0.5  # size of the round of synthetic scenes that is rehearsed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,14 +142,10 @@ def between(
 
 
 def _rehearsal(how: FineTuning, threads: int) -> Scenes | None:
-    """Make the synthetic scenes that are rehearsed; their numbers are those of no pretraining."""
+    """Make the synthetic scenes that are rehearsed."""
     if not how.rehearsed:
         return None
-    stream = SceneStream(
-        seed=derive_seed(how.seed, 3) % 2**31, look=PRESETS["mixed"], scale=_SCENES
-    )
-    with contextlib.closing(stream.rounds(0, 1, threads)) as rounds:
-        return next(rounds)
+    return rehearsal_scenes(how.seed, threads)
 
 
 def _draw_batch(

@@ -9,7 +9,7 @@ from typing import Any
 
 from craters.core import StrPath, files
 from craters.errors import DataError
-from craters.models import PRETRAINED, Classifier
+from craters.models import PRETRAINED, CircleDetector, Classifier, is_circle_model
 
 _MANIFEST, _METRICS, _CONFIG = "manifest.json", "metrics.json", "config.json"
 _FIGURES = {"n": "n", "accuracy": "accuracy", "macro_f1": "macro F1", "roc_auc": "ROC AUC"}
@@ -107,7 +107,8 @@ def read_run(folder: StrPath) -> RunInfo:
     outputs = manifest.get("outputs", {})
     changed = [name for name in outputs if not _is_unchanged(folder, name, outputs[name])]
     model = folder / "model"
-    text = Classifier.load(model).describe() if model.is_dir() else ""
+    load = CircleDetector.load if is_circle_model(model) else Classifier.load
+    text = load(model).describe() if model.is_dir() else ""
     return RunInfo(
         config=config,
         metrics=metrics,

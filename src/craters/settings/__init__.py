@@ -5,7 +5,7 @@ It computes nothing and imports no numerical library: the command line is built 
 """
 
 from craters.settings.audit import MOST_SHIFT, AuditConfig
-from craters.settings.catalogues import MatchRequest, SamplingRequest
+from craters.settings.catalogues import MatchRequest, SamplingRequest, parse_diameters
 from craters.settings.compare import (
     LEAST_OF_CLASS,
     Budget,
@@ -60,6 +60,7 @@ __all__ = [
     "check_settings",
     "declared",
     "make_settings",
+    "parse_diameters",
     "parse_objective",
     "resolve",
     "setting",
