@@ -81,6 +81,7 @@ COMMANDS = {
     "AuditConfig": "audit",
     "MatchRequest": "match",
     "SamplingRequest": "patches",
+    "CircleTrainingConfig": "train",
 }
 
 

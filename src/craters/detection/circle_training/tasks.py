@@ -1,0 +1,181 @@
+"""The tasks of a training in processes: search images, and train one detector on some of them.
+
+Each task writes its result to a file of the work folder, so that a resumed training repeats only
+what is not finished.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from craters.core import Progress, Send, Task, files, run_tasks
+from craters.detection.images import LabeledImage
+from craters.detection.training import FineTuning, fine_tune
+from craters.models import (
+    CIRCLE_DTYPE,
+    CircleDescription,
+    CircleDetector,
+    LightFrame,
+    read_weights,
+    write_circle_model,
+)
+
+if TYPE_CHECKING:
+    from craters.pretraining import Scenes
+
+_CHUNK = 16  # images of a task
+_LINES = 10  # of progress, of all trainings together
+
+
+def search_images(
+    folder: Path, model: str, images: Sequence[LabeledImage], threads: int
+) -> list[np.ndarray]:
+    """Find the circles of images by one detector, in parallel.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the results, which are read where they exist.
+    model : str
+        Model folder.
+    images : sequence of LabeledImage
+    threads : int
+
+    Returns
+    -------
+    list of ndarray, `CIRCLE_DTYPE`
+    """
+    folder.mkdir(exist_ok=True)
+    chunks = [images[start : start + _CHUNK] for start in range(0, len(images), _CHUNK)]
+    paths = [folder / f"{number}.npz" for number in range(len(chunks))]
+    tasks = [
+        Task(path.stem, _search, {"path": path, "model": model, "images": chunk})
+        for path, chunk in zip(paths, chunks, strict=True)
+        if not path.exists()
+    ]
+    for _ in run_tasks(tasks, threads=threads):
+        pass
+    return [circles for path in paths for circles in _read_circles(path)]
+
+
+def _search(*, send: Send, path: Path, model: str, images: Sequence[LabeledImage]) -> None:  # noqa: ARG001
+    _write_circles(path, _detect(model, images))
+
+
+def _detect(model: str | Path, images: Sequence[LabeledImage]) -> list[np.ndarray]:
+    detector = CircleDetector.load(model, threads=1)
+    return [
+        detector.detect(image.pixels, missing=image.missing, azimuth=image.azimuth)
+        for image in images
+    ]
+
+
+def _write_circles(path: Path, found: Sequence[np.ndarray]) -> None:
+    counts = np.array([len(circles) for circles in found])
+    with files.atomic_path(path) as partial:
+        np.savez(partial, circles=np.concatenate(found), counts=counts)
+
+
+def _read_circles(path: Path) -> list[np.ndarray]:
+    with np.load(path) as stored:
+        return np.split(stored["circles"], np.cumsum(stored["counts"])[:-1])
+
+
+def train_detectors(
+    folder: Path,
+    trainings: Sequence[tuple[Sequence[LabeledImage], Sequence[LabeledImage]]],
+    how: FineTuning,
+    *,
+    start: str,
+    frame: LightFrame,
+    scenes: Scenes | None,
+    threads: int,
+    progress: Progress,
+) -> list[list[np.ndarray]]:
+    """Train a detector on some images and search others by it, several in parallel.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the model folders, named by number; those that exist are not trained again.
+    trainings : sequence of (sequence of LabeledImage, sequence of LabeledImage)
+        Images to train on, and images to search.
+    how : FineTuning
+    start : str
+        Model folder that training starts from.
+    frame : LightFrame
+    scenes : Scenes or None
+        Rehearsed by all of them.
+    threads : int
+    progress : Progress
+
+    Returns
+    -------
+    list of list of ndarray, `CIRCLE_DTYPE`
+        Circles of the images that each detector searched.
+    """
+    folders = [folder / str(number) for number in range(len(trainings))]
+    tasks = [
+        Task(
+            path.name,
+            _train,
+            {"path": path, "images": images, "searched": searched, "how": how, "start": start,
+             "frame": frame, "scenes": scenes},
+        )
+        for path, (images, searched) in zip(folders, trainings, strict=True)
+        if not _circles_of(path).exists()
+    ]  # fmt: skip
+    countdown = _Countdown(len(tasks) * how.steps, progress)
+    for _ in run_tasks(tasks, threads=threads, on_message=countdown):
+        pass
+    return [_read_circles(_circles_of(path)) for path in folders]
+
+
+def _circles_of(model: Path) -> Path:
+    """Return the file of what a detector found, which is written after its model folder."""
+    return model.with_name(f"{model.name}.npz")
+
+
+def _train(
+    *,
+    send: Send,
+    path: Path,
+    images: Sequence[LabeledImage],
+    searched: Sequence[LabeledImage],
+    how: FineTuning,
+    start: str,
+    frame: LightFrame,
+    scenes: Scenes | None,
+) -> None:
+    import torch
+
+    network = fine_tune(
+        read_weights(start), images, frame, how,
+        threads=torch.get_num_threads(), scenes=scenes, on_step=send,
+    )  # fmt: skip
+    if not path.exists():
+        write_circle_model(path, network, CircleDescription(light=frame))
+    _write_circles(_circles_of(path), _detect(path, searched) or [np.zeros(0, CIRCLE_DTYPE)])
+
+
+class _Countdown:
+    """Tell how far all trainings together are, and the time left."""
+
+    def __init__(self, total: int, progress: Progress) -> None:
+        self.total, self.progress = total, progress
+        self.steps: dict[str, int] = {}
+        self.started, self.told = time.monotonic(), 0
+
+    def __call__(self, key: str, steps: int) -> None:
+        self.steps[key] = steps
+        done = sum(self.steps.values())
+        if _LINES * done // self.total > self.told or (not self.told and done >= 20):
+            self.told = max(1, _LINES * done // self.total)
+            left = (time.monotonic() - self.started) / done * (self.total - done)
+            words = f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s"
+            self.progress.say(f"Training: {100 * done / self.total:.0f} %, about {words} left.")
