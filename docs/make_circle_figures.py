@@ -17,8 +17,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from circles import images as real  # noqa: E402
-from circles import search, training  # noqa: E402
+from circles import training  # noqa: E402
 from circles.plan import RULES, SHIPPED  # noqa: E402
+from craters.detection.circle_training.validation import scene_probabilities  # noqa: E402
 from craters.evaluation import operating_point  # noqa: E402
 from craters.evaluation.figures import BLUE, ORANGE, new_figure, save_figure  # noqa: E402
 
@@ -43,7 +44,7 @@ def main() -> None:
         if name == "tiles":
             images = [image for image in images if image.group == "arabia"]
         found = [training.detect(detector, image) for image in images]
-        probability = search.at_scene(found, detector.description.calibration)
+        probability = scene_probabilities(found, detector.description.calibration)
         threshold = operating_point(np.concatenate(probability)).threshold
         place = [image.name for image in images].index(wanted)
         image, sure = images[place], probability[place] >= threshold

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from circles import images as real
-from circles import measure, search, training
+from circles import measure, training
 from circles.plan import RULES, SCENES, SHIPPED
 from craters.detection import LabeledImage
 from craters.detection.circle_training.validation import scene_probabilities
@@ -47,8 +47,8 @@ def coverage(name: str) -> tuple[int, int]:
         detector = training.load(SHIPPED)
         found = [training.detect(detector, image) for image in images]
         calibration = detector.description.calibration
-    groups = _groups(name, images)
-    truth, hits, rows = _by_region(name, images, found, scene_probabilities(found, calibration), groups)
+    groups, probability = _groups(name, images), scene_probabilities(found, calibration)
+    truth, hits, rows = _by_region(name, images, found, probability, groups)
     edges = np.maximum(np.array(EDGES), RULES[name].least)
     edges = np.unique(edges)
     held = bins = 0

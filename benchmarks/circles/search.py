@@ -46,7 +46,8 @@ def search(contender: str, name: str, data: Path, progress: Progress) -> Row:
     if not name.startswith("tiles"):
         detector = training.load(SHIPPED)
         found = [training.detect(detector, image) for image in images]
-        return figures(images, found, scene_probabilities(found, detector.description.calibration), rule)
+        probability = scene_probabilities(found, detector.description.calibration)
+        return figures(images, found, probability, rule)
     return _folds(images, rule, is_stretched=name == STRETCHED)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from craters.detection.circle_training.matching import catalogue_shifts, match_circles
 from craters.detection.images import LabeledImage
-from craters.maps.catalogues import HIT, MatchRule
+from craters.maps.catalogues import COUNTED, HIT, MatchRule
 from craters.models import raw_probability
 
 CONFIDENT = 0.3  # raw probability of the circles that the shift of a catalogue is measured with
@@ -141,45 +141,60 @@ def measure_limit(
         Name of the unit for sentences, and its length.
     """
     sure = [circles[raw_probability(circles) >= _SURE] for circles in found]
-    matched = match_circles(images, sure, [raw_probability(each) for each in sure], MatchRule(),
-                            scales)  # fmt: skip
+    raw = [raw_probability(each) for each in sure]
+    matched = match_circles(images, sure, raw, MatchRule(), scales)
     diameters = matched.detections.diameters
     assert diameters is not None
-    listed = matched.matching.detection_target >= 0
+    is_listed = matched.matching.detection_target >= 0
     first = _FIRST * max(scales)
-    name, length = unit
-    bins = _bins(diameters, first)
-    shares = []
-    for low, high in bins:
-        inside = (diameters >= low) & (diameters < high)
-        above = diameters >= high
-        if inside.sum() < _LEAST or above.sum() < _LEAST:
-            continue
-        shares.append((low, float(listed[inside].mean()) / max(float(listed[above].mean()), 1e-9)))
+    shares = _listed_shares(diameters, is_listed, first)
     if not shares:
-        counted = np.concatenate(
-            [image.craters["diameter"][image.craters["counted"]] * scale
-             for image, scale in zip(images, scales, strict=True)]
-        )  # fmt: skip
-        smallest = float(counted.min()) if len(counted) else first
-        return Limit(
-            smallest, math.inf, "smallest",
-            f"There are too few circles to measure to which diameter the catalogue is complete: "
-            f"it is taken as complete from its smallest crater, {smallest / length:.3g} {name}, "
-            "on",
-        )  # fmt: skip
-    smallest = first
-    for low, share in reversed(shares):
-        if share < _LISTED:
-            smallest = low * _STEP
-            break
+        return _from_smallest(images, scales, unit)
+    smallest = next((low * _STEP for low, share in reversed(shares) if share < _LISTED), first)
+    name, length = unit
+    words = f"the catalogue is complete from {smallest / length:.3g} {name} on: of smaller circles "
+    words += "it lists far fewer than of larger ones"
     if smallest == first:
-        words = f"the catalogue lists circles of all diameters alike, from {first / length:.3g} "
-        words += f"{name} on: no smaller ones were measured"
-    else:
-        words = f"the catalogue is complete from {smallest / length:.3g} {name} on: of smaller "
-        words += "circles it lists far fewer than of larger ones"
-    return Limit(smallest, math.inf, "measured", f"Measured: {words}")
+        words = "the catalogue lists circles of all diameters alike, down to the smallest that can "
+        words += f"be measured, {first / length:.3g} {name}"
+    return Limit(
+        smallest=smallest, largest=math.inf, origin="measured", sentence=f"Measured: {words}"
+    )
+
+
+def _listed_shares(
+    diameters: np.ndarray, is_listed: np.ndarray, first: float
+) -> list[tuple[float, float]]:
+    """Return lower edges of bins, and how often their circles are listed, over larger circles."""
+    shares = []
+    for low, high in _bins(diameters, first):
+        inside, above = (diameters >= low) & (diameters < high), diameters >= high
+        if inside.sum() >= _LEAST and above.sum() >= _LEAST:
+            usual = max(float(is_listed[above].mean()), 1e-9)
+            shares.append((low, float(is_listed[inside].mean()) / usual))
+    return shares
+
+
+def _from_smallest(
+    images: Sequence[LabeledImage], scales: Sequence[float], unit: tuple[str, float]
+) -> Limit:
+    """Return the limit where there are too few circles to measure it."""
+    diameters = np.concatenate(
+        [
+            image.craters["diameter"][image.craters["counted"]] * scale
+            for image, scale in zip(images, scales, strict=True)
+        ]
+    )
+    smallest = float(diameters.min(initial=np.inf))
+    smallest = smallest if math.isfinite(smallest) else 0.0
+    name, length = unit
+    return Limit(
+        smallest=smallest,
+        largest=math.inf,
+        origin="smallest",
+        sentence="There are too few circles to measure where the catalogue is complete: it is "
+        f"taken as complete from its smallest crater on, {smallest / length:.3g} {name}",
+    )
 
 
 def _bins(diameters: np.ndarray, first: float) -> list[tuple[float, float]]:
@@ -191,14 +206,15 @@ def _bins(diameters: np.ndarray, first: float) -> list[tuple[float, float]]:
 
 def stated_limit(diameters: tuple[float, float], unit: tuple[str, float]) -> Limit:
     """Return the limit that the user stated, in the unit."""
-    low, high = diameters
-    name, length = unit
-    upper = f" to {high:g} {name}" if math.isfinite(high) else " on"
-    words = f"from {low:g}{upper if upper != ' on' else f' {name} on'}" if low else "throughout"
-    if not low and math.isfinite(high):
-        words = f"up to {high:g} {name}"
+    (low, high), (name, length) = diameters, unit
+    words = f"from {low:g} {name} on" if low else "throughout"
+    if math.isfinite(high):
+        words = f"from {low:g} to {high:g} {name}"
     return Limit(
-        low * length, high * length, "stated", f"Stated: the catalogue is complete {words}"
+        smallest=low * length,
+        largest=high * length,
+        origin="stated",
+        sentence=f"Stated: the catalogue is complete {words}",
     )
 
 
@@ -210,6 +226,6 @@ def hit_share(
 ) -> float:
     """Return the share of the craters that count with any circle, however unlikely."""
     matched = match_circles(images, found, [raw_probability(each) for each in found], rule, scales)
-    counted = matched.matching.target_state == 0
+    counted = matched.matching.target_state == COUNTED
     hits = int((matched.matching.detection_state == HIT).sum())
     return hits / max(int(counted.sum()), 1)

@@ -265,7 +265,8 @@ def _parts_of(
                 if min(height, width) < LEAST_SIDE or missing.all():
                     continue
                 name = image.name if counts == [1, 1] else f"{image.name} {row + 1}-{column + 1}"
-                place = _Place(image, top, left, np.where(missing, np.uint8(0), pixels), missing)
+                pixels = np.where(missing, np.uint8(0), pixels)
+                place = _Place(image=image, top=top, left=left, pixels=pixels, missing=missing)
                 parts.append(_make_part(place, name, group, azimuth, craters, catalogue))
     return parts
 
@@ -309,7 +310,14 @@ def _make_part(
     touches = _touches(truth, pixels.shape)
     return Part(
         image=image,
-        labeled=LabeledImage(name, group, pixels, missing, truth[touches], azimuth),
+        labeled=LabeledImage(
+            name=name,
+            group=group,
+            pixels=pixels,
+            missing=missing,
+            craters=truth[touches],
+            azimuth=azimuth,
+        ),
         top=place.top,
         left=place.left,
         shape=shape,

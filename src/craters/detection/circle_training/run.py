@@ -332,7 +332,7 @@ def _validate(
     figures = {name: measure_figures(truth, each, rule, scales) for name, each in judged.items()}
     groups = [image.group for image in truth]
     verdict = compare_detectors(figures[TRAINED], figures[START], groups, config.seed)
-    return Validation(folds, judged, figures, verdict)
+    return Validation(folds=folds, judged=judged, figures=figures, verdict=verdict)
 
 
 def _calibrated(

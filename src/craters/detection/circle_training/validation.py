@@ -389,7 +389,15 @@ def compare_detectors(
         )  # fmt: skip
         low, high = percentile_limits(drawn)
         words = BETTER if low > 0 else WORSE if high < 0 else UNSHOWN
-    return Verdict(*values, difference, float(low), float(high), len(both), words)
+    return Verdict(
+        trained=values[0],
+        start=values[1],
+        difference=difference,
+        low=float(low),
+        high=float(high),
+        groups=len(both),
+        words=words,
+    )
 
 
 def _by_group(counts: np.ndarray, groups: Sequence[str]) -> np.ndarray:
