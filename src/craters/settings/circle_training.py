@@ -14,8 +14,8 @@ from craters.settings.declaration import check_settings, group, setting
 from craters.settings.scan import ReadOptions
 
 
-def parse_complete(text: str) -> tuple[float, float]:
-    """Parse a range of diameters, either end of which may be omitted.
+def parse_complete(text: str) -> tuple[float, float | None]:
+    """Parse a range of diameters, either end of which may be omitted; None: no end.
 
     Raises
     ------
@@ -24,11 +24,11 @@ def parse_complete(text: str) -> tuple[float, float]:
     Examples
     --------
     >>> parse_complete("1,"), parse_complete("1,4.5"), parse_complete("2")
-    ((1.0, inf), (1.0, 4.5), (2.0, inf))
+    ((1.0, None), (1.0, 4.5), (2.0, None))
     """
     low, _, high = text.partition(",")
     try:
-        return float(low or 0), float(high or math.inf)
+        return float(low or 0), float(high) if high else None
     except ValueError:
         raise ConfigError(f"--diameters is {text!r}, expected 1, or 1,4.5 (LOW,HIGH)") from None
 
@@ -59,7 +59,7 @@ class CircleTrainingConfig:
         "circles",
         help="Detector that training starts from: circles, a model folder or a run folder.",
     )
-    diameters: tuple[float, float] | None = setting(
+    diameters: tuple[float, float | None] | None = setting(
         None,
         help="Diameters in which the catalogue is complete, km: 1, or 1,4.5.",
         meaning="Range of diameters in which the catalogue is complete, in km (pixels if the "
@@ -111,7 +111,8 @@ class CircleTrainingConfig:
     def __post_init__(self) -> None:
         check_settings(self, as_flags=True)
         object.__setattr__(self, "start", os.fspath(self.start))
-        low, high = self.diameters or (0.0, math.inf)
+        low, high = self.diameters or (0.0, None)
+        high = math.inf if high is None else high
         if not 0 <= low < high:
             raise ConfigError(f"--diameters {low:g},{high:g}: expected the smaller one first")
         try:

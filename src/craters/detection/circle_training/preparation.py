@@ -204,15 +204,15 @@ def _bins(diameters: np.ndarray, first: float) -> list[tuple[float, float]]:
     return [(first * _STEP**number, first * _STEP ** (number + 1)) for number in range(count)]
 
 
-def stated_limit(diameters: tuple[float, float], unit: tuple[str, float]) -> Limit:
+def stated_limit(diameters: tuple[float, float | None], unit: tuple[str, float]) -> Limit:
     """Return the limit that the user stated, in the unit."""
     (low, high), (name, length) = diameters, unit
     words = f"from {low:g} {name} on" if low else "throughout"
-    if math.isfinite(high):
+    if high is not None:
         words = f"from {low:g} to {high:g} {name}"
     return Limit(
         smallest=low * length,
-        largest=high * length,
+        largest=math.inf if high is None else high * length,
         origin="stated",
         sentence=f"Stated: the catalogue is complete {words}",
     )

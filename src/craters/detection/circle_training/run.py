@@ -144,6 +144,7 @@ def train_circles(
     known = [part for part in read.parts if not math.isnan(part.labeled.azimuth)]
     if not known:
         raise DataError("the direction of light is unknown in all images", "State --sun-azimuth.")
+    assign_folds(_with_own_groups([part.labeled for part in read.parts]))  # refuses too few
     how = dataclasses.replace(how or usual_training(len(known)), seed=config.seed)
     fingerprint = _fingerprint(config, how, read, start)
     if resume and workspace.read_record(fingerprint) is not None:
