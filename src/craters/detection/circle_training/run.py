@@ -88,7 +88,7 @@ class TrainedCircles:
 
 def usual_training(images: int) -> FineTuning:
     """Return how the detector is trained on a number of images."""
-    return FineTuning(steps=int(np.clip(150 + 10 * images, 200, 480)))
+    return FineTuning(steps=int(np.clip(180 + 2 * images, 200, 400)), share=1.0)
 
 
 def train_circles(

@@ -30,7 +30,8 @@ from craters.maps.catalogues import (
 )
 from craters.models import Calibration, CircleDescription, raw_probability, size_strata
 
-FOLDS = 4  # at most
+FOLDS = 4  # at most; 3 where there are many groups, each training being long
+MANY = 9  # groups
 PRECISION = 0.8  # expected at the operating point, as in a scan by default
 LEAST_GROUPS = 3  # for a verdict
 
@@ -67,7 +68,8 @@ def assign_folds(images: Sequence[LabeledImage]) -> np.ndarray:
     names = list(counts)
     units = np.repeat(names, [counts[name] + 1 for name in names])  # images without craters, too
     fold_of: dict[str, int] = {}
-    for number, split in enumerate(splits.whole_folds(units, min(FOLDS, with_craters))):
+    count = FOLDS - 1 if with_craters >= MANY else min(FOLDS, with_craters)
+    for number, split in enumerate(splits.whole_folds(units, count)):
         fold_of |= dict.fromkeys(units[split.validation].tolist(), number)
     return np.array([fold_of[image.group] for image in images])
 
