@@ -228,7 +228,7 @@ def _train(
         f"a part of the {read.group_rule}s, and one on all images."
     )
     results = train_detectors(
-        work / "trained", trainings, how, start=model, frame=start.description.light,
+        work / "trained", trainings, how, start=model, description=start.description,
         scenes=_scenes(work, count, how, threads), threads=threads, progress=progress,
     )  # fmt: skip
     held_out: list[np.ndarray] = [np.empty(0)] * len(truth)
@@ -236,11 +236,8 @@ def _train(
         for row, own in zip(np.flatnonzero(folds == fold), circles, strict=True):
             held_out[row] = own
     validation = _validate(config, truth, scales, rule, folds, (held_out, found), start)
-    base = CircleDescription(light=start.description.light)
-    kept = held_out
-    if not validation.verdict.keeps_trained:
-        base, kept = start.description, found
-    description, calibrated = _calibrated(truth, kept, rule, base, scales, start.description)
+    kept = held_out if validation.verdict.keeps_trained else found
+    description, calibrated = _calibrated(truth, kept, rule, start.description, scales)
     return CircleTraining(
         config=config, read=read, truth=truth, shifts=shifts, shift_origin=origin,
         agreement=hit_share(truth, found, rule, scales), limit=limit, rule=rule, how=how,
@@ -322,14 +319,10 @@ def _validate(
     start: CircleDetector,
 ) -> Validation:
     """Judge what was found after and before training, in the same images."""
-    base = CircleDescription(light=start.description.light)
     judged = {
-        TRAINED: judge_held_out(truth, found[0], folds, rule, base=base, scales=scales),
-        START: judge_held_out(
-            truth, found[1], folds, rule, base=start.description, scales=scales
-        ),
-        SHIPPED: judge_scene(found[1], start.description),
-    }  # fmt: skip
+        name: judge_held_out(truth, each, folds, rule, base=start.description, scales=scales)
+        for name, each in zip((TRAINED, START), found, strict=True)
+    } | {SHIPPED: judge_scene(found[1], start.description)}
     figures = {name: measure_figures(truth, each, rule, scales) for name, each in judged.items()}
     groups = [image.group for image in truth]
     verdict = compare_detectors(figures[TRAINED], figures[START], groups, config.seed)
@@ -340,14 +333,11 @@ def _calibrated(
     truth: list[LabeledImage],
     found: list[np.ndarray],
     rule: MatchRule,
-    base: CircleDescription,
-    scales: list[float],
     start: CircleDescription,
+    scales: list[float],
 ) -> tuple[CircleDescription, bool]:
-    """Calibrate the detector that is kept; with too few circles, as before the training."""
+    """Calibrate the detector that is kept; with too few circles, it is as before the training."""
     try:
-        return calibrate(truth, found, rule, base=base, scales=scales), True
+        return calibrate(truth, found, rule, base=start, scales=scales), True
     except DataError:
-        return dataclasses.replace(
-            base, calibration=start.calibration, error_scale=start.error_scale
-        ), False
+        return start, False

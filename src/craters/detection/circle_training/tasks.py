@@ -20,7 +20,6 @@ from craters.models import (
     CIRCLE_DTYPE,
     CircleDescription,
     CircleDetector,
-    LightFrame,
     read_weights,
     write_circle_model,
 )
@@ -92,7 +91,7 @@ def train_detectors(
     how: FineTuning,
     *,
     start: str,
-    frame: LightFrame,
+    description: CircleDescription,
     scenes: Scenes | None,
     threads: int,
     progress: Progress,
@@ -108,7 +107,8 @@ def train_detectors(
     how : FineTuning
     start : str
         Model folder that training starts from.
-    frame : LightFrame
+    description : CircleDescription
+        Of that model: its light, and the calibration of circles until there is a better one.
     scenes : Scenes or None
         Rehearsed by all of them.
     threads : int
@@ -125,7 +125,7 @@ def train_detectors(
             path.name,
             _train,
             {"path": path, "images": images, "searched": searched, "how": how, "start": start,
-             "frame": frame, "scenes": scenes},
+             "description": description, "scenes": scenes},
         )
         for path, (images, searched) in zip(folders, trainings, strict=True)
         if not _circles_of(path).exists()
@@ -149,17 +149,17 @@ def _train(
     searched: Sequence[LabeledImage],
     how: FineTuning,
     start: str,
-    frame: LightFrame,
+    description: CircleDescription,
     scenes: Scenes | None,
 ) -> None:
     import torch
 
     network = fine_tune(
-        read_weights(start), images, frame, how,
+        read_weights(start), images, description.light, how,
         threads=torch.get_num_threads(), scenes=scenes, on_step=send,
     )  # fmt: skip
     if not path.exists():
-        write_circle_model(path, network, CircleDescription(light=frame))
+        write_circle_model(path, network, description)
     _write_circles(_circles_of(path), _detect(path, searched) or [np.zeros(0, CIRCLE_DTYPE)])
 
 

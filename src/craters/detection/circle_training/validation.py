@@ -239,7 +239,7 @@ class Figures:
     counts : ndarray of int, shape (I, 3)
         Hits, false detections, and craters of each image.
     average_precision : float
-        Of all circles, at every threshold.
+        Of all circles, at every threshold of the network's own probability.
     ratio, scatter, within_error, distance : float or None
         Of the hits: median ratio of the diameters, its scatter, share of craters within one stated
         error, median distance of the centres in the unit of the matching.
@@ -291,7 +291,8 @@ def measure_figures(
     scales: Sequence[float],
 ) -> Figures:
     """Measure the detections of images by the craters that a catalogue lists there."""
-    whole = match_circles(truth, judged.found, judged.probability, rule, scales)
+    raw = [raw_probability(circles) for circles in judged.found]
+    whole = match_circles(truth, judged.found, raw, rule, scales)
     curve = make_curve(whole.matching, whole.detections)
     average = np.sum(np.diff(curve.recall, prepend=0.0) * np.nan_to_num(curve.precision))
     matched = match_circles(truth, *judged.called, rule, scales)
