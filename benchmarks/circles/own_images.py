@@ -7,16 +7,19 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 import harness
 from circles.plan import FOLDS, RULES, SHIPPED, SYNTHETIC
 from craters.core import Progress, files
-from craters.detection import LabeledImage
-from craters.maps.catalogues import MatchRule
 from harness import WORK, Bench, BenchError, Keys, Row, Rows
 from pretrained import sets
+
+if TYPE_CHECKING:
+    from craters.detection import LabeledImage
+    from craters.maps.catalogues import MatchRule
 
 NAME = "circles_training"
 TITLE = "Circles: training on images of one's own"
@@ -62,28 +65,26 @@ def run(bench: Bench, progress: Progress) -> Row | None:
 
 
 def keys(bench: Bench) -> Keys:
-    """Return what the row of each contender depends on."""
+    """Return what the row of each contender depends on.
+
+    The weights that saw no real image are made with the shipped ones, which stand for them.
+    """
     data = bench.data.parent
-    of = {"tiles": _SIZES, "nac_moon": _MOON}
-    settings: dict[str, Row] = {
-        name: {
-            "set": sets.fingerprint(each, data),
-            "rule": str(RULES[each]),
-            "start": files.sha256_of((SHIPPED if each == "nac_moon" else SYNTHETIC) / "model.onnx")[
-                :16
-            ]
-            if (SYNTHETIC / "model.onnx").exists()
-            else "missing",
-        }
-        for each, names in of.items()
-        if sets.folder_of(each, data).is_dir()
-        for name in names
+    names = {"tiles": (*_SIZES, _TIME), "nac_moon": (*_MOON,)}
+    settings = {
+        "model": files.sha256_of(SHIPPED / "model.onnx")[:16],
     }
-    if sets.folder_of("tiles", data).is_dir():
-        settings[_TIME] = {"set": sets.fingerprint("tiles", data)}
     return {
-        (name, 0): harness.row_key(bench, name, 0, each, RESULT_VERSION)
-        for name, each in settings.items()
+        (name, 0): harness.row_key(
+            bench,
+            name,
+            0,
+            settings | {"set": sets.fingerprint(each, data), "rule": str(RULES[each])},
+            RESULT_VERSION,
+        )
+        for each, members in names.items()
+        if sets.folder_of(each, data).is_dir()
+        for name in members
     }
 
 
