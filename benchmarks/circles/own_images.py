@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import shutil
 import sys
 from collections.abc import Sequence
@@ -70,10 +71,8 @@ def keys(bench: Bench) -> Keys:
     The weights that saw no real image are made with the shipped ones, which stand for them.
     """
     data = bench.data.parent
-    names = {"tiles": (*_SIZES, _TIME), "nac_moon": (*_MOON,)}
-    settings = {
-        "model": files.sha256_of(SHIPPED / "model.onnx")[:16],
-    }
+    names = {"nac_moon": (*_MOON,), "tiles": (*_SIZES, _TIME)}
+    settings = {"model": files.sha256_of(SHIPPED / "model.onnx")[:16]}
     return {
         (name, 0): harness.row_key(
             bench,
@@ -93,8 +92,7 @@ def _tiles(data: Path, size: int | None) -> Row:
     from circles import images as real
     from circles import training
 
-    images = real.load_images("tiles", data)
-    truth = training.prepared(images, training.load(SYNTHETIC))
+    images, truth = _prepared(data)
     folds = real.fold_of(images)
     found: list[np.ndarray] = [np.empty(0)] * len(images)
     for fold in range(FOLDS):
@@ -108,6 +106,16 @@ def _tiles(data: Path, size: int | None) -> Row:
     row = _figures(images, found, "tiles")
     moved = _figures(training.listed(truth), found, "tiles")
     return row | {"registered": moved["recall_at_rate"]}
+
+
+@functools.cache
+def _prepared(data: Path) -> tuple[list[LabeledImage], list[LabeledImage]]:
+    """Return the THEMIS images as they are, and prepared for training."""
+    from circles import images as real
+    from circles import training
+
+    images = real.load_images("tiles", data)
+    return images, training.prepared(images, training.load(SYNTHETIC))
 
 
 def _moon(data: Path, *, is_trained: bool) -> Row:
@@ -148,13 +156,13 @@ def _train_and_search(
     """Train as `craters train` does, and search other images; without images, do not train."""
     from circles import training
     from craters.detection import fine_tune
-    from craters.detection.circle_training.run import usual_training
+    from craters.detection.circle_training.run import SHARES, usual_training
     from craters.models import CircleDescription, LightFrame, read_weights, write_circle_model
 
     if not images:
         detector = training.load(start)
         return [training.detect(detector, image) for image in searched]
-    how = dataclasses.replace(usual_training(len(images)), seed=seed)
+    how = dataclasses.replace(usual_training(len(images)), share=SHARES[-1], seed=seed)
     network = fine_tune(
         read_weights(start), images, LightFrame(), how, threads=len(harness.usable_cpus())
     )
@@ -211,8 +219,9 @@ def _result(rows: Rows) -> Row:
         TITLE,
         rows=rows.values(),
         about=[
-            "What `craters train` gives, by its own recipe. Circles are matched as in `circles`, "
-            "and ordered by the network's own probability.",
+            "What `craters train` gives, by its own recipe and all the way to the trained "
+            "weights. Circles are matched as in `circles`, and ordered by the network's own "
+            "probability.",
             "THEMIS tiles: the regions of four folds are held out; training is on some images of "
             "the other regions (drawn at random), from the weights that saw synthetic scenes "
             "only. Craters count from 10 to 48 px, 24 px from the edge at least. The catalogue is "

@@ -199,7 +199,7 @@ def test_a_killed_training_goes_on_to_the_same_result(
 ) -> None:
     out = tmp_path / "RUN"
     work = tmp_path / ".RUN.unfinished"
-    for done in ("start/0.npz", "trained/0.npz", "trained/2", "trained/4.npz"):
+    for done in ("start/0.npz", "trained/0-50.npz", "trained/2-100", "trained/4-50.npz"):
         process = start(data, out)
         while process.poll() is None and not (work / done).exists():
             time.sleep(0.005)

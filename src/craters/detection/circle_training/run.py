@@ -39,9 +39,14 @@ from craters.detection.circle_training.result import (
     CircleTraining,
     Validation,
 )
-from craters.detection.circle_training.tasks import search_images, train_detectors
+from craters.detection.circle_training.tasks import (
+    model_folder,
+    search_images,
+    train_detectors,
+)
 from craters.detection.circle_training.validation import (
     assign_folds,
+    average_precision,
     calibrate,
     compare_detectors,
     judge_held_out,
@@ -61,6 +66,7 @@ from craters.models import (
 from craters.quality import Check
 from craters.settings import CircleTrainingConfig
 
+SHARES = 0.5, 1.0  # of the way to the trained weights, of which the validation takes the better
 LEAST_JUDGED = 10.0  # px: smaller craters are not judged, as the detector finds few of them
 
 _LIBRARIES = ("torch", "onnxruntime", "numpy", "scipy", "scikit-learn", "rasterio", "pyproj")
@@ -88,7 +94,7 @@ class TrainedCircles:
 
 def usual_training(images: int) -> FineTuning:
     """Return how the detector is trained on a number of images."""
-    return FineTuning(steps=int(np.clip(180 + 2 * images, 200, 400)), share=1.0)
+    return FineTuning(steps=int(np.clip(180 + 2 * images, 200, 400)))
 
 
 def train_circles(
@@ -155,7 +161,8 @@ def train_circles(
         training = _train(config, how, read, start, work, progress)
         whole = work / "whole"
         shutil.rmtree(whole, ignore_errors=True)
-        weights = work / "trained" / str(int(training.validation.folds.max()) + 1)
+        count = int(training.validation.folds.max()) + 1
+        weights = model_folder(work / "trained", count, training.how.share)
         if training.kept == START:
             weights = find_model(config.start)
         metrics, checks = output.write_all(training, weights, whole, fingerprint)
@@ -228,13 +235,13 @@ def _train(
         f"a part of the {read.group_rule}s, and one on all images."
     )
     results = train_detectors(
-        work / "trained", trainings, how, start=model, description=start.description,
-        scenes=_scenes(work, count, how, threads), threads=threads, progress=progress,
+        work / "trained", trainings, how, shares=SHARES, start=model, description=start.description,
+        scenes=_scenes(work, count + 1, how, threads), threads=threads, progress=progress,
     )  # fmt: skip
-    held_out: list[np.ndarray] = [np.empty(0)] * len(truth)
-    for fold, circles in enumerate(results[:count]):
-        for row, own in zip(np.flatnonzero(folds == fold), circles, strict=True):
-            held_out[row] = own
+    by_share = [_in_order(each[:count], folds) for each in results]
+    precisions = [average_precision(truth, each, rule, scales) for each in by_share]
+    best = int(np.argmax(precisions))
+    held_out, how = by_share[best], dataclasses.replace(how, share=SHARES[best])
     validation = _validate(config, truth, scales, rule, folds, (held_out, found), start)
     kept = held_out if validation.verdict.keeps_trained else found
     description, calibrated = _calibrated(truth, kept, rule, start.description, scales)
@@ -245,10 +252,21 @@ def _train(
     )  # fmt: skip
 
 
-def _scenes(work: Path, count: int, how: FineTuning, threads: int) -> Any:
+def _in_order(results: list[list[np.ndarray]], folds: np.ndarray) -> list[np.ndarray]:
+    """Return the circles of each image, from those of the images of each fold."""
+    found: list[np.ndarray] = [np.empty(0)] * len(folds)
+    for fold, circles in enumerate(results):
+        for row, own in zip(np.flatnonzero(folds == fold), circles, strict=True):
+            found[row] = own
+    return found
+
+
+def _scenes(work: Path, trainings: int, how: FineTuning, threads: int) -> Any:
     """Make the rehearsed scenes, unless everything is trained."""
-    is_trained = all((work / "trained" / f"{number}.npz").exists() for number in range(count + 1))
-    (work / "trained").mkdir(exist_ok=True)
+    folder = work / "trained"
+    folder.mkdir(exist_ok=True)
+    models = [model_folder(folder, number, SHARES[-1]) for number in range(trainings)]
+    is_trained = all(path.with_name(f"{path.name}.npz").exists() for path in models)
     return None if is_trained else rehearsal_scenes(how, threads)
 
 

@@ -6,8 +6,9 @@ what is not finished.
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,12 +16,14 @@ import numpy as np
 
 from craters.core import Progress, Send, Task, files, run_tasks
 from craters.detection.images import LabeledImage
-from craters.detection.training import FineTuning, fine_tune
+from craters.detection.training import FineTuning, between, fine_tune
 from craters.models import (
     CIRCLE_DTYPE,
     CircleDescription,
     CircleDetector,
+    network_weights,
     read_weights,
+    restore_circle_net,
     write_circle_model,
 )
 
@@ -90,21 +93,25 @@ def train_detectors(
     trainings: Sequence[tuple[Sequence[LabeledImage], Sequence[LabeledImage]]],
     how: FineTuning,
     *,
+    shares: Sequence[float],
     start: str,
     description: CircleDescription,
     scenes: Scenes | None,
     threads: int,
     progress: Progress,
-) -> list[list[np.ndarray]]:
+) -> list[list[list[np.ndarray]]]:
     """Train a detector on some images and search others by it, several in parallel.
 
     Parameters
     ----------
     folder : Path
-        Of the model folders, named by number; those that exist are not trained again.
+        Of the model folders, see `model_folder`; those that exist are not trained again.
     trainings : sequence of (sequence of LabeledImage, sequence of LabeledImage)
         Images to train on, and images to search.
     how : FineTuning
+        Its share is not used.
+    shares : sequence of float
+        Shares of the way to the trained weights, each of which gives a detector.
     start : str
         Model folder that training starts from.
     description : CircleDescription
@@ -116,24 +123,34 @@ def train_detectors(
 
     Returns
     -------
-    list of list of ndarray, `CIRCLE_DTYPE`
-        Circles of the images that each detector searched.
+    list of list of list of ndarray, `CIRCLE_DTYPE`
+        For each share and training, the circles of the images that were searched.
     """
-    folders = [folder / str(number) for number in range(len(trainings))]
+    paths = [[model_folder(folder, number, share) for share in shares]
+             for number in range(len(trainings))]  # fmt: skip
     tasks = [
         Task(
-            path.name,
+            str(number),
             _train,
-            {"path": path, "images": images, "searched": searched, "how": how, "start": start,
-             "description": description, "scenes": scenes},
+            {"paths": dict(zip(shares, paths[number], strict=True)), "images": images,
+             "searched": searched, "how": how, "start": start, "description": description,
+             "scenes": scenes},
         )
-        for path, (images, searched) in zip(folders, trainings, strict=True)
-        if not _circles_of(path).exists()
+        for number, (images, searched) in enumerate(trainings)
+        if not all(_circles_of(path).exists() for path in paths[number])
     ]  # fmt: skip
     countdown = _Countdown(len(tasks) * how.steps, progress)
     for _ in run_tasks(tasks, threads=threads, on_message=countdown):
         pass
-    return [_read_circles(_circles_of(path)) for path in folders]
+    return [
+        [_read_circles(_circles_of(of_training[place])) for of_training in paths]
+        for place in range(len(shares))
+    ]
+
+
+def model_folder(folder: Path, number: int, share: float) -> Path:
+    """Return the model folder of a training at a share of the way to its weights."""
+    return folder / f"{number}-{100 * share:.0f}"
 
 
 def _circles_of(model: Path) -> Path:
@@ -144,7 +161,7 @@ def _circles_of(model: Path) -> Path:
 def _train(
     *,
     send: Send,
-    path: Path,
+    paths: Mapping[float, Path],
     images: Sequence[LabeledImage],
     searched: Sequence[LabeledImage],
     how: FineTuning,
@@ -154,13 +171,17 @@ def _train(
 ) -> None:
     import torch
 
+    before = read_weights(start)
     network = fine_tune(
-        read_weights(start), images, description.light, how,
+        before, images, description.light, dataclasses.replace(how, share=1.0),
         threads=torch.get_num_threads(), scenes=scenes, on_step=send,
     )  # fmt: skip
-    if not path.exists():
-        write_circle_model(path, network, description)
-    _write_circles(_circles_of(path), _detect(path, searched) or [np.zeros(0, CIRCLE_DTYPE)])
+    trained = network_weights(network)
+    for share, path in paths.items():
+        if not path.exists():
+            partly = restore_circle_net(between(before, trained, share))
+            write_circle_model(path, partly, description)
+        _write_circles(_circles_of(path), _detect(path, searched) or [np.zeros(0, CIRCLE_DTYPE)])
 
 
 class _Countdown:

@@ -284,6 +284,19 @@ def rates_of(counts: np.ndarray) -> np.ndarray:
     )
 
 
+def average_precision(
+    truth: Sequence[LabeledImage],
+    found: Sequence[np.ndarray],
+    rule: MatchRule,
+    scales: Sequence[float],
+) -> float:
+    """Return the average precision of circles in the order of the network's own probability."""
+    raw = [raw_probability(circles) for circles in found]
+    whole = match_circles(truth, found, raw, rule, scales)
+    curve = make_curve(whole.matching, whole.detections)
+    return float(np.sum(np.diff(curve.recall, prepend=0.0) * np.nan_to_num(curve.precision)))
+
+
 def measure_figures(
     truth: Sequence[LabeledImage],
     judged: Judged,
@@ -291,10 +304,6 @@ def measure_figures(
     scales: Sequence[float],
 ) -> Figures:
     """Measure the detections of images by the craters that a catalogue lists there."""
-    raw = [raw_probability(circles) for circles in judged.found]
-    whole = match_circles(truth, judged.found, raw, rule, scales)
-    curve = make_curve(whole.matching, whole.detections)
-    average = np.sum(np.diff(curve.recall, prepend=0.0) * np.nan_to_num(curve.precision))
     matched = match_circles(truth, *judged.called, rule, scales)
     matching, count = matched.matching, len(truth)
     states = ((matching.detection_image, matching.detection_state == HIT),
@@ -306,7 +315,7 @@ def measure_figures(
     recalls = recall_by_diameter(matching, matched.detections, matched.catalogue, edges, 0.0)
     return Figures(
         counts=counts,
-        average_precision=float(average),
+        average_precision=average_precision(truth, judged.found, rule, scales),
         ratio=accuracy.overall.median,
         scatter=accuracy.overall.scatter,
         within_error=accuracy.within_error,
