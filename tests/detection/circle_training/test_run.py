@@ -72,13 +72,16 @@ def test_figures_are_those_of_the_tables(finished: TrainedCircles) -> None:
     craters = table(finished.folder / "craters.csv")
     detections = table(finished.folder / "detections.csv")
     images = table(finished.folder / "images.csv")
-    row = metrics["figures"]["trained"]
+    row = metrics["figures"][metrics["kept"]]
     found = sum(each["state"] == "found" for each in craters)
     assert found == row["hits"] == sum(each["state"] == "hit" for each in detections)
     missed = sum(each["state"] == "missed" for each in craters)
     assert found + missed == row["craters"] == metrics["craters"]["judged"] > 20
     assert row["recall"] == pytest.approx(found / (found + missed))
-    assert sum(int(each["false"]) for each in images) == row["false"]
+    names = {"trained": "false", "start": "false_before"}
+    for kind, name in names.items():
+        total = sum(int(each[name]) for each in images)
+        assert total == metrics["figures"][kind]["false"]
     assert len({each["fold"] for each in images}) == metrics["folds"] == 4
     assert not any(each["state"] != "ignored" for each in craters if each["counted"] == "0")
 

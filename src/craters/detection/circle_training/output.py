@@ -140,7 +140,7 @@ def _image_rows(training: CircleTraining) -> list[list[Any]]:
 
 def _crater_rows(training: CircleTraining) -> list[list[Any]]:
     """Return craters.csv: the craters of the catalogue where the images show them."""
-    matching = training.validation.figures[TRAINED].matched.matching
+    matching = training.validation.figures[training.kept].matched.matching
     states = np.full(sum(len(image.craters) for image in training.truth), "ignored", "U8")
     counted = matching.target_state == COUNTED
     found = matching.target_detection >= 0
@@ -163,8 +163,8 @@ def _crater_rows(training: CircleTraining) -> list[list[Any]]:
 def _detection_rows(training: CircleTraining) -> list[list[Any]]:
     """Return detections.csv: the detections in the images held out, and which are craters."""
     judged, figures = training.validation.judged, training.validation.figures
-    circles, probability = judged[TRAINED].called
-    states = figures[TRAINED].matched.matching.detection_state
+    circles, probability = judged[training.kept].called
+    states = figures[training.kept].matched.matching.detection_state
     rows: list[list[Any]] = [
         ["image", "x_px", "y_px", "diameter_px", "diameter_error_px", "probability", "state"]
     ]

@@ -81,7 +81,7 @@ def html_report(
         css=report_style(),
         metrics=metrics,
         shift=shift_sentence(metrics),
-        kept=metrics["figures"][TRAINED if training.kept == TRAINED else START],
+        kept=metrics["figures"][training.kept],
         rows=[(TITLES[name], metrics["figures"][name]) for name in (TRAINED, START, SHIPPED)],
         sizes=_size_rows(metrics),
         colors={
@@ -107,7 +107,7 @@ def _size_rows(metrics: dict[str, Any]) -> list[dict[str, Any]]:
 
 def choose_views(training: CircleTraining) -> list[int]:
     """Choose the parts that are shown: half with most errors, half in the middle of the order."""
-    counts = training.validation.figures[TRAINED].counts
+    counts = training.validation.figures[training.kept].counts
     errors = counts[:, 1] + counts[:, 2] - counts[:, 0]
     order = np.lexsort((-counts[:, 2], -errors))
     order = order[counts[order].any(axis=1)]
@@ -120,7 +120,8 @@ def choose_views(training: CircleTraining) -> list[int]:
 def _view(training: CircleTraining, place: int) -> dict[str, Any]:
     """Return the part of an image with most craters, with detections and craters."""
     image = training.truth[place]
-    figures, judged = training.validation.figures[TRAINED], training.validation.judged[TRAINED]
+    figures = training.validation.figures[training.kept]
+    judged = training.validation.judged[training.kept]
     matching = figures.matched.matching
     circles = judged.called[0][place]
     states = matching.detection_state[matching.detection_image == place]
