@@ -126,6 +126,18 @@ def test_held_out_images_are_judged_by_the_calibration_of_the_others() -> None:
     assert not np.array_equal(without.found[1]["error"], judged.found[1]["error"])
 
 
+def test_with_too_few_circles_an_uncalibrated_detector_keeps_its_own_probability() -> None:
+    craters = grid(4, 20)
+    images = [image_of(craters, name) for name in "abc"]
+    found = [circles_of(craters, logit=logit) for logit in (3.0, 2.0, 1.8)]
+    judged = judge_held_out(
+        images, found, np.arange(3), RULE, base=CircleDescription(), scales=[1.0] * 3
+    )
+    expected = [1 / (1 + np.exp(-logit)) for logit in (3.0, 2.0, 1.8)]
+    np.testing.assert_allclose([p[0] for p in judged.probability], expected)
+    assert all(called.all() for called in judged.is_called)
+
+
 def test_the_verdict_needs_an_interval_that_excludes_zero() -> None:
     images, good = noisy(2, 0.95)
     groups = [image.group for image in images]
@@ -138,7 +150,7 @@ def test_the_verdict_needs_an_interval_that_excludes_zero() -> None:
     assert verdict.keeps_trained
     assert compare_detectors(worse, better, groups, 0).words == WORSE
     same = compare_detectors(better, better, groups, 0)
-    assert (same.words, same.difference, same.keeps_trained) == (UNSHOWN, 0, True)
+    assert (same.words, same.difference, same.keeps_trained) == (UNSHOWN, 0, False)
     few = compare_detectors(better, worse, ["a", "a", "a", "a", "b", "b", "b", "b"], 0)
     assert (few.words, few.groups) == (TOO_FEW, 2)
     assert intervals(better, ["a"] * 8, 0) is None

@@ -203,10 +203,11 @@ def judge_held_out(
         Of detectors that were not trained on the image.
     folds : ndarray of int, shape (I,)
     rule, base, scales
-        As for `calibrate`. Where the other folds have too few circles, `base` is used as it is.
+        As for `calibrate`. Where the other folds have too few circles, `base` is used as it is; if
+        that is not calibrated either, probabilities are the network's own.
     """
     evidence: list[np.ndarray] = [np.empty(0)] * len(truth)
-    changed = list(evidence)
+    changed, is_calibrated = list(evidence), True
     for fold in np.unique(folds):
         others = np.flatnonzero(folds != fold).tolist()
         try:
@@ -217,6 +218,7 @@ def judge_held_out(
         except DataError:
             description = base
         of = description.calibration
+        is_calibrated &= of.candidates > 0
         for row in np.flatnonzero(folds == fold).tolist():
             changed[row] = rescaled(found[row], base, description)
             odds = np.log(of.share / (1 - of.share))
@@ -225,7 +227,10 @@ def judge_held_out(
     scene = [np.array(circles) for circles in changed]
     for circles, ratio in zip(scene, evidence, strict=True):
         circles["logit"] = ratio
-    probability = scene_probabilities(scene, Calibration(candidates=1))
+    if is_calibrated:
+        probability = scene_probabilities(scene, Calibration(candidates=1))
+    else:  # nothing is known of the share that the network's own probability stands for
+        probability = [raw_probability(circles) for circles in changed]
     threshold = operating_point(np.concatenate(probability), PRECISION).threshold
     return Judged(changed, probability, [p >= threshold for p in probability])
 
@@ -363,8 +368,8 @@ class Verdict:
 
     @property
     def keeps_trained(self) -> bool:
-        """Whether the trained detector is kept: it is at least as good on these images."""
-        return self.difference >= 0
+        """Whether the trained detector is kept: it is better on these images."""
+        return self.difference > 0
 
 
 def intervals(figures: Figures, groups: Sequence[str], seed: int) -> np.ndarray | None:
