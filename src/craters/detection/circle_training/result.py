@@ -107,8 +107,9 @@ class CircleTraining:
         return [image.group for image in self.truth]
 
 
-def verdict_sentence(verdict: Verdict, kept: str, start: str) -> str:
+def verdict_sentence(training: CircleTraining) -> str:
     """Return the verdict in words, and which detector is kept."""
+    verdict, start = training.validation.verdict, training.config.start
     words = (
         f"F1 {verdict.trained:.3f} after training, {verdict.start:.3f} before: "
         f"{100 * verdict.difference:+.1f} points"
@@ -121,8 +122,9 @@ def verdict_sentence(verdict: Verdict, kept: str, start: str) -> str:
     else:
         words += f"; {verdict.groups} group(s) are too few for an interval"
     which = "The trained detector is kept"
-    if kept == START:
-        which = f"The weights of {start} are kept, calibrated on these images"
+    if training.kept == START:
+        which = f"The weights of {start} are kept"
+        which += ", calibrated on these images" if training.calibrated else ""
     return f"{words}. {which}."
 
 
@@ -166,9 +168,7 @@ def summarize(training: CircleTraining) -> dict[str, Any]:
             name: _finite(value) if isinstance(value, float) else value
             for name, value in verdict.items()
         },
-        "verdict_sentence": verdict_sentence(
-            validation.verdict, training.kept, training.config.start
-        ),
+        "verdict_sentence": verdict_sentence(training),
         "kept": training.kept,
         "calibrated": training.calibrated,
         "training": dataclasses.asdict(training.how),
