@@ -15,6 +15,7 @@ import harness
 from accuracy import designs, intervals, nanedi, region_cv
 from circles import bench as circles
 from circles import completeness as circles_completeness
+from circles import own_images as circles_training
 from circles import patches as circles_patches
 from circles import speed as circles_speed
 from craters.core import NullProgress
@@ -37,9 +38,9 @@ from unlabeled import auto_choice, auto_time, methods, share, starts
 
 _MODULES = (
     audit, auto_choice, auto_time, circles, circles_completeness, circles_patches, circles_speed,
-    cold_predict, designs, floor, folds, generator, growth, ideas, installed, intervals, job,
-    keras_parity, light, nanedi, original_job_time, quality, realism, region_cv, review, scan,
-    share, starts, tiles, methods,
+    circles_training, cold_predict, designs, floor, folds, generator, growth, ideas, installed,
+    intervals, job, keras_parity, light, nanedi, original_job_time, quality, realism, region_cv,
+    review, scan, share, starts, tiles, methods,
 )  # fmt: skip
 BENCHMARKS = {module.NAME: module for module in _MODULES}
 

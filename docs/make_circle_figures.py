@@ -20,9 +20,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from circles import images as real  # noqa: E402
-from circles import search, training  # noqa: E402
+from circles import training  # noqa: E402
 from circles.plan import RULES, SHIPPED  # noqa: E402
 from craters.detection import LabeledImage  # noqa: E402
+from craters.detection.circle_training.validation import scene_probabilities  # noqa: E402
 from craters.evaluation import operating_point  # noqa: E402
 from craters.evaluation.figures import BLUE, ORANGE, new_figure, save_figure  # noqa: E402
 from craters.models import CircleDetector  # noqa: E402
@@ -89,7 +90,7 @@ def find(detector: CircleDetector, name: str, wanted: str) -> tuple[LabeledImage
     if name == "tiles":
         images = [image for image in images if image.group == "arabia"]
     found = [training.detect(detector, image) for image in images]
-    probability = search.at_scene(found, detector.description.calibration)
+    probability = scene_probabilities(found, detector.description.calibration)
     threshold = operating_point(np.concatenate(probability)).threshold
     place = [image.name for image in images].index(wanted)
     return images[place], found[place][probability[place] >= threshold]

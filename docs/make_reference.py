@@ -85,6 +85,7 @@ COMMANDS = {
     "AuditConfig": "audit",
     "MatchRequest": "match",
     "SamplingRequest": "patches",
+    "CircleTrainingConfig": "train",
 }
 
 

@@ -46,6 +46,7 @@ def run(bench: Bench, progress: Progress) -> Row | None:
 
     from circles import images as real
     from circles import search, training
+    from craters.detection.circle_training.validation import scene_probabilities
     from craters.evaluation import operating_point
 
     def measure_round(name: str, seed: int) -> Row:
@@ -60,7 +61,7 @@ def run(bench: Bench, progress: Progress) -> Row | None:
         else:
             model = training.load(SHIPPED)
             found = [training.detect(model, image) for image in images]
-            probability = search.at_scene(found, model.description.calibration)
+            probability = scene_probabilities(found, model.description.calibration)
             threshold = operating_point(np.concatenate(probability)).threshold
             called = [each >= threshold for each in probability]
             held = search.HeldOut(images, found, probability, called)

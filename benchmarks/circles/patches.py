@@ -44,6 +44,7 @@ def run(bench: Bench, progress: Progress) -> Row | None:
 
     from circles import images as real
     from circles import search, training
+    from craters.detection.circle_training.validation import scene_probabilities
 
     def measure(contender: str, seed: int) -> Row:
         if not SYNTHETIC.is_dir():
@@ -58,7 +59,7 @@ def run(bench: Bench, progress: Progress) -> Row | None:
             for image, fold in zip(images, real.fold_of(images), strict=True)
         ]
         calibration = training.load(SHIPPED).description.calibration
-        row = search.figures(images, found, search.at_scene(found, calibration), RULES[_SET])
+        row = search.figures(images, found, scene_probabilities(found, calibration), RULES[_SET])
         progress.say(f"{contender}: {row['recall_at_rate']:.3f}")
         return row
 

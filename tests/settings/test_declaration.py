@@ -32,6 +32,7 @@ CLASSES = [
     "AuditConfig",
     "MatchRequest",
     "SamplingRequest",
+    "CircleTrainingConfig",
 ]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from craters._version import __version__
-from craters.cli import catalogues, models, quality, review, scan
+from craters.cli import catalogues, models, quality, review, scan, training
 from craters.cli.models import ModelArgument
 from craters.cli.options import command_of
 from craters.cli.quality import StrictOption
@@ -428,6 +428,7 @@ scan.register(app)
 review.register(app)
 quality.register(app)
 catalogues.register(app)
+training.register(app)
 
 
 def main() -> None:

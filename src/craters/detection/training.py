@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -63,7 +63,9 @@ def fine_tune(
     how: FineTuning,
     *,
     threads: int = 1,
+    scenes: Scenes | None = None,
     progress: Progress | None = None,
+    on_step: Callable[[int], None] | None = None,
 ) -> CircleNet:
     """Train the detector from given weights on images with known craters.
 
@@ -76,7 +78,11 @@ def fine_tune(
         The light that the network expects; images are turned to it.
     how : FineTuning
     threads : int
+    scenes : Scenes, optional
+        Those of `rehearsal_scenes`, if they are made already.
     progress : Progress, optional
+    on_step : callable, optional
+        Receives the number of finished steps after each tenth one.
 
     Returns
     -------
@@ -113,7 +119,8 @@ def fine_tune(
     random = np.random.default_rng(derive_seed(how.seed, 2))
     recipe = CircleRecipe()
     with torch_threads(threads):
-        scenes = _rehearsal(how, threads)
+        if scenes is None and how.rehearsed:
+            scenes = rehearsal_scenes(how.seed, threads)
         attempt.network.train()
         total = 0.0
         for step in range(attempt.steps):
@@ -123,6 +130,8 @@ def fine_tune(
             descend(attempt.optimizer, loss)
             attempt.after_step(step)
             total += float(loss.detach())
+            if on_step is not None and (step + 1) % 10 == 0:
+                on_step(step + 1)
             if (step + 1) % 100 == 0:
                 progress.say(f"Step {step + 1} of {attempt.steps}: loss {total / 100:.4f}.")
                 total = 0.0
@@ -139,13 +148,6 @@ def between(
         else weight
         for name, weight in trained.items()
     }
-
-
-def _rehearsal(how: FineTuning, threads: int) -> Scenes | None:
-    """Make the synthetic scenes that are rehearsed."""
-    if not how.rehearsed:
-        return None
-    return rehearsal_scenes(how.seed, threads)
 
 
 def _draw_batch(

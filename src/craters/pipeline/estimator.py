@@ -192,7 +192,7 @@ class CraterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def _settings(self) -> JobSettings:
-        if self.network == "circles":
+        if str(self.network) == "circles":  # not of the type, but a name elsewhere
             raise ConfigError(
                 "the network 'circles' makes a detector for images, not a classifier",
                 "Train it by craters run --network circles.",

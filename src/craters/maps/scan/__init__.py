@@ -4,6 +4,7 @@ Interface: `scan_images`, `plan_scan`, `ScanConfig`, `export_scan`, `read_counte
 This package does not train and does not use crater catalogues.
 """
 
+from craters.maps.scan.appearance import find_lights
 from craters.maps.scan.export import (
     CountedScan,
     ScanFolder,
@@ -24,6 +25,7 @@ __all__ = [
     "describe_results",
     "estimate",
     "export_scan",
+    "find_lights",
     "plan_scan",
     "precision_sentence",
     "read_counted",

@@ -14,6 +14,7 @@ from craters.models.circles.conformal import (
     MOST_STRETCH,
     ConformalBlock,
     conformal_shape,
+    make_conformal,
     search_conformal,
 )
 from craters.models.circles.decode import CIRCLE_DTYPE, merge_circles, raw_probability, size_strata
@@ -60,6 +61,7 @@ __all__ = [
     "conformal_shape",
     "halve",
     "is_circle_model",
+    "make_conformal",
     "merge_circles",
     "new_circle_net",
     "patch_levels",

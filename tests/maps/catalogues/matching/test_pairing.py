@@ -533,6 +533,22 @@ CRATERS = [
 ]  # fmt: skip
 
 
+def test_uncertain_craters_are_ignored_on_both_sides(tmp_path: Path) -> None:
+    scan = write_scan(tmp_path / "SCAN", ROWS, AREAS)
+    rows = [(*crater, int(number != 0)) for number, crater in enumerate(CRATERS)]
+    known = write_csv(tmp_path / "known.csv", rows, "lon,lat,diameter_km,counted")
+    request = MatchRequest(scan, known, tmp_path / "MATCH", diameters="1.5,4.5")
+    content = run_match(request)
+    # The first crater was hit; now its detection is neither a hit nor false.
+    assert content["craters"] == {
+        "counted": 3, "ignored_size": 1, "ignored_border": 1, "ignored_uncertain": 1,
+    }  # fmt: skip
+    assert content["detections"] == {"all": 6, "hits": 1, "false": 2, "ignored": 3, "outside": 0}
+    assert "1 as the catalogue does not count them" in match_report.lines(content)[0]
+    table = (tmp_path / "MATCH" / "craters.csv").read_text()
+    assert table.count("ignored: not counted") == 1
+
+
 def test_a_scan_against_a_catalogue(tmp_path: Path) -> None:
     scan = write_scan(tmp_path / "SCAN", ROWS, AREAS)
     known = write_csv(tmp_path / "known.csv", CRATERS)
