@@ -1,10 +1,22 @@
 """Labels of reviewers: the label store, consensus, merging into a job's arrays, tables.
 
-Interface: `LabelStore`, `Tally`, `merge_labels`, `export_labels`, `read_answers`.
+Interface: `LabelStore`, `Tally`, `merge_labels`, `export_labels`; `CircleLabels`, `CircleTally`.
 The review page is in `review`; training is in `training`.
 """
 
+from craters.labels.circles import (
+    COMPLETE,
+    Circle,
+    CircleAnswer,
+    CircleEntry,
+    CircleLabels,
+    CircleTally,
+    LabeledCircle,
+    Place,
+    same_crater,
+)
 from craters.labels.consensus import RULE, Tally
+from craters.labels.database import check_key, check_reviewer
 from craters.labels.merge import (
     DRAWN,
     EXTRA,
@@ -25,8 +37,6 @@ from craters.labels.store import (
     Entry,
     LabelStore,
     Patch,
-    check_key,
-    check_reviewer,
 )
 from craters.labels.tables import (
     add_answers,
@@ -38,6 +48,7 @@ from craters.labels.tables import (
 
 __all__ = [
     "ANSWERS",
+    "COMPLETE",
     "CRATER",
     "DRAWN",
     "EXTRA",
@@ -47,9 +58,16 @@ __all__ = [
     "SCAN",
     "WHYS",
     "Answer",
+    "Circle",
+    "CircleAnswer",
+    "CircleEntry",
+    "CircleLabels",
+    "CircleTally",
     "Entry",
     "LabelStore",
+    "LabeledCircle",
     "Patch",
+    "Place",
     "Tally",
     "add_answers",
     "agreement_lines",
@@ -62,5 +80,6 @@ __all__ = [
     "merge_labels",
     "random_place",
     "read_answers",
+    "same_crater",
     "write_snapshot",
 ]

@@ -17,6 +17,7 @@ from craters.core import StrPath, files
 from craters.data import meaning_of
 from craters.errors import DataError, ExistsError
 from craters.labels.consensus import Tally, agreements
+from craters.labels.database import check_reviewer
 from craters.labels.merge import in_random_part
 from craters.labels.store import (
     ANSWERS,
@@ -26,7 +27,6 @@ from craters.labels.store import (
     Answer,
     LabelStore,
     Patch,
-    check_reviewer,
 )
 
 LABEL_COLUMNS = (
