@@ -4,6 +4,14 @@ Interface: `LabelStore`, `Tally`, `merge_labels`, `export_labels`; `CircleLabels
 The review page is in `review`; training is in `training`.
 """
 
+from craters.labels.circle_tables import (
+    circle_answers_csv,
+    circles_csv,
+    import_circle_answers,
+    import_key,
+    is_circle_answers,
+    reviewed_craters,
+)
 from craters.labels.circles import (
     COMPLETE,
     Circle,
@@ -75,11 +83,17 @@ __all__ = [
     "answered_start",
     "check_key",
     "check_reviewer",
+    "circle_answers_csv",
+    "circles_csv",
     "export_labels",
+    "import_circle_answers",
+    "import_key",
     "in_random_part",
+    "is_circle_answers",
     "merge_labels",
     "random_place",
     "read_answers",
+    "reviewed_craters",
     "same_crater",
     "write_snapshot",
 ]

@@ -36,6 +36,7 @@ WHYS = (
     "chosen",
     "import",
     "missed",
+    "field",
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from craters.core import StrPath
@@ -9,6 +10,14 @@ from craters.data import arrays_of, find_array, is_archive
 from craters.errors import DataError
 from craters.models import find_model
 from craters.review.source import Source, open_arrays, open_data, open_run
+
+
+def is_circle_scan(target: Path) -> bool:
+    """Return whether a folder is that of a scan for circles."""
+    path = target / "summary.json"
+    if not (path.is_file() and (target / "detections.csv").is_file()):
+        return False
+    return "window" not in json.loads(path.read_text(encoding="utf-8"))
 
 
 def open_target(

@@ -7,6 +7,7 @@ This package does not train and does not use crater catalogues.
 from craters.maps.scan.export import (
     CountedScan,
     ScanFolder,
+    export_reviewed,
     export_scan,
     read_counted,
     read_scan_folder,
@@ -23,6 +24,7 @@ __all__ = [
     "ScanFolder",
     "describe_results",
     "estimate",
+    "export_reviewed",
     "export_scan",
     "plan_scan",
     "precision_sentence",
