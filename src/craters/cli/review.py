@@ -145,7 +145,7 @@ def export_command(
         typer.echo(
             f"{exported['labels']} labels of {exported['patches']} patches, "
             f"{exported['entries']} entries: {out}"
-            if exported["entries"] or not exported["circle_entries"]
+            if "circles" not in exported
             else f"{exported['circles']} craters, {exported['circle_entries']} entries: {out}"
         )
 

@@ -101,7 +101,9 @@ def export_labels(store: LabelStore, out: StrPath, *, least: int = 1) -> dict[st
             files.write_text(folder / "circles.csv", circles_csv(craters))
             files.write_text(folder / "circle_answers.csv", circle_answers_csv(circles))
     counts = {"patches": len(tally.answered()), "labels": len(kept), "entries": tally.last}
-    return counts | {"circles": len(craters), "circle_entries": circles.last_entry()}
+    if circles.last_entry():
+        counts |= {"circles": len(craters), "circle_entries": circles.last_entry()}
+    return counts
 
 
 def labels_csv(store: LabelStore, tally: Tally, *, least: int = 1) -> str:
