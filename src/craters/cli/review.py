@@ -120,10 +120,10 @@ def export_command(
     ] = "",
     json: JsonOption = False,
 ) -> None:
-    """Write labels as arrays in the original layout, and as CSV with ids; or circles.
+    """Write labels as arrays and CSV with ids, or circles as a catalogue.
 
-    Without --format, circles are written as circles.csv, in pixels of the scan, and all answers
-    about them as circle_answers.csv.
+    Arrays are in the original layout. Without --format, circles are written as circles.csv, in
+    pixels of the scan, and all answers about them as circle_answers.csv.
 
     \b
     Examples:
