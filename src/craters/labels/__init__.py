@@ -14,6 +14,9 @@ from craters.labels.circle_tables import (
 )
 from craters.labels.circles import (
     COMPLETE,
+    DRAWN_CIRCLE,
+    FIELD,
+    FOUND,
     Circle,
     CircleAnswer,
     CircleEntry,
@@ -59,7 +62,10 @@ __all__ = [
     "COMPLETE",
     "CRATER",
     "DRAWN",
+    "DRAWN_CIRCLE",
     "EXTRA",
+    "FIELD",
+    "FOUND",
     "LABELED",
     "NOT",
     "RULE",

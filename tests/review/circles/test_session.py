@@ -185,6 +185,19 @@ def test_answers_carry_over_to_the_circles_of_another_detector(scan: Path, tmp_p
     again.close()
 
 
+def test_another_scan_of_the_same_images_is_shown_itself(scan: Path, tmp_path: Path) -> None:
+    store = tmp_path / "l.sqlite"
+    open_session(scan, store).close()
+    other = write_circle_scan(
+        tmp_path / "SCAN2", some_circles(20), sha256="d" * 64, images=scan.parent
+    )
+    for _ in range(2):
+        session = open_session(other, store)
+        assert session.source.target == other
+        assert [row["sha256"][0] for row in session.store.models()] == ["f", "d"]
+        session.close()
+
+
 def test_circles_that_reach_into_the_view_are_returned(session: CircleSession) -> None:
     given = [row for row in some_circles() if row[0] == "A"]
     box = (100.0, 100.0, 300.0, 256.0)

@@ -13,8 +13,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from craters.labels import Place, random_place
-from craters.labels.circles import FIELD
+from craters.labels import FIELD, Place, random_place
 
 CRATERS = 4  # expected in a field, on average
 SIDES = (96, 512)  # px: limits of the side of a field

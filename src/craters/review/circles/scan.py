@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from craters.errors import DataError
-from craters.labels import Circle, Place
-from craters.labels.circles import FOUND
+from craters.labels import FOUND, Circle, Place
 from craters.maps.geo import PixelReference, describe_scanned, vectors
 from craters.review.circles.queue import CircleCandidates
 from craters.review.scan_source import ImageReaders

@@ -15,6 +15,7 @@ from craters.errors import ConfigError, DataError
 from craters.labels import (
     COMPLETE,
     CRATER,
+    DRAWN_CIRCLE,
     Circle,
     CircleAnswer,
     CircleEntry,
@@ -24,13 +25,13 @@ from craters.labels import (
     Place,
     same_crater,
 )
-from craters.labels.circles import DRAWN_CIRCLE
 from craters.review.circles.fields import draw_fields, field_of, field_side
 from craters.review.circles.measure import LEAST_DIAMETER
 from craters.review.circles.queue import MISSED, RANDOM, UNCERTAIN, CircleQuery, upcoming
 from craters.review.circles.scan import CircleScan, open_circles
 from craters.review.circles.training import CircleRetraining
 from craters.review.circles.view import visible
+from craters.review.target import is_circle_scan
 
 AHEAD = 8  # queries that a page may fetch in advance
 MOST_ANSWERS = 200  # in one request
@@ -106,17 +107,15 @@ class CircleSession:
     # The scan: of the target, or of the last detector that was trained in this review.
 
     def _last_scan(self) -> CircleScan:
-        """Return the scan by the last detector trained here; note the target's own."""
-        noted = self.store.models()
-        if not noted:
-            self.store.note_model(
-                self.target.model_sha256, self.target.target.resolve(), 0, "as given"
-            )
-        elif (Path(noted[-1]["folder"]) / "summary.json").is_file() and len(noted) > 1:
-            scan = open_circles(Path(noted[-1]["folder"]))
-            if scan.names == self.target.names:
-                return scan
-        return self.target
+        """Return the scan by the last detector of this review; a new target is shown itself."""
+        noted, target = self.store.models(), self.target
+        if target.model_sha256 not in {row["sha256"] for row in noted}:
+            self.store.note_model(target.model_sha256, target.target.resolve(), 0, "as given")
+            return target
+        folders = [Path(row["folder"]) for row in reversed(noted)]
+        last = next((folder for folder in folders if is_circle_scan(folder)), target.target)
+        scan = target if last == target.target.resolve() else open_circles(last)
+        return scan if scan.names == target.names else target
 
     def _use(self, scan: CircleScan) -> None:
         """Show the circles of a scan; relate them to what reviewers answered before."""

@@ -8,6 +8,7 @@ let shownAt = 0;
 let saw = false;
 const skipped = [];
 const unsent = new Set();
+const sent = new Map();  // cards whose answer is on its way
 const AHEAD = 4;
 const WHY = {
   random: "a random field", uncertain: "an uncertain detection", missed: "perhaps a crater that was missed",
@@ -128,12 +129,24 @@ onAnswered = (circle, word, isShown) => {
   if (circle.id !== current.id) return;
   const card = current;
   unsent.add(card.id);
+  sent.set(card.id, card);
   showCard(ahead.shift() || null);
   trail(card, circle, word);
 };
 
+onRefused = (circle) => {
+  const card = sent.get(circle.id);
+  unsent.delete(circle.id);
+  sent.delete(circle.id);
+  if (!card) return;
+  untrail(card.id);
+  if (current) ahead.unshift(current);
+  showCard(card);
+};
+
 onSaved = (circle, reply) => {
   unsent.delete(circle.id);
+  sent.delete(circle.id);
   take(reply.next || []);
 };
 

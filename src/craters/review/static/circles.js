@@ -19,6 +19,7 @@ let loading = 0;
 let whyNow = () => "map";
 let onChosen = () => {};
 let onSaved = () => {};
+let onRefused = () => {};
 let onLoaded = () => {};
 let secondsNow = () => null;
 let moreWanted = () => ({});
@@ -276,6 +277,7 @@ function answer(word, isShown = true) {
   }, () => {
     Object.assign(circle, before, { isWaiting: false });
     if (circle.isNew) circles = circles.filter((other) => other !== circle);
+    onRefused(circle);
     describe();
     redraw();
   });
