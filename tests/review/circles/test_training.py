@@ -225,6 +225,7 @@ def test_train_again_and_compare_on_the_random_fields(
     assert before["random"]["precision"] == 1.0
     assert before["random"]["complete"] == before["random"]["fields"] == len(session.fields)
     assert before["gain"] is None
+    assert before["circles"]["teaching"] == 8
     session.retraining = Planted(session.store.path, session.target, session._adopt)
     session.retraining.start()
     session.retraining.wait(120)

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from craters.errors import CratersError
-from craters.labels import CRATER, NOT, RULE, Circle, Place
+from craters.labels import CRATER, NOT, RULE, Circle, LabeledCircle, Place
+from craters.review.circles.fields import field_of
 from craters.review.circles.measure import (
     LEAST_CIRCLES,
     LEAST_DIAMETER,
@@ -114,13 +115,24 @@ def _reasons(session: CircleSession) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def _circles(session: CircleSession, labeled: list[Any]) -> dict[str, int]:
+def _teaching(session: CircleSession, labeled: list[LabeledCircle]) -> int:
+    """Count the craters and rejected circles outside the random fields."""
+    decided = [each for each in labeled if each.word in (CRATER, NOT)]
+    count = 0
+    for image in {each.place.image for each in decided}:
+        mine = [each.circle for each in decided if each.place.image == image]
+        x, y = (np.array([getattr(circle, name) for circle in mine]) for name in "xy")
+        count += int((field_of(session.fields, image, x, y) < 0).sum())
+    return count
+
+
+def _circles(session: CircleSession, labeled: list[LabeledCircle]) -> dict[str, int]:
     words = Counter(each.word for each in labeled)
     found = session.source.candidates
     return {
         "detections": int(found.is_detection.sum()),
         "candidates": len(found),
-        "answered": len(labeled),
+        "teaching": _teaching(session, labeled),
         "craters": words[CRATER],
         "rejected": words[NOT],
         "drawn": sum(each.place.kind == "drawn" and each.word == CRATER for each in labeled),

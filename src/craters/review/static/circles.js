@@ -166,7 +166,7 @@ function paintField(field) {
   const [x, y] = [toX(field.x - field.width / 2), toY(field.y - field.height / 2)];
   const [width, height] = [field.width * view.scale, field.height * view.scale];
   draw.setLineDash(field.complete ? [] : [10, 6]);
-  for (const [stroke, wide] of [["#000a", 4], [field.complete ? "#8ccb9b" : "#ffffff", 1.75]]) {
+  for (const [stroke, wide] of [["#0008", 3], [field.complete ? "#8ccb9b" : "#ffffffd0", 1.5]]) {
     draw.strokeStyle = stroke;
     draw.lineWidth = wide;
     draw.strokeRect(x, y, width, height);

@@ -90,8 +90,13 @@ function paint() {
   draw.imageSmoothingEnabled = view.scale < 1.5;
   const wanted = Math.max(1, 2 ** Math.floor(Math.log2(1 / view.scale)));
   const shrink = Math.min(wanted, image.deepest);
+  draw.save();
+  draw.beginPath();  // reduced squares reach beyond the image by less than a pixel of theirs
+  draw.rect(toX(0), toY(0), image.width * view.scale, image.height * view.scale);
+  draw.clip();
   if (shrink < image.deepest) paintImage(image.deepest);  // a coarse image until the rest is loaded
   paintImage(shrink);
+  draw.restore();
   paintOver();
   viewChanged();
 }
