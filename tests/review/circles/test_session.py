@@ -10,7 +10,9 @@ pytest.importorskip("pyogrio", reason="pyogrio is not installed")
 
 from craters.errors import ConfigError, DataError
 from craters.labels import Circle
+from craters.review import is_circle_scan, serve
 from craters.review.circles import CircleSession, open_circles
+from craters.review.circles.progress import progress
 from craters.review.circles.session import ReceivedCircle
 from tests.review.circles.scans import open_session, some_circles, write_circle_scan
 
@@ -217,6 +219,33 @@ def test_circles_that_reach_into_the_view_are_returned(session: CircleSession) -
     assert [circle["id"] for circle in everywhere["circles"]] == [place.id]
     with pytest.raises(DataError, match="there is no image 2"):
         session.circles("Ann", 2, box, 0.5)
+
+
+def test_a_scan_that_found_nothing_can_be_reviewed(tmp_path: Path) -> None:
+    scan = write_circle_scan(tmp_path / "SCAN", [], decision_threshold=None)
+    session = open_session(scan, tmp_path / "l.sqlite")
+    assert {card["why"] for card in session.queue("Ann", count=3)} == {"random"}
+    field = session.fields[0]
+    drawn = ReceivedCircle("", "crater", image=field.image, circle=Circle(field.x, field.y, 20))
+    session.add("Ann", [drawn], "k1")
+    session.add("Ann", [ReceivedCircle(field.id, "complete", why="random")], "k2")
+    page = progress(session)["random"]
+    assert (page["complete"], page["craters"], page["found"], page["recall"]) == (1, 1, 0, None)
+    session.close()
+
+
+def test_a_damaged_scan_says_so(tmp_path: Path) -> None:
+    scan = write_circle_scan(tmp_path / "SCAN", [])
+    assert is_circle_scan(scan)
+    (scan / "summary.json").write_text("{")
+    with pytest.raises(DataError, match="summary.json: is damaged"):
+        is_circle_scan(scan)
+
+
+def test_options_of_patches_are_refused(scan: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--sun-azimuth: has no meaning for circles"):
+        serve(scan, store=tmp_path / "l.sqlite", sun_azimuth=10.0)
+    assert not (tmp_path / "l.sqlite").exists()
 
 
 @pytest.mark.parametrize(
