@@ -131,10 +131,12 @@ def export_command(
       craters labels export SCAN.labels.sqlite --out CRATERS --target SCAN --format gpkg
     """
     with report_errors():
-        if target is not None or file_format:
-            typer.echo(_export_circles(store, out, target, file_format, votes))
-            return
         from craters.core import files
+
+        if target is not None or file_format:
+            written, count = _export_circles(store, out, target, file_format, votes)
+            typer.echo(files.to_json({"out": out, "circles": count}) if json else written)
+            return
         from craters.labels import LabelStore, export_labels
 
         with LabelStore(store, must_exist=True) as labels:
@@ -152,8 +154,8 @@ def export_command(
 
 def _export_circles(
     store: Path, out: Path, target: Path | None, file_format: str, votes: int
-) -> str:
-    """Write the craters of reviewers in the format of another tool; return what was written."""
+) -> tuple[str, int]:
+    """Write the craters of reviewers for another tool; return what was written, and how many."""
     from craters.errors import ConfigError
     from craters.labels import CircleLabels, LabelStore, reviewed_craters
     from craters.maps.scan import export_reviewed
@@ -167,7 +169,7 @@ def _export_circles(
          "reviewers": "; ".join(each.reviewers), **dataclasses.asdict(each.circle)}
         for each in craters
     ]  # fmt: skip
-    return export_reviewed(target, circles, out, file_format)
+    return export_reviewed(target, circles, out, file_format), len(circles)
 
 
 @labels_app.command("import")

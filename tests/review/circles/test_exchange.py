@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,8 @@ def test_craters_come_back_from_every_format(
     out, scan = tmp_path / "OUT", tmp_path / "SCAN"
     said = run("labels", "export", store, "--out", out, "--target", scan, "--format", file_format)
     assert said.startswith(f"{out}: 14 ")
+    words = ("labels", "export", store, "--out", tmp_path / "J", "--target", scan)
+    assert json.loads(run(*words, "--format", file_format, "--json"))["circles"] == 14
     again = tmp_path / "again.sqlite"
     words = ("labels", "import", again, out, "--target", scan, "--reviewer", "Cy")
     assert run(*words).startswith("14 answers added to a new store")
