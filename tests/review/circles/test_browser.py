@@ -236,7 +236,7 @@ def test_correct_undo_draw_train_and_see_the_figures(scan: Path, tmp_path: Path)
         until(
             lambda: page.text("training") and found.find_element("id", "train").is_displayed(),
             "the new detector",
-            times=6,
+            times=15,  # a real training takes minutes
         )
         assert "is done" in page.text("training"), page.text("training")
         rows = found.find_elements("css selector", "#models tbody tr")
