@@ -73,6 +73,7 @@ def test_every_package_has_its_layer() -> None:
         "craters.models.circles",
         "craters.models.keras",
         "craters.models.onnx",
+        "craters.review.circles",
     }
     assert found - without_layer == set(PACKAGES)
     assert set(LAYERS) - set(PACKAGES) == {"craters.errors", "craters._version"}
@@ -98,6 +99,7 @@ def test_the_package_is_small_enough_to_be_overseen() -> None:
         "craters.models.circles",
         "craters.models.keras",
         "craters.models.onnx",
+        "craters.review.circles",
     ],
 )
 def test_a_package_names_its_interface(name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -10,6 +11,23 @@ from craters.data import arrays_of, find_array, is_archive
 from craters.errors import CratersError, DataError
 from craters.models import find_model
 from craters.review.source import Source, open_arrays, open_data, open_run
+
+
+def is_circle_scan(target: Path) -> bool:
+    """Return whether a folder is that of a scan for circles.
+
+    Raises
+    ------
+    DataError
+        If the summary of a scan is damaged.
+    """
+    path = target / "summary.json"
+    if not (path.is_file() and (target / "detections.csv").is_file()):
+        return False
+    try:
+        return "window" not in json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: is damaged ({error})", "Scan again.") from error
 
 
 def open_target(

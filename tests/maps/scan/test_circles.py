@@ -790,7 +790,7 @@ def test_match_reads_the_diameters_and_review_refuses(model: Path, tmp_path: Pat
     assert found["hits"] == craters["counted"] > 0
     assert found["false"] == 0
     assert found["hits"] + craters["ignored_border"] == len(table["lon"])
-    with pytest.raises(DataError, match="holds circles, and the review page shows windows"):
+    with pytest.raises(DataError, match="holds circles, and windows are expected"):
         open_scan(out)
 
 

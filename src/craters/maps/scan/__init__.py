@@ -8,6 +8,7 @@ from craters.maps.scan.appearance import find_lights
 from craters.maps.scan.export import (
     CountedScan,
     ScanFolder,
+    export_reviewed,
     export_scan,
     read_counted,
     read_scan_folder,
@@ -24,6 +25,7 @@ __all__ = [
     "ScanFolder",
     "describe_results",
     "estimate",
+    "export_reviewed",
     "export_scan",
     "find_lights",
     "plan_scan",
