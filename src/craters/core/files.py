@@ -78,14 +78,14 @@ def sync_data(descriptor: int) -> None:
 
 
 @contextlib.contextmanager
-def disk_errors(path: StrPath, written: Path | None = None) -> Iterator[None]:
+def disk_errors(path: StrPath, written: StrPath | None = None) -> Iterator[None]:
     """Explain errors inside the block by a full disk, if that is their cause.
 
     Parameters
     ----------
     path : path-like
         The file or folder that is being written; for the message.
-    written : Path, optional
+    written : path-like, optional
         Folder of what was written until the error; the message says that more is needed.
 
     Raises
@@ -100,9 +100,9 @@ def disk_errors(path: StrPath, written: Path | None = None) -> Iterator[None]:
         raise
 
 
-def disk_full(path: StrPath, written: Path | None = None) -> DiskFullError:
+def disk_full(path: StrPath, written: StrPath | None = None) -> DiskFullError:
     """Return the error for a path on a full disk; see `disk_errors`."""
-    entries = () if written is None else written.rglob("*")
+    entries = () if written is None else Path(written).rglob("*")
     size = sum(entry.stat().st_size for entry in entries if entry.is_file())
     need = f"; it needs more than {size / 1e6:,.1f} MB" if size >= _LEAST_NEED else ""
     return DiskFullError(

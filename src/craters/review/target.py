@@ -13,7 +13,7 @@ from craters.models import find_model
 from craters.review.source import Source, open_arrays, open_data, open_run
 
 
-def is_circle_scan(target: Path) -> bool:
+def is_circle_scan(target: StrPath) -> bool:
     """Return whether a folder is that of a scan for circles.
 
     Raises
@@ -21,6 +21,7 @@ def is_circle_scan(target: Path) -> bool:
     DataError
         If the summary of a scan is damaged.
     """
+    target = Path(target)
     path = target / "summary.json"
     if not (path.is_file() and (target / "detections.csv").is_file()):
         return False

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from craters.core import StrPath
 from craters.errors import DataError
 from craters.labels import FOUND, Circle, Place
 from craters.maps.geo import PixelReference, describe_scanned, vectors
@@ -83,7 +84,7 @@ class CircleScan:
         return (float(lon[0]), float(lat[0])) if np.isfinite(lon[0] + lat[0]) else None
 
 
-def open_circles(target: Path) -> CircleScan:
+def open_circles(target: StrPath) -> CircleScan:
     """Open the folder of a scan for circles.
 
     Raises
@@ -91,6 +92,7 @@ def open_circles(target: Path) -> CircleScan:
     DataError
         If it is damaged, or the size of an image has changed since the scan.
     """
+    target = Path(target)
     summary = json.loads((target / "summary.json").read_text(encoding="utf-8"))
     fill = summary["pixels"]["fill"] if "pixels" in summary else PixelReference().fill
     images = [describe_scanned(row, summary, fill) for row in summary["images"]]
