@@ -74,7 +74,10 @@ def test_out_of_fold_answers_are_of_the_network_that_did_not_see_the_fold(sets) 
     assert names == [f"{m}-fold{n}" for m in ("supervised", "distillation") for n in (1, 2, 3)]
     for run, fold in zip(trainer.runs, found.folds.folds * 2, strict=True):
         assert np.array_equal(run.train.ids, labeled.ids[fold.train])
-        assert np.array_equal(run.validation.ids, labeled.ids[fold.held_out])
+        if run.name.endswith("-fold1"):  # whose learning curve is shown
+            assert np.array_equal(run.validation.ids, labeled.ids[fold.held_out])
+        else:
+            assert run.validation is None
     assert trainer.runs[0].unlabeled is None
     assert trainer.runs[3].unlabeled.kind == "distillation"
     assert found.unlabeled.kind == "distillation"

@@ -49,7 +49,7 @@ def check_data(data: JobData, config: JobSettings) -> None:
         If a class or a source image is too rare.
     """
     if _is_cross_fitted(resolve_settings(config, data.train)):
-        folds.draw_folds(data.train, data.pool, 0)
+        folds.draw_folds(data.train, data.pool.take(np.arange(0)), 0)
     else:
         draw_split(data, config)
 

@@ -279,7 +279,8 @@ def _taught(
     train = take(context.human, context.folds.folds[fold].train)
     taught = _add(train, context, rows, probability, number, purpose)
     name = f"self-training-round{number}-fold{fold + 1}"
-    return TrainingRun(name=name, train=taught, validation=context.held_out(fold), purpose=purpose)
+    held_out = context.held_out(fold) if fold == 0 else None
+    return TrainingRun(name=name, train=taught, validation=held_out, purpose=purpose)
 
 
 def _calibrated(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
+import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal, Protocol
@@ -29,11 +29,10 @@ from craters.training.recipes import (
 from craters.training.start import (
     FINE_TUNED,
     KEPT,
+    FrozenStart,
     Start,
     blend,
-    count_mistakes,
     load_start,
-    refit_last_layer,
 )
 from craters.training.training_set import HUMAN, TrainingSet, take
 
@@ -106,7 +105,10 @@ class TrainingTask:
     agreement : Unlabeled or None
         Unlabeled patches for FixMatch, of kind "fixmatch".
     start : Start or None
-        Weights to start from; None: random ones.
+        Pretrained weights; None: training starts from random ones.
+    fitted : Start or None
+        The same weights with the last layer fitted to the labels, of which the training starts;
+        None for networks that start from random weights.
     blend : float
         Share of the way from the start to the trained weights that is kept.
     teacher_view : str
@@ -124,15 +126,9 @@ class TrainingTask:
     pool: np.ndarray | None = None
     agreement: Unlabeled | None = None
     start: Start | None = None
+    fitted: Start | None = None
     blend: float = FINE_TUNED
     teacher_view: str = "identity"
-
-    def fitted_start(self) -> Start | None:
-        """Return the network's start with its last layer fitted to the labels, if there is one."""
-        if self.start is None or self.network != COMPACT:
-            return None
-        train = self.train
-        return refit_last_layer(self.start, train.images, train.labels, self.symmetry)
 
     def build(self, start: Start | None) -> Build:
         """Return a function that builds the network with initial weights from a seed."""
@@ -146,18 +142,17 @@ class TrainingTask:
         """Return the networks at some shares of the way from the start to the trained weights."""
         network = self.build(None)(0)
         network.load_state_dict(state.best_weights)
-        fitted = self.fitted_start()
-        if fitted is None:
+        start, fitted = self.start, self.fitted
+        if start is None or fitted is None:
             return [network.eval() for _ in shares]
-        assert self.start is not None
         assert isinstance(network, CompactNet)
-        return [blend(self.start if share == KEPT else fitted, network, share) for share in shares]
+        return [blend(start if share == KEPT else fitted, network, share) for share in shares]
 
 
 def _fit(*, send: Send, task: TrainingTask, state: TrainState | None) -> TrainState:
     """Train one network, in a worker process."""
     return fit(
-        task.build(task.fitted_start()),
+        task.build(task.fitted),
         task.train,
         task.validation,
         task.config,
@@ -268,9 +263,6 @@ class Trainer:
     store: StateStore = dataclasses.field(default_factory=NoStore)
     progress: Progress = dataclasses.field(default_factory=NullProgress)
     turn: str = "identity"
-    _counted: dict[bytes, int] = dataclasses.field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
 
     def train(self, *runs: TrainingRun) -> list[tuple[Network, TrainState]]:
         """Train the networks of independent training runs in parallel.
@@ -309,6 +301,11 @@ class Trainer:
             Shares of the way; see `TrainingRun.blend`.
         """
         return self._training_task(run, 0, ()).blends(state, shares)
+
+    def start_logits(self, images: np.ndarray) -> np.ndarray:
+        """Predict the logits of patches by the pretrained model as it is, before training."""
+        assert self._frozen is not None
+        return self._frozen.logits(images)
 
     @property
     def is_pretrained(self) -> bool:
@@ -368,6 +365,7 @@ class Trainer:
             network=COMPACT,
             symmetry=recipe.symmetry,
             config=recipe,
+            fitted=self._fitted(run.train),
         )
 
     def _training_task(
@@ -389,6 +387,7 @@ class Trainer:
             pool=self._distillation_pool(run) if teachers else None,
             agreement=None if teachers else _agreement(run),
             start=self._start,
+            fitted=self._fitted(run.train) if self.settings.network == COMPACT else None,
             blend=run.blend,
             teacher_view=self.turn,
         )
@@ -424,18 +423,21 @@ class Trainer:
 
     def _adapt(self, recipe: TrainConfig, network: str, train: TrainingSet) -> TrainConfig:
         """Adapt a recipe to pretrained weights, and to the number of epochs if it is given."""
-        if self._start is not None and network == COMPACT:
-            recipe = from_pretrained(recipe, len(train), self._mistakes(self._start, train))
+        if self._frozen is not None and network == COMPACT:
+            human = take(train, train.origin == HUMAN)
+            mistakes = self._frozen.count_mistakes(human.images, human.labels)
+            recipe = from_pretrained(recipe, len(train), mistakes)
         return dataclasses.replace(recipe, epochs=self.settings.epochs or recipe.epochs)
 
-    def _mistakes(self, start: Start, train: TrainingSet) -> int:
-        """Count the human labels of a training that its start gets wrong; each set only once."""
-        human = take(train, train.origin == HUMAN)
-        digest = hashlib.sha256(human.images.tobytes() + human.labels.tobytes()).digest()
-        if digest not in self._counted:
-            views = self._views(COMPACT)
-            self._counted[digest] = count_mistakes(start, human.images, human.labels, views)
-        return self._counted[digest]
+    @functools.cached_property
+    def _frozen(self) -> FrozenStart | None:
+        return None if self._start is None else FrozenStart(self._start, self._views(COMPACT))
+
+    def _fitted(self, train: TrainingSet) -> Start | None:
+        """Return the start with its last layer fitted to all labels of a training."""
+        if self._frozen is None:
+            return None
+        return self._frozen.refit_last_layer(train.images, train.labels)
 
 
 def _own_recipe(run: TrainingRun) -> Callable[..., TrainConfig]:
