@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from craters.training.attempt import Build, TrainState
 from craters.training.distillation import TEACHERS, Distillation, Weights, build_teacher
 from craters.training.fixmatch import FixMatch
 from craters.training.loop import Examples, Objective, build_network, fit
+from craters.training.planned_work import PlannedWork
 from craters.training.recipes import (
     TrainConfig,
     agreement_recipe,
@@ -26,6 +27,7 @@ from craters.training.recipes import (
     from_pretrained,
     modern_recipe,
 )
+from craters.training.reporter import EpochReporter, NoStore, StateStore
 from craters.training.start import (
     FINE_TUNED,
     KEPT,
@@ -39,28 +41,9 @@ from craters.training.training_set import HUMAN, TrainingSet, take
 COMPACT = "compact"  # the network that can start from pretrained weights
 
 _SEND_INTERVAL = 1.0  # seconds; epochs may be short, and a state takes megabytes
+_AGREEMENT_COST = 5.0  # of a labeled patch: itself, three of the pool in two views, one not learned
+_TAUGHT_COST = 4.0  # of a labeled patch: itself and one of the pool, by student and teachers
 _TEACHER_PURPOSE = 100  # offset of the purpose numbers for teachers' seeds
-
-
-class StateStore(Protocol):
-    """Storage for training states between epochs."""
-
-    def load(self, stage: str) -> TrainState | None:
-        """Return the state of an interrupted training, or None."""
-
-    def save(self, stage: str, state: TrainState) -> None:
-        """Save the state after an epoch."""
-
-
-class NoStore:
-    """A store that saves nothing: the job cannot be resumed."""
-
-    def load(self, stage: str) -> TrainState | None:  # noqa: ARG002
-        """Return None."""
-        return None
-
-    def save(self, stage: str, state: TrainState) -> None:
-        """Discard the state."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,21 +177,6 @@ class _Throttled:
             self.next, self.attempt = now + _SEND_INTERVAL, state.attempt
 
 
-class _EpochReporter:
-    """Save the state after every epoch and report it."""
-
-    def __init__(self, store: StateStore, progress: Progress) -> None:
-        self.store, self.progress = store, progress
-        self.reported: dict[str, int] = {}
-
-    def __call__(self, key: str, state: TrainState) -> None:
-        self.store.save(key, state)
-        for sentence in state.restarts[self.reported.get(key, 0) :]:
-            self.progress.warn(f"stage {key}: {sentence}; restarting with another seed.")
-        self.reported[key] = len(state.restarts)
-        self.progress.epoch(key, state)
-
-
 @dataclasses.dataclass(frozen=True)
 class TrainingRun:
     """Data and seed of the trainings of one stage of a job.
@@ -255,6 +223,8 @@ class Trainer:
     progress : Progress
     turn : str
         Transform that brings the light to where pretrained weights expect it.
+    planned : PlannedWork
+        Of all trainings of the job.
     """
 
     settings: TrainingSettings
@@ -263,6 +233,7 @@ class Trainer:
     store: StateStore = dataclasses.field(default_factory=NoStore)
     progress: Progress = dataclasses.field(default_factory=NullProgress)
     turn: str = "identity"
+    planned: PlannedWork = dataclasses.field(default_factory=PlannedWork, repr=False, compare=False)
 
     def train(self, *runs: TrainingRun) -> list[tuple[Network, TrainState]]:
         """Train the networks of independent training runs in parallel.
@@ -273,6 +244,7 @@ class Trainer:
             For each run, its network (an ensemble if `members` is above 1) and the state of its
             first member.
         """
+        self.plan(*runs)
         teachers = self._teachers(runs)
         trainings = [
             self._training_task(run, number, teachers.get(run.name, ()))
@@ -312,14 +284,34 @@ class Trainer:
         """Whether networks, or the teachers of `dense`, start from the pretrained model."""
         return self._start is not None
 
+    def plan(self, *runs: TrainingRun) -> None:
+        """Expect some training runs, now or later; their data may still change."""
+        before = self.planned.epochs
+        for key, epochs, cost in self._work_of(runs):
+            self.planned.expect(key, epochs, cost)
+        if self.planned.epochs != before:
+            self.progress.plan(self.planned.epochs)
+
+    def forget(self, *runs: TrainingRun) -> None:
+        """No longer expect some training runs."""
+        self.planned.forget([key for key, *_ in self._work_of(runs)])
+        self.progress.plan(self.planned.epochs)
+
     def planned_epochs(self, *runs: TrainingRun) -> int:
         """Count the epochs of all networks of some training runs."""
-        count = 0
+        return sum(epochs for _, epochs, _ in self._work_of(runs))
+
+    def _work_of(self, runs: Sequence[TrainingRun]) -> Iterator[tuple[str, int, float]]:
+        """Yield key, epochs and cost of an epoch of all trainings of some runs."""
         for run in runs:
-            count += self.settings.members * self._recipe(run, 0).epochs
+            cost = len(run.train) * _cost(run)
             if self._is_taught(run):
-                count += TEACHERS * self._teacher_task(run, 0).config.epochs
-        return count
+                recipe = self._teacher_task(run, 0).config
+                for number in range(TEACHERS):
+                    yield _key(f"{run.name}-teacher", number), recipe.epochs, cost
+                cost = len(run.train) * _TAUGHT_COST
+            for number in range(self.settings.members):
+                yield _key(run.name, number), self._recipe(run, number).epochs, cost
 
     def _run(self, trainings: Sequence[TrainingTask]) -> Iterator[tuple[str, TrainState]]:
         """Train networks in parallel, resuming interrupted trainings; yield their final states."""
@@ -327,9 +319,10 @@ class Trainer:
         for task in trainings:
             self.progress.network(task.key, task.build(None)(0))
             state = self.store.load(task.key)
+            self.planned.resume(task.key, 0 if state is None else state.epoch)
             tasks.append(Task(task.key, _fit, {"task": task, "state": state}))
         threads = usable_threads(self.settings.threads)
-        reporter = _EpochReporter(self.store, self.progress)
+        reporter = EpochReporter(self.store, self.progress, self.planned)
         return run_tasks(tasks, threads=threads, on_message=reporter)
 
     def _teachers(self, runs: Sequence[TrainingRun]) -> dict[str, tuple[Weights, ...]]:
@@ -448,6 +441,10 @@ def _own_recipe(run: TrainingRun) -> Callable[..., TrainConfig]:
 def _agreement(run: TrainingRun) -> Unlabeled | None:
     unlabeled = run.unlabeled
     return unlabeled if unlabeled is not None and unlabeled.kind == "fixmatch" else None
+
+
+def _cost(run: TrainingRun) -> float:
+    return 1.0 if _agreement(run) is None else _AGREEMENT_COST
 
 
 def _key(name: str, number: int) -> str:
