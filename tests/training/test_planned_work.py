@@ -28,8 +28,10 @@ def test_what_is_dropped_is_no_longer_expected() -> None:
 def test_epochs_of_an_interrupted_job_are_finished_but_no_work_of_this_one() -> None:
     work = PlannedWork()
     work.expect("a", 20, 1.0)
-    work.resume("a", 15)
-    assert (work.finished, work.share) == (15, 0)
+    work.expect("b", 30, 1.0)
+    work.resume("a", 15, is_last=False)
+    work.resume("b", 10, is_last=True)  # stopped early
+    assert (work.finished, work.epochs, work.share) == (25, 30, 0)
     work.advance("a", 17, is_last=False)
     assert work.share == pytest.approx(0.4)
 

@@ -54,9 +54,10 @@ class PlannedWork:
             if key in self._trainings and not self._trainings[key].finished:
                 del self._trainings[key]
 
-    def resume(self, key: str, epochs: int) -> None:
-        """Receive the epochs that an interrupted job has finished."""
-        self._trainings[key].finished = self._trainings[key].before = epochs
+    def resume(self, key: str, epochs: int, *, is_last: bool) -> None:
+        """Receive the epochs of a training that an interrupted job has finished."""
+        self.advance(key, epochs, is_last=is_last)
+        self._trainings[key].before = epochs
 
     def advance(self, key: str, epochs: int, *, is_last: bool) -> None:
         """Receive the finished epochs of a training, which may be its last by early stopping."""

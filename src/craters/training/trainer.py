@@ -319,7 +319,8 @@ class Trainer:
         for task in trainings:
             self.progress.network(task.key, task.build(None)(0))
             state = self.store.load(task.key)
-            self.planned.resume(task.key, 0 if state is None else state.epoch)
+            if state is not None:
+                self.planned.resume(task.key, state.epoch, is_last=state.finished)
             tasks.append(Task(task.key, _fit, {"task": task, "state": state}))
         threads = usable_threads(self.settings.threads)
         reporter = EpochReporter(self.store, self.progress, self.planned)
