@@ -117,7 +117,7 @@ def moved(network: Network, seed: int) -> Network:
 MADE = [
     ("original", 48, ("identity",)),
     ("compact", 48, ("identity", "up-down")),
-    pytest.param("dense", 48, ("identity",), marks=pytest.mark.slow),
+    ("dense", 48, ("identity",)),
 ]
 
 
