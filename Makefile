@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test test-slow lint format docs bench pretrained circles craterstats clean help
+.PHONY: demo test test-slow lint format docs bench pretrained circles craterstats qgis-plugin clean help
 
 help:
 	@echo "make demo       install, then train, report and scan on data that the package makes itself"
@@ -16,6 +16,7 @@ help:
 	@echo "make bench      quick benchmarks; BENCH=full for all"
 	@echo "make pretrained train the shipped network again, in hours, and measure it"
 	@echo "make circles    train the shipped circle detector again, in an hour, and measure it"
+	@echo "make qgis-plugin  the plugin for QGIS as a zip, in dist/"
 	@echo "make craterstats  install Craterstats, which the long tests then give our files to read"
 
 # torch first and pinned: left to itself pip may take a build of several gigabytes.
@@ -74,6 +75,9 @@ CRATERSTATS_PYTHON ?= python3.12
 craterstats:
 	$(CRATERSTATS_PYTHON) -m venv build/craterstats
 	build/craterstats/bin/python -m pip --quiet --disable-pip-version-check install craterstats==3.6.11
+
+qgis-plugin:
+	$(PYTHON) qgis/build_zip.py
 
 BENCH ?= quick
 bench: $(VENV)/dev.stamp
