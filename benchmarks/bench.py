@@ -15,6 +15,9 @@ import harness
 from accuracy import designs, intervals, nanedi, region_cv
 from circles import bench as circles
 from circles import completeness as circles_completeness
+from circles import own_images as circles_training
+from circles import patches as circles_patches
+from circles import reviewer as circles_review
 from circles import speed as circles_speed
 from craters.core import NullProgress
 from craters.errors import CratersError
@@ -35,10 +38,10 @@ from speed import (
 from unlabeled import auto_choice, auto_time, methods, share, starts
 
 _MODULES = (
-    audit, auto_choice, auto_time, circles, circles_completeness, circles_speed, cold_predict,
-    designs, floor, folds, generator, growth, ideas, installed, intervals, job, keras_parity, light,
-    nanedi, original_job_time, quality, realism, region_cv, review, scan, share, starts, tiles,
-    methods,
+    audit, auto_choice, auto_time, circles, circles_completeness, circles_patches,
+    circles_review, circles_speed, circles_training, cold_predict, designs, floor, folds,
+    generator, growth, ideas, installed, intervals, job, keras_parity, light, methods, nanedi,
+    original_job_time, quality, realism, region_cv, review, scan, share, starts, tiles,
 )  # fmt: skip
 BENCHMARKS = {module.NAME: module for module in _MODULES}
 

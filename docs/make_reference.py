@@ -19,6 +19,8 @@ WIDTH = 96  # columns of help texts
 HEAD = """\
 # Command line
 
+For those who work in a terminal: all commands and options.
+
 Made from the commands' own help by `python docs/make_reference.py`. Results go to stdout, progress
 and warnings to stderr. The same commands are functions in [Python](api.md).
 
@@ -65,6 +67,8 @@ def cli_page() -> str:
 SETTINGS_HEAD = """\
 # Settings
 
+For those who repeat a run or write a configuration file: all settings and their defaults.
+
 Made from the declarations in `craters.settings` by `python docs/make_reference.py`.
 
 Settings have the same names everywhere. `--batch-size 16` on the command line is `batch_size=16`
@@ -81,6 +85,7 @@ COMMANDS = {
     "AuditConfig": "audit",
     "MatchRequest": "match",
     "SamplingRequest": "patches",
+    "CircleTrainingConfig": "train",
 }
 
 

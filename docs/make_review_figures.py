@@ -136,6 +136,35 @@ def look(store: Path, truth: dict[str, int], *, dark: bool) -> None:
             take(browser, f"map_{tone}")
 
 
+def make_circles() -> None:
+    """Scan a scene for circles."""
+    if not (WORK / "CIRCLES").exists():
+        scene = make_scene(900, 1100, seed=6, missing=0.0, density=5)
+        image = write_tif(WORK / "circles.tif", scene.image, PLACE)
+        scan_images(ScanConfig((image,), "circles", WORK / "CIRCLES", sun_azimuth=270.0))
+
+
+def look_at_circles(*, dark: bool) -> None:
+    """Take a picture of a random field in the queue of circles."""
+    from selenium.webdriver import ActionChains, Keys
+
+    tone = "dark" if dark else "light"
+    store = WORK / f"circles-{tone}.sqlite"
+    store.unlink(missing_ok=True)
+    LabelStore(store, seed=3).close()
+    scan = review_browser.server(WORK / "CIRCLES", "--labels", store)
+    with review_browser.browser(dark=dark, size=SIZE) as browser, scan as (address, _):
+        browser.get(address)
+        browser.get(f"{address.partition('/?')[0]}/as/Ann/queue")
+        while browser.find_element("id", "of-field").get_property("hidden"):
+            ActionChains(browser).send_keys("c").perform()
+            time.sleep(0.5)
+        for keys in ("c", "c", "n", Keys.ARROW_LEFT, "+"):
+            ActionChains(browser).send_keys(keys).perform()
+            time.sleep(0.3)
+        take(browser, f"circles_{tone}")
+
+
 def main() -> None:
     """Make everything that is missing, and all pictures."""
     if missing := review_browser.missing():
@@ -143,9 +172,11 @@ def main() -> None:
     FIGURES.mkdir(exist_ok=True)
     truth = make_data()
     make_run_and_scan()
+    make_circles()
     store = answer(truth)
     for dark in (False, True):
         look(store, truth, dark=dark)
+        look_at_circles(dark=dark)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -104,3 +109,18 @@ def real_images() -> Path:
         if not (root / name).is_dir():
             pytest.skip(f"no real data: {root.name}/{name} not found; set $CRATERS_DATA")
     return root
+
+
+@contextlib.contextmanager
+def full_disk(largest: int = 2000) -> Iterator[None]:
+    """Limit the size of files in bytes; beyond it, writing fails as on a full disk."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    full = shutil.disk_usage(tempfile.gettempdir())._replace(free=0)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, hard))
+    try:
+        with mock.patch("shutil.disk_usage", return_value=full):
+            yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -54,14 +54,21 @@ def test_the_reference_is_current(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def commands_of(text: str) -> list[str]:
-    """List the craters commands in a page's consoles, without prompt and remark."""
-    found = []
+    """List the craters commands in a page's consoles and tables, without prompt and remark."""
+    found = re.findall(r"^\|.*?`(craters \w+ [^`]+)`", text, re.MULTILINE)
     for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL):
         for line in block.replace("\\\n", " ").splitlines():
             match = re.match(r"\$ (?:\.venv/bin/)?((?:[A-Z_]+=\S+ )?craters .*)", line)
             if match:
                 found.append(re.sub(r"\s+#.*", "", match[1]))
     return found
+
+
+@pytest.mark.parametrize("page", PAGES[1:], ids=lambda path: path.name)
+def test_the_first_sentence_of_a_page_says_whom_it_is_for(page: Path) -> None:
+    paragraphs = page.read_text().split("\n\n")
+    text = next(each for each in paragraphs[1:] if not each.startswith("!["))
+    assert text.startswith("For ") or page.name == "index.md", text
 
 
 def options_of(words: list[str]) -> set[str]:
@@ -220,7 +227,7 @@ def test_the_readmes_commands_run(folder: Path) -> None:
     scene = make_scene(160, 200, seed=5, missing=0.0, density=6)
     write_tif(folder / "IMAGE.tif", scene.image, corner)
     write_csv(folder / "robbins.csv", catalogue_rows(scene, corner))
-    shutil.copy(folder / "DATA" / "Xtest1.npy", folder / "more_patches.npy")
+    shutil.copy(folder / "DATA" / "Xtest1.npy", folder / "patches.npy")
     (folder / "LABELED").mkdir()
     for stem in ("X", "Y"):
         shutil.copy(folder / "DATA" / f"{stem}train1.npy", folder / "LABELED" / f"{stem}test1.npy")
@@ -228,7 +235,7 @@ def test_the_readmes_commands_run(folder: Path) -> None:
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     text = (REPOSITORY / "README.md").read_text()
     done = []
-    for line in commands_of(text) + re.findall(r"`(craters (?:import|export) [^`]+)`", text):
+    for line in commands_of(text):
         words = shlex.split(line)
         if words[1] == "review":
             serves_a_page(words, folder, environment)
@@ -241,7 +248,8 @@ def test_the_readmes_commands_run(folder: Path) -> None:
         )  # fmt: skip
         assert found.returncode == 0, (words, found.stderr)
         done.append(words[1])
-    assert {"run", "predict", "evaluate", "scan", "match", "audit", "import", "export"} <= {*done}
+    assert {"run", "predict", "evaluate", "scan", "match", "sfd", "audit", "compare", "import",
+            "export"} <= {*done}  # fmt: skip
     assert (folder / "RUN" / "report.html").is_file()
 
 

@@ -28,10 +28,12 @@ from tests.maps.tools import SIDE, noise, write_classifier
 UNTRAINED = SimpleNamespace(description=SimpleNamespace(pixels=None))
 RESULTS = {
     "Catalogue",
+    "CircleScan",
     "Conversion",
     "Found",
     "ScanFolder",
     "RunOutcome",
+    "TrainedCircles",
 }  # classes that functions return, with paths in them
 
 

@@ -66,12 +66,14 @@ def test_every_package_has_its_layer() -> None:
         "craters.maps",
         "craters.maps.catalogues.formats",
         "craters.maps.catalogues.matching",
+        "craters.detection.circle_training",
         "craters.detection.size_frequency",
         "craters.maps.scan.circles",
         "craters.maps.scan.export",
         "craters.models.circles",
         "craters.models.keras",
         "craters.models.onnx",
+        "craters.review.circles",
     }
     assert found - without_layer == set(PACKAGES)
     assert set(LAYERS) - set(PACKAGES) == {"craters.errors", "craters._version"}
@@ -90,12 +92,14 @@ def test_the_package_is_small_enough_to_be_overseen() -> None:
         *PACKAGES,
         "craters.maps.catalogues.formats",
         "craters.maps.catalogues.matching",
+        "craters.detection.circle_training",
         "craters.detection.size_frequency",
         "craters.maps.scan.circles",
         "craters.maps.scan.export",
         "craters.models.circles",
         "craters.models.keras",
         "craters.models.onnx",
+        "craters.review.circles",
     ],
 )
 def test_a_package_names_its_interface(name: str) -> None:

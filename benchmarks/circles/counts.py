@@ -15,9 +15,10 @@ import numpy as np
 from scipy.stats import binomtest
 
 from circles import images as real
-from circles import measure, search, training
+from circles import measure, training
 from circles.plan import RULES, SCENES, SHIPPED
 from craters.detection import LabeledImage
+from craters.detection.circle_training.validation import scene_probabilities
 from craters.detection.size_frequency.distribution import corrected_counts
 from craters.detection.size_frequency.recall import RecallTable
 from craters.evaluation import operating_point
@@ -46,8 +47,8 @@ def coverage(name: str) -> tuple[int, int]:
         detector = training.load(SHIPPED)
         found = [training.detect(detector, image) for image in images]
         calibration = detector.description.calibration
-    groups = _groups(name, images)
-    truth, hits, rows = _by_region(name, images, found, search.at_scene(found, calibration), groups)
+    groups, probability = _groups(name, images), scene_probabilities(found, calibration)
+    truth, hits, rows = _by_region(name, images, found, probability, groups)
     edges = np.maximum(np.array(EDGES), RULES[name].least)
     edges = np.unique(edges)
     held = bins = 0

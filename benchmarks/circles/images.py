@@ -14,7 +14,7 @@ from craters.detection import LabeledImage
 from craters.models import load_model
 from craters.synthetic import make_scenes
 from craters.training import TRUTH_DTYPE
-from harness import MODEL
+from harness import MODEL, BenchError
 from pretrained import sets, windows
 
 SIDE = 48  # px of the windows that tell the light
@@ -33,6 +33,10 @@ def load_images(name: str, data: Path) -> list[LabeledImage]:
         return _synthetic()
     folder, in_pixels = sets.folder_of(name, data), name != "tiles"
     pairs = sets.pairs_of(name, folder)
+    if not pairs:
+        raise BenchError(
+            f"{folder}: holds no images; set CRATERS_DATA to the folder of the data sets"
+        )
     images = []
     for (path, _), read in zip(pairs, windows.read_images(pairs, in_pixels=in_pixels), strict=True):
         craters = np.zeros(len(read.diameters), TRUTH_DTYPE)

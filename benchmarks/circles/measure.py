@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-import shapely
 
 from circles.plan import CircleRule
 from craters.detection import LabeledImage
+from craters.detection.circle_training.matching import match_circles
 from craters.maps.catalogues import (
     Catalogue,
     Detections,
     Matching,
     MatchRule,
     make_curve,
-    match,
     measure_diameters,
     precision_by_diameter,
     recall_by_diameter,
@@ -23,7 +23,6 @@ from craters.maps.catalogues import (
 from craters.maps.catalogues.matching.curves import threshold_at_rate
 from craters.maps.catalogues.matching.pairing import FALSE as IS_FALSE
 from craters.maps.catalogues.matching.pairing import HIT
-from craters.maps.geo import Footprint, Plane
 from harness import Row
 
 FALSE = 0.5  # detections an image, at which recall is stated
@@ -34,40 +33,6 @@ FIGURES = (
     "diameter_scatter", "within_error", "distance_px",
 )  # fmt: skip
 EDGES = np.array([8.0, 12.0, 24.0, np.inf])  # px
-
-
-def inputs(
-    images: Sequence[LabeledImage], found: Sequence[np.ndarray], probability: Sequence[np.ndarray]
-) -> tuple[Detections, Catalogue, list[Footprint], Plane]:
-    """Return circles and craters of images as `match` and `register` take them.
-
-    Parameters
-    ----------
-    images : sequence of LabeledImage
-    found : sequence of ndarray, `CIRCLE_DTYPE`
-        Of each image.
-    probability : sequence of ndarray
-    """
-    names = [image.name for image in images]
-    craters = [image.craters[image.craters["counted"]] for image in images]
-    catalogue = Catalogue(
-        _places(craters),
-        np.concatenate([each["diameter"] for each in craters]).astype(float),
-        np.repeat(names, [len(each) for each in craters]),
-        in_pixels=True,
-    )
-    detections = Detections(
-        _places(found),
-        np.concatenate(probability),
-        np.repeat(names, [len(each) for each in found]),
-        diameters=np.concatenate([each["diameter"] for each in found]),
-        diameter_errors=np.concatenate([each["error"] for each in found]),
-    )
-    areas = [
-        Footprint(image.name, [shapely.box(0, 0, *image.pixels.shape[::-1])], Plane())
-        for image in images
-    ]
-    return detections, catalogue, areas, Plane()
 
 
 def match_rule(rule: CircleRule) -> MatchRule:
@@ -81,14 +46,13 @@ def matched(
     probability: Sequence[np.ndarray],
     rule: CircleRule,
 ) -> tuple[Detections, Catalogue, Matching]:
-    """Match the circles of images with their craters, one to one; see `inputs`."""
-    given = inputs(images, found, probability)
-    return given[0], given[1], match(*given, match_rule(rule))
-
-
-def _places(circles: Sequence[np.ndarray]) -> np.ndarray:
-    """Return x and y from the corner of the image."""
-    return np.concatenate([np.stack([each["col"], each["row"]], 1) + 0.5 for each in circles])
+    """Match the circles of images with the craters that count, one to one."""
+    counted = [
+        dataclasses.replace(image, craters=image.craters[image.craters["counted"]])
+        for image in images
+    ]
+    done = match_circles(counted, found, probability, match_rule(rule))
+    return done.detections, done.catalogue, done.matching
 
 
 def figures(

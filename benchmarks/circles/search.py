@@ -27,8 +27,9 @@ from circles.plan import (
 )
 from craters.core import Progress
 from craters.detection import LabeledImage
-from craters.evaluation import operating_point, scene_probability
-from craters.models import CIRCLE_DTYPE, Calibration, CircleDetector, size_strata
+from craters.detection.circle_training.validation import scene_probabilities
+from craters.evaluation import operating_point
+from craters.models import CIRCLE_DTYPE, CircleDetector
 from harness import Row
 
 
@@ -40,12 +41,13 @@ def search(contender: str, name: str, data: Path, progress: Progress) -> Row:
     if contender == NO_LABEL:
         detector = training.load(SYNTHETIC)
         found = [training.detect(detector, image) for image in images]
-        probability = at_scene(found, training.load(SHIPPED).description.calibration)
+        probability = scene_probabilities(found, training.load(SHIPPED).description.calibration)
         return figures(images, found, probability, rule)
     if not name.startswith("tiles"):
         detector = training.load(SHIPPED)
         found = [training.detect(detector, image) for image in images]
-        return figures(images, found, at_scene(found, detector.description.calibration), rule)
+        probability = scene_probabilities(found, detector.description.calibration)
+        return figures(images, found, probability, rule)
     return _folds(images, rule, is_stretched=name == STRETCHED)
 
 
@@ -109,7 +111,7 @@ def held_out(
         scene = [raw[row].copy() for row in rows]
         for circles in scene:
             circles["error"] *= description.error_scale
-        values = at_scene(scene, description.calibration)
+        values = scene_probabilities(scene, description.calibration)
         threshold = operating_point(np.concatenate(values)).threshold
         for row, circles, value in zip(rows, scene, values, strict=True):
             found[row], probability[row], is_called[row] = circles, value, value >= threshold
@@ -120,10 +122,7 @@ def _folds(images: Sequence[LabeledImage], rule: CircleRule, *, is_stretched: bo
     """Measure the images of each fold by the detector and calibration of the other folds."""
     held = held_out(images, rule, is_stretched=is_stretched)
     row = figures(images, held.found, held.probability, rule, called=held.is_called)
-    moved = [
-        dataclasses.replace(image, craters=each.craters[each.craters["counted"]])
-        for image, each in zip(images, held.truth, strict=True)
-    ]
+    moved = training.listed(held.truth)
     shifted = figures(moved, held.found, held.probability, rule, called=held.is_called)
     row["registered"] = {name: shifted[name] for name in FIGURES}
     return row
@@ -138,19 +137,6 @@ def detect_stretched(detector: CircleDetector, image: LabeledImage) -> np.ndarra
     for name in ("diameter", "error"):
         circles[name] /= np.sqrt(2)
     return circles
-
-
-def at_scene(found: Sequence[np.ndarray], calibration: Calibration) -> list[np.ndarray]:
-    """Return the probability of the circles of images that are one scene."""
-    circles = np.concatenate(found)
-    scene = scene_probability(
-        circles["logit"],
-        slope=calibration.slope,
-        offset=calibration.offset,
-        share=calibration.share,
-        strata=size_strata(circles),
-    )
-    return np.split(scene.probability, np.cumsum([len(each) for each in found])[:-1])
 
 
 def figures(

@@ -7,6 +7,7 @@ import functools
 import graphlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from accuracy import region_cv
 from craters.core import NullProgress, Task, run_tasks
 from craters.errors import DataError
 from craters.semi_supervised import verdict
-from harness import charts, rows, tables
+from harness import charts, measurements, rows, summaries, tables
 from tests.conftest import REPOSITORY
 from unlabeled import auto_choice, methods
 
@@ -33,7 +34,9 @@ SCRIPTS = [
 ]
 
 # Benchmarks of which not every row that a full call may ask for is stored.
-UNFINISHED = {"auto_choice", "auto_time", "job", "nanedi", "review", "unlabeled"}
+UNFINISHED = {
+    "auto_choice", "auto_time", "circles_training", "job", "nanedi", "review", "unlabeled",
+}  # fmt: skip
 # Settings of rows that no call asks for any more.
 BEFORE = {"cold_predict": {"cpus": 1}}
 
@@ -237,7 +240,7 @@ def test_a_page_lists_every_commit_machine_and_version() -> None:
         settings={}, titles={}, tables={}, contenders=[], findings=[],
     )  # fmt: skip
     assert listed["made"] == made
-    assert tables.facts(listed).splitlines()[1:] == [
+    assert measurements.facts(listed).splitlines()[1:] == [
         "Measured at: a1 (2026-01-02), b2+ (2026-02-03)  ",
         "Hardware: One, 2 CPUs; Two, 4 CPUs  ",
         "Versions: keras 3, torch 2.10, torch 2.9",
@@ -245,11 +248,42 @@ def test_a_page_lists_every_commit_machine_and_version() -> None:
 
 
 def test_the_page_and_the_readme_are_those_of_the_results(tmp_path: Path) -> None:
-    page, readme = tmp_path / "benchmarks.md", tmp_path / "README.md"
+    page, everything = tmp_path / "benchmarks.md", tmp_path / "measurements.md"
+    readme = tmp_path / "README.md"
     readme.write_text((REPOSITORY / "README.md").read_text())
-    tables.write(page, readme)
-    assert page.read_text() == (REPOSITORY / "docs" / "benchmarks.md").read_text()
+    tables.write(page, everything, readme)
+    for path in (page, everything):
+        assert path.read_text() == (REPOSITORY / "docs" / path.name).read_text()
     assert readme.read_text() == (REPOSITORY / "README.md").read_text()
+
+
+def measured(**measures: tuple[float, ...]) -> dict[str, Any]:
+    return {name: harness.summarize(values) for name, values in measures.items()}
+
+
+def test_a_ratio_pairs_the_rounds() -> None:
+    ours, peer = measured(wall_s=(2.0, 1.0, 4.0)), measured(wall_s=(4.0, 3.0, 4.0))
+    assert summaries.ratio(peer, ours, "wall_s") == "2.00 (1.00 to 3.00)"
+    assert summaries.ratio(measured(wall_s=(6.0,)), ours, "wall_s") == "3.00"
+
+
+def test_a_recall_has_the_interval_of_wilson() -> None:
+    # Wilson's interval of 8 of 10: 0.490 to 0.943.
+    assert summaries.recall_of({"recall": 0.8, "craters": 10}) == "0.80 (0.49 to 0.94)"
+    assert summaries.recall_of({"recall": None, "craters": 0}) == ""
+
+
+def test_every_link_to_a_measurement_leads_to_its_heading() -> None:
+    headings = {
+        re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", line[3:].lower()).strip())
+        for line in (REPOSITORY / "docs" / "measurements.md").read_text().splitlines()
+        if line.startswith("## ")
+    }
+    links = re.findall(
+        r"measurements\.md#([\w-]+)", (REPOSITORY / "docs" / "benchmarks.md").read_text()
+    )
+    assert len(links) >= 8
+    assert set(links) <= headings
 
 
 def test_the_list_of_benchmarks_names_each_with_its_file() -> None:

@@ -15,7 +15,7 @@ from craters.data import normalize
 from craters.errors import DataError
 from craters.models import Classifier
 from craters.pipeline import info
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, full_disk
 from tests.maps.tools import SIDE, network, write_classifier
 
 keras = pytest.importorskip("keras", reason="keras is not installed")
@@ -68,6 +68,22 @@ def test_what_cannot_be_is_one_line_with_its_code(model: Path, tmp_path: Path, c
         assert result.exit_code == code, result.output
         assert result.stderr.startswith("craters: error: ")
         assert result.stderr.count("\n") == 1
+
+
+def test_a_full_disk_leaves_no_half_model(model: Path, tmp_path: Path) -> None:
+    assert craters("export", model, "--out", tmp_path / "m.keras").exit_code == 0
+    for words, out in (
+        (["import", tmp_path / "m.keras"], tmp_path / "AGAIN"),
+        (["export", model, "--format", "onnx"], tmp_path / "m.onnx"),
+    ):
+        with full_disk():
+            result = craters(*words, "--out", out)
+        assert result.exit_code == 1
+        assert result.stderr == (
+            f"craters: error: {out}: no space is left on the disk. Free some space, then repeat "
+            "the command.\n"
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["m.keras"]
 
 
 # --- info --------------------------------------------------------------------------------------

@@ -57,6 +57,21 @@ def test_a_full_disk_is_named_with_the_path(tmp_path: Path, make, error: Excepti
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_full_disk_is_named_with_the_folder_and_its_need(tmp_path: Path) -> None:
+    def write() -> None:
+        with files.new_folder(tmp_path / "MODEL") as folder:
+            (folder / "weights").write_bytes(bytes(1_200_000))
+            with files.atomic_path(folder / "graph"):
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(DiskFullError) as caught:
+        write()
+    assert caught.value.message == (
+        f"{tmp_path / 'MODEL'}: no space is left on the disk; it needs more than 1.2 MB"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_error_that_hides_the_full_disk_is_told_from_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -342,3 +357,12 @@ def test_text_of_tables_in_latin_1(tmp_path: Path) -> None:
         files.read_csv_text(path, may_be_latin_1=True)
     path.write_bytes(b"")
     assert files.read_csv_text(path)[0] == ""
+
+
+def test_what_exists_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").touch()
+    for there in (tmp_path, tmp_path / "a.csv"):
+        with pytest.raises(ExistsError) as refused:
+            files.refuse_existing(there)
+        assert str(refused.value) == f"{there}: exists already. Choose a new name."
+    files.refuse_existing(tmp_path / "b.csv")

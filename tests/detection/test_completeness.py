@@ -12,6 +12,7 @@ from craters.detection import PlantingWindow, Recall, measure_completeness
 from craters.detection.completeness import (
     PLANTED_DTYPE,
     Completeness,
+    Find,
     _image_recall,
 )
 from craters.detection.planting import plant
@@ -51,9 +52,13 @@ def everywhere(*diameters: float) -> np.ndarray:
     return circles
 
 
+def finder(found: np.ndarray, probability: float = 0.95) -> Find:
+    return lambda *_: (found, np.full(len(found), probability))
+
+
 def recalls(found: np.ndarray, **changes: object) -> dict[tuple[float, str], Recall]:
     settings = {"count": 30, "seed": 0} | changes
-    measured = measure_completeness(windows(), lambda *_: found, EDGES, **settings)  # type: ignore[arg-type]
+    measured = measure_completeness(windows(), finder(found), EDGES, **settings)  # type: ignore[arg-type]
     return {(each.low_px, each.freshness): each for each in measured.recalls}
 
 
@@ -86,7 +91,7 @@ def test_no_recall_is_stated_for_sizes_without_detections() -> None:
 
 def test_craters_are_planted_apart_inside_the_border() -> None:
     scene = windows()
-    measured = measure_completeness(scene, lambda *_: everywhere(10), EDGES, count=40, border=50)
+    measured = measure_completeness(scene, finder(everywhere(10)), EDGES, count=40, border=50)
     planted = measured.planted
     assert planted.dtype == PLANTED_DTYPE
     for name in ("row", "col"):
@@ -104,33 +109,50 @@ def test_craters_are_planted_apart_inside_the_border() -> None:
 def test_equal_seeds_give_equal_bytes_and_others_other_places() -> None:
     one, same, other = (
         measure_completeness(
-            windows(), lambda *_: everywhere(10), EDGES, count=20, seed=seed
+            windows(), finder(everywhere(10)), EDGES, count=20, seed=seed
         ).planted.tobytes()
         for seed in (4, 4, 5)
     )
     assert one == same != other
 
 
-def test_the_recall_of_the_image_weights_detections_by_what_they_stand_for() -> None:
-    """Of craters whose contrasts are another mix than the planted ones, the recall is right."""
+def look(contrast: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Return which craters are found, and which surely, by chances that rise with the contrast."""
+    luck = random.logistic(0, 1 / 6, len(contrast))
+    return contrast > 0.8 + luck, contrast > 0.9 + luck
+
+
+@pytest.mark.parametrize("false", [0, 300])
+def test_the_recall_of_the_image_weights_sure_detections_by_what_they_stand_for(
+    false: int,
+) -> None:
+    """Of craters whose contrasts are another mix than the planted ones, the recall is right.
+
+    False detections of little contrast, and of the probability of unsure craters, change nothing.
+    """
     random = np.random.default_rng(0)
-
-    def look(contrast: np.ndarray) -> np.ndarray:
-        found: np.ndarray = random.random(len(contrast)) < 1 / (1 + np.exp(-6 * (contrast - 0.8)))
-        return found
-
     planted = np.zeros(3000, PLANTED_DTYPE)
     planted["contrast"] = random.uniform(0, 3, len(planted))
-    planted["is_found"] = look(planted["contrast"])
-    craters = random.uniform(0.3, 1.3, 3000)
-    is_found = look(craters)
-    detected = np.zeros(int(is_found.sum()), [("contrast", "f8"), ("probability", "f8")])
-    detected["contrast"], detected["probability"] = craters[is_found], 0.9
+    planted["is_found"], planted["is_sure"] = look(planted["contrast"], random)
+    craters = random.uniform(0.4, 1.3, 3000)
+    is_found, is_sure = look(craters, random)
+    detected = np.zeros(int(is_found.sum()) + false, [("contrast", "f8"), ("probability", "f8")])
+    real = detected[false:]
+    real["contrast"], real["probability"] = craters[is_found], 0.6
+    real["probability"][is_sure[is_found]] = 0.95
+    detected["contrast"][:false], detected["probability"][:false] = 0.2, 0.6
     recall, low, high = _image_recall(planted, detected, random)
     assert abs(planted["is_found"].mean() - is_found.mean()) > 0.15  # what is corrected
     assert recall == pytest.approx(is_found.mean(), abs=0.04)
     assert low < is_found.mean() < high
     assert high - low < 0.15
+
+
+def test_without_sure_detections_of_a_size_no_recall_is_stated() -> None:
+    planted = np.zeros(100, PLANTED_DTYPE)
+    detected = np.zeros(50, [("contrast", "f8"), ("probability", "f8")])
+    detected["probability"] = 0.85
+    assert math.isnan(_image_recall(planted, detected, np.random.default_rng(0))[0])
 
 
 @pytest.mark.parametrize(
@@ -159,9 +181,20 @@ def test_too_few_sure_detections_are_refused() -> None:
         dataclasses.replace(each, probability=np.full(len(each.circles), 0.5)) for each in windows()
     ]
     with pytest.raises(DataError, match=r"0 detections of a probability of at least 0\.9"):
-        measure_completeness(doubtful, lambda *_: everywhere(10), EDGES)
+        measure_completeness(doubtful, finder(everywhere(10)), EDGES)
 
 
 def test_windows_without_room_are_refused() -> None:
     with pytest.raises(DataError, match="no ground for craters"):
         recalls(everywhere(10), border=209)
+
+
+def test_intervals_are_no_narrower_than_those_of_a_share_of_the_sure_detections() -> None:
+    measured = recalls(everywhere(10, 17, 30))
+    sure = sum(
+        int(((each.circles["diameter"] >= 8) & (each.circles["diameter"] < 12)).sum())
+        for each in windows()
+    )
+    assert (measured[8.0, "all"].low, measured[8.0, "all"].high) == pytest.approx(
+        (sure / (sure + 1.96**2), 1.0), abs=1e-3
+    )

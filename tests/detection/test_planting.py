@@ -9,7 +9,7 @@ import pytest
 
 from craters.detection import PlantingWindow
 from craters.detection.planting import estimate_blur, local_spread, measure_contrast, plant
-from craters.models import CIRCLE_DTYPE
+from craters.models import CIRCLE_DTYPE, conformal_shape
 
 FIELDS = [(name, "f8") for name in ("row", "col", "diameter", "freshness")]
 
@@ -88,6 +88,24 @@ def test_contrast_grows_with_gain_and_falls_with_wear() -> None:
     assert contrast[1] > 0.4
     assert contrast[2] > 1.3 * contrast[1]  # not twice: the spread grows with the crater
     assert 0 < contrast[3] < 0.5 * contrast[2]
+
+
+def test_in_a_stretched_map_craters_are_round_on_the_ground() -> None:
+    """Plate carree at latitude 60: a column covers half the ground of a row."""
+    shape = conformal_shape(np.array([[0, -100.0], [50, 0]]))
+    gain, sides, contrast = np.array([60.0]), [], []
+    for stretch, diameter in ((np.eye(2), 30.0), (shape, 30 * np.sqrt(2))):
+        one = crater(150, 150, diameter)
+        level, rough = (
+            dataclasses.replace(ground(spread, side=300), shape=stretch) for spread in (0.0, 25.0)
+        )
+        rows, cols = np.nonzero(np.abs(plant(level, one, gain, 0.7, seed=1).astype(int) - 128) > 3)
+        sides.append((np.ptp(rows) + 1, np.ptp(cols) + 1))
+        pixels = plant(rough, one, gain, 0.7, seed=1)
+        contrast.append(float(measure_contrast(rough, one, 0.7, pixels)[0]))
+    assert sides[1][0] == pytest.approx(sides[0][0], abs=2)
+    assert sides[1][1] == pytest.approx(2 * sides[0][1], abs=3)
+    assert contrast[1] == pytest.approx(contrast[0], rel=0.15)
 
 
 def test_contrast_is_unknown_where_most_pixels_are_missing() -> None:

@@ -111,6 +111,21 @@ def test_no_share_is_stated_of_a_pool_that_no_mix_of_the_labeled_classes_explain
     assert few.p_of_fit == 1  # so few labels cannot tell
 
 
+@pytest.mark.parametrize("step", [-1.0, 1.0])
+def test_the_interval_holds_the_share_of_a_pool_of_fainter_or_clearer_craters(step: float) -> None:
+    """No test of fit shows this shift; the interval of the likelihood alone holds 4 of 12."""
+    inside = []
+    for seed in range(6):
+        random = np.random.default_rng(seed)
+        labels, logits = draw(random, 600, 0.6)
+        truth, pool = draw(random, 3000, 0.09)
+        found = estimate_class_share(labels, logits, pool + step * truth, draws=60)
+        assert found.is_estimable
+        assert found.high < 0.2
+        inside.append(found.low < 0.09 < found.high)
+    assert sum(inside) == 6
+
+
 def test_what_cannot_be_estimated_is_refused() -> None:
     random = np.random.default_rng(0)
     labels, logits = draw(random, 100, 0.5)

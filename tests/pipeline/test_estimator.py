@@ -330,6 +330,8 @@ def test_wrong_settings_and_groups_are_named(patches) -> None:
     images, labels = patches
     with pytest.raises(ConfigError, match="network is 'resnet', expected"):
         quick(network="resnet").fit(images, labels)
+    with pytest.raises(ConfigError, match="'circles' makes a detector for images"):
+        quick(network="circles").fit(images, labels)
     with pytest.raises(DataError, match="groups are .* expected one name or number for each of 80"):
         quick().fit(images, labels, groups=np.arange(3))
     with pytest.raises(NotFittedError):

@@ -177,3 +177,14 @@ def test_a_job_warns_and_keeps_the_warning_for_its_report() -> None:
     result = run_stages(data, settings, progress=progress)
     assert result.symmetry.warning in progress.texts
     assert result.symmetry.warning.startswith("by the shading of the labeled craters")
+
+
+@pytest.mark.parametrize("azimuth", [270, 90])
+def test_the_middle_of_large_patches_shows_the_light_for_circles(azimuth: float) -> None:
+    images, labels = lit_patches(60, azimuth, 3)
+    large = make_patch_set(np.pad(images, ((0, 0), (40, 40), (40, 40)), "edge"), labels)
+    config = JobSettings(network="circles", method="supervised", threads=1)
+    report = choose_transforms(large, large.take(np.arange(0)), config)
+    assert turn_azimuth(azimuth, report.turn) == 270
+    compact = dataclasses.replace(config, network="compact", symmetry="flips")
+    assert choose_transforms(large, large.take(np.arange(0)), compact).turn == "identity"

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +70,11 @@ def requested(found: Any) -> list[str]:
 
 
 @contextlib.contextmanager
-def server(*arguments: str | Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def server(
+    *arguments: str | Path, start: Sequence[str] = ("-m", "craters")
+) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """Run `craters review`; give its address with the token, and the process."""
-    command = [sys.executable, "-m", "craters", "review", *map(str, arguments)]
+    command = [sys.executable, *start, "review", *map(str, arguments)]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:

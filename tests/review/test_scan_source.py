@@ -104,9 +104,9 @@ def test_a_sample_of_a_map_is_uniform(tmp_path: Path) -> None:
 def test_squares_of_the_map_are_the_image(scan_folder: Path) -> None:
     source = open_target(scan_folder)
     image = maps.noise(150, 210, 3)
-    assert (source.scan.view(0, 0, 0, 256, 1) == image).all()
-    assert (source.scan.view(0, 100, 200, 64, 1) == image[100:, 200:]).all()
-    small = source.scan.view(0, 0, 0, 256, 2)
+    assert (source.scan.readers.view(0, 0, 0, 256, 1) == image).all()
+    assert (source.scan.readers.view(0, 100, 200, 64, 1) == image[100:, 200:]).all()
+    small = source.scan.readers.view(0, 0, 0, 256, 2)
     assert small.shape == (75, 105)
     means = image.reshape(75, 2, 105, 2).mean((1, 3))
     assert np.abs(small - means).max() <= 1
@@ -177,7 +177,7 @@ def test_windows_of_other_orientations_and_colors_are_the_scans_own(
     expected = maps.classifier().predict_proba(source.read(np.arange(len(source))))
     assert len(source) > 20
     assert np.abs(expected - source.windows.probability).max() < 1e-5
-    view = source.scan.view(0, 0, 0, 256, 1)
+    view = source.scan.readers.view(0, 0, 0, 256, 1)
     seen = source.scan.rectangle(0, 0)
     top, left = int(source.windows.row[0]), int(source.windows.col[0])
     side = source.side

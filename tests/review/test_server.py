@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from craters.errors import CratersError
 from craters.labels import LabelStore
+from craters.review import open_target
 from tests.conftest import simple_patches
 
 # Starts a server, answers one patch over HTTP, and kills the server at once after the reply; again
@@ -61,3 +63,13 @@ def test_a_server_killed_after_each_confirmed_answer_loses_none(tmp_path: Path, 
     with LabelStore(store) as labels:
         kept = [(one.patch, one.answer) for one in labels.entries()]
     assert kept == [(one["patch"], one["answer"]) for one in told]
+
+
+def test_windows_is_refused_with_the_way_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "p.npy", simple_patches(3, 1, side=16)[0])
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(CratersError) as refused:
+        open_target(tmp_path / "p.npy")
+    assert str(refused.value) == "reviews need Linux or macOS. On Windows, use WSL."

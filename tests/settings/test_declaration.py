@@ -32,6 +32,7 @@ CLASSES = [
     "AuditConfig",
     "MatchRequest",
     "SamplingRequest",
+    "CircleTrainingConfig",
 ]
 
 
@@ -126,7 +127,7 @@ def test_a_runs_settings_keep_their_names_and_their_order() -> None:
     """config.json and the fingerprint of a run are made of them."""
     assert [field.name for field in dataclasses.fields(RunConfig)] == [
         "data", "out", "positive", "side", "group_by",
-        "method", "network", "start", "members", "symmetry", "sun_azimuth",
+        "method", "network", "start", "diameters", "members", "symmetry", "sun_azimuth",
         "protocol", "epochs", "initial_lr", "final_lr", "initial_epochs", "final_epochs",
         "threshold_initial", "threshold_final", "aim", "pseudo_threshold",
         "batch_size", "validation_share", "seed",

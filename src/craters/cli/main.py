@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from craters._version import __version__
-from craters.cli import catalogues, models, quality, review, scan
+from craters.cli import catalogues, models, quality, review, scan, training
 from craters.cli.models import ModelArgument
 from craters.cli.options import command_of
 from craters.cli.quality import StrictOption
@@ -128,11 +128,10 @@ def synth(
       craters synth --out DATA --look moon
     """
     with report_errors():
-        from craters.errors import ExistsError
+        from craters.core import files
         from craters.synthetic import write_dataset
 
-        if out.exists():
-            raise ExistsError(f"{out}: exists already", "Give a new folder.")
+        files.refuse_existing(out)
         paths = write_dataset(
             out, seed=seed, n_labeled=labeled, n_unlabeled=unlabeled, n_test=test, look=look
         )
@@ -329,12 +328,13 @@ def _show_light(light: Lights | None, *, quiet: bool) -> None:
 
 def _check_new_table(out: Path | None) -> None:
     """Refuse other file types and existing files before computing anything."""
-    from craters.errors import ConfigError, ExistsError
+    from craters.core import files
+    from craters.errors import ConfigError
 
     if out is not None and out.suffix not in (".csv", ".npy"):
         raise ConfigError(f"--out {out}: expected the name of a .csv or .npy file")
-    if out is not None and out.exists():
-        raise ExistsError(f"{out}: exists already", "Give a new file.")
+    if out is not None:
+        files.refuse_existing(out)
 
 
 @app.command("evaluate")
@@ -428,6 +428,7 @@ scan.register(app)
 review.register(app)
 quality.register(app)
 catalogues.register(app)
+training.register(app)
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import getpass
 import signal
 from pathlib import Path
@@ -11,6 +12,10 @@ from typing import Annotated
 import typer
 
 from craters.cli.terminal import JsonOption, SunAzimuthOption, TerminalProgress, report_errors
+
+CIRCLE_FORMATS = (
+    "csv", "gpkg", "voc", "yolo", "coco", "scc", "diam", "craterstats-shp", "robbins",
+)  # fmt: skip
 
 labels_app = typer.Typer(
     no_args_is_help=True,
@@ -107,16 +112,31 @@ def export_command(
     store: StoreArgument,
     out: Annotated[Path, typer.Option(help="Folder to create; must not exist.")],
     votes: VotesOption = 1,
+    target: Annotated[
+        Path | None, typer.Option(help="Scan for circles that was reviewed, for --format.")
+    ] = None,
+    file_format: Annotated[
+        str, typer.Option("--format", help=f"Of circles: {', '.join(CIRCLE_FORMATS)}.")
+    ] = "",
     json: JsonOption = False,
 ) -> None:
-    """Write labels as arrays in the original layout, and as CSV with ids.
+    """Write labels as arrays and CSV with ids, or circles as a catalogue.
+
+    Arrays are in the original layout. Without --format, circles are written as circles.csv, in
+    pixels of the scan, and all answers about them as circle_answers.csv.
 
     \b
-    Example:
+    Examples:
       craters labels export RUN.labels.sqlite --out LABELS
+      craters labels export SCAN.labels.sqlite --out CRATERS --target SCAN --format gpkg
     """
     with report_errors():
         from craters.core import files
+
+        if target is not None or file_format:
+            written, count = _export_circles(store, out, target, file_format, votes)
+            typer.echo(files.to_json({"out": out, "circles": count}) if json else written)
+            return
         from craters.labels import LabelStore, export_labels
 
         with LabelStore(store, must_exist=True) as labels:
@@ -127,14 +147,40 @@ def export_command(
         typer.echo(
             f"{exported['labels']} labels of {exported['patches']} patches, "
             f"{exported['entries']} entries: {out}"
+            if "circles" not in exported
+            else f"{exported['circles']} craters, {exported['circle_entries']} entries: {out}"
         )
+
+
+def _export_circles(
+    store: Path, out: Path, target: Path | None, file_format: str, votes: int
+) -> tuple[str, int]:
+    """Write the craters of reviewers for another tool; return what was written, and how many."""
+    from craters.errors import ConfigError
+    from craters.labels import CircleLabels, LabelStore, reviewed_craters
+    from craters.maps.scan import export_reviewed
+
+    if target is None:
+        raise ConfigError("--format: needs the scan that was reviewed", "Name it by --target.")
+    with LabelStore(store, must_exist=True) as labels:
+        craters = reviewed_craters(CircleLabels(labels), least=votes)
+    circles = [
+        {"image": each.place.image, "id": each.place.id, "at": each.at,
+         "reviewers": "; ".join(each.reviewers), **dataclasses.asdict(each.circle)}
+        for each in craters
+    ]  # fmt: skip
+    return export_reviewed(target, circles, out, file_format), len(circles)
 
 
 @labels_app.command("import")
 def import_command(
     store: StoreArgument,
     table: Annotated[
-        Path, typer.Argument(help="CSV with columns id and answer (crater, not, unsure; 1, 0).")
+        Path,
+        typer.Argument(
+            help="CSV with columns id and answer (crater, not, unsure; 1, 0). For a scan for "
+            "circles: a catalogue of craters of any format, or circle_answers.csv."
+        ),
     ],
     target: Annotated[
         Path, typer.Option(help="Target that the ids refer to, as for `craters review`.")
@@ -147,10 +193,16 @@ def import_command(
     Answers older than the reviewer's current answer are skipped.
 
     \b
-    Example:
+    Examples:
       craters labels import RUN.labels.sqlite bo.csv --target RUN --reviewer Bo
+      craters labels import SCAN.labels.sqlite bo.gpkg --target SCAN --reviewer Bo
     """
     with report_errors():
+        from craters.review import is_circle_scan
+
+        if is_circle_scan(target):
+            typer.echo(_import_circles(store, table, target, reviewer, as_json=json))
+            return
         from craters.core import files
         from craters.errors import DataError
         from craters.labels import LabelStore, Patch, add_answers, read_answers
@@ -175,6 +227,22 @@ def import_command(
             typer.echo(f"{added} answers added" + (f" to a new store: {store}" if is_new else "."))
             if older:
                 typer.echo(f"{older} skipped: their reviewers answered later.")
+
+
+def _import_circles(store: Path, table: Path, target: Path, reviewer: str, *, as_json: bool) -> str:
+    """Add craters, or answers, to a store; return what was added."""
+    from craters.core import files
+    from craters.labels import LabelStore, check_reviewer, is_circle_answers
+    from craters.review import CircleSession, import_circles, open_circles
+
+    if not is_circle_answers(table):
+        check_reviewer(reviewer)  # before a store is created
+    scan, is_new = open_circles(target), not store.exists()
+    with LabelStore(store) as labels:
+        added = import_circles(CircleSession(scan, labels), table, reviewer)
+    if as_json:
+        return files.to_json({"added": added, "new_store": is_new})
+    return f"{added} answers added" + (f" to a new store: {store}" if is_new else ".")
 
 
 @labels_app.command("agree")
@@ -210,6 +278,9 @@ def merge_command(
     The random part is excluded from training and from the unlabeled pool. Its patches that were
     answered without gaps from the start become the test set.
 
+    Of a scan for circles, images without the random fields and labels.csv are written, for
+    `craters train MERGED/images --catalogue MERGED/labels.csv`.
+
     \b
     Example:
       craters labels merge RUN.labels.sqlite RUN --out MERGED
@@ -217,12 +288,18 @@ def merge_command(
     with report_errors():
         from craters.core import files
         from craters.data import read_job_data
-        from craters.errors import ExistsError
         from craters.labels import LabelStore, write_snapshot
-        from craters.review import job_of, open_target, random_rows
+        from craters.review import is_circle_scan, job_of, open_target, random_rows
 
-        if out.exists():
-            raise ExistsError(f"{out}: exists already", "Give a new folder.")
+        files.refuse_existing(out)
+        if is_circle_scan(target):
+            from craters.review import CircleSession, open_circles, write_training_data
+
+            with LabelStore(store, must_exist=True) as labels:
+                session = CircleSession(open_circles(target), labels)
+                summary = write_training_data(session, out, least=votes)
+            typer.echo(files.to_json(summary) if json else f"{summary['sentence']}.")
+            return
         with LabelStore(store, must_exist=True) as labels:
             source = open_target(target, data=data)
             folder = data or source.data

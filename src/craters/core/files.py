@@ -45,6 +45,7 @@ _POLL = 0.02  # seconds between two attempts to lock
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FULL_PHRASES = ("no space left", "disk is full", "quota exceeded")  # of GDAL, SQLite and HDF5
 _LEAST_FREE = 1 << 20  # bytes; a disk with less counts as full if it cannot be written
+_LEAST_NEED = 50_000  # bytes of what was written to a full disk, that its message states
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")  # characters that no table holds
 _ASIDE = re.compile(r"\([^)]*\)|\[[^]]*\]|\"[^\"]*\"")
 
@@ -77,13 +78,15 @@ def sync_data(descriptor: int) -> None:
 
 
 @contextlib.contextmanager
-def disk_errors(path: StrPath) -> Iterator[None]:
+def disk_errors(path: StrPath, written: StrPath | None = None) -> Iterator[None]:
     """Explain errors inside the block by a full disk, if that is their cause.
 
     Parameters
     ----------
     path : path-like
         The file or folder that is being written; for the message.
+    written : path-like, optional
+        Folder of what was written until the error; the message says that more is needed.
 
     Raises
     ------
@@ -91,24 +94,26 @@ def disk_errors(path: StrPath) -> Iterator[None]:
     """
     try:
         yield
-    except DiskFullError:  # with the path of a file in this folder
-        raise
     except Exception as error:
         if _is_of_full_disk(error, Path(path)):
-            raise disk_full(path) from error
+            raise disk_full(path, written) from error
         raise
 
 
-def disk_full(path: StrPath) -> DiskFullError:
-    """Return the error for a path on a full disk."""
+def disk_full(path: StrPath, written: StrPath | None = None) -> DiskFullError:
+    """Return the error for a path on a full disk; see `disk_errors`."""
+    entries = () if written is None else Path(written).rglob("*")
+    size = sum(entry.stat().st_size for entry in entries if entry.is_file())
+    need = f"; it needs more than {size / 1e6:,.1f} MB" if size >= _LEAST_NEED else ""
     return DiskFullError(
-        f"{path}: no space is left on the disk", "Free some space, then repeat the command."
+        f"{path}: no space is left on the disk{need}", "Free some space, then repeat the command."
     )
 
 
 def _is_of_full_disk(error: Exception, path: Path) -> bool:
     """Return whether an error, perhaps of a library that hides its cause, is of a full disk."""
-    if isinstance(error, OSError) and error.errno in _FULL:
+    is_named = isinstance(error, DiskFullError)  # with the path of a file in this folder
+    if is_named or (isinstance(error, OSError) and error.errno in _FULL):
         return True
     text = str(error).casefold()
     if any(phrase in text for phrase in _FULL_PHRASES):
@@ -201,7 +206,7 @@ def new_folder(folder: StrPath) -> Iterator[Path]:
         A new, empty folder, removed if the block raises.
     """
     folder = Path(folder)
-    with disk_errors(folder), _temporary_folder(folder) as temporary:
+    with _temporary_folder(folder) as temporary:
         yield temporary
         temporary.rename(folder)
         sync_folder(folder.parent)
@@ -232,7 +237,7 @@ def atomic_path(path: StrPath) -> Iterator[Path]:
     'complete'
     """
     path = Path(path)
-    with disk_errors(path), _temporary_folder(path) as folder:
+    with _temporary_folder(path) as folder:
         temporary = folder / path.name
         temporary.touch()
         yield temporary
@@ -249,13 +254,13 @@ def _temporary_folder(path: Path) -> Iterator[Path]:
     Such folders without a lock were left by killed processes, of this machine or of another one
     with the same file system, and are removed. Process ids could not tell that.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*{_PARTIAL}"):
         with contextlib.suppress(OSError), _locked_folder(leftover):
             shutil.rmtree(leftover, ignore_errors=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{_PARTIAL}")
     try:
-        with contextlib.ExitStack() as stack:
+        with disk_errors(path, temporary), contextlib.ExitStack() as stack:
+            path.parent.mkdir(parents=True, exist_ok=True)
             while True:
                 temporary.mkdir(exist_ok=True)
                 try:
@@ -293,6 +298,17 @@ def _locked_folder(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def refuse_existing(path: StrPath, hint: str = "Choose a new name.") -> None:
+    """Raise ExistsError if a file or folder exists, so that nothing is overwritten.
+
+    Examples
+    --------
+    >>> refuse_existing("no/such/folder")
+    """
+    if Path(path).exists():
+        raise ExistsError(f"{path}: exists already", hint)
 
 
 def move_aside(path: StrPath) -> Path:

@@ -127,13 +127,8 @@ class Workspace:
         """
         if self.resume or self.force:
             return
-        if self.out.exists():
-            ways = "Name a new folder, or move it aside by --force."
-            if self.in_place:
-                ways = (
-                    "Continue it with --resume, move it aside with --force, or name a new folder."
-                )
-            raise ExistsError(f"{self.out}: exists already", ways)
+        ways = "Continue it with --resume, move" if self.in_place else "Move"
+        files.refuse_existing(self.out, f"{ways} it aside with --force, or choose a new name.")
         if self.folder.exists():
             raise ExistsError(
                 f"{self.out}: an unfinished {self.job} of this name exists",
@@ -249,8 +244,8 @@ class Workspace:
         entries: Mapping[str, Any] | None,
     ) -> None:
         if self.resume:
-            if self.out.exists() and not self.force:  # another process has just finished it
-                raise ExistsError(f"{self.out}: exists already", "Look at it, or use --force.")
+            if not self.force:  # another process may just have finished it
+                files.refuse_existing(self.out, "Look at it, or use --force.")
             progress.say("There is nothing to resume; starting from the beginning.")
         self.first_start = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
         # Created atomically with its record, so that a job killed at any moment can be resumed.

@@ -26,7 +26,7 @@ from craters.data.labels import check_groups, convert_labels
 from craters.data.patches import as_squares, read_npz
 from craters.data.picture_arrays import TITLES, convert_pictures, part_summary, summarize
 from craters.data.sources import EXTRA, LABELED, TEST, Example, Listing, list_folder, list_table
-from craters.errors import DataError, ExistsError
+from craters.errors import DataError
 from craters.settings import DataForm
 
 SUMMARY, LEFT_OUT = "dataset.json", "left_out.csv"
@@ -192,8 +192,7 @@ def convert_dataset(
         If the data set cannot be read, could be misread, or is one of arrays already.
     """
     source, out = Path(source), Path(out)
-    if out.exists():
-        raise ExistsError(f"{out}: exists already", "Give a new folder.")
+    files.refuse_existing(out)
     if not source.exists():
         raise DataError(f"{source}: no such file or folder", "Is the path right?")
     if is_original_layout(source):

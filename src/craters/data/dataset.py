@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -35,12 +36,16 @@ class JobData:
         `test.labels` are -1 if the test labels are unknown.
     scaled : PixelRecord or None
         How the pixels were scaled before the arrays were written, if that is recorded.
+    diameters : (float, float) or None
+        Smallest and largest diameter, in pixels, of the craters that labels are about, if that is
+        recorded.
     """
 
     train: PatchSet
     pool: PatchSet
     test: PatchSet
     scaled: PixelRecord | None = None
+    diameters: tuple[float, float] | None = None
 
     @property
     def pixels(self) -> PixelRecord:
@@ -300,7 +305,20 @@ def read_job_data(folder: StrPath, *, is_partial: bool = False) -> JobData:
     check_equal_sides(train, pool, test)
     is_8bit = train.pixels is not None and train.pixels.dtype == "uint8"
     scaled = _read_record(folder) if is_8bit else None
-    return JobData(train=train, pool=pool, test=test, scaled=scaled)
+    return JobData(
+        train=train, pool=pool, test=test, scaled=scaled, diameters=_read_diameters(folder)
+    )
+
+
+def _read_diameters(folder: Path) -> tuple[float, float] | None:
+    """Read which craters labels are about, as `craters patches` records it; None if unknown."""
+    try:
+        content = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        (low, high), unit = content["rule"]["diameters"], content["rule"]["unit"]
+        pixels = 1000 / content["resolution"] if unit == "km" else {"px": 1.0}[unit]
+        return low * pixels, math.inf if high is None else high * pixels
+    except (OSError, ValueError, KeyError, TypeError):  # none, or a file of another program
+        return None
 
 
 def _read_record(folder: Path) -> PixelRecord | None:

@@ -1,6 +1,6 @@
 """Circles from images with catalogues: train the detector, calibrate it, and count with it.
 
-Interface: `LabeledImage`, `fine_tune`, `fit_calibration`, `completeness_of_scan`,
+Interface: `train_circles`, `LabeledImage`, `fine_tune`, `fit_calibration`, `completeness_of_scan`,
 `write_size_frequency`. torch, and the libraries of maps, are imported on first use.
 """
 
@@ -15,6 +15,7 @@ from craters.detection.completeness import Completeness, Recall, measure_complet
 from craters.detection.planting import PlantingWindow
 
 if TYPE_CHECKING:
+    from craters.detection.circle_training import TrainedCircles, report_lines, train_circles
     from craters.detection.images import LabeledImage
     from craters.detection.scan_completeness import completeness_of_scan, completeness_sentences
     from craters.detection.size_frequency import describe_size_frequency, write_size_frequency
@@ -26,6 +27,7 @@ __all__ = [
     "LabeledImage",
     "PlantingWindow",
     "Recall",
+    "TrainedCircles",
     "completeness_of_scan",
     "completeness_sentences",
     "describe_size_frequency",
@@ -33,6 +35,8 @@ __all__ = [
     "fit_calibration",
     "fit_error_scale",
     "measure_completeness",
+    "report_lines",
+    "train_circles",
     "write_size_frequency",
 ]
 
@@ -40,6 +44,7 @@ __all__ = [
 __getattr__, _, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "circle_training": ["TrainedCircles", "report_lines", "train_circles"],
         "size_frequency": ["describe_size_frequency", "write_size_frequency"],
         "images": ["LabeledImage"],
         "scan_completeness": ["completeness_of_scan", "completeness_sentences"],

@@ -2,9 +2,11 @@
 
 The recall of a class of freshness is the share of its planted craters that are found. That of the
 image's own craters, "all", needs to know how much contrast they have, of which only those of the
-detections can be measured. A detection of a contrast at which a share R of planted craters is found
-stands for 1 / R craters (the estimator of Horvitz and Thompson 1952), so that the recall is the
-number of detections over the sum of 1 / R.
+detections can be measured. Only sure detections tell it: false ones have little contrast, and each
+would stand for many craters. A sure detection of a contrast at which a share S of planted craters
+gives a sure detection stands for 1 / S craters (the estimator of Horvitz and Thompson 1952). The
+recall is the mean, over these craters, of the share of planted craters of their contrast that is
+found.
 """
 
 from __future__ import annotations
@@ -33,14 +35,14 @@ ALL = "all"
 
 PLANTED_DTYPE = np.dtype(
     [(name, "f8") for name in ("row", "col", "diameter", "freshness", "contrast", "kilometres")]
-    + [("window", "i8"), ("is_found", "?")]
+    + [("window", "i8"), ("is_found", "?"), ("is_sure", "?")]
 )
 
-_SURE = 0.9  # probability of detections that tell the contrast of fresh craters
+_SURE = 0.9  # probability of detections that tell the contrast of craters
 _LEAST_SURE = 20
 _FRESH = 90.0  # percentile of their contrast that the freshest planted craters have
 _LEAST_RECALL = 0.05  # of a contrast: one detection stands for 20 craters at most
-_LEAST = 10  # detections of a bin, from which the recall of the image's craters is stated
+_LEAST = 10  # sure detections of a bin, from which the recall of the image's craters is stated
 _APART = 0.75  # distance of discs, over the sum of their radii: none is mistaken for the other
 _SIMILAR = 3.0  # ratio of diameters from which a detection may lie in a planted crater
 _COVERED = 0.04  # share of a window that planted craters cover in a pass, at most
@@ -49,8 +51,8 @@ _TRIES = 40
 _DRAWS = 200
 _WEAK = 1e-3  # keeps the slope finite where what is found and what is not separate
 
-Find = Callable[[PlantingWindow, np.ndarray], np.ndarray]
-"""Find the detections of a window in given pixels."""
+Find = Callable[[PlantingWindow, np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""Find the detections of a window in given pixels, and their probabilities."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +128,8 @@ def measure_completeness(
     ----------
     windows : sequence of PlantingWindow
     find : callable
-        Returns the detections of a window with other pixels, as those of the image were found.
+        Returns the detections of a window with other pixels, as those of the image were found, and
+        their probabilities.
     edges : sequence of float
         Of the bins of diameters, px.
     count : int
@@ -283,7 +286,9 @@ def _plant_and_find(
     gain = np.array(fresh)[bins] * local_spread(window, craters, window.pixels) / unit
     pixels = plant(window, craters, gain, blur, int(random.integers(2**31)))
     craters["contrast"] = measure_contrast(window, craters, blur, pixels)
-    craters["is_found"] = _are_found(craters, find(window, pixels))
+    circles, probability = find(window, pixels)
+    craters["is_found"] = _are_found(craters, circles)
+    craters["is_sure"] = _are_found(craters, circles[probability >= _SURE])
     return craters
 
 
@@ -342,8 +347,12 @@ def _share(k: int, n: int) -> tuple[float, float, float]:
 def _image_recall(
     planted: np.ndarray, detected: np.ndarray, random: np.random.Generator
 ) -> tuple[float, float, float]:
-    """Return the recall of the image's own craters, with the interval of a Bayesian bootstrap."""
+    """Return the recall of the image's own craters, with the interval of a Bayesian bootstrap.
+
+    The interval is no narrower than that of Wilson for a share of the sure detections.
+    """
     planted = planted[np.isfinite(planted["contrast"])]
+    detected = detected[detected["probability"] >= _SURE]
     if len(detected) < _LEAST or not len(planted):
         return math.nan, math.nan, math.nan
     recall = _weighted_recall(planted, detected, np.ones(len(planted)), np.ones(len(detected)))
@@ -355,28 +364,30 @@ def _image_recall(
         for _ in range(_DRAWS)
     ]  # fmt: skip
     low, high = np.percentile(drawn, [2.5, 97.5])
-    return recall, min(float(low), recall), max(float(high), recall)
+    _, least, most = _share(round(recall * len(detected)), len(detected))
+    return recall, min(float(low), least, recall), max(float(high), most, recall)
 
 
 def _weighted_recall(
     planted: np.ndarray, detected: np.ndarray, planted_weight: np.ndarray, weight: np.ndarray
 ) -> float:
-    """Return the recall of Horvitz and Thompson for weighted planted craters and detections."""
-    share = float(np.average(planted["is_found"], weights=planted_weight))
-    if share in (0.0, 1.0):
-        return share
-    recall = _recall_of_contrast(planted, planted_weight, detected["contrast"])
-    weight = weight * detected["probability"]
-    return float(weight.sum() / (weight / np.maximum(recall, _LEAST_RECALL)).sum())
+    """Return the recall of the craters that sure detections stand for, with weights of both."""
+    at = detected["contrast"]
+    sure = _share_at_contrast(planted, "is_sure", planted_weight, at)
+    craters = weight * detected["probability"] / np.maximum(sure, _LEAST_RECALL)
+    found = _share_at_contrast(planted, "is_found", planted_weight, at)
+    return float(np.average(found, weights=craters))
 
 
-def _recall_of_contrast(
-    planted: np.ndarray, weight: np.ndarray, contrast: np.ndarray
+def _share_at_contrast(
+    planted: np.ndarray, name: str, weight: np.ndarray, contrast: np.ndarray
 ) -> np.ndarray:
-    """Return the share of planted craters that are found at contrasts, by logistic regression."""
+    """Return the share of planted craters that are found, or sure, by logistic regression."""
     from sklearn.linear_model import LogisticRegression
 
+    if len(np.unique(planted[name])) == 1:
+        return np.full(len(contrast), float(planted[name][0]))
     model = LogisticRegression(C=1 / _WEAK).fit(
-        planted["contrast"][:, None], planted["is_found"], sample_weight=weight
+        planted["contrast"][:, None], planted[name], sample_weight=weight
     )
     return np.asarray(model.predict_proba(contrast[:, None])[:, 1])

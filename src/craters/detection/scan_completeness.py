@@ -22,21 +22,22 @@ from craters.detection.completeness import (
 )
 from craters.detection.completeness_figure import draw_completeness
 from craters.detection.planting import PlantingWindow
-from craters.errors import DataError, ExistsError, ModelError
-from craters.evaluation import save_figure
+from craters.errors import DataError, ModelError
+from craters.evaluation import save_figure, sigmoid
 from craters.maps.geo import Image, Reader, describe_scanned, pixel_sides
 from craters.maps.scan import ScanFolder, read_scan_folder
 from craters.models import CIRCLE_DTYPE, CircleDetector, conformal_shape, size_strata
 
 EDGES = (8.0, 11.0, 16.0, 23.0, 32.0, 45.0, 64.0)  # px: bins of diameters
 SIDE = 1152  # px: of a window, at most
-MOST_WINDOWS = 16
+MOST_PIXELS = 16 * SIDE**2  # of all windows
 COUNT = 300  # craters to plant in each bin
 
 _BORDER = 64.0  # px: of centres from the edges of a window
 _LEAST_SIDE = 256  # px: of an image
 _LEAST_VALID = 0.2  # share of a window
-_TRIES = 50  # windows that are tried for each that is wanted
+_TRIES = 800  # windows
+_TINY = 1e-6  # nearest of probabilities to 0 and 1
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -46,18 +47,26 @@ class _Finder:
     Parameters
     ----------
     detector : CircleDetector
+    slope : float
+        From logits to those of probabilities.
+    offset : ndarray, shape (2,)
+        Of these, for small and other circles, see `size_strata`.
     least : ndarray, shape (2,)
-        Logits from which small and other circles are detections, see `size_strata`.
+        Logits from which they are detections.
     """
 
     detector: CircleDetector
+    slope: float
+    offset: np.ndarray
     least: np.ndarray
 
-    def __call__(self, window: PlantingWindow, pixels: np.ndarray) -> np.ndarray:
+    def __call__(self, window: PlantingWindow, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         circles = self.detector.detect(
             pixels, missing=window.missing, azimuth=window.azimuth, pixel=window.ground
         )
-        return np.asarray(circles[circles["logit"] >= self.least[size_strata(circles)]])
+        circles = circles[circles["logit"] >= self.least[size_strata(circles)]]
+        calibrated = self.slope * circles["logit"] + self.offset[size_strata(circles)]
+        return circles, sigmoid(calibrated)
 
 
 def completeness_of_scan(
@@ -98,11 +107,10 @@ def completeness_of_scan(
         If the model is another one than that of the scan.
     """
     out = Path(out)
-    if out.exists():
-        raise ExistsError(f"{out}: exists already", "Name a new folder.")
+    files.refuse_existing(out)
     folder = read_scan_folder(scan)
     finder = _finder(folder, threads)
-    windows, dark = _sample_windows(folder, seed)
+    windows, dark = sample_windows(folder, seed)
     measured = measure_completeness(
         windows,
         finder,
@@ -124,7 +132,7 @@ def completeness_of_scan(
 
 
 def _finder(folder: ScanFolder, threads: int) -> _Finder:
-    """Load the detector of a scan, and find the logits from which circles are detections."""
+    """Load the detector of a scan, and find how the scan calibrated it, and its least logits."""
     summary = folder.summary
     detector = CircleDetector.load(summary["model"], threads=threads)
     if detector.sha256 != summary["model_sha256"]:
@@ -137,28 +145,28 @@ def _finder(folder: ScanFolder, threads: int) -> _Finder:
             f"{folder.path}: has no detections, which tell the contrast of craters",
             "Use a larger image, or several of the same kind.",
         )
-    least = np.full(2, np.inf)  # a kind of which the scan found none is found nowhere
-    kinds = size_strata({"diameter": folder.table["diameter_px"]})  # type: ignore[arg-type]
-    raw = np.clip(folder.table["p_raw"], 1e-9, 1 - 1e-9)
-    logits = np.log(raw / (1 - raw))
-    for kind in np.unique(kinds):
-        least[kind] = _least_logit(folder, logits[kinds == kind], kinds == kind, detector)
-    return _Finder(detector, least)
-
-
-def _least_logit(
-    folder: ScanFolder, logits: np.ndarray, rows: np.ndarray, detector: CircleDetector
-) -> float:
-    """Return the logit at the threshold: probabilities are calibrated as slope and offset."""
     calibration = detector.description.calibration
     slope = calibration.slope if calibration.candidates else 1.0
-    p = np.clip(folder.table["p_crater"][rows], 1e-6, 1 - 1e-6)
-    offset = float(np.median(np.log(p / (1 - p)) - slope * logits))
-    threshold = float(np.clip(folder.summary["decision_threshold"], 1e-6, 1 - 1e-6))
-    return min((math.log(threshold / (1 - threshold)) - offset) / slope, float(logits.min()))
+    least = np.full(2, np.inf)  # a kind of which the scan found none is found nowhere
+    offset = np.zeros(2)
+    kinds = size_strata({"diameter": folder.table["diameter_px"]})  # type: ignore[arg-type]
+    logits, p = (
+        _logit(np.clip(folder.table[name], tiny, 1 - tiny))
+        for name, tiny in (("p_raw", 1e-9), ("p_crater", _TINY))
+    )
+    threshold = _logit(np.clip(folder.summary["decision_threshold"], _TINY, 1 - _TINY))
+    for kind in np.unique(kinds):
+        own = kinds == kind
+        offset[kind] = np.median(p[own] - slope * logits[own])
+        least[kind] = min((threshold - offset[kind]) / slope, logits[own].min())
+    return _Finder(detector=detector, slope=slope, offset=offset, least=least)
 
 
-def _sample_windows(folder: ScanFolder, seed: int) -> tuple[list[PlantingWindow], list[str]]:
+def _logit(p: np.ndarray) -> np.ndarray:
+    return np.asarray(np.log(p / (1 - p)))
+
+
+def sample_windows(folder: ScanFolder, seed: int) -> tuple[list[PlantingWindow], list[str]]:
     """Read windows of the images of a scan; return them, and images of unknown light."""
     summary, random = folder.summary, np.random.default_rng([seed, 2])
     light = {each["image"]: each for each in summary["light"]}
@@ -178,7 +186,7 @@ def _sample_windows(folder: ScanFolder, seed: int) -> tuple[list[PlantingWindow]
             "Scan again with --sun-azimuth.",
         )
     areas = np.array([row["height"] * row["width"] for row in known], float)
-    chosen = random.choice(len(known), MOST_WINDOWS * _TRIES, p=areas / areas.sum())
+    chosen = random.choice(len(known), _TRIES, p=areas / areas.sum())
     windows: list[PlantingWindow] = []
     taken: set[tuple[int, int, int]] = set()
     with contextlib.ExitStack() as stack:
@@ -186,7 +194,9 @@ def _sample_windows(folder: ScanFolder, seed: int) -> tuple[list[PlantingWindow]
         for number in chosen.tolist():
             row = known[number]
             place = (number, *_place(row, random))
-            if len(windows) == MOST_WINDOWS or place in taken:
+            if sum(window.pixels.size for window in windows) >= MOST_PIXELS:
+                break
+            if place in taken:
                 continue
             taken.add(place)
             if number not in readers:

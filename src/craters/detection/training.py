@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -17,10 +16,9 @@ from craters.pretraining import (
     CircleBatch,
     CircleRecipe,
     Scenes,
-    SceneStream,
     make_batch,
+    rehearsal_scenes,
 )
-from craters.synthetic import PRESETS
 from craters.training import (
     TrainConfig,
     TrainState,
@@ -30,7 +28,6 @@ from craters.training import (
 )
 
 _LEVELS = (0.6, 0.28, 0.12)  # how often crops are of full size, a half and a quarter
-_SCENES = 0.5  # size of the round of synthetic scenes that is rehearsed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +63,9 @@ def fine_tune(
     how: FineTuning,
     *,
     threads: int = 1,
+    scenes: Scenes | None = None,
     progress: Progress | None = None,
+    on_step: Callable[[int], None] | None = None,
 ) -> CircleNet:
     """Train the detector from given weights on images with known craters.
 
@@ -79,7 +78,11 @@ def fine_tune(
         The light that the network expects; images are turned to it.
     how : FineTuning
     threads : int
+    scenes : Scenes, optional
+        Those of `rehearsal_scenes`, if they are made already.
     progress : Progress, optional
+    on_step : callable, optional
+        Receives the number of finished steps after each tenth one.
 
     Returns
     -------
@@ -116,7 +119,8 @@ def fine_tune(
     random = np.random.default_rng(derive_seed(how.seed, 2))
     recipe = CircleRecipe()
     with torch_threads(threads):
-        scenes = _rehearsal(how, threads)
+        if scenes is None and how.rehearsed:
+            scenes = rehearsal_scenes(how.seed, threads)
         attempt.network.train()
         total = 0.0
         for step in range(attempt.steps):
@@ -126,6 +130,8 @@ def fine_tune(
             descend(attempt.optimizer, loss)
             attempt.after_step(step)
             total += float(loss.detach())
+            if on_step is not None and (step + 1) % 10 == 0:
+                on_step(step + 1)
             if (step + 1) % 100 == 0:
                 progress.say(f"Step {step + 1} of {attempt.steps}: loss {total / 100:.4f}.")
                 total = 0.0
@@ -142,17 +148,6 @@ def between(
         else weight
         for name, weight in trained.items()
     }
-
-
-def _rehearsal(how: FineTuning, threads: int) -> Scenes | None:
-    """Make the synthetic scenes that are rehearsed; their numbers are those of no pretraining."""
-    if not how.rehearsed:
-        return None
-    stream = SceneStream(
-        seed=derive_seed(how.seed, 3) % 2**31, look=PRESETS["mixed"], scale=_SCENES
-    )
-    with contextlib.closing(stream.rounds(0, 1, threads)) as rounds:
-        return next(rounds)
 
 
 def _draw_batch(

@@ -48,7 +48,13 @@ from craters.evaluation.operating_point import (
     operating_point,
     scene_probability,
 )
-from craters.evaluation.resampling import bootstrap, draw_counts, percentile_limits, table_counts
+from craters.evaluation.resampling import (
+    bootstrap,
+    draw_counts,
+    percentile_limits,
+    random_weights,
+    table_counts,
+)
 from craters.evaluation.scored import Scored, decide, sigmoid
 from craters.evaluation.scores import PRIOR, groups_of
 
@@ -95,6 +101,7 @@ __all__ = [
     "plot_image_48x48",
     "precision_recall_points",
     "prediction_sets",
+    "random_weights",
     "save_figure",
     "scene_probability",
     "scores",

@@ -193,7 +193,8 @@ def estimate_class_share(
     Assumes label shift: patches of a class look alike in both sets, and only the class shares
     differ. If the pool shows other terrain, neither method is valid: `p_of_fit` is small if no mix
     of the labeled classes gives the distribution of the pool's logits. With few labels, only large
-    differences show.
+    differences show. The interval therefore spans those of both methods, which a pool of other
+    terrain misleads to different degrees.
 
     Parameters
     ----------
@@ -249,20 +250,22 @@ def estimate_class_share(
         raise ConfigError(
             f"draws is {draws} and level {level:g}, expected at least 2, and a share of 1"
         )
-    estimate = _likelihood if method == "likelihood" else _confusion
     bins, centres = _bin(pool)
     full = np.bincount(bins, minlength=len(centres)).astype(float)
+    estimates = _likelihood, _confusion
+    estimate = estimates[get_args(ShareMethod).index(method)]
     share = estimate(column, values, np.ones(len(column)), centres, full)
     draw_labeled = row_weights(column, _check_groups(groups, len(column)))
     draw_pool = _pool_counts(bins, full, _check_groups(pool_groups, len(pool)))
 
     fit = _MixtureFit(column, values, centres, full)
 
-    def statistic(drawn: tuple[np.ndarray, np.ndarray]) -> tuple[float, float] | None:
+    def statistic(drawn: tuple[np.ndarray, np.ndarray]) -> tuple[float, ...] | None:
         weights, counts = drawn
         if not has_both(column, weights):
             return None
-        return estimate(column, values, weights, centres, counts), fit.by_chance(weights, counts)
+        shares = (each(column, values, weights, centres, counts) for each in estimates)
+        return *shares, fit.by_chance(weights, counts)
 
     drawn = bootstrap(
         lambda random: (draw_labeled(random), draw_pool(random)), statistic, draws=draws, seed=seed
@@ -272,13 +275,13 @@ def estimate_class_share(
             "the labeled patches of a class are of too few source images to draw from",
             "Omit the groups, and report that the interval is too narrow.",
         )
-    low, high = percentile_limits(drawn[:, 0], (1 - level) / 2)
+    low, high = percentile_limits(drawn[:, :2], (1 - level) / 2)
     can_test = np.bincount(column).min() >= _LEAST_TO_TEST
-    p_of_fit = (1 + (drawn[:, 1] >= fit.distance).sum()) / (1 + len(drawn)) if can_test else 1
+    p_of_fit = (1 + (drawn[:, 2] >= fit.distance).sum()) / (1 + len(drawn)) if can_test else 1
     return ClassShare(
         share=share,
-        low=min(low, share),
-        high=max(high, share),
+        low=float(min(*low, share)),
+        high=float(max(*high, share)),
         level=level,
         method=method,
         n_labeled=len(column),

@@ -11,18 +11,27 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Protocol, Self
 
 import numpy as np
 
 from craters.evaluation import bootstrap, percentile_limits, table_counts
-from craters.labels.store import CRATER, NOT, UNSURE, Entry, LabelStore
+from craters.labels.store import CRATER, NOT, UNSURE, Entry
 
 DISPUTED = "disputed"
 RULE = (
     "one vote a reviewer (the last answer that was not undone), 'unsure' is no vote, the majority "
     "of votes decides, a tie is disputed and gives no label"
 )
+
+
+class EntrySource(Protocol):
+    """What a tally reads: a label store, or its answers about circles."""
+
+    def entries(self, after: int = 0) -> Sequence[Entry]:
+        """Return all entries with a number above `after`, in order."""
+        ...
 
 
 class Tally:
@@ -36,13 +45,13 @@ class Tally:
         self._standing: dict[str, dict[str, list[Entry]]] = {}
 
     @classmethod
-    def of(cls, store: LabelStore) -> Tally:
+    def of(cls, store: EntrySource) -> Self:
         """Build a tally from all entries of a store."""
         tally = cls()
         tally.catch_up(store)
         return tally
 
-    def catch_up(self, store: LabelStore) -> int:
+    def catch_up(self, store: EntrySource) -> int:
         """Read the entries stored since the last call, by any process; return their number."""
         return self.take(store.entries(self.last))
 

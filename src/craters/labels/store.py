@@ -10,23 +10,18 @@ A reviewer's current answer about a patch is the last one that was not undone.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import datetime as dt
 import hashlib
 import math
-import re
-import secrets
-import sqlite3
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from craters.core import StrPath, files
-from craters.errors import ConfigError, CratersError, DataError
+from craters.core import StrPath
+from craters.errors import ConfigError, DataError
+from craters.labels.database import Database, EntryLog, check_key, check_reviewer, now
 
 CRATER, NOT, UNSURE = "crater", "not", "unsure"
 ANSWERS = (CRATER, NOT, UNSURE)
@@ -40,33 +35,8 @@ WHYS = (
     "map",
     "chosen",
     "import",
-)
-
-_VERSION = "1"
-_APPLICATION_ID = 0x63726C62  # "crlb": SQLite application id
-_WAIT = 20.0  # seconds that a writer waits for a lock
-_NAME = re.compile(r"[\w](?:[\w .'@+-]{0,38}[\w.])?")
-_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
-
-_TABLES = (
-    "CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
-    """CREATE TABLE patches (
-  id TEXT PRIMARY KEY, digest TEXT NOT NULL, side INTEGER NOT NULL, pixels BLOB NOT NULL,
-  source TEXT NOT NULL, part TEXT NOT NULL, image TEXT, given INTEGER NOT NULL)""",
-    """CREATE TABLE entries (
-  entry INTEGER PRIMARY KEY AUTOINCREMENT, patch TEXT NOT NULL REFERENCES patches (id),
-  reviewer TEXT NOT NULL, answer TEXT NOT NULL, undoes INTEGER REFERENCES entries (entry),
-  at TEXT NOT NULL, seconds REAL, why TEXT NOT NULL, model TEXT NOT NULL, probability REAL,
-  saw_probability INTEGER NOT NULL, key TEXT NOT NULL, UNIQUE (reviewer, key, patch))""",
-    """CREATE TABLE models (
-  number INTEGER PRIMARY KEY AUTOINCREMENT, sha256 TEXT NOT NULL, folder TEXT NOT NULL,
-  labels INTEGER NOT NULL, at TEXT NOT NULL, note TEXT NOT NULL)""",
-)
-_TRIGGERS = tuple(
-    f"CREATE TRIGGER {table}_no_{verb} BEFORE {verb} ON {table} "
-    "BEGIN SELECT RAISE(ABORT, 'labels are never changed or removed'); END"
-    for table in ("patches", "entries", "models")
-    for verb in ("update", "delete")
+    "missed",
+    "field",
 )
 
 
@@ -168,23 +138,8 @@ def digest_of(pixels: np.ndarray) -> str:
     ).hexdigest()
 
 
-def check_reviewer(name: str) -> str:
-    """Return a reviewer's name, or raise ConfigError.
-
-    Examples
-    --------
-    >>> check_reviewer("Ann B.")
-    'Ann B.'
-    """
-    if not _NAME.fullmatch(name):
-        raise ConfigError(
-            f"reviewer is {name[:60]!r}, expected 1 to 40 letters, digits, spaces or . - ' @ +"
-        )
-    return name
-
-
-class LabelStore:
-    """Answers in one SQLite file; safe to share between threads and processes.
+class LabelStore(Database):
+    """Answers about patches in one SQLite file; see `Database`.
 
     Parameters
     ----------
@@ -201,95 +156,14 @@ class LabelStore:
     """
 
     def __init__(self, path: StrPath, *, must_exist: bool = False, seed: int | None = None) -> None:
-        path = Path(path)
-        self.path = Path(path)
-        if must_exist and not self.path.is_file():
-            raise DataError(f"{path}: no such label store", "Make one by `craters review`.")
-        self._lock = threading.RLock()
-        with self._clear_errors():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(
-                self.path, timeout=_WAIT, check_same_thread=False, isolation_level=None
-            )
-            try:
-                self._open(secrets.randbelow(2**31) if seed is None else seed)
-            except BaseException:
-                self._db.close()
-                raise
-
-    def _open(self, seed: int) -> None:
-        (application_id,) = self._db.execute("PRAGMA application_id").fetchone()
-        (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if application_id != _APPLICATION_ID and tables:
-            raise DataError(f"{self.path}: is a database, but not a label store")
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=FULL")
-        self._db.execute("PRAGMA foreign_keys=ON")
-        if not tables:
-            self._make_tables(seed)
-        version = self.fact("version")
-        if version != _VERSION:
-            raise DataError(f"{self.path}: has version {version}, expected {_VERSION}")
-
-    def close(self) -> None:
-        """Close the file."""
-        with self._lock:
-            self._db.close()
+        super().__init__(path, must_exist=must_exist, seed=seed)
+        self._log = EntryLog(self, "entries", Entry)
 
     def __enter__(self) -> LabelStore:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _make_tables(self, seed: int) -> None:
-        with self._transaction():
-            # Another process may have created the tables meanwhile.
-            if self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                return
-            self._db.execute(f"PRAGMA application_id={_APPLICATION_ID}")
-            for statement in _TABLES + _TRIGGERS:
-                self._db.execute(statement)
-            for name, value in (
-                ("version", _VERSION),
-                ("seed", str(seed)),
-                ("created", _now()),
-            ):
-                self._db.execute("INSERT INTO facts VALUES (?, ?)", (name, value))
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        """Run an atomic transaction and flush it to disk; one writer at a time."""
-        with self._lock, self._clear_errors():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
-
-    @contextlib.contextmanager
-    def _clear_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.OperationalError as error:
-            if "full" in str(error):
-                raise files.disk_full(self.path) from error
-            raise CratersError(
-                f"{self.path}: labels cannot be stored or read ({error})",
-                "Is the disk full, or does another program lock the file?",
-            ) from error
-        except sqlite3.DatabaseError as error:
-            raise DataError(
-                f"{self.path}: is no label store, or damaged ({error})", "Name another file."
-            ) from error
-
-    def fact(self, name: str) -> str | None:
-        """Return a value that was stored when the store was created."""
-        with self._lock, self._clear_errors():
-            row = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
-        return None if row is None else str(row[0])
 
     @property
     def seed(self) -> int:
@@ -319,37 +193,43 @@ class LabelStore:
         """
         check_reviewer(reviewer)
         key = check_key(key)
-        with self._transaction():
-            known = self._by_key(reviewer, key)
+        with self.transaction():
+            known = self._log.by_key(reviewer, key)
             if known:
                 return known
             for answer in answers:
                 self._add_patch(answer.patch)
-                row = (
-                    answer.patch.id, reviewer, answer.answer, None, answer.at or _now(),
-                    answer.seconds, answer.why, answer.model, answer.probability,
-                    int(answer.saw_probability), key,
-                )  # fmt: skip
-                self._insert(row)
-            return self._by_key(reviewer, key)
-
-    def _insert(self, row: tuple[Any, ...]) -> None:
-        self._db.execute(
-            "INSERT INTO entries (patch, reviewer, answer, undoes, at, seconds, why, model, "
-            "probability, saw_probability, key) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            row,
-        )
+                self._log.add(
+                    Entry(
+                        entry=0,
+                        patch=answer.patch.id,
+                        reviewer=reviewer,
+                        answer=answer.answer,
+                        undoes=None,
+                        at=answer.at or now(),
+                        seconds=answer.seconds,
+                        why=answer.why,
+                        model=answer.model,
+                        probability=answer.probability,
+                        saw_probability=answer.saw_probability,
+                        key=key,
+                    )
+                )
+            return self._log.by_key(reviewer, key)
 
     def _add_patch(self, patch: Patch) -> None:
         digest = patch.digest
-        row = self._db.execute("SELECT digest FROM patches WHERE id = ?", (patch.id,)).fetchone()
-        if row is None:
-            self._db.execute(
-                "INSERT INTO patches VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (patch.id, digest, patch.pixels.shape[0], patch.pixels.tobytes(), patch.source,
-                 patch.part, patch.image, patch.given),
+        known = self.rows("SELECT digest FROM patches WHERE id = ?", (patch.id,))
+        if not known:
+            self.insert(
+                "patches",
+                {
+                    "id": patch.id, "digest": digest, "side": patch.pixels.shape[0],
+                    "pixels": patch.pixels.tobytes(), "source": patch.source, "part": patch.part,
+                    "image": patch.image, "given": patch.given,
+                },
             )  # fmt: skip
-        elif row[0] != digest:
+        elif known[0][0] != digest:
             raise DataError(
                 f"{self.path}: patch {patch.id} has other pixels than when it was labeled",
                 "Was the array changed? Name another store by --labels.",
@@ -363,47 +243,15 @@ class LabelStore:
         list of Entry
             The new entries; empty if there is nothing to undo.
         """
-        check_reviewer(reviewer)
-        key = check_key(key)
-        with self._transaction():
-            known = self._by_key(reviewer, key)
-            if known:
-                return known
-            last = self._db.execute(
-                "SELECT key FROM entries WHERE reviewer = ? AND undoes IS NULL AND entry NOT IN "
-                "(SELECT undoes FROM entries WHERE undoes IS NOT NULL) ORDER BY entry DESC LIMIT 1",
-                (reviewer,),
-            ).fetchone()
-            if last is None:
-                return []
-            for entry in self._by_key(reviewer, last[0]):
-                self._insert(
-                    (entry.patch, reviewer, entry.answer, entry.entry, _now(), None, entry.why,
-                     entry.model, None, 0, key)
-                )  # fmt: skip
-            return self._by_key(reviewer, key)
-
-    def _by_key(self, reviewer: str, key: str) -> list[Entry]:
-        return self._entries("WHERE reviewer = ? AND key = ?", (reviewer, key))
-
-    def _entries(self, where: str, values: tuple[Any, ...]) -> list[Entry]:
-        with self._lock, self._clear_errors():
-            rows = self._db.execute(
-                "SELECT entry, patch, reviewer, answer, undoes, at, seconds, why, model, "  # noqa: S608
-                f"probability, saw_probability, key FROM entries {where} ORDER BY entry",
-                values,
-            ).fetchall()
-        return [Entry(*(*row[:10], bool(row[10]), row[11])) for row in rows]
+        return self._log.undo(reviewer, key)
 
     def entries(self, after: int = 0) -> list[Entry]:
         """Return all entries with a number above `after`, in order."""
-        return self._entries("WHERE entry > ?", (after,))
+        return self._log.after(after)
 
     def last_entry(self) -> int:
         """Return the number of the last entry; 0 where there is none."""
-        with self._lock, self._clear_errors():
-            row = self._db.execute("SELECT max(entry) FROM entries").fetchone()
-        return int(row[0] or 0)
+        return self._log.last()
 
     def fingerprint(self) -> str:
         """Hash all entries and the seed: equal fingerprints imply equal labels."""
@@ -414,10 +262,9 @@ class LabelStore:
 
     def patches(self) -> dict[str, Patch]:
         """Return all patches with entries, by id."""
-        with self._lock, self._clear_errors():
-            rows = self._db.execute(
-                "SELECT id, side, pixels, source, part, image, given FROM patches ORDER BY id"
-            ).fetchall()
+        rows = self.rows(
+            "SELECT id, side, pixels, source, part, image, given FROM patches ORDER BY id"
+        )
         return {
             row[0]: Patch(row[0], np.frombuffer(row[2], np.uint8).reshape(row[1], row[1]), *row[3:])
             for row in rows
@@ -425,33 +272,14 @@ class LabelStore:
 
     def note_model(self, sha256: str, folder: StrPath, labels: int, note: str = "") -> None:
         """Record a model and its number of training labels, unless it is the last one recorded."""
-        folder = Path(folder)
-        with self._transaction():
-            last = self._db.execute(
-                "SELECT sha256 FROM models ORDER BY number DESC LIMIT 1"
-            ).fetchone()
-            if last is None or last[0] != sha256:
-                self._db.execute(
-                    "INSERT INTO models (sha256, folder, labels, at, note) VALUES (?, ?, ?, ?, ?)",
-                    (sha256, str(folder), labels, _now(), note),
-                )
+        with self.transaction():
+            last = self.rows("SELECT sha256 FROM models ORDER BY number DESC LIMIT 1")
+            if not last or last[0][0] != sha256:
+                model = {"sha256": sha256, "folder": str(Path(folder)), "labels": labels}
+                self.insert("models", model | {"at": now(), "note": note})
 
     def models(self) -> list[dict[str, Any]]:
         """Return the recorded models, in order."""
         names = ("number", "sha256", "folder", "labels", "at", "note")
-        with self._lock, self._clear_errors():
-            rows = self._db.execute(
-                f"SELECT {', '.join(names)} FROM models ORDER BY number"  # noqa: S608
-            ).fetchall()
+        rows = self.rows(f"SELECT {', '.join(names)} FROM models ORDER BY number")  # noqa: S608
         return [dict(zip(names, row, strict=True)) for row in rows]
-
-
-def check_key(key: str) -> str:
-    """Return a valid idempotency key; create one if empty."""
-    if key and not _KEY.fullmatch(key):
-        raise ConfigError(f"key is {key[:80]!r}, expected 1 to 64 letters, digits, - or _")
-    return key or secrets.token_urlsafe(12)
-
-
-def _now() -> str:
-    return dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")

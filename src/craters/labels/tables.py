@@ -15,8 +15,11 @@ import numpy as np
 
 from craters.core import StrPath, files
 from craters.data import meaning_of
-from craters.errors import DataError, ExistsError
+from craters.errors import DataError
+from craters.labels.circle_tables import circle_answers_csv, circles_csv, reviewed_craters
+from craters.labels.circles import CircleLabels
 from craters.labels.consensus import Tally, agreements
+from craters.labels.database import check_reviewer
 from craters.labels.merge import in_random_part
 from craters.labels.store import (
     ANSWERS,
@@ -26,7 +29,6 @@ from craters.labels.store import (
     Answer,
     LabelStore,
     Patch,
-    check_reviewer,
 )
 
 LABEL_COLUMNS = (
@@ -48,7 +50,8 @@ def export_labels(store: LabelStore, out: StrPath, *, least: int = 1) -> dict[st
 
     Xtrain1.npy and Ytrain1.npy (and groups_train.npy where every source image is known) hold the
     patches with a consensus, sorted by id; labels.csv has one row per patch, and
-    answers.csv every entry.
+    answers.csv every entry. Where circles were reviewed, circles.csv is the catalogue of craters,
+    and circle_answers.csv has every entry.
 
     Parameters
     ----------
@@ -61,7 +64,7 @@ def export_labels(store: LabelStore, out: StrPath, *, least: int = 1) -> dict[st
     Returns
     -------
     dict
-        Number of patches, labels and entries.
+        Number of patches, labels and entries, and of circles and entries about them.
 
     Raises
     ------
@@ -70,14 +73,15 @@ def export_labels(store: LabelStore, out: StrPath, *, least: int = 1) -> dict[st
         If the patches have different sizes.
     """
     out = Path(out)
-    if out.exists():
-        raise ExistsError(f"{out}: exists already", "Name a new folder.")
+    files.refuse_existing(out)
     tally = Tally.of(store)
     known = store.patches()
     labels = tally.consensus_labels(least=least)
     kept = [known[name] for name in sorted(labels)]
     if len({patch.pixels.shape for patch in kept}) > 1:
         raise DataError(f"{store.path}: the patches have different sizes and do not fit one array")
+    circles = CircleLabels(store)
+    craters = reviewed_craters(circles, least=least)
     with files.new_folder(out) as folder:
         if kept:
             files.write_array(
@@ -92,7 +96,13 @@ def export_labels(store: LabelStore, out: StrPath, *, least: int = 1) -> dict[st
                 )
         files.write_text(folder / "labels.csv", labels_csv(store, tally, least=least))
         files.write_text(folder / "answers.csv", entries_csv(tally))
-    return {"patches": len(tally.answered()), "labels": len(kept), "entries": tally.last}
+        if circles.last_entry():
+            files.write_text(folder / "circles.csv", circles_csv(craters))
+            files.write_text(folder / "circle_answers.csv", circle_answers_csv(circles))
+    counts = {"patches": len(tally.answered()), "labels": len(kept), "entries": tally.last}
+    if circles.last_entry():
+        counts |= {"circles": len(craters), "circle_entries": circles.last_entry()}
+    return counts
 
 
 def labels_csv(store: LabelStore, tally: Tally, *, least: int = 1) -> str:

@@ -24,6 +24,7 @@ from craters.models.circles import (
     conformal_shape,
     halve,
     is_circle_model,
+    make_conformal,
     merge_circles,
     plan_blocks,
     raw_probability,
@@ -80,7 +81,12 @@ from craters.models.predictions import (
 if TYPE_CHECKING:
     from craters.models.circles import (
         CircleNet,
+        CirclePatchNet,
+        CircleSizes,
+        Places,
         new_circle_net,
+        patch_levels,
+        places_of,
         restore_circle_net,
         write_circle_model,
     )
@@ -117,6 +123,8 @@ __all__ = [
     "CircleDescription",
     "CircleDetector",
     "CircleNet",
+    "CirclePatchNet",
+    "CircleSizes",
     "Classifier",
     "CompactNet",
     "ConformalBlock",
@@ -130,6 +138,7 @@ __all__ = [
     "ModelDescription",
     "Network",
     "OriginalNet",
+    "Places",
     "Predictions",
     "chose_pretrained",
     "conformal_shape",
@@ -145,6 +154,7 @@ __all__ = [
     "is_circle_model",
     "is_model",
     "load_model",
+    "make_conformal",
     "make_network",
     "measured_quality",
     "measured_sets",
@@ -157,6 +167,8 @@ __all__ = [
     "open_graph",
     "orientations",
     "over_images",
+    "patch_levels",
+    "places_of",
     "plan_blocks",
     "predict",
     "predict_in_frame",
@@ -186,7 +198,17 @@ __all__ = [
 __getattr__, _, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "circles": ["CircleNet", "new_circle_net", "restore_circle_net", "write_circle_model"],
+        "circles": [
+            "CircleNet",
+            "CirclePatchNet",
+            "CircleSizes",
+            "Places",
+            "new_circle_net",
+            "patch_levels",
+            "places_of",
+            "restore_circle_net",
+            "write_circle_model",
+        ],
         "exchange": ["ImportOptions", "export_model", "import_model"],
         "keras.writer": ["write_keras_h5"],
         "networks": [

@@ -17,9 +17,9 @@ from typing import NoReturn
 
 import numpy as np
 
-from craters.core import StrPath
+from craters.core import StrPath, files
 from craters.data import PatchSet, PixelRecord, as_squares, normalize, read_patches, to_8bit
-from craters.errors import ConfigError, DataError, ExistsError, ModelError
+from craters.errors import ConfigError, DataError, ModelError
 from craters.evaluation import ConformalScores, decide, prediction_sets, sigmoid
 from craters.models.card import facts, measured_facts, model_card
 from craters.models.description import DAMAGED, ModelDescription, size_hint
@@ -503,8 +503,8 @@ def write_model(
     folder = Path(folder)
     from safetensors.numpy import save
 
-    if folder.exists() and not force:
-        raise ExistsError(f"{folder}: exists already", "Name a new folder.")
+    if not force:
+        files.refuse_existing(folder)
     parts = {GRAPH: onnx}
     if weights is not None:
         arrays = {name: np.ascontiguousarray(array) for name, array in weights.items()}

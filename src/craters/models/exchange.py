@@ -10,7 +10,7 @@ import torch
 
 from craters._version import __version__
 from craters.core import StrPath, files
-from craters.errors import ConfigError, ExistsError, ModelError
+from craters.errors import ConfigError, ModelError
 from craters.models.classifier import (
     Classifier,
     read_description,
@@ -206,8 +206,7 @@ def import_model(path: StrPath, out: StrPath, options: ImportOptions | None = No
     path = Path(path)
     out = Path(out)
     options = options or ImportOptions()
-    if out.exists():
-        raise ExistsError(f"{out}: exists already", "Name a new folder.")
+    files.refuse_existing(out)
     read = _import_onnx if path.suffix.lower() == ".onnx" else _import_keras
     imported = read(path, out, options)
     constant = constant_output(Classifier.load(out))
@@ -404,8 +403,7 @@ def export_model(model: StrPath, out: StrPath, file_format: str = "onnx") -> str
     out = Path(out)
     if file_format not in FORMATS:
         raise ConfigError(f"format is {file_format!r}, expected {', '.join(FORMATS)}")
-    if out.exists():
-        raise ExistsError(f"{out}: exists already", "Name a new file.")
+    files.refuse_existing(out)
     description = read_description(model)
     side = description.side
     if file_format == "onnx":

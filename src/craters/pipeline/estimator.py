@@ -30,7 +30,7 @@ from craters.data import (
     meaning_of,
     to_8bit,
 )
-from craters.errors import DataError
+from craters.errors import ConfigError, DataError
 from craters.evaluation import decide
 from craters.models import (
     ModelDescription,
@@ -192,6 +192,11 @@ class CraterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def _settings(self) -> JobSettings:
+        if str(self.network) == "circles":  # not of the type, but a name elsewhere
+            raise ConfigError(
+                "the network 'circles' makes a detector for images, not a classifier",
+                "Train it by craters run --network circles.",
+            )
         names = {field.name for field in dataclasses.fields(JobSettings)}
         values: dict[str, Any] = {
             name: value for name, value in self.get_params().items() if name in names

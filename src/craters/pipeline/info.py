@@ -9,7 +9,7 @@ from typing import Any
 
 from craters.core import StrPath, files
 from craters.errors import DataError
-from craters.models import PRETRAINED, Classifier
+from craters.models import PRETRAINED, CircleDetector, Classifier, is_circle_model
 
 _MANIFEST, _METRICS, _CONFIG = "manifest.json", "metrics.json", "config.json"
 _FIGURES = {"n": "n", "accuracy": "accuracy", "macro_f1": "macro F1", "roc_auc": "ROC AUC"}
@@ -41,6 +41,26 @@ class RunInfo:
 
     def lines(self) -> list[str]:
         """Format the summary as text."""
+        lines = self._circle_lines() if self.metrics.get("task") == "circles" else self._lines()
+        count = len(self.manifest.get("outputs", {}))
+        state = "all unchanged"
+        if self.changed:
+            state = f"{len(self.changed)} changed or missing: {', '.join(self.changed[:5])}"
+        lines.append(f"files: {count}, {state}")
+        return [*lines, *(["its model:", self.model] if self.model else [])]
+
+    def _circle_lines(self) -> list[str]:
+        """Describe a training of the circle detector."""
+        metrics, catalogue = self.metrics, self.config.get("catalogue")
+        return [
+            f"a training of the circle detector by craters {self.manifest.get('craters')}, seed "
+            f"{self.config.get('seed')}",
+            f"data: {metrics.get('images')} images, catalogue {catalogue}",
+            f"validation: {metrics.get('verdict_sentence')}",
+        ]
+
+    def _lines(self) -> list[str]:
+        """Describe a run on patches."""
         config = self.config
         made = (
             "without labels, predicted by the pretrained model"
@@ -59,12 +79,7 @@ class RunInfo:
                 f"{word} {figures[key]:.4g}" for key, word in _FIGURES.items() if key in figures
             ]
             lines.append(f"validation, {name}: {', '.join(shown)}")
-        count = len(self.manifest.get("outputs", {}))
-        state = "all unchanged"
-        if self.changed:
-            state = f"{len(self.changed)} changed or missing: {', '.join(self.changed[:5])}"
-        lines.append(f"files: {count}, {state}")
-        return [*lines, *(["its model:", self.model] if self.model else [])]
+        return lines
 
     def to_dict(self) -> dict[str, Any]:
         """Return the summary as plain values, for JSON."""
@@ -107,7 +122,8 @@ def read_run(folder: StrPath) -> RunInfo:
     outputs = manifest.get("outputs", {})
     changed = [name for name in outputs if not _is_unchanged(folder, name, outputs[name])]
     model = folder / "model"
-    text = Classifier.load(model).describe() if model.is_dir() else ""
+    load = CircleDetector.load if is_circle_model(model) else Classifier.load
+    text = load(model).describe() if model.is_dir() else ""
     return RunInfo(
         config=config,
         metrics=metrics,

@@ -116,9 +116,12 @@ def _find_light(train: PatchSet, pool: PatchSet, config: JobSettings) -> Light |
         return Light(config.sun_azimuth % 360)
     classifier = Classifier.load(find_pretrained(), threads=usable_threads(config.threads))
     least, largest = classifier.description.side_range
-    if not least <= train.side <= largest:
-        return None
     images = np.concatenate([_thin(patches.images) for patches in (train, pool)])
+    if config.network == "circles" and train.side > largest:  # the middle tells the light as well
+        start = (train.side - largest) // 2
+        images = images[:, start : start + largest, start : start + largest]
+    elif not least <= train.side <= largest:
+        return None
     (light,) = classifier.find_light(images).groups.values()
     return light
 

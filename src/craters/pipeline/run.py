@@ -24,15 +24,21 @@ from craters.core import (
     usable_threads,
 )
 from craters.data import JobData, arrays_of, dataset, lacks_labels, read_unlabeled_data
-from craters.errors import DataError
+from craters.errors import ConfigError, DataError
 from craters.models import (
+    CIRCLES,
+    CircleDetector,
+    CirclePatchNet,
     ModelDescription,
     OriginalNet,
     copy_model,
+    find_model,
     find_pretrained,
     network_to_onnx,
     network_weights,
     over_images,
+    read_parts,
+    write_circle_model,
     write_keras_h5,
     write_model,
 )
@@ -40,7 +46,7 @@ from craters.pipeline import no_labels, no_labels_report, report, stages, summar
 from craters.pipeline.no_labels import Unlabeled
 from craters.pipeline.result import JobResult
 from craters.quality import Check, checks, test_set_uses
-from craters.settings import RunConfig
+from craters.settings import RunConfig, parse_diameters
 from craters.training import TrainState, checkpoint, load_start
 
 _FIGURES = {
@@ -54,6 +60,10 @@ _FIGURES = {
     "borderline": "borderline.png",
 }
 _MANIFEST = "manifest.json"
+_NOT_CALIBRATED = (
+    "Labels of patches say where no circle is measured: probabilities and errors of diameters are "
+    "those of the shipped detector, as calibrated before this training."
+)
 _PATH_SETTINGS = ("out", "data", "labels")  # settings that do not affect results
 _AFTER_TRAINING = ("aim", "threshold_initial", "threshold_final")  # that do not affect training
 HtmlReport = Callable[[dict[str, Any], dict[str, str]], str]  # of content and facts
@@ -127,6 +137,7 @@ def run_job(
     arrays = arrays_of(config.data, config.form, progress)
     config = _resolve_labels(config, arrays, progress)
     data, more = _read_data(config, arrays, progress)
+    config = _resolve_diameters(config, data, progress)
     test_set_uses.read_log(config.out)  # refuses a damaged one before the training
     inputs = {path.name: files.sha256_of(path) for path in dataset.input_files(arrays)}
     inputs |= more
@@ -171,6 +182,28 @@ def _resolve_labels(config: RunConfig, arrays: Path, progress: Progress) -> RunC
     return dataclasses.replace(config, no_labels=True)
 
 
+def _resolve_diameters(config: RunConfig, data: JobData, progress: Progress) -> RunConfig:
+    """Return the settings with the diameters that the data set records, for the network circles.
+
+    Raises
+    ------
+    ConfigError
+        If other ones are given.
+    """
+    if config.network != "circles" or data.diameters is None:
+        return config
+    recorded = "{:.4g},{:.4g}".format(*data.diameters)
+    if config.diameters is None:
+        progress.say(f"The labels are about craters of {recorded.replace(',', ' to ')} px.")
+    elif parse_diameters(config.diameters) != parse_diameters(recorded):
+        raise ConfigError(
+            f"--diameters is {config.diameters}, but the labels of {config.data} are about craters "
+            f"of {recorded} px, as its summary.json says",
+            "Leave --diameters out.",
+        )
+    return dataclasses.replace(config, diameters=recorded)
+
+
 def _read_data(
     config: RunConfig, arrays: Path, progress: Progress
 ) -> tuple[JobData, dict[str, str]]:
@@ -208,7 +241,9 @@ def _fingerprint(
         if name not in _PATH_SETTINGS + but
     }
     settings["threads"] = usable_threads(config.threads)
-    if config.start == "pretrained":
+    if config.network == "circles":
+        settings["start"] = f"{CIRCLES}, {read_parts(find_model(CIRCLES))[1]}"
+    elif config.start == "pretrained":
         settings["start"] = "{name} {version}, {sha256}".format(**load_start().record)
     return Fingerprint(settings, inputs, library_versions(*_LIBRARIES))
 
@@ -314,6 +349,9 @@ def _write_models(
             path = folder / "models" / f"model_{stage.name}.h5"
             write_keras_h5(path, stage.network, resolution)
     network, side = result.network, result.data.train.side
+    if isinstance(network, CirclePatchNet):
+        _write_circles(result, network, folder / "model")
+        return
     whole = over_images(network)  # so that scanning need not extract windows
     description = ModelDescription(
         network=network.name,
@@ -337,6 +375,29 @@ def _write_models(
         weights=network_weights(network),
         description=description,
     )
+
+
+def _write_circles(result: JobResult, network: CirclePatchNet, folder: Path) -> None:
+    """Write the circle detector that was trained on patches, calibrated as the shipped one."""
+    start = CircleDetector.load(CIRCLES, threads=1)
+    choice = None if result.learned is None else result.learned.measured.start_choice
+    low, high = network.sizes.least, network.sizes.most
+    n = len(result.labeled)
+    description = dataclasses.replace(
+        start.description,
+        training={
+            "images": f"{start.description.training['images']}; then {n:,} labeled patches of "
+            f"{network.side} x {network.side} px",
+            "labels about": f"craters of {low:g} to {high:g} px",
+            "share of the way": None if choice is None else choice.share,
+            "seed": result.config.seed,
+            "hardware": "{processor}, {usable_cpus} CPUs".format(**describe_hardware()),
+        },
+        metrics={},
+        limits=[*start.description.limits, _NOT_CALIBRATED],
+        versions=package_versions() | {"craters": __version__},
+    )
+    write_circle_model(folder, network.detector, description)
 
 
 def _remarks(metrics: dict[str, Any]) -> dict[str, str]:

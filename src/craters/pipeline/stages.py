@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 
 from craters.core import NullProgress, Progress, torch_threads, usable_threads
-from craters.data import JobData, PatchSet, patches, splits
-from craters.models import Network
+from craters.data import JobData, PatchSet, SymmetryReport, patches, splits
+from craters.models import CirclePatchNet, CircleSizes, Network
 from craters.pipeline.job import Job
 from craters.pipeline.light import choose_transforms
 from craters.pipeline.messages import (
@@ -20,8 +20,9 @@ from craters.pipeline.messages import (
     report_learned,
 )
 from craters.pipeline.result import JobResult
+from craters.pretraining import load_circle_start
 from craters.semi_supervised import SUPERVISED, folds, methods, pseudo_labels, verdict
-from craters.settings import JobSettings
+from craters.settings import JobSettings, parse_diameters
 from craters.training import (
     NoStore,
     StateStore,
@@ -35,6 +36,8 @@ from craters.training import (
     sigmoid,
     take,
 )
+
+LEAST_DIAMETER = 10  # px: of the craters that labels are about, if nothing says it
 
 # Purposes that seeds are derived for.
 _SPLIT, INITIAL, FINAL, _RESPLIT, _REFIT, _MEASURED, _TEACHER, _SURE = range(8)
@@ -102,14 +105,7 @@ def run_stages(
             progress.say(f"{symmetry.sentence[0].upper()}{symmetry.sentence[1:]}.")
         if symmetry.warning:
             progress.warn(symmetry.warning)
-        trainer = Trainer(
-            settings=config.training,
-            symmetry=symmetry.allowed,
-            pool=data.pool.images,
-            store=store,
-            progress=progress,
-            turn=symmetry.turn,
-        )
+        trainer = _make_trainer(config, symmetry, data.pool, store=store, progress=progress)
         job = Job(config=config, data=data, symmetry=symmetry, trainer=trainer, progress=progress)
         if _is_cross_fitted(config):
             return _cross_fitted(job)
@@ -280,12 +276,7 @@ def kept_network(
         patches.check_two_classes(labeled, 1)
     with torch_threads(usable_threads(config.threads)):
         symmetry = choose_transforms(labeled, pool, config)
-        trainer = Trainer(
-            settings=config.training,
-            symmetry=symmetry.allowed,
-            pool=pool.images,
-            turn=symmetry.turn,
-        )
+        trainer = _make_trainer(config, symmetry, pool)
         if is_cross_fitted:
             comparison = _comparison_trainer(trainer)
             beside = _beside_folds(config, trainer, labeled)
@@ -304,13 +295,39 @@ def kept_network(
         return trainer.train(_refit_run(train))[0][0]
 
 
+def _make_trainer(
+    config: JobSettings,
+    symmetry: SymmetryReport,
+    pool: PatchSet,
+    *,
+    store: StateStore | None = None,
+    progress: Progress | None = None,
+) -> Trainer:
+    """Return the trainer of a job with resolved settings."""
+    circles = None
+    if config.network == "circles":
+        assert config.diameters is not None
+        sizes = CircleSizes(*parse_diameters(config.diameters))
+        circles = load_circle_start(sizes, config.seed, usable_threads(config.threads))
+    return Trainer(
+        settings=config.training,
+        symmetry=symmetry.allowed,
+        pool=pool.images,
+        store=store or NoStore(),
+        progress=progress or NullProgress(),
+        turn=symmetry.turn,
+        circles=circles,
+    )
+
+
 def resolve_settings(
     config: JobSettings, labeled: PatchSet, progress: Progress | None = None
 ) -> JobSettings:
     """Return the settings with what the labeled patches decide: the start, and method `auto`.
 
-    The start is "random" for the network `original` and for sides that the pretrained model does
-    not take. `auto` is "supervised" where no method is worth trying.
+    For the network circles, also the diameters that the labels are about. The start is "random" for
+    the network `original` and for sides that the pretrained model does not take. `auto` is
+    "supervised" where no method is worth trying.
     """
     progress = progress or NullProgress()
     return _resolve_method(_resolve_start(config, labeled.side, progress), labeled, progress)
@@ -321,6 +338,9 @@ def _resolve_start(config: JobSettings, side: int, progress: Progress) -> JobSet
         return config
     if config.network == "original":
         return dataclasses.replace(config, start="random")
+    if config.network == "circles":
+        progress.say("Training starts from the circle detector.")
+        return _resolve_diameters(config, side, progress)
     least, largest = load_start().sides
     if least <= side <= largest:
         progress.say("Training starts from the pretrained model.")
@@ -330,6 +350,19 @@ def _resolve_start(config: JobSettings, side: int, progress: Progress) -> JobSet
         f"{largest} px, these have {side}."
     )
     return dataclasses.replace(config, start="random")
+
+
+def _resolve_diameters(config: JobSettings, side: int, progress: Progress) -> JobSettings:
+    """Return the settings with diameters, by default those of `craters patches`."""
+    if config.diameters is None:
+        progress.say(
+            f"The labels are taken to be about craters of {LEAST_DIAMETER} to {side} px: state "
+            "others by --diameters."
+        )
+        config = dataclasses.replace(config, diameters=f"{LEAST_DIAMETER},{side}")
+    assert config.diameters is not None
+    CirclePatchNet(side, CircleSizes(*parse_diameters(config.diameters)))  # refuses other sides
+    return config
 
 
 def _resolve_method(config: JobSettings, labeled: PatchSet, progress: Progress) -> JobSettings:
@@ -378,7 +411,12 @@ def _teacher_run(human: TrainingSet) -> TrainingRun:
 
 
 def _comparison_trainer(trainer: Trainer) -> Trainer:
-    """Return a trainer of one `compact` network, for the comparison of methods."""
+    """Return a trainer of one `compact` network, for the comparison of methods.
+
+    The network circles, which has one method, is compared with its start.
+    """
+    if trainer.circles is not None:
+        return trainer
     settings = dataclasses.replace(trainer.settings, network="compact", members=1)
     return dataclasses.replace(trainer, settings=settings)
 

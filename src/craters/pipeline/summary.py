@@ -53,7 +53,7 @@ def kept_weights(result: JobResult) -> str:
     """Explain which weights of the trainings are kept, for the learning curve."""
     if result.config.network == "original":
         return BEST_EPOCH
-    if result.config.start != "pretrained" or result.config.network != "compact":
+    if result.config.start != "pretrained" or result.config.network == "dense":
         return LAST_AVERAGE
     choice = None if result.learned is None else result.learned.measured.start_choice
     share = FINE_TUNED if choice is None else choice.share

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
         CircleRecipe,
         Scenes,
         SceneStream,
+        load_circle_start,
         make_batch,
+        rehearsal_scenes,
     )
     from craters.pretraining.patches import PatchRecipe
     from craters.pretraining.recipe import Recipe
@@ -39,8 +41,10 @@ __all__ = [
     "SceneStream",
     "Scenes",
     "Stream",
+    "load_circle_start",
     "make_batch",
     "pretrain",
+    "rehearsal_scenes",
 ]
 
 # Imported when they are first used: they need torch.
@@ -56,7 +60,9 @@ __getattr__, _, _ = lazy_loader.attach(
             "SceneStream",
             "Scenes",
             "SIDE",
+            "load_circle_start",
             "make_batch",
+            "rehearsal_scenes",
         ],
         "patches": ["PatchRecipe"],
         "recipe": ["Recipe"],

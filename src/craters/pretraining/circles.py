@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping
@@ -14,10 +15,14 @@ from torch import Tensor
 from craters.core import StrPath, describe_hardware, package_versions
 from craters.data import transform, transform_places
 from craters.models import (
+    CIRCLES,
     CircleDescription,
     CircleNet,
+    CircleSizes,
     LightFrame,
+    find_model,
     new_circle_net,
+    read_weights,
     standardize,
     write_circle_model,
 )
@@ -25,13 +30,15 @@ from craters.pretraining.batches import FRAME, TURNS, WIDEST
 from craters.pretraining.recipe import Recipe, schedule
 from craters.pretraining.rounds import Rounds, Task
 from craters.settings import PretrainConfig
-from craters.synthetic import GENERATOR_VERSION, Look, Scene, make_scenes
+from craters.synthetic import GENERATOR_VERSION, PRESETS, Look, Scene, make_scenes
 from craters.training import (
     TRUTH_DTYPE,
+    CircleStart,
     CircleTargets,
     TrainConfig,
     TrainState,
     circle_loss,
+    derive_seed,
     in_mixed_precision,
     make_targets,
 )
@@ -46,6 +53,7 @@ POSSIBLE = 5.0, 40.0  # px: diameters of those that it may find
 _VISIBLE, _FAINT = 0.7, 0.2  # contrast of craters that it must find, and may find
 
 _CHUNK = 25  # scenes of a task
+_REHEARSED = 0.5  # size of the round of scenes that later trainings rehearse
 _JITTER = 0.12  # standard deviation of the log of the contrast
 
 _LIMITS = [
@@ -114,6 +122,20 @@ def prepare_scenes(scenes: range, seed: int, look: Look) -> Scenes:
     )
 
 
+def rehearsal_scenes(seed: int, threads: int) -> Scenes:
+    """Make the scenes that a later training rehearses; their numbers are those of no pretraining.
+
+    Parameters
+    ----------
+    seed : int
+        Of the later training.
+    threads : int
+    """
+    stream = SceneStream(seed=derive_seed(seed, 3) % 2**31, look=PRESETS["mixed"], scale=_REHEARSED)
+    with contextlib.closing(stream.rounds(0, 1, threads)) as rounds:
+        return next(rounds)
+
+
 def _turn(scene: Scene, number: int) -> tuple[np.ndarray, np.ndarray]:
     """Turn a scene by a multiple of 90 degrees into the frame of light.
 
@@ -154,6 +176,40 @@ def make_batch(
     contrast = np.exp(_JITTER * random.standard_normal((len(brightness), 1, 1)))
     return CircleBatch(
         brightness=brightness * contrast.astype(np.float32), targets=make_targets(truths, SIDE)
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SceneRehearsal:
+    """Scenes that a later training rehearses, as `CircleStart` takes them."""
+
+    scenes: Scenes
+
+    def draw(self, count: int, random: np.random.Generator) -> tuple[np.ndarray, CircleTargets]:
+        """Draw scenes (count, 256, 256) of standardized brightness, with their targets."""
+        batch = CircleRecipe().draw(self.scenes, count, random)
+        return batch.brightness, batch.targets
+
+
+def load_circle_start(
+    sizes: CircleSizes, seed: int, threads: int, *, model: StrPath = CIRCLES
+) -> CircleStart:
+    """Load the circle detector as the start of a training on patches, with scenes to rehearse.
+
+    Parameters
+    ----------
+    sizes : CircleSizes
+        What the labels of the patches are about.
+    seed : int
+        Of the training.
+    threads : int
+    model : path-like
+        A model folder, or `circles`: the detector that ships with craters.
+    """
+    return CircleStart(
+        weights=read_weights(find_model(model)),
+        sizes=sizes,
+        rehearsal=SceneRehearsal(rehearsal_scenes(seed, threads)),
     )
 
 

@@ -23,7 +23,7 @@ from craters.core import (
 from craters.data import CopySearch, PatchSet, arrays_of, dataset, search_copies
 from craters.errors import DataError
 from craters.quality import audit_report
-from craters.quality.cleaning import LeftOut, check_target, choose, write_cleaned
+from craters.quality.cleaning import LeftOut, choose, write_cleaned
 from craters.quality.findings import Findings, read_arrays
 from craters.quality.flaws import find_flaws
 from craters.quality.label_errors import LabelAudit, confident_learning, draw_folds, out_of_fold
@@ -88,7 +88,7 @@ def run_audit(
     """
     progress = progress or NullProgress()
     if config.fix is not None:
-        check_target(config.fix)
+        files.refuse_existing(config.fix)
     workspace = _workspace(config, resume=resume, force=force)
     source = config.data
     config = dataclasses.replace(config, data=arrays_of(source, config.form, progress))

@@ -230,6 +230,11 @@ def read_run_record(folder: Path, data_folder: Path | None = None) -> RunRecord:
     for name in ("metrics.json", "manifest.json"):
         if not (folder / name).is_file():
             raise DataError(f"{folder}: holds no {name}, expected a finished run folder")
+    if _read_json(folder / "metrics.json").get("task") == "circles":
+        raise DataError(
+            f"{folder}: is a run of the circle detector (craters train)",
+            "Its own checks are in its report.html and checks.json.",
+        )
     manifest, config = _read_json(folder / "manifest.json"), _read_json(folder / "config.json")
     read: Callable[[Path], JobData] = functools.partial(dataset.read_job_data, is_partial=True)
     if config.get("no_labels"):

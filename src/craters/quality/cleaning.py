@@ -9,7 +9,7 @@ import numpy as np
 
 from craters.core import files
 from craters.data import dataset, find_array, patches
-from craters.errors import DataError, ExistsError
+from craters.errors import DataError
 from craters.quality.findings import Findings
 from craters.quality.flaws import FLAWS
 
@@ -93,19 +93,6 @@ def _choose_copies(findings: Findings, names: np.ndarray, why: np.ndarray) -> No
         family_keeper.setdefault(family, int(row))
 
 
-def check_target(folder: Path) -> None:
-    """Raise an error if the output folder exists, before anything is computed.
-
-    Raises
-    ------
-    ExistsError
-    """
-    if folder.exists() or folder.name in ("", ".", ".."):
-        raise ExistsError(
-            f"--fix {folder}: exists already, and nothing is ever overwritten", "Name a new folder."
-        )
-
-
 def write_cleaned(findings: Findings, left_out: list[LeftOut], folder: Path) -> list[Path]:
     """Write the arrays without the rows left out, atomically.
 
@@ -129,7 +116,7 @@ def write_cleaned(findings: Findings, left_out: list[LeftOut], folder: Path) -> 
     DataError
         If nothing, or one class only, would be left.
     """
-    check_target(folder)
+    files.refuse_existing(folder)
     keep = _kept_rows(findings, left_out)
     with files.new_folder(folder) as cleaned:
         for name, rows in keep.items():

@@ -5,16 +5,12 @@ Every page is also available as JSON: `Accept: application/json`, or `?format=js
 
 from __future__ import annotations
 
-import io
-import json
 import secrets
 from collections.abc import Awaitable, Callable
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import numpy as np
-from PIL import Image
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -25,67 +21,32 @@ from starlette.routing import Route
 from craters._version import __version__
 from craters.core import page_templates
 from craters.errors import ConfigError, CratersError, DataError, ExistsError
-from craters.labels import check_key, check_reviewer
-from craters.review.map import detections, view
+from craters.labels import check_reviewer
+from craters.review.call import (
+    FOREVER,
+    Call,
+    Handler,
+    Page,
+    key_of,
+    path_number,
+    png_of,
+    root_of,
+    skipped,
+    wanted,
+)
+from craters.review.map import detections, scan_source, view
 from craters.review.progress import predicting, progress
 from craters.review.session import AHEAD, ReviewSession, parse_answers
 
-_FOREVER = {"cache-control": "private, max-age=31536000, immutable"}
+if TYPE_CHECKING:
+    from craters.review.circles import CirclePages, CircleSession
+
 _NOT_KEPT = {"cache-control": "no-store"}
 
 _KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _STATUS = ((ConfigError, 400), (DataError, 404), (ExistsError, 409))
 _WIDTH, _HEIGHT = 640, 220  # of the learning curve, px
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 16, 12, 34  # its margins, px
-_DIGITS = 12  # of a number in a request
-_SKIPS = 1000  # ids of patches that a page may exclude
-
-Handler = Callable[["Call"], dict[str, Any]]
-
-
-class Call:
-    """Validated parameters of a request.
-
-    Parameters
-    ----------
-    request : Request
-    body : bytes
-    """
-
-    def __init__(self, request: Request, body: bytes) -> None:
-        self.query = request.query_params
-        self.path, self.root = request.path_params, _root(request)
-        self.who = check_reviewer(self.path["who"]) if "who" in self.path else ""
-        self.body = body
-
-    def content(self) -> dict[str, Any]:
-        """Return the body, parsed as a JSON object."""
-        try:
-            content = json.loads(self.body)
-        except (ValueError, RecursionError) as error:
-            raise ConfigError("the body is not JSON") from error
-        if not isinstance(content, dict):
-            raise ConfigError("the body is not a JSON object")
-        return content
-
-    def number(self, name: str, default: int, least: int, most: int) -> int:
-        """Return an integer of the query string."""
-        text = self.query.get(name, "")
-        if not text:
-            return default
-        if not (text.isascii() and text.isdigit()) or len(text) > _DIGITS:
-            raise ConfigError(f"{name} is {text[:40]!r}, expected {least} to {most}")
-        return min(max(int(text), least), most)
-
-    def share(self, name: str, default: float) -> float:
-        """Return a number from 0 to 1 of the query string."""
-        try:
-            value = float(self.query.get(name, default))
-        except ValueError as error:
-            raise ConfigError(f"{name}: expected 0 to 1") from error
-        if not 0 <= value <= 1:
-            raise ConfigError(f"{name}: expected 0 to 1")
-        return value
 
 
 class Pages:
@@ -135,22 +96,16 @@ class Pages:
         return {"next": self._more(call, call.content())}
 
     def _more(self, call: Call, content: dict[str, Any]) -> list[dict[str, Any]]:
-        skip, want, show = content.get("skip", []), content.get("want", 0), content.get("show")
-        if not isinstance(want, int) or isinstance(want, bool) or not 0 <= want <= AHEAD:
-            raise ConfigError(f"want: expected 0 to {AHEAD}")
-        if not isinstance(skip, list) or not all(isinstance(name, str) for name in skip):
-            raise ConfigError("skip: expected a list of ids")
-        if len(skip) > _SKIPS:
-            raise ConfigError(f"skip: expected at most {_SKIPS} ids")
+        want, skip = wanted(content, AHEAD), skipped(content)
         if not want:
             return []
-        show = "disputed" if show == "disputed" else "mix"
+        show = "disputed" if content.get("show") == "disputed" else "mix"
         return self.session.queue(call.who, count=want, skip=skip, show=show)
 
     def answers(self, call: Call) -> dict[str, Any]:
         """Store answers; they are on disk before the response."""
         content = call.content()
-        key = _key(content)
+        key = key_of(content)
         reply = self.session.add(call.who, parse_answers(content.get("answers")), key)
         return reply | {
             "counts": self.session.counts(call.who),
@@ -159,7 +114,7 @@ class Pages:
 
     def undo(self, call: Call) -> dict[str, Any]:
         """Undo the last answers of a reviewer."""
-        reply = self.session.undo(call.who, _key(call.content()))
+        reply = self.session.undo(call.who, key_of(call.content()))
         return reply | {"counts": self.session.counts(call.who)}
 
     def details(self, call: Call) -> dict[str, Any]:
@@ -199,9 +154,29 @@ class Pages:
         self.session.retraining.stop()
         return self.session.retraining.to_dict()
 
+    def pages(self) -> list[Page]:
+        """Return all pages."""
+        return [
+            ("/", self.welcome, "welcome.html", "GET"),
+            ("/as/{who}/queue", self.queue, "queue.html", "GET"),
+            ("/as/{who}/next", self.more, "", "POST"),
+            ("/as/{who}/answers", self.answers, "", "POST"),
+            ("/as/{who}/undo", self.undo, "", "POST"),
+            ("/as/{who}/details", self.details, "", "GET"),
+            ("/as/{who}/grid", self.grid, "grid.html", "GET"),
+            ("/as/{who}/map", self.map, "map.html", "GET"),
+            ("/as/{who}/progress", self.progress, "progress.html", "GET"),
+            ("/as/{who}/train", self.train, "", "POST"),
+            ("/as/{who}/stop", self.stop, "", "POST"),
+        ]
+
+    def pictures(self) -> list[Route]:
+        """Return the addresses of pictures, besides those of a map."""
+        return [Route("/patches/{mark}/{number}.png", self.picture)]
+
     def picture(self, request: Request) -> Response:
         """Return a patch as PNG; with its surroundings if `around=1`."""
-        row = _path_number(request, "number")
+        row = path_number(request, "number")
         if row >= len(self.session.source):
             raise HTTPException(404)
         pixels = None
@@ -209,45 +184,34 @@ class Pages:
             pixels = self.session.source.surroundings(row)
         if pixels is None:
             pixels = self.session.source.patch(row).pixels
-        return Response(_png(pixels), media_type="image/png", headers=_FOREVER)
+        return Response(png_of(pixels), media_type="image/png", headers=FOREVER)
 
     def window(self, request: Request) -> Response:
         """Return a square of an image of a scan as PNG."""
         names = ("image", "shrink", "top", "left")
-        pixels = view(self.session, *(_path_number(request, name) for name in names))
-        return Response(_png(pixels), media_type="image/png", headers=_FOREVER)
+        readers = scan_source(self.session).scan.readers
+        pixels = view(readers, *(path_number(request, name) for name in names))
+        return Response(png_of(pixels), media_type="image/png", headers=FOREVER)
 
 
-def _path_number(request: Request, name: str) -> int:
-    """Return a number of the path; other words, and numbers of more than 12 digits, are unknown."""
-    text = request.path_params[name]
-    if not (text.isascii() and text.isdigit()) or len(text) > _DIGITS:
-        raise HTTPException(404)
-    return int(text)
+def _pages_of(session: ReviewSession | CircleSession, reviewer: str) -> Pages | CirclePages:
+    if isinstance(session, ReviewSession):
+        return Pages(session, reviewer)
+    from craters.review.circles import CirclePages  # needs the libraries of maps
+
+    return CirclePages(session, reviewer)
 
 
-def _root(request: Request) -> str:
-    """Return the path that all pages are below."""
-    return str(request.scope.get("root_path", ""))
-
-
-def _key(content: dict[str, Any]) -> str:
-    key = content.get("key")
-    if not isinstance(key, str) or not key:
-        raise ConfigError("key: expected a name for this request, so that it is executed only once")
-    return check_key(key)
-
-
-def make_app(session: ReviewSession, *, reviewer: str = "me") -> Starlette:
+def make_app(session: ReviewSession | CircleSession, *, reviewer: str = "me") -> Starlette:
     """Build the application; wrap it in `RequestGuard` before serving.
 
     Parameters
     ----------
-    session : ReviewSession
+    session : ReviewSession or CircleSession
     reviewer : str
         Default name on the start page.
     """
-    pages = Pages(session, reviewer)
+    pages = _pages_of(session, reviewer)
     templates = page_templates("craters.review")
     templates.filters["quoted"] = lambda text: quote(str(text), safe="")
     templates.globals["version"] = __version__
@@ -279,26 +243,19 @@ def make_app(session: ReviewSession, *, reviewer: str = "me") -> Starlette:
         if request.method == "POST" or _wants_json(request):
             return JSONResponse({"error": text}, status, headers=_NOT_KEPT)
         html = templates.get_template("error.html").render(
-            text=text, status=status, mark=pages.mark, root=_root(request), who=""
+            text=text, status=status, mark=pages.mark, root=root_of(request), who=""
         )
         return HTMLResponse(html, status, headers=_NOT_KEPT)
 
     routes = [
-        Route("/", page(pages.welcome, "welcome.html")),
         Route("/enter", _enter),
-        Route("/as/{who}/queue", page(pages.queue, "queue.html")),
-        Route("/as/{who}/next", page(pages.more, ""), methods=["POST"]),
-        Route("/as/{who}/answers", page(pages.answers, ""), methods=["POST"]),
-        Route("/as/{who}/undo", page(pages.undo, ""), methods=["POST"]),
-        Route("/as/{who}/details", page(pages.details, "")),
-        Route("/as/{who}/grid", page(pages.grid, "grid.html")),
-        Route("/as/{who}/map", page(pages.map, "map.html")),
-        Route("/as/{who}/progress", page(pages.progress, "progress.html")),
-        Route("/as/{who}/train", page(pages.train, ""), methods=["POST"]),
-        Route("/as/{who}/stop", page(pages.stop, ""), methods=["POST"]),
-        Route("/patches/{mark}/{number}.png", pages.picture),
+        *(
+            Route(path, page(handler, template), methods=[method])
+            for path, handler, template, method in pages.pages()
+        ),
         Route("/windows/{mark}/{image}/{shrink}/{top}/{left}.png", pages.window),
         Route("/static/{mark}/{name}", _static_handler()),
+        *pages.pictures(),
     ]
     handlers: dict[Any, Any] = {CratersError: fail, HTTPException: fail}
     return Starlette(routes=routes, exception_handlers=handlers)
@@ -322,7 +279,7 @@ def _static_handler() -> Callable[[Request], Awaitable[Response]]:
         if name not in files:
             raise HTTPException(404)
         content, kind = files[name]
-        return Response(content, media_type=kind, headers=_FOREVER)
+        return Response(content, media_type=kind, headers=FOREVER)
 
     return static
 
@@ -330,14 +287,7 @@ def _static_handler() -> Callable[[Request], Awaitable[Response]]:
 async def _enter(request: Request) -> Response:
     """Redirect from the start page to the queue of a reviewer."""
     name = check_reviewer(request.query_params.get("name", ""))
-    return RedirectResponse(f"{_root(request)}/as/{quote(name, safe='')}/queue", 303)
-
-
-def _png(pixels: np.ndarray) -> bytes:
-    """Encode 8-bit gray pixels as PNG, fast rather than small."""
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "PNG", compress_level=1)
-    return stream.getvalue()
+    return RedirectResponse(f"{root_of(request)}/as/{quote(name, safe='')}/queue", 303)
 
 
 def _wants_json(request: Request) -> bool:

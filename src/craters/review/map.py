@@ -10,7 +10,7 @@ from craters.errors import DataError
 from craters.review.session import ReviewSession
 
 if TYPE_CHECKING:
-    from craters.review.scan_source import ScanSource
+    from craters.review.scan_source import ImageReaders, ScanSource
 SQUARE = 256  # pixels of a picture
 SHRINKS = tuple(2**power for power in range(15))
 MOST = 5000  # detections in one reply, the most probable first
@@ -27,7 +27,7 @@ def detections(
     DataError
         If the target is no scan, or has no such image.
     """
-    source = _scan_source(session)
+    source = scan_source(session)
     images = source.scan.images
     if image >= len(images):
         raise DataError(f"there is no image {image}, expected 0 to {len(images) - 1}")
@@ -44,13 +44,14 @@ def detections(
         "images": [{"number": number, "name": item.name} for number, item in enumerate(images)],
         "image": image, "name": images[image].name, "height": images[image].height,
         "width": images[image].width, "side": source.side, "square": SQUARE,
-        "deepest": _deepest(images[image].height, images[image].width),
+        "deepest": deepest(images[image].height, images[image].width),
         "least": least, "most": most, "total": total, "inside": int(inside.sum()),
         "detections": shown, "table": _TABLE,
     }  # fmt: skip
 
 
-def _scan_source(session: ReviewSession) -> ScanSource:
+def scan_source(session: ReviewSession) -> ScanSource:
+    """Return the source of a scan; raise DataError for others."""
     from craters.review.scan_source import ScanSource
 
     if not isinstance(session.source, ScanSource):
@@ -66,14 +67,14 @@ def _detection(
     return session.item(row, reviewer, "map") | {"probability": probability}
 
 
-def _deepest(height: int, width: int) -> int:
+def deepest(height: int, width: int) -> int:
     """Return the reduction factor at which an image fits into one square."""
     return next(
         (shrink for shrink in SHRINKS if shrink * SQUARE >= max(height, width)), SHRINKS[-1]
     )
 
 
-def view(session: ReviewSession, image: int, shrink: int, top: int, left: int) -> np.ndarray:
+def view(readers: ImageReaders, image: int, shrink: int, top: int, left: int) -> np.ndarray:
     """Return a square of an image, reduced by the factor `shrink`.
 
     Raises
@@ -81,10 +82,9 @@ def view(session: ReviewSession, image: int, shrink: int, top: int, left: int) -
     DataError
         If there is no such square.
     """
-    scan = _scan_source(session).scan
-    if image >= len(scan.images) or shrink not in SHRINKS:
+    if image >= len(readers.images) or shrink not in SHRINKS:
         raise DataError("there is no such image or reduction factor")
-    size = scan.images[image]
+    size = readers.images[image]
     if top * SQUARE * shrink >= size.height or left * SQUARE * shrink >= size.width:
         raise DataError("there is no such square of the image")
-    return scan.view(image, top * SQUARE * shrink, left * SQUARE * shrink, SQUARE, shrink)
+    return readers.view(image, top * SQUARE * shrink, left * SQUARE * shrink, SQUARE, shrink)

@@ -30,7 +30,7 @@ from craters.errors import CratersError, ExistsError
 _NICE = 5  # so that the page stays responsive
 _LINES = 40  # of output kept
 _GRACE = 5.0  # seconds in which a stopped training ends by itself
-_START = (  # the command line, which ends with this process, even if that is killed
+START = (  # the command line, which ends with this process, even if that is killed
     "from craters.core.parallel import end_with_input; end_with_input(); "
     "from craters.cli import main; main()"
 )
@@ -39,7 +39,7 @@ _NOT_OF_A_RUN = ("data", "out", "threads", "labels", "no_labels")
 
 @dataclasses.dataclass
 class Status:
-    """State of a training: idle, merging, training, judging, done, failed or stopped."""
+    """State of a training: idle, one of `Retraining.states`, judging, done, failed or stopped."""
 
     state: str = "idle"
     number: int = 0
@@ -52,6 +52,8 @@ class Status:
 
 class Retraining:
     """Retrain a model in the background, one training at a time.
+
+    `states` are those in which the commands run, one after the other; the first writes labels.json.
 
     Parameters
     ----------
@@ -66,6 +68,9 @@ class Retraining:
     on_done : callable
         Called with the new run's folder and the content of labels.json.
     """
+
+    states: tuple[str, ...] = ("merging", "training")
+    last_line = "Predicting all patches with the new model."
 
     def __init__(
         self,
@@ -150,10 +155,14 @@ class Retraining:
         del status["started"]
         return status | {"running": self.is_running, "lines": list(self.lines)}
 
+    def prepare(self, number: int) -> None:
+        """Write what the commands read."""
+        files.write_text(self.folder / f"{number}.toml", to_toml(self.settings))
+
     def commands(self, number: int) -> list[list[str]]:
-        """Return the two commands of a training."""
+        """Return the commands of a training, one for each of `states`."""
         data, out = self.folder / f"{number}.data", self.folder / str(number)
-        python = [sys.executable, "-c", _START]
+        python = [sys.executable, "-c", START]
         arrays = ["--data", str(self.data)] if self.data else []
         return [
             [*python, "labels", "merge", str(self.store), str(self.target), *arrays,
@@ -165,8 +174,8 @@ class Retraining:
     def _run(self, number: int) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            files.write_text(self.folder / f"{number}.toml", to_toml(self.settings))
-            for state, command in zip(("merging", "training"), self.commands(number), strict=True):
+            self.prepare(number)
+            for state, command in zip(self.states, self.commands(number), strict=True):
                 if not self._enter(state):
                     return
                 self._run_command(command)
@@ -175,7 +184,7 @@ class Retraining:
                     self.status.merged = json.loads(merged.read_text(encoding="utf-8"))
             if not self._enter("judging"):
                 return
-            self.status.line = "Predicting all patches with the new model."
+            self.status.line = self.last_line
             self.on_done(self.folder / str(number), self.status.merged or {})
             self.status.state = "done"
         except (CratersError, OSError) as error:

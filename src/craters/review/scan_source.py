@@ -68,6 +68,41 @@ class Windows:
     lat: np.ndarray
 
 
+class ImageReaders:
+    """Images that are open while they are used, the last few of them. Thread-safe.
+
+    Parameters
+    ----------
+    images : list of Image
+    """
+
+    def __init__(self, images: list[Image]) -> None:
+        self.images = images
+        self._readers: OrderedDict[int, Reader] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def read(
+        self, number: int, top: int, left: int, height: int, width: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return a window of an image, uint8, and which of its pixels are missing."""
+        with self._lock, bounded_gdal():
+            return self._reader(number).read(top, left, height, width)
+
+    def view(self, number: int, top: int, left: int, size: int, shrink: int) -> np.ndarray:
+        """Return a square of `size` pixels of an image, reduced by the factor `shrink`."""
+        with self._lock, bounded_gdal():
+            return self._reader(number).read_reduced(top, left, size, shrink)
+
+    def _reader(self, number: int) -> Reader:
+        if number in self._readers:
+            self._readers.move_to_end(number)
+        else:
+            self._readers[number] = Reader(self.images[number])
+            if len(self._readers) > _OPEN:
+                self._readers.popitem(last=False)[1].close()
+        return self._readers[number]
+
+
 class ScanPixels:
     """Windows of images, read on demand.
 
@@ -79,12 +114,15 @@ class ScanPixels:
     """
 
     def __init__(self, images: list[Image], windows: Windows, side: int) -> None:
-        self.images, self.windows, self.side = images, windows, side
-        self._readers: OrderedDict[int, Reader] = OrderedDict()
-        self._lock = threading.Lock()
+        self.readers, self.windows, self.side = ImageReaders(images), windows, side
 
     def __len__(self) -> int:
         return len(self.windows.row)
+
+    @property
+    def images(self) -> list[Image]:
+        """The images."""
+        return self.readers.images
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Return windows (n, side, side), uint8; no-data pixels are filled as in the scan."""
@@ -97,22 +135,7 @@ class ScanPixels:
         """Return a window with `margin` pixels around it."""
         windows, size = self.windows, self.side + 2 * margin
         top, left = int(windows.row[row]) - margin, int(windows.col[row]) - margin
-        with self._lock, bounded_gdal():
-            return self._reader(int(windows.image[row])).read(top, left, size, size)[0]
-
-    def _reader(self, number: int) -> Reader:
-        if number in self._readers:
-            self._readers.move_to_end(number)
-        else:
-            self._readers[number] = Reader(self.images[number])
-            if len(self._readers) > _OPEN:
-                self._readers.popitem(last=False)[1].close()
-        return self._readers[number]
-
-    def view(self, number: int, top: int, left: int, size: int, shrink: int) -> np.ndarray:
-        """Return a square of `size` pixels of an image, reduced by the factor `shrink`."""
-        with self._lock, bounded_gdal():
-            return self._reader(number).read_reduced(top, left, size, shrink)
+        return self.readers.read(int(windows.image[row]), top, left, size, size)[0]
 
 
 class ScanSource(Source):
@@ -187,8 +210,8 @@ def open_scan(target: Path, *, model: Path | None = None, data: Path | None = No
     summary = json.loads((target / "summary.json").read_text(encoding="utf-8"))
     if "window" not in summary:
         raise DataError(
-            f"{target}: holds circles, and the review page shows windows",
-            "Scan with --model pretrained to review windows, or check circles in a GIS.",
+            f"{target}: holds circles, and windows are expected",
+            "Scan with --model pretrained for windows.",
         )
     scaled = summary.get("pixels")  # absent in older scans
     fill = PixelReference().fill if scaled is None else scaled["fill"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import secrets
 import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
@@ -16,7 +18,11 @@ from craters.labels import LabelStore
 from craters.review.app import make_app
 from craters.review.guard import RequestGuard
 from craters.review.session import ReviewSession, read_audit
-from craters.review.target import open_target
+from craters.review.source import Source
+from craters.review.target import is_circle_scan, open_target
+
+if TYPE_CHECKING:
+    from craters.review.circles import CircleSession
 
 HOST = "127.0.0.1"
 _BACKLOG = 64
@@ -75,7 +81,7 @@ def serve(
     Parameters
     ----------
     target : path-like
-        A patch array, a folder of arrays, a run folder or a scan folder.
+        A patch array, a folder of arrays, a run folder or a scan folder, of windows or of circles.
     store : path-like, optional
         Label store; by default next to the target.
     model, data, audit : path-like, optional
@@ -101,13 +107,20 @@ def serve(
     store = None if store is None else Path(store)
     data = None if data is None else Path(data)
     audit = None if audit is None else Path(audit)
-    source = open_target(target, model=model, data=data)
-    with LabelStore(store or default_store(target)) as labels, listen(port) as listener:
+    make_session: Callable[[LabelStore], ReviewSession | CircleSession]
+    if is_circle_scan(target):
+        _refuse_of_patches(target, model=model, data=data, audit=audit, sun_azimuth=sun_azimuth)
+        from craters.review.circles import CircleSession, open_circles
+
+        make_session = functools.partial(CircleSession, open_circles(target))
+    else:
+        source = open_target(target, model=model, data=data)
         probability = None if audit is None else read_audit(audit, source)
-        session = ReviewSession(
-            source, labels, threads=threads, audit=probability, sun_azimuth=sun_azimuth
+        make_session = functools.partial(
+            _review_patches, source, threads=threads, audit=probability, sun_azimuth=sun_azimuth
         )
-        session.open_model()
+    with LabelStore(store or default_store(target)) as labels, listen(port) as listener:
+        session = make_session(labels)
         for note in session.notes:
             (progress or NullProgress()).say(f"Note: {note}.")
         number = listener.getsockname()[1]
@@ -129,6 +142,22 @@ def serve(
             server.run(sockets=[listener])
         finally:
             session.close()
+
+
+def _review_patches(source: Source, labels: LabelStore, **options: Any) -> ReviewSession:
+    session = ReviewSession(source, labels, **options)
+    session.open_model()
+    return session
+
+
+def _refuse_of_patches(target: Path, **options: Any) -> None:
+    """Raise ConfigError for options that have no meaning for circles."""
+    for name, value in options.items():
+        if value is not None:
+            raise ConfigError(
+                f"--{name.replace('_', '-')}: has no meaning for circles, which {target} holds",
+                "Leave it out.",
+            )
 
 
 def _stop_by(stop: threading.Event, server: uvicorn.Server) -> None:

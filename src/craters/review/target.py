@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 
 from craters.core import StrPath
 from craters.data import arrays_of, find_array, is_archive
-from craters.errors import DataError
+from craters.errors import CratersError, DataError
 from craters.models import find_model
 from craters.review.source import Source, open_arrays, open_data, open_run
+
+
+def is_circle_scan(target: StrPath) -> bool:
+    """Return whether a folder is that of a scan for circles.
+
+    Raises
+    ------
+    DataError
+        If the summary of a scan is damaged.
+    """
+    target = Path(target)
+    path = target / "summary.json"
+    if not (path.is_file() and (target / "detections.csv").is_file()):
+        return False
+    try:
+        return "window" not in json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: is damaged ({error})", "Scan again.") from error
 
 
 def open_target(
@@ -20,7 +40,11 @@ def open_target(
     ------
     DataError
         If it is none of these.
+    CratersError
+        On Windows, which lacks calls that reviews rely on.
     """
+    if sys.platform == "win32":
+        raise CratersError("reviews need Linux or macOS", "On Windows, use WSL.")
     target = Path(target)
     model = None if model is None else find_model(model)
     data = None if data is None else Path(data)

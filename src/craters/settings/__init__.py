@@ -5,7 +5,8 @@ It computes nothing and imports no numerical library: the command line is built 
 """
 
 from craters.settings.audit import MOST_SHIFT, AuditConfig
-from craters.settings.catalogues import MatchRequest, SamplingRequest
+from craters.settings.catalogues import MatchRequest, SamplingRequest, parse_diameters
+from craters.settings.circle_training import CircleTrainingConfig
 from craters.settings.compare import (
     LEAST_OF_CLASS,
     Budget,
@@ -38,6 +39,7 @@ __all__ = [
     "AuditConfig",
     "Budget",
     "Cell",
+    "CircleTrainingConfig",
     "CompareConfig",
     "DataForm",
     "Declared",
@@ -60,6 +62,7 @@ __all__ = [
     "check_settings",
     "declared",
     "make_settings",
+    "parse_diameters",
     "parse_objective",
     "resolve",
     "setting",

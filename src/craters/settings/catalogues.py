@@ -10,9 +10,9 @@ from craters.errors import ConfigError
 from craters.settings.declaration import check_settings, group, setting
 from craters.settings.scan import ReadOptions
 
-_COLUMNS = "Column names of the catalogue, if unusual: lon=LON_E,lat=LAT_N,diameter_km=D."
-_CATALOGUE = "Craters: CSV, boxes (VOC, YOLO, COCO, VIA), GIS layer, .scc or .diam."
-_CRATER_CLASS = {
+COLUMNS = "Column names of the catalogue, if unusual: lon=LON_E,lat=LAT_N,diameter_km=D."
+CATALOGUE = "Craters: CSV, boxes (VOC, YOLO, COCO, VIA), GIS layer, .scc or .diam."
+CRATER_CLASS = {
     "help": "Class of the catalogue that means crater; several: old,new.",
     "meaning": "Class of the catalogue that means crater, or several, separated by commas. Without "
     "it, classes named crater or impact crater are.",
@@ -55,7 +55,7 @@ class MatchRequest:
     detections: Path = setting(
         help="Folder of a scan, its detections.gpkg, or a CSV table.", is_argument=True
     )
-    catalogue: Path = setting(help=_CATALOGUE)
+    catalogue: Path = setting(help=CATALOGUE)
     out: Path = setting(help="Folder to create; must not exist.")
     _: dataclasses.KW_ONLY
     diameters: str = setting(
@@ -127,8 +127,8 @@ class MatchRequest:
     bins: str = setting(
         "", help="Edges of diameter bins, km: 1.5,2,3,4.5.", unset="steps of root 2"
     )
-    columns: str = setting("", help=_COLUMNS)
-    crater_class: str = setting("", **_CRATER_CLASS)
+    columns: str = setting("", help=COLUMNS)
+    crater_class: str = setting("", **CRATER_CLASS)
     detection_columns: str = setting(
         "", help="Column names of the detections, if unusual: probability=score."
     )
@@ -158,7 +158,7 @@ class SamplingRequest:
     _: dataclasses.KW_ONLY
     catalogue: Path | None = setting(
         None,
-        help=_CATALOGUE,
+        help=CATALOGUE,
         unset="none: unlabeled patches only",
     )
     side: int = setting(48, help="Side of a patch in pixels.", unit="pixels", least=8, most=1024)
@@ -223,8 +223,8 @@ class SamplingRequest:
         body={"help": _BODY},
         no_crs={"help": "Images have no coordinates; the catalogue has x_px, y_px."},
     )
-    columns: str = setting("", help=_COLUMNS)
-    crater_class: str = setting("", **_CRATER_CLASS)
+    columns: str = setting("", help=COLUMNS)
+    crater_class: str = setting("", **CRATER_CLASS)
     seed: int = setting(0, help="Random seed; equal seeds give identical files.", least=0)
 
     def __post_init__(self) -> None:

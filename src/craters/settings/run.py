@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from craters.errors import ConfigError
+from craters.settings.catalogues import parse_diameters
 from craters.settings.data import DataForm
 from craters.settings.declaration import check_settings, setting
 
@@ -15,7 +16,7 @@ Protocol = Literal["clean", "original"]
 Method = Literal[
     "auto", "supervised", "original", "pseudo-label", "self-training", "fixmatch", "distillation"
 ]
-NetworkName = Literal["original", "compact", "dense"]
+NetworkName = Literal["original", "compact", "dense", "circles"]
 StartName = Literal["pretrained", "random"]
 SymmetryChoice = Literal["auto", "none", "up-down", "left-right", "flips", "dihedral"]
 
@@ -91,10 +92,13 @@ class JobSettings:
     )
     network: NetworkName = setting(
         "compact",
-        help="compact; dense: fully convolutional, for scans; original.",
+        help="compact; dense: fully convolutional, for scans; circles: a detector; original.",
         meaning="compact: the small residual network. dense: a fully convolutional network, "
         "which scans whole images with exactly the results of separate patches; distilled from "
-        "three compact networks on labeled and unlabeled patches. original: the network and "
+        "three compact networks on labeled and unlabeled patches. circles: the [circle "
+        "detector](circles.md), which learns from labeled patches and then finds circles with "
+        "diameters in images ([how](few-labels.md#circles-from-labels-of-patches)). original: the "
+        "network and "
         "recipe of the original script, with its epochs, learning rates and batch size as "
         "settings. See [networks](networks.md).",
     )
@@ -104,6 +108,14 @@ class JobSettings:
         meaning="Weights that the training of compact starts from, and that of the teachers of "
         "dense: those of the [pretrained model](pretrained.md), or random ones. The network "
         "original always starts from random weights.",
+    )
+    diameters: str | None = setting(
+        None,
+        help="Diameters of the craters that labels are about, for circles, pixels: 10,48.",
+        meaning="Smallest and largest diameter of the craters that the labels are about, in "
+        "pixels, for the network circles: a patch 'with crater' holds at least half of the disc "
+        "of such a crater, and no such crater touches a patch 'without'.",
+        unset="as `craters patches` recorded them, else 10 pixels to a patch",
     )
     members: int = setting(
         1,
@@ -226,6 +238,7 @@ class JobSettings:
     def __post_init__(self) -> None:
         check_settings(self)
         self._check_method()
+        self._check_circles()
         self._check_light()
         if self.aim is not None:
             self._check_objective(self.aim)
@@ -248,6 +261,33 @@ class JobSettings:
             raise ConfigError(
                 "network 'dense' is always trained by distillation",
                 "Give --method supervised, or fixmatch for its teachers.",
+            )
+
+    def _check_circles(self) -> None:
+        """Refuse what the network circles has not, and its diameters for other networks."""
+        if self.diameters is not None:
+            low, high = parse_diameters(self.diameters)
+            if not 0 < low < high:
+                raise ConfigError(
+                    f"diameters are {low:g} to {high:g}, expected the smaller one first, above 0"
+                )
+        if self.network != "circles":
+            if self.diameters is not None:
+                raise ConfigError(
+                    f"diameters is {self.diameters!r}, but applies to the network 'circles' only",
+                    "Leave it out, or give --network circles.",
+                )
+            return
+        if self.method not in ("auto", "supervised"):
+            raise ConfigError(
+                f"method is {self.method!r}, but the network 'circles' learns from labels alone",
+                "Give --method supervised, or another --network.",
+            )
+        if self.start != "pretrained" or self.members != 1:
+            raise ConfigError(
+                f"start is {self.start!r} and members is {self.members}, but the network 'circles' "
+                "is one network and starts from the shipped circle detector",
+                "Leave --start and --members out.",
             )
 
     def _check_light(self) -> None:

@@ -100,8 +100,9 @@ class ScanConfig:
     model: str = setting(
         "circles",
         help="circles, pretrained, a model folder, or a run folder that contains one.",
-        meaning="`circles` finds craters with their diameters; `pretrained`, and models trained by "
-        "`craters run`, predict windows.",
+        meaning="`circles`, and models trained by `craters run --network circles`, find craters "
+        "with their diameters; `pretrained`, and other models trained by `craters run`, predict "
+        "windows.",
     )
     out: Path = setting(Path(), help="Folder to create; must not exist.", must_be_given=True)
     _: dataclasses.KW_ONLY

@@ -16,6 +16,7 @@ from craters.training.training_set import TrainingSet, human_only, take
 if TYPE_CHECKING:
     from craters.training import checkpoint
     from craters.training.attempt import Attempt, TrainState, prepare_attempt, record_epoch
+    from craters.training.bags import BagObjective, CircleStart, Rehearsal, bag_loss
     from craters.training.circles import TRUTH_DTYPE, CircleTargets, circle_loss, make_targets
     from craters.training.loop import (
         Examples,
@@ -43,9 +44,12 @@ __all__ = [
     "KEPT",
     "TRUTH_DTYPE",
     "Attempt",
+    "BagObjective",
+    "CircleStart",
     "CircleTargets",
     "Examples",
     "NoStore",
+    "Rehearsal",
     "RunConfig",
     "Start",
     "StateStore",
@@ -56,6 +60,7 @@ __all__ = [
     "TrainingSet",
     "TrainingSettings",
     "Unlabeled",
+    "bag_loss",
     "build_network",
     "checkpoint",
     "circle_loss",
@@ -80,6 +85,7 @@ __getattr__, _, _ = lazy_loader.attach(
     submodules=["checkpoint"],
     submod_attrs={
         "attempt": ["Attempt", "TrainState", "prepare_attempt", "record_epoch"],
+        "bags": ["BagObjective", "CircleStart", "Rehearsal", "bag_loss"],
         "circles": ["TRUTH_DTYPE", "CircleTargets", "circle_loss", "make_targets"],
         "loop": [
             "Examples",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -93,14 +94,18 @@ def blend(start: Start, network: CompactNet, share: float) -> CompactNet:
         In evaluation mode.
     """
     blended = start.build(network.side, network.symmetry)
-    ours, theirs = start.weights, network.state_dict()
-    blended.load_state_dict(
-        {
-            name: torch.lerp(ours[name], weight, share) if weight.is_floating_point() else weight
-            for name, weight in theirs.items()
-        }
-    )
+    blended.load_state_dict(between(start.weights, network.state_dict(), share))
     return blended.eval()
+
+
+def between(
+    ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], share: float
+) -> dict[str, Tensor]:
+    """Return weights at a share of the way from ours to theirs; counts are theirs."""
+    return {
+        name: torch.lerp(ours[name], weight, share) if weight.is_floating_point() else weight
+        for name, weight in theirs.items()
+    }
 
 
 def refit_last_layer(

@@ -12,9 +12,10 @@ import numpy as np
 
 from craters.core import NullProgress, Progress, Send, Task, run_tasks, usable_threads
 from craters.data import choose_symmetry, compose, make_patch_set, validation_split
-from craters.models import CompactNet, EnsembleNet, Network
+from craters.models import CirclePatchNet, CompactNet, EnsembleNet, Network
 from craters.settings import JobSettings, TrainingSettings
 from craters.training.attempt import Build, TrainState
+from craters.training.bags import BagObjective, CircleStart, bag_recipe, fit_line
 from craters.training.distillation import TEACHERS, Distillation, Weights, build_teacher
 from craters.training.fixmatch import FixMatch
 from craters.training.loop import Examples, Objective, build_network, fit
@@ -37,7 +38,7 @@ from craters.training.start import (
 )
 from craters.training.training_set import HUMAN, TrainingSet, take
 
-COMPACT = "compact"  # the network that can start from pretrained weights
+COMPACT, CIRCLES = "compact", "circles"  # the networks that can start from pretrained weights
 
 _SEND_INTERVAL = 1.0  # seconds; epochs may be short, and a state takes megabytes
 _TEACHER_PURPOSE = 100  # offset of the purpose numbers for teachers' seeds
@@ -111,6 +112,8 @@ class TrainingTask:
         Share of the way from the start to the trained weights that is kept.
     teacher_view : str
         View of a patch that teachers with these weights expect.
+    circles : CircleStart or None
+        The start of the network "circles".
     """
 
     key: str
@@ -126,6 +129,7 @@ class TrainingTask:
     start: Start | None = None
     blend: float = FINE_TUNED
     teacher_view: str = "identity"
+    circles: CircleStart | None = None
 
     def fitted_start(self) -> Start | None:
         """Return the network's start with its last layer fitted to the labels, if there is one."""
@@ -136,6 +140,8 @@ class TrainingTask:
 
     def build(self, start: Start | None) -> Build:
         """Return a function that builds the network with initial weights from a seed."""
+        if (circles := self.circles) is not None:
+            return lambda _: circles.build(self.side, self.symmetry)
         return build_network(self.network, self.side, self.symmetry, start)
 
     def trained(self, state: TrainState) -> Network:
@@ -146,6 +152,10 @@ class TrainingTask:
         """Return the networks at some shares of the way from the start to the trained weights."""
         network = self.build(None)(0)
         network.load_state_dict(state.best_weights)
+        if self.circles is not None:
+            assert isinstance(network, CirclePatchNet)
+            blended = [self.circles.blend(network, share) for share in shares]
+            return [fit_line(each, self.train.images, self.train.labels) for each in blended]
         fitted = self.fitted_start()
         if fitted is None:
             return [network.eval() for _ in shares]
@@ -169,6 +179,8 @@ def _fit(*, send: Send, task: TrainingTask, state: TrainState | None) -> TrainSt
 
 def _objective(task: TrainingTask) -> Objective | None:
     """Choose the training objective; None means cross-entropy with the labels."""
+    if task.circles is not None:
+        return BagObjective(task.circles.sizes, task.circles.rehearsal, task.config)
     if task.teachers:
         pool = task.train.images[:0] if task.pool is None else task.pool
         view = "identity" if task.network == COMPACT else task.teacher_view
@@ -260,6 +272,8 @@ class Trainer:
     progress : Progress
     turn : str
         Transform that brings the light to where pretrained weights expect it.
+    circles : CircleStart, optional
+        The start of the network "circles".
     """
 
     settings: TrainingSettings
@@ -268,6 +282,7 @@ class Trainer:
     store: StateStore = dataclasses.field(default_factory=NoStore)
     progress: Progress = dataclasses.field(default_factory=NullProgress)
     turn: str = "identity"
+    circles: CircleStart | None = None
     _counted: dict[bytes, int] = dataclasses.field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -391,6 +406,7 @@ class Trainer:
             start=self._start,
             blend=run.blend,
             teacher_view=self.turn,
+            circles=self.circles,
         )
 
     @property
@@ -399,7 +415,7 @@ class Trainer:
 
     def _views(self, network: str) -> tuple[str, ...]:
         """Return the views of a patch that a network learns: with pretrained weights, turned."""
-        if self._start is None or network != COMPACT:
+        if self._start is None or network not in (COMPACT, CIRCLES):
             return self.symmetry
         return tuple(compose(name, self.turn) for name in self.symmetry)
 
@@ -417,6 +433,7 @@ class Trainer:
                 seed=seed,
             )
         make = distillation_recipe if self._is_taught(run) else _own_recipe(run)
+        make = make if self.circles is None else bag_recipe
         side = run.train.images.shape[1]
         views = self._views(settings.network)
         recipe = make(len(run.train), side, seed=seed, symmetry=views)

@@ -13,11 +13,18 @@ from typer.testing import CliRunner
 pytest.importorskip("rasterio", reason="rasterio is not installed")
 
 from craters.cli.main import app
-from craters.detection import describe_size_frequency, write_size_frequency
+from craters.detection import (
+    completeness_of_scan,
+    describe_size_frequency,
+    scan_completeness,
+    write_size_frequency,
+)
 from craters.detection.size_frequency.run import calibration_error
 from craters.errors import DataError, ExistsError
-from craters.maps.scan import read_counted
+from craters.maps.scan import ScanConfig, read_counted, scan_images
+from craters.synthetic import make_scene
 from tests.maps.scan.export.scans import make_image, scan_of, write_scan
+from tests.maps.tools import write_raster
 
 EXPECTED = {"why_unknown": "", "scatter": 0.3, "craters_interval": [30, 40]}
 
@@ -131,3 +138,37 @@ def test_the_calibration_of_a_scan() -> None:
     assert calibration_error(summary) == pytest.approx(np.hypot(0.3, share))
     with pytest.raises(DataError, match="earlier version"):
         calibration_error({"expected": {"craters_interval": [1, 2]}, "candidates": 3})
+
+
+def test_a_stretched_scene_is_scanned_planted_and_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Plate carree at latitude 60, whose pixels cover 100 m by 50 m, and the shipped detector."""
+    monkeypatch.setattr(scan_completeness, "COUNT", 12)
+    monkeypatch.setattr(scan_completeness, "EDGES", (8.0, 16.0, 24.0))
+    side = 320
+    scene = make_scene(side, side, seed=7, missing=0.0, density=20)
+    north = float(np.deg2rad(60) * 3_396_190 + side * 50)
+    path = write_raster(
+        tmp_path / "scene.tif", np.repeat(scene.image, 2, axis=1), crs="IAU_2015:49910",
+        transform=(100, 0, 0, 0, -100, north),
+    )  # fmt: skip
+    scan = tmp_path / "SCAN"
+    scan_images(ScanConfig(images=(path,), out=scan, sun_azimuth=scene.azimuth))
+    measured = completeness_of_scan(scan, tmp_path / "COMPLETENESS", threads=1)
+    table = read_table(tmp_path / "COMPLETENESS" / "completeness.csv")
+    assert measured["kilometres_per_pixel"] == pytest.approx(0.1 / np.sqrt(2), rel=0.01)
+    assert float(table[0]["diameter_low_km"]) == pytest.approx(0.8 / np.sqrt(2), rel=0.01)
+    stated = [row for row in table if row["freshness"] == "all" and row["recall"]]
+    assert all(float(row["recall"]) > 0.5 for row in stated)
+    summary = write_size_frequency(
+        scan, tmp_path / "SFD", completeness=tmp_path / "COMPLETENESS" / "completeness.csv"
+    )
+    assert summary["area_km2"] == pytest.approx(side**2 * 0.01, rel=0.01)
+    assert summary["trusted_from_km"] == pytest.approx(float(stated[0]["diameter_low_km"]))
+    corrected = [
+        row for row in read_table(tmp_path / "SFD" / "sfd.csv") if row["counts"] == "corrected"
+    ]
+    known = [row for row in corrected if row["craters"]]
+    assert float(known[0]["diameter_low_km"]) >= 0.8 / np.sqrt(2) / np.sqrt(2)
+    assert 0 < float(known[0]["low"]) < float(known[0]["craters"]) < float(known[0]["high"])

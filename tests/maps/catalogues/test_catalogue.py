@@ -163,6 +163,22 @@ def test_single_wrong_rows_are_left_out_and_counted(tmp_path: Path) -> None:
         read_catalogue(path)
 
 
+def test_rows_may_be_uncertain(tmp_path: Path) -> None:
+    rows = [(1, 1, 1, "1"), (2, 2, 1, "0"), (3, 3, "", "1"), (4, 4, 1, "False"), (5, 5, 1, " yes")]
+    path = write_csv(tmp_path / "c.csv", rows, "lon,lat,diameter_km,Counted")
+    found = read_catalogue(path)
+    assert found.counted is not None
+    assert found.counted.tolist() == [True, False, False, True]
+    assert found.are_counted(np.array([1, 3])).tolist() == [False, True]
+    write_csv(path, [*rows, (6, 6, 1, "2"), (7, 7, 1, "")], "lon,lat,diameter_km,counted")
+    found = read_catalogue(path)
+    assert len(found) == 4
+    assert "2 of 7 rows of c.csv are left out, as counted is not 1 or 0: row 7" in found.notes[-1]
+    plain = read_catalogue(write_csv(tmp_path / "p.csv", [(1, 1, 1)]))
+    assert plain.counted is None
+    assert plain.are_counted(np.array([0])).tolist() == [True]
+
+
 def test_metres_for_kilometres_are_refused(tmp_path: Path) -> None:
     rows = [(1, 1, 1500), (2, 2, 900), (3, 3, 4000)]
     path = write_csv(tmp_path / "c.csv", rows)

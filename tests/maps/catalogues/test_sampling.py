@@ -371,6 +371,28 @@ def test_images_without_coordinates(tmp_path: Path) -> None:
         )
 
 
+def test_uncertain_craters_give_no_label(tmp_path: Path) -> None:
+    from PIL import Image
+
+    scene = make_scene(260, 260, seed=9, missing=0.0, density=6)
+    Image.fromarray(scene.image).save(tmp_path / "tile.png")
+    rows = [(c["col"] + 0.5, c["row"] + 0.5, c["diameter"], number % 2)
+            for number, c in enumerate(scene.craters)]  # fmt: skip
+    catalogue = write_csv(tmp_path / "c.csv", rows, "x_px,y_px,diameter_px,counted")
+    request = SamplingRequest(
+        (tmp_path / "tile.png",), tmp_path / "D", catalogue=catalogue, unlabeled=0, test_share=0,
+        diameters=(6, 60), read=ReadOptions(no_crs=True),
+    )  # fmt: skip
+    sample_patches(request)
+    labels = [row for row in positions(tmp_path / "D") if row["label"] == "1"]
+    assert len(labels) >= 3
+    assert all((int(row["crater_row"]) - 2) % 2 == 1 for row in labels)
+    for row in positions(tmp_path / "D"):
+        if row["label"] == "0":  # neither near an uncertain one
+            place = int(row["row_off"]), int(row["col_off"])
+            assert not touches(scene.craters, *place, 48, 48).any()
+
+
 def test_pixels_are_of_the_image_that_the_catalogue_names(tmp_path: Path) -> None:
     """Two images without coordinates, each with its craters at its own pixels."""
     from PIL import Image

@@ -150,13 +150,17 @@ def test_undeclared_huge_nodata_takes_no_part(tmp_path: Path, huge: float) -> No
 
 
 def test_a_mask_of_one_band_costs_one_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_raster(tmp_path / "a.tif", noise(60, 80), nodata=0)
+    path = write_raster(tmp_path / "a.tif", np.where(HOLE, np.uint8(0), noise(60, 80)), nodata=0)
     image = describe(path)
     reader = Reader(image)
+    with rasterio.open(path) as dataset:
+        expected = read_missing(dataset, 1, None, (30, 40))
     monkeypatch.setattr(
         "craters.maps.geo.reader.read_missing", lambda *_: pytest.fail("a second read")
     )
-    assert not reader.read(0, 0, 60, 80)[1].any()
+    assert np.array_equal(reader.read(0, 0, 60, 80)[1], HOLE)
+    assert np.array_equal(reader.read_small(40)[1], expected)
+    assert expected.sum() == 100
     reader.close()
 
 

@@ -30,6 +30,7 @@ from craters.models import (
     CircleDescription,
     CircleDetector,
     CircleNet,
+    Classifier,
     Light,
     find_pretrained,
     plan_blocks,
@@ -37,6 +38,7 @@ from craters.models import (
 )
 from craters.models.circles import Calibration, detector, write_circle_model
 from craters.settings import ScanConfig
+from craters.synthetic import make_scene
 from tests.conftest import Notes
 from tests.maps.tools import (
     MARS,
@@ -55,7 +57,7 @@ pyogrio = pytest.importorskip("pyogrio", reason="pyogrio is not installed")
 
 from craters.maps.catalogues import MatchRequest, run_match
 from craters.maps.geo import Reader, ReadOptions, describe_image, read_footprints
-from craters.maps.scan import describe_results, estimate, plan_scan, scan_images
+from craters.maps.scan import describe_results, estimate, find_lights, plan_scan, scan_images
 from craters.maps.scan.circles.report import Shown, choose_images, choose_views, count_diameters
 from craters.review.scan_source import open_scan
 
@@ -788,7 +790,7 @@ def test_match_reads_the_diameters_and_review_refuses(model: Path, tmp_path: Pat
     assert found["hits"] == craters["counted"] > 0
     assert found["false"] == 0
     assert found["hits"] + craters["ignored_border"] == len(table["lon"])
-    with pytest.raises(DataError, match="holds circles, and the review page shows windows"):
+    with pytest.raises(DataError, match="holds circles, and windows are expected"):
         open_scan(out)
 
 
@@ -964,3 +966,20 @@ def test_a_crater_on_a_seam_or_a_corner_of_blocks_is_found_once(
     away = np.hypot(found[:, 0] - crater["row"], found[:, 1] - crater["col"])
     alike = np.abs(np.log2(found[:, 2] / diameter)) < 0.5
     assert np.count_nonzero((away < 0.25 * diameter) & alike) == 1
+
+
+def test_the_light_of_images_is_that_of_a_scan(tmp_path: Path) -> None:
+    images = []
+    for seed in (1, 2):
+        scene = make_scene(200, 240, seed=seed)
+        path = write_raster(tmp_path / f"{seed}.tif", scene.image)
+        images.append(describe_image(path, str(seed), ReadOptions()))
+    classifier = Classifier.load(find_pretrained(), threads=1)
+    lights = find_lights(images, classifier)
+    model = write_detector(tmp_path / "MODEL")
+    paths = tuple(Path(image.path) for image in images)
+    scan = scan_images(ScanConfig(paths, str(model), tmp_path / "SCAN"))
+    for light, row in zip(lights, scan.summary["light"], strict=True):
+        assert (light.azimuth, light.is_used) == (row["azimuth"], row["is_used"])
+    stated = find_lights(images, classifier, sun_azimuth=100.0)
+    assert [light.azimuth for light in stated] == [100, 100]

@@ -73,7 +73,7 @@ def draw(
             )  # fmt: skip
             axes.set_xlim(left=left)
         tidy(axes)
-    panels[0].legend(frameon=False, fontsize=9)
+    panels[1].legend(frameon=False, fontsize=9, loc="upper right")
     return figure
 
 

@@ -15,7 +15,7 @@ from craters.detection.size_frequency import clusters, distribution, figure
 from craters.detection.size_frequency.clusters import Clusters
 from craters.detection.size_frequency.distribution import Counts
 from craters.detection.size_frequency.recall import TRUSTED, RecallTable, read_recall
-from craters.errors import DataError, ExistsError
+from craters.errors import DataError
 from craters.evaluation import save_figure
 from craters.maps.scan import CountedScan, read_counted
 
@@ -52,8 +52,7 @@ def write_size_frequency(
         If the scan has no craters or no coordinates, or the table is damaged.
     """
     out = Path(out)
-    if out.exists():
-        raise ExistsError(f"{out}: exists already", "Name a new folder.")
+    files.refuse_existing(out)
     recall = None if completeness is None else read_recall(_table_in(completeness))
     counted = read_counted(scan)
     diameters = counted.craters["diameter_km"]

@@ -25,11 +25,18 @@ from craters.maps.catalogues.matching import (
     run_match,
 )
 from craters.maps.catalogues.matching import report as match_report
+from craters.maps.catalogues.matching.pairing import COUNTED, FALSE, HIT
 from craters.maps.catalogues.patch_writer import sample_patches
+from craters.maps.catalogues.window_rules import Chart, Craters, craters_of
 from craters.settings import MatchRequest, SamplingRequest
 
 __all__ = [
+    "COUNTED",
+    "FALSE",
+    "HIT",
     "Catalogue",
+    "Chart",
+    "Craters",
     "Curve",
     "Detections",
     "DiameterAccuracy",
@@ -39,6 +46,7 @@ __all__ = [
     "Registration",
     "SamplingRequest",
     "Shift",
+    "craters_of",
     "make_curve",
     "match",
     "match_report",

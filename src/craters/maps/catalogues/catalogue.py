@@ -39,6 +39,9 @@ class Catalogue:
         CRS that the file states; `NO_PLANET` if it states none.
     paths : tuple of Path
         The files that were read.
+    counted : ndarray of bool, shape (N,), or None
+        Rows that are not counted may be craters or not: matching ignores them, and nothing is
+        learned from them. None: all are counted.
     """
 
     places: np.ndarray
@@ -50,9 +53,14 @@ class Catalogue:
     notes: tuple[str, ...] = ()
     planet: Planet = NO_PLANET
     paths: tuple[Path, ...] = ()
+    counted: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.places)
+
+    def are_counted(self, rows: np.ndarray) -> np.ndarray:
+        """Return which rows are counted, as bool of the shape of `rows`."""
+        return np.ones(len(rows), bool) if self.counted is None else self.counted[rows]
 
     def sha256(self) -> str:
         """Return the SHA-256 hash of the file; of several files, that of their names and hashes."""

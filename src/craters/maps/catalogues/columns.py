@@ -19,6 +19,8 @@ GEOMETRY = "geometry"  # column that stands for the geometries of a layer
 
 _GIANT = 1e6  # metres: a catalogue with a median diameter above this has metres for kilometres
 
+_COUNTED = {"1": 1, "1.0": 1, "true": 1, "yes": 1, "0": 0, "0.0": 0, "false": 0, "no": 0}
+
 _BOXES = (("left", "top", "right", "bottom"), ("left", "top", "width", "height"))
 
 # Metres or pixels per unit of diameter, of the columns that may give it, the first that exists.
@@ -112,7 +114,8 @@ def catalogue_of(
         wrong = [*of_sizes, *wrong]
     else:
         diameters = geometry.diameters[rows]
-    keep, notes = tables.leave_out_wrong(table, [*checks, *wrong])
+    counted, of_counted = _read_counted(table, column_of)
+    keep, notes = tables.leave_out_wrong(table, [*checks, *wrong, *of_counted])
     if {"diameter_km", "radius_km"} & (set(sizes) - given.keys()):
         _refuse_giants(table, used[sizes[0]], diameters[keep])
     sources = read_sources(table, column_of)
@@ -126,7 +129,19 @@ def catalogue_of(
         notes=(*table.notes, *class_notes, *notes, *conversions(table, used, sizes)),
         planet=NO_PLANET if geometry is None else geometry.planet,
         paths=(Path(table.source),),
+        counted=None if counted is None else counted[keep],
     )
+
+
+def _read_counted(
+    table: Table, column_of: Mapping[str, str]
+) -> tuple[np.ndarray | None, list[Check]]:
+    """Return which rows are counted, and the rows that do not say so; None without the column."""
+    if "counted" not in column_of:
+        return None, []
+    name = column_of["counted"]
+    values = np.array([_COUNTED.get(text.strip().lower(), -1) for text in table.columns[name]], int)
+    return values == 1, [Check(column=name, wrong=values < 0, expected="1 or 0")]
 
 
 def _crater_rows(

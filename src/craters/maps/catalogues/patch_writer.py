@@ -13,7 +13,7 @@ import numpy as np
 from craters._version import __version__
 from craters.core import NullProgress, Progress, files
 from craters.data import class_counts
-from craters.errors import DataError, ExistsError
+from craters.errors import DataError
 from craters.maps.catalogues import sampling
 from craters.maps.catalogues.catalogue import Catalogue
 from craters.maps.catalogues.formats import read_catalogue
@@ -52,8 +52,7 @@ def sample_patches(request: SamplingRequest, progress: Progress | None = None) -
         If the images or the catalogue cannot be used, or no window meets the criteria.
     """
     progress = progress or NullProgress()
-    if request.out.exists():
-        raise ExistsError(f"{request.out}: exists already", "Choose a new folder.")
+    files.refuse_existing(request.out)
     catalogue = None
     if request.catalogue is not None:
         catalogue = read_catalogue(request.catalogue, request.columns, request.crater_class)

@@ -186,7 +186,7 @@ class Sampler:
         unit, side = self.unit, self.side
         low, high = crater_range(self.request, unit.chart)
         rows, cols = craters.rows - unit.top, craters.cols - unit.left
-        fits = (craters.diameters >= low) & (craters.diameters <= high)
+        fits = craters.counted & (craters.diameters >= low) & (craters.diameters <= high)
         fits &= (rows >= -side) & (rows <= unit.height + side)  # false for NaN
         fits &= (cols >= -side) & (cols <= unit.width + side)
         random = self._generator("craters")

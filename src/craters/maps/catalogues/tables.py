@@ -72,6 +72,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
         "class", "label", "category", "classname", "labelname", "categoryname", "objectclass",
     ),
     "probability": ("probability", "pcrater", "probabilityofcrater", "score", "confidence"),
+    "counted": ("counted",),
 }  # fmt: skip
 
 _IN_METRES = {"diameter_km", "diameter_m", "radius_km", "radius_m"}

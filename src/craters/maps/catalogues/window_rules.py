@@ -33,6 +33,8 @@ class Craters:
         Centres in pixels; NaN where a position is off the map.
     entries : ndarray of int, shape (K,)
         Rows of the catalogue.
+    counted : ndarray of bool, shape (K,)
+        The others may be craters or not.
     """
 
     places: np.ndarray
@@ -40,6 +42,7 @@ class Craters:
     rows: np.ndarray
     cols: np.ndarray
     entries: np.ndarray
+    counted: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +108,14 @@ def craters_of(catalogue: Catalogue, chart: Chart, names: set[str]) -> Craters:
     entries = entries[_is_near(catalogue, entries, chart)]
     places, diameters = catalogue.places[entries], catalogue.diameters[entries]
     rows, cols = chart.to_pixels(places)
-    return Craters(places=places, diameters=diameters, rows=rows, cols=cols, entries=entries)
+    return Craters(
+        places=places,
+        diameters=diameters,
+        rows=rows,
+        cols=cols,
+        entries=entries,
+        counted=catalogue.are_counted(entries),
+    )
 
 
 def _is_near(catalogue: Catalogue, entries: np.ndarray, chart: Chart) -> np.ndarray:

@@ -154,7 +154,8 @@ def write_layers(
         Each iterator yields the parts of one layer: at least one, which may be empty.
     planet : Planet
     styles : dict of str
-        QGIS style (QML) by layer name; QGIS applies it when it opens the file.
+        QGIS style (QML) by layer name; QGIS applies it when it opens the file. Without any, the
+        file has no table of styles.
     """
     path = Path(path)
     with files.atomic_path(path) as target:
@@ -162,7 +163,8 @@ def write_layers(
         for parts in layers:
             for number, layer in enumerate(parts):
                 _write_part(target, layer, planet, append=number > 0)
-        _embed_styles(target, styles)
+        if styles:
+            _embed_styles(target, styles)
         for journal in target.parent.glob(f"{target.name}-*"):  # journals of SQLite, if any
             journal.unlink()
 

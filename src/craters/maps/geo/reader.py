@@ -263,7 +263,7 @@ def _read(
             dataset.read(number, window=window, out_shape=out_shape, resampling=resampling)
             for number in bands
         ]
-        if out_shape is None and _has_plain_nodata(dataset):
+        if not mean and _has_plain_nodata(dataset):  # so pixels are decoded once
             missing = values[0] == np.float64(dataset.nodata)
         else:  # a color is missing if all its bands are
             missing = np.logical_and.reduce(

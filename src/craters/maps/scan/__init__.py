@@ -4,9 +4,11 @@ Interface: `scan_images`, `plan_scan`, `ScanConfig`, `export_scan`, `read_counte
 This package does not train and does not use crater catalogues.
 """
 
+from craters.maps.scan.appearance import find_lights
 from craters.maps.scan.export import (
     CountedScan,
     ScanFolder,
+    export_reviewed,
     export_scan,
     read_counted,
     read_scan_folder,
@@ -23,7 +25,9 @@ __all__ = [
     "ScanFolder",
     "describe_results",
     "estimate",
+    "export_reviewed",
     "export_scan",
+    "find_lights",
     "plan_scan",
     "precision_sentence",
     "read_counted",

@@ -6,16 +6,18 @@ models that turn patches to their light, or that know the looks of their trainin
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from craters.core import files
 from craters.errors import DataError
-from craters.maps.geo import Image, Reader
+from craters.maps.geo import Image, Reader, bounded_gdal
 from craters.maps.scan.predict import Network
 from craters.models import Classifier, Light, Lights
 
@@ -166,6 +168,38 @@ def share_light(seen: dict[int, Appearance], inspection: Inspection) -> dict[int
             light = dataclasses.replace(light, azimuth=azimuth, is_used=True, is_own=False)
         shared[number] = dataclasses.replace(each, light=light)
     return shared
+
+
+def find_lights(
+    images: Sequence[Image],
+    classifier: Classifier,
+    *,
+    max_gap: float = 0.2,
+    sun_azimuth: float | None = None,
+) -> list[Light]:
+    """Return the direction of light in each image, as a scan for circles finds it.
+
+    Parameters
+    ----------
+    images : sequence of Image
+    classifier : Classifier
+        One that turns patches to their light, such as `pretrained`.
+    max_gap : float
+        Largest share of no-data pixels in a window.
+    sun_azimuth : float, optional
+        What the user stated, for all images.
+    """
+    side = classifier.description.side
+    inspection = Inspection.plan(classifier, side, max_gap, sun_azimuth, shares_light=True)
+    assert inspection is not None
+    seen = {}
+    with bounded_gdal():
+        for number, image in enumerate(images):
+            with contextlib.closing(Reader(image)) as reader:
+                seen[number] = inspection(reader, classifier)
+    shared = share_light(seen, inspection)
+    lights = [shared[number].light for number in range(len(images))]
+    return [light for light in lights if light is not None]
 
 
 def _is_doubtful(light: Light, common: float) -> bool:

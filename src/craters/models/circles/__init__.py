@@ -14,6 +14,7 @@ from craters.models.circles.conformal import (
     MOST_STRETCH,
     ConformalBlock,
     conformal_shape,
+    make_conformal,
     search_conformal,
 )
 from craters.models.circles.decode import CIRCLE_DTYPE, merge_circles, raw_probability, size_strata
@@ -33,6 +34,13 @@ from craters.models.circles.pixels import halve, standardize
 if TYPE_CHECKING:
     from craters.models.circles.export import circles_to_onnx, write_circle_model
     from craters.models.circles.network import CircleNet, new_circle_net, restore_circle_net
+    from craters.models.circles.patches import (
+        CirclePatchNet,
+        CircleSizes,
+        Places,
+        patch_levels,
+        places_of,
+    )
 
 __all__ = [
     "CIRCLE_DTYPE",
@@ -45,13 +53,19 @@ __all__ = [
     "CircleDescription",
     "CircleDetector",
     "CircleNet",
+    "CirclePatchNet",
+    "CircleSizes",
     "ConformalBlock",
+    "Places",
     "circles_to_onnx",
     "conformal_shape",
     "halve",
     "is_circle_model",
+    "make_conformal",
     "merge_circles",
     "new_circle_net",
+    "patch_levels",
+    "places_of",
     "plan_blocks",
     "raw_probability",
     "restore_circle_net",
@@ -68,5 +82,6 @@ __getattr__, _, _ = lazy_loader.attach(
     submod_attrs={
         "export": ["circles_to_onnx", "write_circle_model"],
         "network": ["CircleNet", "new_circle_net", "restore_circle_net"],
+        "patches": ["CirclePatchNet", "CircleSizes", "Places", "patch_levels", "places_of"],
     },
 )

@@ -145,6 +145,34 @@ def search_conformal(
     return circles, reduce_block(pixels, missing, block, (int(origin[0]), int(origin[1])))
 
 
+def make_conformal(
+    pixels: np.ndarray, missing: np.ndarray, shape: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Resample a small image to conformal pixels.
+
+    Parameters
+    ----------
+    pixels : ndarray, shape (H, W), uint8
+    missing : ndarray of bool, shape (H, W)
+    shape : ndarray, shape (2, 2)
+        As `conformal_shape` returns it.
+
+    Returns
+    -------
+    pixels : ndarray, uint8
+    missing : ndarray of bool
+    corner : ndarray, shape (2,)
+        Row and column of the upper left corner, in conformal pixels from that of the image.
+    """
+    height, width = pixels.shape
+    ends = np.array([[0, 0], [0, width], [height, 0], [height, width]], float) @ shape.T
+    corner = np.floor(ends.min(axis=0))
+    rows, columns = np.ceil(ends.max(axis=0) - corner).astype(int).tolist()
+    values, valid = _smoothed(pixels, missing, shape)
+    found, gone = _resampled(values, valid, shape, corner, np.zeros(2), (rows, columns))
+    return np.clip(np.rint(found), 0, 255).astype(np.uint8), gone, corner
+
+
 def _smoothed(
     pixels: np.ndarray, missing: np.ndarray, shape: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from craters.core import StrPath
-from craters.errors import ExistsError, ModelError
+from craters.core import StrPath, files
+from craters.errors import ModelError
 from craters.models.circles.card import circle_card
 from craters.models.circles.description import CircleDescription
 from craters.models.circles.detector import INPUT, OUTPUT, CircleDetector
@@ -138,8 +138,8 @@ def write_circle_model(
     from safetensors.numpy import save
 
     folder = Path(folder)
-    if folder.exists() and not force:
-        raise ExistsError(f"{folder}: exists already", "Name a new folder.")
+    if not force:
+        files.refuse_existing(folder)
     parts = {
         GRAPH: circles_to_onnx(network),
         WEIGHTS: save(network_weights(network)),

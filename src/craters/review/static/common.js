@@ -9,7 +9,7 @@ const page = (() => {
 const $ = (id) => document.getElementById(id);
 const root = document.documentElement.dataset.root;
 const base = page.who ? `${root}/as/${encodeURIComponent(page.who)}` : "";
-const WORDS = { crater: "crater", not: "not a crater", unsure: "unsure" };
+const WORDS = { crater: "crater", not: "not a crater", unsure: "unsure", complete: "complete" };
 const KEYS = { c: "crater", n: "not", u: "unsure", 1: "crater", 2: "not", 3: "unsure" };
 
 function newKey() {
@@ -117,7 +117,9 @@ function conflictWords(conflicts) {
   const rest = conflicts.length > 1 ? ` And ${conflicts.length - 1} more.` : "";
   const text = first.own
     ? `You answered “${WORDS[first.answer]}” elsewhere. Both answers are kept; the later one counts.`
-    : `${first.reviewer} answered “${WORDS[first.answer]}”. Both answers are kept.`;
+    : first.circle
+      ? `${first.reviewer}’s circle is another. Both answers are kept.`
+      : `${first.reviewer} answered “${WORDS[first.answer]}”. Both answers are kept.`;
   return text + rest;
 }
 
@@ -130,7 +132,7 @@ function onKeys(table) {
     if (event.target.closest("input:not([type=range]):not([type=checkbox]), select, textarea")) return;
     const name = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     if (event.key === "?" && help) { help.showModal(); event.preventDefault(); return; }
-    if (event.repeat && KEYS[name]) return;  // a key held down answers once
+    if (event.repeat && (KEYS[name] || "ar".includes(name))) return;  // a key held down answers once
     const word = event.ctrlKey ? `Ctrl+${name}` : name;
     const act = table[word];
     if (!act) return;

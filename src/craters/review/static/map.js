@@ -1,87 +1,10 @@
-// Map of a scan: its image, loaded in squares, with its detections drawn over it.
+// Map of a scan: its image with its detections drawn over it.
 "use strict";
 
-const canvas = $("canvas");
-const draw = canvas.getContext("2d");
-const view = { row: page.height / 2, col: page.width / 2, scale: 1 };  // center; screen pixels per image pixel
-const squares = new Map();
 let shown = page.detections;
 let chosen = null;
-let queued = false;
-const KEEP = 300;
 
-
-function size() {
-  const box = canvas.getBoundingClientRect();
-  const ratio = window.devicePixelRatio || 1;
-  canvas.width = Math.max(1, Math.round(box.width * ratio));
-  canvas.height = Math.max(1, Math.round(box.height * ratio));
-  redraw();
-}
-
-function fit() {
-  view.row = page.height / 2;
-  view.col = page.width / 2;
-  view.scale = Math.min(canvas.clientWidth / page.width, canvas.clientHeight / page.height) * 0.98;
-  redraw();
-}
-
-function limits() {
-  const least = Math.min(canvas.clientWidth / page.width, canvas.clientHeight / page.height) * 0.5;
-  view.scale = Math.min(Math.max(view.scale, Math.min(least, 1)), 16);
-  view.row = Math.min(Math.max(view.row, 0), page.height);
-  view.col = Math.min(Math.max(view.col, 0), page.width);
-}
-
-function redraw() {
-  if (queued) return;
-  queued = true;
-  requestAnimationFrame(() => { queued = false; paint(); });
-}
-
-const toX = (col) => (col - view.col) * view.scale + canvas.clientWidth / 2;
-const toY = (row) => (row - view.row) * view.scale + canvas.clientHeight / 2;
-
-function square(shrink, top, left) {
-  const key = `${shrink}/${top}/${left}`;
-  let image = squares.get(key);
-  if (!image) {
-    image = new Image();
-    image.addEventListener("load", redraw);
-    image.src = `${root}/windows/${page.mark}/${page.image}/${key}.png`;
-    if (squares.size > KEEP) squares.delete(squares.keys().next().value);
-  } else {
-    squares.delete(key);
-  }
-  squares.set(key, image);
-  return image;
-}
-
-function paintImage(shrink) {
-  const step = page.square * shrink;
-  const [width, height] = [canvas.clientWidth / view.scale, canvas.clientHeight / view.scale];
-  const first = [Math.max(0, Math.floor((view.row - height / 2) / step)), Math.max(0, Math.floor((view.col - width / 2) / step))];
-  const last = [Math.min(Math.ceil(page.height / step), Math.ceil((view.row + height / 2) / step)), Math.min(Math.ceil(page.width / step), Math.ceil((view.col + width / 2) / step))];
-  for (let top = first[0]; top < last[0]; top += 1) {
-    for (let left = first[1]; left < last[1]; left += 1) {
-      const image = square(shrink, top, left);
-      if (!image.complete || !image.naturalWidth) continue;
-      draw.drawImage(image, toX(left * step), toY(top * step), image.naturalWidth * shrink * view.scale, image.naturalHeight * shrink * view.scale);
-    }
-  }
-}
-
-function paint() {
-  limits();
-  const ratio = canvas.width / Math.max(1, canvas.clientWidth);
-  draw.setTransform(ratio, 0, 0, ratio, 0, 0);
-  draw.fillStyle = "#101010";
-  draw.fillRect(0, 0, canvas.clientWidth, canvas.clientHeight);
-  draw.imageSmoothingEnabled = view.scale < 1.5;
-  const wanted = Math.max(1, 2 ** Math.floor(Math.log2(1 / view.scale)));
-  const shrink = Math.min(wanted, page.deepest);
-  if (shrink < page.deepest) paintImage(page.deepest);  // a coarse image until the rest is loaded
-  paintImage(shrink);
+paintOver = () => {
   const colours = { crater: "#ff9a5c", not: "#7fbcf5", unsure: "#e6dcc4", "": "#ffe14d" };
   for (const detection of shown) {
     const width = page.side * view.scale;
@@ -96,22 +19,7 @@ function paint() {
     }
   }
   draw.setLineDash([]);
-}
-
-function zoom(factor, x = canvas.clientWidth / 2, y = canvas.clientHeight / 2) {
-  const before = [(x - canvas.clientWidth / 2) / view.scale, (y - canvas.clientHeight / 2) / view.scale];
-  view.scale *= factor;
-  limits();
-  view.col += before[0] - (x - canvas.clientWidth / 2) / view.scale;
-  view.row += before[1] - (y - canvas.clientHeight / 2) / view.scale;
-  redraw();
-}
-
-function pan(across, down) {
-  view.col += across / view.scale;
-  view.row += down / view.scale;
-  redraw();
-}
+};
 
 function choose(detection, center = false) {
   chosen = detection;
@@ -228,9 +136,7 @@ canvas.addEventListener("pointermove", (event) => {
 });
 canvas.addEventListener("pointerup", (event) => {
   if (drag && drag.moved <= 4) {
-    const box = canvas.getBoundingClientRect();
-    const col = (event.clientX - box.left - canvas.clientWidth / 2) / view.scale + view.col;
-    const line = (event.clientY - box.top - canvas.clientHeight / 2) / view.scale + view.row;
+    const [col, line] = pointed(event);
     const reach = Math.max(page.side / 2, 6 / view.scale);
     const near = shown
       .map((detection) => ({ detection, far: Math.max(Math.abs(detection.col + page.side / 2 - col), Math.abs(detection.row + page.side / 2 - line)) }))
@@ -240,15 +146,7 @@ canvas.addEventListener("pointerup", (event) => {
   }
   drag = null;
 });
-canvas.addEventListener("wheel", (event) => {
-  event.preventDefault();
-  const box = canvas.getBoundingClientRect();
-  zoom(2 ** (-event.deltaY / 400), event.clientX - box.left, event.clientY - box.top);
-}, { passive: false });
 onAnswers(answer);
-$("in").addEventListener("click", () => zoom(1.6));
-$("out").addEventListener("click", () => zoom(1 / 1.6));
-$("fit").addEventListener("click", fit);
 $("least").addEventListener("input", filter);
 $("most").addEventListener("input", filter);
 const STEP = 80;
@@ -263,6 +161,6 @@ onKeys({
   "+": () => zoom(1.6), "=": () => zoom(1.6), "-": () => zoom(1 / 1.6), 0: fit,
   Enter: () => { if (chosen) location.href = $("open").href; },
 });
-new ResizeObserver(size).observe(canvas);
+image = { number: page.image, height: page.height, width: page.width, deepest: page.deepest };
 size();
 fit();

@@ -1,7 +1,7 @@
 // Start and stop trainings, and show their progress.
 "use strict";
 
-const STATES = { merging: "merging labels", training: "training", judging: "predicting" };
+const STATES = { merging: "merging labels", training: "training", scanning: "searching the images", judging: "predicting" };
 const running = (on) => {
   $("train").hidden = on;
   for (const id of ["stop", "bar", "line"]) $(id).hidden = !on;

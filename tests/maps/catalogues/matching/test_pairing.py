@@ -18,7 +18,7 @@ from pyproj import CRS, Geod
 from typer.testing import CliRunner
 
 from craters.cli.main import app
-from craters.errors import ConfigError, DataError, ExistsError, GeoError
+from craters.errors import ConfigError, DataError, DiskFullError, ExistsError, GeoError
 from craters.maps.catalogues import MatchRequest, match_report, run_match
 from craters.maps.catalogues.catalogue import Catalogue, Detections
 from craters.maps.catalogues.matching.curves import (
@@ -43,6 +43,7 @@ from craters.maps.catalogues.matching.pairing import (
     match,
 )
 from craters.maps.geo import NO_PLANET, Footprint, Plane, Planet, Sphere, map_files
+from tests.conftest import full_disk
 from tests.maps.scenes import RADIUS, write_csv
 
 MARS = Sphere(RADIUS)
@@ -532,6 +533,22 @@ CRATERS = [
 ]  # fmt: skip
 
 
+def test_uncertain_craters_are_ignored_on_both_sides(tmp_path: Path) -> None:
+    scan = write_scan(tmp_path / "SCAN", ROWS, AREAS)
+    rows = [(*crater, int(number != 0)) for number, crater in enumerate(CRATERS)]
+    known = write_csv(tmp_path / "known.csv", rows, "lon,lat,diameter_km,counted")
+    request = MatchRequest(scan, known, tmp_path / "MATCH", diameters="1.5,4.5")
+    content = run_match(request)
+    # The first crater was hit; now its detection is neither a hit nor false.
+    assert content["craters"] == {
+        "counted": 3, "ignored_size": 1, "ignored_border": 1, "ignored_uncertain": 1,
+    }  # fmt: skip
+    assert content["detections"] == {"all": 6, "hits": 1, "false": 2, "ignored": 3, "outside": 0}
+    assert "1 as the catalogue does not count them" in match_report.lines(content)[0]
+    table = (tmp_path / "MATCH" / "craters.csv").read_text()
+    assert table.count("ignored: not counted") == 1
+
+
 def test_a_scan_against_a_catalogue(tmp_path: Path) -> None:
     scan = write_scan(tmp_path / "SCAN", ROWS, AREAS)
     known = write_csv(tmp_path / "known.csv", CRATERS)
@@ -663,6 +680,14 @@ def test_equal_inputs_give_equal_tables(tmp_path: Path) -> None:
     for path in sorted((tmp_path / "one").iterdir()):
         if path.suffix != ".gpkg":  # which holds the time
             assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes(), path.name
+
+
+def test_a_match_on_a_full_disk_leaves_no_folder(tmp_path: Path) -> None:
+    known = write_csv(tmp_path / "known.csv", CRATERS)
+    scan = write_scan(tmp_path / "SCAN", ROWS, AREAS)
+    with full_disk(), pytest.raises(DiskFullError, match="M: no space is left on the disk"):
+        run_match(MatchRequest(scan, known, tmp_path / "M"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["SCAN", "known.csv"]
 
 
 def test_tables_in_pixels_against_an_image(tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ from craters.errors import ConfigError, DataError
 from craters.maps.catalogues.catalogue import Catalogue, Detections
 from craters.maps.geo import Footprint, Space
 
-COUNTED, WRONG_SIZE, IN_BORDER = 0, 1, 2
-CRATER_STATES = ("counted", "ignored: size", "ignored: border")
+COUNTED, WRONG_SIZE, IN_BORDER, UNCERTAIN = 0, 1, 2, 3
+CRATER_STATES = ("counted", "ignored: size", "ignored: border", "ignored: not counted")
 HIT, FALSE, IGNORED, OUTSIDE, OTHER_SIZE, NEAR_EDGE = range(6)
 DETECTION_STATES = (
     "hit",
@@ -245,6 +245,7 @@ def find_candidates(
         near = _within(space, places, rule.tolerance(catalogue.diameters[rows]), mine)
         footprint = None if footprints is None else footprints[index]
         state, seen = _find_states(catalogue.diameters[rows], places, footprint, near, rule)
+        state[~catalogue.are_counted(rows)] = UNCERTAIN
         found.append((rows[seen], np.full(int(seen.sum()), index), state[seen], places[seen]))
     crater, image, state, places = (np.concatenate(parts) for parts in zip(*found, strict=True))
     unpaired = Candidates(

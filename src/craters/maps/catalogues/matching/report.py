@@ -54,8 +54,10 @@ def rule_words(outcome: MatchOutcome) -> list[str]:
 def lines(content: dict[str, Any]) -> list[str]:
     """Summarize the matching in a few lines for the terminal."""
     craters, detections, rated = content["craters"], content["detections"], content["at_rate"]
-    ignored, unit = craters["ignored_size"] + craters["ignored_border"], rated["asked_per"]
-    alone = ""
+    unit, ignored = rated["asked_per"], sum(craters.values()) - craters["counted"]
+    uncertain, alone = "", ""
+    if "ignored_uncertain" in craters:
+        uncertain = f", {craters['ignored_uncertain']} as the catalogue does not count them"
     if "ignored_size" in detections:
         alone = (
             f", {detections['ignored_size']} of another size and {detections['ignored_border']} "
@@ -63,7 +65,8 @@ def lines(content: dict[str, Any]) -> list[str]:
         )
     summary = [
         f"Craters that count: {craters['counted']} in {content['images']} image(s); ignored: "
-        f"{craters['ignored_size']} by size, {craters['ignored_border']} by the border.",
+        f"{craters['ignored_size']} by size, {craters['ignored_border']} by the border"
+        f"{uncertain}.",
         f"Detections: {detections['all']}; {detections['hits']} hits, {detections['false']} false, "
         f"{detections['ignored']} match one of the {ignored} ignored craters, "
         f"{detections['outside']} outside{alone}.",

@@ -11,7 +11,7 @@ import numpy as np
 import shapely
 
 from craters.core import StrPath, files
-from craters.errors import ConfigError, DataError, ExistsError, GeoError
+from craters.errors import ConfigError, DataError, GeoError
 from craters.maps.catalogues.catalogue import Catalogue, Detections
 from craters.maps.catalogues.detections import read_detections
 from craters.maps.catalogues.formats import read_catalogue
@@ -57,8 +57,7 @@ def run_match(request: MatchRequest) -> dict[str, Any]:
     CratersError
         If an input cannot be used; nothing is written then.
     """
-    if request.out.exists():
-        raise ExistsError(f"{request.out}: exists already", "Choose a new folder.")
+    files.refuse_existing(request.out)
     catalogue = read_catalogue(request.catalogue, request.columns, request.crater_class)
     detections = read_detections(
         request.detections, request.detection_columns, in_pixels=catalogue.in_pixels

@@ -197,7 +197,7 @@ def _summarize(
         "detections": _state_counts(outcome),
         "craters": {
             word: int((matching.target_state == state).sum())
-            for state, word in enumerate(("counted", "ignored_size", "ignored_border"))
+            for state, word in enumerate(_crater_words(outcome))
         },
         "rule": _rule_dict(outcome),
         "all_detections": _point(outcome, curve, len(curve.threshold) - 1, everything),
@@ -229,6 +229,12 @@ def _summarize(
         ],
     }
     return content | {"notes": _notes(outcome, statistics, rate, rated)}
+
+
+def _crater_words(outcome: MatchOutcome) -> tuple[str, ...]:
+    """Name the states of craters; those that are not counted only if the catalogue has any."""
+    words = ("counted", "ignored_size", "ignored_border")
+    return words if outcome.catalogue.counted is None else (*words, "ignored_uncertain")
 
 
 def _state_counts(outcome: MatchOutcome) -> dict[str, int]:

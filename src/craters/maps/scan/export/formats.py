@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from craters.core import StrPath, files
-from craters.errors import ConfigError, ExistsError
+from craters.errors import ConfigError
 from craters.maps.scan.export.boxes import write_coco, write_voc, write_yolo
 from craters.maps.scan.export.counting import (
     write_diam,
@@ -57,8 +57,7 @@ def export_scan(scan: StrPath, out: StrPath, file_format: str) -> str:
     out = Path(out)
     if file_format not in FORMATS:
         raise ConfigError(f"--format is {file_format!r}, expected {', '.join(FORMATS)} for a scan")
-    if out.exists():
-        raise ExistsError(f"{out}: exists already", "Name a new folder.")
+    files.refuse_existing(out)
     folder = read_scan_folder(scan)
     with files.new_folder(out) as work:
         written = FORMATS[file_format](folder, work)
