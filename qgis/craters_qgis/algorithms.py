@@ -34,13 +34,20 @@ from qgis.PyQt.QtGui import QIcon
 
 from craters_qgis import arguments
 from craters_qgis.command import CommandError, find_command, progress_of, run_into, warning_of
-from craters_qgis.layers import add_to_map, catalogue_path, given_crs, image_path, scan_folder
+from craters_qgis.layers import (
+    WITHOUT_PLACE,
+    add_to_map,
+    catalogue_path,
+    given_crs,
+    image_path,
+    scan_folder,
+)
 
 SETTING = "CRATERS_ENVIRONMENT"
 ICON = str(Path(__file__).with_name("icon.svg"))
 
-_BODY = "Body [from the coordinate system]"
-_DIAMETERS = "Diameters in km, such as 1.5,4.5"
+_BODY = "Body (if not chosen: that of the coordinate system)"
+_DIAMETERS = "Diameters in km, such as 1.5,4.5 (if empty: {})"
 _COLUMNS = "Columns of the catalogue, if unusual: lon=LON_E,lat=LAT_N,diameter_km=D"
 
 
@@ -122,7 +129,8 @@ class FindCraters(_Algorithm):
         "detector of craters. Adds the circles and the searched area to the map."
         "<h3>Precision</h3>Expected share of craters among the circles: higher gives fewer and "
         "surer circles."
-        "<h3>Extent</h3>Part of the image to search; all pixels that it touches."
+        "<h3>Extent</h3>Part of the image to search; all pixels that it touches. Rows and columns "
+        "of the table then count from the corner of this part."
         "<h3>Body</h3>Needed only if the image has no coordinate system, or one of the Earth."
         "<h3>Folder</h3>New or empty. Also gets a report, a table (CSV), and candidates of lower "
         "probability as a layer of detections.gpkg."
@@ -130,14 +138,22 @@ class FindCraters(_Algorithm):
 
     def initAlgorithm(self, configuration: Any = None) -> None:  # noqa: ARG002
         self.add(QgsProcessingParameterRasterLayer("INPUT", "Image"))
-        self.add(QgsProcessingParameterExtent("EXTENT", "Extent [whole image]", optional=True))
+        self.add(
+            QgsProcessingParameterExtent(
+                "EXTENT", "Extent (if not set: the whole image)", optional=True
+            )
+        )
         precision = QgsProcessingParameterNumber(
             "PRECISION", "Precision", QgsProcessingParameterNumber.Double, 0.8, False, 0.01, 1.0
         )
         self.add(precision)
         self.add_body()
         band = QgsProcessingParameterBand(
-            "BAND", "Band [the only one, or colors as gray]", None, "INPUT", optional=True
+            "BAND",
+            "Band (if not set: the only one, or colors as gray)",
+            None,
+            "INPUT",
+            optional=True,
         )
         self.add(band, advanced=True)
         in_pixels = QgsProcessingParameterBoolean(
@@ -159,6 +175,9 @@ class FindCraters(_Algorithm):
         layer = self.parameterAsRasterLayer(parameters, "INPUT", context)
         folder = Path(self.parameterAsString(parameters, "FOLDER", context))
         extent = self.parameterAsExtent(parameters, "EXTENT", context, layer.crs())
+        in_pixels = self.parameterAsBool(parameters, "PIXELS", context)
+        if in_pixels and not extent.isEmpty():
+            raise QgsProcessingException(WITHOUT_PLACE.format(layer.name()))
         part = folder.with_name(f"{folder.name}_image")
         had_part = part.exists()
         try:
@@ -169,7 +188,7 @@ class FindCraters(_Algorithm):
                 body=self.parameterAsEnumString(parameters, "BODY", context),
                 band=self.parameterAsInt(parameters, "BAND", context),
                 crs=given_crs(layer),
-                in_pixels=self.parameterAsBool(parameters, "PIXELS", context),
+                in_pixels=in_pixels,
             )
             self.run_command(words, folder, feedback)
         except BaseException:
@@ -211,7 +230,7 @@ class MatchCatalogue(_Algorithm):
         self.add(
             QgsProcessingParameterVectorLayer("CATALOGUE", "Catalogue", [QgsProcessing.TypeVector])
         )
-        self.add(QgsProcessingParameterString("DIAMETERS", f"{_DIAMETERS} [all]", optional=True))
+        self.add(QgsProcessingParameterString("DIAMETERS", _DIAMETERS.format("all"), optional=True))
         register = QgsProcessingParameterBoolean(
             "REGISTER", "Take out the shift between catalogue and image", False
         )
@@ -274,7 +293,7 @@ class SamplePatches(_Algorithm):
             "CATALOGUE", "Catalogue", [QgsProcessing.TypeVector], optional=True
         )
         self.add(catalogue)
-        diameters = f"{_DIAMETERS} [10 pixels to a patch]"
+        diameters = _DIAMETERS.format("10 pixels to a patch")
         self.add(QgsProcessingParameterString("DIAMETERS", diameters, optional=True))
         self.add(
             QgsProcessingParameterNumber(
@@ -358,7 +377,7 @@ class SizeFrequency(_Algorithm):
         )
         completeness = QgsProcessingParameterFile(
             "COMPLETENESS",
-            "Completeness [only precision corrected]",
+            "Completeness (if not set: only precision is corrected)",
             extension="csv",
             optional=True,
         )
@@ -380,5 +399,6 @@ class SizeFrequency(_Algorithm):
             completeness=self.parameterAsString(parameters, "COMPLETENESS", context),
         )
         self.run_command(words, folder, feedback)
-        table = add_to_map(str(folder / "sfd.csv"), self.TITLE, "TABLE", context)
+        numbers = f"{folder / 'sfd.csv'}|option:AUTODETECT_TYPE=YES"
+        table = add_to_map(numbers, self.TITLE, "TABLE", context)
         return {"FOLDER": str(folder), "TABLE": table, "FIGURE": str(folder / "sfd.png")}

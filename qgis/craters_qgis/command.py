@@ -66,9 +66,11 @@ def find_command(named: str, search_path: str | None = None, home: Path | None =
             )
         return found
     place = Path(named).expanduser()
-    places = [str(place / each) for each in _PLACES] if place.is_dir() else []
-    name, path = (NAME, os.pathsep.join(places)) if places else (str(place), None)
-    found = shutil.which(name, path=path)
+    if place.is_dir():
+        path = os.pathsep.join(str(place / each) for each in _PLACES)
+        found = shutil.which(NAME, path=path)
+    else:
+        found = shutil.which(str(place))
     if found is None:
         wrong = (
             "holds no command craters" if place.is_dir() else "is neither a folder nor a command"

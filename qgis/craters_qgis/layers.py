@@ -22,7 +22,10 @@ from qgis.PyQt import sip
 
 from craters_qgis.arguments import pixel_window
 
-_WITHOUT_COORDINATES = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)  # as QGIS shows such an image
+WITHOUT_PLACE = (
+    "{}: a part of an image without coordinates would lose its place in the image. Leave the "
+    "extent empty, or save the part as a file of its own first: Export > Save As."
+)
 
 
 def given_crs(layer: QgsRasterLayer) -> str:
@@ -56,7 +59,9 @@ def image_path(layer: QgsRasterLayer, extent: QgsRectangle, folder: Path) -> str
     dataset = gdal.Open(source)
     window = None
     if not extent.isEmpty():
-        transform = dataset.GetGeoTransform(can_return_null=True) or _WITHOUT_COORDINATES
+        transform = dataset.GetGeoTransform(can_return_null=True)
+        if transform is None:
+            raise QgsProcessingException(WITHOUT_PLACE.format(layer.name()))
         corners = extent.xMinimum(), extent.yMinimum(), extent.xMaximum(), extent.yMaximum()
         size = dataset.RasterXSize, dataset.RasterYSize
         window = pixel_window(gdal.InvGeoTransform(transform), size, corners)

@@ -15,7 +15,7 @@ from craters_qgis.algorithms import (
     SizeFrequency,
 )
 
-_SETTING_TITLE = "Environment of craters: its folder [the command craters on the path]"
+_SETTING_TITLE = "Folder of the environment of craters (if empty: the command craters on the path)"
 
 
 class CratersProvider(QgsProcessingProvider):  # type: ignore[misc]
