@@ -1,8 +1,9 @@
 """Use the plugin in the window of QGIS as a mapper does; run by `qgis --code`, with QGIS's Python.
 
 Reads the file of JSON that the variable CRATERS_TEST names: `image` to open, `report` to write and,
-if given, `dialog` and `window`, pictures to write. Clicks the button, then Run, and reports the
-value of the dialog for the image, and the layers that are on the map then.
+if given, `dialog` and `window`, pictures to write, and `extent`, what the second shows. Clicks the
+button, then Run, and reports the value of the dialog for the image, and the layers that are on the
+map then.
 """
 
 import json
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from qgis.core import QgsProject, QgsRectangle, QgsRenderContext
 from qgis.PyQt.QtCore import QTimer
-from qgis.PyQt.QtWidgets import QAction
+from qgis.PyQt.QtWidgets import QAction, QDockWidget
 from qgis.utils import iface, plugins
 
 WANTED = json.loads(Path(os.environ["CRATERS_TEST"]).read_text())
@@ -44,6 +45,8 @@ def run():
 def look():
     plugins["craters_qgis"].dialog.close()
     if WANTED.get("window"):
+        for dock in iface.mainWindow().findChildren(QDockWidget):
+            dock.setVisible(dock.objectName() == "Layers")
         iface.mapCanvas().setExtent(QgsRectangle(*WANTED["extent"]))
         iface.mapCanvas().refresh()
     QTimer.singleShot(3000, report)
@@ -51,6 +54,7 @@ def look():
 
 def report():
     if WANTED.get("window"):
+        iface.messageBar().clearWidgets()
         iface.mainWindow().grab().save(WANTED["window"])
     layers = QgsProject.instance().layerTreeRoot().layerOrder()
     Path(WANTED["report"]).write_text(
