@@ -46,8 +46,8 @@ from craters_qgis.layers import (
 SETTING = "CRATERS_ENVIRONMENT"
 ICON = str(Path(__file__).with_name("icon.svg"))
 
-_BODY = "Body (if not chosen: that of the coordinate system)"
-_DIAMETERS = "Diameters in km, such as 1.5,4.5 (if empty: {})"
+_BODY = "Body (default: by the coordinate system)"
+_DIAMETERS = "Diameters in km, such as 1.5,4.5 (default: {})"
 _COLUMNS = "Columns of the catalogue, if unusual: lon=LON_E,lat=LAT_N,diameter_km=D"
 
 
@@ -140,7 +140,7 @@ class FindCraters(_Algorithm):
         self.add(QgsProcessingParameterRasterLayer("INPUT", "Image"))
         self.add(
             QgsProcessingParameterExtent(
-                "EXTENT", "Extent (if not set: the whole image)", optional=True
+                "EXTENT", "Extent (default: the whole image)", optional=True
             )
         )
         precision = QgsProcessingParameterNumber(
@@ -150,7 +150,7 @@ class FindCraters(_Algorithm):
         self.add_body()
         band = QgsProcessingParameterBand(
             "BAND",
-            "Band (if not set: the only one, or colors as gray)",
+            "Band (default: the only one, or gray)",
             None,
             "INPUT",
             optional=True,
@@ -377,7 +377,7 @@ class SizeFrequency(_Algorithm):
         )
         completeness = QgsProcessingParameterFile(
             "COMPLETENESS",
-            "Completeness (if not set: only precision is corrected)",
+            "Completeness (without it, only precision is corrected)",
             extension="csv",
             optional=True,
         )
