@@ -161,25 +161,26 @@ def test_an_extent_is_searched_as_the_same_crop(qgis: Qgis, scene: Path, found: 
     assert "CIRCLES:" in text, text
     qgis.craters("scan", "crop/scene.tif", "--out", "CROP")
     same_files(out, qgis.folder / "CROP", "detections.csv")
-    # Sure craters that the edges are far from have the same place and diameter in the whole image.
+    # Craters far from the edges are those of the whole image, at one tenth of their diameter: an
+    # image's size decides at which scale large ones are measured.
     whole = rows_of(found / "detections.csv")
-    place = np.array([[float(row[key]) for key in ("x", "y", "diameter_km")] for row in whole])
+    x, y, diameter = (
+        np.array([float(row[key]) for row in whole]) for key in ("x", "y", "diameter_km")
+    )
     inner = 0
     for row in rows_of(out / "detections.csv"):
-        at = [float(row[key]) for key in ("row", "col")]
-        if float(row["p_crater"]) < 0.9 or not all(40 < each < 260 for each in at):
+        if not all(40 < float(row[key]) < 260 for key in ("row", "col")):
             continue
-        mine = [float(row[key]) for key in ("x", "y", "diameter_km")]
-        off = np.abs(place - mine)
-        assert (np.hypot(off[:, 0], off[:, 1]) < 100).any()  # one pixel
-        nearest = np.hypot(off[:, 0], off[:, 1]).argmin()
-        assert off[nearest, 2] < 0.1 * mine[2]
+        off = np.hypot(x - float(row["x"]), y - float(row["y"])) / 1000
+        own = float(row["diameter_km"])
+        assert off.min() < 0.1 * own
+        assert abs(diameter[off.argmin()] - own) < 0.1 * own
         inner += 1
     assert inner >= 2
 
 
 def test_a_themis_tile_gives_what_the_command_line_gives(qgis: Qgis, themis_tiles: Path) -> None:
-    tile = sorted(themis_tiles.glob("*.tif"))[0]
+    tile = themis_tiles / "sinussabaeus_60_2.tif"
     out = qgis.folder / "TILE"
     text = qgis.run("find", INPUT=tile, FOLDER=out)
     assert "CIRCLES:" in text, text
@@ -239,7 +240,7 @@ def processes_of(out: Path) -> list[str]:
     return [line for line in found.stdout.splitlines() if f"--out={out}" in line]
 
 
-@pytest.mark.parametrize("cancel_at", ["Light from", "Model: "])
+@pytest.mark.parametrize("cancel_at", ["Light from", " %"])
 def test_a_canceled_run_leaves_no_process_and_no_file(
     qgis: Qgis, scene: Path, cancel_at: str
 ) -> None:
