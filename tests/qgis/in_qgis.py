@@ -2,8 +2,9 @@
 
 The request names `plugins`, the folder that holds the plugin; `environment`, its setting; `runs`,
 each with `algorithm`, `parameters` and, if it is to be canceled, `cancel_at`, a text in its
-messages; and `layers`, sources to open. The report has `runs`, each with the results or the error
-and the messages; `added`, the layers of the project; and `layers`.
+messages, and `crs`, which the user gives to the layer INPUT; and `layers`, sources to open. The
+report has `runs`, each with the results or the error and the messages; `added`, the layers of the
+project; and `layers`.
 """
 
 import json
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from qgis.core import (
     QgsApplication,
+    QgsCoordinateReferenceSystem,
     QgsProcessingException,
     QgsProcessingFeedback,
     QgsProject,
@@ -54,6 +56,10 @@ def run(wanted):
 
     feedback = Messages(wanted.get("cancel_at", ""))
     found = {"told": feedback.told, "progress": feedback.progress}
+    if "crs" in wanted:
+        path = wanted["parameters"]["INPUT"]
+        layer = wanted["parameters"]["INPUT"] = QgsRasterLayer(path, Path(path).stem)
+        layer.setCrs(QgsCoordinateReferenceSystem(wanted["crs"]))
     try:
         found["results"] = processing.runAndLoadResults(
             wanted["algorithm"], wanted["parameters"], feedback=feedback

@@ -153,6 +153,35 @@ def test_layers_are_added_with_their_style(qgis: Qgis, found: Path) -> None:
     assert len(set(added["Craters of scene"]["colors"])) == 4
 
 
+def test_the_system_that_the_user_gives_a_layer_is_used(qgis: Qgis, found: Path) -> None:
+    out = qgis.folder / "GIVEN"
+    parameters = {"INPUT": str(qgis.folder / "nocrs.tif"), "FOLDER": str(out)}
+    given = {"algorithm": "craters:find", "parameters": parameters, "crs": "IAU_2015:49910"}
+    (run,) = qgis.pyqgis(runs=[given])["runs"]
+    assert "results" in run, run
+    for ours, theirs in zip(
+        rows_of(out / "detections.csv"), rows_of(found / "detections.csv"), strict=True
+    ):
+        for key in ("lon", "lat", "diameter_km", "p_crater"):
+            assert ours[key] == theirs[key]
+
+
+def test_a_filter_of_the_catalogue_holds_and_one_of_the_circles_is_refused(
+    qgis: Qgis, found: Path
+) -> None:
+    circles, out = f"{found}/detections.gpkg|layername=rims", qgis.folder / "FILTERED"
+    large = f"{circles}|subset=diameter_km > 1"
+    text = qgis.run("match", SCAN=large, CATALOGUE=qgis.folder / "known.csv", FOLDER=out)
+    assert "has a filter, but its whole file is used. Remove the filter." in text
+    assert beside(out) == []
+    text = qgis.run("match", SCAN=circles, CATALOGUE=large, FOLDER=out)
+    assert "HITS:" in text, text
+    wanted = [float(row["diameter_km"]) for row in rows_of(found / "detections.csv")]
+    used = [float(row["diameter_km"]) for row in rows_of(out / "craters.csv")]
+    assert np.allclose(sorted(used), sorted(each for each in wanted if each > 1), rtol=0.01)
+    assert 3 < len(used) < len(wanted)
+
+
 def test_an_extent_is_searched_as_the_same_crop(qgis: Qgis, scene: Path, found: Path) -> None:
     left, top = CORNER[0] + 15000, CORNER[1] - 10000
     extent = f"{left + 30},{left + 29970},{top - 29970},{top - 30}"  # inside the outer pixels
