@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test test-slow lint format docs bench pretrained circles craterstats qgis-plugin clean help
+.PHONY: demo test test-slow lint format docs bench release-check pretrained circles craterstats qgis-plugin clean help
 
 help:
 	@echo "make demo       install, then train, report and scan on data that the package makes itself"
@@ -14,6 +14,7 @@ help:
 	@echo "make lint       style, types, and the order of imports"
 	@echo "make docs       the documentation as a site, in site/; warnings are errors"
 	@echo "make bench      quick benchmarks; BENCH=full for all"
+	@echo "make release-check  build wheel and sdist, and use them in new environments, for each extra"
 	@echo "make pretrained train the shipped network again, in hours, and measure it"
 	@echo "make circles    train the shipped circle detector again, in an hour, and measure it"
 	@echo "make qgis-plugin  the plugin for QGIS as a zip, in dist/"
@@ -82,6 +83,12 @@ qgis-plugin:
 BENCH ?= quick
 bench: $(VENV)/dev.stamp
 	$(BIN)/python benchmarks/bench.py $(BENCH)
+
+# In dist/; in new environments, so that what the package needs is what it declares.
+release-check: $(VENV)/dev.stamp
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	PYTHON=$(abspath $(BIN)/python) .ci/release-check dist/*
 
 clean:
 	rm -rf $(VENV) demo build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis

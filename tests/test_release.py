@@ -13,6 +13,7 @@ import tomllib
 import venv
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,10 +50,55 @@ def test_the_workflow_runs_what_ci_runs_on_every_python() -> None:
     assert test["strategy"]["matrix"]["python"] == told == ["3.11", "3.12", "3.13"]
     assert test["steps"][-1] == {"run": ".ci/run"}
     assert os.access(REPOSITORY / ".ci" / "run", os.X_OK)
-    for job in workflow["jobs"].values():
+
+
+def workflow(name: str) -> dict[Any, Any]:
+    return yaml.safe_load((REPOSITORY / ".github" / "workflows" / f"{name}.yml").read_text())
+
+
+@pytest.mark.parametrize("name", ["ci", "nightly", "release"])
+def test_workflows_pin_their_actions_and_may_only_read(name: str) -> None:
+    found = workflow(name)
+    assert found["permissions"] == {"contents": "read"}
+    for job in found["jobs"].values():
         for step in job["steps"]:
             assert "uses" not in step or re.search(r"@[0-9a-f]{40}$", step["uses"])
-    assert workflow["permissions"] == {"contents": "read"}
+
+
+def test_a_tag_is_checked_and_becomes_a_release() -> None:
+    found = workflow("release")
+    assert found[True] == {"push": {"tags": ["v*"]}}  # YAML reads "on" as true
+    commands = [step.get("run", "") for step in found["jobs"]["archives"]["steps"]]
+    assert commands.index(".ci/run") < commands.index("make release-check")
+    release = found["jobs"]["release"]
+    assert release["needs"] == "archives"
+    assert release["permissions"] == {"contents": "write"}
+    assert release["steps"][-1]["run"].startswith('gh release create "$GITHUB_REF_NAME" dist/*')
+    compared = next(command for command in commands if "_version.py" in command)
+    for tag, code in ((f"v{craters.__version__}", 0), ("v0.0.0", 1)):
+        environment = os.environ | {"GITHUB_REF_NAME": tag}
+        made = subprocess.run(["bash", "-c", compared], cwd=REPOSITORY, env=environment)
+        assert made.returncode == code
+
+
+def test_slow_tests_run_nightly() -> None:
+    found = workflow("nightly")
+    assert found[True]["schedule"] == [{"cron": "17 3 * * *"}]
+    job = found["jobs"]["slow"]
+    assert job["strategy"]["matrix"]["target"] == ["test-slow", "release-check"]
+    assert job["steps"][-1] == {"run": "make ${{ matrix.target }}"}
+
+
+def test_the_release_check_covers_every_extra() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    extras = set(project["optional-dependencies"]) - {"dev", "docs"}
+    script = (REPOSITORY / ".ci" / "release-check").read_text()
+    (listed,) = re.findall(r"\$\{EXTRAS:-([a-z ]+)\}", script)
+    assert set(listed.split()) == {"core", *extras}
+    assert all(f"use_{extra}() {{" in script for extra in listed.split())
+    made = subprocess.run([REPOSITORY / ".ci" / "release-check"], capture_output=True, text=True)
+    assert (made.returncode, "give a wheel or an sdist" in made.stdout) == (2, True)
+    assert ".ci/release-check dist/*" in (REPOSITORY / "Makefile").read_text()
 
 
 @pytest.fixture(scope="module")

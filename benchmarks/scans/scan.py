@@ -155,7 +155,7 @@ def _kill(_: str) -> Row:
     path = harness.write_image(_PLACE / "kill.tif", 4000, 4000)
     command = [
         sys.executable, "-m", "craters", "scan", str(path), "--model", str(_PLACE / "original"),
-        "--memory", "480", "--threshold", "0.5", "-q", "--resume", "--out",
+        "--memory", "480", "--decision-threshold", "0.5", "-q", "--resume", "--out",
     ]  # fmt: skip
     whole, out = _PLACE / "whole", _PLACE / "killed"
     for folder in (whole, out, out.with_name(".killed.unfinished")):

@@ -94,7 +94,7 @@ def measure(bench: Bench, network: str, fold: int, progress: Progress) -> Row:
     inside = np.isin(splits.regions_of(np.array([path.stem for path in paths])), regions)
     images = [path for path, chosen in zip(paths, inside, strict=True) if chosen]
     scan = ["-m", "craters", "scan", *images, "--model", model, "--out", place / "SCAN", "--resume",
-            "--threshold", str(LOWEST), "--no-windows", "-q"]  # fmt: skip
+            "--decision-threshold", str(LOWEST), "--no-windows", "-q"]  # fmt: skip
     _call(scan, place / "scan.log")
     known = _catalogue(tiles / "robbins.csv", {path.stem for path in images}, place)
     row: Row = {"regions": regions, "images": [path.stem for path in images]}

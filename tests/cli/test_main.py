@@ -273,12 +273,13 @@ def test_the_terminal_bar_and_the_layer_table(monkeypatch: pytest.MonkeyPatch, c
     with TerminalProgress(layers=True, stderr=False) as progress:
         progress.plan(20)
         progress.network("initial", OriginalNet(48))
+        progress.work(10, 20, "epochs", 0.1)
         progress.epoch("initial", state)
         progress.warn("look out")
     text = capsys.readouterr().out
     assert "Conv2D        (None, 46, 46, 16)           160" in text
     assert "Total                                   14,033" in text
-    assert "stage initial: epoch 10, loss 0.5000, validation loss 0.6000, about" in text
+    assert "stage initial: epoch 10, loss 0.5000, time left unknown" in text
     assert "Warning: look out" in text
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
@@ -286,8 +287,28 @@ def test_the_terminal_bar_and_the_layer_table(monkeypatch: pytest.MonkeyPatch, c
         progress.plan(20)
         progress.console.is_terminal or pytest.fail("not a terminal")
         assert progress.bar is not None
+        progress.work(10, 20, "epochs")
         progress.epoch("initial", state)
         assert progress.bar.tasks[0].completed == 10
+        assert progress.bar.tasks[0].description == "stage initial"
+        progress.work(3, 12, "blocks")
+        assert progress.bar.tasks[0].fields == {"unit": "blocks"}
+
+
+def test_long_work_is_reported_in_plain_lines_with_the_time_left(
+    monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    with TerminalProgress(stderr=False) as progress:
+        for done in range(21):
+            now = 2.0 * done
+            progress.work(done, 20, "blocks")
+    assert capsys.readouterr().out.splitlines() == [
+        "4 of 20 blocks, about 32 s left",
+        *(f"{done} of 20 blocks, about {40 - 2 * done} s left" for done in range(6, 20, 2)),
+        "20 of 20 blocks",
+    ]
 
 
 @pytest.fixture(scope="module")

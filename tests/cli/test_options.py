@@ -40,8 +40,8 @@ CASES = [
     ),
     (
         ScanConfig,
-        ["a.tif", "b", "--model", "M", "--out", "S", "--threshold", "0.7", "--scale", "0,4095",
-         "--no-crs", "--no-windows", "--gap", "3"],
+        ["a.tif", "b", "--model", "M", "--out", "S", "--decision-threshold", "0.7",
+         "--scale", "0,4095", "--no-crs", "--no-windows", "--gap", "3"],
         ScanConfig(
             (Path("a.tif"), Path("b")), Path("M"), Path("S"), decision_threshold=0.7,
             windows=False, read=ReadOptions(scale=(0.0, 4095.0), no_crs=True, gap=3),
@@ -54,7 +54,7 @@ CASES = [
     ),
     (
         MatchRequest,
-        ["S", "--catalogue", "c.csv", "--out", "M", "--window-m", "48px"],
+        ["S", "--catalogue", "c.csv", "--out", "M", "--window", "48px"],
         MatchRequest(Path("S"), Path("c.csv"), Path("M"), window="48px"),
     ),
     (

@@ -60,6 +60,19 @@ def test_equal_figures_have_equal_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
+def test_a_figure_drawn_once_is_the_one_that_matplotlib_saves(tmp_path: Path) -> None:
+    labels, probability = np.repeat([0, 1], 20), np.linspace(0.05, 0.95, 40)
+    scored = Scored(labels=labels, probability=probability)
+    saved, figure = (figures.reliability_diagram(scored) for _ in range(2))
+    saved.savefig(tmp_path / "expected.png", dpi=figures._DPI)
+    draws = []
+    draw = figure.draw
+    figure.draw = lambda renderer: (draws.append(renderer), draw(renderer))
+    figures.save_figure(tmp_path / "found.png", figure)
+    assert len(draws) == 1
+    assert np.array_equal(imread(tmp_path / "found.png"), imread(tmp_path / "expected.png"))
+
+
 def test_the_reliability_diagram_shows_the_points_and_the_floor() -> None:
     labels = np.repeat([0, 1, 0, 1], [40, 10, 10, 40])
     figure = figures.reliability_diagram(

@@ -24,7 +24,7 @@ from craters.models import (
 )
 from craters.training import predict_logits, sigmoid
 from craters.training.loop import Supervised, descend
-from craters.training.recipes import KerasAdam
+from craters.training.optimizer import KerasAdam
 from tests.conftest import simple_patches
 from tests.models.tools import graph, spread, trained_like
 
@@ -117,7 +117,7 @@ def moved(network: Network, seed: int) -> Network:
 MADE = [
     ("original", 48, ("identity",)),
     ("compact", 48, ("identity", "up-down")),
-    pytest.param("dense", 48, ("identity",), marks=pytest.mark.slow),
+    ("dense", 48, ("identity",)),
 ]
 
 

@@ -10,7 +10,7 @@ from craters.data import read_job_data
 from craters.errors import DataError
 from craters.evaluation import Scored, fit_temperature, measure
 from craters.evaluation.calibration import choose_threshold
-from craters.pipeline import job, stages
+from craters.pipeline import job, report_unlabeled, stages
 from craters.pipeline.stages import run_stages
 from craters.training import Examples, RunConfig, build_network, derive_seed, fit
 from craters.training.recipes import TrainConfig
@@ -224,6 +224,8 @@ def test_supervised_compact_measures_without_validation_and_refits_on_everything
     calibrated = stages.sigmoid(result.final.scored.logits / result.temperature)
     assert np.array_equal(result.final.scored.probability, calibrated)
     assert result.final.metrics == measure(Scored(labels=labels, probability=calibrated))
+    assert report_unlabeled.draw_pool(result) is None
+    assert "pool_probability" not in vars(result)  # the pool, which nothing reads, is not predicted
     again = run_stages(data, config)
     assert np.array_equal(result.test_probability, again.test_probability)
     assert result.final.metrics == again.final.metrics

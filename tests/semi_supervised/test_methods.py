@@ -39,9 +39,13 @@ class FakeTrainer:
         self.progress = NullProgress()
         self.skills = skills
         self.runs: list[TrainingRun] = []
+        self.expected: set[str] = set()
 
-    def planned_epochs(self, *runs: TrainingRun) -> int:
-        return len(runs)
+    def plan(self, *runs: TrainingRun) -> None:
+        self.expected |= {run.name for run in runs}
+
+    def forget(self, *runs: TrainingRun) -> None:
+        self.expected -= {run.name for run in runs}
 
     def train(self, *runs: TrainingRun):
         self.runs += runs
@@ -72,9 +76,13 @@ def test_out_of_fold_answers_are_of_the_network_that_did_not_see_the_fold(sets) 
     assert np.allclose(found.supervised.logits, logits, atol=1e-4)
     names = [run.name for run in trainer.runs]
     assert names == [f"{m}-fold{n}" for m in ("supervised", "distillation") for n in (1, 2, 3)]
+    assert trainer.expected == set(names)
     for run, fold in zip(trainer.runs, found.folds.folds * 2, strict=True):
         assert np.array_equal(run.train.ids, labeled.ids[fold.train])
-        assert np.array_equal(run.validation.ids, labeled.ids[fold.held_out])
+        if run.name.endswith("-fold1"):  # whose learning curve is shown
+            assert np.array_equal(run.validation.ids, labeled.ids[fold.held_out])
+        else:
+            assert run.validation is None
     assert trainer.runs[0].unlabeled is None
     assert trainer.runs[3].unlabeled.kind == "distillation"
     assert found.unlabeled.kind == "distillation"
@@ -185,6 +193,7 @@ def test_auto_takes_what_gains_and_abstains_where_nothing_does(sets) -> None:
     assert worse.choice.reason.startswith(f"{name} gained -")
     assert worse.choice.reason.endswith("dropped. Supervised is kept.")
     assert [run.name for run in trainer.runs if run.name.startswith(name)] == [f"{name}-fold1"]
+    assert trainer.expected == {run.name for run in trainer.runs}
 
 
 def test_without_a_pool_auto_says_why_and_a_named_method_refuses(sets) -> None:

@@ -17,7 +17,7 @@ from craters.settings import JobSettings
 from craters.synthetic import PRESETS, Uniform, sample_scenes
 from craters.training import Trainer, TrainingRun, human_only, load_start, predict_logits, recipes
 from craters.training import start as starts
-from craters.training.loop import predict_features
+from craters.training.loop import predict_pooled
 
 VIEWS = ("identity", "up-down")
 LEFT = dataclasses.replace(PRESETS["mixed"], azimuth=Uniform(265, 275))
@@ -61,13 +61,13 @@ def test_last_layer_from_zero_is_a_logistic_regression() -> None:
     start = load_start()
     zero = {name: torch.zeros_like(start.weights[name]) for name in ("last.weight", "last.bias")}
     start = dataclasses.replace(start, weights=start.weights | zero)
-    features = predict_features(start.build(32, VIEWS), images).astype(np.float64)
+    features = predict_pooled(start.build(32, VIEWS), images).mean(1).astype(np.float64)
     scale = features.std(axis=0) + starts._LEAST_FEATURE
     columns = np.column_stack([features / scale, np.ones(len(features))])
     oracle = LogisticRegression(
         C=1 / (2 * starts._PRIOR), fit_intercept=False, tol=1e-10, max_iter=10_000
     ).fit(columns, labels)
-    refitted = starts.refit_last_layer(start, images, labels, VIEWS)
+    refitted = starts.FrozenStart(start, VIEWS).refit_last_layer(images, labels)
     weight = refitted.weights["last.weight"][0].numpy() * scale
     assert weight == pytest.approx(oracle.coef_[0, :-1], abs=2e-3)
     assert float(refitted.weights["last.bias"]) == pytest.approx(oracle.coef_[0, -1], abs=2e-3)
@@ -80,7 +80,9 @@ def test_last_layer_is_the_same_for_turned_images(turn: str) -> None:
     views = tuple(compose(back, name) for name in VIEWS)
     turned = np.ascontiguousarray(transform(images, turn))
     ours, theirs = (
-        starts.refit_last_layer(load_start(), part, labels, symmetry).weights["last.weight"]
+        starts.FrozenStart(load_start(), symmetry)
+        .refit_last_layer(part, labels)
+        .weights["last.weight"]
         for part, symmetry in ((turned, views), (images, VIEWS))
     )
     assert ours.numpy() == pytest.approx(theirs.numpy(), abs=1e-3)
@@ -91,7 +93,7 @@ def test_last_layer_follows_labels_that_contradict_the_start() -> None:
     start = load_start()
     before = predict_logits(start.build(32, VIEWS), images) > 0
     assert (before == labels).mean() > 0.8
-    refitted = starts.refit_last_layer(start, images, 1 - labels, VIEWS)
+    refitted = starts.FrozenStart(start, VIEWS).refit_last_layer(images, 1 - labels)
     after = predict_logits(refitted.build(32, VIEWS), images) > 0
     assert (after == 1 - labels).mean() > 0.8
     kept = {name for name, tensor in start.weights.items() if not name.startswith("last.")}
@@ -140,7 +142,7 @@ def test_trained_network_lies_between_its_fitted_start_and_the_trained_weights()
     trainer = Trainer(settings.training, VIEWS, images[:0])
     run = TrainingRun("refit", labeled, None, 1)
     ((network, state),) = trainer.train(run)
-    fitted = starts.refit_last_layer(load_start(), images, labels, VIEWS)
+    fitted = starts.FrozenStart(load_start(), VIEWS).refit_last_layer(images, labels)
     kept, half, full = trainer.blends(run, state, [starts.KEPT, starts.HALFWAY, starts.FINE_TUNED])
     for name, weight in network.named_parameters():
         ends = fitted.weights[name], state.best_weights[name]
@@ -195,9 +197,31 @@ def test_mistakes_are_counted_of_the_start_as_it_is(turn: str) -> None:
     views = tuple(compose(back, name) for name in VIEWS)
     wrong = (predict_logits(load_start().build(32, VIEWS), images) > 0) != labels
     turned = np.ascontiguousarray(transform(images, turn))
-    assert starts.count_mistakes(load_start(), turned, labels, views) == wrong.sum()
-    flipped = starts.count_mistakes(load_start(), turned, 1 - labels, views)
+    frozen = starts.FrozenStart(load_start(), views)
+    assert frozen.count_mistakes(turned, labels) == wrong.sum()
+    flipped = frozen.count_mistakes(turned, 1 - labels)
     assert flipped == len(labels) - wrong.sum()
+
+
+def test_features_of_a_patch_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, labels = patches()
+    counts = []
+
+    def counting(network: object, images: np.ndarray) -> np.ndarray:
+        counts.append(len(images))
+        return predict_pooled(network, images)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(starts, "predict_pooled", counting)
+    frozen = starts.FrozenStart(load_start(), VIEWS)
+    expected = predict_logits(load_start().build(32, VIEWS), images)
+    assert frozen.logits(images[:30]) == pytest.approx(expected[:30], abs=1e-5)
+    assert frozen.logits(images[20:50][::-1]) == pytest.approx(expected[20:50][::-1], abs=1e-5)
+    first = frozen.refit_last_layer(images[:50], labels[:50])
+    assert counts == [30, 20]
+    assert frozen.refit_last_layer(images[:50], labels[:50]) is first
+    other = frozen.refit_last_layer(images[:50], 1 - labels[:50])
+    assert not torch.equal(other.weights["last.weight"], first.weights["last.weight"])
+    assert frozen.logits(images[:0]).shape == (0,)
 
 
 def test_two_epochs_from_the_start_keep_what_it_knows() -> None:

@@ -187,6 +187,30 @@ def test_epochs_grow_with_the_mistakes_of_the_start_as_planned(
     assert planned == trained == wanted
 
 
+@pytest.mark.parametrize(("network", "members"), [("compact", 2), ("dense", 1)])
+def test_the_share_of_the_work_grows_to_the_whole(
+    network: str, members: int, short_recipes: None
+) -> None:
+    heard: list[tuple[int, int, float]] = []
+
+    class Listener(NullProgress):
+        def work(self, done: int, total: int, unit: str, share: float | None = None) -> None:
+            assert unit == "epochs"
+            assert share is not None
+            heard.append((done, total, share))
+
+    first, later = runs()
+    made = trainer(network, 1, members=members, progress=Listener())
+    made.plan(first, later)
+    made.train(first)
+    made.train(later)
+    assert heard == sorted(heard)
+    assert {total for _, total, _ in heard} == {made.planned_epochs(first, later)}
+    assert heard[-1] == (heard[0][1], heard[0][1], 1.0)
+    middle = [share for done, _, share in heard if done == heard[-1][0] // 2]
+    assert middle[-1] == pytest.approx(0.4)  # of 40 and 60 patches
+
+
 def test_mistakes_on_held_out_and_pseudo_labels_do_not_count(short_recipes: None) -> None:
     made, folds = from_start("compact"), draw_folds(contradicted(), contradicted(), 0)
     labeled = contradicted(*folds.folds[0].held_out[:8])

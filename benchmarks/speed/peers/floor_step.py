@@ -22,7 +22,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from craters.data import normalize, pad_for_shifts, shift_and_flip
 from craters.training import build_network
-from craters.training.recipes import KerasAdam, modern_recipe
+from craters.training.optimizer import KerasAdam
+from craters.training.recipes import modern_recipe
 
 ROUNDS, STEPS = 7, 30
 NETWORKS = {"original": 32, "compact": 64}  # with the batch of each recipe

@@ -90,10 +90,7 @@ def import_command(
     ] = None,
     crater_class: Annotated[int, typer.Option(help="Output class that means crater: 0 or 1.")] = 1,
     decision_threshold: Annotated[
-        float,
-        typer.Option(
-            "--decision-threshold", "--threshold", help="Minimum probability of a crater."
-        ),
+        float, typer.Option(help="Minimum probability of a crater.")
     ] = 0.5,
     resolution: Annotated[
         float | None, typer.Option(help="Resolution in m/px, stored with the model.")

@@ -54,8 +54,8 @@ def audit_command(
     from craters.core import files
     from craters.quality import run_audit
 
-    progress = TerminalProgress(quiet=quiet or json)
-    audit = run_audit(settings, resume=resume, force=force, progress=progress)
+    with TerminalProgress(quiet=quiet or json) as progress:
+        audit = run_audit(settings, resume=resume, force=force, progress=progress)
     out, fix = settings.out, settings.fix
     if json:
         typer.echo(files.to_json({"audit": out, "fix": fix, **audit.summary}))

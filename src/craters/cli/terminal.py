@@ -24,6 +24,7 @@ _SIGPIPE = 13  # its number, which Windows does not define
 PARTIAL = 7  # exit code: a part of the input could not be processed
 
 _PLAIN_EVERY = 10  # epochs between two plain lines
+_QUICK = 5.0  # seconds in which no other plain line is needed
 
 
 def configure_threads() -> None:
@@ -52,39 +53,21 @@ class TerminalProgress:
     def __init__(self, *, quiet: bool = False, layers: bool = False, stderr: bool = True) -> None:
         from rich.console import Console  # late: not every command shows progress
 
+        from craters.core import TimeLeft
+
         self.console = Console(stderr=stderr, highlight=False, soft_wrap=True)
         self.quiet = quiet
         self.layers = layers
-        self.total = 0
-        self.done: dict[str, int] = {}
         self.reported: dict[str, int] = {}
-        self.tenth = 0  # tenths of the blocks of a scan already reported
-        self.started = time.monotonic()
+        self.unit = ""  # of the pieces of work, such as epochs or blocks
+        self.tenth = 0  # tenths of the work already reported
+        self.left = TimeLeft()
+        self.began = 0.0  # time of the first report of this unit
+        self.is_open = False
         self.bar: Progress | None = None
 
     def __enter__(self) -> TerminalProgress:
-        if self.console.is_terminal and not self.quiet:
-            from rich.progress import (
-                BarColumn,
-                MofNCompleteColumn,
-                Progress,
-                TextColumn,
-                TimeElapsedColumn,
-                TimeRemainingColumn,
-            )
-
-            self.bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[unit]}"),
-                TimeElapsedColumn(),
-                TimeRemainingColumn(),
-                console=self.console,
-                transient=True,
-            )
-            self.bar.start()
-            self.bar.add_task("training", total=None, unit="epochs")
+        self.is_open = True
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -92,12 +75,9 @@ class TerminalProgress:
             self.bar.stop()
 
     def plan(self, epochs: int) -> None:
-        """Set the total number of epochs of all trainings, to estimate the time left."""
-        if not self.total:
-            self.started = time.monotonic()
-        self.total = epochs
-        if self.bar is not None:
-            self.bar.update(self.bar.task_ids[0], total=epochs)
+        """Begin to measure the time that the epochs of all trainings take."""
+        if self.unit != "epochs":
+            self.work(0, epochs, "epochs")
 
     def say(self, text: str) -> None:
         """Print a plain line."""
@@ -116,33 +96,69 @@ class TerminalProgress:
             self.say(f"\nNetwork of stage {name}:\n{layer_table(network.layers())}\n")
 
     def epoch(self, stage: str, state: TrainState) -> None:
-        """Update the bar, or print about every tenth epoch."""
-        self.done[stage] = state.epoch
-        finished = sum(self.done.values())
+        """Name the stage in the bar, or print about every tenth epoch."""
         if self.bar is not None:
-            self.bar.update(self.bar.task_ids[0], completed=finished, description=f"stage {stage}")
+            self.bar.update(self.bar.task_ids[0], description=f"stage {stage}")
         elif state.epoch // _PLAIN_EVERY > self.reported.get(stage, 0) and not state.finished:
             self.reported[stage] = state.epoch // _PLAIN_EVERY
             row = state.history[-1]
-            left = (time.monotonic() - self.started) / finished * max(self.total - finished, 0)
             self.say(
-                f"stage {stage}: epoch {state.epoch}, loss {row['loss']:.4f}, validation loss "
-                f"{row['val_loss']:.4f}, about {left:.0f} s left"
+                f"stage {stage}: epoch {state.epoch}, loss {row['loss']:.4f}, {self.left.text}"
             )
 
-    def blocks(self, ended: int, total: int) -> None:
-        """Update the bar, or print a line after every tenth of the blocks."""
+    def work(self, done: int, total: int, unit: str, share: float | None = None) -> None:
+        """Update the bar, or print a line after every tenth of long work, with the time left."""
+        from craters.core import TimeLeft
+
+        share = done / max(total, 1) if share is None else share
+        if unit != self.unit:
+            self.unit, self.tenth, self.left = unit, int(10 * share), TimeLeft()
+            self.began = time.monotonic()
+        self.left.update(share)
+        if self.is_open and self.bar is None and self.console.is_terminal and not self.quiet:
+            self.bar = _make_bar(self)
         if self.bar is not None:
-            self.bar.update(
-                self.bar.task_ids[0],
-                completed=ended,
-                total=total,
-                description="scanning",
-                unit="blocks",
-            )
-        elif (tenth := 10 * ended // max(total, 1)) > self.tenth:
+            self.bar.update(self.bar.task_ids[0], completed=done, total=total, unit=unit)
+        elif unit != "epochs" and (tenth := int(10 * share)) > self.tenth:
             self.tenth = tenth
-            self.say(f"{ended} of {total} blocks")
+            if time.monotonic() - self.began < _QUICK:
+                return
+            left = f", {self.left.text}" if done < total else ""
+            self.say(f"{done} of {total} {unit}{left}")
+
+
+def _make_bar(shown: TerminalProgress) -> Progress:
+    """Start a bar of the finished work, with the time left."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+    from rich.text import Text
+
+    class TimeLeftColumn(ProgressColumn):
+        """The time left, which is unknown at first."""
+
+        def render(self, task: Task) -> Text:  # noqa: ARG002
+            return Text(shown.left.text, style="progress.remaining")
+
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[unit]}"),
+        TimeElapsedColumn(),
+        TimeLeftColumn(),
+        console=shown.console,
+        transient=True,
+    )
+    bar.start()
+    bar.add_task("", total=None, unit="")
+    return bar
 
 
 @contextlib.contextmanager

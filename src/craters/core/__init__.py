@@ -15,7 +15,7 @@ from craters.core.environment import (
 from craters.core.files import StrPath
 from craters.core.html import embed_png, page_templates, report_style
 from craters.core.parallel import Send, Task, plan_workers, run_tasks, torch_threads
-from craters.core.progress import NullProgress, Progress
+from craters.core.progress import NullProgress, Progress, TimeLeft
 from craters.core.workspace import Fingerprint, Workspace
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Send",
     "StrPath",
     "Task",
+    "TimeLeft",
     "Workspace",
     "describe_hardware",
     "embed_png",

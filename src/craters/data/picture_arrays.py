@@ -90,9 +90,9 @@ def _median_side(listing: Listing, progress: Progress) -> int:
 
 
 def _report(progress: Progress, number: int, count: int, what: str) -> None:
-    """Say how many pictures are done, every 10,000."""
-    if (number + 1) % 10_000 == 0:
-        progress.say(f"{number + 1} of {count} pictures {what}.")
+    """Report the number of finished pictures, every 100 and at the end."""
+    if (number + 1) % 100 == 0 or number + 1 == count:
+        progress.work(number + 1, count, f"pictures {what}")
 
 
 class _Reader:

@@ -25,9 +25,17 @@ _DPI = 130
 
 def save_figure(path: StrPath, figure: Figure) -> None:
     """Write a figure as PNG, atomically; equal figures give equal bytes."""
-    path = Path(path)
-    with files.atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=_DPI, metadata={"Software": None})
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL import Image
+
+    with files.atomic_path(Path(path)) as temporary:
+        if type(figure.canvas) is not FigureCanvasAgg:  # shown in a window
+            figure.savefig(temporary, dpi=_DPI, metadata={"Software": None})
+            return
+        figure.set_dpi(_DPI)
+        figure.canvas.draw()  # once; `savefig` lays the figure out by drawing it first
+        pixels = np.asarray(figure.canvas.buffer_rgba())
+        Image.fromarray(pixels).save(temporary, format="png", dpi=(_DPI, _DPI))
 
 
 def new_figure(

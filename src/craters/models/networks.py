@@ -193,9 +193,13 @@ class CompactNet(Network):
     def _views(self) -> tuple[str, ...]:
         return ("identity",) if self.training else self.symmetry
 
-    def features(self, images: Tensor) -> Tensor:
-        """Map (N, S, S) to pooled features (N, K), of which the logit is a linear function."""
-        return torch.stack([self._pool(transform(images, name)) for name in self._views()]).mean(0)
+    def pooled(self, images: Tensor) -> Tensor:
+        """Map (N, S, S) to the pooled features of each view, (N, V, K)."""
+        return torch.stack([self._pool(transform(images, name)) for name in self._views()], 1)
+
+    def logits_of(self, pooled: Tensor) -> Tensor:
+        """Map pooled features (N, V, K) to the logits (N,) that `forward` gives."""
+        return torch.stack([self._logits(units) for units in pooled.unbind(1)]).mean(0)
 
     def _pool(self, images: Tensor) -> Tensor:
         """Return the pooled features (N, K) of images as they are."""

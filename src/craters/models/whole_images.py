@@ -10,7 +10,7 @@ from torch.nn import functional
 from craters.models.networks import EnsembleNet, Network, OriginalNet
 
 
-class _WholeOriginal(Network):
+class WholeOriginal(Network):
     """The original network over whole images, with its dense layer as a convolution.
 
     Its convolutions are unpadded and its pools do not overlap, so windows at multiples of
@@ -53,7 +53,7 @@ def over_images(network: Network) -> Network:
     6
     """
     if isinstance(network, OriginalNet):
-        return _WholeOriginal(network).train(network.training)
+        return WholeOriginal(network).train(network.training)
     if isinstance(network, EnsembleNet):
         members = [cast("Network", member) for member in network.members]
         if all(isinstance(member, OriginalNet) for member in members):

@@ -28,6 +28,7 @@ LEAST_LABELS = 100  # from here on, labels show which transforms keep the light
 LARGEST_DIFFERENCE = 45  # degrees between the light that labels show and another direction
 
 _SAMPLE = 128  # patches of each set whose light is estimated
+_SAMPLE_TO_COMPARE = 32  # the same, where the shading of labeled craters decides
 _MIRRORS = ("up-down", "left-right", "transpose", "anti-transpose")
 
 
@@ -116,18 +117,21 @@ def _find_light(train: PatchSet, pool: PatchSet, config: JobSettings) -> Light |
         return Light(config.sun_azimuth % 360)
     classifier = Classifier.load(find_pretrained(), threads=usable_threads(config.threads))
     least, largest = classifier.description.side_range
-    images = np.concatenate([_thin(patches.images) for patches in (train, pool)])
-    if config.network == "circles" and train.side > largest:  # the middle tells the light as well
+    is_cropped = config.network == "circles" and train.side > largest
+    if not is_cropped and not least <= train.side <= largest:
+        return None
+    decided = len(train) >= LEAST_LABELS and measure_light(train.images, train.labels) is not None
+    count = _SAMPLE_TO_COMPARE if decided else _SAMPLE
+    images = np.concatenate([_thin(patches.images, count) for patches in (train, pool)])
+    if is_cropped:  # the middle tells the light as well
         start = (train.side - largest) // 2
         images = images[:, start : start + largest, start : start + largest]
-    elif not least <= train.side <= largest:
-        return None
     (light,) = classifier.find_light(images).groups.values()
     return light
 
 
-def _thin(images: np.ndarray) -> np.ndarray:
-    count = min(len(images), _SAMPLE)
+def _thin(images: np.ndarray, count: int) -> np.ndarray:
+    count = min(len(images), count)
     return images[np.linspace(0, len(images) - 1, count).round().astype(np.int64)]
 
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from craters.evaluation import figures
 from craters.pipeline.result import JobResult
-from craters.semi_supervised import PSEUDO, Learned
+from craters.semi_supervised import PSEUDO, SUPERVISED, Learned
 
 _BORDERLINE = 12  # number of least confident pseudo-labels shown
 
@@ -44,8 +44,12 @@ def draw_pool(result: JobResult) -> Figure | None:
     """Draw a histogram of the crater probability in the pool, with the pseudo-labeled patches.
 
     Probabilities are calibrated at the pool's class share if it is known, else those of the first
-    network. None if there is no pool, or it was not predicted.
+    network. None if no method learned from the pool: it is not predicted for the figure alone.
     """
+    learned = result.learned
+    method = result.config.method if learned is None else learned.method
+    if method == SUPERVISED and (learned is None or learned.share is None):
+        return None
     probability, ids = _predicted_pool(result)
     known = ~np.isnan(probability)
     if not known.any():
@@ -62,7 +66,7 @@ def draw_pool(result: JobResult) -> Figure | None:
         label=names if given.any() else names[0],
         log=True,
     )
-    share = result.learned.share if result.learned is not None else None
+    share = learned.share if learned is not None else None
     if share is not None:
         text = "the share of craters cannot be estimated"
         if share.is_estimable:

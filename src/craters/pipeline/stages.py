@@ -52,7 +52,7 @@ def check_data(data: JobData, config: JobSettings) -> None:
         If a class or a source image is too rare.
     """
     if _is_cross_fitted(resolve_settings(config, data.train)):
-        folds.draw_folds(data.train, data.pool, 0)
+        folds.draw_folds(data.train, data.pool.take(np.arange(0)), 0)
     else:
         draw_split(data, config)
 
@@ -128,8 +128,10 @@ def _original(job: Job, split: splits.Split) -> JobResult:
         name="initial", train=train, validation=validation, purpose=INITIAL, is_early=True
     )
     final = TrainingRun(name="final", train=train, validation=validation, purpose=FINAL)
-    n_final = 2 if config.protocol == "original" else 1
-    progress.plan(trainer.planned_epochs(initial, *[final] * n_final))
+    finals = [final]
+    if config.protocol == "original":
+        finals.append(dataclasses.replace(final, name="final_clean"))
+    trainer.plan(initial, *finals)
     first = job.evaluate(initial, *trainer.train(initial)[0])
     merged, labeled = _add_pseudo_labels(job.data.pool, first.network, config, train, human)
     report_balance(train, merged, progress)
@@ -166,7 +168,6 @@ def _supervised(job: Job, split: splits.Split) -> JobResult:
     runs = [run]
     if job.config.network != "original":
         runs.append(_refit_run(human))
-    job.progress.plan(job.trainer.planned_epochs(*runs))
     trained = job.trainer.train(*runs)  # in parallel
     stage = job.evaluate(run, *trained[0])
     return job.assemble(
@@ -185,7 +186,8 @@ def _pseudo_labeled(job: Job, split: splits.Split) -> JobResult:
     train, validation = take(human, split.train), take(human, split.validation)
     initial = TrainingRun(name="initial", train=train, validation=validation, purpose=INITIAL)
     teacher = _teacher_run(human)
-    job.progress.plan(2 * trainer.planned_epochs(initial, teacher))
+    expected = dataclasses.replace(initial, name="final")
+    trainer.plan(initial, teacher, expected, _refit_run(human))
     (network, state), (teacher_network, _) = trainer.train(initial, teacher)  # in parallel
     first = job.evaluate(initial, network, state)
     merged = _add_confident(pool.take(apart), network, train, job.config)
@@ -211,6 +213,8 @@ def _cross_fitted(job: Job) -> JobResult:
     comparison = _comparison_trainer(trainer)
     is_same = trainer.settings == comparison.settings
     beside = _beside_folds(job.config, trainer, data.train)
+    expected = methods.expected_final(_refit_run(human_only(data.train)), data.pool, job.config)
+    trainer.plan(expected, *([] if is_same else [_measured_run(expected)]))
     learned = methods.learn(job.config.method, data.train, data.pool, comparison, refit=beside)
     report_learned(learned, job.progress)
     stages = [job.evaluate_cross_fit(learned.supervised)]
@@ -223,8 +227,7 @@ def _cross_fitted(job: Job) -> JobResult:
     elif is_same:
         network = trainer.train(refit)[0][0]
     else:
-        first = learned.measured.runs[0]
-        run = dataclasses.replace(first, name="measured", purpose=_MEASURED, blend=refit.blend)
+        run = dataclasses.replace(_measured_run(learned.measured.runs[0]), blend=refit.blend)
         (measured, state), (network, _) = trainer.train(run, refit)
         stages = [stages[0], job.evaluate(run, measured, state)]
         final_rule = f"the first of {final_rule}"
@@ -403,6 +406,11 @@ def _learned_run(learned: methods.Learned) -> TrainingRun:
     run = dataclasses.replace(_refit_run(learned.labeled), unlabeled=learned.unlabeled)
     choice = learned.measured.start_choice
     return run if choice is None else dataclasses.replace(run, blend=choice.share)
+
+
+def _measured_run(run: TrainingRun) -> TrainingRun:
+    """Return the training of the network of another kind that is evaluated on one fold."""
+    return dataclasses.replace(run, name="measured", purpose=_MEASURED)
 
 
 def _teacher_run(human: TrainingSet) -> TrainingRun:

@@ -154,6 +154,7 @@ def train(
     stream = recipe.stream(config, look)
     threads = usable_threads(config.threads)
     own = max(1, threads // 2)
+    progress.work(state.epoch, schedule.epochs, "rounds")
     with contextlib.closing(stream.rounds(state.epoch, schedule.epochs, threads)) as rounds:
         for images in rounds:
             with torch_threads(own):
@@ -161,6 +162,7 @@ def train(
             record_epoch(attempt, row, state)
             checkpoint.save_state(path, state)
             progress.say(f"Round {state.epoch} of {schedule.epochs}: {recipe.describe(row)}")
+            progress.work(state.epoch, schedule.epochs, "rounds")
     return state
 
 

@@ -8,7 +8,6 @@ if its patch reaches the threshold of the other class and is more probable there
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -205,7 +204,7 @@ def out_of_fold(
     cells : Path, optional
         Folder of finished trainings, which are not repeated.
     progress : Progress, optional
-        Receives a line for each training.
+        Receives the number of finished trainings.
 
     Returns
     -------
@@ -236,15 +235,13 @@ def out_of_fold(
         )
         for fold in waiting
     ]
-    started = time.monotonic()
+    progress.work(0, len(tasks), "trainings")
     for done, (key, fold_logits) in enumerate(run_tasks(tasks, threads=workers), 1):
         fold = by_key[key]
         logits[fold.round, fold.held_out] = fold_logits
         if cells is not None:
             files.write_array(cells / f"{key}.npy", fold_logits)
-        left = (time.monotonic() - started) / done * (len(tasks) - done)
-        rest = f", about {left:.0f} s left" if left else ""
-        progress.say(f"Labels: {done} of {len(tasks)} trainings done{rest}.")
+        progress.work(done, len(tasks), "trainings")
     return sigmoid(logits.mean(axis=0)).astype(np.float64)
 
 

@@ -5,7 +5,6 @@ Every page is also available as JSON: `Accept: application/json`, or `?format=js
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Awaitable, Callable
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -21,25 +20,26 @@ from starlette.routing import Route
 from craters._version import __version__
 from craters.core import page_templates
 from craters.errors import ConfigError, CratersError, DataError, ExistsError
-from craters.labels import check_reviewer
+from craters.labels import ANSWERS, check_reviewer
 from craters.review.call import (
     FOREVER,
     Call,
     Handler,
     Page,
-    key_of,
+    answer_facts,
+    answer_items,
     path_number,
     png_of,
     root_of,
-    skipped,
-    wanted,
 )
-from craters.review.map import detections, scan_source, view
+from craters.review.map import detections, scan_source
+from craters.review.pages import SharedPages
 from craters.review.progress import predicting, progress
-from craters.review.session import AHEAD, ReviewSession, parse_answers
+from craters.review.session import AHEAD, MOST_ANSWERS, ReceivedAnswer, ReviewSession
 
 if TYPE_CHECKING:
     from craters.review.circles import CirclePages, CircleSession
+    from craters.review.scan_source import ImageReaders
 
 _NOT_KEPT = {"cache-control": "no-store"}
 
@@ -49,7 +49,7 @@ _WIDTH, _HEIGHT = 640, 220  # of the learning curve, px
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 16, 12, 34  # its margins, px
 
 
-class Pages:
+class Pages(SharedPages):
     """Request handlers: each method maps a `Call` to the content of its page.
 
     Parameters
@@ -59,24 +59,16 @@ class Pages:
         Default name on the start page.
     """
 
-    def __init__(self, session: ReviewSession, reviewer: str) -> None:
-        self.session, self.reviewer = session, reviewer
-        self.mark = secrets.token_hex(4)  # part of cached URLs; new for each server start
+    session: ReviewSession
+    ahead = AHEAD
 
-    def common(self, call: Call) -> dict[str, Any]:
-        """Return the content common to all pages."""
-        content = {
-            "who": call.who, "mark": self.mark, "root": call.root,
-            "target": self.session.source.target.name,
-            "kind": self.session.source.kind, "notes": self.session.notes,
-        }  # fmt: skip
-        return content | ({"counts": self.session.counts(call.who)} if call.who else {})
+    def parsed(self, content: Any) -> list[ReceivedAnswer]:
+        """Parse the answers of a request."""
+        return parse_answers(content)
 
-    def welcome(self, call: Call) -> dict[str, Any]:
-        """Show the start page: choose a reviewer name."""
-        self.session.counts(call.who)
-        names = self.session.tally.reviewers()
-        return {"names": names, "offered": self.reviewer, "patches": len(self.session.source)}
+    def readers(self) -> ImageReaders:
+        """Return what reads the images of the scan."""
+        return scan_source(self.session).scan.readers
 
     def queue(self, call: Call) -> dict[str, Any]:
         """Show the next patches of a reviewer, first the one named by `patch`, if any."""
@@ -90,32 +82,6 @@ class Pages:
         ahead = self.session.queue(call.who, count=4, skip=skip, show=show)
         return {"show": show, "cards": [*first, *ahead], "predicting": predicting(self.session),
                 "keys": key_lines(self.session.source.kind)}  # fmt: skip
-
-    def more(self, call: Call) -> dict[str, Any]:
-        """Return further patches, except those that the page already has."""
-        return {"next": self._more(call, call.content())}
-
-    def _more(self, call: Call, content: dict[str, Any]) -> list[dict[str, Any]]:
-        want, skip = wanted(content, AHEAD), skipped(content)
-        if not want:
-            return []
-        show = "disputed" if content.get("show") == "disputed" else "mix"
-        return self.session.queue(call.who, count=want, skip=skip, show=show)
-
-    def answers(self, call: Call) -> dict[str, Any]:
-        """Store answers; they are on disk before the response."""
-        content = call.content()
-        key = key_of(content)
-        reply = self.session.add(call.who, parse_answers(content.get("answers")), key)
-        return reply | {
-            "counts": self.session.counts(call.who),
-            "next": self._more(call, content),
-        }
-
-    def undo(self, call: Call) -> dict[str, Any]:
-        """Undo the last answers of a reviewer."""
-        reply = self.session.undo(call.who, key_of(call.content()))
-        return reply | {"counts": self.session.counts(call.who)}
 
     def details(self, call: Call) -> dict[str, Any]:
         """Return probability, given label and votes of a patch."""
@@ -142,17 +108,6 @@ class Pages:
         """Show the progress of the review."""
         page = progress(self.session) | {"you": call.who}
         return page | {"curve": curve(page["models"])}
-
-    def train(self, call: Call) -> dict[str, Any]:
-        """Start a training with the current labels."""
-        call.content()
-        return {"number": self.session.retraining.start()}
-
-    def stop(self, call: Call) -> dict[str, Any]:
-        """Stop the running training."""
-        call.content()
-        self.session.retraining.stop()
-        return self.session.retraining.to_dict()
 
     def pages(self) -> list[Page]:
         """Return all pages."""
@@ -186,12 +141,23 @@ class Pages:
             pixels = self.session.source.patch(row).pixels
         return Response(png_of(pixels), media_type="image/png", headers=FOREVER)
 
-    def window(self, request: Request) -> Response:
-        """Return a square of an image of a scan as PNG."""
-        names = ("image", "shrink", "top", "left")
-        readers = scan_source(self.session).scan.readers
-        pixels = view(readers, *(path_number(request, name) for name in names))
-        return Response(png_of(pixels), media_type="image/png", headers=FOREVER)
+
+def parse_answers(content: Any) -> list[ReceivedAnswer]:
+    """Parse and validate the answers of a request.
+
+    Raises
+    ------
+    ConfigError
+        If the content is invalid.
+    """
+    return [_parse_answer(item) for item in answer_items(content, MOST_ANSWERS)]
+
+
+def _parse_answer(item: dict[str, Any]) -> ReceivedAnswer:
+    patch = item.get("patch")
+    if not isinstance(patch, str) or len(patch) > 500:
+        raise ConfigError("patch: expected the id of a patch")
+    return ReceivedAnswer(patch=patch, **answer_facts(item, ANSWERS))
 
 
 def _pages_of(session: ReviewSession | CircleSession, reviewer: str) -> Pages | CirclePages:

@@ -13,11 +13,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from craters.errors import ConfigError
-from craters.labels import check_key, check_reviewer
+from craters.labels import WHYS, check_key, check_reviewer
 
 FOREVER = {"cache-control": "private, max-age=31536000, immutable"}
 DIGITS = 12  # of a number in a request
 SKIPS = 1000  # ids that a page may exclude
+
+_LONGEST_TIME = 1e6  # seconds of an answer
 
 
 class Call:
@@ -106,6 +108,51 @@ def wanted(content: dict[str, Any], most: int) -> int:
     if not isinstance(want, int) or isinstance(want, bool) or not 0 <= want <= most:
         raise ConfigError(f"want: expected 0 to {most}")
     return want
+
+
+def answer_items(content: Any, most: int) -> list[dict[str, Any]]:
+    """Return the answers of a request as objects.
+
+    Raises
+    ------
+    ConfigError
+        If the content is invalid.
+    """
+    if not isinstance(content, list) or not 1 <= len(content) <= most:
+        raise ConfigError(f"answers: expected a list of 1 to {most}")
+    if not all(isinstance(item, dict) for item in content):
+        raise ConfigError("answers: expected objects")
+    return content
+
+
+def answer_facts(item: dict[str, Any], answers: tuple[str, ...]) -> dict[str, Any]:
+    """Return answer, reason, time, known entry and `saw_probability` of an answer, validated.
+
+    Raises
+    ------
+    ConfigError
+        If one is invalid.
+    """
+    answer, why, seconds = (item.get(name) for name in ("answer", "why", "seconds"))
+    knew, saw = item.get("knew"), item.get("saw_probability", False)
+    if answer not in answers:
+        raise ConfigError(f"answer: expected {', '.join(answers)}")
+    if why not in WHYS:
+        raise ConfigError(f"why: expected {', '.join(WHYS)}")
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if seconds is not None and not (is_number and 0 <= seconds < _LONGEST_TIME):
+        raise ConfigError("seconds: expected a number from 0 up, or nothing")
+    if knew is not None and (not isinstance(knew, int) or isinstance(knew, bool)):
+        raise ConfigError("knew: expected the number of an entry, or nothing")
+    if not isinstance(saw, bool):
+        raise ConfigError("saw_probability: expected true or false")
+    return {
+        "answer": answer,
+        "why": why,
+        "seconds": None if seconds is None else float(seconds),
+        "saw_probability": saw,
+        "knew": knew,
+    }
 
 
 def png_of(pixels: np.ndarray) -> bytes:

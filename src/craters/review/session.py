@@ -11,7 +11,7 @@ import numpy as np
 
 from craters.data import CLASS_NAMES
 from craters.errors import ConfigError, CratersError, DataError, ModelError
-from craters.labels import ANSWERS, WHYS, Answer, Entry, LabelStore, Tally
+from craters.labels import ANSWERS, Answer, Entry, LabelStore, Tally
 from craters.models import (
     doubts,
     find_pretrained,
@@ -403,47 +403,6 @@ def _is_pretrained(folder: Path) -> bool:
         return read_description(folder).pretraining is not None
     except ModelError:  # its use will say why
         return False
-
-
-def parse_answers(content: Any) -> list[ReceivedAnswer]:
-    """Parse and validate the answers of a request.
-
-    Raises
-    ------
-    ConfigError
-        If the content is invalid.
-    """
-    if not isinstance(content, list) or not 1 <= len(content) <= MOST_ANSWERS:
-        raise ConfigError(f"answers: expected a list of 1 to {MOST_ANSWERS}")
-    return [_parse_answer(item) for item in content]
-
-
-def _parse_answer(item: Any) -> ReceivedAnswer:
-    if not isinstance(item, dict):
-        raise ConfigError("answers: expected objects")
-    patch, answer, why = (item.get(name) for name in ("patch", "answer", "why"))
-    seconds, knew, saw = item.get("seconds"), item.get("knew"), item.get("saw_probability", False)
-    if not isinstance(patch, str) or len(patch) > 500:
-        raise ConfigError("patch: expected the id of a patch")
-    if answer not in ANSWERS:
-        raise ConfigError(f"answer: expected {', '.join(ANSWERS)}")
-    if why not in WHYS:
-        raise ConfigError(f"why: expected {', '.join(WHYS)}")
-    is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
-    if seconds is not None and not (is_number and 0 <= seconds < 1e6):
-        raise ConfigError("seconds: expected a number from 0 up, or nothing")
-    if knew is not None and (not isinstance(knew, int) or isinstance(knew, bool)):
-        raise ConfigError("knew: expected the number of an entry, or nothing")
-    if not isinstance(saw, bool):
-        raise ConfigError("saw_probability: expected true or false")
-    return ReceivedAnswer(
-        patch=patch,
-        answer=answer,
-        why=why,
-        seconds=None if seconds is None else float(seconds),
-        saw_probability=saw,
-        knew=knew,
-    )
 
 
 def _entry(entry: Entry) -> dict[str, Any]:

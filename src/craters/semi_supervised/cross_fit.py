@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from craters.semi_supervised.start_choice import (
 )
 from craters.semi_supervised.verdict import SUPERVISED
 from craters.training import (
+    KEPT,
     Trainer,
     TrainingRun,
     TrainingSet,
@@ -29,6 +31,8 @@ from craters.training import (
     predict_logits,
     take,
 )
+
+Predictor = Callable[[np.ndarray], np.ndarray]  # from patches to logits
 
 PURPOSES = {SUPERVISED: 10, "fixmatch": 20, "distillation": 30, "self-training": 40}  # of seeds
 LEAST_SHARE = 0.01  # of a class in the pool: keeps the odds finite
@@ -102,12 +106,15 @@ class CrossFitContext:
     def training_run(
         self, method: str, number: int, share: ClassShare | None = None
     ) -> TrainingRun:
-        """Describe the training of one fold's network by a method without pseudo-labels."""
+        """Describe the training of one fold's network by a method without pseudo-labels.
+
+        Only the first fold's network is validated after each epoch, for the learning curve.
+        """
         fold = self.folds.folds[number]
         return TrainingRun(
             name=f"{method}-fold{number + 1}",
             train=take(self.human, fold.train),
-            validation=self.held_out(number),
+            validation=self.held_out(number) if number == 0 else None,
             purpose=PURPOSES[method] + number,
             unlabeled=self.unlabeled(method, self.pool_rows(number), share),
         )
@@ -175,16 +182,19 @@ def cross_fit(
             dict(zip(SHARES, trainer.blends(run, state, SHARES), strict=True))
             for run, (_, state) in zip(together, trained, strict=True)
         ]
-        by_share = {
-            share: _out_of_fold(context, [each[share] for each in blends[: len(folds)]])
+        by_share = {KEPT: _out_of_fold(context, [trainer.start_logits] * len(folds))} | {
+            share: _out_of_fold(
+                context, _predictors([each[share] for each in blends[: len(folds)]])
+            )
             for share in SHARES
+            if share != KEPT
         }
         choice = choose_share(context.labeled.labels, by_share)
         held_out = [fold.held_out for fold in folds]
         logits = cross_fit_share(context.labeled.labels, held_out, by_share)
         networks = [each[choice.share] for each in blends]
     else:
-        logits = _out_of_fold(context, networks[: len(folds)])
+        logits = _out_of_fold(context, _predictors(networks[: len(folds)]))
     return CrossFit(
         method=method,
         logits=logits,
@@ -196,11 +206,15 @@ def cross_fit(
     )
 
 
-def _out_of_fold(context: CrossFitContext, networks: Sequence[Network]) -> np.ndarray:
-    """Predict the held-out labels of each fold by its network."""
+def _predictors(networks: Sequence[Network]) -> list[Predictor]:
+    return [functools.partial(predict_logits, network) for network in networks]
+
+
+def _out_of_fold(context: CrossFitContext, predictors: Sequence[Predictor]) -> np.ndarray:
+    """Predict the held-out labels of each fold by its predictor."""
     logits = np.full(len(context.labeled), np.nan, np.float32)
-    for fold, network in zip(context.folds.folds, networks, strict=True):
-        logits[fold.held_out] = predict_logits(network, context.labeled.images[fold.held_out])
+    for fold, predict in zip(context.folds.folds, predictors, strict=True):
+        logits[fold.held_out] = predict(context.labeled.images[fold.held_out])
     return logits
 
 

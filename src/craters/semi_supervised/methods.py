@@ -24,6 +24,8 @@ distillation
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from typing import Literal
 
 import numpy as np
 
@@ -41,6 +43,7 @@ from craters.semi_supervised.cross_fit import (
 )
 from craters.semi_supervised.folds import FOLDS, Folds, draw_folds
 from craters.semi_supervised.verdict import SUPERVISED, Choice, Verdict
+from craters.settings import JobSettings
 from craters.training import (
     Trainer,
     TrainingRun,
@@ -172,10 +175,12 @@ def learn(
     if not wanted:  # no network learns from the pool
         context = dataclasses.replace(context, folds=dataclasses.replace(folds, n_unplaced=0))
     runs = [context.training_run(SUPERVISED, number) for number in context.numbers]
-    _plan(trainer, runs, wanted)
+    expected = {name: _expected_runs(name, context) for name in wanted}
+    trainer.plan(*runs, *itertools.chain(*expected.values()))
     supervised = cross_fit(SUPERVISED, context, runs, on_pool=bool(wanted), refit=refit)
     share = _share(context, supervised, must=method in NEED_SHARE) if wanted else None
     wanted = [name for name in wanted if share is not None or name not in NEED_SHARE]
+    trainer.forget(*[run for name in expected.keys() - set(wanted) for run in expected[name]])
     tried: dict[str, CrossFit] = {}
     before: dict[str, CrossFit] = {}
     dropped: list[str] = []
@@ -191,6 +196,7 @@ def learn(
         first = trainer.train(runs[0])[0]
         if why := _why_drop(name, context, first[0], supervised):
             dropped.append(why)
+            trainer.forget(*expected[name][1:])
         else:
             tried[name] = cross_fit(name, context, runs, on_pool=False, first=first)
     verdicts = {
@@ -204,11 +210,43 @@ def learn(
     return _conclude(method, context, supervised, tried, before, verdicts, share, choice)
 
 
-def _plan(trainer: Trainer, runs: list[TrainingRun], wanted: list[str]) -> None:
-    """Report the number of epochs to expect; pseudo-labels can change it."""
-    folds = trainer.planned_epochs(*runs)
-    trainings = [ROUNDS if name == "self-training" else 1 for name in wanted]
-    trainer.progress.plan(folds * (1 + sum(trainings)) + folds // len(runs))
+def _expected_runs(method: str, context: CrossFitContext) -> list[TrainingRun]:
+    """Describe the trainings of a method before the share of craters and pseudo-labels are known.
+
+    Only their names and the number of their patches count.
+    """
+    runs = [context.training_run(SUPERVISED, number) for number in context.numbers]
+    if method == "self-training":
+        names = [_round_name(n, fold) for n in range(1, ROUNDS + 1) for fold in context.numbers]
+        return [
+            dataclasses.replace(run, name=name)
+            for run, name in zip(runs * ROUNDS, names, strict=True)
+        ]
+    unlabeled = _expected_unlabeled(method, context.pool)
+    return [
+        dataclasses.replace(run, name=f"{method}-fold{number + 1}", unlabeled=unlabeled)
+        for number, run in enumerate(runs)
+    ]
+
+
+def _expected_unlabeled(method: str, pool: PatchSet) -> Unlabeled | None:
+    kind: Literal["fixmatch", "distillation"] = (
+        "fixmatch" if method == "fixmatch" else "distillation"
+    )
+    return Unlabeled(kind, pool.images) if method == kind else None
+
+
+def expected_final(run: TrainingRun, pool: PatchSet, config: JobSettings) -> TrainingRun:
+    """Describe the final training by a method, or by the first one that `auto` tries."""
+    method: str = config.method
+    if method == "auto":
+        tried = verdict.candidates(len(run.train), pretrained=config.start == "pretrained")
+        method = tried[0] if tried else SUPERVISED
+    return dataclasses.replace(run, unlabeled=_expected_unlabeled(method, pool))
+
+
+def _round_name(number: int, fold: int) -> str:
+    return f"self-training-round{number}-fold{fold + 1}"
 
 
 def candidates(count: int, seed: int) -> np.ndarray:
@@ -278,8 +316,9 @@ def _taught(
     purpose = PURPOSES["self-training"] + 10 * (number - 1) + fold
     train = take(context.human, context.folds.folds[fold].train)
     taught = _add(train, context, rows, probability, number, purpose)
-    name = f"self-training-round{number}-fold{fold + 1}"
-    return TrainingRun(name=name, train=taught, validation=context.held_out(fold), purpose=purpose)
+    name = _round_name(number, fold)
+    held_out = context.held_out(fold) if fold == 0 else None
+    return TrainingRun(name=name, train=taught, validation=held_out, purpose=purpose)
 
 
 def _calibrated(

@@ -115,7 +115,6 @@ class MatchRequest:
         help="Size of a window: 4800m, 48px.",
         meaning="Size of a window: 4800m, 48px. Not for detections with diameters.",
         unset="from the scan",
-        options=("--window", "--window-m"),
     )
     footprint: str = setting(
         "",

@@ -125,13 +125,12 @@ class ScanConfig:
         help="Minimum probability of a detection.",
         meaning="Minimum probability of a detection; of a window to be a candidate.",
         unset="from --precision, or the model's",
-        options=("--decision-threshold", "--threshold"),
     )
     precision: float | None = setting(
         None,
         help="Expected share of craters among the detections, for circles.",
         meaning="Expected share of craters among the detections, from which the threshold follows, "
-        "for `circles`; excludes --threshold.",
+        "for `circles`; excludes --decision-threshold.",
         unset="0.8",
         above=0,
         most=1,
@@ -219,7 +218,7 @@ class ScanConfig:
             raise ConfigError(f"--out {self.out}: expected the name of a new folder")
         if self.precision is not None and self.decision_threshold is not None:
             raise ConfigError(
-                "--precision and --threshold exclude each other",
+                "--precision and --decision-threshold exclude each other",
                 "Either the precision or the threshold follows from the other.",
             )
 

@@ -28,10 +28,9 @@ if TYPE_CHECKING:
         sigmoid,
     )
     from craters.training.recipes import TrainConfig, derive_seed
+    from craters.training.reporter import NoStore, StateStore
     from craters.training.start import FINE_TUNED, HALFWAY, KEPT, Start, load_start
     from craters.training.trainer import (
-        NoStore,
-        StateStore,
         Trainer,
         TrainingRun,
         Unlabeled,
@@ -98,10 +97,9 @@ __getattr__, _, _ = lazy_loader.attach(
         ],
         "recipes": ["TrainConfig", "derive_seed"],
         "start": ["FINE_TUNED", "HALFWAY", "KEPT", "Start", "load_start"],
+        "reporter": ["NoStore", "StateStore"],
         "trainer": [
-            "NoStore",
             "TrainingRun",
-            "StateStore",
             "Trainer",
             "Unlabeled",
             "train_network",

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from craters.models import Network
-from craters.training.recipes import KerasAdam, TrainConfig, derive_seed, one_cycle
+from craters.training.optimizer import AdamW, KerasAdam
+from craters.training.recipes import TrainConfig, derive_seed, one_cycle
 
 Build = Callable[[int], Network]
 
@@ -63,7 +64,7 @@ class Attempt:
     ----------
     network : nn.Module
         Trained in place.
-    optimizer : torch.optim.Optimizer
+    optimizer : AdamW
     average : nn.Module or None
         The moving average of the weights, if there is one.
     config : TrainConfig
@@ -72,7 +73,7 @@ class Attempt:
     """
 
     network: Any
-    optimizer: torch.optim.Optimizer
+    optimizer: AdamW
     average: Any
     config: TrainConfig
     steps: int
@@ -128,9 +129,8 @@ def prepare_attempt(
     """
     seed = derive_seed(config.seed, state.attempt, 0)
     network, average = build(seed), build(seed) if config.ema_decay else None
-    optimizer: torch.optim.Optimizer
     if config.optimizer == "adam":
-        optimizer = KerasAdam(network.parameters(), config.learning_rate)
+        optimizer: AdamW = KerasAdam(network.parameters(), config.learning_rate)
     else:
         kernels = [p for p in network.parameters() if p.ndim > 1]
         others = [p for p in network.parameters() if p.ndim <= 1]
@@ -138,7 +138,7 @@ def prepare_attempt(
             {"params": kernels, "weight_decay": config.weight_decay},
             {"params": others, "weight_decay": 0.0},
         ]
-        optimizer = torch.optim.AdamW(groups, config.learning_rate, fused=True)
+        optimizer = AdamW(groups, config.learning_rate)
     if state.epoch:
         network.load_state_dict(state.weights)
         _load_optimizer(optimizer, network, state.optimizer)
@@ -178,7 +178,7 @@ def _copy(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in tensors.items()}
 
 
-def _dump_optimizer(optimizer: torch.optim.Optimizer, network: nn.Module) -> dict[str, Tensor]:
+def _dump_optimizer(optimizer: AdamW, network: nn.Module) -> dict[str, Tensor]:
     """Flatten Adam's state into named tensors."""
     return {
         f"{name}/{key}": value.detach().clone()
@@ -187,9 +187,7 @@ def _dump_optimizer(optimizer: torch.optim.Optimizer, network: nn.Module) -> dic
     }
 
 
-def _load_optimizer(
-    optimizer: torch.optim.Optimizer, network: nn.Module, tensors: dict[str, Tensor]
-) -> None:
+def _load_optimizer(optimizer: AdamW, network: nn.Module, tensors: dict[str, Tensor]) -> None:
     for name, parameter in network.named_parameters():
         stored = {
             key.rpartition("/")[2]: value

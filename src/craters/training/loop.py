@@ -15,6 +15,7 @@ from craters.data import normalize, pad_for_shifts, shift_and_flip
 from craters.errors import ConfigError, DeadNetworkError
 from craters.models import CompactNet, Network, initialize, make_network, reseed_dropout
 from craters.training.attempt import Attempt, Build, TrainState, prepare_attempt, record_epoch
+from craters.training.optimizer import AdamW
 from craters.training.recipes import TrainConfig, derive_seed, has_bfloat16
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ CONSTANT_SPREAD = 1e-6  # validation probabilities in a smaller range count as c
 PATIENCE_WITH_CONSTANT = 10  # epochs from the start with constant output: dead, not slow
 MOST_RESTARTS = 5
 
-_PREDICT_BATCH = 1024
+_PREDICT_BATCH = 256  # larger batches leave the caches
 _WATCHED = 32  # training patches to detect a dead network; more would slow small trainings
 
 
@@ -276,7 +277,7 @@ def _draw_order(labels: np.ndarray, config: TrainConfig, random: np.random.Gener
     return random.permutation(np.concatenate(parts))
 
 
-def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+def descend(optimizer: AdamW, loss: Tensor) -> None:
     """Take one step of the optimizer down a loss."""
     optimizer.zero_grad()
     loss.backward()
@@ -313,9 +314,9 @@ def predict_logits(network: nn.Module, images: np.ndarray) -> np.ndarray:
     return np.concatenate([np.empty(0, np.float32), *_in_batches(network.eval(), images)])
 
 
-def predict_features(network: CompactNet, images: np.ndarray) -> np.ndarray:
-    """Predict the pooled features of patches, shape (N, K); see `predict_logits`."""
-    return np.concatenate(list(_in_batches(network.eval().features, images)))
+def predict_pooled(network: CompactNet, images: np.ndarray) -> np.ndarray:
+    """Predict the pooled features of each view, shape (N, V, K); see `predict_logits`."""
+    return np.concatenate(list(_in_batches(network.eval().pooled, images)))
 
 
 def _in_batches(call: Callable[[Tensor], Tensor], images: np.ndarray) -> Iterator[np.ndarray]:

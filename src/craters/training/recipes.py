@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from craters.data import SYMMETRIES
 from craters.errors import ConfigError
 
-_KERAS_EPSILON = 1e-7
 _MANY_MISTAKES = 80  # of the pretrained model; with fewer, longer training does harm
 
 
@@ -210,30 +207,6 @@ def from_pretrained(recipe: TrainConfig, n: int, mistakes: int) -> TrainConfig:
         learning_rate=growth * recipe.learning_rate,
         keep_statistics=True,
     )
-
-
-class KerasAdam(torch.optim.Adam):
-    """Adam (Kingma & Ba 2015) with the epsilon of Keras.
-
-    Keras adds epsilon to the root of the second moment before bias correction ("epsilon hat" in
-    the paper's section 2), torch after it. The difference matters in the first steps and for small
-    gradients. Rescaling epsilon at every step makes both equal.
-
-    Parameters
-    ----------
-    parameters : iterable of Tensor
-    learning_rate : float
-    """
-
-    def __init__(self, parameters: Iterable[Tensor], learning_rate: float) -> None:
-        super().__init__(parameters, learning_rate, eps=_KERAS_EPSILON, fused=True)
-
-    def step(self, closure: Any = None) -> Any:
-        """Take one step."""
-        for group in self.param_groups:
-            past = self.state.get(group["params"][0], {}).get("step", 0)
-            group["eps"] = _KERAS_EPSILON / math.sqrt(1 - group["betas"][1] ** (int(past) + 1))
-        return super().step(closure)
 
 
 def derive_seed(seed: int, *purpose: int) -> int:

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
 from torch import Tensor
 
+from craters.data import splits
 from craters.evaluation import sigmoid
 from craters.models import (
     PRETRAINED,
@@ -24,7 +24,7 @@ from craters.models import (
     read_graph,
     read_weights,
 )
-from craters.training.loop import predict_features, predict_logits
+from craters.training.loop import predict_pooled
 
 FINE_TUNED = 0.8  # share of the way from the start to the trained weights
 HALFWAY = 0.4
@@ -108,30 +108,68 @@ def between(
     }
 
 
-def refit_last_layer(
-    start: Start, images: np.ndarray, labels: np.ndarray, symmetry: tuple[str, ...]
-) -> Start:
-    """Fit the last layer of a start to labels, the other weights unchanged.
-
-    Logistic regression on the pooled features, with a Gaussian prior around the start's own last
-    layer, near which it stays with few labels.
+class FrozenStart:
+    """A start as it is, which remembers the features of patches that several trainings need.
 
     Parameters
     ----------
     start : Start
-    images : ndarray, shape (N, S, S), uint8
-    labels : ndarray, shape (N,)
-        0 or 1.
     symmetry : tuple of str
-        Views of a patch, whose features are averaged: their light is where the network expects it.
-
-    Returns
-    -------
-    Start
-        With another last layer.
+        Views of a patch, which are averaged: their light is where the network expects it.
     """
-    network = start.build(images.shape[1], symmetry)
-    features = predict_features(network, images).astype(np.float64)
+
+    def __init__(self, start: Start, symmetry: tuple[str, ...]) -> None:
+        self.start = start
+        self.symmetry = symmetry
+        self._networks: dict[int, CompactNet] = {}  # by the side of patches
+        self._pooled: dict[bytes, np.ndarray] = {}  # by the content of the patch
+        self._refitted: dict[bytes, Start] = {}  # by the content of patches and labels
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """Predict the logits of patches (N, S, S), uint8: (N,), float32."""
+        if len(images) == 0:
+            return np.empty(0, np.float32)
+        pooled = self._pool(images, splits.content_ids(images))
+        with torch.inference_mode():
+            return self._network(images).logits_of(pooled).numpy()
+
+    def count_mistakes(self, images: np.ndarray, labels: np.ndarray) -> int:
+        """Count the labels, 0 or 1, that the start gets wrong, at probability 0.5."""
+        return int(((self.logits(images) > 0) != labels).sum())
+
+    def refit_last_layer(self, images: np.ndarray, labels: np.ndarray) -> Start:
+        """Fit the last layer to labels, 0 or 1; the other weights are unchanged.
+
+        Logistic regression on the pooled features, with a Gaussian prior around the start's own
+        last layer, near which it stays with few labels.
+        """
+        ids = splits.content_ids(images)
+        key = hashlib.sha256(ids.tobytes() + labels.tobytes()).digest()
+        if key not in self._refitted:
+            features = torch.stack(self._pool(images, ids).unbind(1)).mean(0)
+            self._refitted[key] = _refit(self.start, features.double().numpy(), labels)
+        return self._refitted[key]
+
+    def _network(self, images: np.ndarray) -> CompactNet:
+        side = images.shape[1]
+        if side not in self._networks:
+            self._networks[side] = self.start.build(side, self.symmetry).eval()
+        return self._networks[side]
+
+    def _pool(self, images: np.ndarray, ids: np.ndarray) -> Tensor:
+        """Return the pooled features of each view, (N, V, K), of patches with content ids."""
+        keys = ids.tolist()
+        new = {key: row for row, key in enumerate(keys) if key not in self._pooled}
+        if new:
+            found = predict_pooled(self._network(images), images[list(new.values())])
+            self._pooled |= dict(zip(new, found, strict=True))
+        return torch.from_numpy(np.stack([self._pooled[key] for key in keys]))
+
+
+def _refit(start: Start, features: np.ndarray, labels: np.ndarray) -> Start:
+    """Return a start whose last layer is fitted to features, shape (N, K), with labels."""
+    from scipy.optimize import minimize
+
     weight, bias = (start.weights[f"last.{name}"].double().numpy() for name in ("weight", "bias"))
     scale = 1 / (features.std(axis=0) + _LEAST_FEATURE)
     own = features @ weight[0] + bias[0]
@@ -149,24 +187,6 @@ def refit_last_layer(
     refitted["last.weight"] = torch.from_numpy((weight + scale * change[:-1]).astype(np.float32))
     refitted["last.bias"] = torch.from_numpy((bias + change[-1:]).astype(np.float32))
     return dataclasses.replace(start, weights=refitted)
-
-
-def count_mistakes(
-    start: Start, images: np.ndarray, labels: np.ndarray, symmetry: tuple[str, ...]
-) -> int:
-    """Count the labels that a start gets wrong, at probability 0.5.
-
-    Parameters
-    ----------
-    start : Start
-    images : ndarray, shape (N, S, S), uint8
-    labels : ndarray, shape (N,)
-        0 or 1.
-    symmetry : tuple of str
-        Views of a patch; see `refit_last_layer`.
-    """
-    logits = predict_logits(start.build(images.shape[1], symmetry), images)
-    return int(((logits > 0) != labels).sum())
 
 
 def load_start() -> Start:

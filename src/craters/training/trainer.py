@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
+import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from craters.training.bags import BagObjective, CircleStart, bag_recipe, fit_lin
 from craters.training.distillation import TEACHERS, Distillation, Weights, build_teacher
 from craters.training.fixmatch import FixMatch
 from craters.training.loop import Examples, Objective, build_network, fit
+from craters.training.planned_work import PlannedWork
 from craters.training.recipes import (
     TrainConfig,
     agreement_recipe,
@@ -27,42 +28,23 @@ from craters.training.recipes import (
     from_pretrained,
     modern_recipe,
 )
+from craters.training.reporter import EpochReporter, NoStore, StateStore
 from craters.training.start import (
     FINE_TUNED,
     KEPT,
+    FrozenStart,
     Start,
     blend,
-    count_mistakes,
     load_start,
-    refit_last_layer,
 )
 from craters.training.training_set import HUMAN, TrainingSet, take
 
 COMPACT, CIRCLES = "compact", "circles"  # the networks that can start from pretrained weights
 
 _SEND_INTERVAL = 1.0  # seconds; epochs may be short, and a state takes megabytes
+_AGREEMENT_COST = 5.0  # of a labeled patch: itself, three of the pool in two views, one not learned
+_TAUGHT_COST = 4.0  # of a labeled patch: itself and one of the pool, by student and teachers
 _TEACHER_PURPOSE = 100  # offset of the purpose numbers for teachers' seeds
-
-
-class StateStore(Protocol):
-    """Storage for training states between epochs."""
-
-    def load(self, stage: str) -> TrainState | None:
-        """Return the state of an interrupted training, or None."""
-
-    def save(self, stage: str, state: TrainState) -> None:
-        """Save the state after an epoch."""
-
-
-class NoStore:
-    """A store that saves nothing: the job cannot be resumed."""
-
-    def load(self, stage: str) -> TrainState | None:  # noqa: ARG002
-        """Return None."""
-        return None
-
-    def save(self, stage: str, state: TrainState) -> None:
-        """Discard the state."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +89,10 @@ class TrainingTask:
     agreement : Unlabeled or None
         Unlabeled patches for FixMatch, of kind "fixmatch".
     start : Start or None
-        Weights to start from; None: random ones.
+        Pretrained weights; None: training starts from random ones.
+    fitted : Start or None
+        The same weights with the last layer fitted to the labels, of which the training starts;
+        None for networks that start from random weights.
     blend : float
         Share of the way from the start to the trained weights that is kept.
     teacher_view : str
@@ -127,16 +112,10 @@ class TrainingTask:
     pool: np.ndarray | None = None
     agreement: Unlabeled | None = None
     start: Start | None = None
+    fitted: Start | None = None
     blend: float = FINE_TUNED
     teacher_view: str = "identity"
     circles: CircleStart | None = None
-
-    def fitted_start(self) -> Start | None:
-        """Return the network's start with its last layer fitted to the labels, if there is one."""
-        if self.start is None or self.network != COMPACT:
-            return None
-        train = self.train
-        return refit_last_layer(self.start, train.images, train.labels, self.symmetry)
 
     def build(self, start: Start | None) -> Build:
         """Return a function that builds the network with initial weights from a seed."""
@@ -156,18 +135,17 @@ class TrainingTask:
             assert isinstance(network, CirclePatchNet)
             blended = [self.circles.blend(network, share) for share in shares]
             return [fit_line(each, self.train.images, self.train.labels) for each in blended]
-        fitted = self.fitted_start()
-        if fitted is None:
+        start, fitted = self.start, self.fitted
+        if start is None or fitted is None:
             return [network.eval() for _ in shares]
-        assert self.start is not None
         assert isinstance(network, CompactNet)
-        return [blend(self.start if share == KEPT else fitted, network, share) for share in shares]
+        return [blend(start if share == KEPT else fitted, network, share) for share in shares]
 
 
 def _fit(*, send: Send, task: TrainingTask, state: TrainState | None) -> TrainState:
     """Train one network, in a worker process."""
     return fit(
-        task.build(task.fitted_start()),
+        task.build(task.fitted),
         task.train,
         task.validation,
         task.config,
@@ -209,21 +187,6 @@ class _Throttled:
         if now >= self.next or state.finished or state.attempt > self.attempt:
             self.send(state)
             self.next, self.attempt = now + _SEND_INTERVAL, state.attempt
-
-
-class _EpochReporter:
-    """Save the state after every epoch and report it."""
-
-    def __init__(self, store: StateStore, progress: Progress) -> None:
-        self.store, self.progress = store, progress
-        self.reported: dict[str, int] = {}
-
-    def __call__(self, key: str, state: TrainState) -> None:
-        self.store.save(key, state)
-        for sentence in state.restarts[self.reported.get(key, 0) :]:
-            self.progress.warn(f"stage {key}: {sentence}; restarting with another seed.")
-        self.reported[key] = len(state.restarts)
-        self.progress.epoch(key, state)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -274,6 +237,8 @@ class Trainer:
         Transform that brings the light to where pretrained weights expect it.
     circles : CircleStart, optional
         The start of the network "circles".
+    planned : PlannedWork
+        Of all trainings of the job.
     """
 
     settings: TrainingSettings
@@ -283,9 +248,7 @@ class Trainer:
     progress: Progress = dataclasses.field(default_factory=NullProgress)
     turn: str = "identity"
     circles: CircleStart | None = None
-    _counted: dict[bytes, int] = dataclasses.field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
+    planned: PlannedWork = dataclasses.field(default_factory=PlannedWork, repr=False, compare=False)
 
     def train(self, *runs: TrainingRun) -> list[tuple[Network, TrainState]]:
         """Train the networks of independent training runs in parallel.
@@ -296,6 +259,7 @@ class Trainer:
             For each run, its network (an ensemble if `members` is above 1) and the state of its
             first member.
         """
+        self.plan(*runs)
         teachers = self._teachers(runs)
         trainings = [
             self._training_task(run, number, teachers.get(run.name, ()))
@@ -325,19 +289,44 @@ class Trainer:
         """
         return self._training_task(run, 0, ()).blends(state, shares)
 
+    def start_logits(self, images: np.ndarray) -> np.ndarray:
+        """Predict the logits of patches by the pretrained model as it is, before training."""
+        assert self._frozen is not None
+        return self._frozen.logits(images)
+
     @property
     def is_pretrained(self) -> bool:
         """Whether networks, or the teachers of `dense`, start from the pretrained model."""
         return self._start is not None
 
+    def plan(self, *runs: TrainingRun) -> None:
+        """Expect some training runs, now or later; their data may still change."""
+        before = self.planned.epochs
+        for key, epochs, cost in self._work_of(runs):
+            self.planned.expect(key, epochs, cost)
+        if self.planned.epochs != before:
+            self.progress.plan(self.planned.epochs)
+
+    def forget(self, *runs: TrainingRun) -> None:
+        """No longer expect some training runs."""
+        self.planned.forget([key for key, *_ in self._work_of(runs)])
+        self.progress.plan(self.planned.epochs)
+
     def planned_epochs(self, *runs: TrainingRun) -> int:
         """Count the epochs of all networks of some training runs."""
-        count = 0
+        return sum(epochs for _, epochs, _ in self._work_of(runs))
+
+    def _work_of(self, runs: Sequence[TrainingRun]) -> Iterator[tuple[str, int, float]]:
+        """Yield key, epochs and cost of an epoch of all trainings of some runs."""
         for run in runs:
-            count += self.settings.members * self._recipe(run, 0).epochs
+            cost = len(run.train) * _cost(run)
             if self._is_taught(run):
-                count += TEACHERS * self._teacher_task(run, 0).config.epochs
-        return count
+                recipe = self._teacher_task(run, 0).config
+                for number in range(TEACHERS):
+                    yield _key(f"{run.name}-teacher", number), recipe.epochs, cost
+                cost = len(run.train) * _TAUGHT_COST
+            for number in range(self.settings.members):
+                yield _key(run.name, number), self._recipe(run, number).epochs, cost
 
     def _run(self, trainings: Sequence[TrainingTask]) -> Iterator[tuple[str, TrainState]]:
         """Train networks in parallel, resuming interrupted trainings; yield their final states."""
@@ -345,9 +334,11 @@ class Trainer:
         for task in trainings:
             self.progress.network(task.key, task.build(None)(0))
             state = self.store.load(task.key)
+            if state is not None:
+                self.planned.resume(task.key, state.epoch, is_last=state.finished)
             tasks.append(Task(task.key, _fit, {"task": task, "state": state}))
         threads = usable_threads(self.settings.threads)
-        reporter = _EpochReporter(self.store, self.progress)
+        reporter = EpochReporter(self.store, self.progress, self.planned)
         return run_tasks(tasks, threads=threads, on_message=reporter)
 
     def _teachers(self, runs: Sequence[TrainingRun]) -> dict[str, tuple[Weights, ...]]:
@@ -383,6 +374,7 @@ class Trainer:
             network=COMPACT,
             symmetry=recipe.symmetry,
             config=recipe,
+            fitted=self._fitted(run.train),
         )
 
     def _training_task(
@@ -404,6 +396,7 @@ class Trainer:
             pool=self._distillation_pool(run) if teachers else None,
             agreement=None if teachers else _agreement(run),
             start=self._start,
+            fitted=self._fitted(run.train) if self.settings.network == COMPACT else None,
             blend=run.blend,
             teacher_view=self.turn,
             circles=self.circles,
@@ -441,18 +434,21 @@ class Trainer:
 
     def _adapt(self, recipe: TrainConfig, network: str, train: TrainingSet) -> TrainConfig:
         """Adapt a recipe to pretrained weights, and to the number of epochs if it is given."""
-        if self._start is not None and network == COMPACT:
-            recipe = from_pretrained(recipe, len(train), self._mistakes(self._start, train))
+        if self._frozen is not None and network == COMPACT:
+            human = take(train, train.origin == HUMAN)
+            mistakes = self._frozen.count_mistakes(human.images, human.labels)
+            recipe = from_pretrained(recipe, len(train), mistakes)
         return dataclasses.replace(recipe, epochs=self.settings.epochs or recipe.epochs)
 
-    def _mistakes(self, start: Start, train: TrainingSet) -> int:
-        """Count the human labels of a training that its start gets wrong; each set only once."""
-        human = take(train, train.origin == HUMAN)
-        digest = hashlib.sha256(human.images.tobytes() + human.labels.tobytes()).digest()
-        if digest not in self._counted:
-            views = self._views(COMPACT)
-            self._counted[digest] = count_mistakes(start, human.images, human.labels, views)
-        return self._counted[digest]
+    @functools.cached_property
+    def _frozen(self) -> FrozenStart | None:
+        return None if self._start is None else FrozenStart(self._start, self._views(COMPACT))
+
+    def _fitted(self, train: TrainingSet) -> Start | None:
+        """Return the start with its last layer fitted to all labels of a training."""
+        if self._frozen is None:
+            return None
+        return self._frozen.refit_last_layer(train.images, train.labels)
 
 
 def _own_recipe(run: TrainingRun) -> Callable[..., TrainConfig]:
@@ -463,6 +459,10 @@ def _own_recipe(run: TrainingRun) -> Callable[..., TrainConfig]:
 def _agreement(run: TrainingRun) -> Unlabeled | None:
     unlabeled = run.unlabeled
     return unlabeled if unlabeled is not None and unlabeled.kind == "fixmatch" else None
+
+
+def _cost(run: TrainingRun) -> float:
+    return 1.0 if _agreement(run) is None else _AGREEMENT_COST
 
 
 def _key(name: str, number: int) -> str:

@@ -49,7 +49,7 @@ class Watcher(NullProgress):
     def __init__(self, after: int, act) -> None:
         self.after, self.act, self.seen = after, act, []
 
-    def blocks(self, ended: int, _: int) -> None:
+    def work(self, ended: int, *_: object) -> None:
         self.seen.append(ended)
         if self.act is not None and ended >= self.after:
             self.act, act = None, self.act
@@ -69,7 +69,7 @@ def test_a_cluster_gives_the_same_bytes_and_is_left_clean(
     )
 
     class Counter(NullProgress):
-        def blocks(self, ended: int, _: int) -> None:
+        def work(self, ended: int, *_: object) -> None:
             nonlocal most
             most = max(most, len(held) - ended)
 

@@ -165,14 +165,25 @@ def run_blocks(
         cannot be read or predicted raises no error: the block index lists it as failed.
     """
     done = {job.number: index.done(job.number) for job in jobs}
-    total = sum(len(blocks) for job in jobs for blocks in job.stages)
-    ended = sum(len(numbers) for numbers in done.values())
-    if ended == total:
+    sizes = {
+        (job.number, block.index): block.size
+        for job in jobs
+        for blocks in job.stages
+        for block in blocks
+    }
+    ended = [(number, index) for number, indices in done.items() for index in indices]
+
+    def report() -> None:
+        share = sum(map(sizes.__getitem__, ended)) / sum(sizes.values())
+        progress.work(len(ended), len(sizes), "blocks", share)
+
+    if len(ended) == len(sizes):
         return
     with executor:
         seen = {} if inspection is None else _inspect(jobs, index, executor, inspection)
         if sentence := light_sentence({job.image.name: seen[job.number] for job in jobs if seen}):
             progress.say(sentence)
+        report()
         for stage in itertools.count():
             at_stage = [(job, job.stages[stage]) for job in jobs if len(job.stages) > stage]
             if not at_stage:
@@ -189,17 +200,21 @@ def run_blocks(
                 waiting[executor.submit(job.image, job.task(block, azimuth))] = job, block
                 if len(waiting) >= executor.ahead():
                     ended += _collect(waiting, index, executor)
-                    progress.blocks(ended, total)
+                    report()
             while waiting:
                 ended += _collect(waiting, index, executor)
-                progress.blocks(ended, total)
+                report()
 
 
-def _collect(waiting: dict[Any, tuple[Job, Any]], index: BlockIndex, executor: Executor) -> int:
-    """Store the results of finished blocks; wait for at least one."""
+def _collect(
+    waiting: dict[Any, tuple[Job, Any]], index: BlockIndex, executor: Executor
+) -> list[tuple[int, int]]:
+    """Store the results of finished blocks; wait for at least one. Return their numbers."""
+    numbers = []
     ended = list(executor.ended(waiting))
     for ticket in ended:
         job, block = waiting.pop(ticket)
+        numbers.append((job.number, block.index))
         try:
             result = executor.result(ticket)
         except WorkerError:
@@ -208,7 +223,7 @@ def _collect(waiting: dict[Any, tuple[Job, Any]], index: BlockIndex, executor: E
             index.note_failed(job.number, block.index, str(error))
             continue
         index.note_done(job.number, block.index, job.store.write(block, result))
-    return len(ended)
+    return numbers
 
 
 def _inspect(

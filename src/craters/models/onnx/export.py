@@ -26,6 +26,7 @@ from craters.models.layers import (
 )
 from craters.models.networks import CompactNet, EnsembleNet, Network
 from craters.models.onnx.graph import open_graph, read_tensors
+from craters.models.onnx.windows import is_over_images, windows_graph
 from craters.models.onnx.writer import OPSET, GraphWriter, add_layer, array_of
 
 ONNX_TOLERANCE = 1e-5  # largest difference of logits between torch and the graph
@@ -106,6 +107,8 @@ def network_to_onnx(network: Network, side: int, sides: tuple[int, int] | None =
     try:
         if sides is None and _is_compact(network):
             model = _compact_graph(network, side, OPSET)
+        elif sides is None and is_over_images(network):
+            model = windows_graph(network)
         else:
             model = _by_torch(ends, side, sides)
         if sides is not None:

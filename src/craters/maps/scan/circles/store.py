@@ -30,6 +30,11 @@ class StageBlock:
     index: int
     block: CircleBlock
 
+    @property
+    def size(self) -> int:
+        """Pixels in the image of its stage."""
+        return self.block.height * self.block.width
+
 
 def number_blocks(shape: tuple[int, int]) -> list[list[StageBlock]]:
     """Return the blocks of an image of this height and width, by stage."""
