@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test test-slow lint format docs bench release-check pretrained circles craterstats clean help
+.PHONY: demo test test-slow lint format docs bench release-check pretrained circles craterstats qgis-plugin clean help
 
 help:
 	@echo "make demo       install, then train, report and scan on data that the package makes itself"
@@ -17,6 +17,7 @@ help:
 	@echo "make release-check  build wheel and sdist, and use them in new environments, for each extra"
 	@echo "make pretrained train the shipped network again, in hours, and measure it"
 	@echo "make circles    train the shipped circle detector again, in an hour, and measure it"
+	@echo "make qgis-plugin  the plugin for QGIS as a zip, in dist/"
 	@echo "make craterstats  install Craterstats, which the long tests then give our files to read"
 
 # torch first and pinned: left to itself pip may take a build of several gigabytes.
@@ -75,6 +76,9 @@ CRATERSTATS_PYTHON ?= python3.12
 craterstats:
 	$(CRATERSTATS_PYTHON) -m venv build/craterstats
 	build/craterstats/bin/python -m pip --quiet --disable-pip-version-check install craterstats==3.6.11
+
+qgis-plugin:
+	$(PYTHON) qgis/build_zip.py
 
 BENCH ?= quick
 bench: $(VENV)/dev.stamp
