@@ -107,6 +107,7 @@ class _Algorithm(QgsProcessingAlgorithm):  # type: ignore[misc]
             percent = progress_of(line)
             if percent is not None:
                 feedback.setProgress(percent)
+                feedback.setProgressText(line)  # with the time left
             elif warning_of(line):
                 feedback.pushWarning(warning_of(line))
             else:

@@ -24,7 +24,7 @@ _PLACES = ("bin", "Scripts", ".venv/bin", ".venv/Scripts", ".")  # in an environ
 _FOREIGN = ("PYTHON", "GDAL_", "PROJ_")  # variables of the Python and the libraries of QGIS
 _POLL = 0.1  # seconds
 _ERROR, _WARNING = "craters: error: ", "Warning: "
-_BLOCKS = re.compile(r"(\d+) of (\d+) blocks")
+_BLOCKS = re.compile(r"(\d+) of (\d+) blocks(, .* left.*)?")
 _HINTS = {
     4: "Set the right coordinate system in the properties of the layer, or choose the body. For a "
     "picture without coordinates, check the box 'Work in pixels'.",

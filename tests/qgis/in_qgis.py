@@ -25,16 +25,11 @@ from qgis.core import (
 
 
 class Messages(QgsProcessingFeedback):
-    """Keep messages and progress, and cancel at a text."""
+    """Keep messages, and cancel at a text."""
 
     def __init__(self, cancel_at):
         super().__init__(False)
-        self.cancel_at, self.told, self.progress = cancel_at, [], []
-        self.progressChanged.connect(self.follow)
-
-    def follow(self, percent):
-        self.progress.append(percent)
-        self.hear(f"{percent:g} %")
+        self.cancel_at, self.told = cancel_at, []
 
     def hear(self, text):
         self.told.append(text)
@@ -55,7 +50,7 @@ def run(wanted):
     import processing
 
     feedback = Messages(wanted.get("cancel_at", ""))
-    found = {"told": feedback.told, "progress": feedback.progress}
+    found = {"told": feedback.told}
     if "crs" in wanted:
         path = wanted["parameters"]["INPUT"]
         layer = wanted["parameters"]["INPUT"] = QgsRasterLayer(path, Path(path).stem)

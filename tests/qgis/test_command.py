@@ -21,6 +21,8 @@ from craters_qgis.command import (
     warning_of,
 )
 
+from craters.cli import terminal
+
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="fake commands are shell scripts")
 
 
@@ -75,9 +77,23 @@ def test_progress_and_warnings_are_read_from_lines() -> None:
     assert progress_of("3 of 12 blocks") == 25
     assert progress_of("  12 of 12 blocks ") == 100
     assert progress_of("0 of 0 blocks") == 0
+    assert progress_of("3 of 12 blocks, about 60 s left") == 25
+    assert progress_of("3 of 12 blocks failed") is None
     assert progress_of("I.tif, 12 blocks in 2 stages") is None
     assert warning_of("Warning: no shadows") == "no shadows"
     assert warning_of("A Warning: none") == ""
+
+
+def test_the_progress_of_the_command_line_is_understood(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(terminal, "_QUICK", 0.0)
+    with terminal.TerminalProgress(stderr=True) as progress:
+        for done in range(5):
+            progress.work(done, 4, "blocks")
+    lines = capsys.readouterr().err.splitlines()
+    assert [progress_of(line) for line in lines] == [25, 50, 75, 100]
+    assert "left" in lines[1]
 
 
 def test_a_failure_says_the_commands_error_and_what_to_do_in_a_dialog() -> None:

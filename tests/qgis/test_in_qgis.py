@@ -49,7 +49,6 @@ def found(qgis: Qgis, scene: Path) -> Path:
     out = qgis.folder / "FIND"
     text = qgis.run("find", INPUT=scene, FOLDER=out)
     assert f"CIRCLES:\t{out}/detections.gpkg|layername=rims" in text, text
-    assert "100 - done." in text
     return out
 
 
@@ -145,8 +144,6 @@ def test_layers_are_added_with_their_style(qgis: Qgis, found: Path) -> None:
     report = qgis.pyqgis(runs=runs)
     (run,) = report["runs"]
     assert "results" in run, run
-    assert run["progress"] == sorted(run["progress"])
-    assert run["progress"][-1] == 100
     added = {layer["name"]: layer for layer in report["added"]}
     assert added.keys() == {"Craters of scene", "Searched area of scene"}
     assert added["Craters of scene"]["count"] == len(rows_of(qgis.folder / "LOADED/detections.csv"))
@@ -270,7 +267,7 @@ def processes_of(out: Path) -> list[str]:
     return [line for line in found.stdout.splitlines() if f"--out={out}" in line]
 
 
-@pytest.mark.parametrize("cancel_at", ["Light from", " %"])
+@pytest.mark.parametrize("cancel_at", ["Model: ", "Light from"])
 def test_a_canceled_run_leaves_no_process_and_no_file(
     qgis: Qgis, scene: Path, cancel_at: str
 ) -> None:
