@@ -40,7 +40,7 @@ def write_alpha(path: Path, gray: np.ndarray, alpha: np.ndarray, **options: obje
 
 def view_of(image: Image) -> np.ndarray:
     pixels = ScanPixels([image], None, 20)  # type: ignore[arg-type]
-    return pixels.view(0, 0, 0, 256, 1)
+    return pixels.readers.view(0, 0, 0, 256, 1)
 
 
 def two_bands(path: Path, **options: object) -> tuple[Path, np.ndarray]:

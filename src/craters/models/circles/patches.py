@@ -125,7 +125,8 @@ def disc_share(row: Tensor, col: Tensor, diameter: Tensor, side: int) -> Tensor:
     Examples
     --------
     >>> place = torch.tensor([24.0, 0.0])
-    >>> disc_share(place, torch.tensor([24.0, 24.0]), torch.tensor([10.0, 10.0]), 48).tolist()
+    >>> share = disc_share(place, torch.tensor([24.0, 24.0]), torch.tensor([10.0, 10.0]), 48)
+    >>> [round(each, 3) for each in share.tolist()]
     [1.0, 0.5]
     """
     radius = diameter[..., None] / 2
