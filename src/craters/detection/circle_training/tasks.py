@@ -190,13 +190,13 @@ class _Countdown:
     def __init__(self, total: int, progress: Progress) -> None:
         self.total, self.progress = total, progress
         self.steps: dict[str, int] = {}
-        self.started, self.told = time.monotonic(), 0
+        self.started, self.reported = time.monotonic(), 0
 
     def __call__(self, key: str, steps: int) -> None:
         self.steps[key] = steps
         done = sum(self.steps.values())
-        if _LINES * done // self.total > self.told or (not self.told and done >= 20):
-            self.told = max(1, _LINES * done // self.total)
+        if _LINES * done // self.total > self.reported or (not self.reported and done >= 20):
+            self.reported = max(1, _LINES * done // self.total)
             left = (time.monotonic() - self.started) / done * (self.total - done)
             words = f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s"
             self.progress.say(f"Training: {100 * done / self.total:.0f} %, about {words} left.")
