@@ -7,7 +7,6 @@ what is not finished.
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from craters.pretraining import Scenes
 
 _CHUNK = 16  # images of a task
-_LINES = 10  # of progress, of all trainings together
 
 
 def search_images(
@@ -139,8 +137,15 @@ def train_detectors(
         for number, (images, searched) in enumerate(trainings)
         if not all(_circles_of(path).exists() for path in paths[number])
     ]  # fmt: skip
-    countdown = _Countdown(len(tasks) * how.steps, progress)
-    for _ in run_tasks(tasks, threads=threads, on_message=countdown):
+    steps, total = dict.fromkeys((task.key for task in tasks), 0), len(tasks) * how.steps
+
+    def report(key: str, done: int) -> None:
+        steps[key] = done
+        progress.work(sum(steps.values()), total, "steps of all trainings")
+
+    if tasks:
+        progress.work(0, total, "steps of all trainings")
+    for _ in run_tasks(tasks, threads=threads, on_message=report):
         pass
     return [
         [_read_circles(_circles_of(of_training[place])) for of_training in paths]
@@ -182,21 +187,3 @@ def _train(
             partly = restore_circle_net(between(before, trained, share))
             write_circle_model(path, partly, description)
         _write_circles(_circles_of(path), _detect(path, searched) or [np.zeros(0, CIRCLE_DTYPE)])
-
-
-class _Countdown:
-    """Tell how far all trainings together are, and the time left."""
-
-    def __init__(self, total: int, progress: Progress) -> None:
-        self.total, self.progress = total, progress
-        self.steps: dict[str, int] = {}
-        self.started, self.reported = time.monotonic(), 0
-
-    def __call__(self, key: str, steps: int) -> None:
-        self.steps[key] = steps
-        done = sum(self.steps.values())
-        if _LINES * done // self.total > self.reported or (not self.reported and done >= 20):
-            self.reported = max(1, _LINES * done // self.total)
-            left = (time.monotonic() - self.started) / done * (self.total - done)
-            words = f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s"
-            self.progress.say(f"Training: {100 * done / self.total:.0f} %, about {words} left.")
