@@ -45,8 +45,6 @@ def run(bench: Bench, progress: Progress) -> Row | None:
     """Measure the missing rows; a quick call reports the stored result."""
     if not bench.full:
         return harness.tell_stored(NAME, progress)
-    if not SYNTHETIC.is_dir():
-        raise BenchError(f"{SYNTHETIC}: missing; `make circles` trains it")
     return _result(harness.train_missing(bench, NAME, keys(bench), review, progress))
 
 
@@ -80,6 +78,8 @@ def review(*, send: Any, data: Path, cell: tuple[str, int]) -> Row:  # noqa: ARG
     from craters.core import torch_threads
     from craters.models import raw_probability
 
+    if not SYNTHETIC.is_dir():
+        raise BenchError(f"{SYNTHETIC}: missing; `make circles` trains it")
     clock = time.process_time()
     with torch_threads(1):
         images = real.load_images("tiles", data.parent)
