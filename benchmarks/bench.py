@@ -34,14 +34,15 @@ from speed import (
     job,
     keras_parity,
     original_job_time,
+    runs,
 )
-from unlabeled import auto_choice, auto_time, methods, share, starts
+from unlabeled import auto_choice, methods, share, starts
 
 _MODULES = (
-    audit, auto_choice, auto_time, circles, circles_completeness, circles_patches,
+    audit, auto_choice, circles, circles_completeness, circles_patches,
     circles_review, circles_speed, circles_training, cold_predict, designs, floor, folds,
     generator, growth, ideas, installed, intervals, job, keras_parity, light, methods, nanedi,
-    original_job_time, quality, realism, region_cv, review, scan, share, starts, tiles,
+    original_job_time, quality, realism, region_cv, review, runs, scan, share, starts, tiles,
 )  # fmt: skip
 BENCHMARKS = {module.NAME: module for module in _MODULES}
 

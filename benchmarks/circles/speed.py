@@ -1,11 +1,14 @@
-"""Time and memory of a scan with the circle detector, beside one with `dense`."""
+"""Time and memory of a scan with the circle detector, beside `dense`, and Keras."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import shutil
 import sys
 from pathlib import Path
+
+import numpy as np
 
 import harness
 from circles.plan import SHIPPED
@@ -15,6 +18,7 @@ from harness import WORK, Bench, Keys, Row, Rows
 NAME = "circles_speed"
 TITLE = "Circles: time and memory of a scan"
 RESULT_VERSION = 1
+PEERS = ("dense", "keras")  # the baselines
 ROUNDS = 3
 SIDE = 9000  # px of the image
 MARS = 106_694 * 53_347 / SIDE**2  # images of this size that a mosaic of Mars at 100 m/px has
@@ -24,6 +28,7 @@ _LABELS = {
     "dense": "`dense`, stride 4, 1 worker of 1 thread",
     "circles": "`circles`, 1 worker of 1 thread",
     "circles_two": "`circles`, 2 workers of 1 thread",
+    "keras": "Keras, `original` fully convolutional, stride 6, 1 thread",
 }
 _TITLES = {
     "wall_s": ["wall seconds", 1],
@@ -37,12 +42,17 @@ def run(bench: Bench, progress: Progress) -> Row | None:
     if not bench.full:
         return harness.tell_stored(NAME, progress)
 
+    python = functools.cache(lambda: harness.tensorflow_python(progress))
+
     def measure(name: str, number: int) -> Row:
-        row = dataclasses.asdict(_scan(name))
+        row = dataclasses.asdict(_keras(python()) if name == "keras" else _scan(name))
         progress.say(f"{name}, round {number}: {row['wall_s']:.1f} s, {row['peak_mib']:.0f} MiB")
         return row
 
-    return _result(harness.measure_missing(bench, NAME, keys(bench), measure))
+    def by(name: str, _: int) -> Row | None:
+        return harness.tensorflow_versions(python()) if name == "keras" else None
+
+    return _result(harness.measure_missing(bench, NAME, keys(bench), measure, by=by))
 
 
 def keys(bench: Bench) -> Keys:
@@ -78,10 +88,28 @@ def _scan(name: str) -> harness.Usage:
     return usage
 
 
+def _keras(python: Path) -> harness.Usage:
+    """Map the pixels of the image by a fully convolutional Keras model, in strips."""
+    import rasterio
+
+    harness.write_models(_PLACE)
+    image, pixels = harness.write_image(_PLACE / f"{SIDE}.tif", SIDE, SIDE), _PLACE / f"{SIDE}.npy"
+    if not pixels.exists():
+        with rasterio.open(image) as source:
+            np.save(pixels, source.read(1))
+    script = harness.FOLDER / "scans" / "peers" / "keras_scan.py"
+    model, out = _PLACE / "original.h5", _PLACE / "keras.npy"
+    command = [python, script, "whole", model, pixels, "6", out]
+    cpus = harness.usable_cpus(1)
+    return harness.measure_process(
+        list(map(str, command)), _PLACE / "last.log", cpus=cpus, one_thread=True
+    )
+
+
 def _result(rows: Rows) -> Row:
     by_name = harness.by_contender(rows, list(_LABELS))
     contenders = [
-        harness.contender(label, by_name[name], tuple(_TITLES), name == "dense")
+        harness.contender(label, by_name[name], tuple(_TITLES), name in PEERS)
         for name, label in _LABELS.items()
         if by_name[name]
     ]
@@ -89,6 +117,8 @@ def _result(rows: Rows) -> Row:
     for above, below, words in (
         ("dense", "circles", "`circles` is {} times as fast as `dense` at stride 4, whole command, "
          "pyramid included (target: 1)."),
+        ("keras", "circles", "... and {} times as fast as a fully convolutional Keras model of the "
+         "original network, which gives a map of one class and no circles."),
         ("circles", "circles_two", "Two workers are {} times as fast as one (target: 1.8)."),
     ):  # fmt: skip
         both = sorted(by_name[above].keys() & by_name[below].keys())
@@ -108,7 +138,8 @@ def _result(rows: Rows) -> Row:
         rows=rows.values(),
         about=[
             f"An image of {SIDE} x {SIDE} pixels; contenders take turns, round by round, each in a "
-            "process of its own on pinned cores. The light is stated.",
+            "process of its own on pinned cores. The light is stated. Keras maps the same pixels "
+            "from an array in memory, by the original network, and writes its map.",
         ],
         settings={"rounds": ROUNDS, "side": SIDE},
         titles=_TITLES,

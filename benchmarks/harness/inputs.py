@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import functools
 import hashlib
 import os
@@ -69,6 +70,12 @@ def write_arrays(data: Path, regions: list[str], folder: Path) -> Path:
             np.save(folder / f"{name}.npy", np.load(data / f"{name}.npy")[keep])
     shutil.copyfile(data / "Xtest1.npy", folder / "Xtest1.npy")
     return folder
+
+
+def read_probabilities(table: Path) -> np.ndarray:
+    """Read the column of probabilities of a table of predictions."""
+    with table.open(newline="") as stream:
+        return np.array([float(row["probability"]) for row in csv.DictReader(stream)])
 
 
 def write_models(folder: Path) -> Path:

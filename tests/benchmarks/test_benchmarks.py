@@ -35,7 +35,7 @@ SCRIPTS = [
 
 # Benchmarks of which not every row that a full call may ask for is stored.
 UNFINISHED = {
-    "auto_choice", "auto_time", "job", "nanedi", "review", "unlabeled",
+    "auto_choice", "job", "nanedi", "review", "unlabeled",
 }  # fmt: skip
 # Settings of rows that no call asks for any more.
 BEFORE = {"cold_predict": {"cpus": 1}}

@@ -88,7 +88,7 @@ def test_few_labels_leave_the_light_to_the_pretrained_model() -> None:
     assert report.allowed == ("identity", "up-down")
     assert report.correlation == {}
     assert report.sentence.startswith("symmetry auto: identity and up-down keep the light from ")
-    assert report.sentence.endswith("estimated from 227 patches")
+    assert report.sentence.endswith("estimated from 64 patches")
     assert report.warning == ""
     above = patches_of(60, 0)
     no_pool = choose_transforms(above, above.take(np.arange(0)), AUTO)
