@@ -71,19 +71,10 @@ def _commands(bench: Bench, python: Path) -> dict[str, list[str]]:
     folder.mkdir(parents=True)
     subprocess.run([sys.executable, str(_PEERS / "cold_models.py"), str(folder)], check=True)
     images = str(_write_patches(bench, folder))
-    ours = [sys.executable, "-m", "craters", "predict"]
+    ours = [sys.executable, "-m", "craters", "predict", "--threads", "1", "--quiet"]
     theirs = [str(python), str(_PEERS / "keras_predict.py"), str(folder / "model.h5"), images]
     commands = {
-        name: [
-            *ours,
-            model,
-            images,
-            "--threads",
-            "1",
-            "--quiet",
-            "--out",
-            str(folder / f"{name}.csv"),
-        ]
+        name: [*ours, model, images, "--out", str(folder / f"{name}.csv")]
         for name, model in (("craters", str(folder / "model")), ("pretrained", "pretrained"))
     } | {
         "keras": [*theirs, str(folder / "keras.csv")],
@@ -147,9 +138,9 @@ def _result(found: Rows) -> Row:
             for name, label in LABELS.items()
         ],
         findings=[
-            f"{LABELS[name]}, median of {ROUNDS} rounds: {middle[name]['wall_s']:.2f} s; Keras takes "
-            f"{middle['keras']['wall_s'] / middle[name]['wall_s']:.1f} times as long (target: "
-            f"{FASTER[name]}). Peak memory: {middle[name]['peak_mib']:.0f} MiB (target: at most "
+            f"{LABELS[name]}, median of {ROUNDS} rounds: {middle[name]['wall_s']:.2f} s; "
+            f"Keras takes {middle['keras']['wall_s'] / middle[name]['wall_s']:.1f} times as long "
+            f"(target: {FASTER[name]}). Peak memory: {middle[name]['peak_mib']:.0f} MiB (target: at most "
             f"{MOST_MIB} MiB), in Keras {middle['keras']['peak_mib']:.0f} MiB."
             for name in FASTER
         ],

@@ -108,8 +108,8 @@ def measure(bench: Bench, way: Way, fold: int, progress: Progress) -> Row:
     if way.by == "pretrained":
         table = out.with_name("predictions.csv")
         table.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "craters", "predict", arrays / "Xtest1.npy", "--out", table,
-                   "--threads", way.cpus, "--quiet"]  # fmt: skip
+        command = [sys.executable, "-m", "craters", "predict", arrays / "Xtest1.npy", "--out",
+                   table, "--threads", way.cpus, "--quiet"]  # fmt: skip
     else:
         script = Path(__file__).parent / "peers" / f"{way.by}_job.py"
         command = [_python(way, progress), script, arrays, way.cpus, fold, out, *way.extra]
