@@ -140,8 +140,8 @@ def _result(found: Rows) -> Row:
         findings=[
             f"{LABELS[name]}, median of {ROUNDS} rounds: {middle[name]['wall_s']:.2f} s; "
             f"Keras takes {middle['keras']['wall_s'] / middle[name]['wall_s']:.1f} times as long "
-            f"(target: {FASTER[name]}). Peak memory: {middle[name]['peak_mib']:.0f} MiB (target: at most "
-            f"{MOST_MIB} MiB), in Keras {middle['keras']['peak_mib']:.0f} MiB."
+            f"(target: {FASTER[name]}). Peak memory: {middle[name]['peak_mib']:.0f} MiB (target: "
+            f"at most {MOST_MIB} MiB), in Keras {middle['keras']['peak_mib']:.0f} MiB."
             for name in FASTER
         ],
     )

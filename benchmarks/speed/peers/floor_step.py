@@ -1,9 +1,10 @@
-"""Rate of a training step compared with a matrix product on one core, for `floor`.
+"""Rate of training steps and of the circle detector compared with a matrix product on one core.
 
     python floor_step.py OUT.json
 
-One thread. The rate of a core is that of a float32 matrix product of 1024 x 1024; operations of a
-step are counted by torch, forward and backward; each part of a step is timed on its own.
+For `floor`. One thread. The rate of a core is that of a float32 matrix product of 1024 x 1024;
+operations of a step are counted by torch, forward and backward; each part of a step is timed on its
+own. The detector runs in ONNX Runtime, as in a scan.
 """
 
 from __future__ import annotations
@@ -21,11 +22,15 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from craters.data import normalize, pad_for_shifts, shift_and_flip
+from craters.models import CIRCLES, find_model, read_weights
+from craters.models.circles.network import restore_circle_net
+from craters.models.onnx import open_graph
 from craters.training import build_network
 from craters.training.optimizer import KerasAdam
 from craters.training.recipes import modern_recipe
 
 ROUNDS, STEPS = 7, 30
+TILE = 1024  # px of the image that the circle detector sees at once
 NETWORKS = {"original": 32, "compact": 64}  # with the batch of each recipe
 
 
@@ -74,7 +79,7 @@ def measure(name: str, batch: int) -> dict[str, float]:
         return functional.binary_cross_entropy_with_logits(network(ready), goals)
 
     def both() -> None:
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         forward().backward()
 
     def update() -> None:
@@ -101,11 +106,28 @@ def measure(name: str, batch: int) -> dict[str, float]:
     }
 
 
+def measure_pass() -> dict[str, float]:
+    """Time the circle detector over a tile in ONNX Runtime; count its operations."""
+    model = find_model(CIRCLES)
+    session = open_graph((model / "model.onnx").read_bytes(), threads=1)
+    tile = np.random.default_rng(0).standard_normal((1, TILE, TILE)).astype(np.float32)
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        restore_circle_net(read_weights(CIRCLES))(torch.from_numpy(tile))
+    passed = seconds(lambda: session.run(None, {"brightness": tile}), 2)
+    operations = counter.get_total_flops()
+    return {
+        "step_ms": 1e3 * passed,
+        "gflop": operations / 1e9,
+        "gflop_per_s": operations / passed / 1e9,
+    }
+
+
 def main(out: Path) -> None:
-    """Measure both networks and the core, before and after."""
+    """Measure all networks and the core, before and after."""
     torch.set_num_threads(1)
     first = core_rate()
     found = {name: measure(name, batch) for name, batch in NETWORKS.items()}
+    found["circles"] = measure_pass()
     rate = statistics.median([first, core_rate(), core_rate()]) / 1e9
     for row in found.values():
         row |= {"core_gflop_per_s": rate, "share": row["gflop_per_s"] / rate}
