@@ -78,6 +78,14 @@ def test_a_scan_opens_and_comes_out_the_same(old: Path) -> None:
         )
 
 
+def test_a_scan_is_matched_with_a_catalogue(old: Path) -> None:
+    rows = [f"{row['col']},{row['row']},12" for row in read(old / "SCAN" / "detections.csv")]
+    (old / "craters.csv").write_text("\n".join(["x,y,diameter_px", *rows, ""]))
+    call("match", "SCAN", "--catalogue", "craters.csv", "--out", "MATCH")
+    found = [row["state"].partition(":")[0] for row in read(old / "MATCH" / "detections.csv")]
+    assert sorted(found) == ["hit"] * 5 + ["ignored"] * 3  # craters at the border
+
+
 def test_a_label_store_opens_and_goes_on(old: Path) -> None:
     with LabelStore(old / "LABELS.sqlite", must_exist=True) as store:
         assert len(list(store.entries())) == 3
