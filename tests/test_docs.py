@@ -11,8 +11,10 @@ import signal
 import subprocess
 import sys
 import tomllib
-from functools import cache
+from functools import cache, partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ import yaml
 import craters
 from craters import write_dataset
 from tests.conftest import REPOSITORY
+from tests.review.browser import browser, missing, requested
 
 DOCS = REPOSITORY / "docs"
 PAGES = [REPOSITORY / "README.md", *sorted(DOCS.glob("*.md"))]
@@ -283,22 +286,54 @@ def test_notebooks_run(path: Path, tmp_path: Path) -> None:
     assert not any(output.get("name") == "stderr" for output in printed), printed
 
 
-@pytest.mark.slow
-def test_the_site_is_built_without_a_warning_and_loads_nothing_from_elsewhere(
-    tmp_path: Path,
-) -> None:
+class Quiet(SimpleHTTPRequestHandler):
+    """A server of files that prints nothing."""
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the site, built without a warning."""
     if shutil.which("mkdocs", path=str(Path(sys.executable).parent)) is None:
         pytest.skip("mkdocs is not installed (extra docs)")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", str(tmp_path)]
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", str(folder)]
     found = subprocess.run(
         command, cwd=REPOSITORY, capture_output=True, text=True, timeout=900,
         env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
     )  # fmt: skip
     assert found.returncode == 0, found.stderr
-    for page in tmp_path.rglob("*.html"):
+    return folder
+
+
+@pytest.mark.slow
+def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
+    for page in site.rglob("*.html"):
         text = page.read_text()
         loaded = re.findall(r"<(?:script|img|iframe|source)[^>]+src=\"?(https?:)?//", text)
         styles = re.findall(r"<link[^>]+rel=\"?(?:stylesheet|preconnect|icon)[^>]+", text)
         assert not loaded, page
         assert not any("//" in style for style in styles), page
-    assert "CraterClassifier" in (tmp_path / "api.html").read_text()
+    assert "CraterClassifier" in (site / "api.html").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(missing()), reason=missing())
+@pytest.mark.parametrize("served", [False, True], ids=["disk", "server"])
+def test_the_search_of_the_site_needs_no_network(served: bool, site: Path) -> None:
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    handler = partial(Quiet, directory=str(site))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, browser() as page:
+        Thread(target=server.serve_forever, daemon=True).start()
+        start = f"http://127.0.0.1:{server.server_port}" if served else site.as_uri()
+        page.get(f"{start}/limits.html?q=completeness")
+        link = (By.CSS_SELECTOR, ".md-search-result__item a")
+        found = WebDriverWait(page, 120).until(lambda page: page.find_elements(*link))
+        assert found[0].get_attribute("href") == f"{start}/completeness.html"
+        known = (start, "data:", "about:")
+        assert [name for name in requested(page) if not name.startswith(known)] == []
+        server.shutdown()

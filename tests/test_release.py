@@ -69,16 +69,41 @@ def test_a_tag_is_checked_and_becomes_a_release() -> None:
     found = workflow("release")
     assert found[True] == {"push": {"tags": ["v*"]}}  # YAML reads "on" as true
     commands = [step.get("run", "") for step in found["jobs"]["archives"]["steps"]]
-    assert commands.index(".ci/run") < commands.index("make release-check")
+    checked = [
+        commands.index(each) for each in (".ci/run", "make release-check", "make qgis-plugin")
+    ]
+    assert checked == sorted(checked)
+    kept, fetched = found["jobs"]["archives"]["steps"][-1], found["jobs"]["release"]["steps"][0]
+    assert kept["with"]["path"].split() == ["dist/", "notes.md"]
+    assert fetched["with"] == {"name": kept["with"]["name"]}  # into the working folder
     release = found["jobs"]["release"]
     assert release["needs"] == "archives"
     assert release["permissions"] == {"contents": "write"}
-    assert release["steps"][-1]["run"].startswith('gh release create "$GITHUB_REF_NAME" dist/*')
+    assert release["steps"][-1]["run"] == (
+        'gh release create "$GITHUB_REF_NAME" dist/* --repo "$GITHUB_REPOSITORY" --verify-tag '
+        "--notes-file notes.md"
+    )
     compared = next(command for command in commands if "_version.py" in command)
     for tag, code in ((f"v{craters.__version__}", 0), ("v0.0.0", 1)):
         environment = os.environ | {"GITHUB_REF_NAME": tag}
         made = subprocess.run(["bash", "-c", compared], cwd=REPOSITORY, env=environment)
         assert made.returncode == code
+
+
+def test_the_notes_of_a_release_are_its_section_of_the_changelog(tmp_path: Path) -> None:
+    commands = [step.get("run", "") for step in workflow("release")["jobs"]["archives"]["steps"]]
+    (made,) = [command for command in commands if "release-notes" in command]
+    text = (REPOSITORY / "CHANGELOG.md").read_text()
+    sections = re.split(r"^## (\S+).*$", text, flags=re.MULTILINE)
+    notes = dict(zip(sections[1::2], sections[2::2], strict=True))
+    shutil.copytree(REPOSITORY / ".ci", tmp_path / ".ci")
+    shutil.copy(REPOSITORY / "CHANGELOG.md", tmp_path)
+    for version in (craters.__version__, "0.1.0"):
+        environment = os.environ | {"GITHUB_REF_NAME": f"v{version}"}
+        subprocess.run(["bash", "-c", made], cwd=tmp_path, env=environment, check=True)
+        assert (tmp_path / "notes.md").read_text().strip() == notes[version].strip()
+    environment = os.environ | {"GITHUB_REF_NAME": "v1"}
+    assert subprocess.run(["bash", "-c", made], cwd=tmp_path, env=environment).returncode == 1
 
 
 def test_slow_tests_run_nightly() -> None:

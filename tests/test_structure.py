@@ -13,6 +13,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 import craters
@@ -273,9 +274,10 @@ def test_public_names() -> None:
 def test_one_version() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     assert "version" in project["dynamic"]
-    citation = (REPOSITORY / "CITATION.cff").read_text()
-    assert f"\nversion: {craters.__version__}\n" in citation
-    assert craters.__version__ in (REPOSITORY / "CHANGELOG.md").read_text()
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
+    assert citation["version"] == craters.__version__
+    heading = f"\n## {craters.__version__} ({citation['date-released']:%Y-%m-%d})\n"
+    assert heading in (REPOSITORY / "CHANGELOG.md").read_text()
 
 
 def test_everything_is_pinned() -> None:

@@ -1,4 +1,4 @@
-"""Find impact craters in planetary images, from few labels and many unlabeled patches.
+"""Find impact craters in planetary images, with diameters, from few labels or none.
 
 Public names are loaded when they are first used, so that importing the package is quick and
 needs no torch.

@@ -53,7 +53,7 @@ def _main(
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    """Find impact craters in planetary images, from few labels and many unlabeled patches.
+    """Find impact craters in planetary images, with diameters, from few labels or none.
 
     \b
     Examples:

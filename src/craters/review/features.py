@@ -384,7 +384,7 @@ def _read_cache(path: Path, count: int, scorer: Scorer | None) -> PatchPredictio
                 features=arrays["features"],
                 origin=str(arrays["origin"]),
                 threshold=scorer.threshold if scorer else 0.5,
-                light=str(arrays["light"]) if "light" in arrays else "",  # not in older ones
+                light=str(arrays["light"]),
             )
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None

@@ -28,7 +28,7 @@ class Cell:
     Parameters
     ----------
     method, network, start : str
-        The contender. The start is missing in folders of versions that knew none but "random".
+        The contender.
     budget : int or "all"
         Labels available, for training and validation together.
     seed : int

@@ -82,10 +82,11 @@ def test_the_intervals_cover_as_often_as_they_say(share: float) -> None:
     assert (covered >= 0.91 * estimated).all()
 
 
-def test_a_summary_of_an_earlier_version_has_no_intervals() -> None:
-    old = {"prior": 0.05, "precision": 0.5, "recall": 0.9, "false_alarms": 0.05,
-           "other_threshold": False}  # fmt: skip
-    assert "about 50 % of the windows called with crater do" in precision_sentence(old)
-    assert "about 5.0 % (95 % interval 1.1 to 8.9 %)" in precision_sentence(
-        old | {"prior_interval": (0.011, 0.089), "precision_interval": (0.1, 0.9)}
-    )
+def test_the_estimate_is_told_with_its_intervals() -> None:
+    text = precision_sentence({
+        "prior": 0.05, "precision": 0.5, "recall": 0.9, "false_alarms": 0.05,
+        "other_threshold": False, "prior_interval": (0.011, 0.089),
+        "precision_interval": (0.1, 0.9), "why_unknown": "",
+    })  # fmt: skip
+    assert "about 5.0 % (95 % interval 1.1 to 8.9 %) of the windows hold a crater" in text
+    assert "about 50 % (95 % interval 10 to 90 %) of the windows called with crater do" in text

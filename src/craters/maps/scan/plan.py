@@ -82,9 +82,9 @@ class WindowPlan(BasePlan):
         remarks = []
         if description.stride is None:
             remarks.append(
-                f"The network {description.network!r} is not dense-exact: each window is predicted "
-                "separately, which is slow. Models of the networks 'dense' and 'original' scan in "
-                "one pass."
+                f"This model of the network {description.network!r} predicts each window "
+                "separately, which is slow. Models of 'dense' and 'original' that this version "
+                "trains scan in one pass."
             )
         if description.resolution is None and self.config.read.resolution is None:
             remarks.append("The model does not record its resolution: images are not resampled.")

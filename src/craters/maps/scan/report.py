@@ -290,12 +290,12 @@ def html_report(
 def precision_sentence(expected: dict[str, Any]) -> str:
     """Describe the expected precision of windows classified as with crater."""
     if expected["precision"] is None:
-        reason = expected.get("why_unknown") or _NO_RATES  # absent in older scans
         return (
-            f"The share of windows called with crater that hold one cannot be estimated: {reason}."
+            "The share of windows called with crater that hold one cannot be estimated: "
+            f"{expected['why_unknown']}."
         )
     prior, precision = (
-        f"{100 * expected[name]:.{digits}f} %" + _interval_words(expected, name, digits)
+        f"{100 * expected[name]:.{digits}f} %{_interval_words(expected, name, digits)}"
         for name, digits in (("prior", 1), ("precision", 0))
     )
     text = (
@@ -310,9 +310,7 @@ def precision_sentence(expected: dict[str, Any]) -> str:
 
 
 def _interval_words(expected: dict[str, Any], name: str, digits: int) -> str:
-    """Return an interval in brackets; nothing for older scans, which have none."""
-    if expected.get(f"{name}_interval") is None:
-        return ""
+    """Return an interval in brackets."""
     low, high = (f"{100 * end:.{digits}f}" for end in expected[f"{name}_interval"])
     return f" (95 % interval {low} to {high} %)"
 
