@@ -278,20 +278,19 @@ class CircleDetector:
             The block in the image of the next stage; 0: missing.
         """
         pixels, missing = read(*block.window)
-        values = pixels.astype(np.float32)
+        half = halve(pixels, missing)
         found = []
         if not missing.all():
-            level_pixels, level_missing = values, missing
-            for level in range(block.levels):
-                part = self._search_level(level_pixels, level_missing, block, level, azimuth)
-                found.append(part)
-                if level + 1 < block.levels:
-                    level_pixels, level_missing = halve(level_pixels, level_missing)
+            for level, (level_pixels, level_missing) in enumerate([(pixels, missing), half]):
+                if level < block.levels:
+                    found.append(
+                        self._search_level(level_pixels, level_missing, block, level, azimuth)
+                    )
         circles = np.concatenate(found) if found else np.zeros(0, CIRCLE_DTYPE)
         scale = float(STAGE**block.stage)
         _rescale(circles, scale)
         circles["level"] += LEVELS * block.stage
-        return circles, reduce_block(pixels, missing, block, (_AROUND, _AROUND))
+        return circles, reduce_block(*half, block, (_AROUND // 2, _AROUND // 2), scale=2)
 
     def _search_level(
         self,
@@ -374,7 +373,12 @@ def _without_edges(width: int, *images: np.ndarray) -> list[np.ndarray]:
 
 
 def reduce_block(
-    pixels: np.ndarray, missing: np.ndarray, block: CircleBlock, first: tuple[int, int]
+    pixels: np.ndarray,
+    missing: np.ndarray,
+    block: CircleBlock,
+    first: tuple[int, int],
+    *,
+    scale: int = 1,
 ) -> np.ndarray:
     """Return a block in the image of the next stage; 0 is missing.
 
@@ -385,12 +389,17 @@ def reduce_block(
     block : CircleBlock
     first : tuple of int
         Row and column of the block's first pixel.
+    scale : int
+        Pixels of the stage along a pixel: 2 if the image is halved already.
     """
     own = tuple(
-        slice(start, start + -(-side // STAGE) * STAGE)
+        slice(start, start + -(-side // STAGE) * STAGE // scale)
         for start, side in zip(first, (block.height, block.width), strict=True)
     )
-    reduced, gone = halve(*halve(pixels[own], missing[own]))
+    reduced, gone = pixels[own], missing[own]
+    while scale < STAGE:
+        reduced, gone = halve(reduced, gone)
+        scale *= 2
     return np.where(gone, 0, np.clip(np.rint(reduced), 1, 255)).astype(np.uint8)
 
 
