@@ -54,7 +54,7 @@ class WindowJob:
         """All blocks, in one stage."""
         return (self.blocks,)
 
-    def needs(self, block: Block) -> set[int]:
+    def needs(self, block: Block) -> set[int]:  # noqa: ARG002
         """Return the empty set: no block needs the result of another."""
         return set()
 
