@@ -32,7 +32,7 @@ from craters.maps.scan.report import brightness, unlike_patches
 from craters.maps.scan.store import BlockIndex
 from craters.models import size_strata
 
-_ROWS = 1 << 16  # of a table in memory at once
+_ROWS = 1 << 18  # of a table in memory at once; GeoPackages index further parts row by row
 _RIMS = 1 << 13  # of rims, which have many corners
 _WIDEST = 0.5  # interval of a precision that is claimed
 
