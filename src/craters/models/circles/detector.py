@@ -39,6 +39,7 @@ INPUT, OUTPUT = "brightness", "maps"  # names in the graph
 STRIDE = 4  # px between the places of the maps
 USUAL_DIAMETER = 12.0  # px: 0 of the log diameter
 HALO = 112  # px around a place on which its values depend, at most
+_FAR = 16  # px less on which they depend below and to the right, as the network sees the image
 LEAST_DIAMETER = 6.5  # px: of a circle; the network learned craters of 7 to 26 px
 
 BLOCK = 1536  # px of a stage's image: side of a block
@@ -318,17 +319,21 @@ class CircleDetector:
         return circles
 
     def _maps(self, brightness: np.ndarray, azimuth: float) -> np.ndarray:
-        """Run the network on an image turned to its light, and turn the maps back."""
+        """Run the network on an image turned to its light, and turn the maps back.
+
+        Values are those of the whole image `HALO` away from its edges.
+        """
         names = orientations(azimuth, self.description.light)
         names = names if math.isnan(azimuth) else names[:1]
         total = np.zeros(0, np.float32)
         for name in names:
-            turned = np.ascontiguousarray(transform(brightness[None], name))
+            turned = np.ascontiguousarray(transform(brightness[None], name)[:, :-_FAR, :-_FAR])
             try:
                 (maps,) = self._session.run(None, {INPUT: turned})
             except graph_errors() as error:
                 raise ModelError(f"{self._source}: the graph failed ({error})") from error
-            back = _turn_back(maps[0], name)
+            rest = (0, _FAR // STRIDE)  # of places, which no block has
+            back = _turn_back(np.pad(maps[0], ((0, 0), rest, rest)), name)
             total = back if name == names[0] else total + back
         return total / np.float32(len(names))
 
