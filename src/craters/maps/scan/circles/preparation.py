@@ -27,7 +27,7 @@ class Preparation:
 
     def __init__(self, images: Sequence[Image]) -> None:
         self._pool = ThreadPoolExecutor(1)
-        self._pool.map(importlib.import_module, _LIBRARIES)
+        self._pool.map(importlib.import_module, _LIBRARIES)  # if one fails, its user says so
         self._looks = {
             image.name: self._pool.submit(read_quick_look, image) for image in images[:_AHEAD]
         }
