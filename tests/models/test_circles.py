@@ -247,6 +247,12 @@ def test_the_halo_covers_what_a_place_depends_on() -> None:
         change = (network(one) - network(other)).abs().amax((0, 1, 2))
     reach = 4 * (int(change.nonzero().max()) + 1) - 128
     assert 0 < reach <= detector.HALO - detector.STRIDE  # a place of the neighbourhood of a peak
+    other = one.clone()
+    other[:, :, 256:] = 0
+    with torch.inference_mode():
+        change = (network(one) - network(other)).abs().amax((0, 1, 2))
+    reach = 256 - 4 * int(change.nonzero().min())
+    assert 0 < reach <= detector.HALO - detector._FAR - detector.STRIDE
 
 
 @pytest.mark.parametrize("shape", [(700, 500), (97, 1300), (33, 40)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import itertools
 import json
 import math
 import sqlite3
@@ -238,6 +239,44 @@ def test_an_interrupted_scan_goes_on_to_equal_results_after_any_block(
             scan_images(config(model, image, out, **settings_), resume=True)
         assert len(set(searched)) == len(searched) == total - after
         same_results(tmp_path / "whole", out)
+
+
+def test_an_image_that_was_not_inspected_is_when_all_blocks_are_finished(
+    model: Path, tmp_path: Path, small_blocks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = write_raster(tmp_path / "a.tif", gappy(150, 130, 3), nodata=0)
+    settings_ = {"sun_azimuth": 90.0}  # no block waits for the inspection
+    doubted = Appearance(Light(90.0, None, is_used=True), ("textures differ",))
+    monkeypatch.setattr(Inspection, "__call__", lambda *_: doubted)
+    whole = scan_images(config(model, image, tmp_path / "whole", **settings_)).summary
+    assert whole["images"][0]["doubts"] == ("textures differ",)
+    with monkeypatch.context() as patch:
+        patch.setattr(store.BlockIndex, "note_appearance", lambda *_: None)
+        patch.setattr(run, "write_circles", lambda *_: (_ for _ in ()).throw(_Killed))
+        with pytest.raises(_Killed):
+            scan_images(config(model, image, tmp_path / "out", **settings_))
+    scan_images(config(model, image, tmp_path / "out", **settings_), resume=True)
+    same_results(tmp_path / "whole", tmp_path / "out")
+
+
+def test_a_block_needs_the_blocks_that_it_reads_pixels_of(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detector, "BLOCK", 96)
+    image = write_raster(tmp_path / "a.tif", noise(4000, 200))
+    index = store.BlockIndex(tmp_path)
+    (job,) = plan_scan(config(model, image, tmp_path / "out")).jobs(tmp_path, index)
+    assert not any(map(job.needs, job.stages[0]))
+    for before, stage in itertools.pairwise(job.stages):
+        for each in before:  # its number from 1 on
+            shape = (-(-each.block.height // 4), -(-each.block.width // 4))
+            job.store._write_reduced(each.block, np.full(shape, each.index + 1, np.uint8))
+        for block in stage:
+            read_from = set(np.unique(job.task(block, 0.0).pixels).tolist()) - {0}
+            assert {number + 1 for number in job.needs(block)} == read_from
+    most = max(len(job.needs(block)) for block in job.stages[1])
+    assert most < len(job.stages[0]) < 255
+    index.close()
 
 
 @pytest.mark.parametrize("stage", [0, 1])

@@ -116,6 +116,11 @@ class Inspection:
             return None
         return cls(side=side, max_gap=max_gap, light=light, shares_light=shares_light)
 
+    @property
+    def finds_light(self) -> bool:
+        """Whether the light is estimated, so that blocks have to wait for it."""
+        return self.light is not None and not self.light.is_used
+
     def in_worker(self, reader: Reader, predictor: Any) -> Appearance:
         """Inspect an image with the classifier of a worker's predictor."""
         return self(reader, predictor.classifier)
@@ -123,11 +128,10 @@ class Inspection:
     def __call__(self, reader: Reader, network: Network) -> Appearance:
         """Inspect an image; without a valid window, its light is unknown."""
         light, looks = self.light, network.description.looks
-        is_unknown = light is not None and not light.is_used
-        if looks is None and not is_unknown:
+        if looks is None and not self.finds_light:
             return Appearance(light)
         windows = sample_windows(reader, self.side, self.max_gap)
-        if is_unknown and len(windows):
+        if self.finds_light and len(windows):
             light = _rounded(network.find_light(windows).groups[""])
         return Appearance(light, () if looks is None else tuple(looks.differences_of(windows)))
 

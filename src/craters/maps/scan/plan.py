@@ -51,8 +51,12 @@ class WindowJob:
 
     @property
     def stages(self) -> tuple[Blocks]:
-        """All blocks: no block needs the result of another."""
+        """All blocks, in one stage."""
         return (self.blocks,)
+
+    def needs(self, block: Block) -> set[int]:  # noqa: ARG002
+        """Return the empty set: no block needs the result of another."""
+        return set()
 
     def task(self, block: Block, azimuth: float | None) -> WindowTask:
         """Return what predicts a block in a worker."""

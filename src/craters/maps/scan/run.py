@@ -11,7 +11,7 @@ import dataclasses
 import itertools
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from PIL import Image
 
 from craters.core import NullProgress, Progress, StrPath, Workspace, files
 from craters.errors import ConfigError, DataError
-from craters.maps.scan.circles import CirclePlan, circle_sentences, write_circles
+from craters.maps.scan.circles import CirclePlan, Preparation, circle_sentences, write_circles
 from craters.maps.scan.output import SUMMARY, ScanOutcome
 from craters.maps.scan.plan import WindowPlan, plan_scan
 from craters.maps.scan.report import precision_sentence
@@ -249,15 +249,19 @@ def _check_disk(
 def _scan(
     plan: WindowPlan | CirclePlan, work: Path, index: BlockIndex, progress: Progress
 ) -> ScanOutcome:
-    jobs: Sequence[Any] = plan.jobs(work, index)
-    write: Callable[..., ScanOutcome] = write_circles if isinstance(plan, CirclePlan) else write_all
+    jobs: list[Any] = plan.jobs(work, index)
     try:
         start_stores(jobs, index, progress)
         shutil.rmtree(work / _COMPLETE, ignore_errors=True)  # left by a scan killed in writing it
         _check_disk(plan, work, jobs, index)
+        if isinstance(plan, CirclePlan):
+            with Preparation(plan.images) as preparation:
+                run_blocks(jobs, index, _executor(plan), progress, plan.inspection)
+                refuse_lost(jobs, index)
+                return write_circles(plan, work / _COMPLETE, jobs, index, preparation, progress)
         run_blocks(jobs, index, _executor(plan), progress, plan.inspection)
         refuse_lost(jobs, index)
-        return write(plan, work / _COMPLETE, jobs, index, progress)
+        return write_all(plan, work / _COMPLETE, jobs, index, progress)
     finally:
         for job in jobs:
             job.store.close()

@@ -73,6 +73,10 @@ class Job(Protocol):
         """
         ...
 
+    def needs(self, block: Any) -> set[int]:
+        """Return the numbers of the blocks whose stored results the task of a block needs."""
+        ...
+
     def task(self, block: Any, azimuth: float | None) -> Task:
         """Return what a worker does for a block; picklable."""
         ...
@@ -145,7 +149,7 @@ def run_blocks(
 ) -> None:
     """Process every block not yet done; results do not depend on the executor.
 
-    A stage begins when that before is finished, in all images.
+    Blocks are submitted stage by stage, each as soon as those are finished whose results it needs.
 
     Parameters
     ----------
@@ -156,7 +160,7 @@ def run_blocks(
     progress : Progress
         Receives the number of finished blocks, and the direction of light.
     inspection : Inspection, optional
-        Inspects each image before its blocks are processed.
+        Inspects each image; before any block is processed, if these need the light that it finds.
 
     Raises
     ------
@@ -172,86 +176,96 @@ def run_blocks(
         for block in blocks
     }
     ended = [(number, index) for number, indices in done.items() for index in indices]
+    seen = index.appearances()
+    unseen = [] if inspection is None else [job for job in jobs if job.number not in seen]
+    waiting: dict[Any, tuple[Job, Any]] = {}  # with a block, or None for an inspection
 
     def report() -> None:
         share = sum(map(sizes.__getitem__, ended)) / sum(sizes.values())
         progress.work(len(ended), len(sizes), "blocks", share)
 
-    if len(ended) == len(sizes):
+    def submit(job: Job, block: Any, task: Task) -> None:
+        waiting[executor.submit(job.image, task)] = job, block
+        if len(waiting) >= executor.ahead():
+            collect()
+
+    def collect() -> None:
+        if numbers := _collect(waiting, index, executor, inspection):
+            ended.extend(numbers)
+            report()
+
+    if len(ended) == len(sizes) and not unseen:
         return
     with executor:
-        seen = {} if inspection is None else _inspect(jobs, index, executor, inspection)
-        if sentence := light_sentence({job.image.name: seen[job.number] for job in jobs if seen}):
+        if inspection is not None:
+            for job in unseen:
+                submit(job, None, inspection.in_worker)
+            while waiting and inspection.finds_light:
+                collect()
+        lights = _appearances(jobs, index, inspection)
+        if sentence := light_sentence({job.image.name: lights[job.number] for job in jobs}):
             progress.say(sentence)
         report()
-        for stage in itertools.count():
-            at_stage = [(job, job.stages[stage]) for job in jobs if len(job.stages) > stage]
-            if not at_stage:
-                break
-            todo = (
-                (job, block)
-                for job, blocks in at_stage
-                for block in blocks
-                if block.index not in done[job.number]
-            )
-            waiting: dict[Any, tuple[Job, Any]] = {}
-            for job, block in todo:
-                azimuth = seen[job.number].azimuth if seen else None
-                waiting[executor.submit(job.image, job.task(block, azimuth))] = job, block
-                if len(waiting) >= executor.ahead():
-                    ended += _collect(waiting, index, executor)
-                    report()
-            while waiting:
-                ended += _collect(waiting, index, executor)
-                report()
+        for stage in range(max(len(job.stages) for job in jobs)):
+            for job in jobs:
+                for block in job.stages[stage] if stage < len(job.stages) else ():
+                    if block.index in done[job.number]:
+                        continue
+                    while job.needs(block) & _waiting_of(job, waiting):
+                        collect()
+                    submit(job, block, job.task(block, lights[job.number].azimuth))
+        while waiting:
+            collect()
+
+
+def _appearances(
+    jobs: Sequence[Job], index: BlockIndex, inspection: Inspection | None
+) -> dict[int, Appearance]:
+    """Return the appearance of each image by its number; without doubts if it is not yet known."""
+    if inspection is None:
+        return {job.number: Appearance() for job in jobs}
+    seen = index.appearances()
+    known = {job.number: seen.get(job.number, Appearance(inspection.light)) for job in jobs}
+    return share_light(known, inspection)
+
+
+def _waiting_of(job: Job, waiting: dict[Any, tuple[Job, Any]]) -> set[int]:
+    """Return the numbers of an image's blocks that were submitted and are not yet stored."""
+    return {
+        block.index
+        for other, block in waiting.values()
+        if block is not None and other.number == job.number
+    }
 
 
 def _collect(
-    waiting: dict[Any, tuple[Job, Any]], index: BlockIndex, executor: Executor
+    waiting: dict[Any, tuple[Job, Any]],
+    index: BlockIndex,
+    executor: Executor,
+    inspection: Inspection | None,
 ) -> list[tuple[int, int]]:
-    """Store the results of finished blocks; wait for at least one. Return their numbers."""
+    """Store what ended; wait for at least one task. Return the numbers of blocks among them."""
     numbers = []
-    ended = list(executor.ended(waiting))
-    for ticket in ended:
+    for ticket in list(executor.ended(waiting)):
         job, block = waiting.pop(ticket)
-        numbers.append((job.number, block.index))
         try:
-            result = executor.result(ticket)
+            result, error = executor.result(ticket), None
         except WorkerError:
             raise
-        except (CratersError, OSError, MemoryError) as error:
-            index.note_failed(job.number, block.index, str(error))
+        except (CratersError, OSError, MemoryError) as caught:
+            result, error = None, caught
+        if block is None:
+            assert inspection is not None
+            # If it failed, the blocks of the image will say why.
+            found = Appearance(inspection.light) if error else result
+            index.note_appearance(job.number, found)
             continue
-        index.note_done(job.number, block.index, job.store.write(block, result))
+        numbers.append((job.number, block.index))
+        if error:
+            index.note_failed(job.number, block.index, str(error))
+        else:
+            index.note_done(job.number, block.index, job.store.write(block, result))
     return numbers
-
-
-def _inspect(
-    jobs: Sequence[Job], index: BlockIndex, executor: Executor, inspection: Inspection
-) -> dict[int, Appearance]:
-    """Return the appearance of each image by its number; find and record those not yet known."""
-    seen = index.appearances()
-    waiting: dict[Any, int] = {}
-
-    def collect() -> None:
-        for ticket in list(executor.ended(waiting)):
-            number = waiting.pop(ticket)
-            try:
-                seen[number] = executor.result(ticket)
-            except WorkerError:
-                raise
-            except (CratersError, OSError, MemoryError):  # its blocks will say why
-                seen[number] = Appearance(inspection.light)
-            index.note_appearance(number, seen[number])
-
-    for job in jobs:
-        if job.number not in seen:
-            waiting[executor.submit(job.image, inspection.in_worker)] = job.number
-            if len(waiting) >= executor.ahead():
-                collect()
-    while waiting:
-        collect()
-    return share_light(seen, inspection)
 
 
 class Worker:

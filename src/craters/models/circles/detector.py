@@ -39,6 +39,7 @@ INPUT, OUTPUT = "brightness", "maps"  # names in the graph
 STRIDE = 4  # px between the places of the maps
 USUAL_DIAMETER = 12.0  # px: 0 of the log diameter
 HALO = 112  # px around a place on which its values depend, at most
+_FAR = 16  # px less on which they depend below and to the right, as the network sees the image
 LEAST_DIAMETER = 6.5  # px: of a circle; the network learned craters of 7 to 26 px
 
 BLOCK = 1536  # px of a stage's image: side of a block
@@ -278,20 +279,19 @@ class CircleDetector:
             The block in the image of the next stage; 0: missing.
         """
         pixels, missing = read(*block.window)
-        values = pixels.astype(np.float32)
+        half = halve(pixels, missing)
         found = []
         if not missing.all():
-            level_pixels, level_missing = values, missing
-            for level in range(block.levels):
-                part = self._search_level(level_pixels, level_missing, block, level, azimuth)
-                found.append(part)
-                if level + 1 < block.levels:
-                    level_pixels, level_missing = halve(level_pixels, level_missing)
+            for level, (level_pixels, level_missing) in enumerate([(pixels, missing), half]):
+                if level < block.levels:
+                    found.append(
+                        self._search_level(level_pixels, level_missing, block, level, azimuth)
+                    )
         circles = np.concatenate(found) if found else np.zeros(0, CIRCLE_DTYPE)
         scale = float(STAGE**block.stage)
         _rescale(circles, scale)
         circles["level"] += LEVELS * block.stage
-        return circles, reduce_block(pixels, missing, block, (_AROUND, _AROUND))
+        return circles, reduce_block(*half, block, (_AROUND // 2, _AROUND // 2), scale=2)
 
     def _search_level(
         self,
@@ -319,17 +319,21 @@ class CircleDetector:
         return circles
 
     def _maps(self, brightness: np.ndarray, azimuth: float) -> np.ndarray:
-        """Run the network on an image turned to its light, and turn the maps back."""
+        """Run the network on an image turned to its light, and turn the maps back.
+
+        Values are those of the whole image `HALO` away from its edges.
+        """
         names = orientations(azimuth, self.description.light)
         names = names if math.isnan(azimuth) else names[:1]
         total = np.zeros(0, np.float32)
         for name in names:
-            turned = np.ascontiguousarray(transform(brightness[None], name))
+            turned = np.ascontiguousarray(transform(brightness[None], name)[:, :-_FAR, :-_FAR])
             try:
                 (maps,) = self._session.run(None, {INPUT: turned})
             except graph_errors() as error:
                 raise ModelError(f"{self._source}: the graph failed ({error})") from error
-            back = _turn_back(maps[0], name)
+            rest = (0, _FAR // STRIDE)  # of places, which no block has
+            back = _turn_back(np.pad(maps[0], ((0, 0), rest, rest)), name)
             total = back if name == names[0] else total + back
         return total / np.float32(len(names))
 
@@ -374,7 +378,12 @@ def _without_edges(width: int, *images: np.ndarray) -> list[np.ndarray]:
 
 
 def reduce_block(
-    pixels: np.ndarray, missing: np.ndarray, block: CircleBlock, first: tuple[int, int]
+    pixels: np.ndarray,
+    missing: np.ndarray,
+    block: CircleBlock,
+    first: tuple[int, int],
+    *,
+    scale: int = 1,
 ) -> np.ndarray:
     """Return a block in the image of the next stage; 0 is missing.
 
@@ -385,12 +394,17 @@ def reduce_block(
     block : CircleBlock
     first : tuple of int
         Row and column of the block's first pixel.
+    scale : int
+        Pixels of the stage along a pixel: 2 if the image is halved already.
     """
     own = tuple(
-        slice(start, start + -(-side // STAGE) * STAGE)
+        slice(start, start + -(-side // STAGE) * STAGE // scale)
         for start, side in zip(first, (block.height, block.width), strict=True)
     )
-    reduced, gone = halve(*halve(pixels[own], missing[own]))
+    reduced, gone = pixels[own], missing[own]
+    while scale < STAGE:
+        reduced, gone = halve(reduced, gone)
+        scale *= 2
     return np.where(gone, 0, np.clip(np.rint(reduced), 1, 255)).astype(np.uint8)
 
 

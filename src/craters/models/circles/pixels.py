@@ -10,7 +10,9 @@ FLOOR = 3.0  # grey levels added to the standard deviation, so that flat ground 
 LIMIT = 3.0  # standard deviations that brightness approaches
 MARGIN = CELL * (REACH + 1)  # px around a pixel on which its value depends, at most
 
-_BAND = 16 * CELL  # rows that are standardized at once
+_BAND = 16  # cells that are standardized at once
+# Of the next cell in the pixels from the middle of a cell to that of the next.
+_WEIGHTS = ((np.arange(CELL, dtype=np.float32) + np.float32(0.5)) / CELL)[:, None]
 
 
 def standardize(pixels: np.ndarray, missing: np.ndarray) -> np.ndarray:
@@ -32,21 +34,39 @@ def standardize(pixels: np.ndarray, missing: np.ndarray) -> np.ndarray:
     ndarray, shape (H, W), float32
         0 where pixels are missing.
     """
-    valid = (~missing).astype(np.float32)
-    values = np.multiply(pixels, valid, dtype=np.float32)
-    count, total, squares = (_around(_cells(array)) for array in (valid, values, values * values))
+    valid = (~missing).astype(np.float32) if missing.any() else None
+    values = _without(pixels, valid)
+    if valid is None:
+        count = np.full((values.shape[0] // CELL, values.shape[1] // CELL), float(CELL * CELL))
+    else:
+        count = _cells(valid)
+    sums = (count, _cells(values), _cells(values * values))
+    count, total, squares = (_around(cells) for cells in sums)
     count = np.maximum(count, 1)
     mean = total / count
     spread = np.sqrt(np.maximum(squares / count - mean * mean, 0)) + FLOOR
-    mean, spread = (_between(array.T).T for array in (mean, spread))  # along columns
-    for start in range(0, len(values), _BAND):  # a band stays in the cache of the processor
-        band = np.s_[start : start + _BAND]
+    mean, spread = (_between_columns(cells) for cells in (mean, spread))
+    for first in range(0, len(count) + 1, _BAND):  # a band stays in the cache of the processor
+        start = CELL * first - CELL // 2  # of the ramp from the cell before to the first one
+        band = np.s_[max(start, 0) : start + CELL * _BAND]
         result = values[band]
-        result -= _between(mean, start, len(result))
-        result /= _between(spread, start, len(result))
-        result /= np.sqrt(1 + (result / LIMIT) ** 2)
-        result *= valid[band]
+        rows = np.s_[max(-start, 0) : max(-start, 0) + len(result)]
+        result -= _ramps(mean[first : first + _BAND + 1])[rows]
+        result /= _ramps(spread[first : first + _BAND + 1])[rows]
+        limit = result / LIMIT
+        limit *= limit
+        limit += 1
+        result /= np.sqrt(limit, out=limit)
+        if valid is not None:
+            result *= valid[band]
     return values
+
+
+def _without(pixels: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
+    """Return pixels as float32, 0 where they are missing; None: none is."""
+    if valid is None:
+        return pixels.astype(np.float32)
+    return np.multiply(pixels, valid, dtype=np.float32)
 
 
 def _cells(array: np.ndarray) -> np.ndarray:
@@ -65,24 +85,37 @@ def _around(cells: np.ndarray) -> np.ndarray:
     return cells
 
 
-def _between(cells: np.ndarray, start: int = 0, count: int | None = None) -> np.ndarray:
-    """Interpolate linearly from the middles of cells to rows of pixels.
+def _between_columns(cells: np.ndarray) -> np.ndarray:
+    """Interpolate along rows, from the middles of cells to columns of pixels.
 
     Parameters
     ----------
-    cells : ndarray, shape (R, W)
-    start, count : int
-        First row of pixels, and their number; all by default.
+    cells : ndarray, shape (R, C)
+
+    Returns
+    -------
+    ndarray, shape (R + 2, CELL * C), float32
+        The first and the last row twice, as for `_ramps`.
     """
-    count = len(cells) * CELL if count is None else count
-    values = cells.astype(np.float32, copy=False)
-    place = (np.arange(start, start + count) - (CELL - 1) / 2) / CELL
-    first = np.clip(np.floor(place).astype(int), 0, len(values) - 1)
-    second = np.minimum(first + 1, len(values) - 1)
-    weight = np.clip(place - first, 0, 1).astype(np.float32)[:, None]
-    result = values[first]
-    result += (values[second] - result) * weight
-    return result
+    padded = np.pad(cells.astype(np.float32), 1, mode="edge")
+    wide = _ramps(padded.T)[CELL // 2 : -(CELL // 2)]
+    return np.ascontiguousarray(wide.T)
+
+
+def _ramps(cells: np.ndarray) -> np.ndarray:
+    """Interpolate linearly from the middle of each cell to that of the next.
+
+    Parameters
+    ----------
+    cells : ndarray, shape (R, W), float32
+
+    Returns
+    -------
+    ndarray, shape (CELL * (R - 1), W), float32
+    """
+    ramps: np.ndarray = (cells[1:] - cells[:-1])[:, None] * _WEIGHTS
+    ramps += cells[:-1, None]
+    return ramps.reshape(-1, cells.shape[1])
 
 
 def halve(pixels: np.ndarray, missing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -101,14 +134,15 @@ def halve(pixels: np.ndarray, missing: np.ndarray) -> tuple[np.ndarray, np.ndarr
     missing : ndarray of bool, shape (H / 2, W / 2)
         Where more than two of the four pixels are missing.
     """
+    if not missing.any():
+        return _pairs(pixels) / 4, np.zeros((len(pixels) // 2, pixels.shape[1] // 2), bool)
     valid = (~missing).astype(np.float32)
     count = _pairs(valid)
-    total = _pairs(np.multiply(pixels, valid, dtype=np.float32))
-    return total / np.maximum(count, 1), count < 2
+    return _pairs(_without(pixels, valid)) / np.maximum(count, 1), count < 2
 
 
 def _pairs(array: np.ndarray) -> np.ndarray:
-    """Sum squares of 2 x 2 pixels."""
-    rows = array[::2] + array[1::2]
+    """Sum squares of 2 x 2 pixels as float32."""
+    rows = np.add(array[::2], array[1::2], dtype=np.float32)
     sums: np.ndarray = rows[:, ::2] + rows[:, 1::2]
     return sums

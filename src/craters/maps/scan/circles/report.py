@@ -13,8 +13,9 @@ import numpy as np
 from craters.core import page_templates, report_style
 from craters.errors import DataError
 from craters.maps.geo import Image, Reader, bounded_gdal
+from craters.maps.scan.circles.preparation import Preparation
 from craters.maps.scan.circles.table import CLASSES
-from craters.maps.scan.report import QUICK_LOOK_SIDE, encode_png, read_quick_look
+from craters.maps.scan.report import QUICK_LOOK_SIDE, encode_png
 
 _SHOWN = 2  # images of each reason to show one
 _LEAST_RADIUS = 3.0  # of a circle in a picture, in pixels of the picture
@@ -152,7 +153,9 @@ def count_diameters(
     ]
 
 
-def html_report(summary: dict[str, Any], images: list[Shown], facts: dict[str, str]) -> str:
+def html_report(
+    summary: dict[str, Any], images: list[Shown], facts: dict[str, str], preparation: Preparation
+) -> str:
     """Render the HTML report of a scan for circles.
 
     Parameters
@@ -162,6 +165,8 @@ def html_report(summary: dict[str, Any], images: list[Shown], facts: dict[str, s
     images : list of Shown
     facts : dict of str
         Names and values of the table of settings.
+    preparation : Preparation
+        Has the quick looks of the images.
     """
     threshold = summary["decision_threshold"]
     threshold = np.inf if threshold is None else threshold
@@ -176,7 +181,7 @@ def html_report(summary: dict[str, Any], images: list[Shown], facts: dict[str, s
         classes=_legend(threshold),
         shown=len(chosen),
         quick_looks=[
-            _picture(images[number], view, threshold)
+            _picture(images[number], view, threshold, preparation)
             for number, reason in chosen.items()
             for view in choose_views(images[number], reason, threshold)
         ],
@@ -275,10 +280,12 @@ def choose_views(shown: Shown, reason: str, threshold: float) -> list[View]:
     return views
 
 
-def _read_view(image: Image, view: View) -> tuple[np.ndarray, np.ndarray] | None:
+def _read_view(
+    image: Image, view: View, preparation: Preparation
+) -> tuple[np.ndarray, np.ndarray] | None:
     """Read pixels and the mask of missing ones; downsampled if large, None if damaged."""
     if max(view.height, view.width) > QUICK_LOOK_SIDE:
-        return read_quick_look(image)
+        return preparation.quick_look(image)
     try:
         with bounded_gdal(), contextlib.closing(Reader(image)) as reader:
             return reader.read(view.row, view.col, view.height, view.width)
@@ -286,10 +293,12 @@ def _read_view(image: Image, view: View) -> tuple[np.ndarray, np.ndarray] | None
         return None
 
 
-def _picture(shown: Shown, view: View, threshold: float) -> dict[str, Any]:
+def _picture(
+    shown: Shown, view: View, threshold: float, preparation: Preparation
+) -> dict[str, Any]:
     """Return a view of an image as a PNG, and its circles to scale."""
     image, p = shown.image, shown.p
-    small = _read_view(image, view)
+    small = _read_view(image, view, preparation)
     if small is None:
         return {"name": image.name, "picture": ""}
     pixels, missing = small

@@ -24,14 +24,15 @@ from craters.maps.scan import output
 from craters.maps.scan.appearance import Appearance, share_light, unknown_light
 from craters.maps.scan.circles import report, table
 from craters.maps.scan.circles.plan import CirclePlan
+from craters.maps.scan.circles.preparation import Preparation
 from craters.maps.scan.circles.search import CircleJob
 from craters.maps.scan.circles.store import CircleFile
 from craters.maps.scan.output import ScanOutcome
-from craters.maps.scan.report import brightness, read_quick_look, unlike_patches
+from craters.maps.scan.report import brightness, unlike_patches
 from craters.maps.scan.store import BlockIndex
 from craters.models import size_strata
 
-_ROWS = 1 << 16  # of a table in memory at once
+_ROWS = 1 << 18  # of a table in memory at once; GeoPackages index further parts row by row
 _RIMS = 1 << 13  # of rims, which have many corners
 _WIDEST = 0.5  # interval of a precision that is claimed
 
@@ -114,20 +115,26 @@ class Catalogue:
 
 
 def write_circles(
-    plan: CirclePlan, folder: StrPath, jobs: list[CircleJob], index: BlockIndex, progress: Progress
+    plan: CirclePlan,
+    folder: StrPath,
+    jobs: list[CircleJob],
+    index: BlockIndex,
+    preparation: Preparation,
+    progress: Progress,
 ) -> ScanOutcome:
     """Write all files of the result; summary.json comes last and marks the folder complete."""
     folder = Path(folder)
     folder.mkdir()
     catalogue = _catalogue(plan, jobs, index, folder.with_name("merged.circles"))
-    summary = _summary(catalogue)
+    summary = _summary(catalogue, preparation)
     for text in summary["warnings"]:
         progress.warn(text)
     _write_tables(catalogue, folder, summary)
     shown = [
         report.Shown.of(each.job.image, each.circles, each.probability) for each in catalogue.found
     ]
-    files.write_text(folder / "report.html", report.html_report(summary, shown, _facts(plan)))
+    page = report.html_report(summary, shown, _facts(plan), preparation)
+    files.write_text(folder / "report.html", page)
     failed = output.failed_rows({each.job.image.name: each.failed for each in catalogue.found})
     output.write_summary(folder, summary, failed)
     catalogue.circles.path.unlink()
@@ -231,7 +238,7 @@ def _why_unknown(catalogue: Catalogue) -> str:
     return ""
 
 
-def _summary(catalogue: Catalogue) -> dict[str, Any]:
+def _summary(catalogue: Catalogue, preparation: Preparation) -> dict[str, Any]:
     plan, found, point = catalogue.plan, catalogue.found, catalogue.point
     planet = plan.images[0].planet
     areas = [each.area for each in found]
@@ -265,7 +272,7 @@ def _summary(catalogue: Catalogue) -> dict[str, Any]:
             point.threshold,
         ),
         "warnings": _warnings(plan, found),
-        "images": [_image_row(each) for each in found],
+        "images": [_image_row(each, preparation) for each in found],
     }
 
 
@@ -293,7 +300,7 @@ def _diameters(image: Image, circles: np.ndarray) -> np.ndarray:
     return np.asarray(circles["diameter"] * metres / 1000)
 
 
-def _image_row(found: Found) -> dict[str, Any]:
+def _image_row(found: Found, preparation: Preparation) -> dict[str, Any]:
     """Return the results of one image."""
     image = found.job.image
     return {
@@ -313,7 +320,7 @@ def _image_row(found: Found) -> dict[str, Any]:
         "area_km2": None if found.area is None else found.area / 1e6,
         "blocks": sum(map(len, found.job.stages)),
         "failed_blocks": len(found.failed),
-        "brightness": brightness(read_quick_look(image)),
+        "brightness": brightness(preparation.quick_look(image)),
     }
 
 

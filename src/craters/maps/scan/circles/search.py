@@ -157,6 +157,20 @@ class CircleJob:
         """Blocks by stage."""
         return self.store.stages
 
+    def needs(self, block: StageBlock) -> set[int]:
+        """Return the numbers of the blocks of the stage before that a block reads pixels of."""
+        if not block.block.stage:
+            return set()
+        row, col, height, width = unstretched(self.image, block.block).window
+        return {
+            each.index
+            for each in self.stages[block.block.stage - 1]
+            if each.block.row // STAGE < row + height
+            and row < -(-(each.block.row + each.block.height) // STAGE)
+            and each.block.col // STAGE < col + width
+            and col < -(-(each.block.col + each.block.width) // STAGE)
+        }
+
     def task(self, block: StageBlock, azimuth: float | None) -> CircleTask:
         """Return what searches a block in a worker, with its pixels if it is of a later stage."""
         searched = unstretched(self.image, block.block)
