@@ -139,11 +139,6 @@ def _examine(record: RunRecord) -> list[Check]:
     return made
 
 
-def any_severe(made: Sequence[Check]) -> bool:
-    """Return whether a severe check fired."""
-    return any(check.is_severe for check in made)
-
-
 def as_json(made: Sequence[Check]) -> list[dict[str, Any]]:
     """Return the checks as plain values."""
     return [dataclasses.asdict(check) for check in made]
