@@ -17,7 +17,7 @@ from craters.evaluation.metrics import macro_f1, precisions, recalls
 from craters.evaluation.scored import Scored, check_probability, sigmoid
 from craters.settings import parse_objective
 
-LEAST_PATCHES = 20  # fewer cannot tell one temperature from another
+LEAST_PATCHES = 20  # fewer cannot distinguish temperatures
 TEMPERATURE_LIMITS = (0.05, 20.0)
 
 _AT_LIMIT = 1.001  # within a thousandth of a limit
@@ -344,7 +344,7 @@ def choose_threshold(scored: Scored, objective: str) -> float:
         raise DataError(
             f"no decision threshold reaches {objective}: the best {kept} is "
             f"{figures[kept][best]:.3f}, at {tried[best]:.3f}",
-            "Ask for less, or train a better network.",
+            "Set a lower target, or train a better network.",
         )
     free = "precision" if kept == "recall" else "recall"
     best = _first_best(tried, np.where(served, figures[free], -1.0), figures[kept])

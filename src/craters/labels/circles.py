@@ -166,7 +166,7 @@ class CircleLabels(EntryLog[CircleEntry]):
         return {"patch": answer.place.id, **circle}
 
     def _add_place(self, place: Place) -> None:
-        """Add a place, unless the store has it: an id stands for one place."""
+        """Add a place, unless the store has it, by its id."""
         if not self.store.rows("SELECT 1 FROM places WHERE id = ?", (place.id,)):
             self.store.insert("places", dataclasses.asdict(place))
 
@@ -190,7 +190,7 @@ class CircleLabels(EntryLog[CircleEntry]):
 
 @dataclasses.dataclass(frozen=True)
 class LabeledCircle:
-    """What reviewers say of a circle.
+    """The consensus of reviewers about a circle.
 
     Parameters
     ----------
@@ -241,7 +241,7 @@ class CircleTally(Tally):
         return {CRATER, NOT} <= words or differ
 
     def labeled(self, places: dict[str, Place], *, least: int = 1) -> list[LabeledCircle]:
-        """Return what reviewers say of each circle that has an answer.
+        """Return the consensus about each circle that has an answer.
 
         Circles of one crater, as when two reviewers draw the same, are one: that with the most
         reviewers, then the first.

@@ -1,4 +1,4 @@
-"""Run the numbered honesty checks, which look for reasons to doubt the metrics of a run."""
+"""Run the numbered checks, which look for reasons to doubt the metrics of a run."""
 
 from __future__ import annotations
 

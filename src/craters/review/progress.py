@@ -86,7 +86,7 @@ def progress(session: ReviewSession) -> dict[str, Any]:
 
 
 def _too_few(measured: Measured) -> str:
-    """Say how many labels of the random part are missing for figures."""
+    """State how many labels of the random part are missing for figures."""
     craters = sum(measured.labels)
     return (
         f"Figures are shown from {LEAST_LABELS} labels of the random part on, with at least "
