@@ -24,7 +24,7 @@ _TITLES = {"west": ["West, crater F1 in %", 2], "center": ["Center, crater F1 in
 
 def run(bench: Bench, progress: Progress) -> Row:
     """Run the missing trainings."""
-    paths = _paths(bench)
+    paths = region_files(bench)
     if not all(path.is_file() for path in paths):
         progress.say(
             f"left out: {paths[0].parent} does not hold {' and '.join(p.name for p in paths)}"
@@ -42,11 +42,12 @@ def keys(bench: Bench) -> Keys:
     """Return what the row of each seed, and the row of all seeds, depends on."""
     seeds = min(SEEDS, bench.seeds)
     cells = [(ONE, seed) for seed in range(seeds)] + [(JOINED, seeds)] * (seeds > 1)
-    settings = {path.name: files.sha256_of(path) for path in _paths(bench)}
+    settings = {path.name: files.sha256_of(path) for path in region_files(bench)}
     return {cell: harness.row_key(bench, *cell, settings, RESULT_VERSION) for cell in cells}
 
 
-def _paths(bench: Bench) -> list[Path]:
+def region_files(bench: Bench) -> list[Path]:
+    """Return the files of the regions, which may be absent."""
     return [harness.nanedi_file(bench.data, region) for region in REGIONS]
 
 
@@ -61,7 +62,7 @@ def measure(bench: Bench, out: Path, progress: Progress) -> Rows:
     from accuracy.fixed_folds.scores import Region
 
     seeds = min(SEEDS, bench.seeds)
-    settings = KFoldConfig(paths=tuple(_paths(bench)), out=out, seeds=seeds)
+    settings = KFoldConfig(paths=tuple(region_files(bench)), out=out, seeds=seeds)
     outcome = run_kfold(settings, resume=not bench.fresh, force=bench.fresh, progress=progress)
     rows = {(ONE, seed): _row(outcome.regions, seed) for seed in range(seeds)}
     if seeds == 1:

@@ -28,6 +28,7 @@ from craters.detection.planting import (
     plant,
 )
 from craters.errors import DataError
+from craters.evaluation import wilson_limits
 
 FRESHNESS = (("fresh", 0.7, 1.0), ("worn", 0.4, 0.7), ("degraded", 0.05, 0.4))
 TRUSTED = 0.8  # recall of diameters that can be trusted
@@ -335,13 +336,8 @@ def _recall(
 
 
 def _share(k: int, n: int) -> tuple[float, float, float]:
-    """Return a share with the interval of Wilson (1927)."""
-    from scipy.stats import binomtest
-
-    if not n:
-        return math.nan, math.nan, math.nan
-    interval = binomtest(k, n).proportion_ci(0.95, "wilson")
-    return k / n, float(interval.low), float(interval.high)
+    """Return a share with its interval; NaN of nothing."""
+    return (k / n, *wilson_limits(k, n)) if n else (math.nan,) * 3
 
 
 def _image_recall(
