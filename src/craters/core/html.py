@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 def page_templates(package: str) -> Environment:
-    """Return the jinja2 templates in the folder `templates` of a package, and `page.html`.
+    """Return the jinja2 templates in the folder `templates` of a package, and those of reports.
 
-    `page.html` is the frame of a report, with the blocks `title`, `style` and `content`. Values are
-    escaped; undefined names raise an error.
+    `page.html` is the frame of a report, with the blocks `title`, `style` and `content`;
+    `parts.html` has macros. Values are escaped; undefined names raise an error.
 
     Parameters
     ----------
