@@ -44,6 +44,7 @@ _MODULES = (
     generator, growth, ideas, installed, intervals, job, keras_parity, light, methods, nanedi,
     original_job_time, quality, realism, region_cv, review, runs, scan, share, starts, tiles,
 )  # fmt: skip
+_QUICK = (floor, job, original_job_time)  # a quick call measures a part of them
 BENCHMARKS = {module.NAME: module for module in _MODULES}
 
 
@@ -87,11 +88,13 @@ def main(arguments: list[str] | None = None) -> None:
             same_start=not options.independent,
         )
         for name in [options.only] if options.only else BENCHMARKS:
-            result = BENCHMARKS[name].run(bench, _Lines(name))
-            if result is not None:
-                for line in result["findings"]:
-                    print(f"{name}: {line}")
+            if bench.full or BENCHMARKS[name] in _QUICK:
+                result = BENCHMARKS[name].run(bench, _Lines(name))
                 harness.write_result(result.pop("result_name", name), result)
+            else:
+                result = harness.read_result(name)
+            for line in result["findings"] if result else ["nothing is stored; needs `full`"]:
+                print(f"{name}: {line}")
     except (harness.BenchError, CratersError) as error:
         sys.exit(f"bench: error: {error}")
     charts.draw_all()

@@ -37,18 +37,12 @@ DESIGNS = {
 }
 
 
-def run(bench: Bench, progress: Progress) -> Row | None:
-    """Run the missing trainings; a quick call reports the stored result."""
-    if not bench.full:
-        return harness.tell_stored(NAME, progress)
+def run(bench: Bench, progress: Progress) -> Row:
+    """Run the missing trainings."""
     from accuracy.design_cells import train_cell
 
-    def write(rows: Rows) -> None:
-        harness.write_result(NAME, _result(rows))
-
-    return _result(
-        harness.train_missing(bench, NAME, keys(bench), train_cell, progress, after=write)
-    )
+    rows = harness.train_missing(bench, NAME, keys(bench), train_cell, progress, _result)
+    return _result(rows)
 
 
 def keys(bench: Bench) -> Keys:

@@ -22,11 +22,9 @@ ONE, JOINED = "1 network a fold", "the seeds' mean logit"
 _TITLES = {"west": ["West, crater F1 in %", 2], "center": ["Center, crater F1 in %", 2]}
 
 
-def run(bench: Bench, progress: Progress) -> Row | None:
-    """Run the missing trainings; a quick call reports the stored result."""
-    if not bench.full:
-        return harness.tell_stored(NAME, progress)
-    paths = _paths(bench)
+def run(bench: Bench, progress: Progress) -> Row:
+    """Run the missing trainings."""
+    paths = region_files(bench)
     if not all(path.is_file() for path in paths):
         progress.say(
             f"left out: {paths[0].parent} does not hold {' and '.join(p.name for p in paths)}"
@@ -44,11 +42,12 @@ def keys(bench: Bench) -> Keys:
     """Return what the row of each seed, and the row of all seeds, depends on."""
     seeds = min(SEEDS, bench.seeds)
     cells = [(ONE, seed) for seed in range(seeds)] + [(JOINED, seeds)] * (seeds > 1)
-    settings = {path.name: files.sha256_of(path) for path in _paths(bench)}
+    settings = {path.name: files.sha256_of(path) for path in region_files(bench)}
     return {cell: harness.row_key(bench, *cell, settings, RESULT_VERSION) for cell in cells}
 
 
-def _paths(bench: Bench) -> list[Path]:
+def region_files(bench: Bench) -> list[Path]:
+    """Return the files of the regions, which may be absent."""
     return [harness.nanedi_file(bench.data, region) for region in REGIONS]
 
 
@@ -63,7 +62,7 @@ def measure(bench: Bench, out: Path, progress: Progress) -> Rows:
     from accuracy.fixed_folds.scores import Region
 
     seeds = min(SEEDS, bench.seeds)
-    settings = KFoldConfig(paths=tuple(_paths(bench)), out=out, seeds=seeds)
+    settings = KFoldConfig(paths=tuple(region_files(bench)), out=out, seeds=seeds)
     outcome = run_kfold(settings, resume=not bench.fresh, force=bench.fresh, progress=progress)
     rows = {(ONE, seed): _row(outcome.regions, seed) for seed in range(seeds)}
     if seeds == 1:

@@ -12,7 +12,6 @@ import sys
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import binomtest
 
 from circles import images as real
 from circles import measure, training
@@ -21,7 +20,7 @@ from craters.detection import LabeledImage
 from craters.detection.circle_training.validation import scene_probabilities
 from craters.detection.size_frequency.distribution import corrected_counts
 from craters.detection.size_frequency.recall import RecallTable
-from craters.evaluation import operating_point
+from craters.evaluation import operating_point, wilson_limits
 from craters.maps.catalogues.matching.pairing import COUNTED
 from harness import BenchError
 from harness.inputs import find_data
@@ -119,14 +118,11 @@ def _is_inside(image: LabeledImage, circles: np.ndarray, border: float) -> np.nd
 def _recall(edges: np.ndarray, craters: np.ndarray, hits: np.ndarray) -> RecallTable:
     """Return the recall in bins with craters, with Wilson's intervals."""
     some = craters > 0
-    intervals = [
-        binomtest(int(k), int(n)).proportion_ci(method="wilson")
-        for k, n in zip(hits[some], craters[some], strict=True)
-    ]
+    intervals = [wilson_limits(k, n) for k, n in zip(hits[some], craters[some], strict=True)]
     return RecallTable(
         edges=np.column_stack([edges[:-1], edges[1:]])[some],
         recall=hits[some] / craters[some],
-        interval=np.array([[each.low, each.high] for each in intervals]),
+        interval=np.array(intervals),
     )
 
 

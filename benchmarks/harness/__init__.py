@@ -24,7 +24,6 @@ from harness.results import (
     result,
     spread,
     summarize,
-    tell_stored,
     write_result,
 )
 from harness.rows import (
@@ -72,7 +71,6 @@ __all__ = [
     "scikit_python",
     "spread",
     "summarize",
-    "tell_stored",
     "tensorflow_python",
     "tensorflow_versions",
     "train_missing",

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from craters.core import Progress, files
+from craters.core import files
 from harness.base import RESULTS, Row
 
 
@@ -105,10 +105,3 @@ def read_result(name: str) -> Row | None:
     """Read the stored result of a benchmark, if any."""
     path = RESULTS / f"{name}.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-
-
-def tell_stored(name: str, progress: Progress) -> None:
-    """Report the stored result of a full run; a quick call measures nothing new."""
-    stored = read_result(name)
-    for line in stored["findings"] if stored else ["nothing is stored; needs `full`"]:
-        progress.say(line)

@@ -26,6 +26,7 @@ from craters.core import Progress, files
 from harness.base import RESULTS, ROOT, WORK, Bench, Row
 from harness.inputs import data_hash
 from harness.processes import usable_cpus
+from harness.results import write_result
 
 _PACKAGES = ("torch", "numpy", "scikit-learn")
 
@@ -190,26 +191,23 @@ def train_missing(
     keys: Keys,
     call: Callable[..., Row],
     progress: Progress,
+    result_of: Callable[[Rows], Row] | None = None,
     *,
     anew: Collection[tuple[Any, ...]] = (),
-    after: Callable[[Rows], object] = lambda _: None,
 ) -> Rows:
     """Return the row of each cell: stored, or trained now in parallel.
 
     Parameters
     ----------
-    bench : Bench
-    name : str
-        Of the benchmark.
-    keys : dict
-        For each cell, in the order of the work, what its row depends on.
+    bench, name, keys
+        As for `measure_missing`.
     call : callable
         Trains one cell; a module's function that takes `send`, `data` and `cell`.
     progress : Progress
+    result_of : callable, optional
+        Makes the result of all rows so far, which is written after each training.
     anew : collection
         Cells to train although their rows are stored.
-    after : callable
-        Called with all rows so far after each training.
     """
     from craters.core import Task, run_tasks
 
@@ -226,7 +224,8 @@ def train_missing(
         rows[cell] = store.add(keys[cell], row)
         score = f"macro F1 {row['macro_f1']:.4f}, " if "macro_f1" in row else ""
         progress.say(f"{word}: {score}{row['seconds']:.0f} s")
-        after(rows)
+        if result_of is not None:
+            write_result(name, result_of(rows))
     return rows
 
 

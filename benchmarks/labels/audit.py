@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 import harness
+from accuracy.nanedi import region_files
 from craters.core import Progress
 from harness import Bench, Keys, Row
 
@@ -18,7 +19,6 @@ RESULT_VERSION = {"flips": 1, "many": 1}
 DRAWS, FOLDS, FLIPPED, LOOKED_AT = 5, 5, 0.05, 0.10
 PATCHES = 100_000
 ROUNDS = 3
-REGIONS = ("west", "center")
 
 _TITLES = {
     "found": [f"share of the flipped in the top {LOOKED_AT:.0%}", 3],
@@ -35,13 +35,11 @@ _FLIPS, _TIMES, _COPIES = ("found", "top_5", "suspected"), ("wall_s", "cpu_s", "
 )  # fmt: skip
 
 
-def run(bench: Bench, progress: Progress) -> Row | None:
-    """Measure the missing rows; a quick call reports the stored result.
+def run(bench: Bench, progress: Progress) -> Row:
+    """Measure the missing rows.
 
     The copies of Nanedi and the real arrays are looked at in every full call.
     """
-    if not bench.full:
-        return harness.tell_stored(NAME, progress)
     folds = harness.train_missing(bench, NAME, _flip_keys(bench), train_cell, progress)
     flips = {
         draw: score(bench, draw, [folds["flips", draw, fold] for fold in range(FOLDS)])
@@ -167,7 +165,7 @@ def _copies(bench: Bench, progress: Progress) -> dict[int, Row]:
     """Hold the search against a comparison of all pairs of West and Center, pixel by pixel."""
     from craters.data import search_copies
 
-    paths = nanedi_paths(bench)
+    paths = region_files(bench)
     if not all(path.is_file() for path in paths):
         progress.say(
             f"left out: {paths[0].parent} does not hold {' and '.join(p.name for p in paths)}"
@@ -265,7 +263,7 @@ def _examined(bench: Bench) -> dict[str, Row]:
     from craters.quality import AuditConfig, run_audit
 
     folders = {"themis48": bench.data}
-    paths = nanedi_paths(bench)
+    paths = region_files(bench)
     if all(path.is_file() for path in paths):
         folders["Nanedi, West and Center"] = _write_nanedi(paths)
     found = {}
@@ -274,11 +272,6 @@ def _examined(bench: Bench) -> dict[str, Row]:
         settings = AuditConfig(folder, out, threads=len(harness.usable_cpus()))
         found[name] = run_audit(settings, resume=True, progress=TerminalProgress()).summary
     return found
-
-
-def nanedi_paths(bench: Bench) -> list[Path]:
-    """Name the files of Nanedi, which may be absent."""
-    return [harness.nanedi_file(bench.data, region) for region in REGIONS]
 
 
 def _write_nanedi(paths: list[Path]) -> Path:

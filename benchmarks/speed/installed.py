@@ -25,10 +25,8 @@ _COSTS = ("wall_s", "cpu_s", "peak_mib")
 _NOT_COUNTED = ("pip", "setuptools", "wheel")  # of every environment
 
 
-def run(bench: Bench, progress: Progress) -> Row | None:
-    """Install the core alone and measure; a quick call reports the stored result."""
-    if not bench.full:
-        return harness.tell_stored(NAME, progress)
+def run(bench: Bench, progress: Progress) -> Row:
+    """Install the core alone and measure."""
     installed = functools.cache(lambda: _install(progress))
 
     def measure(name: str, number: int) -> Row:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import Counter
 from pathlib import Path
@@ -9,7 +10,7 @@ from statistics import NormalDist, median
 
 import harness
 from craters.core import Progress
-from harness import Bench, Keys, Row, Rows, RowStore
+from harness import Bench, Keys, Row, RowStore
 from unlabeled import methods
 
 NAME = "auto_choice"
@@ -31,17 +32,11 @@ Cell = tuple[str, int | str, int]  # data, labels, draw
 Trained = dict[methods.Cell, Row]
 
 
-def run(bench: Bench, progress: Progress) -> Row | None:
-    """Run the missing folds; a quick call reports the stored result."""
-    if not bench.full:
-        return harness.tell_stored(NAME, progress)
+def run(bench: Bench, progress: Progress) -> Row:
+    """Run the missing folds."""
     kept = trained(bench)
-
-    def write(rows: Rows) -> None:
-        harness.write_result(NAME, result(rows, kept))
-
-    rows = harness.train_missing(bench, NAME, keys(bench), choose_cell, progress, after=write)
-    return result(rows, kept)
+    make = functools.partial(result, kept=kept)
+    return make(harness.train_missing(bench, NAME, keys(bench), choose_cell, progress, make))
 
 
 def keys(bench: Bench) -> Keys:

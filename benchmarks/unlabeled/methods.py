@@ -43,17 +43,10 @@ REGIONS = ("nanedi west", "nanedi center")  # that are taken together, too
 Cell = tuple[str, int | str, str, int]  # data, labels, method, draw
 
 
-def run(bench: Bench, progress: Progress) -> Row | None:
-    """Run the missing trainings; a quick call reports the stored result."""
-    if not bench.full:
-        return harness.tell_stored(NAME, progress)
-
-    def write(rows: Rows) -> None:
-        harness.write_result(NAME, _result(rows))
-
-    return _result(
-        harness.train_missing(bench, NAME, keys(bench), train_cell, progress, after=write)
-    )
+def run(bench: Bench, progress: Progress) -> Row:
+    """Run the missing trainings."""
+    rows = harness.train_missing(bench, NAME, keys(bench), train_cell, progress, _result)
+    return _result(rows)
 
 
 def keys(bench: Bench) -> Keys:

@@ -35,18 +35,11 @@ _TITLES = {
 Cell = tuple[str, int | str, str, int]  # data, labels, contender, draw
 
 
-def run(bench: Bench, progress: Progress) -> Row | None:
-    """Train the missing rows; a quick call reports the stored result."""
-    if not bench.full:
-        return harness.tell_stored(NAME, progress)
-
-    def write(rows: Rows) -> None:
-        harness.write_result(NAME, _result(rows))
-
+def run(bench: Bench, progress: Progress) -> Row:
+    """Train the missing rows."""
     _windows(bench.data)  # cached as a file once, not by every process
-    return _result(
-        harness.train_missing(bench, NAME, keys(bench), train_cell, progress, after=write)
-    )
+    rows = harness.train_missing(bench, NAME, keys(bench), train_cell, progress, _result)
+    return _result(rows)
 
 
 def keys(bench: Bench) -> Keys:

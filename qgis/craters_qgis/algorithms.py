@@ -89,6 +89,25 @@ class _Algorithm(QgsProcessingAlgorithm):  # type: ignore[misc]
             parameter.setFlags(parameter.flags() | QgsProcessingParameterDefinition.FlagAdvanced)
         self.addParameter(parameter)
 
+    def add_layer(self, name: str, title: str, *, optional: bool = False) -> None:
+        """Add the parameter of a vector layer or table."""
+        kinds = [QgsProcessing.TypeVector]
+        self.add(QgsProcessingParameterVectorLayer(name, title, kinds, optional=optional))
+
+    def add_number(
+        self, name: str, title: str, default: float, *limits: float, advanced: bool = False
+    ) -> None:
+        """Add the parameter of a number: an integer, if its default is one."""
+        double, integer = QgsProcessingParameterNumber.Double, QgsProcessingParameterNumber.Integer
+        kind = integer if isinstance(default, int) else double
+        number = QgsProcessingParameterNumber(name, title, kind, default, False, *limits)
+        self.add(number, advanced=advanced)
+
+    def add_columns(self) -> None:
+        """Add the parameter of the columns of a catalogue."""
+        columns = QgsProcessingParameterString("COLUMNS", _COLUMNS, optional=True)
+        self.add(columns, advanced=True)
+
     def add_folder(self, title: str) -> None:
         """Add the parameter of the folder that the command creates."""
         self.add(QgsProcessingParameterFolderDestination("FOLDER", title))
@@ -144,18 +163,10 @@ class FindCraters(_Algorithm):
                 "EXTENT", "Extent (default: the whole image)", optional=True
             )
         )
-        precision = QgsProcessingParameterNumber(
-            "PRECISION", "Precision", QgsProcessingParameterNumber.Double, 0.8, False, 0.01, 1.0
-        )
-        self.add(precision)
+        self.add_number("PRECISION", "Precision", 0.8, 0.01, 1.0)
         self.add_body()
-        band = QgsProcessingParameterBand(
-            "BAND",
-            "Band (default: the only one, or gray)",
-            None,
-            "INPUT",
-            optional=True,
-        )
+        title = "Band (default: the only one, or gray)"
+        band = QgsProcessingParameterBand("BAND", title, None, "INPUT", optional=True)
         self.add(band, advanced=True)
         in_pixels = QgsProcessingParameterBoolean(
             "PIXELS", "Work in pixels, if there is no coordinate system", False
@@ -223,21 +234,14 @@ class MatchCatalogue(_Algorithm):
     )
 
     def initAlgorithm(self, configuration: Any = None) -> None:  # noqa: ARG002
-        self.add(
-            QgsProcessingParameterVectorLayer(
-                "SCAN", "Circles of a scan", [QgsProcessing.TypeVector]
-            )
-        )
-        self.add(
-            QgsProcessingParameterVectorLayer("CATALOGUE", "Catalogue", [QgsProcessing.TypeVector])
-        )
+        self.add_layer("SCAN", "Circles of a scan")
+        self.add_layer("CATALOGUE", "Catalogue")
         self.add(QgsProcessingParameterString("DIAMETERS", _DIAMETERS.format("all"), optional=True))
         register = QgsProcessingParameterBoolean(
             "REGISTER", "Take out the shift between catalogue and image", False
         )
         self.add(register)
-        columns = QgsProcessingParameterString("COLUMNS", _COLUMNS, optional=True)
-        self.add(columns, advanced=True)
+        self.add_columns()
         self.add_folder("Folder of the match")
         self.addOutput(QgsProcessingOutputVectorLayer("HITS", "Hits"))
         self.addOutput(QgsProcessingOutputVectorLayer("FALSE", "False detections"))
@@ -288,41 +292,19 @@ class SamplePatches(_Algorithm):
     )
 
     def initAlgorithm(self, configuration: Any = None) -> None:  # noqa: ARG002
-        whole = QgsProcessingParameterNumber.Integer
         self.add(QgsProcessingParameterMultipleLayers("INPUT", "Images", QgsProcessing.TypeRaster))
-        catalogue = QgsProcessingParameterVectorLayer(
-            "CATALOGUE", "Catalogue", [QgsProcessing.TypeVector], optional=True
-        )
-        self.add(catalogue)
+        self.add_layer("CATALOGUE", "Catalogue", optional=True)
         diameters = _DIAMETERS.format("10 pixels to a patch")
         self.add(QgsProcessingParameterString("DIAMETERS", diameters, optional=True))
-        self.add(
-            QgsProcessingParameterNumber(
-                "SIDE", "Side of a patch, pixels", whole, 48, False, 8, 1024
-            )
-        )
-        self.add(
-            QgsProcessingParameterNumber("UNLABELED", "Unlabeled patches", whole, 1000, False, 0)
-        )
+        self.add_number("SIDE", "Side of a patch, pixels", 48, 8, 1024)
+        self.add_number("UNLABELED", "Unlabeled patches", 1000, 0)
         self.add_body()
-        test_share = QgsProcessingParameterNumber(
-            "TEST_SHARE",
-            "Share of images held out as a test set",
-            QgsProcessingParameterNumber.Double,
-            0.0,
-            False,
-            0.0,
-            0.99,
-        )
-        self.add(test_share, advanced=True)
-        cells = QgsProcessingParameterNumber(
-            "CELLS", "Side of the cells that images are divided into; 0: none", whole, 0, False, 0
-        )
-        self.add(cells, advanced=True)
-        seed = QgsProcessingParameterNumber("SEED", "Random seed", whole, 0, False, 0)
-        self.add(seed, advanced=True)
-        columns = QgsProcessingParameterString("COLUMNS", _COLUMNS, optional=True)
-        self.add(columns, advanced=True)
+        title = "Share of images held out as a test set"
+        self.add_number("TEST_SHARE", title, 0.0, 0.0, 0.99, advanced=True)
+        title = "Side of the cells that images are divided into; 0: none"
+        self.add_number("CELLS", title, 0, 0, advanced=True)
+        self.add_number("SEED", "Random seed", 0, 0, advanced=True)
+        self.add_columns()
         self.add_folder("Folder of the patches")
         self.addOutput(QgsProcessingOutputFile("TABLE", "Positions of the patches"))
 
@@ -371,11 +353,7 @@ class SizeFrequency(_Algorithm):
     )
 
     def initAlgorithm(self, configuration: Any = None) -> None:  # noqa: ARG002
-        self.add(
-            QgsProcessingParameterVectorLayer(
-                "SCAN", "Circles of a scan", [QgsProcessing.TypeVector]
-            )
-        )
+        self.add_layer("SCAN", "Circles of a scan")
         completeness = QgsProcessingParameterFile(
             "COMPLETENESS",
             "Completeness (without it, only precision is corrected)",

@@ -83,7 +83,7 @@ class ExistsError(CratersError):
 
 
 class CheckError(CratersError):
-    """A severe honesty check fired where that was not to be."""
+    """A severe check fired, and --strict or the caller requires that none does."""
 
     exit_code = 7
 

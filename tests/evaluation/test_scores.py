@@ -60,8 +60,8 @@ def test_an_aim_out_of_reach_says_what_can_be_reached_and_what_to_do() -> None:
         scores.decision_threshold(Scored(labels=labels, probability=probability), "precision>=0.9")
     assert str(caught.value) == (
         "aim precision>=0.9, on 4 validation patches: no decision threshold reaches "
-        "precision>=0.9: the best precision is 0.667, at 0.250. Ask for less, by another --aim "
-        "and --resume: what is trained is kept."
+        "precision>=0.9: the best precision is 0.667, at 0.250. Give a lower --aim, and "
+        "--resume: finished trainings are kept."
     )
     with pytest.raises(ConfigError, match="aim is 'best', expected"):
         scores.decision_threshold(Scored(labels=labels, probability=probability), "best")

@@ -41,7 +41,7 @@ from craters.labels import (
 from craters.labels.consensus import agreements, cohen_kappa, consensus
 from craters.labels.merge import RANDOM_SHARE, random_order
 from craters.labels.store import UNSURE
-from craters.labels.tables import import_labels, labels_csv
+from craters.labels.tables import labels_csv
 from tests.conftest import write_job
 
 
@@ -454,8 +454,8 @@ def test_export_is_the_original_layout_and_import_brings_it_back(
     by_id = store.patches()
     with LabelStore(tmp_path / "copy.sqlite") as copy:
         table = tmp_path / "OUT" / "answers.csv"
-        assert import_labels(copy, table, by_id.__getitem__) == 7
-        assert import_labels(copy, table, by_id.__getitem__) == 0
+        assert add_answers(copy, read_answers(table, by_id.__getitem__))[0] == 7
+        assert add_answers(copy, read_answers(table, by_id.__getitem__))[0] == 0
         ours, theirs = Tally.of(store), Tally.of(copy)
         for name in ours.answered():
             assert {w: v.answer for w, v in ours.votes(name).items()} == {
@@ -497,13 +497,13 @@ def test_a_copy_of_before_takes_back_no_correction(tmp_path: Path, store: LabelS
         says(number, CRATER, 1)
     export_labels(store, tmp_path / "BEFORE")
     table = tmp_path / "BEFORE" / "answers.csv"
-    assert import_labels(store, table, patches.__getitem__) == 0  # the store's own
+    assert add_answers(store, read_answers(table, patches.__getitem__))[0] == 0  # the store's own
     says(0, NOT, 5)
     store.undo("Ann")
     says(1, NOT, 5)
     says(3, NOT, 5)
     store.undo("Ann")
-    assert import_labels(store, table, patches.__getitem__) == 0
+    assert add_answers(store, read_answers(table, patches.__getitem__))[0] == 0
     assert Tally.of(store).consensus_labels() == {"p:0": 1, "p:1": 0, "p:2": 1}
     other = tmp_path / "other.csv"
     other.write_text(
@@ -521,7 +521,7 @@ def test_a_copy_of_before_takes_back_no_correction(tmp_path: Path, store: LabelS
     assert votes == {"p:0": CRATER, "p:1": CRATER, "p:2": NOT, "p:3": CRATER}
 
 
-def test_tables_that_cannot_be_imported(tmp_path: Path, store: LabelStore) -> None:
+def test_tables_that_cannot_be_imported(tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     for text, words in (
         ("a,b\n1,2\n", "expected id and answer"),
@@ -533,14 +533,13 @@ def test_tables_that_cannot_be_imported(tmp_path: Path, store: LabelStore) -> No
     ):
         table.write_text(text)
         with pytest.raises(DataError, match=words):
-            import_labels(store, table, lambda _: patch(1), reviewer="Ann")
+            read_answers(table, lambda _: patch(1), reviewer="Ann")
     table.write_bytes("id,answer\np:1,cratère\n".encode("latin-1"))
     with pytest.raises(DataError, match="not text in UTF-8.*Save it as CSV UTF-8"):
-        import_labels(store, table, lambda _: patch(1), reviewer="Ann")
+        read_answers(table, lambda _: patch(1), reviewer="Ann")
     table.write_text("id,answer\np:1,crater\n")
     with pytest.raises(ConfigError, match="reviewer"):
-        import_labels(store, table, lambda _: patch(1))
-    assert store.entries() == []
+        read_answers(table, lambda _: patch(1))
 
 
 @pytest.mark.parametrize("between", [",", ";", "\t"])
@@ -549,7 +548,7 @@ def test_tables_may_have_other_separators(tmp_path: Path, store: LabelStore, bet
     rows = [("id", "answer", "reviewer"), ("p:1", "crater", "Ann"), ("p:2", "not", "Ann")]
     table.write_text("".join(f"{between.join(row)}\n" for row in rows))
     number = {"p:1": 1, "p:2": 2}
-    assert import_labels(store, table, lambda name: patch(number[name])) == 2
+    assert add_answers(store, read_answers(table, lambda name: patch(number[name]))) == (2, 0)
     assert [(one.patch, one.answer) for one in store.entries()] == [("p:1", CRATER), ("p:2", NOT)]
 
 

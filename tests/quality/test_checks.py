@@ -1,4 +1,4 @@
-"""The honesty checks: each fires where its fault is planted, and is silent where there is none."""
+"""The checks of a run: each fires where its fault is planted, and is silent where there is none."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def _read(cls: type, values: dict[str, Any]) -> dict[str, Any]:
 def _parameter(each: Declared, from_file: bool) -> inspect.Parameter:
     """Return the typer parameter of one setting."""
     kind, default = _kind(each), each.default
-    if from_file:  # None stands for "not given"
+    if from_file:  # None means "not given"
         kind, default = kind if type(None) in typing.get_args(kind) else kind | None, None
     elif each.is_required:
         default = inspect.Parameter.empty

@@ -252,7 +252,7 @@ def _temporary_folder(path: Path) -> Iterator[Path]:
     """Create a hidden folder next to `path`, locked inside the block and removed after it.
 
     Such folders without a lock were left by killed processes, of this machine or of another one
-    with the same file system, and are removed. Process ids could not tell that.
+    with the same file system, and are removed. Process ids do not show that.
     """
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*{_PARTIAL}"):
         with contextlib.suppress(OSError), _locked_folder(leftover):

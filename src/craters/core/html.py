@@ -11,19 +11,20 @@ if TYPE_CHECKING:
 
 
 def page_templates(package: str) -> Environment:
-    """Return the jinja2 templates in the folder `templates` of a package.
+    """Return the jinja2 templates in the folder `templates` of a package, and those of reports.
 
-    Values are escaped; undefined names raise an error.
+    `page.html` is the frame of a report, with the blocks `title`, `style` and `content`;
+    `parts.html` has macros. Values are escaped; undefined names raise an error.
 
     Parameters
     ----------
     package : str
         Dotted name, such as "craters.quality".
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
     return Environment(
-        loader=PackageLoader(package),
+        loader=ChoiceLoader([PackageLoader(package), PackageLoader("craters.core")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -193,7 +193,7 @@ class Workspace:
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
-        """Say how to continue after an interrupt, or when the disk is full."""
+        """Explain how to continue after an interrupt, or when the disk is full."""
         try:
             yield
         except KeyboardInterrupt as error:
@@ -206,7 +206,7 @@ class Workspace:
             raise DiskFullError(error.message, f"Free some space. {self._kept()}") from error
 
     def _kept(self) -> str:
-        """Say where an unfinished job is, and how to continue it."""
+        """Describe where an unfinished job is, and how to continue it."""
         return (
             f"What is finished of this {self.job} is kept in {self.folder}; continue with the same "
             "command and --resume."

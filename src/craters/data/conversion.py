@@ -1,4 +1,4 @@
-"""Convert data sets as people have them to arrays of the original layout."""
+"""Convert class folders, tables and archives to arrays of the original layout."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _NPZ = {  # arrays of an archive, and the files of the original layout
 
 @dataclasses.dataclass(frozen=True)
 class Conversion:
-    """What a data set was understood as, and the arrays that were made of it.
+    """How a data set was interpreted, and the arrays made from it.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def is_archive(source: StrPath) -> bool:
 def arrays_of(
     source: StrPath, form: DataForm | None = None, progress: Progress | None = None
 ) -> Path:
-    """Return a folder of arrays in the original layout for a data set as people have it.
+    """Return a folder of arrays in the original layout for a data set of any form.
 
     Class folders, tables and archives are converted to a temporary folder, once in a process; it is
     removed when the process ends. `convert_dataset` writes one to keep.
@@ -145,7 +145,7 @@ _FOLDERS: dict[tuple[Path, DataForm, int], Path] = {}
 
 
 def _converted(source: Path, form: DataForm, progress: Progress) -> Path:
-    """Convert a data set to a folder that lives as long as the process."""
+    """Convert a data set to a folder that is removed when the process ends."""
     listing = _list(source)
     key = source.resolve(), form, _stamp([example.path for example in listing.examples])
     if key not in _FOLDERS:
@@ -173,7 +173,7 @@ def convert_dataset(
     *,
     progress: Progress | None = None,
 ) -> Conversion:
-    """Write a data set as arrays of the original layout, and what it was understood as.
+    """Write a data set as arrays of the original layout, and how it was interpreted.
 
     Parameters
     ----------

@@ -198,7 +198,7 @@ def _resized(pixels: np.ndarray, side: int) -> np.ndarray:
 def _compare_classes(
     images: np.ndarray, labels: dict[str, int], examples: Sequence[Example], sizes: dict[str, int]
 ) -> list[str]:
-    """Return warnings of what tells the classes apart besides craters, or not at all."""
+    """Return warnings of differences between the classes besides craters, and of equal pictures."""
     warnings = []
     values = np.array([labels[example.name] for example in examples])
     measured = np.array([sizes[example.name] for example in examples])
@@ -207,7 +207,7 @@ def _compare_classes(
         if max(without, with_crater) > _UNLIKE_SIZES * min(without, with_crater):
             warnings.append(
                 f"pictures with crater measure {with_crater:g} pixels in the median, those without "
-                f"{without:g}: after resizing, a network may tell the classes by their sharpness"
+                f"{without:g}: after resizing, a network may distinguish the classes by sharpness"
             )
     seen: dict[bytes, int] = {}
     both = sum(

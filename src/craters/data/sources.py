@@ -1,4 +1,4 @@
-"""List the patches of data sets as people have them: class folders and tables of files."""
+"""List the patches of data sets in files: class folders and tables."""
 
 from __future__ import annotations
 

@@ -2,9 +2,9 @@
 
 The recall of a class of freshness is the share of its planted craters that are found. That of the
 image's own craters, "all", needs to know how much contrast they have, of which only those of the
-detections can be measured. Only sure detections tell it: false ones have little contrast, and each
-would stand for many craters. A sure detection of a contrast at which a share S of planted craters
-gives a sure detection stands for 1 / S craters (the estimator of Horvitz and Thompson 1952). The
+detections can be measured. Only sure detections are used: false ones have little contrast, and each
+would count as many craters. A sure detection of a contrast at which a share S of planted craters
+gives a sure detection counts as 1 / S craters (the estimator of Horvitz and Thompson 1952). The
 recall is the mean, over these craters, of the share of planted craters of their contrast that is
 found.
 """
@@ -28,6 +28,7 @@ from craters.detection.planting import (
     plant,
 )
 from craters.errors import DataError
+from craters.evaluation import wilson_limits
 
 FRESHNESS = (("fresh", 0.7, 1.0), ("worn", 0.4, 0.7), ("degraded", 0.05, 0.4))
 TRUSTED = 0.8  # recall of diameters that can be trusted
@@ -38,10 +39,10 @@ PLANTED_DTYPE = np.dtype(
     + [("window", "i8"), ("is_found", "?"), ("is_sure", "?")]
 )
 
-_SURE = 0.9  # probability of detections that tell the contrast of craters
+_SURE = 0.9  # least probability of detections from which contrast is measured
 _LEAST_SURE = 20
 _FRESH = 90.0  # percentile of their contrast that the freshest planted craters have
-_LEAST_RECALL = 0.05  # of a contrast: one detection stands for 20 craters at most
+_LEAST_RECALL = 0.05  # of a contrast: one detection counts as 20 craters at most
 _LEAST = 10  # sure detections of a bin, from which the recall of the image's craters is stated
 _APART = 0.75  # distance of discs, over the sum of their radii: none is mistaken for the other
 _SIMILAR = 3.0  # ratio of diameters from which a detection may lie in a planted crater
@@ -178,7 +179,7 @@ def _fresh_contrast(own: np.ndarray, edges: Sequence[float]) -> list[float]:
     sure = own[own["probability"] >= _SURE]
     if len(sure) < _LEAST_SURE:
         raise DataError(
-            f"{len(sure)} detections of a probability of at least {_SURE:g} are too few to tell "
+            f"{len(sure)} detections of a probability of at least {_SURE:g} are too few to measure "
             f"the contrast of craters, expected {_LEAST_SURE}",
             "Use a larger image, or several of the same kind.",
         )
@@ -228,7 +229,7 @@ def _draw(
     border: float,
     random: np.random.Generator,
 ) -> np.ndarray:
-    """Draw craters for one window, and count them off what is left to plant."""
+    """Draw craters for one window, and subtract them from the numbers left to plant."""
     height, width = window.pixels.shape
     room = _COVERED * float((~window.missing).sum())
     taken = [window.circles[name] for name in ("row", "col", "diameter")]
@@ -335,13 +336,8 @@ def _recall(
 
 
 def _share(k: int, n: int) -> tuple[float, float, float]:
-    """Return a share with the interval of Wilson (1927)."""
-    from scipy.stats import binomtest
-
-    if not n:
-        return math.nan, math.nan, math.nan
-    interval = binomtest(k, n).proportion_ci(0.95, "wilson")
-    return k / n, float(interval.low), float(interval.high)
+    """Return a share with its interval; NaN of nothing."""
+    return (k / n, *wilson_limits(k, n)) if n else (math.nan,) * 3
 
 
 def _image_recall(
@@ -371,7 +367,7 @@ def _image_recall(
 def _weighted_recall(
     planted: np.ndarray, detected: np.ndarray, planted_weight: np.ndarray, weight: np.ndarray
 ) -> float:
-    """Return the recall of the craters that sure detections stand for, with weights of both."""
+    """Return the recall of the craters that sure detections represent, with weights of both."""
     at = detected["contrast"]
     sure = _share_at_contrast(planted, "is_sure", planted_weight, at)
     craters = weight * detected["probability"] / np.maximum(sure, _LEAST_RECALL)

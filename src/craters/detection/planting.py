@@ -22,7 +22,7 @@ _SHAPE_REACH = 2.3  # radii that a planted crater changes, at most
 _PIXELS_AROUND = 68  # px of a level: half the side of the square whose spread is measured
 _WELL_SEEN = 20.0  # px: largest diameter at a level; larger craters are seen at the next one
 _UNIT = 0.1  # slope along the light of a standard crater, root mean square, about
-_MOST = 20  # detections of a window that tell the blur
+_MOST = 20  # detections of a window that the blur is estimated from
 _FLOOR = 3.0  # grey levels added to a spread, as the detector does
 _BLURS = (0.3, 0.5, 0.7, 0.9, 1.2, 1.6, 2.0)  # px that are tried
 

@@ -142,7 +142,7 @@ def _finder(folder: ScanFolder, threads: int) -> _Finder:
         )
     if not len(folder.table["row"]):
         raise DataError(
-            f"{folder.path}: has no detections, which tell the contrast of craters",
+            f"{folder.path}: has no detections, which show the contrast of craters",
             "Use a larger image, or several of the same kind.",
         )
     calibration = detector.description.calibration

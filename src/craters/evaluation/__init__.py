@@ -54,6 +54,7 @@ from craters.evaluation.resampling import (
     percentile_limits,
     random_weights,
     table_counts,
+    wilson_limits,
 )
 from craters.evaluation.scored import Scored, decide, sigmoid
 from craters.evaluation.scores import PRIOR, groups_of
@@ -108,4 +109,5 @@ __all__ = [
     "sigmoid",
     "table_counts",
     "tidy",
+    "wilson_limits",
 ]

@@ -14,10 +14,11 @@ import numpy as np
 from craters.data import check_labels
 from craters.errors import ConfigError, DataError
 from craters.evaluation.metrics import macro_f1, precisions, recalls
+from craters.evaluation.resampling import wilson_limits
 from craters.evaluation.scored import Scored, check_probability, sigmoid
 from craters.settings import parse_objective
 
-LEAST_PATCHES = 20  # fewer cannot tell one temperature from another
+LEAST_PATCHES = 20  # fewer cannot distinguish temperatures
 TEMPERATURE_LIMITS = (0.05, 20.0)
 
 _AT_LIMIT = 1.001  # within a thousandth of a limit
@@ -255,20 +256,16 @@ def reliability_points(scored: Scored, bins: int = 15) -> Reliability:
     >>> points.predicted.tolist(), points.observed.tolist(), points.count.tolist()
     ([0.5, 0.9], [0.5, 1.0], [2, 2])
     """
-    from scipy.stats import binomtest
-
     index = _equal_mass(scored.probability, bins)
     count, mass, craters = _per_bin(scored.labels, scored.probability, index)
-    limits = [
-        binomtest(int(hits), int(of)).proportion_ci(0.95, method="wilson")
-        for hits, of in zip(craters, count, strict=True)
-    ]
+    limits = [wilson_limits(hits, of) for hits, of in zip(craters, count, strict=True)]
+    low, high = np.array(limits).T
     return Reliability(
         predicted=mass / count,
         observed=craters / count,
         count=count,
-        low=np.array([limit.low for limit in limits]),
-        high=np.array([limit.high for limit in limits]),
+        low=low,
+        high=high,
     )
 
 
@@ -344,7 +341,7 @@ def choose_threshold(scored: Scored, objective: str) -> float:
         raise DataError(
             f"no decision threshold reaches {objective}: the best {kept} is "
             f"{figures[kept][best]:.3f}, at {tried[best]:.3f}",
-            "Ask for less, or train a better network.",
+            "Set a lower target, or train a better network.",
         )
     free = "precision" if kept == "recall" else "recall"
     best = _first_best(tried, np.where(served, figures[free], -1.0), figures[kept])

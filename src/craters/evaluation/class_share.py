@@ -124,11 +124,11 @@ class CalledShare:
 
     @property
     def remark(self) -> str:
-        """Say what the interval rests on."""
+        """State what the interval is based on."""
         if self.low is None:
             return (
                 "How far the share called with crater is from the true share was not measured for "
-                "this model: only labels can tell."
+                "this model: only labels can show it."
             )
         return (
             f"The interval of the true share is as wide as the model's largest error on "

@@ -73,6 +73,21 @@ def percentile_limits(values: np.ndarray, tail: float = 0.025) -> tuple[Any, Any
     return (low, high) if np.ndim(low) else (float(low), float(high))
 
 
+def wilson_limits(hits: int, n: int) -> tuple[float, float]:
+    """Return the 95 % score interval of a proportion (Wilson 1927, 10.1080/01621459.1927.10502953).
+
+    Examples
+    --------
+    >>> low, high = wilson_limits(8, 10)
+    >>> round(low, 4), round(high, 4)
+    (0.4902, 0.9433)
+    """
+    from scipy.stats import binomtest
+
+    limits = binomtest(int(hits), int(n)).proportion_ci(0.95, method="wilson")
+    return float(limits.low), float(limits.high)
+
+
 def draw_counts(count: int, random: np.random.Generator) -> np.ndarray:
     """Draw `count` of `count` units with replacement; return the counts, shape (count,)."""
     return np.bincount(random.integers(0, count, count), minlength=count)

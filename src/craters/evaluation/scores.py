@@ -120,7 +120,7 @@ def decision_threshold(scored: Scored, objective: str | None) -> float:
     except DataError as error:
         raise DataError(
             f"aim {objective}, on {len(scored)} validation patches: {error.message}",
-            "Ask for less, by another --aim and --resume: what is trained is kept.",
+            "Give a lower --aim, and --resume: finished trainings are kept.",
         ) from error
 
 

@@ -12,13 +12,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 from craters.errors import ConfigError
 from craters.labels.consensus import Tally
-from craters.labels.database import EntryLog, check_key, check_reviewer, now
-from craters.labels.store import ANSWERS, CRATER, NOT, WHYS, Entry, LabelStore
+from craters.labels.database import EntryLog
+from craters.labels.store import ANSWERS, CRATER, NOT, Entry, LabelStore, check_answer
 
 COMPLETE = "complete"
 FOUND, DRAWN_CIRCLE, FIELD = "found", "drawn", "field"
@@ -120,15 +121,9 @@ class CircleAnswer:
 
     def __post_init__(self) -> None:
         expected = (COMPLETE,) if self.place.is_field else ANSWERS
-        if self.answer not in expected:
-            raise ConfigError(f"answer is {self.answer!r}, expected {', '.join(expected)}")
-        if self.why not in WHYS:
-            raise ConfigError(f"why is {self.why!r}, expected {', '.join(WHYS)}")
+        check_answer(self, expected)
         if (self.circle is not None) != (self.answer == CRATER):
             raise ConfigError("a circle is expected with the answer crater, and with no other")
-        for number in (self.seconds, self.probability):
-            if number is not None and not math.isfinite(number):
-                raise ConfigError(f"an answer has the number {number}, expected finite numbers")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +142,7 @@ class CircleEntry(Entry):
         return Circle(self.x, self.y, self.diameter)
 
 
-class CircleLabels:
+class CircleLabels(EntryLog[CircleEntry]):
     """The answers about circles in a label store.
 
     Parameters
@@ -156,45 +151,22 @@ class CircleLabels:
     """
 
     def __init__(self, store: LabelStore) -> None:
+        super().__init__(store, "place_entries", CircleEntry)
         self.store = store
-        self._log = EntryLog(store, "place_entries", CircleEntry)
 
     def add(
         self, reviewer: str, answers: Sequence[CircleAnswer], key: str = ""
     ) -> list[CircleEntry]:
         """Store answers about different places in one transaction; see `LabelStore.add`."""
-        check_reviewer(reviewer)
-        key = check_key(key)
-        with self.store.transaction():
-            known = self._log.by_key(reviewer, key)
-            if known:
-                return known
-            for answer in answers:
-                self._add_place(answer.place)
-                circle = answer.circle
-                self._log.add(
-                    CircleEntry(
-                        entry=0,
-                        patch=answer.place.id,
-                        reviewer=reviewer,
-                        answer=answer.answer,
-                        undoes=None,
-                        at=answer.at or now(),
-                        seconds=answer.seconds,
-                        why=answer.why,
-                        model=answer.model,
-                        probability=answer.probability,
-                        saw_probability=answer.saw_probability,
-                        key=key,
-                        x=None if circle is None else circle.x,
-                        y=None if circle is None else circle.y,
-                        diameter=None if circle is None else circle.diameter,
-                    )
-                )
-            return self._log.by_key(reviewer, key)
+        return self.add_answers(reviewer, answers, key, self._store_place)
+
+    def _store_place(self, answer: CircleAnswer) -> dict[str, Any]:
+        self._add_place(answer.place)
+        circle = {} if answer.circle is None else dataclasses.asdict(answer.circle)
+        return {"patch": answer.place.id, **circle}
 
     def _add_place(self, place: Place) -> None:
-        """Add a place, unless the store has it: an id stands for one place."""
+        """Add a place, unless the store has it, by its id."""
         if not self.store.rows("SELECT 1 FROM places WHERE id = ?", (place.id,)):
             self.store.insert("places", dataclasses.asdict(place))
 
@@ -203,18 +175,6 @@ class CircleLabels:
         with self.store.transaction():
             for field in fields:
                 self._add_place(field)
-
-    def undo(self, reviewer: str, key: str = "") -> list[CircleEntry]:
-        """Undo a reviewer's last current answers; see `LabelStore.undo`."""
-        return self._log.undo(reviewer, key)
-
-    def entries(self, after: int = 0) -> list[CircleEntry]:
-        """Return all entries with a number above `after`, in order."""
-        return self._log.after(after)
-
-    def last_entry(self) -> int:
-        """Return the number of the last entry; 0 where there is none."""
-        return self._log.last()
 
     def places(self) -> dict[str, Place]:
         """Return all places, by id."""
@@ -230,7 +190,7 @@ class CircleLabels:
 
 @dataclasses.dataclass(frozen=True)
 class LabeledCircle:
-    """What reviewers say of a circle.
+    """The consensus of reviewers about a circle.
 
     Parameters
     ----------
@@ -281,7 +241,7 @@ class CircleTally(Tally):
         return {CRATER, NOT} <= words or differ
 
     def labeled(self, places: dict[str, Place], *, least: int = 1) -> list[LabeledCircle]:
-        """Return what reviewers say of each circle that has an answer.
+        """Return the consensus about each circle that has an answer.
 
         Circles of one crater, as when two reviewers draw the same, are one: that with the most
         reviewers, then the first.

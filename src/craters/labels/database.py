@@ -14,7 +14,7 @@ import re
 import secrets
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -55,6 +55,8 @@ _TABLES = {  # by the version that added them
     },
 }
 
+
+_OF_ANSWER = ("answer", "seconds", "why", "model", "probability", "saw_probability")
 
 EntryT = TypeVar("EntryT", bound=Any)
 
@@ -97,18 +99,7 @@ def now() -> str:
 class Database:
     """The file of a label store; safe to share between threads and processes.
 
-    Parameters
-    ----------
-    path : Path
-    must_exist : bool
-        Do not create a new file.
-    seed : int or None
-        Seed of the random part of a new store; random by default.
-
-    Raises
-    ------
-    DataError
-        If the file is no label store, is damaged, or must exist and is missing.
+    See `LabelStore` for parameters and errors.
     """
 
     def __init__(self, path: StrPath, *, must_exist: bool = False, seed: int | None = None) -> None:
@@ -240,20 +231,38 @@ class EntryLog(Generic[EntryT]):
         self._database, self._table, self._kind = database, table, kind
         self._names = [field.name for field in dataclasses.fields(kind)]
 
-    def add(self, entry: EntryT) -> None:
-        """Append an entry, whose number the table gives; within a transaction."""
-        row = {name: getattr(entry, name) for name in self._names if name != "entry"}
-        self._database.insert(self._table, row)
+    def add_answers(
+        self,
+        reviewer: str,
+        answers: Sequence[Any],
+        key: str,
+        store_subject: Callable[[Any], dict[str, Any]],
+    ) -> list[EntryT]:
+        """Append answers in one transaction; see `LabelStore.add`.
 
-    def by_key(self, reviewer: str, key: str) -> list[EntryT]:
-        """Return the entries of one request."""
-        return self._select("WHERE reviewer = ? AND key = ?", (reviewer, key))
+        Parameters
+        ----------
+        reviewer : str
+        answers : sequence of Answer or CircleAnswer
+        key : str
+        store_subject : callable
+            Stores what an answer is about; returns the columns that only this table has.
+        """
+        check_reviewer(reviewer)
+        key = check_key(key)
+        with self._database.transaction():
+            if not self._by_key(reviewer, key):
+                for answer in answers:
+                    row = {name: getattr(answer, name) for name in _OF_ANSWER}
+                    row |= {"at": answer.at or now(), "reviewer": reviewer, "key": key}
+                    self._database.insert(self._table, row | store_subject(answer))
+            return self._by_key(reviewer, key)
 
-    def after(self, number: int) -> list[EntryT]:
-        """Return all entries above a number, in order."""
-        return self._select("WHERE entry > ?", (number,))
+    def entries(self, after: int = 0) -> list[EntryT]:
+        """Return all entries with a number above `after`, in order."""
+        return self._select("WHERE entry > ?", (after,))
 
-    def last(self) -> int:
+    def last_entry(self) -> int:
         """Return the number of the last entry; 0 where there is none."""
         return int(self._database.rows(f"SELECT max(entry) FROM {self._table}")[0][0] or 0)  # noqa: S608
 
@@ -268,7 +277,7 @@ class EntryLog(Generic[EntryT]):
         check_reviewer(reviewer)
         key = check_key(key)
         with self._database.transaction():
-            known = self.by_key(reviewer, key)
+            known = self._by_key(reviewer, key)
             if known:
                 return known
             last = self._database.rows(
@@ -277,14 +286,16 @@ class EntryLog(Generic[EntryT]):
                 "ORDER BY entry DESC LIMIT 1",
                 (reviewer,),
             )
-            for entry in self.by_key(reviewer, last[0][0]) if last else []:
-                self.add(
-                    dataclasses.replace(
-                        entry, undoes=entry.entry, at=now(), seconds=None, probability=None,
-                        saw_probability=False, key=key,
-                    )
-                )  # fmt: skip
-            return self.by_key(reviewer, key)
+            for entry in self._by_key(reviewer, last[0][0]) if last else []:
+                row = {name: getattr(entry, name) for name in self._names if name != "entry"}
+                row |= {"undoes": entry.entry, "at": now(), "key": key}
+                row |= {"seconds": None, "probability": None, "saw_probability": False}
+                self._database.insert(self._table, row)
+            return self._by_key(reviewer, key)
+
+    def _by_key(self, reviewer: str, key: str) -> list[EntryT]:
+        """Return the entries of one request."""
+        return self._select("WHERE reviewer = ? AND key = ?", (reviewer, key))
 
     def _select(self, where: str, values: tuple[Any, ...]) -> list[EntryT]:
         rows = self._database.rows(

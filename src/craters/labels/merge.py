@@ -287,7 +287,7 @@ def write_snapshot(
     least: int = 1,
     order: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """Write the merged arrays to a new folder for `craters run --data`, whole or not at all.
+    """Write the merged arrays to a new folder for `craters run --data`, atomically.
 
     The answered start of the random part becomes the test set, with its labels, so that the run's
     report evaluates on it. Without such answers the test set does not change.

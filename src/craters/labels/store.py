@@ -21,7 +21,7 @@ import numpy as np
 
 from craters.core import StrPath
 from craters.errors import ConfigError, DataError
-from craters.labels.database import Database, EntryLog, check_key, check_reviewer, now
+from craters.labels.database import Database, EntryLog, now
 
 CRATER, NOT, UNSURE = "crater", "not", "unsure"
 ANSWERS = (CRATER, NOT, UNSURE)
@@ -104,13 +104,23 @@ class Answer:
     at: str = ""
 
     def __post_init__(self) -> None:
-        if self.answer not in ANSWERS:
-            raise ConfigError(f"answer is {self.answer!r}, expected {', '.join(ANSWERS)}")
-        if self.why not in WHYS:
-            raise ConfigError(f"why is {self.why!r}, expected {', '.join(WHYS)}")
-        for number in (self.seconds, self.probability):
-            if number is not None and not math.isfinite(number):
-                raise ConfigError(f"an answer has the number {number}, expected finite numbers")
+        check_answer(self, ANSWERS)
+
+
+def check_answer(answer: Any, expected: Sequence[str]) -> None:
+    """Check the facts of an `Answer` or `CircleAnswer`.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if answer.answer not in expected:
+        raise ConfigError(f"answer is {answer.answer!r}, expected {', '.join(expected)}")
+    if answer.why not in WHYS:
+        raise ConfigError(f"why is {answer.why!r}, expected {', '.join(WHYS)}")
+    for number in (answer.seconds, answer.probability):
+        if number is not None and not math.isfinite(number):
+            raise ConfigError(f"an answer has the number {number}, expected finite numbers")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,34 +201,10 @@ class LabelStore(Database):
         DataError
             If the store has a patch of the same id with other pixels.
         """
-        check_reviewer(reviewer)
-        key = check_key(key)
-        with self.transaction():
-            known = self._log.by_key(reviewer, key)
-            if known:
-                return known
-            for answer in answers:
-                self._add_patch(answer.patch)
-                self._log.add(
-                    Entry(
-                        entry=0,
-                        patch=answer.patch.id,
-                        reviewer=reviewer,
-                        answer=answer.answer,
-                        undoes=None,
-                        at=answer.at or now(),
-                        seconds=answer.seconds,
-                        why=answer.why,
-                        model=answer.model,
-                        probability=answer.probability,
-                        saw_probability=answer.saw_probability,
-                        key=key,
-                    )
-                )
-            return self._log.by_key(reviewer, key)
+        return self._log.add_answers(reviewer, answers, key, self._store_patch)
 
-    def _add_patch(self, patch: Patch) -> None:
-        digest = patch.digest
+    def _store_patch(self, answer: Answer) -> dict[str, Any]:
+        patch, digest = answer.patch, answer.patch.digest
         known = self.rows("SELECT digest FROM patches WHERE id = ?", (patch.id,))
         if not known:
             self.insert(
@@ -234,6 +220,7 @@ class LabelStore(Database):
                 f"{self.path}: patch {patch.id} has other pixels than when it was labeled",
                 "Was the array changed? Name another store by --labels.",
             )
+        return {"patch": patch.id}
 
     def undo(self, reviewer: str, key: str = "") -> list[Entry]:
         """Undo a reviewer's last current answers: all of one `add`.
@@ -247,11 +234,11 @@ class LabelStore(Database):
 
     def entries(self, after: int = 0) -> list[Entry]:
         """Return all entries with a number above `after`, in order."""
-        return self._log.after(after)
+        return self._log.entries(after)
 
     def last_entry(self) -> int:
         """Return the number of the last entry; 0 where there is none."""
-        return self._log.last()
+        return self._log.last_entry()
 
     def fingerprint(self) -> str:
         """Hash all entries and the seed: equal fingerprints imply equal labels."""

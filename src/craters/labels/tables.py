@@ -144,19 +144,6 @@ def _table(columns: Collection[str], rows: list[dict[str, Any]]) -> str:
     return files.to_csv([columns, *([row[name] for name in columns] for row in rows)])
 
 
-def import_labels(
-    store: LabelStore, table: StrPath, find_patch: Callable[[str], Patch], *, reviewer: str = ""
-) -> int:
-    """Add the answers of a table to a store: `read_answers`, then `add_answers`.
-
-    Returns
-    -------
-    int
-        Answers that were added.
-    """
-    return add_answers(store, read_answers(table, find_patch, reviewer=reviewer))[0]
-
-
 def read_answers(
     table: StrPath, find_patch: Callable[[str], Patch], *, reviewer: str = ""
 ) -> dict[tuple[str, str], Answer]:

@@ -250,7 +250,7 @@ def parse_weights(parts: dict[str, bytes], folder: Path) -> dict[str, np.ndarray
     if not weights:
         raise ModelError(f"{folder / WEIGHTS}: is missing, and {GRAPH} holds no weights", DAMAGED)
     counts = [name for name in weights if name.endswith("running_mean")]
-    zero = np.zeros((), np.int64)  # batches seen: only torch asks for them, and does not use them
+    zero = np.zeros((), np.int64)  # batches seen: torch requires their number, but does not use it
     return weights | {name.replace("running_mean", "num_batches_tracked"): zero for name in counts}
 
 

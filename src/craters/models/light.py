@@ -315,9 +315,9 @@ def estimate_lights(
     """Estimate the direction of light in each group of patches, without labels.
 
     A network with a light head sees the patches in all orientations; the directions that it gives
-    are turned back and summed, weighted by the probability of a crater: only craters tell light
-    from the left from relief turned inside out and light from the right. The certainty is the
-    length of the sum in relation to the sum of the lengths, and lower for few patches. A group
+    are turned back and summed, weighted by the probability of a crater: only craters
+    distinguish light from the left from inverted relief and light from the right. The certainty is
+    the length of the sum in relation to the sum of the lengths, and lower for few patches. A group
     that is uncertain has the light of all patches together, if that is certain.
 
     Parameters

@@ -16,7 +16,7 @@ ARRAY_SUFFIXES = (".npy", ".npz")
 
 
 def find_pictures(paths: Sequence[Path]) -> list[tuple[Path, str]]:
-    """Return the path and the id of each picture; a folder stands for its pictures, sorted.
+    """Return the path and the id of each picture; of a folder, those of all its pictures, sorted.
 
     Parameters
     ----------

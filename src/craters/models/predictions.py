@@ -247,7 +247,7 @@ def doubts(description: ModelDescription, images: np.ndarray) -> list[str]:
 
 
 def constant_output(classifier: Classifier) -> str | None:
-    """Say so if a model gives the same probability to patches that differ in everything, else None.
+    """Return a warning if a model gives very different patches the same probability, else None.
 
     Parameters
     ----------

@@ -35,7 +35,7 @@ _MIRRORS = ("up-down", "left-right", "transpose", "anti-transpose")
 def choose_transforms(
     train: PatchSet, pool: PatchSet, config: JobSettings, *, compare: bool = False
 ) -> SymmetryReport:
-    """Return the transforms of training that a job's settings ask for.
+    """Return the transforms of training that a job's settings require.
 
     With symmetry "auto", a direction of light that is stated decides; else the labels, if there are
     at least `LEAST_LABELS`; else the direction that the pretrained model estimates from labeled and
@@ -123,7 +123,7 @@ def _find_light(train: PatchSet, pool: PatchSet, config: JobSettings) -> Light |
     decided = len(train) >= LEAST_LABELS and measure_light(train.images, train.labels) is not None
     count = _SAMPLE_TO_COMPARE if decided else _SAMPLE
     images = np.concatenate([_thin(patches.images, count) for patches in (train, pool)])
-    if is_cropped:  # the middle tells the light as well
+    if is_cropped:  # the middle shows the light as well
         start = (train.side - largest) // 2
         images = images[:, start : start + largest, start : start + largest]
     (light,) = classifier.find_light(images).groups.values()

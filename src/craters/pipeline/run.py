@@ -72,7 +72,7 @@ _LIBRARIES = ("torch", "onnxruntime", "numpy", "scipy", "scikit-learn")  # that 
 
 @dataclasses.dataclass(frozen=True)
 class RunOutcome:
-    """A finished run: its folder, its metrics as in metrics.json, and the honesty checks."""
+    """A finished run: its folder, its metrics as in metrics.json, and its checks."""
 
     folder: Path
     metrics: dict[str, Any]

@@ -1,4 +1,4 @@
-"""Data quality: the audit of arrays before a run, and the honesty checks after it.
+"""Data quality: the audit of arrays before a run, and the checks after it.
 
 Interface: `run_audit`, `run_checks`, `evaluation_doubts`, `test_set_uses`.
 It modifies no run and no data; cleaning writes a copy. The checks do not need torch.

@@ -1,4 +1,4 @@
-"""Read the files of a finished run, and its arrays if available, for the honesty checks."""
+"""Read the files of a finished run, and its arrays if available, for its checks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules of the honesty checks: each takes a finished run and returns a finding."""
+"""Rules of the checks of a run: each takes a finished run and returns a finding."""
 
 from __future__ import annotations
 

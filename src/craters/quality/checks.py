@@ -1,4 +1,4 @@
-"""Run the numbered honesty checks, which look for reasons to doubt the metrics of a run."""
+"""Run the numbered checks, which look for reasons to doubt the metrics of a run."""
 
 from __future__ import annotations
 
@@ -137,11 +137,6 @@ def _examine(record: RunRecord) -> list[Check]:
             )
         )
     return made
-
-
-def any_severe(made: Sequence[Check]) -> bool:
-    """Return whether a severe check fired."""
-    return any(check.is_severe for check in made)
 
 
 def as_json(made: Sequence[Check]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Reasons to doubt a model that is evaluated on labeled patches: useless, inverted, ill-set."""
+"""Reasons to doubt a model evaluated on labeled patches: useless, inverted, bad threshold."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def evaluation_doubts(
 
 
 def _threshold_doubt(scored: Scored, macro_f1: float, auc: float, aim: str | None) -> list[str]:
-    """Say how much the decision threshold loses of what the ranking allows."""
+    """Describe how much the decision threshold loses of what the ranking allows."""
     if aim and aim != "macro_f1":  # such a threshold trades it on purpose
         return []
     best = calibration.choose_threshold(scored, "macro_f1")

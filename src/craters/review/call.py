@@ -93,7 +93,7 @@ def key_of(content: dict[str, Any]) -> str:
 
 
 def skipped(content: dict[str, Any]) -> list[str]:
-    """Return the ids that the page has already, or does not want."""
+    """Return the ids that the page has already, or skips."""
     skip = content.get("skip", [])
     if not isinstance(skip, list) or not all(isinstance(name, str) for name in skip):
         raise ConfigError("skip: expected a list of ids")
@@ -103,7 +103,7 @@ def skipped(content: dict[str, Any]) -> list[str]:
 
 
 def wanted(content: dict[str, Any], most: int) -> int:
-    """Return how many further items the page wants."""
+    """Return how many further items the page requests."""
     want = content.get("want", 0)
     if not isinstance(want, int) or isinstance(want, bool) or not 0 <= want <= most:
         raise ConfigError(f"want: expected 0 to {most}")

@@ -13,7 +13,7 @@ import numpy as np
 
 from craters.errors import CratersError
 from craters.evaluation import Estimate, decide, estimate, gain
-from craters.labels import ANSWERS, CRATER, NOT, RULE, agreement_summary, answered_start
+from craters.labels import ANSWERS, CRATER, NOT, RULE, Tally, agreement_summary, answered_start
 from craters.review.queue import MIX_WORDS
 from craters.review.session import ReviewSession
 
@@ -58,7 +58,7 @@ def progress(session: ReviewSession) -> dict[str, Any]:
         predictions, scorer = session.predictions, session.scorer
         page: dict[str, Any] = {
             "reviewers": _reviewers(session),
-            "whys": dict(sorted(_reasons(session).items())),
+            "whys": reasons(session.tally),
             "classes": _classes(session),
             "rule": RULE,
             "mix": MIX_WORDS,
@@ -86,7 +86,7 @@ def progress(session: ReviewSession) -> dict[str, Any]:
 
 
 def _too_few(measured: Measured) -> str:
-    """Say how many labels of the random part are missing for figures."""
+    """State how many labels of the random part are missing for figures."""
     craters = sum(measured.labels)
     return (
         f"Figures are shown from {LEAST_LABELS} labels of the random part on, with at least "
@@ -107,35 +107,53 @@ def predicting(session: ReviewSession) -> dict[str, Any]:
 
 
 def _reviewers(session: ReviewSession) -> list[dict[str, Any]]:
-    rows = []
     answers: dict[str, Counter[str]] = {}
     for patch in session.tally.answered():
         for who, vote in session.tally.votes(patch).items():
             answers.setdefault(who, Counter())[vote.answer] += 1
+    rows = reviewer_rows(session.tally, answers, ANSWERS, ANSWERS)
+    return [row | {"total": answers.get(row["name"], Counter()).total()} for row in rows]
+
+
+def reviewer_rows(
+    tally: Tally, answers: dict[str, Counter[str]], words: Sequence[str], timed: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Return name, current answers, undone entries and median time of each reviewer.
+
+    Parameters
+    ----------
+    tally : Tally
+    answers : dict of Counter
+        Current answers of each reviewer, by word.
+    words : sequence of str
+        The words to count.
+    timed : sequence of str
+        Answers whose time counts.
+    """
     seconds: dict[str, list[float]] = {}
     undone: Counter[str] = Counter()
-    for entry in session.tally.entries.values():
+    for entry in tally.entries.values():
         if entry.undoes is not None:
             undone[entry.reviewer] += 1
-        elif entry.seconds is not None:
+        elif entry.seconds is not None and entry.answer in timed:
             seconds.setdefault(entry.reviewer, []).append(entry.seconds)
-    for name in session.tally.reviewers():
-        counts = answers.get(name, Counter())
-        spent = seconds.get(name, [])
-        rows.append(
-            {
-                "name": name,
-                **{word: counts[word] for word in ANSWERS},
-                "total": counts.total(),
-                "undone": undone[name],
-                "median_seconds": round(float(np.median(spent)), 2) if spent else None,
-            }
-        )
-    return rows
+    return [
+        {
+            "name": name,
+            **{word: answers.get(name, Counter())[word] for word in words},
+            "undone": undone[name],
+            "median_seconds": round(float(np.median(seconds[name])), 2)
+            if name in seconds
+            else None,
+        }
+        for name in tally.reviewers()
+    ]
 
 
-def _reasons(session: ReviewSession) -> Counter[str]:
-    return Counter(entry.why for entry in session.tally.entries.values() if entry.undoes is None)
+def reasons(tally: Tally) -> dict[str, int]:
+    """Count the answers that were not undone by the reason for showing their item."""
+    counts = Counter(entry.why for entry in tally.entries.values() if entry.undoes is None)
+    return dict(sorted(counts.items()))
 
 
 def _classes(session: ReviewSession) -> dict[str, Any]:

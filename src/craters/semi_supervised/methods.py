@@ -359,7 +359,7 @@ def _judge(
 
 
 def _why_drop(method: str, context: CrossFitContext, network: Network, supervised: CrossFit) -> str:
-    """Say why a candidate of `auto` is dropped by the first fold's network, or nothing."""
+    """Return why the first fold rules out a candidate of `auto`; empty if it does not."""
     rows = context.folds.folds[0].held_out
     if len(np.unique(context.labeled.labels[rows])) < 2:
         return ""

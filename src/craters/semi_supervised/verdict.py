@@ -189,7 +189,7 @@ def prior_of(n_labels: int) -> dict[str, tuple[float, float]]:
 
 
 def why_drop(verdict: Verdict, n_labels: int) -> str:
-    """Say why a candidate is dropped after the first fold; empty if a gain is still likely."""
+    """Return why a candidate is dropped after the first fold; empty if a gain is still likely."""
     judgement = _judge(verdict, prior_of(n_labels)[verdict.method])
     if judgement.chance >= LIKELY:
         return ""

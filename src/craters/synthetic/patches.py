@@ -69,7 +69,7 @@ def make_patches(
     Label 1: at least half of the disc of a crater of `MIN_DIAMETER` to `size` pixels is inside
     the patch and not missing.
     Label 0: no disc of a crater of at least `MIN_DIAMETER` touches the patch; smaller pits may.
-    With a look, labels follow the default `LabelRule` instead, which also asks for contrast.
+    With a look, labels follow the default `LabelRule` instead, which also requires contrast.
 
     Parameters
     ----------

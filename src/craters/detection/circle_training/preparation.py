@@ -1,4 +1,4 @@
-"""Prepare images with a catalogue: take its shift out, and leave out what it may not list."""
+"""Prepare images with a catalogue: remove its shift, and ignore what it may not list."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SURE = 0.5  # raw probability of the circles that the limit is measured with
 _STEP = 2**0.25  # ratio of the edges of bins of diameters
 _LEAST = 20  # circles of a bin, and above it
 _LISTED = 0.8  # share of the circles of a bin that are listed, over that of all larger ones
-_FIRST = 7.0  # px: smaller circles are too uncertain to tell anything
+_FIRST = 7.0  # px: smaller circles are too uncertain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +133,7 @@ def measure_limit(
     Parameters
     ----------
     images : sequence of LabeledImage
-        The shift of the catalogue is taken out.
+        Without the shift of the catalogue.
     found : sequence of ndarray, `CIRCLE_DTYPE`
     scales : sequence of float
         As for `match_inputs`.

@@ -54,7 +54,7 @@ class CircleTraining:
     config : CircleTrainingConfig
     read : CataloguedImages
     truth : list of LabeledImage
-        Parts of images with the craters of the catalogue, its shift taken out.
+        Parts of images with the craters of the catalogue, its shift removed.
     shifts : ndarray, shape (P, 2)
         Pixels right and down by which the craters of each part were moved.
     shift_origin : ndarray of int, shape (P,)

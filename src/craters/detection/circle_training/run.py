@@ -277,7 +277,7 @@ def _register(
     scales: Sequence[float],
     by_region: bool,
 ) -> tuple[list[LabeledImage], np.ndarray, np.ndarray]:
-    """Take the shift of the catalogue out, in each region if there are regions."""
+    """Remove the shift of the catalogue, in each region if there are regions."""
     groups = np.array([image.group if by_region else "" for image in images])
     moved = list(images)
     shifts, origin = np.zeros((len(images), 2)), np.zeros(len(images), int)

@@ -229,7 +229,7 @@ def judge_held_out(
         circles["logit"] = ratio
     if is_calibrated:
         probability = scene_probabilities(scene, Calibration(candidates=1))
-    else:  # nothing is known of the share that the network's own probability stands for
+    else:  # the share of craters behind the network's own probability is unknown
         probability = [raw_probability(circles) for circles in changed]
     threshold = operating_point(np.concatenate(probability), PRECISION).threshold
     return Judged(changed, probability, [p >= threshold for p in probability])

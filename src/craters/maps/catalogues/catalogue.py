@@ -138,7 +138,7 @@ class Catalogue:
         return rows
 
     def source_notes(self, images: Collection[str]) -> list[str]:
-        """Say how many craters name none of the images."""
+        """Note how many craters name none of the images."""
         if self.sources is None or set(images) == {""}:
             return []
         others = int((~_are_named(self.sources, images)).sum())

@@ -15,7 +15,7 @@ from craters.maps.catalogues.catalogue import Catalogue
 from craters.maps.catalogues.tables import Check, Table
 from craters.maps.geo import NO_PLANET, Planet, image_name, wrap_lon
 
-GEOMETRY = "geometry"  # column that stands for the geometries of a layer
+GEOMETRY = "geometry"  # name of the geometries of a layer, as if they were a column
 
 _GIANT = 1e6  # metres: a catalogue with a median diameter above this has metres for kilometres
 

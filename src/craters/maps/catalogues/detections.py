@@ -108,7 +108,7 @@ def _detected_sizes(
 def _unused_sizes(
     table: Table, column_of: Mapping[str, str], *, in_pixels: bool, are_used: bool
 ) -> list[str]:
-    """Say that a column may hold diameters, but in another or an unknown unit."""
+    """Note that a column may hold diameters, but in another or an unknown unit."""
     if are_used:
         return []
     other = [column_of[kind] for kind in SIZES[not in_pixels] if kind in column_of]

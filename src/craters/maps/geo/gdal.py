@@ -172,7 +172,7 @@ def is_gray(palette: np.ndarray) -> bool:
 
 
 def gray_levels(palette: np.ndarray, nodata: float | None) -> tuple[np.ndarray, int | None]:
-    """Convert a palette to gray levels and the level that stands for missing pixels, if any.
+    """Convert a palette to gray levels; return also the level of missing pixels, if any.
 
     Transparent colors and the color of the nodata value are missing. Their level is their own
     luminance, or else the highest level that no visible color has.

@@ -254,7 +254,7 @@ def image_notes(images: Sequence[Image], *, least_stretch: float = 1.0) -> list[
     ----------
     images : sequence of Image
     least_stretch : float
-        Distortion is noted where the map stretches more than this: smaller stretches are taken out.
+        Distortion is noted where the map stretches more than this: smaller stretches are corrected.
 
     Returns
     -------

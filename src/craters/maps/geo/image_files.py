@@ -23,7 +23,7 @@ _OTHERS = (
 
 
 def find_images(paths: StrPath | Sequence[StrPath]) -> list[tuple[str, str]]:
-    """Return the path and the name of each image; a folder stands for its images, sorted.
+    """Return the path and the name of each image; of a folder, those of all its images, sorted.
 
     The name is the file name without its suffix. If an earlier image has the same name, a number
     is appended that makes it unique.
@@ -87,7 +87,7 @@ def _refuse_duplicates(images: list[Path]) -> None:
             also = f", also as {seen[real]}" if seen[real] != path else ""
             raise DataError(
                 f"{path}: given twice{also}",
-                "Name each image once; a folder stands for all images in it.",
+                "Name each image once; a folder includes all images in it.",
             )
         seen[real] = path
 

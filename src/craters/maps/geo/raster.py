@@ -446,7 +446,7 @@ def _refuse_degrees(planet: Planet, x: np.ndarray, y: np.ndarray, side: float, s
 def _override_note(
     declared: Planet, planet: Planet, transform: tuple[float, ...], size: tuple[int, int]
 ) -> str:
-    """Say how far `--crs` shifts an image from the CRS that its file declares; "" if not at all.
+    """Describe how far `--crs` shifts an image from the CRS of its file; empty if not at all.
 
     Parameters
     ----------

@@ -55,7 +55,7 @@ class BasePlan(abc.ABC):
 
     @property
     def stretch_taken_out(self) -> float:
-        """Stretch of the map that the scan takes out, at most; 1: none."""
+        """Largest stretch of the map that the scan corrects; 1: none."""
         return 1.0
 
     @property

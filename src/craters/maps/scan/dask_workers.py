@@ -55,7 +55,7 @@ class _ScanPlugin:
 
 
 def _call_worker(name: str, image: Image, task: Task) -> Any:
-    """Do a task by the `Worker` in a Dask worker; return its result or its error.
+    """Run a task with the `Worker` in a Dask worker; return its result or its error.
 
     Errors become text, because errors of GDAL, their causes, cannot be sent to another process.
     """

@@ -107,7 +107,7 @@ class Found:
     summary : dict
         Content of summary.json.
     folder : Path or None
-        The folder that was written; None if none was asked for.
+        The folder that was written; None if none was requested.
     """
 
     columns: dict[str, np.ndarray]

@@ -290,7 +290,7 @@ class Worker:
                 self._readers.pop().close()
 
     def work(self, image: Image, task: Task) -> Any:
-        """Do a task in the calling thread; retry once on failure."""
+        """Run a task in the calling thread; retry once on failure."""
         predictor = self._predictor()
         for attempt in range(_TRIES):
             try:

@@ -20,7 +20,7 @@ from craters.models.circles.detector import (
 )
 
 LEAST_STRETCH = 1.05  # longest over shortest side of a pixel, from which blocks are resampled
-MOST_STRETCH = 4.0  # that is taken out; beyond it, a block would need pixels from far away
+MOST_STRETCH = 4.0  # that is corrected; beyond it, a block would need pixels from far away
 
 _SLACK = 2.0  # px: circles so far outside a block are kept, as its neighbours differ in shape
 

@@ -113,27 +113,15 @@ def write_circle_model(
 
     Parameters
     ----------
-    folder : path-like
-        Must not exist, unless `force`.
     network : CircleNet
         In evaluation mode.
-    description : CircleDescription
-    license_id : str
-        License of the model: its identifier at Hugging Face.
-    force : bool
-        Move an earlier folder aside (`NAME.1`, ...); never delete it.
+    folder, description, license_id, force
+        As for `write_model`, whose errors are raised.
 
     Returns
     -------
     Path
         The folder.
-
-    Raises
-    ------
-    ExistsError
-        If the folder exists.
-    ModelError
-        If the model cannot be loaded from the folder.
     """
     from safetensors.numpy import save
 

@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, cast
 
 import numpy as np
@@ -24,9 +24,9 @@ from craters.models.layers import (
     SPREAD,
     standardize_patches,
 )
-from craters.models.networks import CompactNet, EnsembleNet, Network
+from craters.models.networks import CompactNet, Network
 from craters.models.onnx.graph import open_graph, read_tensors
-from craters.models.onnx.windows import is_over_images, windows_graph
+from craters.models.onnx.windows import is_over_images, members_of, windows_graph
 from craters.models.onnx.writer import OPSET, GraphWriter, add_layer, array_of
 
 ONNX_TOLERANCE = 1e-5  # largest difference of logits between torch and the graph
@@ -275,7 +275,7 @@ def _some_sides(sides: tuple[int, ...]) -> list[int]:
 
 def _is_compact(network: Network) -> bool:
     """Return whether a network, or each member of an ensemble, is a `CompactNet` without light."""
-    return all(isinstance(each, CompactNet) and not each.has_light for each in _members(network))
+    return all(isinstance(each, CompactNet) and not each.has_light for each in members_of(network))
 
 
 def _compact_graph(network: Network, side: int, opset: int) -> Any:
@@ -298,13 +298,9 @@ def _compact_graph(network: Network, side: int, opset: int) -> Any:
         Of input `images` (N, S, S) and output `logits` (N,), as in `network_to_onnx`.
     """
     graph = GraphWriter()
-    logits = [_logits(graph, cast("CompactNet", member)) for member in _members(network)]
+    logits = [_logits(graph, cast("CompactNet", member)) for member in members_of(network)]
     graph.add("Mean" if len(logits) > 1 else "Identity", *logits, name=OUTPUT)
     return graph.model("compact", (INPUT, ["batch", side, side]), (OUTPUT, ["batch"]), opset)
-
-
-def _members(network: Network) -> Sequence[nn.Module]:
-    return list(network.members) if isinstance(network, EnsembleNet) else [network]
 
 
 def _logits(graph: GraphWriter, network: CompactNet) -> str:

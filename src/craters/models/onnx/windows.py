@@ -17,7 +17,7 @@ from craters.models.whole_images import WholeOriginal
 
 def is_over_images(network: Network) -> bool:
     """Return whether a network, or each member of an ensemble, gives a logit for each window."""
-    return all(isinstance(each, WindowNet | WholeOriginal) for each in _members(network))
+    return all(isinstance(each, WindowNet | WholeOriginal) for each in members_of(network))
 
 
 def windows_graph(network: Network, opset: int = OPSET) -> Any:
@@ -42,14 +42,15 @@ def windows_graph(network: Network, opset: int = OPSET) -> Any:
         _dense(graph, each, counts)
         if isinstance(each, WindowNet)
         else _original(graph, cast("WholeOriginal", each), counts)
-        for each in _members(network)
+        for each in members_of(network)
     ]
     graph.add("Mean" if len(logits) > 1 else "Identity", *logits, name=OUTPUT)
     ends = (INPUT, ["batch", "height", "width"]), (OUTPUT, ["batch", "rows", "columns"])
     return graph.model(network.name, *ends, opset)
 
 
-def _members(network: Network) -> Sequence[nn.Module]:
+def members_of(network: Network) -> Sequence[nn.Module]:
+    """Return the members of an ensemble; of another network, itself."""
     return list(network.members) if isinstance(network, EnsembleNet) else [network]
 
 

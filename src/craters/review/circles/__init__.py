@@ -1,7 +1,7 @@
 """Review circles: accept, reject, correct and draw them on images, and measure the catalogue.
 
 Interface: `CircleSession`, `CirclePages`, `open_circles`, `CircleCandidates`, `upcoming`.
-It knows nothing of windows, and trains by starting commands.
+It does not depend on windows, and trains by starting commands.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Random fields of images, in which all craters are corrected: the honest part of a review.
+"""Random fields of images, in which all craters are corrected: the unbiased part of a review.
 
 Each image is divided into rectangles of nearly the same size, so that a field holds a few
 craters. A tenth of them, in the order of a hash of the store's seed and their position, is the

@@ -26,6 +26,7 @@ from craters.review.circles.measure import (
 from craters.review.circles.queue import MIX_WORDS
 from craters.review.circles.scan import CircleScan, open_circles
 from craters.review.circles.session import CircleSession
+from craters.review.progress import reasons, reviewer_rows
 
 _ROUNDED = 0.06  # px
 
@@ -38,7 +39,7 @@ def progress(session: CircleSession) -> dict[str, Any]:
         labeled = session.tally.labeled(session.places)
         page: dict[str, Any] = {
             "reviewers": _reviewers(session),
-            "whys": _reasons(session),
+            "whys": reasons(session.tally),
             "circles": _circles(session, labeled),
             "disputed": sum(session.tally.is_disputed(name) for name in session.tally.answered()),
             "rule": RULE,
@@ -73,8 +74,6 @@ def detections_of(scan: CircleScan) -> Located:
 def _reviewers(session: CircleSession) -> list[dict[str, Any]]:
     """Count the current answers of each reviewer."""
     answers: dict[str, Counter[str]] = {}
-    seconds: dict[str, list[float]] = {}
-    undone: Counter[str] = Counter()
     for name in session.tally.answered():
         place = session.places[name]
         for who in session.tally.votes(name):
@@ -85,34 +84,14 @@ def _reviewers(session: CircleSession) -> list[dict[str, Any]]:
                 kept = entry.circle is not None and _is_equal(entry.circle, place.circle)
                 word = "drawn" if place.kind == "drawn" else "accepted" if kept else "corrected"
             answers.setdefault(who, Counter())[word] += 1
-    for each in session.tally.entries.values():
-        if each.undoes is not None:
-            undone[each.reviewer] += 1
-        elif each.seconds is not None and each.answer in (CRATER, NOT):
-            seconds.setdefault(each.reviewer, []).append(each.seconds)
     words = ("accepted", "corrected", "drawn", "not", "unsure", "complete")
-    return [
-        {
-            "name": name,
-            **{word: answers.get(name, Counter())[word] for word in words},
-            "undone": undone[name],
-            "median_seconds": round(float(np.median(seconds[name])), 2)
-            if name in seconds
-            else None,
-        }
-        for name in session.tally.reviewers()
-    ]
+    return reviewer_rows(session.tally, answers, words, (CRATER, NOT))
 
 
 def _is_equal(first: Circle, second: Circle) -> bool:
     """Return whether two circles are equal, but for the rounding of the page."""
     pairs = zip(dataclasses.astuple(first), dataclasses.astuple(second), strict=True)
     return all(abs(one - other) <= _ROUNDED for one, other in pairs)
-
-
-def _reasons(session: CircleSession) -> dict[str, int]:
-    counts = Counter(entry.why for entry in session.tally.entries.values() if entry.undoes is None)
-    return dict(sorted(counts.items()))
 
 
 def _teaching(session: CircleSession, labeled: list[LabeledCircle]) -> int:

@@ -1,4 +1,4 @@
-"""Choose which circle to ask about next: the query strategy of circles, on plain arrays.
+"""Choose the next circle to review: the query strategy of circles, on plain arrays.
 
 Of ten queries, five are uncertain detections, four are likely misses, and one is a random field.
 Where one kind is used up, the others replace it.
@@ -80,7 +80,7 @@ class CircleCandidates:
 
 @dataclasses.dataclass(frozen=True)
 class CircleQuery:
-    """A circle to ask about, or a field; `row` is the row of a candidate or number of a field."""
+    """A circle or a field to review; `row` is the row of a candidate or number of a field."""
 
     row: int
     why: str

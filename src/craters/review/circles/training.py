@@ -121,7 +121,7 @@ def _is_in_field(fields: Sequence[Place], image: str, x: float, y: float) -> boo
 
 
 def write_training_data(session: CircleSession, out: StrPath, *, least: int = 1) -> dict[str, Any]:
-    """Write images and catalogue for `craters train` to a new folder, whole or not at all.
+    """Write images and catalogue for `craters train` to a new folder, atomically.
 
     Returns
     -------

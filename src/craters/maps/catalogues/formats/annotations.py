@@ -41,7 +41,7 @@ class Shape:
     labels : tuple of str
         Its classes; empty: none.
     kind : str
-        `BOX`, `CIRCLE`, `ELLIPSE`, `POLYGON`, or `OTHER`, which no circle can stand for.
+        `BOX`, `CIRCLE`, `ELLIPSE`, `POLYGON`, or `OTHER`, which cannot be converted to a circle.
     values : tuple of float
         A box: left, top, width, height. Others: x and y of the centre, diameter.
     size : tuple of float

@@ -14,7 +14,7 @@ from craters.maps.catalogues.catalogue import Catalogue
 from craters.maps.catalogues.columns import catalogue_of
 from craters.maps.catalogues.formats import coco, craterstats, layers, via, voc, yolo
 
-_HEAD = 4096  # bytes that tell the kind of a file
+_HEAD = 4096  # bytes from which the format is recognised
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _PARTS_OF_SHAPEFILE = (".dbf", ".shx", ".prj", ".cpg")
 _SINGLE = (".csv", ".json", ".geojson", ".gpkg", ".fgb", ".shp", ".scc", ".diam")

@@ -76,7 +76,7 @@ def read_yolo(source: Path, paths: Sequence[Path], crater_class: str = "") -> Ca
         ]
     notes = _left_out([path for path in paths if path not in seen.values() and path != names_file])
     if not names:
-        notes.append("No data.yaml or classes.txt names the classes: their numbers stand for them")
+        notes.append("No data.yaml or classes.txt names the classes: their numbers are their names")
     found = [names_file] if names_file else []
     return catalogue_of_shapes(
         shapes, crater_class, source=source, title="YOLO", paths=[*labeled, *found], notes=notes
@@ -84,7 +84,7 @@ def read_yolo(source: Path, paths: Sequence[Path], crater_class: str = "") -> Ca
 
 
 def _left_out(paths: Sequence[Path]) -> list[str]:
-    """Say which text files are no annotations; empty ones are of images without a box."""
+    """Note which text files are no annotations; empty ones are of images without a box."""
     others = [path.name for path in paths if path.stat().st_size and path.name != _CLASSES]
     if not others:
         return []

@@ -10,7 +10,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from craters.errors import ConfigError
-from craters.evaluation import Interval, bootstrap, decide, draw_counts, percentile_limits
+from craters.evaluation import (
+    Interval,
+    bootstrap,
+    decide,
+    draw_counts,
+    percentile_limits,
+    wilson_limits,
+)
 from craters.maps.catalogues.catalogue import Catalogue, Detections
 from craters.maps.catalogues.matching.pairing import (
     COUNTED,
@@ -193,29 +200,12 @@ def wilson(hits: int, n: int) -> Interval | None:
     """Return the 95 % Wilson score interval of a proportion; None if `n` is 0.
 
     It assumes independent craters, and is usable for a handful of them.
-
-    References
-    ----------
-    Wilson 1927, doi 10.1080/01621459.1927.10502953.
-
-    Examples
-    --------
-    >>> interval = wilson(8, 10)
-    >>> round(interval.low, 4), round(interval.high, 4)
-    (0.4902, 0.9433)
     """
     if n == 0:
         return None
-    from scipy.stats import binomtest
-
-    limits = binomtest(hits, n).proportion_ci(_LEVEL, method="wilson")
-    return Interval(
-        low=float(limits.low),
-        high=float(limits.high),
-        level=_LEVEL,
-        method="Wilson score, craters as independent",
-        n_groups=None,
-    )
+    low, high = wilson_limits(hits, n)
+    method = "Wilson score, craters as independent"
+    return Interval(low=low, high=high, level=_LEVEL, method=method, n_groups=None)
 
 
 def bin_edges(

@@ -1,4 +1,4 @@
-"""The shift between a catalogue and images: measured from matched pairs, and taken out.
+"""The shift between a catalogue and images: measured from matched pairs, and removed.
 
 Catalogues are drawn on other mosaics than the images and may be displaced by some pixels,
 differently in each region. A shift is the position of detections relative to their craters: metres
@@ -25,7 +25,7 @@ from craters.maps.catalogues.matching.pairing import (
 from craters.maps.geo import Footprint, Space
 
 LEAST_PAIRS = 10  # for a shift of one image
-AGREEMENT = 0.2  # diameters: half of the pairs must be this close to a shift that is taken out
+AGREEMENT = 0.2  # diameters: half of the pairs must be this close to a shift that is removed
 ORIGINS = ("none", "all images", "image")  # of the shift of an image
 
 _LEAST_IMAGES = 5  # for a bootstrap over images
@@ -198,7 +198,7 @@ def register(
     space: Space,
     rule: MatchRule,
 ) -> Registration:
-    """Estimate the shift of the catalogue in each image, take it out, and match again.
+    """Estimate the shift of the catalogue in each image, remove it, and match again.
 
     The first estimate is the densest offset of all pairs of similar diameters that are at most a
     diameter apart, matched or not. It is then replaced by the median offset of the matched pairs

@@ -347,7 +347,7 @@ def _notes(
 
 
 def _size_note(outcome: MatchOutcome) -> list[str]:
-    """Say how many false detections are smaller than all craters, which the catalogue may lack."""
+    """Note how many false detections are smaller than all craters, which the catalogue may lack."""
     matching, sizes = outcome.matching, outcome.detections.diameters
     counted = outcome.catalogue.diameters[matching.target_crater[matching.target_state == COUNTED]]
     if sizes is None or not len(counted) or outcome.rule.smallest > 0:
@@ -379,7 +379,7 @@ def _shift_note(shift: Shift | None, outcome: MatchOutcome) -> list[str]:
 def _point(
     outcome: MatchOutcome, curve: Curve, row: int, interval: Interval | None
 ) -> dict[str, Any]:
-    """Describe one row of the curve; row -1 stands for no detections."""
+    """Describe one row of the curve; row -1 is no detections at all."""
     hits = int(curve.hits[row]) if row >= 0 else 0
     false = int(curve.false[row]) if row >= 0 else 0
     n, both = curve.n_craters, hits + false

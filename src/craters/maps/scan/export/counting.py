@@ -30,37 +30,30 @@ _RIM = float(np.sqrt((2 * np.pi / _CORNERS) / np.sin(2 * np.pi / _CORNERS)))
 def write_diam(scan: ScanFolder, folder: Path) -> str:
     """Write NAME.diam: the area, and diameters with positions."""
     counted = _count(scan)
-    lines = [
-        *_head(counted),
-        "# km^2, on the sphere",
-        f"area = {counted.area:.9g}",
-        "#",
-        "crater = {diameter, fraction, lon, lat",
-        *_crater_rows(counted),
-        "}",
-    ]
-    files.write_text(folder / f"{_name(scan)}.diam", "\n".join(lines) + "\n")
-    return _summary(counted)
+    area = ["# km^2, on the sphere", f"area = {counted.area:.9g}"]
+    return _write_text(folder / f"{_name(scan)}.diam", counted, area, "diameter")
 
 
 def write_scc(scan: ScanFolder, folder: Path) -> str:
     """Write NAME.scc: the area as polygons with holes, and diameters with positions."""
     counted = _count(scan)
     radius = f"{counted.sphere.radius / 1000:.10g} <km>"
-    lines = [
-        *_head(counted),
+    area = [
         *(f"{axis}_axis_radius = {radius}" for axis in "abc"),
         f"Total_area = {counted.area:.6f} <km^2>",
         "#",
         "unit_boundary = {vertex, sub_area, tag, lon, lat",
         *_boundary_rows(counted),
         "}",
-        "#",
-        "crater = {diam, fraction, lon, lat",
-        *_crater_rows(counted),
-        "}",
     ]
-    files.write_text(folder / f"{_name(scan)}.scc", "\n".join(lines) + "\n")
+    return _write_text(folder / f"{_name(scan)}.scc", counted, area, "diam")
+
+
+def _write_text(path: Path, counted: CountedScan, area: list[str], diameter: str) -> str:
+    """Write a count of Craterstats; `diameter` is the name of that column."""
+    head = f"crater = {{{diameter}, fraction, lon, lat"
+    lines = [*_head(counted), *area, "#", head, *_crater_rows(counted), "}"]
+    files.write_text(path, "\n".join(lines) + "\n")
     return _summary(counted)
 
 

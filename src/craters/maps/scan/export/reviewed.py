@@ -11,7 +11,7 @@ import numpy as np
 import shapely
 
 from craters.core import StrPath, files
-from craters.errors import ConfigError, ExistsError
+from craters.errors import ConfigError
 from craters.maps.geo import Layer, PixelReference, describe_scanned, map_files
 from craters.maps.scan import output
 from craters.maps.scan.circles import table as circle_tables
@@ -54,8 +54,7 @@ def export_reviewed(
     out = Path(out)
     if file_format not in REVIEWED_FORMATS:
         raise ConfigError(f"--format is {file_format!r}, expected {', '.join(REVIEWED_FORMATS)}")
-    if out.exists():
-        raise ExistsError(f"{out}: exists already", "Name a new folder.")
+    files.refuse_existing(out)
     folder = read_scan_folder(scan)
     parts = _tables(folder, circles)
     reviewed = dataclasses.replace(folder, table=output.join([part for _, part in parts]))
