@@ -47,6 +47,7 @@ _TITLES = {
 
 def run(bench: Bench, progress: Progress) -> Row | None:
     """Run the missing jobs sequentially on two cores; a quick call reports the stored result."""
+
     def measure_job(labels: int | None, way: str, number: int) -> Row:
         row = measure(bench, labels, way, number)
         progress.say(f"{label(labels, way)}: {row['wall_s']:.1f} s, {row['macro_f1']:.3f}")
