@@ -41,6 +41,7 @@ from craters.training import (
     derive_seed,
     in_mixed_precision,
     make_targets,
+    to_device,
 )
 
 SIDE = 256  # px of a scene
@@ -268,8 +269,8 @@ class CircleRecipe(Recipe):
         self, network: CircleNet, batch: CircleBatch, config: TrainConfig
     ) -> tuple[Tensor, float]:
         """Return the loss of a batch, and the mean error of the log diameter."""
-        with in_mixed_precision(config.mixed_precision):
-            maps = network(torch.from_numpy(batch.brightness))
+        with in_mixed_precision(config.mixed_precision, network):
+            maps = network(to_device(batch.brightness, network))
         return circle_loss(maps.float(), batch.targets)
 
     def count(self, images: Scenes) -> int:
