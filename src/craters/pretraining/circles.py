@@ -9,10 +9,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from craters.core import StrPath, describe_hardware, package_versions
+from craters.core import StrPath, hardware_line, package_versions
 from craters.data import transform, transform_places
 from craters.models import (
     CIRCLES,
@@ -302,7 +301,7 @@ class CircleRecipe(Recipe):
                 "rounds": len(state.history),
                 "scale": config.scale,
                 "seed": config.seed,
-                "hardware": "{processor}, {usable_cpus} CPUs".format(**describe_hardware()),
+                "hardware": hardware_line(config.device),
             },
             limits=_LIMITS,
             versions=package_versions(),

@@ -1,7 +1,7 @@
 """The device that a training computes on: the CPU or a GPU.
 
-Only the network, its optimizer and the batch of a step are on a GPU. Batches are drawn and augmented
-in NumPy, so that a seed draws the same ones for every device; states are copied to the CPU.
+Only the network, its optimizer and the batch of a step are on a GPU. Batches are drawn and
+augmented in NumPy, so that a seed draws the same ones for every device. States are on the CPU.
 """
 
 from __future__ import annotations
