@@ -22,9 +22,9 @@ SymmetryChoice = Literal["auto", "none", "up-down", "left-right", "flips", "dihe
 
 DEVICE = {
     "help": "cpu, or a GPU: cuda, cuda:1, ...",
-    "meaning": "What the steps of trainings are computed on: the CPU, or a GPU by a build of torch "
-    "with CUDA. Trainings on a GPU run one after another. Tested on CPU tensors only; neither "
-    "speed nor results were measured on a GPU ([what to expect](speed.md#a-gpu)).",
+    "meaning": "What the steps of trainings are computed on: the CPU, or [a GPU](speed.md#a-gpu) "
+    "by a build of torch with CUDA. Trainings on a GPU run one after another. Tested on CPU "
+    "tensors; not measured on a GPU.",
     "pattern": r"cpu|cuda(:\d+)?",
     "expected": "cpu, cuda or cuda:NUMBER",
 }
