@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from craters.core import environment
-from craters.errors import MissingExtraError
+from craters.errors import ConfigError, MissingExtraError
 
 ROOT = Path(__file__).parents[2]
 DISTRIBUTIONS = {
@@ -75,9 +75,29 @@ def test_what_an_option_needs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert environment.require("json", "--any").loads("1") == 1
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingExtraError, match="--device cuda needs torch, which is not inst"):
-        environment.require("torch", "--device cuda")
+        environment.check_device("cuda")
+    environment.check_device("cpu")
     with pytest.raises(ModuleNotFoundError):
         environment.require("no_such_module", "--any")
+
+
+def test_a_gpu_is_used_if_torch_finds_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU of {device}")
+    for device in ("cpu", "torch", "cuda", "cuda:1"):
+        environment.check_device(device)
+    with pytest.raises(ConfigError, match=r"--device cuda:2: torch .* finds 2 GPU\(s\)"):
+        environment.check_device("cuda:2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # its driver is too old
+    with pytest.raises(ConfigError, match="--device cuda:1"):
+        environment.check_device("cuda:1")
+    assert environment.describe_hardware("cuda:1")["gpu"] == "GPU of cuda:1"
+    assert environment.hardware_line("cuda") == f"{environment.hardware_line()}, GPU of cuda"
+    assert environment.training_threads(8, "cpu") == 8
+    assert environment.training_threads(8, "cuda:1") == 1
 
 
 def test_systems_without_affinity_and_sysconf(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 from scipy.special import expit
 
 from craters.data import SYMMETRIES
@@ -23,6 +24,7 @@ from craters.models.circles.description import CircleDescription
 from craters.models.circles.export import circles_to_onnx
 from craters.synthetic import make_scene
 from craters.training import TRUTH_DTYPE
+from tests.simulated_gpu import simulated_gpu
 
 
 def labeled(seed: int, shape: tuple[int, int] = (300, 340), **changes: object) -> LabeledImage:
@@ -119,6 +121,17 @@ def test_training_is_reproducible() -> None:
     assert any(
         not np.array_equal(weight, start[name]) for name, weight in network_weights(first).items()
     )
+
+
+def test_a_simulated_gpu_gives_the_weights_of_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, start = [labeled(0)], network_weights(new_circle_net(0))
+    how = FineTuning(steps=2, batch_size=2, rehearsed=0.0, seed=4)
+    expected = network_weights(fine_tune(start, images, LightFrame(), how))
+    with simulated_gpu(monkeypatch) as casts:
+        found = fine_tune(start, images, LightFrame(), dataclasses.replace(how, device="cuda"))
+    assert casts == [("cuda", torch.bfloat16, True)] * 2
+    for name, weight in network_weights(found).items():
+        np.testing.assert_array_equal(weight, expected[name], err_msg=name)
 
 
 def test_weights_are_kept_half_way() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from craters.core import NullProgress
 from craters.errors import ConfigError
@@ -14,6 +15,8 @@ from craters.pretraining import CircleRecipe, SceneStream, pretrain, run
 from craters.pretraining.circles import SIDE, prepare_scenes
 from craters.settings import PretrainConfig
 from craters.synthetic import PRESETS, make_scenes
+from craters.training import TrainState
+from tests.simulated_gpu import simulated_gpu
 
 LOOK = PRESETS["mixed"]
 SCALE = 0.008  # 8 scenes, 2 steps a round
@@ -83,6 +86,25 @@ def stop_after_first(config: PretrainConfig, recipe: CircleRecipe, path: Path) -
 
     with pytest.raises(KeyboardInterrupt, match="Round 1 of 2: loss .* in 8 scenes"):
         run.train(config, LOOK, recipe, path, Stop())
+
+
+def test_a_simulated_gpu_gives_the_weights_of_the_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trained(device: str) -> TrainState:
+        config = PretrainConfig(
+            tmp_path, network="circles", rounds=1, scale=SCALE, threads=1, device=device
+        )
+        path = tmp_path / f"{device}.safetensors"
+        return run.train(config, LOOK, CircleRecipe(), path, NullProgress())
+
+    expected = trained("cpu")
+    with simulated_gpu(monkeypatch) as casts:
+        found = trained("cuda")
+    assert set(casts) == {("cuda", torch.bfloat16, True)}
+    assert found.history == expected.history
+    for name, tensor in expected.best_weights.items():
+        assert torch.equal(found.best_weights[name], tensor), name
 
 
 def test_pretraining_writes_a_detector(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from craters.core import NullProgress
 from craters.errors import DataError, ExistsError
@@ -16,6 +17,7 @@ from craters.pretraining.rounds import Stream
 from craters.settings import PretrainConfig
 from craters.synthetic import PRESETS, LabeledPatches, LabelRule, sample_scenes
 from craters.training import TrainState
+from tests.simulated_gpu import simulated_gpu
 
 SIDE = 24
 SCALE = 0.004  # a few scenes and steps a round
@@ -91,9 +93,9 @@ def test_a_round_is_the_scenes_of_its_number() -> None:
             np.testing.assert_array_equal(getattr(part, field.name), getattr(alone, field.name))
 
 
-def trained(folder: Path, *, rounds: int = 2, threads: int = 1) -> TrainState:
+def trained(folder: Path, *, rounds: int = 2, threads: int = 1, device: str = "cpu") -> TrainState:
     folder.mkdir(exist_ok=True)
-    config = PretrainConfig(folder, rounds=rounds, scale=SCALE, threads=threads)
+    config = PretrainConfig(folder, rounds=rounds, scale=SCALE, threads=threads, device=device)
     return run.train(config, LOOK, PatchRecipe(), folder / "state.safetensors", NullProgress())
 
 
@@ -109,6 +111,18 @@ def test_number_of_workers_and_interruptions_do_not_change_the_weights(
     assert whole.history == resumed.history
     for name, tensor in whole.best_weights.items():
         assert bool((tensor == resumed.best_weights[name]).all()), name
+
+
+def test_a_simulated_gpu_gives_the_weights_of_the_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = trained(tmp_path / "cpu", rounds=1)
+    with simulated_gpu(monkeypatch) as casts:
+        found = trained(tmp_path / "gpu", rounds=1, device="cuda")
+    assert set(casts) == {("cuda", torch.bfloat16, True)}
+    assert found.history == expected.history
+    for name, tensor in expected.best_weights.items():
+        assert torch.equal(found.best_weights[name], tensor), name
 
 
 def _stop_after(rounds: int, save):

@@ -131,7 +131,7 @@ def test_a_runs_settings_keep_their_names_and_their_order() -> None:
         "protocol", "epochs", "initial_lr", "final_lr", "initial_epochs", "final_epochs",
         "threshold_initial", "threshold_final", "aim", "pseudo_threshold",
         "batch_size", "validation_share", "seed",
-        "threads", "resolution", "labels", "no_labels",
+        "threads", "device", "resolution", "labels", "no_labels",
     ]  # fmt: skip
 
 

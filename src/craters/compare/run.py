@@ -28,12 +28,13 @@ from craters.core import (
     Progress,
     Task,
     Workspace,
+    check_device,
     files,
     library_versions,
     package_versions,
     plan_workers,
     run_tasks,
-    usable_threads,
+    training_threads,
 )
 from craters.data import arrays_of, find_array
 from craters.errors import ConfigError, CratersError, DataError
@@ -159,6 +160,7 @@ class _Job:
 
 def _prepare(config: CompareConfig, progress: Progress | None = None) -> _Job:
     """Read and validate the inputs, before anything is written."""
+    check_device(config.device)
     folder = arrays_of(config.data, config.form, progress)
     data = read_compare_data(folder)
     _check_start(config, data)
@@ -167,7 +169,12 @@ def _prepare(config: CompareConfig, progress: Progress | None = None) -> _Job:
     paths = [find_array(folder, stem) for stem in STEMS]
     # Only what a cell depends on, so that seeds or contenders can be added later.
     fingerprint = Fingerprint(
-        settings={"held_out": folds.held_out, "folds": config.folds, "pool": config.pool},
+        settings={
+            "held_out": folds.held_out,
+            "folds": config.folds,
+            "pool": config.pool,
+            "device": config.device,
+        },
         inputs={path.name: files.sha256_of(path) for path in paths if path.is_file()},
         versions=library_versions(*_LIBRARIES),
     )
@@ -250,7 +257,8 @@ class _Schedule:
         self.cells = job.config.cells()
         self.notes = job.notes
         self.known, self.progress = known, progress
-        self.workers = plan_workers(len(self.to_do()), usable_threads(job.config.threads))[0]
+        threads = training_threads(job.config.threads, job.config.device)
+        self.workers = plan_workers(len(self.to_do()), threads)[0]
         self.is_estimated = False
 
     def to_do(self) -> list[Cell]:

@@ -7,9 +7,12 @@ It does not depend on patches, networks or maps.
 from craters.core import environment, files
 from craters.core.color import luminance
 from craters.core.environment import (
+    check_device,
     describe_hardware,
+    hardware_line,
     library_versions,
     package_versions,
+    training_threads,
     usable_threads,
 )
 from craters.core.files import StrPath
@@ -27,10 +30,12 @@ __all__ = [
     "Task",
     "TimeLeft",
     "Workspace",
+    "check_device",
     "describe_hardware",
     "embed_png",
     "environment",
     "files",
+    "hardware_line",
     "library_versions",
     "luminance",
     "package_versions",
@@ -39,5 +44,6 @@ __all__ = [
     "report_style",
     "run_tasks",
     "torch_threads",
+    "training_threads",
     "usable_threads",
 ]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from craters._version import __version__
-from craters.errors import MissingExtraError
+from craters.errors import ConfigError, MissingExtraError
 
 _PACKAGES = ("torch", "numpy", "scikit-learn", "scipy", "matplotlib", "h5py", "safetensors")
 _FEATURES = ("sse4_2", "avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
@@ -291,6 +291,33 @@ def require(module: str, needed_by: str) -> Any:
         raise missing from error
 
 
+def check_device(device: str) -> None:
+    """Raise an error if torch is needed for a device, but is not installed or does not find it.
+
+    Parameters
+    ----------
+    device : str
+        The setting `--device`: "cpu", "cuda", "cuda:1", ...; "cpu" is always available.
+
+    Raises
+    ------
+    MissingExtraError
+        If torch is not installed.
+    ConfigError
+        If torch does not find the GPU.
+    """
+    if device == "cpu":
+        return
+    torch = require("torch", f"--device {device}")
+    kind, _, number = device.partition(":")
+    count = torch.cuda.device_count()
+    if kind == "cuda" and (not torch.cuda.is_available() or int(number or 0) >= count):
+        raise ConfigError(
+            f"--device {device}: torch {torch.__version__} finds {count} GPU(s)",
+            "Install a build of torch with CUDA, or omit --device.",
+        )
+
+
 def package_versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that affect results."""
     return {"python": platform.python_version()} | _installed(_PACKAGES)
@@ -309,17 +336,38 @@ def _installed(names: Iterable[str]) -> dict[str, str]:
     return versions
 
 
-def describe_hardware() -> dict[str, Any]:
-    """Return processor, CPUs and memory of this machine."""
+def describe_hardware(device: str = "cpu") -> dict[str, Any]:
+    """Return processor, CPUs and memory of this machine, and the GPU if the device is one."""
     return {
         "processor": _processor(),
         "machine": platform.machine(),
         "system": platform.system(),
         "usable_cpus": _usable_cpus(),
         "memory_gib": _memory_gib(),
-    }
+    } | ({} if device == "cpu" else {"gpu": _gpu_name(device)})
+
+
+def hardware_line(device: str = "cpu") -> str:
+    """Return processor, CPUs and, if the device is one, GPU of this machine as text."""
+    hardware = describe_hardware(device)
+    gpu = f", {hardware['gpu']}" if "gpu" in hardware else ""
+    return f"{hardware['processor']}, {hardware['usable_cpus']} CPUs{gpu}"
+
+
+def _gpu_name(device: str) -> str:
+    import torch
+
+    return str(torch.cuda.get_device_name(device))
 
 
 def usable_threads(threads: int = 0) -> int:
     """Return the number of threads: as set, or the CPUs available to this process."""
     return threads or _usable_cpus()
+
+
+def training_threads(threads: int, device: str) -> int:
+    """Return the threads for all trainings of a command together.
+
+    One on a GPU: trainings run one after another in this process and do not compete for it.
+    """
+    return usable_threads(threads) if device == "cpu" else 1

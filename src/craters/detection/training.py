@@ -46,6 +46,8 @@ class FineTuning:
         finds craters of other sensors better than either (Wortsman et al. 2022).
     batch_size : int
     seed : int
+    device : str
+        "cpu", "cuda" or "cuda:NUMBER".
     """
 
     steps: int = 800
@@ -54,6 +56,7 @@ class FineTuning:
     share: float = 0.5
     batch_size: int = 8
     seed: int = 0
+    device: str = "cpu"
 
 
 def fine_tune(
@@ -112,6 +115,7 @@ def fine_tune(
         ema_decay=0.995,
         keep="last",
         mixed_precision=True,
+        device=how.device,
     )
     attempt = prepare_attempt(
         lambda _: restore_circle_net(start), how.steps * how.batch_size, config, TrainState()

@@ -25,7 +25,7 @@ class LayerRow:
 
 
 class SeededDropout(nn.Module):
-    """Dropout with its own random generator, so that its masks are reproducible.
+    """Dropout with its own random generator, so that its masks are the same on every device.
 
     Parameters
     ----------
@@ -42,7 +42,8 @@ class SeededDropout(nn.Module):
         """Set random units to zero in training mode; in evaluation mode, return them unchanged."""
         if not self.training or self.rate == 0:
             return units
-        keep = torch.empty_like(units).bernoulli_(1 - self.rate, generator=self.generator)
+        drawn = torch.empty_like(units, device="cpu")
+        keep = drawn.bernoulli_(1 - self.rate, generator=self.generator).to(units.device)
         return units * keep / (1 - self.rate)
 
 

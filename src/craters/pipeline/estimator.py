@@ -17,7 +17,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from craters._version import __version__
-from craters.core import StrPath, torch_threads, usable_threads
+from craters.core import StrPath, check_device, torch_threads, usable_threads
 from craters.data import (
     CLASS_NAMES,
     ROUNDING,
@@ -59,7 +59,7 @@ class CraterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Parameters
     ----------
     network, start, members, symmetry, epochs, initial_epochs, final_epochs, initial_lr, \
-    final_lr, batch_size, pseudo_threshold, validation_share
+    final_lr, batch_size, pseudo_threshold, validation_share, device
         As the [settings](settings.md) of `craters run`. `validation_share` of the labeled rows is
         held out only to select the epoch of the original network.
     method : str
@@ -121,6 +121,7 @@ class CraterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         batch_size: int = 32,
         pseudo_threshold: float = 0.25,
         validation_share: float = 0.2,
+        device: str = "cpu",
         random_state: int | np.random.RandomState | None = 0,
         n_jobs: int | None = None,
     ) -> None:
@@ -138,6 +139,7 @@ class CraterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.batch_size = batch_size
         self.pseudo_threshold = pseudo_threshold
         self.validation_share = validation_share
+        self.device = device
         self.random_state = random_state
         self.n_jobs = n_jobs
 
@@ -185,6 +187,7 @@ class CraterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.n_labeled_, self.n_unlabeled_ = int(known.sum()), int((~known).sum())
         pool = patches.take(np.flatnonzero(~known))
         settings = resolve_settings(self._settings(), labeled)
+        check_device(settings.device)
         self._started = settings.start == "pretrained"
         self._threads = usable_threads(settings.threads)
         with _value_errors():

@@ -17,8 +17,10 @@ from craters.core import (
     NullProgress,
     Progress,
     Workspace,
+    check_device,
     describe_hardware,
     files,
+    hardware_line,
     library_versions,
     package_versions,
     usable_threads,
@@ -134,6 +136,7 @@ def run_job(
     progress, clock = progress or NullProgress(), time.monotonic()
     workspace = Workspace(config.out, "run", record=_MANIFEST, resume=resume, force=force)
     workspace.refuse_existing()
+    check_device(config.device)
     arrays = arrays_of(config.data, config.form, progress)
     config = _resolve_labels(config, arrays, progress)
     data, more = _read_data(config, arrays, progress)
@@ -268,11 +271,10 @@ def _write_all(
     _write_usage_log(n_test, arrays_of(config.data, config.form), folder, evaluations)
     made = checks.check_new_run(folder, result.data)
     files.write_json(folder / checks.NAME, checks.as_json(made))
-    hardware = describe_hardware()
     facts = {
         "craters": __version__,
         "versions": ", ".join(f"{name} {found}" for name, found in package_versions().items()),
-        "hardware": f"{hardware['processor']}, {hardware['usable_cpus']} usable CPUs",
+        "hardware": hardware_line(config.device),
         "torch threads": str(usable_threads(config.threads)),
     }
     content = metrics | {"checks_html": checks.to_html(made)}
@@ -281,7 +283,7 @@ def _write_all(
         **fingerprint.record(),
         "craters": __version__,
         "versions": package_versions(),
-        "hardware": hardware,
+        "hardware": describe_hardware(config.device),
         "seed": config.seed,
         "inputs": inputs,
         "outputs": _hash_folder(folder),
@@ -391,7 +393,7 @@ def _write_circles(result: JobResult, network: CirclePatchNet, folder: Path) -> 
             "labels about": f"craters of {low:g} to {high:g} px",
             "share of the way": None if choice is None else choice.share,
             "seed": result.config.seed,
-            "hardware": "{processor}, {usable_cpus} CPUs".format(**describe_hardware()),
+            "hardware": hardware_line(result.config.device),
         },
         metrics={},
         limits=[*start.description.limits, _NOT_CALIBRATED],

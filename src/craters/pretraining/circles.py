@@ -9,10 +9,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from craters.core import StrPath, describe_hardware, package_versions
+from craters.core import StrPath, hardware_line, package_versions
 from craters.data import transform, transform_places
 from craters.models import (
     CIRCLES,
@@ -41,6 +40,7 @@ from craters.training import (
     derive_seed,
     in_mixed_precision,
     make_targets,
+    to_device,
 )
 
 SIDE = 256  # px of a scene
@@ -268,8 +268,8 @@ class CircleRecipe(Recipe):
         self, network: CircleNet, batch: CircleBatch, config: TrainConfig
     ) -> tuple[Tensor, float]:
         """Return the loss of a batch, and the mean error of the log diameter."""
-        with in_mixed_precision(config.mixed_precision):
-            maps = network(torch.from_numpy(batch.brightness))
+        with in_mixed_precision(config.mixed_precision, network):
+            maps = network(to_device(batch.brightness, network))
         return circle_loss(maps.float(), batch.targets)
 
     def count(self, images: Scenes) -> int:
@@ -301,7 +301,7 @@ class CircleRecipe(Recipe):
                 "rounds": len(state.history),
                 "scale": config.scale,
                 "seed": config.seed,
-                "hardware": "{processor}, {usable_cpus} CPUs".format(**describe_hardware()),
+                "hardware": hardware_line(config.device),
             },
             limits=_LIMITS,
             versions=package_versions(),

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from craters.core import describe_hardware, package_versions
+from craters.core import hardware_line, package_versions
 from craters.data import LookRange
 from craters.models import (
     LightFrame,
@@ -79,7 +79,7 @@ def write_pretrained(
             ),
             "settings": {"rounds": len(history), "scale": config.scale},
             "seed": config.seed,
-            "hardware": "{processor}, {usable_cpus} CPUs".format(**describe_hardware()),
+            "hardware": hardware_line(config.device),
             "selection": "none",
             "limits": [
                 text.format(least=config.least_diameter, low=SIDES[0], high=SIDES[1])

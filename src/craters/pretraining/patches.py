@@ -21,7 +21,7 @@ from craters.pretraining.recipe import Recipe, schedule
 from craters.pretraining.rounds import Round, Stream
 from craters.settings import PretrainConfig
 from craters.synthetic import Look
-from craters.training import TrainConfig, TrainState, in_mixed_precision
+from craters.training import TrainConfig, TrainState, in_mixed_precision, to_device
 
 BATCH = 64
 
@@ -107,15 +107,15 @@ class PatchRecipe(Recipe):
 
         The loss is the cross-entropy plus the squared error of the direction of light.
         """
-        images = torch.from_numpy(normalize(batch.images))
-        error = torch.zeros(())
-        with in_mixed_precision(config.mixed_precision):
+        images = to_device(normalize(batch.images), network)
+        error = torch.zeros((), device=images.device)
+        with in_mixed_precision(config.mixed_precision, network):
             if self.in_frame:
                 logits, light = network.forward_with_light(images)
-                error = functional.mse_loss(light.float(), torch.from_numpy(batch.light))
+                error = functional.mse_loss(light.float(), to_device(batch.light, network))
             else:
                 logits = network(images)
-        labels, weights = torch.from_numpy(batch.labels), torch.from_numpy(batch.weights)
+        labels, weights = (to_device(each, network) for each in (batch.labels, batch.weights))
         smoothed = labels * (1 - config.label_smoothing) + config.label_smoothing / 2
         each = functional.binary_cross_entropy_with_logits(
             logits.float(), smoothed, reduction="none"

@@ -76,5 +76,6 @@ def schedule(config: PretrainConfig, recipe: Recipe, **settings: Any) -> TrainCo
         ema_decay=0.998,
         keep="last",
         mixed_precision=True,
+        device=config.device,
         **settings,
     )

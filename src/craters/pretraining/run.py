@@ -14,6 +14,7 @@ from craters.core import (
     NullProgress,
     Progress,
     Workspace,
+    check_device,
     library_versions,
     torch_threads,
     usable_threads,
@@ -67,7 +68,8 @@ def pretrain(
     """Train a network on synthetic images only, and write it as a model folder.
 
     Each round trains on new images, which worker processes make during the round before.
-    The same settings, versions and number of threads give the same weights, also after a resume.
+    On the CPU, the same settings, versions and number of threads give the same weights, also after
+    a resume.
 
     Parameters
     ----------
@@ -90,6 +92,8 @@ def pretrain(
     ------
     ExistsError
         If the folder exists, or the pretraining to resume does not match.
+    ConfigError
+        If torch does not find the device.
     """
     progress = progress or NullProgress()
     look = look or PRESETS[config.look]
@@ -100,6 +104,7 @@ def pretrain(
         config.out, "pretraining", record="model.json", resume=resume, force=force
     )
     workspace.refuse_existing()
+    check_device(config.device)
     with workspace.open(_fingerprint(config, look, recipe), progress) as folder:
         state = train(config, look, recipe, folder / _STATE, progress)
         (last,) = recipe.stream(config, look).rounds(

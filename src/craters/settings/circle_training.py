@@ -11,6 +11,7 @@ from pathlib import Path
 from craters.errors import ConfigError
 from craters.settings.catalogues import CATALOGUE, COLUMNS, CRATER_CLASS
 from craters.settings.declaration import check_settings, group, setting
+from craters.settings.run import DEVICE
 from craters.settings.scan import ReadOptions
 
 
@@ -107,6 +108,7 @@ class CircleTrainingConfig:
         "takes one, if there are no more CPUs than trainings.",
         least=0,
     )
+    device: str = setting("cpu", **DEVICE)
 
     def __post_init__(self) -> None:
         check_settings(self, as_flags=True)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from craters.errors import ConfigError
 from craters.settings.data import DataForm
 from craters.settings.declaration import check_settings, choices_of, setting
-from craters.settings.run import JobSettings, Method, NetworkName, StartName
+from craters.settings.run import DEVICE, JobSettings, Method, NetworkName, StartName
 
 Budget = int | Literal["all"]
 HoldOut = Literal["auto", "region", "group", "random"]
@@ -160,6 +160,7 @@ class CompareConfig(DataForm):
         meaning="Cells computed in parallel; 0: all CPUs that the process may use.",
         least=0,
     )
+    device: str = setting("cpu", **DEVICE)
 
     def __post_init__(self) -> None:
         options = (("methods", Method), ("networks", NetworkName), ("starts", StartName))
@@ -196,7 +197,7 @@ class CompareConfig(DataForm):
     def job_settings(self, method: str, network: str, start: str, seed: int) -> JobSettings:
         """Return the settings of `craters run` for a cell, on one thread."""
         choice: dict[str, Any] = {"method": method, "network": network, "start": start}
-        return JobSettings(seed=seed, threads=1, **choice)
+        return JobSettings(seed=seed, threads=1, device=self.device, **choice)
 
     def cells(self) -> list[Cell]:
         """List all cells in the order of computation.

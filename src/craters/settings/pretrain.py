@@ -8,6 +8,7 @@ from typing import Literal
 
 from craters.errors import ConfigError
 from craters.settings.declaration import check_settings, setting
+from craters.settings.run import DEVICE
 
 LookName = Literal["mixed", "mars-thermal", "mars-visible", "moon"]
 
@@ -77,6 +78,7 @@ class PretrainConfig:
         "process may use.",
         least=0,
     )
+    device: str = setting("cpu", **DEVICE)
 
     def __post_init__(self) -> None:
         check_settings(self, as_flags=True)

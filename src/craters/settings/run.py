@@ -20,6 +20,16 @@ NetworkName = Literal["original", "compact", "dense", "circles"]
 StartName = Literal["pretrained", "random"]
 SymmetryChoice = Literal["auto", "none", "up-down", "left-right", "flips", "dihedral"]
 
+DEVICE = {
+    "help": "cpu, or a GPU: cuda, cuda:1, ...",
+    "meaning": "What the steps of trainings are computed on: the CPU, or [a GPU](speed.md#a-gpu) "
+    "by a build of torch with CUDA. Trainings on a GPU run one after another. Tested on CPU "
+    "tensors; not measured on a GPU.",
+    "pattern": r"cpu|cuda(:\d+)?",
+    "expected": "cpu, cuda or cuda:NUMBER",
+}
+"""The setting `device` of all commands that train."""
+
 _OBJECTIVE = r"macro_f1|\s*(recall|precision)\s*>=\s*(0*\.\d*[1-9]\d*|0*1(?:\.0+)?)\s*"
 _OBJECTIVE_FORMS = '"macro_f1", "recall>=0.95" or "precision>=0.9" (any share above 0, up to 1)'
 
@@ -68,6 +78,7 @@ class TrainingSettings:
     batch_size: int
     seed: int
     threads: int
+    device: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -234,6 +245,7 @@ class JobSettings:
         meaning="Threads of torch; 0: all CPUs that the process may use.",
         least=0,
     )
+    device: str = setting("cpu", **DEVICE)
 
     def __post_init__(self) -> None:
         check_settings(self)

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from craters.training.attempt import Attempt, TrainState, prepare_attempt, record_epoch
     from craters.training.bags import BagObjective, CircleStart, Rehearsal, bag_loss
     from craters.training.circles import TRUTH_DTYPE, CircleTargets, circle_loss, make_targets
+    from craters.training.device import in_mixed_precision, to_device
     from craters.training.loop import (
         Examples,
         build_network,
         descend,
         fit,
-        in_mixed_precision,
         predict_logits,
         sigmoid,
     )
@@ -75,6 +75,7 @@ __all__ = [
     "record_epoch",
     "sigmoid",
     "take",
+    "to_device",
     "train_network",
 ]
 
@@ -86,12 +87,12 @@ __getattr__, _, _ = lazy_loader.attach(
         "attempt": ["Attempt", "TrainState", "prepare_attempt", "record_epoch"],
         "bags": ["BagObjective", "CircleStart", "Rehearsal", "bag_loss"],
         "circles": ["TRUTH_DTYPE", "CircleTargets", "circle_loss", "make_targets"],
+        "device": ["in_mixed_precision", "to_device"],
         "loop": [
             "Examples",
             "build_network",
             "descend",
             "fit",
-            "in_mixed_precision",
             "predict_logits",
             "sigmoid",
         ],

@@ -20,6 +20,8 @@ Build = Callable[[int], Network]
 class TrainState:
     """Complete state after an epoch, from which training can be resumed.
 
+    All tensors are on the CPU, wherever the training computes.
+
     Parameters
     ----------
     attempt : int
@@ -115,7 +117,7 @@ def prepare_attempt(
     config: TrainConfig,
     state: TrainState,
 ) -> Attempt:
-    """Create network and optimizer, and restore their state after the last epoch.
+    """Create network and optimizer on their device, and restore their state after the last epoch.
 
     Parameters
     ----------
@@ -128,7 +130,11 @@ def prepare_attempt(
         Its weights, optimizer and average are restored if an epoch is finished.
     """
     seed = derive_seed(config.seed, state.attempt, 0)
-    network, average = build(seed), build(seed) if config.ema_decay else None
+    device = torch.device(config.device)
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False  # or float32 would be rounded to 11 bits
+    network = build(seed).to(device)
+    average = build(seed).to(device) if config.ema_decay else None
     if config.optimizer == "adam":
         optimizer: AdamW = KerasAdam(network.parameters(), config.learning_rate)
     else:
@@ -175,13 +181,17 @@ def record_epoch(attempt: Attempt, row: dict[str, float], state: TrainState) -> 
 
 
 def _copy(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+    return {name: _to_cpu(tensor) for name, tensor in tensors.items()}
+
+
+def _to_cpu(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", copy=True)
 
 
 def _dump_optimizer(optimizer: AdamW, network: nn.Module) -> dict[str, Tensor]:
     """Flatten Adam's state into named tensors."""
     return {
-        f"{name}/{key}": value.detach().clone()
+        f"{name}/{key}": _to_cpu(value)
         for name, parameter in network.named_parameters()
         for key, value in optimizer.state[parameter].items()
     }
@@ -196,6 +206,8 @@ def _load_optimizer(optimizer: AdamW, network: nn.Module, tensors: dict[str, Ten
         }
         # The fused kernel needs Adam's moments in the same memory layout as their parameter.
         optimizer.state[parameter] = {
-            key: value.clone() if value.ndim == 0 else torch.empty_like(parameter).copy_(value)
+            key: value.to(parameter.device, copy=True)
+            if value.ndim == 0
+            else torch.empty_like(parameter).copy_(value)
             for key, value in stored.items()
         }

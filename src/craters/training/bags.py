@@ -15,7 +15,8 @@ from torch.nn import functional
 from craters.evaluation import sigmoid
 from craters.models import CirclePatchNet, CircleSizes, Places, patch_levels, places_of
 from craters.training.circles import CircleTargets, circle_loss
-from craters.training.loop import in_mixed_precision, predict_logits
+from craters.training.device import in_mixed_precision, to_device
+from craters.training.loop import predict_logits
 from craters.training.recipes import TrainConfig
 from craters.training.start import between
 
@@ -158,8 +159,8 @@ class BagObjective:
         levels = [level * contrast.astype(np.float32) for level in patch_levels(images)]
         canvases = [lay_out(level) for level in levels]
         together = np.concatenate([scenes, *canvases])
-        with in_mixed_precision(self.config.mixed_precision):
-            maps = network.detector(torch.from_numpy(together)).float()
+        with in_mixed_precision(self.config.mixed_precision, network):
+            maps = network.detector(to_device(together, network)).float()
         loss, _ = circle_loss(maps[: len(scenes)], targets)
         parts, first = [], len(scenes)
         for level, canvas in zip(levels, canvases, strict=True):
@@ -168,7 +169,7 @@ class BagObjective:
         places = places_of(parts, images.shape[1])
         with torch.no_grad():
             logits = network.line[0] * places.largest(self.sizes) + network.line[1]
-        correct = int(((logits > 0).numpy() == (labels == 1)).sum())
+        correct = int(((logits > 0).cpu().numpy() == (labels == 1)).sum())
         return loss + bag_loss(places, labels, self.sizes), correct
 
 
@@ -182,7 +183,7 @@ def bag_loss(places: Places, labels: np.ndarray, sizes: CircleSizes) -> Tensor:
         0 or 1.
     sizes : CircleSizes
     """
-    is_with = torch.from_numpy(labels == 1)
+    is_with = torch.from_numpy(labels == 1).to(places.logit.device)
     holds_any = is_with & places.inside(sizes).any(1)
     log_hit = functional.logsigmoid(places.largest(sizes)[holds_any])
     hits = -((1 - log_hit.exp()) ** 2 * log_hit).sum()

@@ -129,7 +129,8 @@ def circle_loss(maps: Tensor, targets: CircleTargets) -> tuple[Tensor, float]:
     targets : CircleTargets
     """
     heat, weights, geometry = (
-        torch.from_numpy(array) for array in (targets.heat, targets.weights, targets.geometry)
+        torch.from_numpy(array).to(maps.device)
+        for array in (targets.heat, targets.weights, targets.geometry)
     )
     logits = maps[:, 0]
     is_centre = (heat > 0.999).float()

@@ -13,7 +13,7 @@ from torch.nn import functional
 from craters.data import normalize, pad_for_shifts, shift_and_flip
 from craters.models import EnsembleNet, Network
 from craters.training.attempt import Build
-from craters.training.loop import in_mixed_precision
+from craters.training.device import in_mixed_precision, to_device
 from craters.training.recipes import TrainConfig
 
 TEACHERS = 3  # `compact` networks that teach one `dense`
@@ -58,7 +58,7 @@ class Distillation:
     Parameters
     ----------
     teacher : Network
-        In evaluation mode; its logits are the target.
+        In evaluation mode, on the device of the training; its logits are the target.
     pool : ndarray, shape (N, S, S), uint8
         Unlabeled patches; may be empty or memory-mapped. Each step draws as many of them as
         labeled ones.
@@ -81,8 +81,8 @@ class Distillation:
         count = len(images)
         if len(self.pool):
             images = np.concatenate([images, self._draw(count, random)])
-        batch = torch.from_numpy(vary(normalize(images), random))
-        with in_mixed_precision(self.config.mixed_precision):
+        batch = to_device(vary(normalize(images), random), network)
+        with in_mixed_precision(self.config.mixed_precision, network):
             with torch.no_grad():
                 target = torch.sigmoid(self.teacher(batch).float())
             logits = network(batch).float()

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from craters.data import normalize, pad_for_shifts, shift_and_flip
-from craters.training.loop import cross_entropy, in_mixed_precision
+from craters.training.device import in_mixed_precision, to_device
+from craters.training.loop import cross_entropy
 from craters.training.recipes import TrainConfig
 
 _CONTRAST, _BRIGHTNESS, _NOISE = 0.3, 16 / 255, 6 / 255  # standard deviations
@@ -61,11 +62,11 @@ class FixMatch:
         count = len(images)
         weak, strong = self._draw(self.unlabeled_ratio * count, random)
         batch = np.concatenate([normalize(images), strong])
-        with in_mixed_precision(self.config.mixed_precision):
+        with in_mixed_precision(self.config.mixed_precision, network):
             with torch.no_grad():  # BatchNorm by this batch, as below: no lagging averages
-                weak_logits = network(torch.from_numpy(weak)).float()
+                weak_logits = network(to_device(weak, network)).float()
             # One pass, so that BatchNorm sees labeled and unlabeled patches together.
-            logits = network(torch.from_numpy(batch)).float()
+            logits = network(to_device(batch, network)).float()
         labeled_logits, strong_logits = logits.split([count, len(strong)])
         loss, correct = cross_entropy(labeled_logits, labels, self.config.label_smoothing)
         targets, weights = self._pseudo_targets(torch.sigmoid(weak_logits))

@@ -15,8 +15,9 @@ from craters.data import normalize, pad_for_shifts, shift_and_flip
 from craters.errors import ConfigError, DeadNetworkError
 from craters.models import CompactNet, Network, initialize, make_network, reseed_dropout
 from craters.training.attempt import Attempt, Build, TrainState, prepare_attempt, record_epoch
+from craters.training.device import in_mixed_precision, to_device
 from craters.training.optimizer import AdamW
-from craters.training.recipes import TrainConfig, derive_seed, has_bfloat16
+from craters.training.recipes import TrainConfig, derive_seed
 
 if TYPE_CHECKING:
     from craters.training.start import Start
@@ -88,23 +89,18 @@ class Supervised:
         random: np.random.Generator,  # noqa: ARG002
     ) -> tuple[Tensor, int]:
         """Return the cross-entropy, and the number of correct patches."""
-        batch = torch.from_numpy(normalize(images))
-        with in_mixed_precision(self.mixed_precision):
+        batch = to_device(normalize(images), network)
+        with in_mixed_precision(self.mixed_precision, network):
             logits = network(batch)
         return cross_entropy(logits.float(), labels, self.label_smoothing)
 
 
 def cross_entropy(logits: Tensor, labels: np.ndarray, smoothing: float) -> tuple[Tensor, int]:
     """Return the cross-entropy with smoothed labels, and the number of correct predictions."""
-    targets = torch.from_numpy(labels.astype(np.float32))
+    targets = torch.from_numpy(labels.astype(np.float32)).to(logits.device)
     smoothed = targets * (1 - smoothing) + smoothing / 2
     loss = functional.binary_cross_entropy_with_logits(logits, smoothed)
     return loss, int(((logits.detach() > 0) == (targets > 0.5)).sum())
-
-
-def in_mixed_precision(wanted: bool) -> torch.autocast:
-    """Return a context that computes in bfloat16, if wanted and supported by the processor."""
-    return torch.autocast("cpu", torch.bfloat16, enabled=wanted and has_bfloat16())
 
 
 def fit(
@@ -120,8 +116,9 @@ def fit(
     """Train a network; keep the epoch of the lowest validation loss, or the last.
 
     A network with constant validation probabilities is abandoned, and training restarts from
-    another seed, at most five times. Weights are bit-for-bit reproducible with the same arguments
-    and number of threads, also when resuming from `state`.
+    another seed, at most five times. On the CPU, weights are bit-for-bit reproducible with the same
+    arguments and number of threads, also when resuming from `state`; on a GPU, the same seed draws
+    the same weights, batches and augmentations, but sums may differ in the last digits.
 
     Parameters
     ----------
@@ -142,8 +139,9 @@ def fit(
     Returns
     -------
     network : Network
-        In evaluation mode, with the kept weights.
+        In evaluation mode, with the kept weights, on the CPU.
     state : TrainState
+        Its tensors are on the CPU.
 
     Raises
     ------
@@ -311,19 +309,23 @@ def predict_logits(network: nn.Module, images: np.ndarray) -> np.ndarray:
     ndarray, shape (N,), float32
         Logits of "with crater".
     """
-    return np.concatenate([np.empty(0, np.float32), *_in_batches(network.eval(), images)])
+    network.eval()
+    return np.concatenate([np.empty(0, np.float32), *_in_batches(network, network, images)])
 
 
 def predict_pooled(network: CompactNet, images: np.ndarray) -> np.ndarray:
     """Predict the pooled features of each view, shape (N, V, K); see `predict_logits`."""
-    return np.concatenate(list(_in_batches(network.eval().pooled, images)))
+    return np.concatenate(list(_in_batches(network, network.eval().pooled, images)))
 
 
-def _in_batches(call: Callable[[Tensor], Tensor], images: np.ndarray) -> Iterator[np.ndarray]:
+def _in_batches(
+    network: nn.Module, call: Callable[[Tensor], Tensor], images: np.ndarray
+) -> Iterator[np.ndarray]:
+    """Yield the output of a method of a network for batches of patches."""
     with torch.inference_mode():
         for start in range(0, len(images), _PREDICT_BATCH):
             batch = np.ascontiguousarray(images[start : start + _PREDICT_BATCH])
-            yield call(torch.from_numpy(normalize(batch))).numpy()
+            yield call(to_device(normalize(batch), network)).cpu().numpy()
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:

@@ -7,7 +7,6 @@ import math
 from typing import Literal
 
 import numpy as np
-import torch
 
 from craters.data import SYMMETRIES
 from craters.errors import ConfigError
@@ -53,9 +52,11 @@ class TrainConfig:
     balanced : bool
         Draw both classes equally often.
     mixed_precision : bool
-        bfloat16 in the forward pass, if the processor supports it.
+        bfloat16 in the forward pass, if the device supports it.
     keep_statistics : bool
         BatchNorm normalizes by the averages that the network starts with, and keeps them.
+    device : str
+        "cpu", "cuda" or "cuda:NUMBER".
     """
 
     epochs: int
@@ -74,6 +75,7 @@ class TrainConfig:
     balanced: bool = False
     mixed_precision: bool = False
     keep_statistics: bool = False
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
@@ -237,9 +239,3 @@ def one_cycle(step: int, total: int, warmup: float) -> tuple[float, float]:
         return 0.04 + 0.96 * rise, 0.95 - 0.10 * rise
     fall = (1 - math.cos(math.pi * (step - top) / max(total - 1 - top, 1))) / 2
     return 1 - (1 - 4e-6) * fall, 0.85 + 0.10 * fall
-
-
-def has_bfloat16() -> bool:
-    """Return whether the processor has native bfloat16 arithmetic."""
-    check = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return bool(check and check())

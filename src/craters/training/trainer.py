@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from craters.core import NullProgress, Progress, Send, Task, run_tasks, usable_threads
+from craters.core import NullProgress, Progress, Send, Task, run_tasks, training_threads
 from craters.data import choose_symmetry, compose, make_patch_set, validation_split
 from craters.models import CirclePatchNet, CompactNet, EnsembleNet, Network
 from craters.settings import JobSettings, TrainingSettings
@@ -165,7 +165,7 @@ def _objective(task: TrainingTask) -> Objective | None:
         teacher = build_teacher(
             task.teachers, build_network(COMPACT, task.side, (view,), task.start)
         )
-        return Distillation(teacher, pool, task.config)
+        return Distillation(teacher.to(task.config.device), pool, task.config)
     if (unlabeled := task.agreement) is not None:
         return FixMatch(
             pool=unlabeled.pool,
@@ -337,7 +337,7 @@ class Trainer:
             if state is not None:
                 self.planned.resume(task.key, state.epoch, is_last=state.finished)
             tasks.append(Task(task.key, _fit, {"task": task, "state": state}))
-        threads = usable_threads(self.settings.threads)
+        threads = training_threads(self.settings.threads, self.settings.device)
         reporter = EpochReporter(self.store, self.progress, self.planned)
         return run_tasks(tasks, threads=threads, on_message=reporter)
 
@@ -424,6 +424,7 @@ class Trainer:
                 learning_rate=settings.initial_lr if run.is_early else settings.final_lr,
                 batch_size=settings.batch_size,
                 seed=seed,
+                device=settings.device,
             )
         make = distillation_recipe if self._is_taught(run) else _own_recipe(run)
         make = make if self.circles is None else bag_recipe
@@ -433,12 +434,15 @@ class Trainer:
         return self._adapt(recipe, settings.network, run.train)
 
     def _adapt(self, recipe: TrainConfig, network: str, train: TrainingSet) -> TrainConfig:
-        """Adapt a recipe to pretrained weights, and to the number of epochs if it is given."""
+        """Adapt a recipe to pretrained weights, and to the settings."""
         if self._frozen is not None and network == COMPACT:
             human = take(train, train.origin == HUMAN)
             mistakes = self._frozen.count_mistakes(human.images, human.labels)
             recipe = from_pretrained(recipe, len(train), mistakes)
-        return dataclasses.replace(recipe, epochs=self.settings.epochs or recipe.epochs)
+        settings = self.settings
+        return dataclasses.replace(
+            recipe, epochs=settings.epochs or recipe.epochs, device=settings.device
+        )
 
     @functools.cached_property
     def _frozen(self) -> FrozenStart | None:

@@ -1,23 +1,23 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from craters.errors import ConfigError, DataError, MissingExtraError, ModelError
+from craters.errors import ConfigError, DataError, ModelError
 from craters.models import Classifier
 from tests.maps import tools as maps
 from tests.maps.tools import SIDE, config, gappy, noise, read_map, write_raster
+from tests.simulated_gpu import simulated_gpu
 
 pytest.importorskip("rasterio", reason="rasterio is not installed")
 pytest.importorskip("onnx", reason="onnx is not installed")
 
 from craters.maps.scan import scan_images
-from craters.maps.scan.torch_network import TOLERANCES, TorchNetwork, check_device
+from craters.maps.scan.torch_network import TOLERANCES, TorchNetwork
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -65,6 +65,21 @@ def test_a_scan_in_torch(tmp_path: Path) -> None:
         assert summary["arithmetic"] == f"torch {precision}"
 
 
+@pytest.mark.parametrize("precision", TOLERANCES)
+def test_a_simulated_gpu_says_what_the_cpu_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    model = maps.write_classifier(tmp_path / "model", "original", SIDE)
+    images = noise(200, 330)[None]
+    expected = TorchNetwork(model, "torch", "float32").logit_maps(images)
+    with simulated_gpu(monkeypatch) as casts:
+        network = TorchNetwork(model, "cuda", precision)
+        found = network.logit_maps(images)
+        assert not torch.backends.cudnn.allow_tf32
+    assert casts == [("cuda", torch.bfloat16, precision == "bfloat16")]
+    assert np.array_equal(found, expected)
+
+
 def test_ensembles_and_symmetry_come_back(tmp_path: Path) -> None:
     from craters.models import (
         EnsembleNet,
@@ -93,9 +108,7 @@ def test_ensembles_and_symmetry_come_back(tmp_path: Path) -> None:
     assert np.ptp(wanted) > 1e-3
 
 
-def test_what_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
-) -> None:
+def test_what_is_refused(tmp_path: Path) -> None:
     model = maps.write_classifier(tmp_path / "model")
     for changes, message in (
         ({"device": "gpu"}, "device is 'gpu', expected cpu, torch, cuda"),
@@ -108,9 +121,6 @@ def test_what_is_refused(
     network = TorchNetwork(model, "torch", "float32")
     with pytest.raises(DataError, match="cannot be mapped"):
         network.logit_maps(noise(SIDE - 1, 50)[None])
-    monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(MissingExtraError, match=r"-e '\.\[train\]'"):
-        check_device("cuda")
 
 
 def test_weights_that_torch_cannot_take(tmp_path: Path) -> None:

@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 
 from craters._version import __version__
-from craters.core import Fingerprint, describe_hardware, files, package_versions
+from craters.core import (
+    Fingerprint,
+    describe_hardware,
+    files,
+    hardware_line,
+    package_versions,
+)
 from craters.detection.circle_training.checks import check_training
 from craters.detection.circle_training.report import html_report
 from craters.detection.circle_training.result import (
@@ -55,7 +61,6 @@ def write_all(
         files.write_text(folder / name, files.to_csv(rows))
     network = restore_circle_net(read_weights(weights))
     write_circle_model(folder / "model", network, _description(training, metrics))
-    hardware = describe_hardware()
     facts = {
         "catalogue": f"{training.config.catalogue.name}, SHA-256 "
         f"{training.read.catalogue.sha256()}",
@@ -66,7 +71,7 @@ def write_all(
         "seed": str(training.config.seed),
         "craters": __version__,
         "versions": ", ".join(f"{name} {found}" for name, found in package_versions().items()),
-        "hardware": f"{hardware['processor']}, {hardware['usable_cpus']} usable CPUs",
+        "hardware": hardware_line(training.config.device),
     }
     files.write_text(folder / "report.html", html_report(training, metrics, made, facts))
     outputs = {
@@ -78,7 +83,7 @@ def write_all(
         **fingerprint.record(),
         "craters": __version__,
         "versions": package_versions(),
-        "hardware": hardware,
+        "hardware": describe_hardware(training.config.device),
         "outputs": outputs,
     }
     files.write_json(folder / MANIFEST, manifest)

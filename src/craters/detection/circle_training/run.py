@@ -17,6 +17,7 @@ from craters.core import (
     NullProgress,
     Progress,
     Workspace,
+    check_device,
     library_versions,
     usable_threads,
 )
@@ -139,6 +140,7 @@ def train_circles(
         config.out, "training", record=output.MANIFEST, resume=resume, force=force
     )
     workspace.refuse_existing()
+    check_device(config.device)
     if not is_circle_model(config.start):
         raise ConfigError(
             f"--start {config.start}: is no circle detector",
@@ -152,7 +154,9 @@ def train_circles(
     if not known:
         raise DataError("the direction of light is unknown in all images", "State --sun-azimuth.")
     assign_folds(_with_own_groups([part.labeled for part in read.parts]))  # refuses too few
-    how = dataclasses.replace(how or usual_training(len(known)), seed=config.seed)
+    how = dataclasses.replace(
+        how or usual_training(len(known)), seed=config.seed, device=config.device
+    )
     fingerprint = _fingerprint(config, how, read, start)
     if resume and workspace.read_record(fingerprint) is not None:
         workspace.discard_work()  # of a training that was killed between its last two steps

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from craters.core import Progress, Send, Task, files, run_tasks
+from craters.core import Progress, Send, Task, files, run_tasks, training_threads
 from craters.detection.images import LabeledImage
 from craters.detection.training import FineTuning, between, fine_tune
 from craters.models import (
@@ -145,7 +145,7 @@ def train_detectors(
 
     if tasks:
         progress.work(0, total, "steps of all trainings")
-    for _ in run_tasks(tasks, threads=threads, on_message=report):
+    for _ in run_tasks(tasks, threads=training_threads(threads, how.device), on_message=report):
         pass
     return [
         [_read_circles(_circles_of(of_training[place])) for of_training in paths]

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
-from craters.core import Fingerprint, files, library_versions, usable_threads
+from craters.core import Fingerprint, check_device, files, library_versions, usable_threads
 from craters.data import PixelRecord
 from craters.errors import GeoError
 from craters.maps.geo import (
@@ -211,9 +211,7 @@ def check_extras(config: ScanConfig) -> None:
         from craters.maps.scan.dask_workers import require_dask
 
         require_dask()
-    if config.device != "cpu" and config.dask in ("", LOCAL):
-        from craters.maps.scan.torch_network import check_device
-
+    if config.dask in ("", LOCAL):
         check_device(config.device)
     if config.parquet:
         from craters.maps.geo import require_parquet

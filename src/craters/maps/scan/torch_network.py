@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from craters.core import environment
 from craters.data import normalize
 from craters.errors import ConfigError, DataError, ModelError
 from craters.models import (
@@ -28,28 +27,6 @@ from craters.models import (
 TOLERANCES = {"float32": 1e-4, "bfloat16": 0.05}
 
 _BATCH = 256  # patches per batch
-
-
-def check_device(device: str) -> None:
-    """Raise an error if a device is not available.
-
-    Raises
-    ------
-    MissingExtraError
-        If torch is not installed.
-    ConfigError
-        If torch does not find the device.
-    """
-    torch = environment.require("torch", f"--device {device}")
-    if device == "torch":
-        return
-    count = torch.cuda.device_count()
-    number = int(device.partition(":")[2] or 0)
-    if not torch.cuda.is_available() or number >= count:
-        raise ConfigError(
-            f"--device {device}: torch {torch.__version__} finds {count} GPU(s)",
-            "Install a build of torch with CUDA, or omit --device.",
-        )
 
 
 class TorchNetwork:

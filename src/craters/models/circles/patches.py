@@ -98,7 +98,7 @@ def places_of(maps: Sequence[Tensor], side: int) -> Places:
     parts = []
     for level, each in enumerate(maps):
         pixel = STRIDE * 2.0**level
-        down, right = (torch.arange(length) + 0.5 for length in each.shape[2:])
+        down, right = (torch.arange(n, device=each.device) + 0.5 for n in each.shape[2:])
         given = each.detach()
         row, col = (down[:, None] + given[:, 1]) * pixel, (right + given[:, 2]) * pixel
         size = USUAL_DIAMETER * given[:, 3].exp()  # in pixels of the level
@@ -130,7 +130,7 @@ def disc_share(row: Tensor, col: Tensor, diameter: Tensor, side: int) -> Tensor:
     [1.0, 0.5]
     """
     radius = diameter[..., None] / 2
-    step = (2 * torch.arange(_STRIPS) + 1) / _STRIPS - 1
+    step = (2 * torch.arange(_STRIPS, device=row.device) + 1) / _STRIPS - 1
     half = (1 - step**2).sqrt()
     strip, reach = col[..., None] + radius * step, radius * half
     middle = row[..., None]
@@ -219,7 +219,7 @@ class CirclePatchNet(Network):
 
     def largest(self, images: Tensor) -> Tensor:
         """Map (N, S, S) brightness 0..1 to the largest logit (N,) of a circle that counts."""
-        levels = patch_levels(np.rint(images.numpy() * 255))
+        levels = patch_levels(np.rint(images.cpu().numpy() * 255))
         return self.places(levels).largest(self.sizes)
 
     def places(self, levels: Sequence[np.ndarray]) -> Places:
@@ -229,7 +229,7 @@ class CirclePatchNet(Network):
             length = level.shape[1]
             ends = (0, -length % _MULTIPLE) * 2
             places = length // STRIDE
-            padded = functional.pad(torch.from_numpy(level), ends)
+            padded = functional.pad(torch.from_numpy(level).to(self.line.device), ends)
             maps.append(self.detector(padded).float()[:, :, :places, :places])
         return places_of(maps, self.side)
 
