@@ -108,7 +108,7 @@ class TerminalProgress:
 
     def work(self, done: int, total: int, unit: str, share: float | None = None) -> None:
         """Update the bar, or print a line after every tenth of long work, with the time left."""
-        from craters.core import TimeLeft
+        from craters.core import PERCENT, TimeLeft
 
         share = done / max(total, 1) if share is None else share
         if unit != self.unit:
@@ -124,7 +124,8 @@ class TerminalProgress:
             if time.monotonic() - self.began < _QUICK:
                 return
             left = f", {self.left.text}" if done < total else ""
-            self.say(f"{done} of {total} {unit}{left}")
+            amount = f"{done} %" if unit == PERCENT else f"{done} of {total} {unit}"
+            self.say(f"{amount}{left}")
 
 
 def _make_bar(shown: TerminalProgress) -> Progress:

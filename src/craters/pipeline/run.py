@@ -15,6 +15,7 @@ from craters._version import __version__
 from craters.core import (
     Fingerprint,
     NullProgress,
+    PlannedWork,
     Progress,
     Workspace,
     describe_hardware,
@@ -66,6 +67,8 @@ _NOT_CALIBRATED = (
 )
 _PATH_SETTINGS = ("out", "data", "labels")  # settings that do not affect results
 _AFTER_TRAINING = ("aim", "threshold_initial", "threshold_final")  # that do not affect training
+_RESULTS_COST = 3000.0  # of figures, models and report: training steps of a patch of 48 px
+_EVALUATION_COST = 0.5  # of a labeled or test patch, in training steps
 HtmlReport = Callable[[dict[str, Any], dict[str, str]], str]  # of content and facts
 _LIBRARIES = ("torch", "onnxruntime", "numpy", "scipy", "scikit-learn")  # that results depend on
 
@@ -152,7 +155,9 @@ def run_job(
         if config.no_labels:
             result = no_labels.predict_data(data, config, progress)
         else:
-            result = stages.run_stages(data, config, store=FolderStore(work), progress=progress)
+            result = stages.run_stages(
+                data, config, store=FolderStore(work), progress=progress, planned=_planned(data)
+            )
         whole = work / "whole"
         shutil.rmtree(whole, ignore_errors=True)
         evaluations = test_set_uses.read_log(config.out)  # of a run that this one replaces
@@ -160,6 +165,14 @@ def run_job(
         files.write_json(whole / "times.json", _times(workspace, clock))
         workspace.publish(whole)
     return RunOutcome(config.out, metrics, made)
+
+
+def _planned(data: JobData) -> PlannedWork:
+    """Return the work after the trainings, which evaluates networks and writes the results."""
+    planned, side = PlannedWork(), data.train.side
+    cost = _RESULTS_COST * (48 / side) ** 2 + _EVALUATION_COST * (len(data.train) + len(data.test))
+    planned.expect("results", 1, cost, batch="results", is_counted=False)
+    return planned
 
 
 def _resolve_labels(config: RunConfig, arrays: Path, progress: Progress) -> RunConfig:
