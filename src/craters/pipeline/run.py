@@ -150,13 +150,14 @@ def run_job(
         progress.say(f"{config.out} is already finished; nothing was done.")
         return RunOutcome(config.out, read_run(config.out), checks.run_checks(config.out))
     training = _fingerprint(config, inputs, but=_AFTER_TRAINING)
+    planned = _planned(data)
     with workspace.open(training, progress) as work:
         result: JobResult | Unlabeled
         if config.no_labels:
             result = no_labels.predict_data(data, config, progress)
         else:
             result = stages.run_stages(
-                data, config, store=FolderStore(work), progress=progress, planned=_planned(data)
+                data, config, store=FolderStore(work), progress=progress, planned=planned
             )
         whole = work / "whole"
         shutil.rmtree(whole, ignore_errors=True)
@@ -164,6 +165,9 @@ def run_job(
         metrics, made = _write_all(result, config, whole, inputs, fingerprint, evaluations)
         files.write_json(whole / "times.json", _times(workspace, clock))
         workspace.publish(whole)
+    if not config.no_labels:
+        planned.advance("results", 1)
+        progress.work(planned.finished, planned.pieces, "epochs", planned.share)
     return RunOutcome(config.out, metrics, made)
 
 
