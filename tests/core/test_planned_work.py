@@ -69,8 +69,10 @@ def test_the_time_left_knows_which_trainings_run_together() -> None:
         left.update(work.share)
         if now < 0.19 * end:
             assert left.seconds is None
-        if now > 0.21 * end:
-            assert left.seconds == pytest.approx(end - now, rel=0.01)
+        if now > 0.25 * end:
+            assert left.seconds == pytest.approx(
+                end - now, rel=0.12
+            )  # one of two trainings has reported its epoch
     assert (work.pieces, work.finished) == (80, 80)
     assert left.seconds == pytest.approx(4000)
     work.advance("results", 1)

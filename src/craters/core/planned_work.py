@@ -86,8 +86,9 @@ class PlannedWork:
 
         The parts of a batch are done at the same time, as `run_tasks` does with these threads.
         """
-        part = self._parts.setdefault(key, _Part(pieces, cost, is_counted=is_counted))
+        part = self._parts.pop(key, None) or _Part(pieces, cost, is_counted=is_counted)
         part.pieces, part.cost, part.batch, part.threads = pieces, cost, batch, threads
+        self._parts[key] = part  # parts of a batch begin in the order of their latest plan
 
     def forget(self, keys: Iterable[str]) -> None:
         """Drop parts that were expected, and have not begun."""
@@ -127,21 +128,27 @@ class PlannedWork:
         for parts in batches.values():
             workers, threads = plan_workers(len(parts), parts[0].threads)
             speed = threads**_SPEEDUP
-            total += _duration([part.total for part in parts], workers) / speed
-            left += _duration([part.left for part in parts], workers) / speed
+            total += _duration([(part.before, part.total) for part in parts], workers) / speed
+            left += _duration([(part.finished, part.left) for part in parts], workers) / speed
         return 1 - left / total if total else 0.0
 
 
-def _duration(costs: list[float], workers: int) -> float:
-    """Return the time of tasks if each worker that is free takes the largest that is left.
+def _duration(tasks: list[tuple[float, float]], workers: int) -> float:
+    """Return the time of tasks, each done by the next free worker: first those that have begun.
+
+    Parameters
+    ----------
+    tasks : list of (float, float)
+        What is finished of each task, and the cost of what is left, in the order of their start.
+    workers : int
 
     Examples
     --------
-    >>> _duration([811.0, 811.0, 811.0, 1217.0], 2)
+    >>> _duration([(0.0, 811.0), (0.0, 811.0), (0.0, 811.0), (0.0, 1217.0)], 2)
     2028.0
     """
     busy = [0.0] * workers
-    for cost in sorted(costs, reverse=True):
+    for _, cost in sorted(tasks, key=lambda task: task[0] == 0):
         heapq.heapreplace(busy, busy[0] + cost)
     return max(busy)
 

@@ -43,6 +43,7 @@ COMPACT, CIRCLES = "compact", "circles"  # the networks that can start from pret
 _SEND_INTERVAL = 1.0  # seconds; epochs may be short, and a state takes megabytes
 _AGREEMENT_COST = 5.0  # of a labeled patch: itself, three of the pool in two views, one not learned
 _TAUGHT_COST = 4.0  # of a labeled patch: itself and one of the pool, by student and teachers
+_VALIDATION_COST = 0.5  # of a validation patch, which is predicted after each epoch
 _TEACHER_PURPOSE = 100  # offset of the purpose numbers for teachers' seeds
 
 
@@ -319,12 +320,13 @@ class Trainer:
     def _work_of(self, runs: Sequence[TrainingRun]) -> Iterator[tuple[str, int, float, str]]:
         """Yield key, epochs, cost of an epoch, and kind of all trainings of some runs."""
         for run in runs:
-            cost = len(run.train) * _cost(run)
+            validation = 0 if run.validation is None else _VALIDATION_COST * len(run.validation)
+            cost = len(run.train) * _cost(run) + validation
             if self._is_taught(run):
                 recipe = self._teacher_task(run, 0).config
                 for number in range(TEACHERS):
                     yield _key(f"{run.name}-teacher", number), recipe.epochs, cost, "teachers"
-                cost = len(run.train) * _TAUGHT_COST
+                cost = len(run.train) * _TAUGHT_COST + validation
             for number in range(self.settings.members):
                 yield _key(run.name, number), self._recipe(run, number).epochs, cost, "networks"
 
