@@ -292,7 +292,7 @@ def test_the_time_left_is_known_from_the_sampled_units(
         monkeypatch.setattr(owner, name, slow(getattr(owner, name), cost))
     images, catalogue, _ = scenes
     out = tmp_path / "DATA"
-    request = SamplingRequest((images,), out, catalogue=catalogue, unlabeled=300, cells=150)
+    request = SamplingRequest((images,), out, catalogue=catalogue, unlabeled=45, cells=150)
     sample_patches(request, heard)
     assert heard.shares[0] == 0
     assert heard.shares[-1] == pytest.approx(1)

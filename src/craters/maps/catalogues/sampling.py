@@ -136,6 +136,8 @@ def plan_patches(
             _plan_labeled(request, subset, catalogue, names, chosen, counter)
     training = [unit for unit in units if not unit.is_test]
     wanted = _share_out(request.unlabeled, [_positions(unit, request.side) for unit in training])
+    labeled = sum(map(len, chosen.values()))
+    counter.expect("read", READ_COST * (labeled + request.unlabeled))
     counter.begin("unlabeled", len(training))
     for (unit, sampler), count in zip(_samplers(request, training, counter), wanted, strict=True):
         unlabeled: list[PatchWindow] = []  # may overlap the labeled windows
@@ -157,9 +159,10 @@ def usual_costs(
     costs = {"unlabeled": READ_COST * request.unlabeled, "read": READ_COST * request.unlabeled}
     if catalogue is None:
         return costs
+    low, high = crater_range(request, units[0].chart)
+    fitting = int(((catalogue.diameters >= low) & (catalogue.diameters <= high)).sum())
     for is_test in (False, True):
-        share = sum(unit.is_test == is_test for unit in units) / len(units)
-        craters = share * len(catalogue)
+        craters = fitting * sum(unit.is_test == is_test for unit in units) / len(units)
         costs |= {
             f"with crater, {is_test}": _CRATER_COST * craters,
             f"without crater, {is_test}": 3 * READ_COST * craters,
