@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from craters.core import NullProgress
+from craters.core import NullProgress, TimeLeft
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
@@ -38,6 +38,31 @@ class Notes(NullProgress):
 
     def warn(self, text: str) -> None:
         self.warned.append(text)
+
+
+class Estimates(NullProgress):
+    """Estimates the time left from the finished work, by a clock that the test sets."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.shares: list[float] = []
+        self.rows: list[tuple[float, float | None]] = []  # time, and estimated time left
+        self._left = TimeLeft(lambda: self.now)
+
+    def work(self, done: int, total: int, unit: str, share: float | None = None) -> None:  # noqa: ARG002
+        self.shares.append(done / total if share is None else share)
+        self._left.update(self.shares[-1])
+        self.rows.append((self.now, self._left.seconds))
+
+    def check(self) -> None:
+        """Expect "unknown" at first, and at most 30 % of error after a fifth of the time."""
+        end = self.now
+        assert all(left is None for now, left in self.rows if now < 0.14 * end)
+        late = [(end - now, left) for now, left in self.rows if 0.26 * end < now < 0.95 * end]
+        assert len(late) > 3
+        for true, left in late:
+            assert left == pytest.approx(true, rel=0.3)
+        assert (self.shares[0], self.shares[-1]) == (0, pytest.approx(1))
 
 
 def simple_patches(n: int, seed: int, crater_share: float = 0.6, side: int = 48):

@@ -25,6 +25,7 @@ _FOREIGN = ("PYTHON", "GDAL_", "PROJ_")  # variables of the Python and the libra
 _POLL = 0.1  # seconds
 _ERROR, _WARNING = "craters: error: ", "Warning: "
 _BLOCKS = re.compile(r"(\d+) of (\d+) blocks(, .* left.*)?")
+_PERCENT = re.compile(r"(\d+) %(, .*)?")
 _HINTS = {
     4: "Set the right coordinate system in the properties of the layer, or choose the body. For a "
     "picture without coordinates, check the box 'Work in pixels'.",
@@ -104,7 +105,10 @@ def clean_environment(environment: Mapping[str, str], command: str) -> dict[str,
 
 def progress_of(line: str) -> float | None:
     """Return the percentage that a line of output states; None if it states none."""
-    match = _BLOCKS.fullmatch(line.strip())
+    line = line.strip()
+    if percent := _PERCENT.fullmatch(line):
+        return float(percent[1])
+    match = _BLOCKS.fullmatch(line)
     return 100 * int(match[1]) / max(int(match[2]), 1) if match else None
 
 

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from craters.detection import PlantingWindow, Recall, measure_completeness
+from craters.detection import PlantingWindow, Recall, completeness, measure_completeness
 from craters.detection.completeness import (
     PLANTED_DTYPE,
     Completeness,
@@ -18,6 +18,7 @@ from craters.detection.completeness import (
 from craters.detection.planting import plant
 from craters.errors import DataError
 from craters.models import CIRCLE_DTYPE
+from tests.conftest import Estimates
 from tests.detection.test_planting import crater, ground
 
 EDGES = (8.0, 12.0, 30.0, 40.0)
@@ -60,6 +61,21 @@ def recalls(found: np.ndarray, **changes: object) -> dict[tuple[float, str], Rec
     settings = {"count": 30, "seed": 0} | changes
     measured = measure_completeness(windows(), finder(found), EDGES, **settings)  # type: ignore[arg-type]
     return {(each.low_px, each.freshness): each for each in measured.recalls}
+
+
+def test_the_time_left_is_known_from_the_craters_planted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(completeness, "_COSTS", {"measure": 0, "plant": 1, "recalls": 0})
+    heard = Estimates()
+
+    def find(*_: object) -> tuple[np.ndarray, np.ndarray]:
+        heard.now += 1
+        return everywhere(10)[:0], np.empty(0)
+
+    measure_completeness(windows(), find, EDGES, count=150, progress=heard)
+    assert heard.now > 15
+    heard.check()
 
 
 def test_a_detector_that_finds_everything_is_complete() -> None:

@@ -742,6 +742,7 @@ def test_the_table_in_pieces_is_that_of_the_whole(
     classifier = Classifier(described(conformal=conformal), graph)
     whole = predict_table(classifier, read_inputs([tmp_path / "x.npy"], SIDE).patches)
     monkeypatch.setattr("craters.models.predictions._PIECE", 64)
+    monkeypatch.setattr("craters.models.predictions._PREDICTED", 64)
     pieces = predict_table(classifier, read_inputs([tmp_path / "x.npy"], SIDE).patches)
     np.testing.assert_array_equal(pieces.probability, whole.probability)
     assert pieces.to_csv() == whole.to_csv() == "".join(whole.csv_parts())

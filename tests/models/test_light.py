@@ -19,6 +19,7 @@ from craters.models import (
     turn_to_frame,
 )
 from craters.models.light import name_azimuth, orientations, turn_back
+from tests.conftest import Estimates
 from tests.models.tools import lit_description, lit_graph, lit_patches
 
 EVERYWHERE = [*range(0, 360, 15), 44, 46, 301.5, 239.5]
@@ -133,7 +134,7 @@ def test_pieces_do_not_change_predictions(lit: Classifier, monkeypatch) -> None:
     images = np.concatenate([lit_patches(60, 100, 1)[0], lit_patches(10, 190, 2)[0]])
     patches = make_patch_set(images)
     whole = predict_table(lit, patches)
-    monkeypatch.setattr(predictions, "_PIECE", 64)  # batches are as before
+    monkeypatch.setattr(predictions, "_PREDICTED", 64)  # batches are as before
     pieces = predict_table(lit, patches)
     assert np.array_equal(whole.probability, pieces.probability)
     assert np.array_equal(whole.probability, lit.predict_proba(images))
@@ -150,6 +151,22 @@ def test_pieces_do_not_change_predictions(lit: Classifier, monkeypatch) -> None:
             "is_own": True,
         }
     ]
+
+
+def test_the_time_left_of_predictions(lit: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard, run = Estimates(), Classifier._run_batches
+
+    def counted(self: Classifier, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        heard.now += len(images)
+        return run(self, images)
+
+    monkeypatch.setattr(Classifier, "_run_batches", counted)
+    monkeypatch.setattr(predictions, "_PREDICTED", 32)
+    monkeypatch.setattr("craters.models.light.SAMPLES", (30, 512))
+    images = lit_patches(400, 100, 1)[0]
+    predict_table(lit, make_patch_set(images), progress=heard)
+    assert heard.now == 4 * 30 + 400
+    heard.check()
 
 
 def test_each_group_has_its_light_and_a_doubtful_one_that_of_all(lit: Classifier) -> None:

@@ -207,6 +207,10 @@ class Counter(NullProgress):
     def __init__(self) -> None:
         self.seen: list[tuple[str, int]] = []
         self.said: list[str] = []
+        self.work_done: list[tuple[int, int, str, float | None]] = []
+
+    def work(self, done: int, total: int, unit: str, share: float | None = None) -> None:
+        self.work_done.append((done, total, unit, share))
 
     def say(self, text: str) -> None:
         self.said.append(text)
@@ -236,6 +240,11 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(
     counter = Counter()
     run_job(config, resume=True, progress=counter)
     assert counter.seen == [("final", 4)]
+    (*trained, share), (*finished_all, whole_share) = counter.work_done[-2:]
+    assert trained == finished_all == [trained[1], trained[1], "epochs"]
+    assert share is not None
+    assert 0 < share < 0.5  # of small trainings: the results take most of the time
+    assert whole_share == 1
     assert_equal_runs(config.out, whole)
     times = json.loads((config.out / "times.json").read_text())
     assert times["times_resumed"] == 2

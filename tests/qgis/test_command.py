@@ -22,6 +22,7 @@ from craters_qgis.command import (
 )
 
 from craters.cli import terminal
+from craters.core import Steps
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="fake commands are shell scripts")
 
@@ -78,6 +79,8 @@ def test_progress_and_warnings_are_read_from_lines() -> None:
     assert progress_of("  12 of 12 blocks ") == 100
     assert progress_of("0 of 0 blocks") == 0
     assert progress_of("3 of 12 blocks, about 60 s left") == 25
+    assert progress_of("40 %, time left unknown") == 40
+    assert progress_of("40 % of them") is None
     assert progress_of("3 of 12 blocks failed") is None
     assert progress_of("I.tif, 12 blocks in 2 stages") is None
     assert warning_of("Warning: no shadows") == "no shadows"
@@ -92,7 +95,12 @@ def test_the_progress_of_the_command_line_is_understood(
         for done in range(5):
             progress.work(done, 4, "blocks")
     lines = capsys.readouterr().err.splitlines()
-    assert [progress_of(line) for line in lines] == [25, 50, 75, 100]
+    with terminal.TerminalProgress(stderr=True) as progress:
+        steps = Steps(progress, {"read": 1.0, "match": 3.0})
+        steps.finish("read")
+        steps.finish("match")
+    lines += capsys.readouterr().err.splitlines()
+    assert [progress_of(line) for line in lines] == [25, 50, 75, 100, 25, 100]
     assert "left" in lines[1]
 
 

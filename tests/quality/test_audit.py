@@ -27,7 +27,7 @@ from craters.quality.flaws import find_flaws
 from craters.quality.label_errors import confident_learning, draw_folds, out_of_fold
 from craters.quality.shift import LOOKS, compare_arrays, in_words
 from craters.training import trainer as training_trainer
-from tests.conftest import simple_patches, write_job
+from tests.conftest import Estimates, simple_patches, write_job
 
 FIELDS = ("content", "rows", "pairs", "correlation", "shift", "crowded")
 
@@ -150,6 +150,19 @@ def test_copies_of_judged_patches_are_those_of_the_whole_search(
         found.among(judged, np.arange(n)), whole.among(judged, np.arange(n)), strict=True
     ):
         assert np.array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("judged", [None, np.arange(0, 40, 2)])
+def test_the_search_reports_its_comparisons(
+    judged: np.ndarray | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copies, "_ROWS", 8)
+    heard = Estimates()
+    search_copies(textured(40, 1), shift=1, judged=judged, progress=heard)
+    count, shifts = (40, 5) if judged is None else (20, 9)
+    ends = [min(end, count) for end in range(8, count + 8, 8)]
+    done = [shift + end / count for shift in range(shifts) for end in ends]
+    assert sorted(set(heard.shares)) == pytest.approx([0, *np.array(done) / shifts])
 
 
 def test_a_crowd_is_found_for_each_judged_patch() -> None:

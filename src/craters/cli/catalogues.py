@@ -16,7 +16,9 @@ def register(app: typer.Typer) -> None:
 
 
 @command_of(MatchRequest)
-def match_command(settings: MatchRequest, *, json: JsonOption = False) -> None:
+def match_command(
+    settings: MatchRequest, *, json: JsonOption = False, quiet: QuietOption = False
+) -> None:
     """Match detections with a crater catalogue, one to one: recall, precision, missed craters.
 
     \b
@@ -27,7 +29,8 @@ def match_command(settings: MatchRequest, *, json: JsonOption = False) -> None:
     from craters.core import files
     from craters.maps.catalogues import match_report, run_match
 
-    content = run_match(settings)
+    with TerminalProgress(quiet=quiet or json) as progress:
+        content = run_match(settings, progress)
     if json:
         typer.echo(files.to_json({"match": settings.out, **content}))
         return
@@ -51,7 +54,8 @@ def patches_command(
     from craters.core import files
     from craters.maps.catalogues import patch_writer, sample_patches
 
-    content = sample_patches(settings, TerminalProgress(quiet=quiet or json))
+    with TerminalProgress(quiet=quiet or json) as progress:
+        content = sample_patches(settings, progress)
     if json:
         typer.echo(files.to_json({"data": settings.out, **content}))
         return

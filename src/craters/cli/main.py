@@ -246,7 +246,7 @@ def predict(
       craters predict PATCHES --sun-azimuth 315 --out predictions.csv
     """
     with report_errors():
-        from craters.core import files
+        from craters.core import Steps, files
         from craters.models import (
             PRETRAINED,
             doubts,
@@ -261,8 +261,15 @@ def predict(
         model, paths = _model_and_patches(paths)
         classifier = load_model(model or find_pretrained(), threads=threads)
         description = classifier.description
-        inputs = read_inputs(paths, description.side_range, description.pixels)
-        table = predict_table(classifier, inputs.patches, sun_azimuth=sun_azimuth)
+        with TerminalProgress(quiet=quiet or json) as progress:
+            steps = Steps(progress, {"read": 1, "predict": 1})
+            inputs = read_inputs(
+                paths, description.side_range, description.pixels, steps.within("read")
+            )
+            table = predict_table(
+                classifier, inputs.patches, sun_azimuth=sun_azimuth,
+                progress=steps.within("predict"),
+            )  # fmt: skip
         if description.pretraining and not quiet:
             quality = measured_quality(description, inputs.patches.side)
             chosen = "pretrained" if model else "pretrained, as none is given"
@@ -375,9 +382,13 @@ def evaluate_command(
         from craters.quality import test_set_uses
 
         form = DataForm(positive=positive, side=side, group_by=group_by)
-        data = arrays_of(data, form, TerminalProgress(quiet=json))
-        which = which or ("test" if find_array(data, "Xtest1").is_file() else "train")
-        assessment = assess(Classifier.load(model), data, which=which, prior=prior, risk=risk)
+        with TerminalProgress(quiet=json) as progress:
+            data = arrays_of(data, form, progress)
+            which = which or ("test" if find_array(data, "Xtest1").is_file() else "train")
+            assessment = assess(
+                Classifier.load(model), data,
+                which=which, prior=prior, risk=risk, progress=progress,
+            )  # fmt: skip
         missed = test_set_uses.note_evaluation(
             model, data, which, assessment.figures["metrics"]["n"]
         )

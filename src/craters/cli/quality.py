@@ -89,7 +89,8 @@ def check_command(
         from craters.core import files
         from craters.quality import checks
 
-        made = checks.run_checks(run, data_folder=data)
+        with TerminalProgress(quiet=json) as progress:
+            made = checks.run_checks(run, data_folder=data, progress=progress)
         if json:
             typer.echo(files.to_json({"run": run, "checks": checks.as_json(made)}))
         else:

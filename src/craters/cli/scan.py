@@ -96,7 +96,10 @@ def size_frequency_command(
         from craters.core import files
         from craters.detection import describe_size_frequency, write_size_frequency
 
-        summary = write_size_frequency(scan, out, completeness=completeness, seed=seed)
+        with TerminalProgress(quiet=json) as progress:
+            summary = write_size_frequency(
+                scan, out, completeness=completeness, seed=seed, progress=progress
+            )
         if json:
             typer.echo(files.to_json({"sfd": out, **summary}))
             return
@@ -126,8 +129,8 @@ def completeness_command(
         from craters.core import files
         from craters.detection import completeness_of_scan, completeness_sentences
 
-        progress = TerminalProgress(quiet=quiet or json)
-        summary = completeness_of_scan(scan, out, seed=seed, threads=threads, progress=progress)
+        with TerminalProgress(quiet=quiet or json) as progress:
+            summary = completeness_of_scan(scan, out, seed=seed, threads=threads, progress=progress)
         if json:
             typer.echo(files.to_json({"completeness": out, **summary}))
             return

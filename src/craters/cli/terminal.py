@@ -75,9 +75,9 @@ class TerminalProgress:
             self.bar.stop()
 
     def plan(self, epochs: int) -> None:
-        """Begin to measure the time that the epochs of all trainings take."""
+        """Show the bar; the time that epochs take is measured from the end of the first one."""
         if self.unit != "epochs":
-            self.work(0, epochs, "epochs")
+            self._show_bar(0, epochs, "epochs")
 
     def say(self, text: str) -> None:
         """Print a plain line."""
@@ -108,23 +108,28 @@ class TerminalProgress:
 
     def work(self, done: int, total: int, unit: str, share: float | None = None) -> None:
         """Update the bar, or print a line after every tenth of long work, with the time left."""
-        from craters.core import TimeLeft
+        from craters.core import PERCENT, TimeLeft
 
         share = done / max(total, 1) if share is None else share
         if unit != self.unit:
             self.unit, self.tenth, self.left = unit, int(10 * share), TimeLeft()
             self.began = time.monotonic()
         self.left.update(share)
-        if self.is_open and self.bar is None and self.console.is_terminal and not self.quiet:
-            self.bar = _make_bar(self)
-        if self.bar is not None:
-            self.bar.update(self.bar.task_ids[0], completed=done, total=total, unit=unit)
-        elif unit != "epochs" and (tenth := int(10 * share)) > self.tenth:
+        self._show_bar(done, total, unit)
+        if self.bar is None and unit != "epochs" and (tenth := int(10 * share)) > self.tenth:
             self.tenth = tenth
             if time.monotonic() - self.began < _QUICK:
                 return
             left = f", {self.left.text}" if done < total else ""
-            self.say(f"{done} of {total} {unit}{left}")
+            amount = f"{done} %" if unit == PERCENT else f"{done} of {total} {unit}"
+            self.say(f"{amount}{left}")
+
+    def _show_bar(self, done: int, total: int, unit: str) -> None:
+        """Show the finished work in the bar, on a terminal."""
+        if self.is_open and self.bar is None and self.console.is_terminal and not self.quiet:
+            self.bar = _make_bar(self)
+        if self.bar is not None:
+            self.bar.update(self.bar.task_ids[0], completed=done, total=total, unit=unit)
 
 
 def _make_bar(shown: TerminalProgress) -> Progress:

@@ -18,14 +18,18 @@ from craters.core.environment import (
 from craters.core.files import StrPath
 from craters.core.html import embed_png, page_templates, report_style
 from craters.core.parallel import Send, Task, plan_workers, run_tasks, torch_threads
+from craters.core.planned_work import PERCENT, PlannedWork, Steps
 from craters.core.progress import NullProgress, Progress, TimeLeft
 from craters.core.workspace import Fingerprint, Workspace
 
 __all__ = [
+    "PERCENT",
     "Fingerprint",
     "NullProgress",
+    "PlannedWork",
     "Progress",
     "Send",
+    "Steps",
     "StrPath",
     "Task",
     "TimeLeft",

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from craters.core import NullProgress, Progress
 from craters.data import splits
 from craters.settings import MOST_SHIFT
 
@@ -116,7 +117,12 @@ class CopySearch:
 
 
 def search_copies(
-    images: np.ndarray, *, shift: int = 1, threads: int = 1, judged: np.ndarray | None = None
+    images: np.ndarray,
+    *,
+    shift: int = 1,
+    threads: int = 1,
+    judged: np.ndarray | None = None,
+    progress: Progress | None = None,
 ) -> CopySearch:
     """Find all equal patches, and all pairs that correlate by more than 0.95.
 
@@ -133,6 +139,8 @@ def search_copies(
         Rows of the patches whose near copies are wanted: those of others with each other are not
         searched, so that the time grows with N and not with its square, and memory beyond the
         patches does not grow with N.
+    progress : Progress, optional
+        Receives the number of patches that have been compared with all, at each shift.
 
     Returns
     -------
@@ -152,23 +160,55 @@ def search_copies(
     distinct = images if len(rows) == len(images) else images[rows]
     results, crowded = [], np.zeros(len(rows), bool)
     size = _choose_size(distinct)
-    if judged is not None:
-        wanted = np.unique(content[judged])
-    for down, right in _shifts(shift) if judged is None else _all_shifts(shift):
+    shifts = list(_shifts(shift) if judged is None else _all_shifts(shift))
+    wanted = np.arange(len(rows)) if judged is None else np.unique(content[judged])
+    report = _Reporter(progress or NullProgress(), len(wanted), len(shifts) * len(rows))
+    for down, right in shifts:
         first, second = _overlap(distinct, down, right), _overlap(distinct, -down, -right)
         if judged is None:
             left = np.flatnonzero(~crowded)
             if len(left) < len(distinct):
                 first, second = first[left], second[left]
-            found = _search_bands(first, second, size, threads)
+            found = _search_bands(first, second, size, threads, report)
         else:
             left = np.arange(len(distinct))
-            found = _search_rows(first, second, wanted[~crowded[wanted]], size, threads)
+            few = wanted[~crowded[wanted]]
+            found = _search_rows(first, second, few, size, threads, report)
         for pairs, full in found:
             crowded[left[full]] = True
             pairs[:, :2] = left[pairs[:, :2].astype(int)]
             results.append((pairs, np.broadcast_to((down, right), (len(pairs), 2))))
+        report.end_shift(len(wanted) * len(rows))
     return _gather(results, content, rows, crowded)
+
+
+class _Reporter:
+    """Reports the share of the comparisons that are made; patches may be left out at later shifts.
+
+    Parameters
+    ----------
+    progress : Progress
+    count : int
+        Patches to compare with others.
+    each : int
+        Comparisons of each, at all shifts.
+    """
+
+    def __init__(self, progress: Progress, count: int, each: int) -> None:
+        self._progress, self._count, self._each = progress, count, each
+        self._before = self._done = 0
+        self.compared(0)
+
+    def compared(self, pairs: int) -> None:
+        """Receive the number of pairs that a band has compared."""
+        self._done += pairs
+        share = self._done / max(self._count * self._each, 1)
+        self._progress.work(int(share * self._count), self._count, "patches compared", share)
+
+    def end_shift(self, pairs: int) -> None:
+        """Receive the number of pairs of a shift that is finished, with those left out."""
+        self._before += pairs
+        self.compared(self._before - self._done)
 
 
 def _all_shifts(most: int) -> Iterator[tuple[int, int]]:
@@ -204,6 +244,7 @@ def _search_bands(
     second: np.ndarray,
     size: int,
     threads: int,
+    report: _Reporter,
     own: np.ndarray | None = None,
 ) -> Iterator[tuple[_Pairs, np.ndarray]]:
     """Yield the pairs of each band of rows, and the rows with more pairs than are listed.
@@ -222,18 +263,26 @@ def _search_bands(
         return pairs, full + start
 
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
-        yield from pool.map(band, range(0, len(first), _ROWS))
+        starts = range(0, len(first), _ROWS)
+        for start, found in zip(starts, pool.map(band, starts), strict=True):
+            report.compared(len(first[start : start + _ROWS]) * len(second))
+            yield found
 
 
 def _search_rows(
-    first: np.ndarray, second: np.ndarray, rows: np.ndarray, size: int, threads: int
+    first: np.ndarray,
+    second: np.ndarray,
+    rows: np.ndarray,
+    size: int,
+    threads: int,
+    report: _Reporter,
 ) -> Iterator[tuple[_Pairs, np.ndarray]]:
     """Yield the pairs of some rows of `first`, comparing them with a part of `second` at a time."""
     judged, found = first[rows], [np.zeros((0, 3))]
     is_full = np.zeros(len(rows), bool)
     for begin in range(0, len(second), _SEARCHED):
         part = second[begin : begin + _SEARCHED]
-        for pairs, full in _search_bands(judged, part, size, threads, own=rows - begin):
+        for pairs, full in _search_bands(judged, part, size, threads, report, own=rows - begin):
             pairs[:, 1] += begin
             found.append(pairs)
             is_full[full] = True

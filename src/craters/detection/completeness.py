@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from craters.core import NullProgress, Progress
+from craters.core import Progress, Steps
 from craters.detection.planting import (
     PlantingWindow,
     estimate_blur,
@@ -50,6 +50,7 @@ _COVERED = 0.04  # share of a window that planted craters cover in a pass, at mo
 _MOST_PASSES = 60
 _TRIES = 40
 _DRAWS = 200
+_COSTS = {"measure": 1.0, "plant": 87.0, "recalls": 12.0}  # seconds
 _WEAK = 1e-3  # keeps the slope finite where what is found and what is not separate
 
 Find = Callable[[PlantingWindow, np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -149,16 +150,19 @@ def measure_completeness(
     DataError
         With too few sure detections, or too little ground for planted craters.
     """
-    progress = progress or NullProgress()
     windows = list(windows)
+    steps = Steps(progress, _COSTS)
     blur = estimate_blur(windows, _SURE)
     own = _own_craters(windows, blur)
     fresh = _fresh_contrast(own, edges)
-    parts = _passes(windows, find, edges, (count, border, seed), (blur, fresh), progress)
-    planted = np.concatenate(parts)
-    return Completeness(
-        planted=planted, recalls=_recalls(planted, own, edges, seed), blur=blur, contrast=fresh
+    steps.finish("measure")
+    parts = _passes(
+        windows, find, edges, (count, border, seed), (blur, fresh), steps.within("plant")
     )
+    planted = np.concatenate(parts)
+    recalls = _recalls(planted, own, edges, seed)
+    steps.finish("recalls")
+    return Completeness(planted=planted, recalls=recalls, blur=blur, contrast=fresh)
 
 
 def _own_craters(windows: Sequence[PlantingWindow], blur: float) -> np.ndarray:
@@ -203,6 +207,7 @@ def _passes(
     count, border, seed = plan
     random = np.random.default_rng(seed)
     left = np.full(len(edges) - 1, count)
+    total = int(left.sum())
     parts: list[np.ndarray] = []
     for number in range(_MOST_PASSES):
         for place in random.permutation(len(windows)).tolist():
@@ -210,7 +215,8 @@ def _passes(
             if len(craters):
                 craters["window"] = place
                 parts.append(_plant_and_find(windows[place], craters, find, edges, look, random))
-        progress.say(f"Pass {number + 1}: {count * len(left) - int(left.sum()):,} craters planted.")
+                progress.work(total - int(left.sum()), total, "craters planted")
+        progress.say(f"Pass {number + 1}: {total - int(left.sum()):,} craters planted.")
         if not left.any():
             return parts
     if (left > count / 2).any():

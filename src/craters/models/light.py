@@ -361,6 +361,18 @@ def estimate_lights(
     return Lights(np.array(known, np.float64)[number], lights)
 
 
+def views_of_light(groups: np.ndarray | None, count: int) -> int:
+    """Return how many views of patches `estimate_lights` predicts for groups with clear light.
+
+    Examples
+    --------
+    >>> views_of_light(None, 100), views_of_light(np.repeat(["a", "b"], [2000, 100]), 2100)
+    (256, 512)
+    """
+    sizes = np.array([count]) if groups is None else np.unique(groups, return_counts=True)[1]
+    return len(TURNS) * int(np.minimum(sizes, SAMPLES[0]).sum())
+
+
 def _directions(run: Run, images: np.ndarray, temperature: float, batch: int) -> np.ndarray:
     """Return the direction of light (N, 2), right and down, that each patch gives."""
     directions = np.zeros((len(images), 2))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from craters.core import StrPath, files
+from craters.core import NullProgress, Progress, Steps, StrPath, files
 from craters.data import PatchSet, Picture, PixelRecord, make_patch_set, read_patches
 from craters.errors import DataError
 from craters.models.classifier import Classifier
@@ -20,7 +20,7 @@ from craters.models.description import (
     size_hint,
 )
 from craters.models.folder import PRETRAINED
-from craters.models.light import Lights
+from craters.models.light import Lights, views_of_light
 from craters.models.pictures import (
     ARRAY_SUFFIXES,
     commonest_side,
@@ -28,7 +28,8 @@ from craters.models.pictures import (
     read_picture,
 )
 
-_PIECE = 16_384  # patches per piece; bounds memory
+_PIECE = 16_384  # rows of a table per piece; bounds memory
+_PREDICTED = 2_048  # patches between two reports of progress
 _PROBES = 48  # patches to find out whether a model answers the same for all
 _SAME = 1e-3  # logits in a smaller range are the same
 _SATURATED = 15  # logits that are all above, or all below its negative: the same probability
@@ -129,7 +130,11 @@ class Inputs:
 
 
 def predict_table(
-    classifier: Classifier, patches: PatchSet, *, sun_azimuth: float | None = None
+    classifier: Classifier,
+    patches: PatchSet,
+    *,
+    sun_azimuth: float | None = None,
+    progress: Progress | None = None,
 ) -> Predictions:
     """Predict a set of patches.
 
@@ -140,6 +145,8 @@ def predict_table(
     sun_azimuth : float, optional
         States the direction of light, which is estimated otherwise, once for all patches or for
         each of their groups: see `Classifier.find_light`.
+    progress : Progress, optional
+        Receives the finished share of the work.
 
     Raises
     ------
@@ -148,15 +155,20 @@ def predict_table(
     """
     description = classifier.description
     images = patches.images
-    light = None
+    light, seen = None, 0
+    if description.light is not None and sun_azimuth is None:
+        seen = views_of_light(patches.groups, len(images))
+    steps = Steps(progress, {"light": seen, "patches": len(images)})
     if description.light is not None or sun_azimuth is not None:
         light = classifier.find_light(images, groups=patches.groups, sun_azimuth=sun_azimuth)
+    steps.finish("light")
     probability = np.empty(len(images), np.float32)
-    for start in range(0, len(images), _PIECE):
-        rows = slice(start, start + _PIECE)
+    for start in range(0, len(images), _PREDICTED):
+        rows = slice(start, start + _PREDICTED)
         azimuth = None if light is None else light.azimuth[rows]
         probability[rows] = classifier.probability(classifier.logits(images[rows], azimuth=azimuth))
         files.release_pages(images)
+        steps.advance("patches", min(start + _PREDICTED, len(images)) / len(images))
     sets = None
     if description.conformal is not None:
         codes = classifier.prediction_sets(probability)
@@ -311,6 +323,7 @@ def read_inputs(
     paths: StrPath | Sequence[StrPath],
     sides: int | tuple[int, int],
     trained: PixelRecord | None = None,
+    progress: Progress | None = None,
 ) -> Inputs:
     """Read the patches to predict: one array, or image files of one patch each.
 
@@ -324,6 +337,8 @@ def read_inputs(
         takes; then images must have the size of most of them.
     trained : PixelRecord, optional
         Of the model's training patches, as in its description; see `make_patch_set`.
+    progress : Progress, optional
+        Receives the number of images that are read.
 
     Returns
     -------
@@ -352,18 +367,24 @@ def read_inputs(
                 size_hint((least, largest)),
             )
         return Inputs(patches=patches)
-    return _read_pictures(find_pictures(inputs), (least, largest), trained)
+    return _read_pictures(
+        find_pictures(inputs), (least, largest), trained, progress or NullProgress()
+    )
 
 
 def _read_pictures(
-    named: Sequence[tuple[Path, str]], sides: tuple[int, int], trained: PixelRecord | None
+    named: Sequence[tuple[Path, str]],
+    sides: tuple[int, int],
+    trained: PixelRecord | None,
+    progress: Progress,
 ) -> Inputs:
     """Read all pictures that can be used; describe the others."""
     if sides[0] < sides[1]:
         sides = commonest_side([path for path, _ in named], sides)
     pictures: list[Picture] = []
     ids, skipped = [], []
-    for path, name in named:
+    for number, (path, name) in enumerate(named):
+        progress.work(number, len(named), "images")
         try:
             picture = read_picture(path, sides)
         except DataError as error:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from craters.core import StrPath, files
+from craters.core import Progress, Steps, StrPath, files
 from craters.data import PatchSet, PixelRecord, find_array, patches
 from craters.errors import ConfigError, DataError
 from craters.evaluation import PRIOR, Scored, conformal, scores
@@ -16,6 +16,7 @@ from craters.models import Classifier, doubts, predict_table, sides_text
 from craters.quality import evaluation_doubts
 
 SETS = ("test", "train")
+_COSTS = {"predict": 4.0, "intervals": 1.0}  # of the pretrained model
 _SHOWN = ("macro_f1", "accuracy", "crater_precision", "crater_recall", "roc_auc")
 
 
@@ -45,6 +46,7 @@ def assess(
     prior: float = PRIOR,
     risk: float = 0.1,
     seed: int = 0,
+    progress: Progress | None = None,
 ) -> Assessment:
     """Evaluate a model on labeled arrays of a folder.
 
@@ -60,6 +62,8 @@ def assess(
         Accepted rate, per class, at which prediction sets miss the true class.
     seed : int
         Seed of the bootstrap.
+    progress : Progress, optional
+        Receives the finished share of the work.
 
     Returns
     -------
@@ -80,7 +84,8 @@ def assess(
             f"{patch_set.source}: found patches of {patch_set.side} x {patch_set.side} pixels, "
             f"expected {sides_text(sides)} as the model takes"
         )
-    predictions = predict_table(model, patch_set)
+    steps = Steps(progress, _COSTS)
+    predictions = predict_table(model, patch_set, progress=steps.within("predict"))
     probability = predictions.probability
     scored = Scored(
         labels=patch_set.labels,
@@ -89,6 +94,7 @@ def assess(
         groups=patch_set.groups,
     )
     result = scores.score(scored, prior=prior, seed=seed)
+    steps.finish("intervals")
     figures: dict[str, Any] = {
         "set": which,
         "metrics": dataclasses.asdict(result.metrics),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from craters.core import Progress, usable_threads
+from craters.core import Progress, Steps, usable_threads
 from craters.data import CLASS_NAMES, UNLABELED, JobData, PatchSet
 from craters.errors import ConfigError, DataError
 from craters.evaluation import CalledShare, Scored, called_share, scores
@@ -135,7 +135,7 @@ def predict_data(data: JobData, config: RunConfig, progress: Progress) -> Unlabe
         Result of `read_unlabeled_data`.
     config : RunConfig
     progress : Progress
-        Receives the size of each array, and the reasons for doubt.
+        Receives the size of each array, the finished share of the work, and the reasons for doubt.
 
     Returns
     -------
@@ -149,10 +149,13 @@ def predict_data(data: JobData, config: RunConfig, progress: Progress) -> Unlabe
     classifier = load_pretrained(data, config)
     report_data(data, progress)
     predictions = {}
+    steps = Steps(progress, {name: len(patches) for name, patches in data.sets.items()})
     for name, patches in data.sets.items():
         if len(patches) == 0:
             continue
-        table = predict_table(classifier, patches, sun_azimuth=config.sun_azimuth)
+        table = predict_table(
+            classifier, patches, sun_azimuth=config.sun_azimuth, progress=steps.within(name)
+        )
         predictions[name] = table
         if table.light is not None and not table.light.is_known:
             progress.warn(f"{name}: {table.light.sentence}. State it by --sun-azimuth.")

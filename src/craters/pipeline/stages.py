@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from craters.core import NullProgress, Progress, torch_threads, usable_threads
+from craters.core import NullProgress, PlannedWork, Progress, torch_threads, usable_threads
 from craters.data import JobData, PatchSet, SymmetryReport, patches, splits
 from craters.models import CirclePatchNet, CircleSizes, Network
 from craters.pipeline.job import Job
@@ -75,6 +75,7 @@ def run_stages(
     *,
     store: StateStore | None = None,
     progress: Progress | None = None,
+    planned: PlannedWork | None = None,
 ) -> JobResult:
     """Train, pseudo-label, retrain, evaluate and predict, without writing files.
 
@@ -86,6 +87,8 @@ def run_stages(
         Stores the training state after each epoch, so that a job can be resumed.
     progress : Progress, optional
         Progress callback for lines, warnings and training states.
+    planned : PlannedWork, optional
+        Receives the trainings, besides what the caller does later.
 
     Returns
     -------
@@ -105,7 +108,9 @@ def run_stages(
             progress.say(f"{symmetry.sentence[0].upper()}{symmetry.sentence[1:]}.")
         if symmetry.warning:
             progress.warn(symmetry.warning)
-        trainer = _make_trainer(config, symmetry, data.pool, store=store, progress=progress)
+        trainer = _make_trainer(
+            config, symmetry, data.pool, store=store, progress=progress, planned=planned
+        )
         job = Job(config=config, data=data, symmetry=symmetry, trainer=trainer, progress=progress)
         if _is_cross_fitted(config):
             return _cross_fitted(job)
@@ -131,7 +136,8 @@ def _original(job: Job, split: splits.Split) -> JobResult:
     finals = [final]
     if config.protocol == "original":
         finals.append(dataclasses.replace(final, name="final_clean"))
-    trainer.plan(initial, *finals)
+    trainer.plan(initial)
+    trainer.plan(*finals)
     first = job.evaluate(initial, *trainer.train(initial)[0])
     merged, labeled = _add_pseudo_labels(job.data.pool, first.network, config, train, human)
     report_balance(train, merged, progress)
@@ -187,7 +193,8 @@ def _pseudo_labeled(job: Job, split: splits.Split) -> JobResult:
     initial = TrainingRun(name="initial", train=train, validation=validation, purpose=INITIAL)
     teacher = _teacher_run(human)
     expected = dataclasses.replace(initial, name="final")
-    trainer.plan(initial, teacher, expected, _refit_run(human))
+    trainer.plan(initial, teacher)
+    trainer.plan(expected, _refit_run(human))
     (network, state), (teacher_network, _) = trainer.train(initial, teacher)  # in parallel
     first = job.evaluate(initial, network, state)
     merged = _add_confident(pool.take(apart), network, train, job.config)
@@ -305,6 +312,7 @@ def _make_trainer(
     *,
     store: StateStore | None = None,
     progress: Progress | None = None,
+    planned: PlannedWork | None = None,
 ) -> Trainer:
     """Return the trainer of a job with resolved settings."""
     circles = None
@@ -320,6 +328,7 @@ def _make_trainer(
         progress=progress or NullProgress(),
         turn=symmetry.turn,
         circles=circles,
+        planned=planned or PlannedWork(),
     )
 
 

@@ -72,7 +72,7 @@ def run_audit(
     force : bool
         Move an earlier `config.out` aside (`NAME.1`, ...); it is never deleted.
     progress : Progress, optional
-        Receives a line for each step.
+        Receives a line for each step, and the finished comparisons and trainings.
 
     Returns
     -------
@@ -119,7 +119,7 @@ def _examine(
     images = np.concatenate([array.images for array in sets.values()])
     threads = usable_threads(config.threads)
     progress.say(f"Searching for copies among {len(images):,} patches.")
-    copies = search_copies(images, shift=config.shift, threads=threads)
+    copies = search_copies(images, shift=config.shift, threads=threads, progress=progress)
     flaws = find_flaws(images)
     del images
     progress.say("Comparing the arrays.")

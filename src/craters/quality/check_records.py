@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from craters.core import files, usable_threads
+from craters.core import NullProgress, Progress, files, usable_threads
 from craters.data import (
     CopySearch,
     JobData,
@@ -81,6 +81,8 @@ class RunRecord:
         The arrays, if they are those that the run was made from.
     why_no_data : str
         Why `data` is None.
+    progress : Progress
+        Receives the progress of the search for copies.
     """
 
     config: dict[str, Any]
@@ -91,6 +93,7 @@ class RunRecord:
     changed: list[str] | None
     data: JobData | None
     why_no_data: str = ""
+    progress: Progress = dataclasses.field(default_factory=NullProgress)
 
     @property
     def has_labels(self) -> bool:
@@ -158,7 +161,13 @@ class RunRecord:
             self.origins["id"][split.rows[split.is_evaluated]] for split in self.stage_splits
         ]
         ids = np.concatenate([np.zeros(0, str), *evaluated])
-        return Copies(self.data, search_pool=self.learns_from_pool, threads=threads, evaluated=ids)
+        return Copies(
+            self.data,
+            search_pool=self.learns_from_pool,
+            threads=threads,
+            evaluated=ids,
+            progress=self.progress,
+        )
 
 
 class Copies:
@@ -172,10 +181,18 @@ class Copies:
     threads : int
     evaluated : ndarray of str
         Ids of patches of the labeled or unlabeled set that are evaluated, besides the test set.
+    progress : Progress
+        Receives the finished comparisons.
     """
 
     def __init__(
-        self, data: JobData, *, search_pool: bool, threads: int, evaluated: np.ndarray
+        self,
+        data: JobData,
+        *,
+        search_pool: bool,
+        threads: int,
+        evaluated: np.ndarray,
+        progress: Progress,
     ) -> None:
         sets = [data.train, data.test, *([data.pool] if search_pool else [])]
         ends = np.cumsum([0, *map(len, sets)])
@@ -192,7 +209,7 @@ class Copies:
         self.is_constant = flat.min(axis=1) == flat.max(axis=1)
         judged = np.union1d(self.test, self.rows_of(evaluated))
         self.search: CopySearch = search_copies(
-            images, shift=_SHIFT, threads=threads, judged=judged
+            images, shift=_SHIFT, threads=threads, judged=judged, progress=progress
         )
 
     def rows_of(self, ids: np.ndarray) -> np.ndarray:
@@ -212,7 +229,9 @@ class Copies:
         return int((equal & ~self.is_constant[evaluated]).sum()), int(near.sum())
 
 
-def read_run_record(folder: Path, data_folder: Path | None = None) -> RunRecord:
+def read_run_record(
+    folder: Path, data_folder: Path | None = None, progress: Progress | None = None
+) -> RunRecord:
     """Read a finished run.
 
     Parameters
@@ -221,6 +240,8 @@ def read_run_record(folder: Path, data_folder: Path | None = None) -> RunRecord:
         The run folder.
     data_folder : Path, optional
         Folder of the arrays; by default the one in config.json.
+    progress : Progress, optional
+        Receives the progress of the search for copies, when a check needs it.
 
     Raises
     ------
@@ -246,16 +267,20 @@ def read_run_record(folder: Path, data_folder: Path | None = None) -> RunRecord:
         for name, digest in manifest.get("outputs", {}).items()
         if not (folder / name).is_file() or files.sha256_of(folder / name) != digest
     ]
-    return _read_files(folder, data, reason, changed)
+    return _read_files(folder, data, reason, changed, progress)
 
 
-def read_new_run(folder: Path, data: JobData) -> RunRecord:
+def read_new_run(folder: Path, data: JobData, progress: Progress | None = None) -> RunRecord:
     """Read a run before its manifest is written."""
-    return _read_files(folder, data, "", None)
+    return _read_files(folder, data, "", None, progress)
 
 
 def _read_files(
-    folder: Path, data: JobData | None, why_no_data: str, changed: list[str] | None
+    folder: Path,
+    data: JobData | None,
+    why_no_data: str,
+    changed: list[str] | None,
+    progress: Progress | None,
 ) -> RunRecord:
     has_log = (folder / test_set_uses.NAME).is_file()
     metrics = _read_json(folder / "metrics.json")
@@ -269,6 +294,7 @@ def _read_files(
         changed=changed,
         data=data,
         why_no_data=why_no_data,
+        progress=progress or NullProgress(),
     )
 
 

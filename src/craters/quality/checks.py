@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from craters.core import StrPath, page_templates
+from craters.core import Progress, StrPath, page_templates
 from craters.data import JobData
 from craters.quality import check_rules as rules
 from craters.quality.check_records import RunRecord, read_new_run, read_run_record
@@ -78,7 +78,9 @@ RULES = (
 )
 
 
-def run_checks(folder: StrPath, *, data_folder: StrPath | None = None) -> list[Check]:
+def run_checks(
+    folder: StrPath, *, data_folder: StrPath | None = None, progress: Progress | None = None
+) -> list[Check]:
     """Check a finished run from its files, and from its arrays if available.
 
     Parameters
@@ -88,6 +90,8 @@ def run_checks(folder: StrPath, *, data_folder: StrPath | None = None) -> list[C
     data_folder : path-like, optional
         Folder of the arrays; by default where the run read them. They are used only if their
         hashes match the manifest.
+    progress : Progress, optional
+        Receives the progress of the search for copies.
 
     Returns
     -------
@@ -102,10 +106,10 @@ def run_checks(folder: StrPath, *, data_folder: StrPath | None = None) -> list[C
     """
     folder = Path(folder)
     data_folder = None if data_folder is None else Path(data_folder)
-    return _examine(read_run_record(folder, data_folder))
+    return _examine(read_run_record(folder, data_folder, progress))
 
 
-def check_new_run(folder: StrPath, data: JobData) -> list[Check]:
+def check_new_run(folder: StrPath, data: JobData, progress: Progress | None = None) -> list[Check]:
     """Check a run whose metrics and tables are written, before its manifest is.
 
     Parameters
@@ -113,9 +117,11 @@ def check_new_run(folder: StrPath, data: JobData) -> list[Check]:
     folder : path-like
     data : JobData
         The arrays that the run was made from.
+    progress : Progress, optional
+        As for `run_checks`.
     """
     folder = Path(folder)
-    return _examine(read_new_run(folder, data))
+    return _examine(read_new_run(folder, data, progress))
 
 
 def _examine(record: RunRecord) -> list[Check]:

@@ -24,7 +24,7 @@ distillation
 from __future__ import annotations
 
 import dataclasses
-import itertools
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -176,7 +176,8 @@ def learn(
         context = dataclasses.replace(context, folds=dataclasses.replace(folds, n_unplaced=0))
     runs = [context.training_run(SUPERVISED, number) for number in context.numbers]
     expected = {name: _expected_runs(name, context) for name in wanted}
-    trainer.plan(*runs, *itertools.chain(*expected.values()))
+    for batch in [[*runs, *([] if refit is None else [refit])], *_batches(method, expected)]:
+        trainer.plan(*batch)
     supervised = cross_fit(SUPERVISED, context, runs, on_pool=bool(wanted), refit=refit)
     share = _share(context, supervised, must=method in NEED_SHARE) if wanted else None
     wanted = [name for name in wanted if share is not None or name not in NEED_SHARE]
@@ -227,6 +228,18 @@ def _expected_runs(method: str, context: CrossFitContext) -> list[TrainingRun]:
         dataclasses.replace(run, name=f"{method}-fold{number + 1}", unlabeled=unlabeled)
         for number, run in enumerate(runs)
     ]
+
+
+def _batches(method: str, expected: dict[str, list[TrainingRun]]) -> Iterator[list[TrainingRun]]:
+    """Yield the expected runs that are trained at the same time."""
+    for name, runs in expected.items():
+        if name == "self-training":
+            folds = len(runs) // ROUNDS
+            yield from (runs[number * folds :][:folds] for number in range(ROUNDS))
+        elif method == "auto":
+            yield from (runs[:1], runs[1:])
+        else:
+            yield runs
 
 
 def _expected_unlabeled(method: str, pool: PatchSet) -> Unlabeled | None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from craters.core import Progress
+from craters.core import PlannedWork, Progress
 from craters.training.attempt import TrainState
-from craters.training.planned_work import PlannedWork
 
 
 class StateStore(Protocol):
@@ -45,5 +44,5 @@ class EpochReporter:
         self.reported[key] = len(state.restarts)
         planned = self.planned
         planned.advance(key, state.epoch, is_last=state.finished)
-        self.progress.work(planned.finished, planned.epochs, "epochs", planned.share)
+        self.progress.work(planned.finished, planned.pieces, "epochs", planned.share)
         self.progress.epoch(key, state)

@@ -10,7 +10,15 @@ from typing import Literal
 
 import numpy as np
 
-from craters.core import NullProgress, Progress, Send, Task, run_tasks, training_threads
+from craters.core import (
+    NullProgress,
+    PlannedWork,
+    Progress,
+    Send,
+    Task,
+    run_tasks,
+    training_threads,
+)
 from craters.data import choose_symmetry, compose, make_patch_set, validation_split
 from craters.models import CirclePatchNet, CompactNet, EnsembleNet, Network
 from craters.settings import JobSettings, TrainingSettings
@@ -19,7 +27,6 @@ from craters.training.bags import BagObjective, CircleStart, bag_recipe, fit_lin
 from craters.training.distillation import TEACHERS, Distillation, Weights, build_teacher
 from craters.training.fixmatch import FixMatch
 from craters.training.loop import Examples, Objective, build_network, fit
-from craters.training.planned_work import PlannedWork
 from craters.training.recipes import (
     TrainConfig,
     agreement_recipe,
@@ -44,6 +51,7 @@ COMPACT, CIRCLES = "compact", "circles"  # the networks that can start from pret
 _SEND_INTERVAL = 1.0  # seconds; epochs may be short, and a state takes megabytes
 _AGREEMENT_COST = 5.0  # of a labeled patch: itself, three of the pool in two views, one not learned
 _TAUGHT_COST = 4.0  # of a labeled patch: itself and one of the pool, by student and teachers
+_VALIDATION_COST = 0.5  # of a validation patch, which is predicted after each epoch
 _TEACHER_PURPOSE = 100  # offset of the purpose numbers for teachers' seeds
 
 
@@ -300,33 +308,36 @@ class Trainer:
         return self._start is not None
 
     def plan(self, *runs: TrainingRun) -> None:
-        """Expect some training runs, now or later; their data may still change."""
-        before = self.planned.epochs
-        for key, epochs, cost in self._work_of(runs):
-            self.planned.expect(key, epochs, cost)
-        if self.planned.epochs != before:
-            self.progress.plan(self.planned.epochs)
+        """Expect some training runs at the same time, now or later; their data may still change."""
+        before = self.planned.pieces
+        threads = training_threads(self.settings.threads, self.settings.device)
+        for key, epochs, cost, kind in self._work_of(runs):
+            batch = f"{runs[0].name} {kind}"
+            self.planned.expect(key, epochs, cost, batch=batch, threads=threads)
+        if self.planned.pieces != before:
+            self.progress.plan(self.planned.pieces)
 
     def forget(self, *runs: TrainingRun) -> None:
         """No longer expect some training runs."""
         self.planned.forget([key for key, *_ in self._work_of(runs)])
-        self.progress.plan(self.planned.epochs)
+        self.progress.plan(self.planned.pieces)
 
     def planned_epochs(self, *runs: TrainingRun) -> int:
         """Count the epochs of all networks of some training runs."""
-        return sum(epochs for _, epochs, _ in self._work_of(runs))
+        return sum(epochs for _, epochs, *_ in self._work_of(runs))
 
-    def _work_of(self, runs: Sequence[TrainingRun]) -> Iterator[tuple[str, int, float]]:
-        """Yield key, epochs and cost of an epoch of all trainings of some runs."""
+    def _work_of(self, runs: Sequence[TrainingRun]) -> Iterator[tuple[str, int, float, str]]:
+        """Yield key, epochs, cost of an epoch, and kind of all trainings of some runs."""
         for run in runs:
-            cost = len(run.train) * _cost(run)
+            validation = 0 if run.validation is None else _VALIDATION_COST * len(run.validation)
+            cost = len(run.train) * _cost(run) + validation
             if self._is_taught(run):
                 recipe = self._teacher_task(run, 0).config
                 for number in range(TEACHERS):
-                    yield _key(f"{run.name}-teacher", number), recipe.epochs, cost
-                cost = len(run.train) * _TAUGHT_COST
+                    yield _key(f"{run.name}-teacher", number), recipe.epochs, cost, "teachers"
+                cost = len(run.train) * _TAUGHT_COST + validation
             for number in range(self.settings.members):
-                yield _key(run.name, number), self._recipe(run, number).epochs, cost
+                yield _key(run.name, number), self._recipe(run, number).epochs, cost, "networks"
 
     def _run(self, trainings: Sequence[TrainingTask]) -> Iterator[tuple[str, TrainState]]:
         """Train networks in parallel, resuming interrupted trainings; yield their final states."""

@@ -19,10 +19,12 @@ from craters.detection import (
     scan_completeness,
     write_size_frequency,
 )
+from craters.detection.size_frequency.clusters import FIELDS
 from craters.detection.size_frequency.run import calibration_error
 from craters.errors import DataError, ExistsError
 from craters.maps.scan import ScanConfig, read_counted, scan_images
 from craters.synthetic import make_scene
+from tests.conftest import Estimates
 from tests.maps.scan.export.scans import make_image, scan_of, write_scan
 from tests.maps.tools import write_raster
 
@@ -90,6 +92,15 @@ def test_tables_and_sentences(scan: Path, tmp_path: Path) -> None:
     assert len(read_table(tmp_path / "SFD" / "craters.csv")) == 40
     with pytest.raises(ExistsError):
         write_size_frequency(scan, tmp_path / "SFD")
+
+
+def test_the_random_fields_are_the_work(scan: Path, tmp_path: Path) -> None:
+    heard = Estimates()
+    write_size_frequency(scan, tmp_path / "SFD", progress=heard)
+    assert len(heard.shares) == 1 + 1 + FIELDS + 1
+    fields = np.array(heard.shares[1:-1])
+    np.testing.assert_allclose(fields, (4 + 95 * np.arange(FIELDS + 1) / FIELDS) / 100)
+    assert heard.shares[-1] == pytest.approx(1)
 
 
 def test_without_completeness_only_precision_is_corrected(scan: Path, tmp_path: Path) -> None:

@@ -22,10 +22,11 @@ from craters.maps.catalogues import SamplingRequest, read_catalogue, sample_patc
 from craters.maps.catalogues.catalogue import Catalogue
 from craters.maps.catalogues.sampling_units import make_sampling_units
 from craters.maps.catalogues.window_rules import Chart
-from craters.maps.geo import Planet, ReadOptions, describe_image
+from craters.maps.geo import Planet, Reader, ReadOptions, describe_image
 from craters.semi_supervised.folds import pool_apart
 from craters.synthetic import make_scene
 from craters.synthetic.craters import touches
+from tests.conftest import Estimates
 from tests.maps.scenes import MARS, RADIUS, catalogue_rows, write_csv, write_scenes, write_tif
 
 GEOD = Geod(a=RADIUS, b=RADIUS)
@@ -269,6 +270,35 @@ def test_the_pool_overlaps_no_window_that_measures(tmp_path: Path) -> None:
 
 
 # Cells, gaps, resolutions, pixels.
+
+
+def test_the_time_left_is_known_from_the_sampled_units(
+    scenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = Estimates()
+
+    def slow(function, cost):
+        def counted(*arguments):
+            heard.now += cost(*arguments)
+            return function(*arguments)
+
+        return counted
+
+    for owner, name, cost in (
+        (Reader, "read", lambda *_: 0.8),
+        (window_rules, "disc_pixels", lambda *_: 1.2),
+        (window_rules, "touches", lambda _, craters, *__: 0.012 * len(craters.rows)),
+    ):
+        monkeypatch.setattr(owner, name, slow(getattr(owner, name), cost))
+    images, catalogue, _ = scenes
+    out = tmp_path / "DATA"
+    request = SamplingRequest((images,), out, catalogue=catalogue, unlabeled=45, cells=150)
+    sample_patches(request, heard)
+    assert heard.shares[0] == 0
+    assert heard.shares[-1] == pytest.approx(1)
+    late = [(heard.now - now, left) for now, left in heard.rows if 0.3 < now / heard.now < 0.95]
+    assert all(left == pytest.approx(true, rel=0.3) for true, left in late)
+    assert len(late) > 20
 
 
 def test_cells_are_groups_and_hold_their_windows(tmp_path: Path) -> None:

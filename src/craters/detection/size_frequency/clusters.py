@@ -20,6 +20,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 from scipy.special import gammainc
 
+from craters.core import NullProgress, Progress
 from craters.maps.geo import Footprint, Sphere
 
 FIELDS = 199  # random fields
@@ -174,7 +175,10 @@ def size_classes(diameters: np.ndarray) -> list[tuple[float, float, np.ndarray]]
 
 
 def make_random_fields(
-    diameters: np.ndarray, footprints: Sequence[Footprint], seed: int = 0
+    diameters: np.ndarray,
+    footprints: Sequence[Footprint],
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> RandomFields:
     """Measure random fields of craters of these diameters.
 
@@ -185,7 +189,10 @@ def make_random_fields(
     footprints : sequence of Footprint
         The area: on a sphere, without overlaps.
     seed : int
+    progress : Progress, optional
+        Receives the number of finished fields.
     """
+    progress = progress or NullProgress()
     sphere = footprints[0].space
     assert isinstance(sphere, Sphere)
     area = 1e6 * sum(footprint.area or 0.0 for footprint in footprints)
@@ -197,6 +204,7 @@ def make_random_fields(
         for column, near in enumerate(_neighbours(field, classes, area)):
             least[number] = min(least[number], near.chance.min())
             distances[number, column] = near.second_chord
+        progress.work(number + 1, FIELDS, "random fields")
     return RandomFields(area=area, sphere=sphere, least=np.sort(least), distances=distances)
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from craters._version import __version__
-from craters.core import NullProgress, Progress, files
+from craters.core import NullProgress, Progress, Steps, files
 from craters.data import class_counts
 from craters.errors import DataError
 from craters.maps.catalogues import sampling
@@ -37,7 +38,7 @@ def sample_patches(request: SamplingRequest, progress: Progress | None = None) -
     ----------
     request : SamplingRequest
     progress : Progress, optional
-        Receives one message per step.
+        Receives messages, and the finished share of the work.
 
     Returns
     -------
@@ -60,12 +61,12 @@ def sample_patches(request: SamplingRequest, progress: Progress | None = None) -
     if catalogue is not None and units[0].chart.image.planet.is_known and not catalogue.in_pixels:
         catalogue.check_body(units[0].chart.image.planet)
     progress.say(f"Choosing windows in {len(units)} image(s) or cells ...")
-    plan = sampling.plan_patches(request, units, catalogue)
+    steps = Steps(progress, sampling.usual_costs(request, units, catalogue))
+    plan = sampling.plan_patches(request, units, catalogue, steps)
     _refuse_empty(request, plan)
+    steps.expect("read", sampling.READ_COST * sum(map(len, plan.values())))
     with files.new_folder(request.out) as work:
-        for name, windows in plan.items():
-            if windows:
-                _write_arrays(work, name, windows, request.side)
+        _write_arrays(work, plan, request.side, steps.within("read"))
         files.write_text(work / "positions.csv", _positions(plan, catalogue, request.side))
         content = _summarize(request, plan, units, catalogue)
         files.write_json(work / "summary.json", content)
@@ -83,8 +84,27 @@ def _refuse_empty(request: SamplingRequest, plan: sampling.SamplingPlan) -> None
         raise DataError("no patch could be sampled", "Check --max-gap and --unlabeled.")
 
 
-def _write_arrays(
-    folder: Path, name: str, windows: Sequence[tuple[SamplingUnit, PatchWindow]], side: int
+def _write_arrays(folder: Path, plan: sampling.SamplingPlan, side: int, progress: Progress) -> None:
+    """Write the arrays that have patches, and report the number of patches."""
+    total, done = sum(map(len, plan.values())), 0
+    for name, windows in plan.items():
+        if windows:
+            _write_array(
+                folder, name, windows, side, functools.partial(_report, progress, done, total)
+            )
+            done += len(windows)
+
+
+def _report(progress: Progress, before: int, total: int, written: int) -> None:
+    progress.work(before + written, total, "patches")
+
+
+def _write_array(
+    folder: Path,
+    name: str,
+    windows: Sequence[tuple[SamplingUnit, PatchWindow]],
+    side: int,
+    report: Callable[[int], None],
 ) -> None:
     """Write patch by patch into a memory-mapped file, so that memory use stays constant."""
     with files.atomic_path(folder / f"{name}.npy") as path:
@@ -93,6 +113,7 @@ def _write_arrays(
         )
         for row, pixels in enumerate(_read_all(windows, side)):
             array[row] = pixels.ravel()
+            report(row + 1)
         array.flush()
         del array
     groups = np.array([unit.name for unit, _ in windows], dtype=np.str_)

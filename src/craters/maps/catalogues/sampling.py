@@ -23,6 +23,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from craters.core import Steps
 from craters.maps.catalogues import window_rules
 from craters.maps.catalogues.catalogue import Catalogue
 from craters.maps.catalogues.sampling_units import SamplingUnit
@@ -37,6 +38,12 @@ _MAX_OVERLAP = 0.2  # share of a window's area
 _TRIES = 8  # windows tried per crater
 _BATCH = 256  # windows drawn and checked together
 _DRAWS = 40  # windows drawn per window wanted
+
+# Costs, from which the time left is estimated: milliseconds of one processor in 2026.
+READ_COST = 0.8  # of a window
+_CRATER_COST = 1.2  # of a crater, whose windows are tried
+_TOUCH_COST = 0.012  # of a crater, whose distance to a batch of windows is measured
+_USUAL_DRAWS = 10  # windows drawn per window wanted, before it is known
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,10 +72,55 @@ class PatchWindow:
 SamplingPlan = dict[str, list[tuple[SamplingUnit, PatchWindow]]]
 
 
+class SamplingSteps:
+    """The steps of sampling, whose cost is counted, and known once some units are sampled.
+
+    Parameters
+    ----------
+    steps : Steps
+    """
+
+    def __init__(self, steps: Steps) -> None:
+        self._steps, self._step, self._count = steps, "", 0
+        self._finished, self._cost = 0, 0.0
+
+    def begin(self, step: str, units: int) -> None:
+        """Begin a step that samples some units one after the other."""
+        self._step, self._count, self._finished, self._cost = step, units, 0, 0.0
+
+    def expect(self, step: str, cost: float) -> None:
+        """Correct the work of a later step."""
+        self._steps.expect(step, cost)
+
+    def count(self, cost: float, share: float) -> None:
+        """Receive the cost of some work, and the share of its unit that is finished with it."""
+        self._cost += cost
+        done = self._finished + share
+        if done:
+            self._steps.expect(self._step, self._cost * self._count / done)
+            self._steps.advance(self._step, done / self._count)
+
+    def end_unit(self) -> None:
+        """Receive that a unit is finished."""
+        self.count(0.0, 1.0)
+        self._finished += 1
+
+
 def plan_patches(
-    request: SamplingRequest, units: Sequence[SamplingUnit], catalogue: Catalogue | None
+    request: SamplingRequest,
+    units: Sequence[SamplingUnit],
+    catalogue: Catalogue | None,
+    steps: Steps | None = None,
 ) -> SamplingPlan:
     """Choose all windows; from the images, only the no-data masks are used.
+
+    Parameters
+    ----------
+    request : SamplingRequest
+    units : sequence of SamplingUnit
+    catalogue : Catalogue or None
+    steps : Steps, optional
+        With those of `usual_costs`; are advanced.
 
     Returns
     -------
@@ -76,17 +128,22 @@ def plan_patches(
         Windows of the arrays `LABELED`, `UNLABELED` and `TEST`, in row order.
     """
     chosen: dict[str, list[PatchWindow]] = {unit.name: [] for unit in units}
+    counter = SamplingSteps(steps or Steps(None, usual_costs(request, units, catalogue)))
     if catalogue is not None:
         for is_test in (False, True):
             subset = [unit for unit in units if unit.is_test == is_test]
             names = {unit.chart.image.name for unit in units}
-            _plan_labeled(request, subset, catalogue, names, chosen)
+            _plan_labeled(request, subset, catalogue, names, chosen, counter)
     training = [unit for unit in units if not unit.is_test]
     wanted = _share_out(request.unlabeled, [_positions(unit, request.side) for unit in training])
-    for (unit, sampler), count in zip(_samplers(request, training), wanted, strict=True):
+    labeled = sum(map(len, chosen.values()))
+    counter.expect("read", READ_COST * (labeled + request.unlabeled))
+    counter.begin("unlabeled", len(training))
+    for (unit, sampler), count in zip(_samplers(request, training, counter), wanted, strict=True):
         unlabeled: list[PatchWindow] = []  # may overlap the labeled windows
         sampler.add_random(unlabeled, count, -1, None)
         chosen[unit.name] += unlabeled
+        counter.end_unit()
     plan: SamplingPlan = {LABELED: [], UNLABELED: [], TEST: []}
     for unit in units:
         for window in sorted(chosen[unit.name], key=lambda window: (window.top, window.left)):
@@ -95,25 +152,53 @@ def plan_patches(
     return plan
 
 
+def usual_costs(
+    request: SamplingRequest, units: Sequence[SamplingUnit], catalogue: Catalogue | None
+) -> dict[str, float]:
+    """Return the costs of the steps of sampling, as they may be before they begin."""
+    costs = {"unlabeled": READ_COST * request.unlabeled, "read": READ_COST * request.unlabeled}
+    if catalogue is None:
+        return costs
+    low, high = crater_range(request, units[0].chart)
+    fitting = int(((catalogue.diameters >= low) & (catalogue.diameters <= high)).sum())
+    for is_test in (False, True):
+        craters = fitting * sum(unit.is_test == is_test for unit in units) / len(units)
+        costs |= {
+            f"with crater, {is_test}": _CRATER_COST * craters,
+            f"without crater, {is_test}": 3 * READ_COST * craters,
+        }
+        costs["read"] += 2 * READ_COST * craters
+    return costs
+
+
 def _plan_labeled(
     request: SamplingRequest,
     units: Sequence[SamplingUnit],
     catalogue: Catalogue,
     names: set[str],
     chosen: dict[str, list[PatchWindow]],
+    counter: SamplingSteps,
 ) -> None:
     """Choose windows with crater in every unit, then windows without to reach the wanted share."""
     craters: dict[str, Craters] = {}
-    for unit, sampler in _samplers(request, units):
+    is_test = any(unit.is_test for unit in units)
+    counter.begin(f"with crater, {is_test}", len(units))
+    for unit, sampler in _samplers(request, units, counter):
         image = unit.chart.image.name
         if image not in craters:
             craters = {image: window_rules.craters_of(catalogue, unit.chart, names)}
         sampler.add_craters(chosen[unit.name], craters[image])
+        counter.end_unit()
     n_craters = sum(len(chosen[unit.name]) for unit in units)
     wanted = round(n_craters * (1 - request.crater_share) / request.crater_share)
     spare = -(-3 * wanted // max(len(units), 1)) + 1  # units differ in free area
     without_crater: list[list[PatchWindow]] = []
-    for unit, sampler in _samplers(request, units):
+    known = max((len(each.rows) for each in craters.values()), default=0)
+    each = READ_COST + _USUAL_DRAWS * _TOUCH_COST * known / _BATCH
+    step = f"without crater, {is_test}"
+    counter.expect(step, each * spare * len(units) if wanted else 0.0)
+    counter.begin(step, len(units))
+    for unit, sampler in _samplers(request, units, counter):
         image = unit.chart.image.name
         if image not in craters:
             craters = {image: window_rules.craters_of(catalogue, unit.chart, names)}
@@ -121,6 +206,7 @@ def _plan_labeled(
         windows = list(chosen[unit.name])
         sampler.add_random(windows, spare if wanted else 0, 0, craters[image])
         without_crater.append(windows[before:])
+        counter.end_unit()
     # One window of each unit in turn.
     turns = itertools.chain.from_iterable(itertools.zip_longest(*without_crater))
     taken = 0
@@ -131,14 +217,14 @@ def _plan_labeled(
 
 
 def _samplers(
-    request: SamplingRequest, units: Sequence[SamplingUnit]
+    request: SamplingRequest, units: Sequence[SamplingUnit], counter: SamplingSteps
 ) -> Iterator[tuple[SamplingUnit, Sampler]]:
     """Yield a sampler for each unit; open the images one after the other."""
     with bounded_gdal():
         for image, group in itertools.groupby(units, key=lambda unit: unit.chart.image):
             with contextlib.closing(Reader(image)) as reader:
                 for unit in group:
-                    yield unit, Sampler(request, unit, reader)
+                    yield unit, Sampler(request, unit, reader, counter)
 
 
 class _OverlapIndex:
@@ -174,10 +260,14 @@ class Sampler:
     unit : SamplingUnit
     reader : Reader
         Reader of its image.
+    counter : SamplingSteps
+        Counts the work.
     """
 
-    def __init__(self, request: SamplingRequest, unit: SamplingUnit, reader: Reader) -> None:
-        self.request, self.unit, self.reader = request, unit, reader
+    def __init__(
+        self, request: SamplingRequest, unit: SamplingUnit, reader: Reader, counter: SamplingSteps
+    ) -> None:
+        self.request, self.unit, self.reader, self.counter = request, unit, reader, counter
         self.side = request.side
         self.room = (unit.height - self.side + 1, unit.width - self.side + 1)
 
@@ -192,7 +282,9 @@ class Sampler:
         random = self._generator("craters")
         jitter = side / 4 if self.request.jitter is None else self.request.jitter
         index = _OverlapIndex(side, windows)
-        for row in random.permutation(np.flatnonzero(fits)).tolist():
+        order = random.permutation(np.flatnonzero(fits)).tolist()
+        for number, row in enumerate(order, 1):
+            self.counter.count(_CRATER_COST, number / len(order))
             tops = self._draw_offsets(random, craters.rows[row], jitter, unit.top, self.room[0])
             lefts = self._draw_offsets(random, craters.cols[row], jitter, unit.left, self.room[1])
             keep = (tops >= 0) & (lefts >= 0)
@@ -224,13 +316,18 @@ class Sampler:
             return
         random, full = self._generator(f"label {label}"), len(windows) + wanted
         index = _OverlapIndex(self.side, windows)
-        for _ in range(-(-_DRAWS * wanted // _BATCH)):
+        batches, before = -(-_DRAWS * wanted // _BATCH), len(windows)
+        for number in range(1, batches + 1):
             tops = self.unit.top + random.integers(0, self.room[0], _BATCH)
             lefts = self.unit.left + random.integers(0, self.room[1], _BATCH)
             if craters is not None:
                 free = ~window_rules.touches(self.unit.chart, craters, tops, lefts, self.side)
                 tops, lefts = tops[free], lefts[free]
+            begun = len(windows)
             self._accept(windows, index, tops, lefts, full, label=label)
+            cost = READ_COST * (len(windows) - begun)
+            cost += 0.0 if craters is None else _TOUCH_COST * len(craters.rows)
+            self.counter.count(cost, max(number / batches, (len(windows) - before) / wanted))
             if len(windows) == full:
                 return
 

@@ -47,6 +47,7 @@ from craters.maps.catalogues.matching.pairing import (
 )
 from craters.maps.catalogues.matching.registration import ORIGINS, pair_offsets
 from craters.maps.geo import Footprint, Plane, Planet, Sphere, map_files, rim_polygons
+from tests.conftest import Estimates
 from tests.maps.scenes import RADIUS, write_csv
 
 MARS = Sphere(RADIUS)
@@ -635,6 +636,15 @@ def test_a_scan_with_diameters(tmp_path: Path) -> None:
     assert "Best F1: 0.750 (recall 0.750, precision 0.750, threshold 0.65)." in text
     assert "Diameters of 3 hits: 1.100 of the catalogue's" in text
     assert "1 of another size and 1 in the border match nothing and are ignored" in text
+
+
+@pytest.mark.parametrize("is_registered", [False, True])
+def test_the_finished_share_is_that_of_the_costs(tmp_path: Path, is_registered: bool) -> None:
+    scan, known = write_scan(tmp_path / "SCAN"), write_csv(tmp_path / "k.csv", CRATERS)
+    heard = Estimates()
+    run_match(MatchRequest(scan, known, tmp_path / "M", register=is_registered), heard)
+    costs = [6, 4, 6, 45 if is_registered else 0, 22, 8, 10, 27, 18, 10]
+    assert heard.shares == pytest.approx([0, *np.cumsum(costs) / sum(costs)])
 
 
 def test_tables_by_diameter(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import shapely
 
-from craters.core import StrPath, files
+from craters.core import Progress, Steps, StrPath, files
 from craters.errors import ConfigError, DataError, GeoError
 from craters.maps.catalogues.catalogue import Catalogue, Detections
 from craters.maps.catalogues.detections import read_detections
@@ -41,11 +41,19 @@ _NO_FOOTPRINT = "none"
 _PER_AREA = {"1,000 km2": 1.0, "megapixel": 10.0}  # false detections; equal at 100 m per pixel
 _PER_IMAGE = 0.5
 _SAME = 1.03  # resolutions within this ratio count as equal
+_COSTS = {"read the catalogue": 6.0, "read the detections": 4.0, "match": 6.0}  # see summary.COSTS
+_REGISTER_COST = 45.0
 _REMEDY = "scan again with the right --crs"  # `craters match` has no --crs of its own
 
 
-def run_match(request: MatchRequest) -> dict[str, Any]:
+def run_match(request: MatchRequest, progress: Progress | None = None) -> dict[str, Any]:
     """Match detections with a catalogue; write tables, layers and a figure to a new folder.
+
+    Parameters
+    ----------
+    request : MatchRequest
+    progress : Progress, optional
+        Receives the finished share of the work.
 
     Returns
     -------
@@ -58,10 +66,14 @@ def run_match(request: MatchRequest) -> dict[str, Any]:
         If an input cannot be used; nothing is written then.
     """
     files.refuse_existing(request.out)
+    register_cost = _REGISTER_COST if request.register else 0.0
+    steps = Steps(progress, {**_COSTS, "register": register_cost, **summary.COSTS})
     catalogue = read_catalogue(request.catalogue, request.columns, request.crater_class)
+    steps.finish("read the catalogue")
     detections = read_detections(
         request.detections, request.detection_columns, in_pixels=catalogue.in_pixels
     )
+    steps.finish("read the detections")
     areas = _find_footprints(request)
     planet = NO_PLANET
     if not catalogue.in_pixels:
@@ -78,6 +90,8 @@ def run_match(request: MatchRequest) -> dict[str, Any]:
         matching = registration.matching
     else:
         matching = match(detections, catalogue, areas, space, rule)
+    steps.finish("match")
+    steps.finish("register")
     if areas is not None and not len(matching.target_crater):
         raise _none_in_sight(catalogue, areas)
     rate = make_rate(request, space, matching.areas)
@@ -99,6 +113,7 @@ def run_match(request: MatchRequest) -> dict[str, Any]:
             Path(detections.name).name: files.sha256_of(detections.name),
             request.catalogue.name: catalogue.sha256(),
         },
+        steps=steps,
     )
 
 
