@@ -34,6 +34,7 @@ from speed import (
     job,
     keras_parity,
     original_job_time,
+    overhead,
     runs,
 )
 from unlabeled import auto_choice, methods, share, starts
@@ -42,7 +43,8 @@ _MODULES = (
     audit, auto_choice, circles, circles_completeness, circles_patches,
     circles_review, circles_speed, circles_training, cold_predict, designs, floor, folds,
     generator, growth, ideas, installed, intervals, job, keras_parity, light, methods, nanedi,
-    original_job_time, quality, realism, region_cv, review, runs, scan, share, starts, tiles,
+    original_job_time, overhead, quality, realism, region_cv, review, runs, scan, share,
+    starts, tiles,
 )  # fmt: skip
 _QUICK = (floor, job, original_job_time)  # a quick call measures a part of them
 BENCHMARKS = {module.NAME: module for module in _MODULES}

@@ -65,11 +65,13 @@ def choose_transforms(
     is_auto = config.symmetry == "auto"
     if not (from_pretrained or (is_auto and (is_stated or few or compare))):
         return report
-    light = _find_light(train, pool, config)
+    measured = measure_light(train.images, train.labels)
+    shown = None if few else measured
+    light = _find_light(train, pool, config, is_shown=shown is not None)
     if light is None:
         return report
     if from_pretrained:
-        report = dataclasses.replace(report, turn=_turn(train, light))
+        report = dataclasses.replace(report, turn=_turn(shown, light))
     if not is_auto:
         return report
     if not light.is_used:
@@ -79,7 +81,7 @@ def choose_transforms(
         return report
     if is_stated or few:
         report = dataclasses.replace(keep_light(light), turn=report.turn)
-    return dataclasses.replace(report, warning=_disagreement(train, light))
+    return dataclasses.replace(report, warning=_disagreement(measured, light))
 
 
 def keep_light(light: Light) -> SymmetryReport:
@@ -98,20 +100,20 @@ def keep_light(light: Light) -> SymmetryReport:
     )
 
 
-def _turn(train: PatchSet, light: Light) -> str:
+def _turn(shown: float | None, light: Light) -> str:
     """Return the transform that brings the light to where the pretrained weights expect it.
 
-    From `LEAST_LABELS` labels on, the shading of labeled craters shows the light, unless it is
-    stated; else its estimate is used, however uncertain: training adapts the weights.
+    The light that enough labels show counts, unless it is stated; else its estimate, however
+    uncertain: training adapts the weights.
     """
-    azimuth = light.azimuth
-    if light.certainty is not None and len(train) >= LEAST_LABELS:
-        measured = measure_light(train.images, train.labels)
-        azimuth = light.azimuth if measured is None else measured
+    is_stated = light.certainty is None
+    azimuth = light.azimuth if is_stated or shown is None else shown
     return orientations(azimuth, load_start().frame)[0]
 
 
-def _find_light(train: PatchSet, pool: PatchSet, config: JobSettings) -> Light | None:
+def _find_light(
+    train: PatchSet, pool: PatchSet, config: JobSettings, *, is_shown: bool
+) -> Light | None:
     """Return the light as stated or estimated; None for patches that the model does not take."""
     if config.sun_azimuth is not None:
         return Light(config.sun_azimuth % 360)
@@ -120,8 +122,7 @@ def _find_light(train: PatchSet, pool: PatchSet, config: JobSettings) -> Light |
     is_cropped = config.network == "circles" and train.side > largest
     if not is_cropped and not least <= train.side <= largest:
         return None
-    decided = len(train) >= LEAST_LABELS and measure_light(train.images, train.labels) is not None
-    count = _SAMPLE_TO_COMPARE if decided else _SAMPLE
+    count = _SAMPLE_TO_COMPARE if is_shown else _SAMPLE
     images = np.concatenate([_thin(patches.images, count) for patches in (train, pool)])
     if is_cropped:  # the middle shows the light as well
         start = (train.side - largest) // 2
@@ -135,9 +136,8 @@ def _thin(images: np.ndarray, count: int) -> np.ndarray:
     return images[np.linspace(0, len(images) - 1, count).round().astype(np.int64)]
 
 
-def _disagreement(train: PatchSet, light: Light) -> str:
+def _disagreement(measured: float | None, light: Light) -> str:
     """Return a warning if labels show light from elsewhere, else an empty text."""
-    measured = measure_light(train.images, train.labels)
     if measured is None or _difference(measured, light.azimuth) <= LARGEST_DIFFERENCE:
         return ""
     origin = "stated" if light.certainty is None else "estimated by the pretrained model"

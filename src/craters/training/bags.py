@@ -8,7 +8,6 @@ from typing import Protocol, cast
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -84,6 +83,8 @@ def fit_line(network: CirclePatchNet, images: np.ndarray, labels: np.ndarray) ->
     labels : ndarray, shape (N,)
         0 or 1.
     """
+    from scipy.optimize import minimize
+
     network.line.copy_(torch.tensor([1.0, 0.0]))
     largest = predict_logits(network, images).astype(np.float64)
 
