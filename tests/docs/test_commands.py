@@ -9,16 +9,18 @@ import shutil
 import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
 
 from tests.docs.pages import PAGES, blocks, commands_of, console_lines, is_complete
 
-# What shortens a command; the first row whose page ("": any) and beginning match is taken.
+# What shortens a command; the first row whose page ("": any) and pattern match is taken.
 ADDED = [
     ("no-labels.md", "craters run --data DATA", ""),  # trains nothing
-    ("", "craters run", "--epochs 1 --initial-epochs 1 --final-epochs 1"),
+    ("", "craters run .*--network original", "--initial-epochs 1"),
+    ("", "craters run", "--epochs 1"),
     ("", "craters audit", "--folds 2"),
     ("", "craters compare", "--budgets 40 --seeds 1 --folds 2"),
     ("", "craters pretrain", "--rounds 1 --scale 0.01"),
@@ -45,8 +47,8 @@ COMMANDS = {
 
 def added(page: str, line: str) -> int | None:
     """Return the row of `ADDED` that applies to a command."""
-    for n, (where, start, _) in enumerate(ADDED):
-        if where in ("", page) and line.startswith(start):
+    for n, (where, pattern, _) in enumerate(ADDED):
+        if where in ("", page) and re.match(pattern, line):
             return n
     return None
 
@@ -108,11 +110,10 @@ def outputs(line: str) -> list[str]:
 
 
 def run(line: str, folder: Path) -> None:
-    """Run a command to its end; what an earlier one left under the name of its output goes."""
-    if "--resume" not in line:
-        for name in outputs(line):
-            path = folder / name
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    """Run a command to its end, without the output of an earlier one of the same name."""
+    for name in outputs(line):
+        path = folder / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     found = call(line, folder)
     assert found.returncode == 0, f"{line}\n{found.stdout}\n{found.stderr}"
     for name in [] if "--dry-run" in line else outputs(line):
@@ -122,18 +123,23 @@ def run(line: str, folder: Path) -> None:
 
 
 def serve(line: str, folder: Path) -> None:
-    """Start a server, wait for its address, and stop it as Ctrl-C does."""
+    """Start a server, open its page, and stop it as Ctrl-C does."""
+    # Background jobs of a shell ignore Ctrl-C, and so would the server.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
     with subprocess.Popen(
         shlex.split(line), cwd=folder, env=environment(), text=True, stdout=subprocess.PIPE
     ) as process:
         assert process.stdout is not None
         try:
-            address = process.stdout.readline()
+            address = process.stdout.readline().strip()
+            assert address.startswith("http://127.0.0.1:"), line
+            with browser.open(address, timeout=300) as page:
+                assert page.status == 200
             process.send_signal(signal.SIGINT)
-            assert process.wait(60) in (0, 130)
+            assert process.wait(60) == 0, line
         finally:
-            process.kill()  # a shell's background job may be deaf to Ctrl-C
-    assert "http://127.0.0.1:" in address, line
+            process.kill()
 
 
 @pytest.mark.slow

@@ -8,9 +8,10 @@ from pathlib import Path
 from PIL import Image
 
 from craters import make_patches, make_scene, write_dataset
-from craters.models import OriginalNet, initialize, network_to_onnx, over_images
+from craters.models import OriginalNet, initialize
 from craters.models.keras.writer import write_keras_zip
 from tests.maps.scenes import catalogue_rows, write_csv, write_tif
+from tests.models.test_onnx_import import write_graph
 
 LARGE_IMAGES = ("IMAGE.tif", "scene.tif", "mosaic.tif", "part.tif", "IMAGE/IMAGE.tif")
 TILES = [f"{region}_{n}_0" for region in ("amazonis", "elysium", "tharsis") for n in range(2)]
@@ -21,6 +22,7 @@ STEPS = (
     "craters run --data DATA --out RUN --epochs 1 --resolution 100",
     "cp -r RUN/model MODEL",
     "craters scan IMAGE.tif --out SCAN",
+    "craters scan IMAGE.tif --model RUN --out WINDOWS",
     "craters labels import RUN.labels.sqlite ann.csv --target RUN --reviewer Ann",
     "craters labels import SCAN.labels.sqlite robbins.csv --target SCAN --reviewer Ann",
 )
@@ -77,5 +79,8 @@ def _write_models(folder: Path) -> None:
     network.eval()
     for name in ("MODEL.keras", "my_model.keras"):
         write_keras_zip(folder / name, network)
-    for name in ("my_model.onnx", "torch_model.onnx"):
-        (folder / name).write_bytes(network_to_onnx(over_images(network), 48))
+    start: list[tuple[str, float]] = [("Div", 255.0)]
+    write_graph(
+        folder / "my_model.onnx", shape=("N", 48, 48), side=48, start=start, end=["Sigmoid"]
+    )
+    write_graph(folder / "torch_model.onnx", shape=("N", 1, 48, 48), side=48)
