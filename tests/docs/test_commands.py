@@ -137,7 +137,7 @@ def serve(line: str, folder: Path) -> None:
             with browser.open(address, timeout=300) as page:
                 assert page.status == 200
             process.send_signal(signal.SIGINT)
-            assert process.wait(60) == 0, line
+            assert process.wait(300) == 0, line
         finally:
             process.kill()
 
