@@ -28,7 +28,7 @@ ADDED = [
 ]
 
 # What a page's reader has done before.
-BEFORE = {"no-labels.md": "rm DATA/*train1.npy DATA/*_train.npy"}
+BEFORE = {"no-labels.md": "rm DATA/Xtrain1.npy DATA/Y* DATA/groups_train.npy"}
 
 # Commands of other programs, by their beginning, and why they are not run here.
 NOT_RUN = {
