@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import tomllib
@@ -16,17 +15,15 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
-import numpy as np
 import pytest
 import yaml
 
 import craters
 from craters import write_dataset
 from tests.conftest import REPOSITORY
+from tests.docs.pages import DOCS, PAGES, blocks, commands_of
 from tests.review.browser import browser, missing, requested
 
-DOCS = REPOSITORY / "docs"
-PAGES = [REPOSITORY / "README.md", *sorted(DOCS.glob("*.md"))]
 NOTEBOOKS = sorted((DOCS / "notebooks").glob("*.ipynb"))
 
 
@@ -54,17 +51,6 @@ def test_the_reference_is_current(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(script, "help_texts", help_texts)
     for path, content in script.pages().items():
         assert path.read_text() == content, "run: python docs/make_reference.py"
-
-
-def commands_of(text: str) -> list[str]:
-    """List the craters commands in a page's consoles and tables, without prompt and remark."""
-    found = re.findall(r"^\|.*?`(craters \w+ [^`]+)`", text, re.MULTILINE)
-    for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL):
-        for line in block.replace("\\\n", " ").splitlines():
-            match = re.match(r"\$ (?:\.venv/bin/)?((?:[A-Z_]+=\S+ )?craters .*)", line)
-            if match:
-                found.append(re.sub(r"\s+#.*", "", match[1]))
-    return found
 
 
 @pytest.mark.parametrize("page", PAGES[1:], ids=lambda path: path.name)
@@ -134,13 +120,14 @@ def test_the_pages_that_are_told_of_the_extras_are_those_of_the_project() -> Non
 PYTHON_BLOCKS = [
     pytest.param(block, id=f"{page.name}-{number}")
     for page in PAGES
-    for number, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
+    for number, (language, block) in enumerate(blocks(page.read_text()))
+    if language == "python"
 ]
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder to run documented commands in: small arrays, an image, a catalogue."""
+    """A folder to run documented Python in: small arrays."""
     write_dataset(tmp_path / "DATA", seed=3, n_labeled=80, n_unlabeled=20, n_test=20)
     return tmp_path
 
@@ -157,114 +144,6 @@ def test_python_in_the_docs_runs(block: str, folder: Path) -> None:
         [sys.executable, "block.py"], cwd=folder, capture_output=True, text=True, timeout=900
     )
     assert found.returncode == 0, found.stderr
-
-
-def shortened(words: list[str]) -> list[str]:
-    """Let a documented training be one of moments, and leave everything else as it stands."""
-    if words[1] == "run":
-        method = "original" if "original" in words else "supervised"
-        kept = [word for word in words if word not in ("original", "--method", "--network")]
-        kept += ["--method", method, "--network", "original", "--threads", "1"]
-        return [*kept, "--initial-epochs", "2", "--final-epochs", "2"]
-    return words
-
-
-def serves_a_page(words: list[str], folder: Path, environment: dict[str, str]) -> None:
-    """Start a server, wait for its address, and stop it as Ctrl-C does."""
-    with subprocess.Popen(
-        words, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE
-    ) as process:
-        assert process.stdout is not None
-        try:
-            line = process.stdout.readline()
-            process.send_signal(signal.SIGINT)
-            assert process.wait(60) in (0, 130)
-        finally:
-            process.kill()  # a shell's background job may have it deaf to Ctrl-C
-    assert "http://127.0.0.1:" in line, line
-
-
-@pytest.mark.slow
-def test_the_quickstart_runs_as_it_stands(tmp_path: Path) -> None:
-    """A new user's way: make arrays, check, train, predict, evaluate, scan, open the result."""
-    pytest.importorskip("rasterio", reason="rasterio is not installed")
-    from craters import make_scene
-    from tests.maps.scenes import write_tif
-
-    scene = make_scene(160, 200, seed=5, missing=0.0)
-    write_tif(tmp_path / "IMAGE.tif", scene.image, (1185000.0, 15000.0))
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    lines = commands_of((DOCS / "quickstart.md").read_text())
-    assert [line.split()[1] for line in lines] == [
-        "doctor", "synth", "audit", "run", "info", "predict", "evaluate", "scan", "scan",
-    ]  # fmt: skip
-    for line in lines:
-        words = shlex.split(line)
-        if words[1] == "synth":
-            words += ["--labeled", "120", "--unlabeled", "40", "--test", "40"]
-        words = shortened(words)
-        if words[1] == "evaluate":
-            np.save(tmp_path / "DATA" / "Ytest1.npy", np.arange(40) % 2)
-        found = subprocess.run(
-            words, cwd=tmp_path, capture_output=True, text=True, env=environment, timeout=900
-        )
-        assert found.returncode == 0, (words, found.stderr)
-    for name in ("RUN/report.html", "predictions.csv", "SCAN/report.html", "SCAN/detections.gpkg"):
-        assert (tmp_path / name).stat().st_size > 200, name
-
-
-# What the README leaves to the reader's own files and time, made short.
-SHORT = {
-    "compare": ["--networks", "original", "--methods", "supervised", "--budgets", "40", "--seeds",
-                "1", "--folds", "2"],
-}  # fmt: skip
-
-
-@pytest.mark.slow
-def test_the_readmes_commands_run(folder: Path) -> None:
-    pytest.importorskip("rasterio", reason="rasterio is not installed")
-    from craters import make_scene
-    from tests.maps.scenes import catalogue_rows, write_csv, write_tif
-
-    corner = (1185000.0, 15000.0)
-    scene = make_scene(160, 200, seed=5, missing=0.0, density=6)
-    write_tif(folder / "IMAGE.tif", scene.image, corner)
-    write_csv(folder / "robbins.csv", catalogue_rows(scene, corner))
-    shutil.copy(folder / "DATA" / "Xtest1.npy", folder / "patches.npy")
-    (folder / "LABELED").mkdir()
-    for stem in ("X", "Y"):
-        shutil.copy(folder / "DATA" / f"{stem}train1.npy", folder / "LABELED" / f"{stem}test1.npy")
-    write_keras(folder / "MODEL.keras")
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    text = (REPOSITORY / "README.md").read_text()
-    done = []
-    for line in commands_of(text):
-        words = shlex.split(line)
-        if words[1] == "review":
-            serves_a_page(words, folder, environment)
-            continue
-        if words[1] == "train":  # takes minutes: the tests of detection train
-            continue
-        if words[1] in SHORT:
-            words = words[: words.index("--methods")] + SHORT[words[1]]
-        found = subprocess.run(
-            shortened(words), cwd=folder, capture_output=True, text=True, env=environment,
-            timeout=900,
-        )  # fmt: skip
-        assert found.returncode == 0, (words, found.stderr)
-        done.append(words[1])
-    assert {"run", "predict", "evaluate", "scan", "match", "sfd", "audit", "compare", "import",
-            "export"} <= {*done}  # fmt: skip
-    assert (folder / "RUN" / "report.html").is_file()
-
-
-def write_keras(path: Path) -> None:
-    from craters.models import OriginalNet, initialize
-    from craters.models.keras.writer import write_keras_zip
-
-    network = OriginalNet(48)
-    initialize(network, 1)
-    write_keras_zip(path, network.eval())
 
 
 @pytest.mark.slow

@@ -126,8 +126,8 @@ def _result(rows: Rows) -> Row:
         ],
         findings=[
             f"{label} takes {beyond[name]:.1f} s beyond training, "
-            f"{beyond[name] / beyond['before']:.2f} times the {beyond['before']:.1f} s of {BEFORE} (medians of {ROUNDS} rounds; target: "
-            f"{MOST:g})."
+            f"{beyond[name] / beyond['before']:.2f} times the {beyond['before']:.1f} s of "
+            f"{BEFORE} (medians of {ROUNDS} rounds; target: {MOST:g})."
             for name, label in LABELS.items()
         ],
     )

@@ -53,14 +53,15 @@ def write_graph(
     units: int = 1,
     end: list[str] = (),
     kind: int = FLOAT,
+    side: int = SIDE,
     change: Callable[[Any], object] = id,
 ) -> Path:
     """Write: constant factors and shifts of pixels, a hidden layer, and what it ends in."""
     random = np.random.default_rng(7)
     real = np.float64 if kind == DOUBLE else np.float32
     constants = {
-        "flat": np.array([-1, SIDE * SIDE]),
-        "first": (random.standard_normal((SIDE * SIDE, 6)) / 30).astype(real),
+        "flat": np.array([-1, side * side]),
+        "first": (random.standard_normal((side * side, 6)) / 30).astype(real),
         "second": random.standard_normal((6, units)).astype(real),
         "squeezed": np.array([1]),
     }
