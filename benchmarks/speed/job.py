@@ -15,7 +15,7 @@ from harness import WORK, Bench, Keys, Row, Rows
 NAME = "job"
 TITLE = "Training, side by side"
 RESULT_VERSION = {"keras": 1, "tutorial": 1, "sklearn": 1, "craters": 1, "pretrained": 1}
-ROUNDS = 5  # each holds out another fifth of the regions
+ROUNDS = 3  # each holds out another fifth of the regions
 SHORT = 5  # epochs of `compact` that are to reach the original job's quality
 
 _COSTS = ("wall_s", "cpu_s", "peak_mib")
@@ -85,7 +85,7 @@ def keys(bench: Bench) -> Keys:
     """Return what the row of each contender and fold depends on."""
     return {
         (name, fold): harness.row_key(
-            bench, name, fold, {"cpus": way.cpus, "extra": list(way.extra), "folds": ROUNDS},
+            bench, name, fold, {"cpus": way.cpus, "extra": list(way.extra), "folds": harness.REGION_FOLDS},
             RESULT_VERSION[way.by],
         )
         for fold in range(ROUNDS)

@@ -20,19 +20,16 @@ NAME = "runs"
 TITLE = "The time of a run"
 ROUNDS = 2  # each holds out another fifth of the regions
 RESULT_VERSION = 1
-DEFAULTS, LABELS_ALONE, ORIGINAL, AUTO = (
-    "defaults", "supervised, random start", "original system", "auto, random start"
-)  # fmt: skip
+DEFAULTS, LABELS_ALONE, ORIGINAL = "defaults", "supervised, random start", "original system"
 OPTIONS: dict[str, list[str]] = {
     DEFAULTS: [],
     LABELS_ALONE: ["--method", "supervised", "--start", "random"],
     ORIGINAL: ["--method", "original", "--network", "original"],
-    AUTO: ["--method", "auto", "--start", "random"],
 }
 # Numbers of labels of each way; None: all. No label: `craters predict` by the pretrained model.
 CELLS = {
     0: (DEFAULTS,),
-    50: (DEFAULTS, AUTO, LABELS_ALONE, ORIGINAL),
+    50: (DEFAULTS, LABELS_ALONE, ORIGINAL),
     250: (DEFAULTS, LABELS_ALONE, ORIGINAL),
     None: (DEFAULTS, LABELS_ALONE, ORIGINAL),
 }
@@ -155,8 +152,7 @@ def _result(rows: Rows) -> Row:
             "from the start of the process to the report, on two cores, the ways in turn; macro "
             "F1 of its predictions for the patches of those regions. All labels are about 975. "
             "From the pretrained model, labels are held out in three folds; from random weights, "
-            "`supervised` holds a fifth of them out, and `auto` with up to 300 labels cross-fits "
-            "FixMatch, too. Each round has another seed and, where not all labels are used, "
+            "`supervised` holds a fifth of them out. Each round has another seed and, where not all labels are used, "
             "another draw of them. The original system is `--method original --network original`.",
         ],
         settings={"rounds": ROUNDS},
