@@ -85,7 +85,10 @@ def keys(bench: Bench) -> Keys:
     """Return what the row of each contender and fold depends on."""
     return {
         (name, fold): harness.row_key(
-            bench, name, fold, {"cpus": way.cpus, "extra": list(way.extra), "folds": harness.REGION_FOLDS},
+            bench,
+            name,
+            fold,
+            {"cpus": way.cpus, "extra": list(way.extra), "folds": harness.REGION_FOLDS},
             RESULT_VERSION[way.by],
         )
         for fold in range(ROUNDS)

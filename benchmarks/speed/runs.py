@@ -152,8 +152,9 @@ def _result(rows: Rows) -> Row:
             "from the start of the process to the report, on two cores, the ways in turn; macro "
             "F1 of its predictions for the patches of those regions. All labels are about 975. "
             "From the pretrained model, labels are held out in three folds; from random weights, "
-            "`supervised` holds a fifth of them out. Each round has another seed and, where not all labels are used, "
-            "another draw of them. The original system is `--method original --network original`.",
+            "`supervised` holds a fifth of them out. Each round has another seed and, where not "
+            "all labels are used, another draw of them. The original system is `--method original "
+            "--network original`.",
         ],
         settings={"rounds": ROUNDS},
         titles=_TITLES,
