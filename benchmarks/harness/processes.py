@@ -58,6 +58,7 @@ def measure_process(
     """
     extra = dict.fromkeys(_ONE_THREAD, "1") if one_thread else {}
     environment = os.environ | extra | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # modules are compiled once, as usual
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as stream:
         clock = time.perf_counter()
