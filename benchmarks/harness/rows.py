@@ -28,6 +28,7 @@ from harness.inputs import data_hash
 from harness.processes import usable_cpus
 from harness.results import write_result
 
+_VECTORS = {"avx512f": "AVX512", "avx2": "AVX2"}
 _PACKAGES = ("torch", "numpy", "scikit-learn")
 
 Keys = dict[tuple[Any, ...], Row]  # of each cell of a benchmark, in the order of the work
@@ -94,12 +95,15 @@ def _git(root: Path, *arguments: str) -> str:
 
 @functools.cache
 def hardware() -> Row:
-    """Name the processor and count the machine's CPUs."""
+    """Name the processor with its vector instructions, and count the machine's CPUs."""
     processor = platform.processor() or platform.machine()
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
         processor = named[0] if named else processor
+        flags = {flag for line in lines if line.startswith("flags") for flag in line.split()}
+        widest = [name for flag, name in _VECTORS.items() if flag in flags]
+        processor += f" ({widest[0]})" if widest else ""
     return {"processor": processor, "cpus": os.cpu_count() or 1}
 
 

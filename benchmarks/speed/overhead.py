@@ -74,7 +74,8 @@ def _check_out(progress: Progress) -> list[Path]:
 def _measure(bench: Bench, name: str, packages: list[Path]) -> Row:
     """Run one contender on one core with one thread, in a process of its own."""
     out, file = WORK / NAME / "run", WORK / NAME / "training.json"
-    shutil.rmtree(out, ignore_errors=True)
+    for folder in (out, out.with_name(".run.unfinished")):
+        shutil.rmtree(folder, ignore_errors=True)
     module = "craters.fitting" if name == "before" else "craters.training.trainer"
     method = [] if name == "default" else ["--method", "supervised"]
     method += ["--start", "random"] if name == "random" else []
