@@ -18,7 +18,7 @@ from speed.job import take_fold
 
 NAME = "runs"
 TITLE = "The time of a run"
-ROUNDS = 2  # each holds out another fifth of the regions
+ROUNDS = 1  # each holds out another fifth of the regions
 RESULT_VERSION = 1
 DEFAULTS, LABELS_ALONE, ORIGINAL = "defaults", "supervised, random start", "original system"
 OPTIONS: dict[str, list[str]] = {

@@ -259,7 +259,7 @@ def test_epochs_are_planned(job_folder: Path) -> None:
             job_folder, protocol=protocol, initial_epochs=2, final_epochs=1, members=2
         )
         run_stages(read_job_data(job_folder), config, progress=Planner())
-    assert planned == [6, 8]
+    assert planned == [4, 6, 4, 8]  # the first trainings, then all
 
 
 def test_a_one_sided_network_is_told(tmp_path: Path) -> None:
