@@ -96,9 +96,9 @@ def version_of(result: dict[str, Any], package: str) -> str:
     return " and ".join(dict.fromkeys(found))
 
 
-def processors(result: dict[str, Any]) -> str:
-    """Describe on which processors the rows of a result were measured."""
-    found = [one["hardware"]["processor"] for one in result["made"]]
+def processors(*results: dict[str, Any]) -> str:
+    """Describe on which processors the rows of some results were measured."""
+    found = [one["hardware"]["processor"] for result in results for one in result["made"]]
     return " and ".join(dict.fromkeys(found))
 
 

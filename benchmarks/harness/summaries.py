@@ -49,7 +49,7 @@ def source(*results: Result) -> str:
     links = ", ".join(
         f"[{result['title']}](measurements.md#{anchor(result)})" for result in results
     )
-    machines = " and ".join(dict.fromkeys(processors(result) for result in results))
+    machines = processors(*results)
     torch = " and ".join(dict.fromkeys(version_of(result, "torch") for result in results))
     return (
         f"Command: `python benchmarks/bench.py full` with {commands}. {machines}, two cores, "
@@ -333,8 +333,8 @@ def speed(results: Results) -> list[str]:
         return []
     heading = ["what", "craters, s", "baseline, s", "baseline : craters", "macro F1 of both"]
     return [
-        "Both sides of a row are measured in turn in one session: median seconds (rounds), and the "
-        "ratio with its range over the rounds.",
+        "Both sides of a round are measured in turn in one session: median seconds (rounds), and "
+        "the ratio with its range over the rounds.",
         "",
         *table(heading, rows),
         "",
