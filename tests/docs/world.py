@@ -39,7 +39,7 @@ def write_inputs(folder: Path) -> Path:
 def _write_patches(folder: Path) -> None:
     """Write data folders, one array, pictures in class folders, tables of labels and answers."""
     for seed, name in enumerate(("DATA", "LABELED", "OTHER")):
-        write_dataset(folder / name, seed=seed, n_labeled=80, n_unlabeled=40, n_test=40)
+        write_dataset(folder / name, seed=seed, n_labeled=80, n_unlabeled=160, n_test=40)
     shutil.copytree(folder / "DATA", folder / "DATA48")
     shutil.copy(folder / "DATA" / "Xtest1.npy", folder / "patches.npy")
     patches = make_patches(60, crater_share=0.5, seed=9)
