@@ -20,9 +20,8 @@ class _Part:
 
     Parameters
     ----------
-    pieces : int
-    cost : float
-        Of a piece.
+    pieces, cost : float
+        Number of pieces, and the cost of each.
     finished : float
         Finished pieces.
     before : float
