@@ -109,6 +109,14 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def float32_on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings on the CPU compute in float32, as on the simulated GPU."""
+    monkeypatch.setattr(
+        "craters.training.device.has_bfloat16", lambda device: device.type == "cuda"
+    )
+
+
+@pytest.fixture
 def themis48() -> Path:
     """The real THEMIS patches, or a skip with the reason."""
     root = Path(os.environ.get("CRATERS_DATA", REPOSITORY.parent / "shared" / "data"))

@@ -123,6 +123,7 @@ def test_training_is_reproducible() -> None:
     )
 
 
+@pytest.mark.usefixtures("float32_on_cpu")
 def test_a_simulated_gpu_gives_the_weights_of_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     images, start = [labeled(0)], network_weights(new_circle_net(0))
     how = FineTuning(steps=2, batch_size=2, rehearsed=0.0, seed=4)

@@ -27,6 +27,7 @@ def config_for(data: Path, out: Path, device: str) -> RunConfig:
     )
 
 
+@pytest.mark.usefixtures("float32_on_cpu")
 def test_a_run_on_a_gpu_writes_what_one_on_the_cpu_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -47,6 +48,7 @@ def test_a_run_on_a_gpu_writes_what_one_on_the_cpu_writes(
         run_job(config_for(data, gpu, "cpu"), resume=True)
 
 
+@pytest.mark.usefixtures("float32_on_cpu")
 def test_an_estimator_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     images, labels = simple_patches(24, 1, side=20)
     settings = {"method": "supervised", "start": "random", "epochs": 1, "n_jobs": 1}

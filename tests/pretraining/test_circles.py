@@ -88,6 +88,7 @@ def stop_after_first(config: PretrainConfig, recipe: CircleRecipe, path: Path) -
         run.train(config, LOOK, recipe, path, Stop())
 
 
+@pytest.mark.usefixtures("float32_on_cpu")
 def test_a_simulated_gpu_gives_the_weights_of_the_cpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -113,6 +113,7 @@ def test_number_of_workers_and_interruptions_do_not_change_the_weights(
         assert bool((tensor == resumed.best_weights[name]).all()), name
 
 
+@pytest.mark.usefixtures("float32_on_cpu")
 def test_a_simulated_gpu_gives_the_weights_of_the_cpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from craters.errors import CratersError
 from craters.labels import LabelStore
-from craters.review import open_target
+from craters.review import open_target, serve
 from tests.conftest import simple_patches
 
 # Starts a server, answers one patch over HTTP, and kills the server at once after the reply; again
@@ -63,6 +64,22 @@ def test_a_server_killed_after_each_confirmed_answer_loses_none(tmp_path: Path, 
     with LabelStore(store) as labels:
         kept = [(one.patch, one.answer) for one in labels.entries()]
     assert kept == [(one["patch"], one["answer"]) for one in told]
+
+
+def test_an_interrupt_just_after_the_address_ends_the_predictions_first(tmp_path: Path) -> None:
+    # A thread that still computes in ONNX Runtime when Python exits aborts the process.
+    np.save(tmp_path / "p.npy", simple_patches(1500, 1, side=48)[0])
+    before = threading.enumerate()
+    predicting = []
+
+    def interrupt(_: str) -> None:
+        predicting.extend(set(threading.enumerate()) - set(before))
+        raise SystemExit(0)
+
+    with pytest.raises(SystemExit):
+        serve(tmp_path / "p.npy", threads=1, on_ready=interrupt)
+    assert len(predicting) == 1
+    assert threading.enumerate() == before
 
 
 def test_windows_is_refused_with_the_way_on(

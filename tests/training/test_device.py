@@ -88,6 +88,7 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
 }
 
 
+@pytest.mark.usefixtures("float32_on_cpu")
 @pytest.mark.parametrize("network", RECIPES)
 def test_a_seed_means_the_same_on_both_devices(
     monkeypatch: pytest.MonkeyPatch, network: str
@@ -142,6 +143,7 @@ JOBS = {
 }
 
 
+@pytest.mark.usefixtures("float32_on_cpu")
 @pytest.mark.parametrize("name", JOBS)
 def test_every_method_computes_on_the_gpu(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     choice = JOBS[name] | ({"circles": circle_start()} if name == "circles" else {})

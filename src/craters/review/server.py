@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import secrets
 import socket
@@ -18,7 +19,6 @@ from craters.labels import LabelStore
 from craters.review.app import make_app
 from craters.review.guard import RequestGuard
 from craters.review.session import ReviewSession, read_audit
-from craters.review.source import Source
 from craters.review.target import is_circle_scan, open_target
 
 if TYPE_CHECKING:
@@ -117,10 +117,15 @@ def serve(
         source = open_target(target, model=model, data=data)
         probability = None if audit is None else read_audit(audit, source)
         make_session = functools.partial(
-            _review_patches, source, threads=threads, audit=probability, sun_azimuth=sun_azimuth
+            ReviewSession, source, threads=threads, audit=probability, sun_azimuth=sun_azimuth
         )
-    with LabelStore(store or default_store(target)) as labels, listen(port) as listener:
-        session = make_session(labels)
+    with (
+        LabelStore(store or default_store(target)) as labels,
+        listen(port) as listener,
+        contextlib.closing(make_session(labels)) as session,
+    ):
+        if isinstance(session, ReviewSession):
+            session.open_model()
         for note in session.notes:
             (progress or NullProgress()).say(f"Note: {note}.")
         number = listener.getsockname()[1]
@@ -138,16 +143,7 @@ def serve(
         listener.listen(_BACKLOG)
         if on_ready is not None:
             on_ready(f"http://{HOST}:{number}/{place}/?token={token}")
-        try:
-            server.run(sockets=[listener])
-        finally:
-            session.close()
-
-
-def _review_patches(source: Source, labels: LabelStore, **options: Any) -> ReviewSession:
-    session = ReviewSession(source, labels, **options)
-    session.open_model()
-    return session
+        server.run(sockets=[listener])
 
 
 def _refuse_of_patches(target: Path, **options: Any) -> None:

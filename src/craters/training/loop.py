@@ -26,7 +26,7 @@ CONSTANT_SPREAD = 1e-6  # validation probabilities in a smaller range count as c
 PATIENCE_WITH_CONSTANT = 10  # epochs from the start with constant output: dead, not slow
 MOST_RESTARTS = 5
 
-_PREDICT_BATCH = 128  # larger batches leave the caches
+_PREDICT_BATCH = 64  # the maps of larger ones leave the caches, and memory is given back after each
 _WATCHED = 32  # training patches to detect a dead network; more would slow small trainings
 
 

@@ -516,7 +516,7 @@ from craters.maps.scan import ScanConfig, scan_images
 image, model, out = map(Path, sys.argv[1:])
 config = ScanConfig((image,), model, out, decision_threshold=0.5, memory=420.0)
 random.seed(5)
-for _ in range(3):
+for latest in (0, 0.1, 0.4):
     child, ended = os.fork(), 0
     if child == 0:
         scan_images(config, resume=True)
@@ -526,7 +526,7 @@ for _ in range(3):
         ended, _ = os.waitpid(child, os.WNOHANG)
     if ended:
         break
-    time.sleep(random.uniform(0, 0.4))
+    time.sleep(random.uniform(0, latest))
     os.kill(child, signal.SIGKILL)
     print(os.waitpid(child, 0)[1], flush=True)
 """
