@@ -64,7 +64,7 @@ def main(image: Path, model: Path, out: Path, found: Path) -> None:
     for holder, method, name in (
         (Reader, "read", "decode"),
         (store.Store, "write", "keep"),
-        (store.BlockIndex, "note", "keep"),
+        (store.BlockIndex, "note_done", "keep"),
     ):
         setattr(holder, method, clock.around(name, getattr(holder, method)))
     config = run.ScanConfig((image,), model, out, workers=1, threads=1, windows=False)

@@ -18,6 +18,7 @@ LOCAL = "local"  # a Dask cluster of processes on this machine
 AHEAD = 2  # submitted blocks per worker: one running, one waiting
 
 _TRIES = 2
+_BLOCKS_SHARE = 0.95  # of the time of a scan's blocks and results: the blocks
 
 
 Task = Callable[[Reader, Any], Any]
@@ -181,7 +182,7 @@ def run_blocks(
     waiting: dict[Any, tuple[Job, Any]] = {}  # with a block, or None for an inspection
 
     def report() -> None:
-        share = sum(map(sizes.__getitem__, ended)) / sum(sizes.values())
+        share = _BLOCKS_SHARE * sum(map(sizes.__getitem__, ended)) / sum(sizes.values())
         progress.work(len(ended), len(sizes), "blocks", share)
 
     def submit(job: Job, block: Any, task: Task) -> None:
