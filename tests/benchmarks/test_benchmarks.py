@@ -349,3 +349,17 @@ def test_other_processes_find_what_they_are_to_train(tmp_path: Path) -> None:
     ]
     with pytest.raises(DataError, match="no such file"):
         list(run_tasks(tasks, threads=2))
+
+
+# Scripts that measure in a process of their own
+
+
+def test_the_parts_of_a_scan_are_timed(tmp_path: Path) -> None:
+    model = harness.write_models(tmp_path / "models") / "original"
+    image = harness.write_image(tmp_path / "a.tif", 300, 300)
+    script, found = FOLDER / "speed" / "peers" / "floor_scan.py", tmp_path / "parts.json"
+    command = [sys.executable, script, image, model, tmp_path / "out", found]
+    subprocess.run(list(map(str, command)), check=True, timeout=120)
+    parts = json.loads(found.read_text())
+    assert parts.keys() == {"plan", "decode", "compute", "keep", "encode", "look"}
+    assert all(0 < seconds < 60 for seconds in parts.values())

@@ -451,5 +451,8 @@ def main() -> None:
     """Run the command line."""
     gc.set_threshold(_GARBAGE)
     interrupt_on_sigterm()
-    with report_errors():
-        app()
+    try:
+        with report_errors():
+            app()
+    finally:
+        gc.freeze()  # Python's searches at its end take half a second after an import of torch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import gc
 import os
 import secrets
 import signal
@@ -162,6 +163,7 @@ def _signals_blocked() -> Iterator[None]:
 
 def _work(task: Task, threads: int, address: Address, secret: bytes) -> tuple[str, Any]:
     """Run one task in this worker process; exit if the parent process ends."""
+    gc.freeze()  # what was imported stays: no search for garbage needs to look at it
     with Client(address, authkey=secret) as connection, torch_threads(threads):
         watcher = threading.Thread(target=_end_with_parent, args=(connection,), daemon=True)
         watcher.start()
