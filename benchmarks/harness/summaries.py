@@ -342,6 +342,11 @@ def speed(results: Results) -> list[str]:
     ]
 
 
+def _seconds(measure: dict[str, Any]) -> str:
+    median = measure["median"]
+    return f"{median:,.{1 if median < 10 else 0}f}"
+
+
 def scale(results: Results) -> list[str]:
     """Time and memory by size: complete commands."""
     rows, used = [], []
@@ -352,9 +357,9 @@ def scale(results: Results) -> list[str]:
         for label, each in by_label(found).items():
             rows.append(
                 [
-                    label if name == "growth" else f"`craters scan`, 81,000,000 pixels, {label}",
-                    f"{each['wall_s']['median']:,.0f}",
-                    f"{each['cpu_s']['median']:,.0f}",
+                    label if name == "growth" else f"a scan of 81,000,000 pixels: {label}",
+                    _seconds(each["wall_s"]),
+                    _seconds(each["cpu_s"]),
                     f"{each['peak_mib']['median']:,.0f}",
                     f"{each['wall_s']['n']}",
                 ]
@@ -362,7 +367,7 @@ def scale(results: Results) -> list[str]:
     if not rows:
         return []
     return [
-        "Memory hardly grows with the input, and time less than in proportion. The largest image "
+        "Memory grows far less than the input, and time less than in proportion. The largest image "
         "has the size of a mosaic of Mars at 100 m a pixel, most of it without data.",
         "",
         *table(["command, size", "seconds", "CPU seconds", "peak memory, MiB", "rounds"], rows),

@@ -144,7 +144,7 @@ def _result(found: Rows) -> Row:
     rows = harness.by_contender(found, WAYS)
     measures = ("macro_f1", "roc_auc", *_COSTS)
     contenders = [
-        harness.contender(way.label, rows[name], measures, way.by != "craters")
+        harness.contender(way.label, rows[name], measures, way.by not in ("craters", "pretrained"))
         for name, way in WAYS.items()
         if rows[name]
     ]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from craters.core import Progress, Send, Task, files, run_tasks, training_threads
+from craters.core import PlannedWork, Progress, Send, Task, files, run_tasks, training_threads
 from craters.detection.images import LabeledImage
 from craters.detection.training import FineTuning, between, fine_tune
 from craters.models import (
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from craters.pretraining import Scenes
 
 _CHUNK = 16  # images of a task
+_SEARCH_COST = 6.5e-6  # of a pixel by one detector, in steps of a training
 
 
 def search_images(
@@ -137,15 +138,19 @@ def train_detectors(
         for number, (images, searched) in enumerate(trainings)
         if not all(_circles_of(path).exists() for path in paths[number])
     ]  # fmt: skip
-    steps, total = dict.fromkeys((task.key for task in tasks), 0), len(tasks) * how.steps
+    threads, planned = training_threads(threads, how.device), PlannedWork()
+    for task in tasks:
+        pixels = sum(image.pixels.size for image in task.arguments["searched"])
+        cost = 1 + _SEARCH_COST * pixels * len(shares) / how.steps
+        planned.expect(task.key, how.steps, cost, batch="trainings", threads=threads)
 
     def report(key: str, done: int) -> None:
-        steps[key] = done
-        progress.work(sum(steps.values()), total, "steps of all trainings")
+        planned.advance(key, done)
+        progress.work(planned.finished, planned.pieces, "steps of all trainings", planned.share)
 
     if tasks:
-        progress.work(0, total, "steps of all trainings")
-    for _ in run_tasks(tasks, threads=training_threads(threads, how.device), on_message=report):
+        report(tasks[0].key, 0)
+    for _ in run_tasks(tasks, threads=threads, on_message=report):
         pass
     return [
         [_read_circles(_circles_of(of_training[place])) for of_training in paths]

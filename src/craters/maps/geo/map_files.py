@@ -30,6 +30,7 @@ DTYPES: dict[str, tuple[float, float]] = {
     "uint8": (254.0, 255.0),
 }
 _BLOCK = 512
+_ROWS = 1 << 14  # that small parts of a layer are joined to
 GEOMETRY = "geometry"  # name of the geometry column in GeoParquet
 
 
@@ -141,6 +142,11 @@ class Layer:
     shapes: np.ndarray
     columns: Mapping[str, np.ndarray]
 
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return len(next(iter(self.columns.values())))
+
 
 def write_layers(
     path: StrPath, layers: Sequence[Iterator[Layer]], planet: Planet, styles: dict
@@ -161,12 +167,39 @@ def write_layers(
     with files.atomic_path(path) as target:
         target.unlink()
         for parts in layers:
-            for number, layer in enumerate(parts):
+            for number, layer in enumerate(_joined(parts)):
                 _write_part(target, layer, planet, append=number > 0)
         if styles:
             _embed_styles(target, styles)
         for journal in target.parent.glob(f"{target.name}-*"):  # journals of SQLite, if any
             journal.unlink()
+
+
+def _joined(parts: Iterator[Layer]) -> Iterator[Layer]:
+    """Join small parts of a layer, such as those of small images: each takes milliseconds."""
+    waiting: list[Layer] = []
+    for part in parts:
+        waiting.append(part)
+        if sum(each.rows for each in waiting) >= _ROWS:
+            yield _join(waiting)
+            waiting = []
+    if waiting:
+        yield _join(waiting)
+
+
+def _join(parts: list[Layer]) -> Layer:
+    """Join parts in their order; empty ones, whose columns may have other types, are left out."""
+    filled = [part for part in parts if part.rows] or parts[:1]
+    if len(filled) == 1:
+        return filled[0]
+    return dataclasses.replace(
+        filled[0],
+        shapes=np.concatenate([part.shapes for part in filled]),
+        columns={
+            name: np.concatenate([part.columns[name] for part in filled])
+            for name in filled[0].columns
+        },
+    )
 
 
 def _write_part(path: Path, layer: Layer, planet: Planet, *, append: bool) -> None:
@@ -175,7 +208,7 @@ def _write_part(path: Path, layer: Layer, planet: Planet, *, append: bool) -> No
     geometry = None if layer.kind == "none" else shapely.to_wkb(layer.shapes)
     index = "NO" if geometry is None else "YES"
     options: dict[str, Any] = {} if append else {"SPATIAL_INDEX": index}
-    if path.exists() and append and not len(next(iter(layer.columns.values()))):
+    if append and not layer.rows:
         return
     creation = {"dataset_options": {"CRS_WKT_EXTENSION": "YES"}} if not path.exists() else {}
     try:

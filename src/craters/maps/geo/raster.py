@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 from collections.abc import Mapping
@@ -79,7 +80,7 @@ def describe_image(
     reference = reference or PixelReference()
     with bounded_gdal(), open_dataset(path) as dataset:
         band = _choose_band(dataset, options.band, path)
-        stored = Planet(dataset.crs.to_wkt()) if dataset.crs else NO_PLANET
+        stored = _planet(dataset.crs.to_wkt()) if dataset.crs else NO_PLANET
         planet = resolve_planet(
             stored, crs=options.crs, body=options.body, no_crs=options.no_crs, source=path
         )
@@ -109,6 +110,12 @@ def describe_image(
             fingerprint=_fingerprint(dataset, path), undeclared=undeclared,
             notes=(*([shift] if shift else []), *notes, *more_notes), fill=reference.fill,
         )  # fmt: skip
+
+
+@functools.lru_cache
+def _planet(wkt: str) -> Planet:
+    """Return the planet of a CRS; images of one CRS share what is derived from it."""
+    return Planet(wkt)
 
 
 def describe_scanned(row: Mapping[str, Any], summary: Mapping[str, Any], fill: int) -> Image:

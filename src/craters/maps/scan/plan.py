@@ -48,6 +48,7 @@ class WindowJob:
     blocks: Blocks
     store: Store
     max_gap: float
+    inspection = 64  # windows: its sample in an image of clear light
 
     @property
     def stages(self) -> tuple[Blocks]:

@@ -70,8 +70,13 @@ class Job(Protocol):
     def stages(self) -> Sequence[Any]:
         """Blocks by stage; those of a stage may need the results of the stage before.
 
-        A block has its number in the image as `index`.
+        A block has its number in the image as `index`, and its work as `size`.
         """
+        ...
+
+    @property
+    def inspection(self) -> int:
+        """Work of finding the light of the image, in the unit of the size of blocks."""
         ...
 
     def needs(self, block: Any) -> set[int]:
@@ -170,20 +175,24 @@ def run_blocks(
         cannot be read or predicted raises no error: the block index lists it as failed.
     """
     done = {job.number: index.done(job.number) for job in jobs}
-    sizes = {
+    sizes: dict[tuple[int, int | None], float] = {
         (job.number, block.index): block.size
         for job in jobs
         for blocks in job.stages
         for block in blocks
     }
+    ended: list[tuple[int, int | None]]  # blocks and inspections: None
     ended = [(number, index) for number, indices in done.items() for index in indices]
-    seen = index.appearances()
+    seen, count = index.appearances(), len(sizes)
     unseen = [] if inspection is None else [job for job in jobs if job.number not in seen]
+    if inspection is not None and inspection.finds_light:
+        sizes |= {(job.number, None): job.inspection for job in unseen}
     waiting: dict[Any, tuple[Job, Any]] = {}  # with a block, or None for an inspection
 
     def report() -> None:
-        share = _BLOCKS_SHARE * sum(map(sizes.__getitem__, ended)) / sum(sizes.values())
-        progress.work(len(ended), len(sizes), "blocks", share)
+        share = _BLOCKS_SHARE * sum(sizes.get(each, 0) for each in ended) / sum(sizes.values())
+        blocks = sum(index is not None for _, index in ended)
+        progress.work(blocks, count, "blocks", share)
 
     def submit(job: Job, block: Any, task: Task) -> None:
         waiting[executor.submit(job.image, task)] = job, block
@@ -195,7 +204,7 @@ def run_blocks(
             ended.extend(numbers)
             report()
 
-    if len(ended) == len(sizes) and not unseen:
+    if len(ended) == count and not unseen:
         return
     with executor:
         if inspection is not None:
@@ -244,9 +253,9 @@ def _collect(
     index: BlockIndex,
     executor: Executor,
     inspection: Inspection | None,
-) -> list[tuple[int, int]]:
-    """Store what ended; wait for at least one task. Return the numbers of blocks among them."""
-    numbers = []
+) -> list[tuple[int, int | None]]:
+    """Store what ended; wait for at least one task. Return the numbers of image and block."""
+    numbers: list[tuple[int, int | None]] = []
     for ticket in list(executor.ended(waiting)):
         job, block = waiting.pop(ticket)
         try:
@@ -260,6 +269,7 @@ def _collect(
             # If it failed, the blocks of the image will say why.
             found = Appearance(inspection.light) if error else result
             index.note_appearance(job.number, found)
+            numbers.append((job.number, None))
             continue
         numbers.append((job.number, block.index))
         if error:

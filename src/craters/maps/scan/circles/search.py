@@ -151,6 +151,7 @@ class CircleJob:
     number: int
     image: Image
     store: CircleStore
+    inspection = 280_000  # pixels
 
     @property
     def stages(self) -> list[list[StageBlock]]:

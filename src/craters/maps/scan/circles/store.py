@@ -21,6 +21,7 @@ from craters.maps.scan.store import BlockIndex, write_at
 from craters.models import CIRCLE_DTYPE, STAGE, CircleBlock, plan_blocks, stage_shape
 
 _PART = 12 << 20  # bytes of candidates that are merged together, at least
+_BESIDES = 90_000  # pixels that are searched in the time that a block takes besides its pixels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +33,8 @@ class StageBlock:
 
     @property
     def size(self) -> int:
-        """Pixels in the image of its stage."""
-        return self.block.height * self.block.width
+        """Pixels in the image of its stage, and as many as take as long as its other work."""
+        return self.block.height * self.block.width + _BESIDES
 
 
 def number_blocks(shape: tuple[int, int]) -> list[list[StageBlock]]:
