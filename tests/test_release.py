@@ -46,8 +46,10 @@ def test_the_workflow_runs_what_ci_runs_on_every_python() -> None:
     workflow = yaml.safe_load((REPOSITORY / ".github" / "workflows" / "ci.yml").read_text())
     test = workflow["jobs"]["test"]
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    told = [item.rpartition(" ")[2] for item in project["classifiers"] if "Python :: 3." in item]
-    assert test["strategy"]["matrix"]["python"] == told == ["3.11", "3.12", "3.13"]
+    declared = [
+        item.rpartition(" ")[2] for item in project["classifiers"] if "Python :: 3." in item
+    ]
+    assert test["strategy"]["matrix"]["python"] == declared == ["3.11", "3.12", "3.13"]
     assert test["steps"][-1] == {"run": ".ci/run"}
     assert os.access(REPOSITORY / ".ci" / "run", os.X_OK)
 

@@ -122,7 +122,7 @@ class _Algorithm(QgsProcessingAlgorithm):  # type: ignore[misc]
     def run_command(self, words: list[str], folder: Path, feedback: QgsProcessingFeedback) -> None:
         """Run a command; show its output and progress, and raise its error."""
 
-        def tell(line: str) -> None:
+        def show(line: str) -> None:
             percent = progress_of(line)
             if percent is not None:
                 feedback.setProgress(percent)
@@ -135,7 +135,7 @@ class _Algorithm(QgsProcessingAlgorithm):  # type: ignore[misc]
         try:
             words = [find_command(environment_setting()), *words]
             feedback.pushCommandInfo(" ".join(words))
-            run_into(words, folder, is_canceled=feedback.isCanceled, tell=tell)
+            run_into(words, folder, is_canceled=feedback.isCanceled, show=show)
         except CommandError as error:
             raise QgsProcessingException(str(error)) from error
 

@@ -144,7 +144,7 @@ def run_into(
     folder: Path,
     *,
     is_canceled: Callable[[], bool],
-    tell: Callable[[str], None],
+    show: Callable[[str], None],
     environment: Mapping[str, str] | None = None,
     grace: float = GRACE,
 ) -> None:
@@ -158,7 +158,7 @@ def run_into(
         The folder that the command creates: absent, or empty.
     is_canceled : callable
         Asked several times a second.
-    tell : callable
+    show : callable
         Receives each line of output.
     environment : mapping of str, optional
         Variables of QGIS; by default those of this process.
@@ -177,7 +177,7 @@ def run_into(
     folder.parent.mkdir(parents=True, exist_ok=True)
     before = leftovers(folder)
     variables = clean_environment(os.environ if environment is None else environment, words[0])
-    code, errors, was_stopped = _follow(words, variables, is_canceled, tell, grace)
+    code, errors, was_stopped = _follow(words, variables, is_canceled, show, grace)
     if code in (0, PARTIAL) and folder.is_dir():
         return
     for path in leftovers(folder) - before:
@@ -191,7 +191,7 @@ def _follow(
     words: Sequence[str],
     environment: Mapping[str, str],
     is_canceled: Callable[[], bool],
-    tell: Callable[[str], None],
+    show: Callable[[str], None],
     grace: float,
 ) -> tuple[int, list[str], bool]:
     """Run a command to its end; return its exit code, its stderr, and whether it was stopped."""
@@ -217,7 +217,7 @@ def _follow(
                     is_error, line = lines.get(timeout=_POLL)
                     if is_error:
                         errors.append(line)
-                    tell(line)
+                    show(line)
         finally:
             _stop(process, grace)
     return process.returncode, errors, was_stopped

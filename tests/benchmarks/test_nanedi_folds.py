@@ -555,9 +555,9 @@ def test_the_command_does_what_the_function_does(
     run(regions, tmp_path / "function", seeds=2, seed=4)
     arguments = [*regions, "--out", tmp_path / "OUT", "--seeds", "2", "--seed", "4"]
     call(*arguments)
-    told = capsys.readouterr()
-    assert told.out == (tmp_path / "OUT" / "table.md").read_text()
-    assert "12 of 12 trainings done." in told.err
+    printed = capsys.readouterr()
+    assert printed.out == (tmp_path / "OUT" / "table.md").read_text()
+    assert "12 of 12 trainings done." in printed.err
     assert contents(tmp_path / "OUT") == contents(tmp_path / "function")
     call(*arguments, "--resume")
     assert "12 done already" in capsys.readouterr().err
@@ -584,9 +584,9 @@ def test_the_command_refuses_in_one_line(
     with pytest.raises(SystemExit) as ended:
         call(*arguments, "--out", tmp_path / "OUT")
     assert ended.value.code == code
-    told = capsys.readouterr().err
-    assert message in told
-    assert len(told.strip().splitlines()) == 1
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert len(printed.strip().splitlines()) == 1
     assert not (tmp_path / "OUT").exists()
 
 

@@ -194,13 +194,13 @@ def test_a_stopped_run_says_how_to_continue(tmp_path: Path, sent: int, code: int
         assert time.monotonic() < deadline
         time.sleep(0.05)
     os.killpg(process.pid, sent)
-    told = process.communicate(timeout=60)[1]
+    stderr = process.communicate(timeout=60)[1]
     assert process.returncode == code
-    assert told.splitlines()[-1] == (
+    assert stderr.splitlines()[-1] == (
         f"craters: interrupted. What is finished of this run is kept in {work}; continue with the "
         "same command and --resume."
     )
-    assert not any(word in told for word in ("Traceback", "loky", "joblib", "leaked"))
+    assert not any(word in stderr for word in ("Traceback", "loky", "joblib", "leaked"))
 
 
 def test_a_closed_pipe_ends_a_command_quietly() -> None:

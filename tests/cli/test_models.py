@@ -170,9 +170,9 @@ def test_the_doctor_says_what_is_there() -> None:
     assert found.is_whole
     assert found.parts[1].versions["torch"] == torch.__version__
     assert found.machine["usable_cpus"] >= 1
-    told = craters("doctor")
-    assert told.exit_code == 0
-    assert f"torch {torch.__version__}" in told.stdout
+    described = craters("doctor")
+    assert described.exit_code == 0
+    assert f"torch {torch.__version__}" in described.stdout
     assert json.loads(craters("doctor", "--json").stdout)["whole"] is True
 
 

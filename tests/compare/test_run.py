@@ -434,12 +434,12 @@ def test_another_comparison_is_not_gone_on_with(data_folder: Path, quick: list[t
     compare(config)
     with pytest.raises(ExistsError, match="CMP: exists already"):
         compare(config)
-    for changes, told in (
+    for changes, reason in (
         ({"folds": 4}, "folds was 3 and is 4"),
         ({"pool": "both"}, "pool was extra and is both"),
         ({"hold_out": "group"}, "held_out was region and is group"),
     ):
-        with pytest.raises(ExistsError, match=f"comparison of other settings.*: {told}"):
+        with pytest.raises(ExistsError, match=f"comparison of other settings.*: {reason}"):
             compare(dataclasses.replace(config, **changes), resume=True)
     labels = np.load(data_folder / "Ytrain1.npy")
     np.save(data_folder / "Ytrain1.npy", 1 - labels)

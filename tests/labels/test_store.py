@@ -576,8 +576,8 @@ def test_the_verbs(tmp_path: Path, job_folder: Path) -> None:
     assert "3 answers added" in run.invoke(app, [*args, "Bo"]).stdout
     assert "0 answers added" in run.invoke(app, [*args, "Bo"]).stdout
     assert "3 answers added" in run.invoke(app, [*args, "Cy"]).stdout
-    told = run.invoke(app, ["labels", "agree", str(path)]).stdout
-    assert "Bo and Cy: n = 3, equal 100.0%, kappa shown from 20 common patches on" in told
+    printed = run.invoke(app, ["labels", "agree", str(path)]).stdout
+    assert "Bo and Cy: n = 3, equal 100.0%, kappa shown from 20 common patches on" in printed
     found = json.loads(run.invoke(app, ["labels", "agree", str(path), "--json"]).stdout)
     assert found["pairs"][0]["kappa"] is None
     assert found["pairs"][0]["interval"] == [None, None]

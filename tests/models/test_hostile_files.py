@@ -270,7 +270,7 @@ def test_foreign_doubled_and_encrypted_parts_are_refused(tmp_path: Path) -> None
     assert "is damaged" in refused(lambda: read_keras(tmp_path / "c.keras"))
 
 
-def bomb(path: Path, name: str, size: int, told: int | None = None) -> Path:
+def bomb(path: Path, name: str, size: int, claimed: int | None = None) -> Path:
     """Write a .keras file, one part of which unpacks to `size` bytes of zeros; it may lie of it."""
     parts = keras_parts(lambda_config(path))
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -282,18 +282,18 @@ def bomb(path: Path, name: str, size: int, told: int | None = None) -> Path:
                 for _ in range(size >> 20):
                     stream.write(bytes(1 << 20))
     if (
-        told is not None
+        claimed is not None
     ):  # in the archive's list, whose entries give this size 22 bytes before a name
         content = bytearray(path.read_bytes())
         place = content.rindex(name.encode()) - 22
         assert content[place : place + 4] == struct.pack("<L", size)
-        content[place : place + 4] = struct.pack("<L", told)
+        content[place : place + 4] = struct.pack("<L", claimed)
         path.write_bytes(content)
     return path
 
 
 @pytest.mark.parametrize(
-    ("name", "size", "told"),
+    ("name", "size", "claimed"),
     [
         ("config.json", 16 << 20, None),
         ("metadata.json", 8 << 20, None),
@@ -302,17 +302,17 @@ def bomb(path: Path, name: str, size: int, told: int | None = None) -> Path:
     ],
 )
 def test_a_bomb_is_not_unpacked(
-    name: str, size: int, told: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, size: int, claimed: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert reader._LARGEST["model.weights.h5"] == 256 << 20
     monkeypatch.setitem(reader._LARGEST, "model.weights.h5", 8 << 20)  # for a quick test
-    path = bomb(tmp_path / "bomb.keras", name, size, told)
+    path = bomb(tmp_path / "bomb.keras", name, size, claimed)
     assert path.stat().st_size < size / 300
     tracemalloc.start()
     message = refused(lambda: read_keras(path))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert ("is damaged" if told else "when unpacked") in message
+    assert ("is damaged" if claimed else "when unpacked") in message
     assert peak < 2 << 20
 
 
@@ -426,15 +426,15 @@ def test_truncated_keras_files_are_refused(share: float, keras_h5: Path, tmp_pat
 def test_flipped_bytes_never_upset_the_reader(keras_h5: Path, tmp_path: Path) -> None:
     content = keras_h5.read_bytes()
     random = np.random.default_rng(0)
-    told = []
+    claimed = []
     for number in range(60):
         changed = bytearray(content)
         for place in random.integers(0, len(content), 1 + number // 2):
             changed[place] = int(random.integers(256))
         (tmp_path / "m.h5").write_bytes(changed)
         with contextlib.suppress(ModelError):
-            told.append(read_keras(tmp_path / "m.h5"))
-    assert 0 < len(told) < 60  # some bytes are weights or unused, others are not
+            claimed.append(read_keras(tmp_path / "m.h5"))
+    assert 0 < len(claimed) < 60  # some bytes are weights or unused, others are not
 
 
 @pytest.mark.parametrize("text", ["[" * 200_000, "null", "{", '{"config": 3}', '"x"'])

@@ -390,8 +390,8 @@ def test_the_command_line(exported: Path, tmp_path: Path) -> None:
     assert "network:            onnx" in shown.stdout
     np.save(tmp_path / "x.npy", images(5))
     rows = craters("predict", tmp_path / "A", tmp_path / "x.npy").stdout.splitlines()[1:]
-    told = [float(row.split(",")[1]) for row in rows]
-    assert np.abs(told - torch_probability(images(5))).max() < 1e-5
+    written = [float(row.split(",")[1]) for row in rows]
+    assert np.abs(written - torch_probability(images(5))).max() < 1e-5
 
 
 # --- graphs that were made to harm ---------------------------------------------------------------

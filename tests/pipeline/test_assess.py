@@ -79,7 +79,7 @@ def test_figures_are_those_of_the_model_s_probabilities(made: tuple[Path, Path])
     assert f"{expected.macro_f1:.4f}" in found.lines[1]
 
 
-def test_what_the_model_has_seen_is_told(made: tuple[Path, Path]) -> None:
+def test_what_the_model_has_seen_is_warned(made: tuple[Path, Path]) -> None:
     folder, data = made
     found = assess(Classifier.load(folder), data, which="train")
     assert "Xtrain1.npy is an array that this model was trained on" in found.warnings[0]
@@ -87,7 +87,7 @@ def test_what_the_model_has_seen_is_told(made: tuple[Path, Path]) -> None:
 
 
 @pytest.mark.usefixtures("useful")
-def test_unknown_places_are_told(made: tuple[Path, Path], tmp_path: Path) -> None:
+def test_unknown_places_are_warned(made: tuple[Path, Path], tmp_path: Path) -> None:
     folder, _ = made
     data = write_job(tmp_path / "DATA", side=SIDE)
     found = assess(Classifier.load(folder), data, which="train")
@@ -96,26 +96,26 @@ def test_unknown_places_are_told(made: tuple[Path, Path], tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("useful")
-def test_patches_unlike_the_training_ones_are_told(
+def test_patches_unlike_the_training_ones_are_warned(
     made: tuple[Path, Path], network, tmp_path: Path
 ) -> None:
     onnx, weights = network
     images = np.load(made[1] / "Xtest1.npy")
-    for name, trained, told in (("A", images, 0), ("B", images // 10, 2)):
+    for name, trained, count in (("A", images, 0), ("B", images // 10, 2)):
         record = PixelRecord().measured(trained)
         plain = ModelDescription("original", {}, SIDE, pixels=record)
         folder = write_model(tmp_path / name, onnx=onnx, weights=weights, description=plain)
         found = assess(Classifier.load(folder), made[1]).warnings
-        assert len(found) == told
+        assert len(found) == count
     assert "Xtest1.npy is much brighter than training patches (mean" in found[0]
 
 
-def test_a_useless_model_is_told(made: tuple[Path, Path]) -> None:
+def test_a_useless_model_is_warned(made: tuple[Path, Path]) -> None:
     folder, data = made  # an untrained network, whose ROC AUC is 0.23
     result = CliRunner().invoke(app, ["evaluate", str(folder), "--data", str(data)])
-    told = [line for line in result.stderr.splitlines() if line.startswith("Warning: ")]
-    assert "ranks the patches of Xtest1 the wrong way round (ROC AUC 0.23)" in told[0]
-    assert "of the commoner class alone 0.6000 (n = 30)" in told[1]
+    warned = [line for line in result.stderr.splitlines() if line.startswith("Warning: ")]
+    assert "ranks the patches of Xtest1 the wrong way round (ROC AUC 0.23)" in warned[0]
+    assert "of the commoner class alone 0.6000 (n = 30)" in warned[1]
     assert result.exit_code == 0
 
 
@@ -141,8 +141,8 @@ def test_a_model_that_is_not_calibrated_makes_no_sets(
     plain = ModelDescription("original", {}, SIDE)
     folder = write_model(tmp_path / "MODEL", onnx=onnx, weights=weights, description=plain)
     arguments = ["evaluate", str(folder), "--data", str(data), "--risk"]
-    told = CliRunner().invoke(app, [*arguments, "0.2"])
-    assert "  prediction sets: none (the model is not calibrated)" in told.output.splitlines()
+    evaluated = CliRunner().invoke(app, [*arguments, "0.2"])
+    assert "  prediction sets: none (the model is not calibrated)" in evaluated.output.splitlines()
     refused = CliRunner().invoke(app, [*arguments, "1.5"])
     assert refused.exit_code == 2
     assert "risk is 1.5, expected a share above 0 and below 1" in refused.stderr

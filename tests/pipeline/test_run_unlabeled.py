@@ -82,24 +82,24 @@ def test_a_fixmatch_run_is_measured_on_every_label_and_says_whether_it_helped(
     assert all(stage.is_cross_fitted for stage in result.stages)
     assert len(result.final.validation) == 120
     assert result.network is not result.final.network
-    told = outcome.metrics["verdict"]
+    stated = outcome.metrics["verdict"]
     labels = result.final.validation.labels
     scored = [
         measure(Scored(labels=labels, probability=stages.sigmoid(stage.scored.logits))).macro_f1
         for stage in result.stages
     ]
-    assert told["reference_value"] == pytest.approx(scored[0])
-    assert told["value"] == pytest.approx(scored[1])
-    assert told["difference"] == pytest.approx(scored[1] - scored[0])
-    assert told["low"] <= told["difference"] <= told["high"]
-    assert (told["n_labels"], told["n_folds"], told["n_seeds"]) == (120, 3, 1)
+    assert stated["reference_value"] == pytest.approx(scored[0])
+    assert stated["value"] == pytest.approx(scored[1])
+    assert stated["difference"] == pytest.approx(scored[1] - scored[0])
+    assert stated["low"] <= stated["difference"] <= stated["high"]
+    assert (stated["n_labels"], stated["n_folds"], stated["n_seeds"]) == (120, 3, 1)
     share = outcome.metrics["class_share"]
     assert share["low"] <= share["share"] <= share["high"]
     assert share["n_pool"] > 0
     assert outcome.metrics["pseudo_labels"] is None
     assert outcome.metrics["validation_rule"]["final"].startswith("3 folds of whole source images")
     page = (outcome.folder / "report.html").read_text()
-    assert told["sentence"] in page
+    assert stated["sentence"] in page
     assert share["sentence"] in page
     assert "lowest validation loss" not in page
     assert outcome.metrics["kept_weights"] in page
@@ -175,9 +175,9 @@ def test_pseudo_labels_of_both_classes_keep_the_class_shares_and_leave_validatio
     assert set(last.train.origin) == {"human", "pseudo"}
     assert not leaky & set(last.train.ids)
     assert not set(last.validation.ids) & set(last.train.ids)
-    told = summarize(result)["verdict"]
-    assert (told["method"], told["reference"]) == ("pseudo-label", "the first stage")
-    assert told["difference"] == pytest.approx(last.metrics.macro_f1 - first.metrics.macro_f1)
+    stated = summarize(result)["verdict"]
+    assert (stated["method"], stated["reference"]) == ("pseudo-label", "the first stage")
+    assert stated["difference"] == pytest.approx(last.metrics.macro_f1 - first.metrics.macro_f1)
 
 
 def test_a_network_that_is_sure_of_nothing_is_kept_as_it_is(

@@ -271,9 +271,9 @@ def test_a_one_sided_network_is_told(tmp_path: Path) -> None:
     assert not any("at a limit" in w for w in notes.warned)
 
 
-@pytest.mark.parametrize(("temperature", "is_told"), [(0.05, True), (20.0, True), (1.7, False)])
+@pytest.mark.parametrize(("temperature", "is_warned"), [(0.05, True), (20.0, True), (1.7, False)])
 def test_a_temperature_at_a_limit_is_told(
-    job_folder: Path, monkeypatch: pytest.MonkeyPatch, temperature: float, is_told: bool
+    job_folder: Path, monkeypatch: pytest.MonkeyPatch, temperature: float, is_warned: bool
 ) -> None:
     monkeypatch.setattr(job, "fit_temperature", lambda *_: temperature)
     notes = Notes()
@@ -282,6 +282,6 @@ def test_a_temperature_at_a_limit_is_told(
         epochs=1,
     )  # fmt: skip
     run_stages(read_job_data(job_folder), config, progress=notes)
-    told = [w for w in notes.warned if "at a limit" in w]
-    assert len(told) == is_told
-    assert all(w.startswith(f"the fitted temperature {temperature:.3g} is at") for w in told)
+    found = [w for w in notes.warned if "at a limit" in w]
+    assert len(found) == is_warned
+    assert all(w.startswith(f"the fitted temperature {temperature:.3g} is at") for w in found)

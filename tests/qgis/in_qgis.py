@@ -29,10 +29,10 @@ class Messages(QgsProcessingFeedback):
 
     def __init__(self, cancel_at):
         super().__init__(False)
-        self.cancel_at, self.told = cancel_at, []
+        self.cancel_at, self.shown = cancel_at, []
 
     def hear(self, text):
-        self.told.append(text)
+        self.shown.append(text)
         if self.cancel_at and self.cancel_at in text:
             self.cancel()
 
@@ -50,7 +50,7 @@ def run(wanted):
     import processing
 
     feedback = Messages(wanted.get("cancel_at", ""))
-    found = {"told": feedback.told}
+    found = {"shown": feedback.shown}
     if "crs" in wanted:
         path = wanted["parameters"]["INPUT"]
         layer = wanted["parameters"]["INPUT"] = QgsRasterLayer(path, Path(path).stem)

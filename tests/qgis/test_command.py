@@ -120,19 +120,19 @@ def test_a_command_is_run_and_its_lines_are_told(tmp_path: Path) -> None:
         tmp_path / "craters",
         'mkdir "$OUT"; echo "1 of 2 blocks" >&2; echo Done; echo "$PYTHONPATH+$A" >"$OUT/file"',
     )
-    told: list[str] = []
+    shown: list[str] = []
     (tmp_path / "new" / "OUT").mkdir(parents=True)  # empty, as QGIS makes it
     out = tmp_path / "new" / "OUT"
     given = {"PYTHONPATH": "/qgis", "A": "b", "PATH": os.environ["PATH"]}
-    run_into([command, str(out)], out, is_canceled=never, tell=told.append, environment=given)
-    assert sorted(told) == ["1 of 2 blocks", "Done"]
+    run_into([command, str(out)], out, is_canceled=never, show=shown.append, environment=given)
+    assert sorted(shown) == ["1 of 2 blocks", "Done"]
     assert (out / "file").read_text() == "+b\n"
 
 
 def test_a_result_with_failed_blocks_is_a_result(tmp_path: Path) -> None:
     out = tmp_path / "OUT"
     command = fake(tmp_path / "craters", 'mkdir "$OUT"; exit 7')
-    run_into([command, str(out)], out, is_canceled=never, tell=print)
+    run_into([command, str(out)], out, is_canceled=never, show=print)
     assert out.is_dir()
 
 
@@ -142,7 +142,7 @@ def test_a_folder_that_holds_something_is_kept(tmp_path: Path) -> None:
     command = fake(tmp_path / "craters", 'touch "$OUT/../ran"')
     words = [command, str(tmp_path / "OUT")]
     with pytest.raises(CommandError, match=r"OUT: exists already\. Choose a new or empty folder\."):
-        run_into(words, tmp_path / "OUT", is_canceled=never, tell=print)
+        run_into(words, tmp_path / "OUT", is_canceled=never, show=print)
     assert (tmp_path / "OUT" / "mine").read_text() == "kept"
     assert not (tmp_path / "ran").exists()
 
@@ -157,7 +157,7 @@ def test_a_failure_leaves_nothing_but_what_was_there(tmp_path: Path) -> None:
     )
     out = tmp_path / "OUT"
     with pytest.raises(CommandError, match=r"^I\.tif: no CRS\nSet the right coordinate system"):
-        run_into([command, str(out)], out, is_canceled=never, tell=print)
+        run_into([command, str(out)], out, is_canceled=never, show=print)
     assert {path.name for path in tmp_path.iterdir()} == {
         ".OUT.earlier", ".OUTER.unfinished", "craters",
     }  # fmt: skip
@@ -172,7 +172,7 @@ def test_leftovers_are_those_of_this_folder_alone(tmp_path: Path) -> None:
 def test_a_command_that_cannot_start_is_an_error(tmp_path: Path) -> None:
     out, missing = tmp_path / "OUT", str(tmp_path / "absent")
     with pytest.raises(CommandError, match=r"absent: cannot be started \(No such file"):
-        run_into([missing, str(out)], out, is_canceled=never, tell=print)
+        run_into([missing, str(out)], out, is_canceled=never, show=print)
 
 
 def lives(process: int) -> bool:
@@ -197,14 +197,14 @@ def test_a_canceled_command_leaves_no_process_and_no_file(tmp_path: Path, ending
         "echo pids $$ $child\nwhile true; do wait; done"
     )
     command, out = fake(tmp_path / "craters", script), tmp_path / "OUT"
-    told: list[str] = []
+    shown: list[str] = []
     start = time.monotonic()
     with pytest.raises(CommandError, match=r"^Canceled\. No process is left, and nothing was"):
         run_into(
-            [command, str(out)], out, is_canceled=lambda: bool(told), tell=told.append, grace=0.5
+            [command, str(out)], out, is_canceled=lambda: bool(shown), show=shown.append, grace=0.5
         )
     assert time.monotonic() - start < 30
-    processes = [int(word) for word in told[0].split()[1:]]
+    processes = [int(word) for word in shown[0].split()[1:]]
     assert len(processes) == 2
     assert not any(lives(each) for each in processes)
     assert [path.name for path in tmp_path.iterdir()] == ["craters"]
@@ -212,18 +212,18 @@ def test_a_canceled_command_leaves_no_process_and_no_file(tmp_path: Path, ending
 
 def test_a_command_is_ended_where_its_follower_fails(tmp_path: Path) -> None:
     command, out = fake(tmp_path / "craters", "echo $$\nexec sleep 60"), tmp_path / "OUT"
-    told: list[str] = []
+    shown: list[str] = []
 
     def fail(line: str) -> None:
-        told.append(line)
+        shown.append(line)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_into([command, str(out)], out, is_canceled=never, tell=fail, grace=0.5)
-    assert not lives(int(told[0]))
+        run_into([command, str(out)], out, is_canceled=never, show=fail, grace=0.5)
+    assert not lives(int(shown[0]))
 
 
 def test_a_killed_command_is_told_as_a_failure(tmp_path: Path) -> None:
     command, out = fake(tmp_path / "craters", "kill -9 $$"), tmp_path / "OUT"
     with pytest.raises(CommandError, match=f"ended with code -{int(signal.SIGKILL)} and no"):
-        run_into([command, str(out)], out, is_canceled=never, tell=print)
+        run_into([command, str(out)], out, is_canceled=never, show=print)

@@ -122,11 +122,11 @@ def test_predictions_are_cached_and_damaged_caches_recomputed(
     source, scorer = open_target(run_folder), Scorer(run_folder, threads=1)
     first = predict_all(source, scorer, cache=tmp_path)
     (path,) = tmp_path.iterdir()
-    told = []
+    reported = []
     again = predict_all(
-        source, scorer, cache=tmp_path, proceed=lambda *one: told.append(one) or True
+        source, scorer, cache=tmp_path, proceed=lambda *one: reported.append(one) or True
     )
-    assert told == []
+    assert reported == []
     assert (again.probability == first.probability).all()
     assert (again.features == first.features).all()
     path.write_bytes(path.read_bytes()[:100])
@@ -456,7 +456,7 @@ def test_pixel_features_know_brightness_patterns_but_not_brightness() -> None:
     assert np.abs(pixel_features(images) - pixel_features(darker)).max() < 0.15
 
 
-# The door.
+# Requests from other places.
 
 
 @pytest.mark.parametrize(

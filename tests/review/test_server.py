@@ -58,12 +58,12 @@ def test_a_server_killed_after_each_confirmed_answer_loses_none(tmp_path: Path, 
         [sys.executable, "-c", KILLER, str(tmp_path / "p.npy"), str(store), str(count)],
         capture_output=True, text=True, check=False, timeout=1200,
     )  # fmt: skip
-    told = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(told) == count, done.stderr[-2000:]
-    assert {one["status"] for one in told} == {200}
+    confirmed = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(confirmed) == count, done.stderr[-2000:]
+    assert {one["status"] for one in confirmed} == {200}
     with LabelStore(store) as labels:
         kept = [(one.patch, one.answer) for one in labels.entries()]
-    assert kept == [(one["patch"], one["answer"]) for one in told]
+    assert kept == [(one["patch"], one["answer"]) for one in confirmed]
 
 
 def test_an_interrupt_just_after_the_address_ends_the_predictions_first(tmp_path: Path) -> None:

@@ -182,8 +182,8 @@ def test_patches_are_cut_from_the_band_that_is_named(tmp_path: Path) -> None:
     head = rows[0].split(",")
     patches = np.load(tmp_path / "D" / "Xtrain1_extra.npy").reshape(-1, 48, 48)
     for patch, row in zip(patches, rows[1:], strict=True):
-        told = dict(zip(head, row.split(","), strict=True))
-        top, left = int(told["row_off"]), int(told["col_off"])
+        cells = dict(zip(head, row.split(","), strict=True))
+        top, left = int(cells["row_off"]), int(cells["col_off"])
         assert np.array_equal(patch, bands[1, top : top + 48, left : left + 48])
 
 

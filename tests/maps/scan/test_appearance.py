@@ -273,8 +273,11 @@ def test_a_resumed_scan_has_the_bytes_of_an_uninterrupted_one(
         patch.setattr(store.BlockIndex, "note_done", stop)
         with pytest.raises(_Killed):
             scan_images(config(model, path, out, **settings))
-    for changed, told in (({"sun_azimuth": 140.0}, "sun_azimuth was"), ({"window": 48}, "window")):
-        with pytest.raises(ExistsError, match=told):
+    for changed, message in (
+        ({"sun_azimuth": 140.0}, "sun_azimuth was"),
+        ({"window": 48}, "window"),
+    ):
+        with pytest.raises(ExistsError, match=message):
             scan_images(config(model, path, out, **(settings | changed)), resume=True)
     # The light was found before the first block, and is not found anew.
     monkeypatch.setattr(appearance, "sample_windows", lambda *_: pytest.fail("is inspected anew"))

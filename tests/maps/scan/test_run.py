@@ -441,8 +441,13 @@ def test_an_interrupted_scan_goes_on_to_equal_results(
     assert not out.exists()
     with pytest.raises(ExistsError, match="an unfinished scan of this name"):
         scan_images(config(model, image, out, **settings_))
-    for changed, told in (({"max_gap": 0.5}, "max_gap was"), ({"stride": 12}, "stride was 6 and")):
-        with pytest.raises(ExistsError, match=f"unfinished scan is of other settings.*: .*{told}"):
+    for changed, output in (
+        ({"max_gap": 0.5}, "max_gap was"),
+        ({"stride": 12}, "stride was 6 and"),
+    ):
+        with pytest.raises(
+            ExistsError, match=f"unfinished scan is of other settings.*: .*{output}"
+        ):
             scan_images(config(model, image, out, **(settings_ | changed)), resume=True)
     done: list[int] = []
     work = predict.scan_block
@@ -586,10 +591,10 @@ def test_a_cut_off_file_is_told_and_the_rest_is_kept(
     with pytest.raises(SystemExit) as end:
         app(["scan", str(image), "--model", str(model), "--memory", "420", "--out",
              str(tmp_path / "out")])  # fmt: skip
-    told = capfd.readouterr().err
-    assert end.value.code == 7, told
-    assert "Traceback" not in told
-    assert "failed.csv" in told
+    output = capfd.readouterr().err
+    assert end.value.code == 7, output
+    assert "Traceback" not in output
+    assert "failed.csv" in output
     assert "Is the file complete?" in (tmp_path / "out" / "failed.csv").read_text()
     assert np.isfinite(read_map(tmp_path / "out")[:50]).all()
     image.write_bytes(content[:100])

@@ -194,12 +194,12 @@ def test_other_layers_name_the_way_by_onnx(tmp_path: Path) -> None:
     model.save(tmp_path / "mine.keras")
     with pytest.raises(ModelError) as caught:
         read_keras(tmp_path / "mine.keras")
-    told = str(caught.value)
-    assert "its layer 'odd' (SeparableConv2D) is of a class that is not read here" in told
+    refusal = str(caught.value)
+    assert "its layer 'odd' (SeparableConv2D) is of a class that is not read here" in refusal
     assert (
         'in Python: import keras; model = keras.models.load_model("mine.keras"); '
         'model.export("mine.onnx", format="onnx"); then: craters import mine.onnx --out MODEL'
-    ) in told
+    ) in refusal
     old = change_config(
         DATA / "keras2_student.keras", tmp_path / "old.keras",
         lambda config: layer_of(config, "AlphaDropout").update(class_name="SeparableConv2D"),

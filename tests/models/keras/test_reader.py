@@ -386,8 +386,8 @@ def test_exports_say_what_the_model_says(original: Path, tmp_path: Path) -> None
     pictures = images()
     expected = Classifier.load(original).predict_proba(pictures)
     for suffix in ("h5", "keras"):
-        told = export_model(original.parent, tmp_path / f"m.{suffix}", suffix)
-        assert "(N, 28, 28, 1) to the probability of 'with crater'" in told
+        sentence = export_model(original.parent, tmp_path / f"m.{suffix}", suffix)
+        assert "(N, 28, 28, 1) to the probability of 'with crater'" in sentence
         model = keras.models.load_model(tmp_path / f"m.{suffix}", compile=False)
         assert np.abs(probability(model, pictures) - expected).max() < 1e-5
     assert "(N, 28, 28) to logits (N,)" in export_model(original, tmp_path / "m.onnx", "onnx")

@@ -667,7 +667,7 @@ def test_layers_open_in_a_gis(tmp_path: Path) -> None:
     with sqlite3.connect(path) as base:
         styles = dict(base.execute("SELECT f_table_name, styleQML FROM layer_styles"))
     assert styles.keys() == sizes.keys()
-    assert len(set(styles.values())) == len(styles)  # each is told from the others
+    assert len(set(styles.values())) == len(styles)  # no two look alike
     for text in styles.values():
         ElementTree.fromstring(text.partition("\n")[2])
 
@@ -832,9 +832,9 @@ def test_bodies_and_kinds_do_not_mix(tmp_path: Path) -> None:
     known = write_csv(tmp_path / "k.csv", CRATERS)
     with pytest.raises(GeoError, match="not of moon"):
         run_match(MatchRequest(scan, known, tmp_path / "M", body="moon"))
-    with pytest.raises(GeoError) as told:  # `match` has no --crs of its own
+    with pytest.raises(GeoError) as caught:  # `match` has no --crs of its own
         run_match(MatchRequest(scan, known, tmp_path / "M", body="moon"))
-    assert str(told.value).endswith("Correct --body, or scan again with the right --crs.")
+    assert str(caught.value).endswith("Correct --body, or scan again with the right --crs.")
     pixels = write_csv(tmp_path / "p.csv", [(1, 2, 3)], "x_px,y_px,diameter_px")
     found = write_csv(tmp_path / "f.csv", [(1, 2, 0.5)], "x_px,y_px,probability")
     with pytest.raises(GeoError, match="is in degrees, the catalogue in pixels"):
