@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import graphlib
+import importlib
 import json
 import os
 import re
@@ -326,6 +327,18 @@ def test_modules_do_not_import_each_other_in_circles() -> None:
         "speed.peers.keras_original",
     }
     list(graphlib.TopologicalSorter(graph).static_order())
+
+
+def test_all_that_scripts_import_from_the_package_exists() -> None:
+    found = set()
+    for path in SCRIPTS:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("craters"):
+                found |= {(str(node.module), alias.name) for alias in node.names}
+    assert len(found) > 100
+    for module, name in sorted(found):
+        if not hasattr(importlib.import_module(module), name):
+            importlib.import_module(f"{module}.{name}")
 
 
 def test_the_process_that_measures_stays_without_torch() -> None:
