@@ -110,19 +110,18 @@ def test_every_public_name_is_in_the_python_page() -> None:
             assert re.search(rf"^::: craters\.[a-z_.]+\.{name}$", text, re.MULTILINE), name
 
 
-def test_the_pages_that_are_told_of_the_extras_are_those_of_the_project() -> None:
+def test_the_pages_that_state_the_extras_are_those_of_the_project() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     text = (DOCS / "quickstart.md").read_text()
     for extra in set(project["optional-dependencies"]) - {"dev", "docs"}:
         assert f"`{extra}`" in text, extra
 
 
-PYTHON_BLOCKS = [
-    pytest.param(block, id=f"{page.name}-{number}")
+PYTHON_BLOCKS = {
+    page.name: found
     for page in PAGES
-    for number, (language, block) in enumerate(blocks(page.read_text()))
-    if language == "python"
-]
+    if (found := [block for language, block in blocks(page.read_text()) if language == "python"])
+}
 
 
 @pytest.fixture
@@ -133,17 +132,18 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("block", PYTHON_BLOCKS)
-def test_python_in_the_docs_runs(block: str, folder: Path) -> None:
-    """Only trainings are shortened, to the original network's two epochs."""
+@pytest.mark.parametrize("page", PYTHON_BLOCKS)
+def test_python_in_the_docs_runs(page: str, folder: Path) -> None:
+    """The blocks of a page run in turn; trainings are shortened to the original network's."""
     short = 'seed=3, method="supervised", network="original", initial_epochs=2)'
-    block = re.sub(r"(?<=RunConfig\()(.*)seed=3\)", rf"\1{short}", block)
-    code = f"if __name__ == '__main__':\n{re.sub('^', '    ', block, flags=re.MULTILINE)}"
-    (folder / "block.py").write_text(code)
-    found = subprocess.run(
-        [sys.executable, "block.py"], cwd=folder, capture_output=True, text=True, timeout=900
-    )
-    assert found.returncode == 0, found.stderr
+    for block in PYTHON_BLOCKS[page]:
+        shortened = re.sub(r"(?<=RunConfig\()(.*)seed=3\)", rf"\1{short}", block)
+        indented = re.sub("^", "    ", shortened, flags=re.MULTILINE)
+        (folder / "block.py").write_text(f"if __name__ == '__main__':\n{indented}")
+        found = subprocess.run(
+            [sys.executable, "block.py"], cwd=folder, capture_output=True, text=True, timeout=900
+        )
+        assert found.returncode == 0, f"{shortened}\n{found.stderr}"
 
 
 @pytest.mark.slow

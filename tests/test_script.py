@@ -161,7 +161,7 @@ def test_the_picture_function_is_importable(monkeypatch: pytest.MonkeyPatch) -> 
     assert np.array_equal(plot_image_48x48(images, 1).images[0].get_array(), images[1])
 
 
-def test_a_folder_without_data_is_told(tmp_path: Path, call) -> None:
+def test_a_folder_without_data_is_reported(tmp_path: Path, call) -> None:
     code, _, errors = call(tmp_path)
     assert code == 3
     assert "DATA: no such folder" in errors

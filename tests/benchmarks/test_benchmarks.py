@@ -93,7 +93,7 @@ def test_a_row_is_keyed_by_what_is_measured_and_not_by_code(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", bench.BENCHMARKS)
-def test_stored_rows_name_no_code_in_their_keys_and_tell_what_made_them(name: str) -> None:
+def test_stored_rows_name_no_code_in_their_keys_and_record_what_made_them(name: str) -> None:
     for row in stored(name):
         assert set(row) == {"key", "made", "values"}
         assert set(row["key"]) == {"contender", "round", "settings", "data", "result_version"}
@@ -133,7 +133,7 @@ def test_a_row_records_commit_versions_and_hardware(tmp_path: Path) -> None:
     assert last["made"]["hardware"] == harness.hardware()
 
 
-def test_the_commit_tells_of_changed_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commit_marks_changed_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def git(*arguments: str) -> str:
         who = ["-c", "user.name=Ann", "-c", "user.email=ann@example.org"]
         command = ["git", *who, *arguments]

@@ -340,7 +340,7 @@ def test_what_is_there_is_never_mixed_or_lost(
     assert contents(out) != before
 
 
-def test_a_damaged_cell_is_told(regions: tuple[Path, ...], trainer: Trainer, tmp_path: Path):
+def test_a_damaged_cell_is_reported(regions: tuple[Path, ...], trainer: Trainer, tmp_path: Path):
     run(regions, tmp_path / "OUT")
     cell = tmp_path / "OUT" / "cells" / "West-seed0-member0-fold2.npy"
     np.save(cell, np.zeros(3, np.float32))
@@ -391,7 +391,7 @@ def test_the_original_network_keeps_its_validation_in_the_training_part(
     assert sorted(image.tobytes() for image in together) == sorted(map(np.ndarray.tobytes, images))
 
 
-def test_the_number_of_trainings_and_the_time_left_are_told(
+def test_the_number_of_trainings_and_the_time_left_are_reported(
     regions: tuple[Path, ...], trainer: Trainer, tmp_path: Path
 ) -> None:
     lines: list[str] = []
@@ -476,7 +476,7 @@ def test_bad_settings_are_refused(changes: dict, message: str) -> None:
         KFoldConfig(**{"paths": (Path("a.npz"),), "out": Path("OUT")} | changes)
 
 
-def test_networks_that_call_all_alike_are_told(
+def test_networks_that_call_all_alike_are_reported(
     regions: tuple[Path, ...], trainer: Trainer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(

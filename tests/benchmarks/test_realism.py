@@ -48,7 +48,7 @@ def described(mean: float, seed: int, groups: int = 4) -> Described:
     return Described(features, np.arange(160) % groups)
 
 
-def test_equal_sources_cannot_be_told_apart_and_different_ones_can() -> None:
+def test_equal_sources_cannot_be_distinguished_and_different_ones_can() -> None:
     assert auc(described(0, 1), described(0, 2), "plain", 0) == pytest.approx(0.5, abs=0.1)
     assert auc(described(0, 1), described(6, 2), "plain", 0) > 0.99
     unlike_in_brightness = described(0, 2)

@@ -142,7 +142,7 @@ def test_help_shows_defaults_once() -> None:
     assert "None" not in text
 
 
-def test_a_command_tells_its_types() -> None:
+def test_a_command_declares_its_types() -> None:
     @command_of(MatchRequest)
     def command(settings: MatchRequest, *, json: JsonOption = False) -> None:
         """Do something."""

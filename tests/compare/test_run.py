@@ -489,7 +489,7 @@ class Notes:
         return lambda *arguments: self.lines.append(f"{name}: {arguments[-1]}")
 
 
-def test_the_duration_is_told_first_and_by_what_was_measured(
+def test_the_duration_is_reported_first_and_by_what_was_measured(
     data_folder: Path, quick: list[tuple], monkeypatch
 ) -> None:
     clock = iter(np.arange(0, 1e6, 100.0))  # so a cell takes 100 s

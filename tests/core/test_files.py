@@ -72,7 +72,7 @@ def test_a_full_disk_is_named_with_the_folder_and_its_need(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_error_that_hides_the_full_disk_is_told_from_others(
+def test_an_error_that_hides_the_full_disk_is_distinguished_from_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hidden = OSError("a.gpkg: cannot be written (Failed to commit transaction)")
@@ -283,7 +283,7 @@ def test_a_new_folder_is_whole_or_absent(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("owner", ["1", "own", "999999999", "host-7-x"])
-def test_leftovers_are_told_from_work_by_a_lock_and_not_by_process_ids(
+def test_leftovers_are_distinguished_from_work_by_a_lock_and_not_by_process_ids(
     tmp_path: Path, owner: str
 ) -> None:
     owner = str(os.getpid()) if owner == "own" else owner

@@ -186,7 +186,7 @@ def test_an_interrupt_ends_the_workers_without_a_word(tmp_path: Path, whom: str)
     assert not any(is_running(int(path.name)) for path in tmp_path.iterdir())
 
 
-def test_a_process_that_vanishes_is_told() -> None:
+def test_a_process_that_vanishes_is_reported() -> None:
     with pytest.raises(WorkerError, match="ended before its work was done"):
         list(run_tasks([Task("a", vanish, {}), Task("b", vanish, {})], threads=2))
 

@@ -289,7 +289,7 @@ def test_sizes_are_brought_to_the_median_without_stretching(tmp_path: Path) -> N
     assert read_dataset(tmp_path / "in", side=8).train.images.shape == (7, 8, 8)
 
 
-def test_sizes_that_tell_the_classes_apart_are_warned_of(tmp_path: Path) -> None:
+def test_sizes_that_differ_by_class_are_warned_of(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     for row in range(3):
         save(tmp_path / "in" / "crater" / f"{row}.png", random.integers(0, 255, (32, 32), np.uint8))

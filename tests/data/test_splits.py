@@ -69,12 +69,12 @@ def test_copies_tie_their_groups_together() -> None:
     assert bind_copies(patches).tolist() == [0, 0, 1, 1, 0, 0]
 
 
-def test_too_few_groups_are_told() -> None:
+def test_too_few_groups_are_reported() -> None:
     with pytest.raises(DataError, match="found 3 groups, expected at least 5"):
         validation_split(random_set(60, 0, 3), 0.2, 0)
 
 
-def test_a_class_in_one_group_only_is_told() -> None:
+def test_a_class_in_one_group_only_is_reported() -> None:
     images = np.random.default_rng(0).integers(0, 256, (50, 8, 8)).astype(np.uint8)
     groups = np.arange(50) // 10
     patches = make_patch_set(images, groups == 0, groups)

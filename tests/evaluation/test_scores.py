@@ -98,7 +98,7 @@ def test_intervals_are_those_of_the_bootstrap(grouped: bool) -> None:
     assert found["no_interval"] is None
 
 
-def test_few_groups_are_told() -> None:
+def test_few_groups_are_reported() -> None:
     labels, probability = drawn(40, 1)
     by = scores.score(
         Scored(labels=labels, probability=probability, groups=np.arange(40) % 5)

@@ -539,7 +539,7 @@ def test_no_bytes_upset_the_walk_through_a_graph(content: bytes) -> None:
         onnx_graph.open_graph(content)
 
 
-def test_nothing_is_told_to_anyone(model: Path, tmp_path: Path) -> None:
+def test_nothing_is_sent_to_anyone(model: Path, tmp_path: Path) -> None:
     """Onnxruntime keeps an id of the machine and a queue of news in the home folder, if let."""
     home = tmp_path / "home"
     home.mkdir()

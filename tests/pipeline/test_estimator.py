@@ -106,14 +106,14 @@ class OfTables(CraterClassifier):
 
     side = 16
 
-    def _pixels(self, X, **_: bool) -> np.ndarray:
+    def _pixels(self, X, **first: bool) -> np.ndarray:
         numbers = np.asarray(X, np.float64)
         columns = np.linspace(0, numbers.shape[1], self.side, endpoint=False).astype(int)
         stripes = np.repeat(numbers[:, None, columns], self.side, axis=1)
         stripes[:, : self.side // 2] = 1 / (1 + np.exp(-stripes[:, : self.side // 2] / 2))
         stripes[:, self.side // 2 :] = 0.5 + 0.5 * np.sin(stripes[:, self.side // 2 :])
         stripes[:, 0] = np.linspace(0, 1, self.side)  # so that no patch is constant
-        return (255 * stripes).astype(np.uint8)
+        return super()._pixels((255 * stripes).astype(np.uint8), **first)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -132,7 +132,8 @@ def test_the_others_pass_too_where_tables_are_painted_as_patches() -> None:
     found = outcomes(table, expected | at_times)
     assert found.get("failed", set()) == set()
     assert found["xfail"] - set(at_times) == set(expected)
-    assert set(ON_TABLES) - set(expected) - set(at_times) <= found["passed"]
+    skipped = found.get("skipped", set()) & {"check_classifier_data_not_an_array"}  # needs pandas
+    assert set(ON_TABLES) - set(expected) - set(at_times) <= found["passed"] | skipped
 
 
 # --- what it learns and says -------------------------------------------------------------------

@@ -45,7 +45,7 @@ def job_folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _every_epoch_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def _every_epoch_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainer, "_SEND_INTERVAL", 0.0)
 
 

@@ -113,7 +113,7 @@ def test_a_fixmatch_run_is_measured_on_every_label_and_says_whether_it_helped(
     assert {name: array.tobytes() for name, array in saved.items()} == weights_of(result.network)
 
 
-def test_self_training_tells_the_origin_of_every_label(
+def test_self_training_records_the_origin_of_every_label(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("craters.semi_supervised.pseudo_labels.CONFIDENCE", 0.6)

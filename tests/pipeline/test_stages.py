@@ -155,7 +155,7 @@ def test_a_truth_of_the_test_set_is_used_for_measuring_only(job_folder: Path) ->
     )
 
 
-def test_repeated_rows_and_recognised_ranges_are_told(job_folder: Path) -> None:
+def test_repeated_rows_and_recognised_ranges_are_reported(job_folder: Path) -> None:
     test = np.load(job_folder / "Xtest1.npy")
     test[:3] = np.load(job_folder / "Xtrain1.npy")[:3]
     np.save(job_folder / "Xtest1.npy", test / 255)
@@ -170,7 +170,7 @@ def test_repeated_rows_and_recognised_ranges_are_told(job_folder: Path) -> None:
     ) in notes.warned
 
 
-def test_a_pool_of_no_patch_is_told_as_none(job_folder: Path) -> None:
+def test_a_pool_of_no_patch_is_reported_as_none(job_folder: Path) -> None:
     np.save(job_folder / "Xtrain1_extra.npy", np.zeros((0, SIDE**2)))
     notes = Notes()
     config = config_for(job_folder, method="supervised", initial_epochs=1, final_epochs=1)
@@ -185,7 +185,7 @@ def test_sizes_must_agree(job_folder: Path) -> None:
         read_job_data(job_folder)
 
 
-def test_a_missing_folder_is_told(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder, expected a data set"):
         read_job_data(tmp_path / "none")
 
@@ -262,7 +262,7 @@ def test_epochs_are_planned(job_folder: Path) -> None:
     assert planned == [4, 6, 4, 8]  # the first trainings, then all
 
 
-def test_a_one_sided_network_is_told(tmp_path: Path) -> None:
+def test_a_one_sided_network_is_reported(tmp_path: Path) -> None:
     notes, folder = Notes(), write_job(tmp_path / "DATA")
     config = config_for(folder, initial_epochs=1, final_epochs=1, initial_lr=1e-6)
     run_stages(read_job_data(folder), config, progress=notes)
@@ -272,7 +272,7 @@ def test_a_one_sided_network_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("temperature", "is_warned"), [(0.05, True), (20.0, True), (1.7, False)])
-def test_a_temperature_at_a_limit_is_told(
+def test_a_temperature_at_a_limit_is_reported(
     job_folder: Path, monkeypatch: pytest.MonkeyPatch, temperature: float, is_warned: bool
 ) -> None:
     monkeypatch.setattr(job, "fit_temperature", lambda *_: temperature)

@@ -54,7 +54,7 @@ def test_the_command_is_found_on_the_path_and_where_pip_puts_it(tmp_path: Path) 
     assert find_command("", search_path=str(tmp_path / "first"), home=tmp_path) == first
 
 
-def test_a_missing_command_is_told_with_what_to_do(tmp_path: Path) -> None:
+def test_a_missing_command_is_reported_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match=r"Install craters .* Raster > Craters > Environment"):
         find_command("", search_path="", home=tmp_path)
     with pytest.raises(CommandError, match=r": holds no command craters\. Name the folder"):
@@ -115,7 +115,7 @@ def test_a_failure_says_the_commands_error_and_what_to_do_in_a_dialog() -> None:
     assert describe_failure(-11, []) == "The command craters ended with code -11 and no message."
 
 
-def test_a_command_is_run_and_its_lines_are_told(tmp_path: Path) -> None:
+def test_a_command_is_run_and_its_lines_are_reported(tmp_path: Path) -> None:
     command = fake(
         tmp_path / "craters",
         'mkdir "$OUT"; echo "1 of 2 blocks" >&2; echo Done; echo "$PYTHONPATH+$A" >"$OUT/file"',
@@ -223,7 +223,7 @@ def test_a_command_is_ended_where_its_follower_fails(tmp_path: Path) -> None:
     assert not lives(int(shown[0]))
 
 
-def test_a_killed_command_is_told_as_a_failure(tmp_path: Path) -> None:
+def test_a_killed_command_is_reported_as_a_failure(tmp_path: Path) -> None:
     command, out = fake(tmp_path / "craters", "kill -9 $$"), tmp_path / "OUT"
     with pytest.raises(CommandError, match=f"ended with code -{int(signal.SIGKILL)} and no"):
         run_into([command, str(out)], out, is_canceled=never, show=print)

@@ -251,7 +251,7 @@ def test_a_folder_that_holds_something_is_kept(qgis: Qgis, scene: Path, found: P
     assert {path.name: path.read_bytes() for path in found.iterdir()} == before
 
 
-def test_a_missing_environment_is_told(qgis: Qgis, scene: Path) -> None:
+def test_a_missing_environment_is_reported(qgis: Qgis, scene: Path) -> None:
     out = qgis.folder / "NONE"
     words = ["run", "craters:find", "--", f"INPUT={scene}", f"FOLDER={out}"]
     text = qgis.process(*words, named="")

@@ -177,7 +177,7 @@ def test_a_crowd_is_found_for_each_judged_patch() -> None:
     assert len(found.pairs) <= 2 * MOST_PARTNERS
 
 
-def test_the_correlation_and_the_shift_of_a_pair_are_told() -> None:
+def test_the_correlation_and_the_shift_of_a_pair_are_reported() -> None:
     patch = textured(1, 0, 24)[0]
     images = np.stack([patch[:20, :20], textured(1, 1, 20)[0], patch[2:22, 1:21]])
     found = search_copies(images, shift=2)

@@ -612,7 +612,9 @@ def test_evaluations_during_the_run_that_replaces_another_are_inherited(
     assert commands == ["craters run", "craters evaluate", "craters run"]
 
 
-def test_a_ledger_that_cannot_be_written_is_told(clean: Path, data: Path, tmp_path: Path) -> None:
+def test_a_ledger_that_cannot_be_written_is_reported(
+    clean: Path, data: Path, tmp_path: Path
+) -> None:
     run = copy_of(clean, tmp_path)
     assert test_set_uses.note_evaluation(run, data, "test", 30) is None
     (run / test_set_uses.NAME).write_text('{"time": 1}\n')

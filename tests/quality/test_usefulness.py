@@ -25,7 +25,7 @@ def test_nothing_is_said_of_useful_models(distance: float, n: int, seed: int) ->
     assert doubts_of(*sample(distance, n, seed)) == []
 
 
-def test_an_inverted_model_is_told() -> None:
+def test_an_inverted_model_is_reported() -> None:
     probability, labels = sample(2.2)
     found = doubts_of(1 - probability, labels)
     assert found[0].startswith(
@@ -36,21 +36,21 @@ def test_an_inverted_model_is_told() -> None:
 
 
 @pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
-def test_a_constant_answer_is_told(value: float) -> None:
+def test_a_constant_answer_is_reported(value: float) -> None:
     found = doubts_of(np.full(100, value), np.arange(100) % 2)
     assert any("that of the commoner class alone 0.5000 (n = 100)" in text for text in found)
     assert any(f"of 100 patches lie between {value:.3f} and {value:.3f}" in text for text in found)
     assert any("does not lie above chance, 0.5000" in text for text in found)
 
 
-def test_a_model_without_skill_is_told() -> None:
+def test_a_model_without_skill_is_reported() -> None:
     found = doubts_of(*sample(0.0))
     assert any(
         "interval of ROC AUC on Xtest1" in text and "not lie above chance" in text for text in found
     )
 
 
-def test_a_threshold_that_wastes_the_ranking_is_told() -> None:
+def test_a_threshold_that_wastes_the_ranking_is_reported() -> None:
     probability, labels = sample(2.1)
     logits = np.log(probability / (1 - probability)) - 4.5
     (found,) = doubts_of(1 / (1 + np.exp(-logits)), labels)

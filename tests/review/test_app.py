@@ -20,7 +20,7 @@ from craters.models import folder as model_folder
 from craters.review import open_target
 from craters.review.features import PatchPredictions, Scorer, pixel_features, predict_all
 from craters.review.guard import LARGEST
-from craters.review.progress import progress
+from craters.review.progress import LEAST_CHANGED, progress
 from craters.review.queue import MIX, QueryStrategy, doubted, k_center, uncertainty
 from craters.review.session import ReceivedAnswer, read_audit
 from craters.review.source import FilePixels, open_arrays
@@ -292,7 +292,7 @@ def test_html_and_json_say_the_same(session) -> None:
     assert client.get("/as/Ann/map")[0] == 404
 
 
-def test_a_page_does_not_tell_what_would_bias(session) -> None:
+def test_a_page_does_not_show_what_would_bias(session) -> None:
     client = Client(session)
     _, found = client.get("/as/Ann/queue")
     assert found["cards"]
@@ -328,7 +328,7 @@ def test_answers_undo_and_what_comes_next(session) -> None:
     assert client.post("/as/Ann/undo", {"key": "k3"})[1]["patches"] == []
 
 
-def test_two_tabs_and_two_reviewers_are_kept_and_told(session) -> None:
+def test_two_tabs_and_two_reviewers_are_kept_and_warned(session) -> None:
     client = Client(session)
 
     def answer(who: str, word: str, key: str, knew: int | None = None):
@@ -707,7 +707,7 @@ def test_bad_settings_of_a_page(session) -> None:
 
 @pytest.mark.slow
 def test_training_anew_names_what_it_does_and_is_used(session) -> None:
-    names = [session.source.id_of(int(row)) for row in session.strategy.random_rows[:8]]
+    names = [session.source.id_of(int(row)) for row in session.strategy.random_rows[:60]]
     names += [f"Xtrain1_extra:{row}" for row in range(20)]
     labels = simple_patches(300, 5, 0.3)[1]
     for name in dict.fromkeys(names):
@@ -726,11 +726,13 @@ def test_training_anew_names_what_it_does_and_is_used(session) -> None:
     held = sum(in_random_part(session.store.seed, name, "extra") for name in set(names))
     assert found["models"][1]["labels"] == 60 + len(set(names)) - held
     assert found["training"]["merged"]["merged"]["held_out"] == held
+
     first, second = (row["estimate"]["macro_f1"] for row in found["models"])
-    assert found["gain"]["macro_f1"] == pytest.approx(second - first)
-    assert found["gain"]["n"] == found["random"]["labels"] >= 8
+    is_shown = found["gain"]["changed"] >= LEAST_CHANGED
+    expected = pytest.approx(second - first) if is_shown else None
+    assert found["gain"]["macro_f1"] == expected
+    assert found["gain"]["n"] == found["random"]["labels"] >= 20
     html = client.send("GET", "/as/Ann/progress")[2].decode()
-    assert "paired" in html
     assert f"{second:.3f}" in html
 
 

@@ -161,7 +161,9 @@ def test_label_undo_sweep_train_and_see_the_figures(run_folder: Path, tmp_path: 
         page.quiet()
 
 
-def test_two_tabs_of_one_reviewer_are_told_of_each_other(run_folder: Path, tmp_path: Path) -> None:
+def test_two_tabs_of_one_reviewer_are_warned_of_each_other(
+    run_folder: Path, tmp_path: Path
+) -> None:
     store = tmp_path / "labels.sqlite"
     with (
         review_browser.server(run_folder, "--labels", store, "--threads", "1") as (address, _),

@@ -20,7 +20,7 @@ def test_a_threshold_of_zero_takes_nothing() -> None:
     assert len(confident_without_crater(np.array([0.0, 0.5]), 0.0)) == 0
 
 
-def test_human_labels_stay_and_every_origin_is_told() -> None:
+def test_human_labels_stay_and_every_origin_is_reported() -> None:
     random = np.random.default_rng(0)
     human = human_only(
         make_patch_set(random.integers(0, 256, (6, 64)).astype(np.uint8), np.arange(6) % 2)

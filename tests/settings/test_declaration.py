@@ -62,7 +62,7 @@ class Rules:
         ("device", ("cpu", "cuda", "cuda:12"), ("gpu", "cpu1"), "cpu, cuda"),
     ],
 )
-def test_limits_are_checked_and_told(name: str, good, bad, limits: str) -> None:
+def test_limits_are_checked_and_reported(name: str, good, bad, limits: str) -> None:
     for value in good:
         assert getattr(Rules(**{name: value}), name) == value
     for value in bad:

@@ -78,19 +78,19 @@ def test_paths_in_a_file_start_from_its_folder(tmp_path: Path) -> None:
         ("seed = ", "is not valid TOML"),
     ],
 )
-def test_bad_files_are_told(tmp_path: Path, text: str, message: str) -> None:
+def test_bad_files_are_reported(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message.replace("?", r"\?")):
         resolve(RunConfig, GIVEN, {}, write(tmp_path / "run.toml", text))
 
 
-def test_a_missing_file_and_missing_folders_are_told(tmp_path: Path) -> None:
+def test_a_missing_file_and_missing_folders_are_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none.toml: cannot be read \(No such file"):
         resolve(RunConfig, GIVEN, {}, tmp_path / "none.toml")
     with pytest.raises(ConfigError, match="--out is missing"):
         resolve(RunConfig, {"data": "x"}, {})
 
 
-def test_bad_environment_is_told() -> None:
+def test_bad_environment_is_reported() -> None:
     with pytest.raises(ConfigError, match="CRATERS_SEED is 'x', expected a number"):
         resolve(RunConfig, GIVEN, {"CRATERS_SEED": "x"})
 

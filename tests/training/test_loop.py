@@ -136,7 +136,7 @@ def planted(dead_attempts: set[int], seed: int):
     return build
 
 
-def test_a_planted_dead_network_is_restarted_and_told() -> None:
+def test_a_planted_dead_network_is_restarted_and_reported() -> None:
     config = dataclasses.replace(CONFIG, epochs=PATIENCE_WITH_CONSTANT + 2)
     network, state = fit(planted({0, 1}, 5), examples(96, 0), examples(40, 1), config)
     assert state.attempt == 2

@@ -85,7 +85,7 @@ def test_with_few_circles_the_smallest_crater_is_the_limit() -> None:
         ((1.0, 4.5), "from 1 to 4.5 km"),
     ],
 )
-def test_a_stated_limit_is_told(given: tuple[float, float | None], words: str) -> None:
+def test_a_stated_limit_is_reported(given: tuple[float, float | None], words: str) -> None:
     limit = stated_limit(given, ("km", 1000.0))
     assert limit.smallest == 1000 * given[0]
     assert limit.sentence == f"Stated: the catalogue is complete {words}"

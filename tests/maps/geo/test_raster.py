@@ -509,7 +509,7 @@ def test_resampled_gaps_stay_gaps(tmp_path: Path) -> None:
     assert gap.sum() == 400
 
 
-def test_what_cannot_be_scanned_is_told(tmp_path: Path) -> None:
+def test_what_cannot_be_scanned_is_reported(tmp_path: Path) -> None:
     bands = np.stack([noise(30, 30)] * 3)
     three = write_raster(tmp_path / "three.tif", bands, photometric="minisblack")
     with pytest.raises(DataError, match="has 3 bands, expected 1, or red, green and blue"):

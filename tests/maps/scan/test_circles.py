@@ -906,7 +906,7 @@ def test_the_first_words_and_the_summary_name_the_model(model: Path, tmp_path: P
     assert (summary["model"], summary["network"]) == (str(model), "circles")
 
 
-def test_a_dry_run_tells_blocks_time_memory_and_disk(
+def test_a_dry_run_states_blocks_time_memory_and_disk(
     model: Path, tmp_path: Path, small_blocks: None
 ) -> None:
     image = write_raster(tmp_path / "a.tif", noise(100, 140))

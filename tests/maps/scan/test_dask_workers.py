@@ -139,7 +139,7 @@ def test_local_processes_by_the_command_line(model: Path, tmp_path: Path) -> Non
     same_results(tmp_path / "threads", tmp_path / "dask")
 
 
-def test_a_lost_scheduler_is_told_and_resumed(
+def test_a_lost_scheduler_is_reported_and_resumed(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dask_workers, "_CONNECT_TIMEOUT", 2)

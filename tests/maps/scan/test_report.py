@@ -82,7 +82,7 @@ def test_the_intervals_cover_as_often_as_they_say(share: float) -> None:
     assert (covered >= 0.91 * estimated).all()
 
 
-def test_the_estimate_is_told_with_its_intervals() -> None:
+def test_the_estimate_is_reported_with_its_intervals() -> None:
     text = precision_sentence({
         "prior": 0.05, "precision": 0.5, "recall": 0.9, "false_alarms": 0.05,
         "other_threshold": False, "prior_interval": (0.011, 0.089),

@@ -350,7 +350,7 @@ def test_files_of_a_folder_that_are_not_read_are_counted(model: Path, tmp_path: 
     assert found["images"][0]["name"] == "a"
 
 
-def test_an_image_of_nothing_but_missing_pixels_is_told(
+def test_an_image_of_nothing_but_missing_pixels_is_reported(
     model: Path, tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
     from craters.cli.main import app
@@ -579,7 +579,7 @@ def test_a_failing_block_costs_only_itself(
     assert (tmp_path / "out.1" / "failed.csv").exists()
 
 
-def test_a_cut_off_file_is_told_and_the_rest_is_kept(
+def test_a_cut_off_file_is_reported_and_the_rest_is_kept(
     model: Path, tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
     from craters.cli.main import app
@@ -602,7 +602,7 @@ def test_a_cut_off_file_is_told_and_the_rest_is_kept(
         scan_images(config(model, image, tmp_path / "none"))
 
 
-def test_a_full_disk_is_told_and_resumed(
+def test_a_full_disk_is_reported_and_resumed(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image = write_raster(tmp_path / "a.tif", noise(60, 60))
@@ -664,7 +664,7 @@ def test_a_resumed_scan_needs_the_disk_for_what_is_missing(
     assert found < results
 
 
-def test_a_dry_run_tells_and_writes_nothing(model: Path, tmp_path: Path) -> None:
+def test_a_dry_run_states_and_writes_nothing(model: Path, tmp_path: Path) -> None:
     image = write_raster(tmp_path / "a.tif", noise(100, 100))
     lines = "\n".join(estimate(plan_scan(config(model, image, tmp_path / "out"))))
     assert "225 windows of 20 px every 6 px" in lines

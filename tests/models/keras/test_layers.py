@@ -239,7 +239,7 @@ def test_models_of_several_outputs_within_a_model_are_refused(tmp_path: Path) ->
         read_keras(tmp_path / "m.keras")
 
 
-def test_a_first_normalization_tells_white(tmp_path: Path) -> None:
+def test_a_first_normalization_gives_white(tmp_path: Path) -> None:
     model = save([adapted(), *body()], sequential, tmp_path / "model.keras")
     assert import_model(tmp_path / "model.keras", tmp_path / "MODEL").brightest == 255
     found = load_model(tmp_path / "MODEL").predict_proba(images())
