@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from craters.models import Inputs, Lights, Predictions
     from craters.pipeline import RunOutcome
 
-# New objects between two searches for unreachable ones. Python's default, 700, costs about a tenth
-# of the start: torch alone brings hundreds of thousands that stay.
+# New objects between two searches for unreachable ones. Python's default, 700, costs a tenth of a
+# short run: torch alone brings hundreds of thousands that stay.
 _GARBAGE = 50_000
 
 app = typer.Typer(
