@@ -178,11 +178,13 @@ def write_layers(
 def _joined(parts: Iterator[Layer]) -> Iterator[Layer]:
     """Join small parts of a layer, such as those of small images: each takes milliseconds."""
     waiting: list[Layer] = []
+    count = 0
     for part in parts:
         waiting.append(part)
-        if sum(each.rows for each in waiting) >= _ROWS:
+        count += part.rows
+        if count >= _ROWS:
             yield _join(waiting)
-            waiting = []
+            waiting, count = [], 0
     if waiting:
         yield _join(waiting)
 
