@@ -48,7 +48,7 @@ class WindowJob:
     blocks: Blocks
     store: Store
     max_gap: float
-    inspection = 64  # windows: its sample in an image of clear light
+    inspection = 64  # windows: the sample of an image whose light is clear
 
     @property
     def stages(self) -> tuple[Blocks]:

@@ -181,18 +181,17 @@ def run_blocks(
         for blocks in job.stages
         for block in blocks
     }
-    ended: list[tuple[int, int | None]]  # blocks and inspections: None
-    ended = [(number, index) for number, indices in done.items() for index in indices]
     seen, count = index.appearances(), len(sizes)
+    ended = sum(map(len, done.values()))  # blocks
+    work = sum(sizes[number, block] for number, blocks in done.items() for block in blocks)
     unseen = [] if inspection is None else [job for job in jobs if job.number not in seen]
     if inspection is not None and inspection.finds_light:
         sizes |= {(job.number, None): job.inspection for job in unseen}
+    total = sum(sizes.values())
     waiting: dict[Any, tuple[Job, Any]] = {}  # with a block, or None for an inspection
 
     def report() -> None:
-        share = _BLOCKS_SHARE * sum(sizes.get(each, 0) for each in ended) / sum(sizes.values())
-        blocks = sum(index is not None for _, index in ended)
-        progress.work(blocks, count, "blocks", share)
+        progress.work(ended, count, "blocks", _BLOCKS_SHARE * work / total)
 
     def submit(job: Job, block: Any, task: Task) -> None:
         waiting[executor.submit(job.image, task)] = job, block
@@ -200,11 +199,13 @@ def run_blocks(
             collect()
 
     def collect() -> None:
-        if numbers := _collect(waiting, index, executor, inspection):
-            ended.extend(numbers)
-            report()
+        nonlocal ended, work
+        for number, block in _collect(waiting, index, executor, inspection):
+            ended += block is not None
+            work += sizes.get((number, block), 0)
+        report()
 
-    if len(ended) == count and not unseen:
+    if ended == count and not unseen:
         return
     with executor:
         if inspection is not None:
@@ -254,7 +255,13 @@ def _collect(
     executor: Executor,
     inspection: Inspection | None,
 ) -> list[tuple[int, int | None]]:
-    """Store what ended; wait for at least one task. Return the numbers of image and block."""
+    """Store what ended; wait for at least one task.
+
+    Returns
+    -------
+    list of (int, int or None)
+        The numbers of image and block; None for an inspection.
+    """
     numbers: list[tuple[int, int | None]] = []
     for ticket in list(executor.ended(waiting)):
         job, block = waiting.pop(ticket)

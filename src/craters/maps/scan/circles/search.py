@@ -151,7 +151,7 @@ class CircleJob:
     number: int
     image: Image
     store: CircleStore
-    inspection = 280_000  # pixels
+    inspection = 280_000  # pixels that are searched in the time that it takes
 
     @property
     def stages(self) -> list[list[StageBlock]]:
