@@ -49,7 +49,7 @@ def seconds(call: Callable[[], object], repeats: int) -> float:
 def core_rate() -> float:
     """Return operations a second of the faster matrix product: of torch or of NumPy.
 
-    The library that torch calls does not use all instructions of every processor.
+    Neither library need use all instructions of a processor.
     """
     one = torch.randn(1024, 1024)
     array = one.numpy()
